@@ -1,0 +1,32 @@
+"""
+What can go wrong in curation.
+
+CurationError
+├── MissingInput       (a file of an earlier stage is absent)
+├── MissingColumn      (a table lacks a column that the reader states)
+├── UnreadableImage    (skipped: becomes a decision)
+├── TooFewSamples
+├── LeakingSplit
+├── TamperedData       (a hash or an offset does not hold)
+└── BadParams
+"""
+
+
+class CurationError(Exception):
+    """Everything that curation raises on purpose; `exit_code` is what the command returns."""
+
+    exit_code = 5
+
+
+class BadParams(CurationError):
+    """A parameter is unknown, ill-typed or out of range."""
+
+    exit_code = 2
+
+
+class MissingInput(CurationError):
+    """A file that an earlier stage writes is absent or unreadable."""
+
+
+class MissingColumn(CurationError):
+    """A table lacks a column that its reader states."""

@@ -1,0 +1,43 @@
+"""Fixtures that several packages share: the real data pack, Hypothesis profiles, a network guard."""
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "personae",
+    deadline=None,  # two shared cores: a slow example is not a defect
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("personae")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real test data: `PERSONAE_TEST_DATA`, else `../shared/data`."""
+    root = Path(__file__).resolve().parent.parent
+    folder = Path(os.environ.get("PERSONAE_TEST_DATA", root / ".." / "shared" / "data")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"real test data is absent ({folder}): set PERSONAE_TEST_DATA to have it")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reaches a host other than this one."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = address[0]  # type: ignore[index]  # an INET address is a tuple
+            if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+                raise AssertionError(f"a test tried to reach {host}: only loopback is allowed")
+        connect(self, address)  # type: ignore[arg-type]  # the same address, unchanged
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
