@@ -30,3 +30,15 @@ class MissingInput(CurationError):
 
 class MissingColumn(CurationError):
     """A table lacks a column that its reader states."""
+
+
+class TooFewSamples(CurationError):
+    """A label has too few samples for what was asked of it."""
+
+
+class LeakingSplit(CurationError):
+    """Pictures too alike stand on different sides of the split."""
+
+
+class TamperedData(CurationError):
+    """A stored file does not match its recorded hash, size or offset."""
