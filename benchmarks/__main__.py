@@ -1,0 +1,94 @@
+"""
+`python -m benchmarks [NAME …]`: runs the named benchmarks, or all, and writes benchmarks/results/.
+
+Each benchmark is a module of this folder with `run() -> Result`; each result file carries the
+command, the machine, the versions and the commit it was made with.
+"""
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from benchmarks.result import Result
+
+FOLDER = Path(__file__).parent
+LIBRARIES = ("aiohttp", "duckdb", "dvc", "numpy", "pillow", "pyarrow", "torch", "webdataset")
+
+log = logging.getLogger("benchmarks")
+
+
+def names() -> list[str]:
+    """Every benchmark of this folder."""
+    return sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__main__", "result"))
+
+
+def machine() -> dict[str, object]:
+    """The class of machine, without its name."""
+    return {
+        "cpu_cores": os.cpu_count(),
+        "architecture": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def write(name: str, result: Result) -> Path:
+    """Writes one result file, whole or not at all."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    record = {
+        "name": name,
+        "value": result.value,
+        "unit": result.unit,
+        "peer": result.peer,
+        "bar": result.bar,
+        "ok": result.ok,
+        "runs": result.runs,
+        "details": result.details,
+        "machine": machine(),
+        "versions": {library: metadata.version(library) for library in LIBRARIES},
+        "commands": [*result.commands, f"python -m benchmarks {name}"],
+        "commit": commit,
+    }
+    path = FOLDER / "results" / f"{name}.json"
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    part.replace(path)
+    return path
+
+
+def main() -> int:
+    """Runs what the command line names; exit 1 when a bar is missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(names())}")
+    chosen = parser.parse_args().names or names()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    missed = 0
+    for name in chosen:
+        if name not in names():
+            parser.error(f"no benchmark {name!r}; there are {', '.join(names())}")
+        result: Result = importlib.import_module(f"benchmarks.{name}").run()
+        path = write(name, result)
+        missed += not result.ok
+        log.info(
+            "%s: %.4g %s (bar %s, %s) -> %s",
+            name,
+            result.value,
+            result.unit,
+            result.bar,
+            "met" if result.ok else "MISSED",
+            path,
+        )
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

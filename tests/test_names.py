@@ -1,0 +1,103 @@
+"""One name everywhere: module = parameter section = stage = output folder; runs name their method."""
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+PACKAGES = ("scraper", "curation", "train")
+FIT_OUTPUTS = {"weights.safetensors", "model.json", "fit.json", "curves.csv", "validation.parquet"}
+
+# Read by every package or by none of them, these change no output.
+PLUMBING = ("errors", "params", "tables")
+
+
+def _package(stage: str) -> str:
+    return re.match(r"python -m (\w+) ", PIPELINE[stage]["cmd"])[1]
+
+
+def _module(stage: str) -> str:
+    package = _package(stage)
+    return f"{package}.methods.{stage}" if stage == "flat" else f"{package}.{stage}"
+
+
+@pytest.mark.parametrize("stage", [name for name in PIPELINE if name != "fit"])
+def test_stage_is_a_module_with_params(stage):
+    """Each stage has a module of its name, and the module has Params where there is a section."""
+    module = importlib.import_module(_module(stage))
+
+    if stage in PARAMS:
+        assert "Params" in vars(module)
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_command_names_the_stage(stage):
+    """The command of a stage ends in the stage's name, before its options."""
+    assert stage == PIPELINE[stage]["cmd"].split()[3]
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_outputs_lie_in_the_folder_of_the_stage(stage):
+    """The last named folder of an output is the stage, or the run for `fit` and `evaluate`."""
+    outputs = PIPELINE[stage]["outs"] + PIPELINE[stage].get("metrics", [])
+    paths = [next(iter(out)) if isinstance(out, dict) else out for out in outputs]
+    folder = "${item.run}" if stage in ("fit", "evaluate") else stage
+
+    assert [path for path in paths if path.split("/")[1] != folder] == []
+
+
+def test_fitted_files_are_the_same_for_all():
+    """`flat` and `fit` write the same files, so that nothing downstream asks which it was."""
+    written = [{out.split("/")[-1] for out in PIPELINE[stage]["outs"]} for stage in ("flat", "fit")]
+
+    assert [FIT_OUTPUTS, FIT_OUTPUTS] == written
+
+
+def test_runs_name_methods_and_stand_in_the_matrices():
+    """Each run names a known method with a section, and stands in the matrices that need it."""
+    methods = importlib.import_module("train.methods").METHODS
+    runs = PARAMS["runs"]
+
+    assert {run["method"] for run in runs.values()} <= set(methods)
+    assert set(methods) <= set(PARAMS)
+    assert list(runs) == PIPELINE["fit"]["matrix"]["run"]
+    assert ["flat", *runs] == PIPELINE["evaluate"]["matrix"]["run"]
+
+
+def test_every_section_is_read_by_a_stage():
+    """No section of params.yaml is dead, and no stage reads an absent one."""
+    read = {name.split(".")[0] for stage in PIPELINE.values() for name in stage["params"]}
+
+    assert set(PARAMS) == read
+
+
+@pytest.mark.parametrize("stage", [name for name in PIPELINE if name not in ("fit", "flat")])
+def test_code_dependencies_are_the_imports(stage):
+    """The code that a stage depends on is its module and what it imports, less the plumbing."""
+    package = _package(stage)
+    graph = grimp.build_graph(package)
+    needed = {_module(stage)} | graph.find_upstream_modules(_module(stage))
+    files = {f"{module.replace('.', '/')}.py" for module in needed if module != package}
+    files = {f for f in files if (ROOT / f).exists() and Path(f).stem not in PLUMBING}
+    listed = [dep for dep in PIPELINE[stage]["deps"] if dep.startswith(f"{package}/")]
+
+    covered = {f for f in files if any(f == dep or f.startswith(f"{dep}/") for dep in listed)}
+    assert files == covered
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda p: p.stem)
+def test_preset_has_the_sections_of_params(preset):
+    """A preset is a whole params.yaml."""
+    assert set(PARAMS) == set(yaml.safe_load(preset.read_text()))
+
+
+def test_demo_preset_is_the_default():
+    """`make preset NAME=demo` brings back the default."""
+    assert (ROOT / "params.yaml").read_text() == (ROOT / "presets" / "demo.yaml").read_text()
