@@ -1,0 +1,395 @@
+"""
+A small consistent data folder, as the scraper would leave it: 65 posts of four personae.
+
+`tiny_data` is a fresh copy for each test: `listing/`, `decide/` and `download/` tables and one
+segment. Its `truth` says of each post what is wrong with its picture, or `good`.
+"""
+
+import hashlib
+import io
+import random
+import shutil
+import tarfile
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image, ImageDraw
+
+COLOURS = {
+    "amber": (222, 140, 30),
+    "beryl": (40, 170, 120),
+    "coral": (235, 90, 100),
+    "coral_(winter)": (110, 130, 230),
+}
+COPYRIGHTS = {"amber": "mine", "beryl": "mine", "coral": "reef", "coral_(winter)": "reef"}
+GOOD_PER_LABEL = 11
+
+DECISIONS = pa.schema(
+    [
+        pa.field("post_id", pa.int64(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("kept", pa.bool_(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("measured", pa.float64()),
+        pa.field("threshold", pa.float64()),
+    ]
+)
+TIME = pa.timestamp("ms", tz="UTC")
+TAGS = pa.list_(pa.string())
+VARIANT = pa.struct(
+    [
+        ("type", pa.string()),
+        ("url", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("file_ext", pa.string()),
+    ]
+)
+POSTS = pa.schema(
+    [
+        ("post_id", pa.int64()),
+        ("created_at_utc", TIME),
+        ("updated_at_utc", TIME),
+        ("md5", pa.string()),
+        ("pixel_hash", pa.string()),
+        ("rating", pa.string()),
+        ("image_width", pa.int32()),
+        ("image_height", pa.int32()),
+        ("file_ext", pa.string()),
+        ("file_bytes", pa.int64()),
+        ("duration_seconds", pa.float64()),
+        ("parent_id", pa.int64()),
+        ("has_children", pa.bool_()),
+        ("is_pending", pa.bool_()),
+        ("is_flagged", pa.bool_()),
+        ("is_deleted", pa.bool_()),
+        ("is_banned", pa.bool_()),
+        ("score", pa.int32()),
+        ("uploader_id", pa.int64()),
+        ("source", pa.string()),
+        ("tags_general", TAGS),
+        ("tags_character", TAGS),
+        ("tags_copyright", TAGS),
+        ("tags_artist", TAGS),
+        ("tags_meta", TAGS),
+        ("variants", pa.list_(VARIANT)),
+        ("given_label", pa.string()),
+        ("given_split", pa.string()),
+        ("given_group", pa.string()),
+    ]
+)
+IMAGES = pa.schema(
+    [
+        ("post_id", pa.int64()),
+        ("segment", pa.string()),
+        ("offset", pa.int64()),
+        ("file_bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("md5", pa.string()),
+        ("variant", pa.string()),
+        ("file_ext", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TinyData:
+    """Where the folder lies, what each post is, and which post it copies."""
+
+    data_dir: Path
+    work_dir: Path
+    truth: dict[int, str]
+    original: dict[int, int]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One stored post before it becomes rows."""
+
+    post_id: int
+    label: str
+    truth: str
+    data: bytes
+    size: tuple[int, int]
+    white: bool
+    post: dict[str, Any]
+
+
+def draw(label: str, *, seed: int, ground: str = "white", grey: bool = False) -> Image.Image:
+    """Draws one picture of `label`: the same arguments, the same pixels."""
+    chance = random.Random(f"{label}:{seed}")
+    width, height = chance.choice([(180, 150), (140, 180), (180, 180), (128, 176)])
+    back = (255, 255, 255) if ground == "white" else tuple(chance.randint(60, 200) for _ in "rgb")
+    image = Image.new("RGB", (width, height), back)
+    pen = ImageDraw.Draw(image)
+    for _ in range(14):
+        x, y = chance.uniform(0.08, 0.7) * width, chance.uniform(0.08, 0.7) * height
+        box = (
+            x,
+            y,
+            x + chance.uniform(0.08, 0.22) * width,
+            y + chance.uniform(0.08, 0.22) * height,
+        )
+        shade = chance.uniform(0.5, 1.15)
+        fill = tuple(min(255, int(part * shade)) for part in COLOURS[label])
+        getattr(pen, chance.choice(["ellipse", "rectangle"]))(box, fill=fill, outline=(20, 20, 30))
+    for _ in range(5):
+        ends = [chance.uniform(0.06, 0.94) * (width, height)[k % 2] for k in range(4)]
+        pen.line(ends, fill=(20, 20, 30), width=chance.randint(1, 4))
+    return image.convert("L").convert("RGB") if grey else image
+
+
+def jpeg(image: Image.Image, quality: int = 88) -> bytes:
+    """Encodes as a board's thumbnails are."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def png(image: Image.Image, **options: Any) -> bytes:
+    """Encodes without loss."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def _post(post_id: int, label: str, **changes: Any) -> dict[str, Any]:
+    stamp = datetime(2024, 5, 1, tzinfo=UTC) + timedelta(hours=post_id)
+    row: dict[str, Any] = dict.fromkeys(POSTS.names)
+    row |= {
+        "post_id": post_id,
+        "created_at_utc": stamp,
+        "updated_at_utc": stamp,
+        "md5": hashlib.md5(str(post_id).encode()).hexdigest(),
+        "pixel_hash": hashlib.md5(f"pixels {post_id}".encode()).hexdigest(),
+        "rating": "g",
+        "image_width": 900,
+        "image_height": 900,
+        "file_ext": "jpg",
+        "file_bytes": 100_000,
+        "has_children": False,
+        "is_pending": False,
+        "is_flagged": False,
+        "is_deleted": False,
+        "is_banned": False,
+        "score": post_id % 10,
+        "uploader_id": 1 + post_id % 3,
+        "source": "",
+        "tags_general": ["1girl", "solo"],
+        "tags_character": [label] + (["coral"] if label == "coral_(winter)" else []),
+        "tags_copyright": [COPYRIGHTS[label]],
+        "tags_artist": [f"artist_{post_id % 5}"],
+        "tags_meta": ["highres"],
+        "variants": [],
+    }
+    return row | changes
+
+
+def _good() -> list[Entry]:
+    entries = []
+    for number in range(GOOD_PER_LABEL * len(COLOURS)):
+        label = list(COLOURS)[number % len(COLOURS)]
+        ground = "white" if number // len(COLOURS) % 2 == 0 else "plain"
+        image = draw(label, seed=number, ground=ground)
+        entries.append(
+            Entry(1000 + 7 * number, label, "good", jpeg(image), image.size, ground == "white", {})
+        )
+    return entries
+
+
+def _copies(good: list[Entry]) -> tuple[list[Entry], dict[int, int]]:
+    """Posts that show what another post shows, each with the id of the one that it copies."""
+    entries: list[Entry] = []
+    original = {}
+
+    def add(truth: str, of: Entry, data: bytes, size: tuple[int, int], **post: Any) -> None:
+        post_id = 2000 + 3 * len(entries)
+        original[post_id] = of.post_id
+        entries.append(Entry(post_id, of.label, truth, data, size, of.white, post))
+
+    for of in good[:2]:
+        add("exact_duplicate", of, of.data, of.size)
+    of = good[2]
+    add("pixel_duplicate", of, jpeg(draw(of.label, seed=901), 70), of.size, pixel_hash="f" * 32)
+    of.post["pixel_hash"] = "f" * 32
+    for of in good[4:7]:
+        picture = Image.open(io.BytesIO(of.data))
+        smaller = picture.resize((picture.width * 4 // 5, picture.height * 4 // 5))
+        add("near_duplicate", of, jpeg(smaller, 75), smaller.size)
+    for number, of in enumerate(good[8:10]):
+        other = draw(of.label, seed=910 + number)
+        add("family_duplicate", of, jpeg(other), other.size, parent_id=of.post_id)
+        of.post["has_children"] = True
+    for number, of in enumerate(good[12:14]):
+        other = draw(of.label, seed=920 + number)
+        source = f"https://example.com/works/{number}"
+        add("same_source", of, jpeg(other), other.size, source=source)
+        of.post["source"] = source
+    return entries, original
+
+
+def _flawed() -> list[Entry]:
+    grey = [draw("amber", seed=930 + number, grey=True) for number in range(2)]
+    whole = draw("beryl", seed=940)
+    moving = io.BytesIO()
+    whole.save(moving, "WEBP", save_all=True, append_images=[grey[0].resize(whole.size)])
+    tiny = whole.resize((20, 20))
+    flat = Image.new("RGB", (160, 160), (200, 198, 180))
+    flaws = [
+        ("low_saturation", jpeg(grey[0]), grey[0].size),
+        ("low_saturation", jpeg(grey[1]), grey[1].size),
+        ("truncated", jpeg(whole)[:-400], whole.size),
+        ("undecodable", b"<!DOCTYPE html><title>Not here</title>" * 20, (180, 180)),
+        ("animated_file", moving.getvalue(), whole.size),
+        ("small_image", png(tiny), tiny.size),
+        ("low_contrast", png(flat), flat.size),
+    ]
+    return [
+        Entry(3000 + 5 * number, "beryl", truth, data, size, False, {})
+        for number, (truth, data, size) in enumerate(flaws)
+    ]
+
+
+def _segment(path: Path, entries: list[Entry]) -> list[dict[str, Any]]:
+    """Writes the bytes into one tar; returns the rows of images.parquet."""
+    path.parent.mkdir(parents=True)
+    rows = []
+    with path.open("wb") as file:
+        for entry in entries:
+            info = tarfile.TarInfo(str(entry.post_id))
+            info.size = len(entry.data)
+            file.write(info.tobuf(tarfile.USTAR_FORMAT))
+            rows.append(
+                {
+                    "post_id": entry.post_id,
+                    "segment": path.name,
+                    "offset": file.tell(),
+                    "file_bytes": len(entry.data),
+                    "sha256": hashlib.sha256(entry.data).hexdigest(),
+                    "md5": hashlib.md5(entry.data).hexdigest(),
+                    "variant": "180x180",
+                    "file_ext": "jpg",
+                    "width": entry.size[0],
+                    "height": entry.size[1],
+                }
+            )
+            file.write(entry.data + bytes(-len(entry.data) % 512))
+        file.write(bytes(1024))
+    return rows
+
+
+def _decision(post_id: int, stage: str, reason: str | None = None) -> dict[str, Any]:
+    return {"post_id": post_id, "stage": stage, "kept": reason is None, "reason": reason}
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    """Writes rows as a stage would: fixed schema, given order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")
+
+
+def _listing(folder: Path, posts: list[dict[str, Any]]) -> None:
+    write_rows(folder / "posts.parquet", sorted(posts, key=lambda row: row["post_id"]), POSTS)
+    counts: dict[tuple[str, int], int] = {}
+    for post in posts:
+        for kind, category in (("general", 0), ("artist", 1), ("copyright", 3), ("character", 4)):
+            for tag in post[f"tags_{kind}"]:
+                counts[tag, category] = counts.get((tag, category), 0) + 1
+    tags = [
+        {"name": name, "category": category, "post_count": count}
+        for (name, category), count in sorted(counts.items())
+    ]
+    names = [("name", pa.string()), ("category", pa.int8()), ("post_count", pa.int64())]
+    write_rows(folder / "tags.parquet", tags, pa.schema(names))
+    pair = pa.schema([("antecedent", pa.string()), ("consequent", pa.string())])
+    implied = [{"antecedent": "coral_(winter)", "consequent": "coral"}]
+    write_rows(folder / "implications.parquet", implied, pair)
+    write_rows(folder / "aliases.parquet", [], pair)
+
+
+def _decide(folder: Path, kept: list[tuple[int, str, bool]], refused: dict[int, str]) -> None:
+    rows = [_decision(post_id, "decide") for post_id, _, _ in kept]
+    rows += [_decision(post_id, "decide", reason) for post_id, reason in refused.items()]
+    write_rows(
+        folder / "decisions.parquet", sorted(rows, key=lambda row: row["post_id"]), DECISIONS
+    )
+    base = {label: label.removesuffix("_(winter)") for label in COLOURS}
+    named = [(name, pa.string()) for name in ("persona", "base", "base_source", "copyright")]
+    schema = pa.schema([("post_id", pa.int64()), *named, ("white_background_tag", pa.bool_())])
+    write_rows(
+        folder / "kept.parquet",
+        [
+            {
+                "post_id": post_id,
+                "persona": label,
+                "base": base[label],
+                "base_source": "self" if base[label] == label else "implication",
+                "copyright": COPYRIGHTS[label],
+                "white_background_tag": white,
+            }
+            for post_id, label, white in sorted(kept)
+        ],
+        schema,
+    )
+    counted = [
+        {
+            "persona": label,
+            "base": base[label],
+            "copyright": COPYRIGHTS[label],
+            "listed": sum(label == other for _, other, _ in kept) + len(refused),
+            "kept": sum(label == other for _, other, _ in kept),
+            "qualifies": True,
+        }
+        for label in sorted(COLOURS)
+    ]
+    text = [(name, pa.string()) for name in ("persona", "base", "copyright")]
+    numbers = [("listed", pa.int64()), ("kept", pa.int64()), ("qualifies", pa.bool_())]
+    write_rows(folder / "personae.parquet", counted, pa.schema(text + numbers))
+
+
+@pytest.fixture(scope="session")
+def _tiny_data_once(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
+    root = tmp_path_factory.mktemp("tiny")
+    data_dir = root / "data"
+    good = _good()
+    copies, original = _copies(good)
+    entries = sorted(good + copies + _flawed(), key=lambda entry: entry.post_id)
+    refused = {5001: "comic", 5002: "hidden", 5003: "monochrome_tag", 5004: "not_solo"}
+    gone = 5005
+    posts = [
+        _post(
+            entry.post_id,
+            entry.label,
+            tags_general=["1girl", "solo"] + ["white_background"] * entry.white,
+        )
+        | entry.post
+        for entry in entries
+    ]
+    posts += [_post(post_id, "amber", tags_general=["comic"]) for post_id in (*refused, gone)]
+    _listing(data_dir / "listing", posts)
+    kept = [(entry.post_id, entry.label, entry.white) for entry in entries]
+    _decide(data_dir / "decide", [*kept, (gone, "amber", False)], refused)
+    rows = _segment(data_dir / "download" / "segments" / "00000.tar", entries)
+    write_rows(data_dir / "download" / "images.parquet", rows, IMAGES)
+    stored = [_decision(entry.post_id, "download") for entry in entries]
+    stored.append(_decision(gone, "download", "gone"))
+    write_rows(data_dir / "download" / "decisions.parquet", stored, DECISIONS)
+    return TinyData(
+        data_dir, root / "work", {entry.post_id: entry.truth for entry in entries}, original
+    )
+
+
+@pytest.fixture
+def tiny_data(_tiny_data_once: TinyData, tmp_path: Path) -> TinyData:
+    """A private copy of the small data folder: `data_dir`, an unused `work_dir`, and the truth."""
+    shutil.copytree(_tiny_data_once.data_dir, tmp_path / "data")
+    return TinyData(
+        tmp_path / "data", tmp_path / "work", _tiny_data_once.truth, _tiny_data_once.original
+    )
