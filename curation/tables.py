@@ -1,13 +1,28 @@
 """Parquet in and out: readers state their columns, writers leave whole files or none."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import MissingColumn, MissingInput
+
+# What every stage says of every post that it looked at: a kept post has one row with no reason, a
+# refused one a row for each rule that it failed, with the two numbers compared.
+DECISIONS = pa.schema(
+    [
+        ("post_id", pa.int64()),
+        ("stage", pa.string()),
+        ("kept", pa.bool_()),
+        ("reason", pa.string()),
+        ("measured", pa.float64()),
+        ("threshold", pa.float64()),
+    ]
+)
 
 
 def read(path: Path, columns: Sequence[str], *, stage: str) -> pa.Table:
@@ -43,6 +58,18 @@ def write(path: Path, table: pa.Table) -> None:
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Writes `document` as JSON with sorted keys, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(document, file, indent=1, sort_keys=True, ensure_ascii=False)
+        file.write("\n")
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
