@@ -1,0 +1,328 @@
+"""
+The tag rules, each a small function whose name is its reason code.
+
+In come the `Facts` of one post, out goes None (the rule has nothing against it) or the two numbers
+compared. The order of tags never matters. Which tags say what is taken from the board's own wiki;
+a tag that a board does not know is harmless. Every rule is evaluated, whatever the others say.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from scraper.post import Decision
+
+STAGE = "decide"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """
+    What the rules look at, for one post.
+
+    Attributes:
+        post_id: The post.
+        tags: Every tag under its current name, whatever its category.
+        leaves: Character tags that no other character tag of the post implies.
+        bases: What a single leaf finally implies, itself if nothing.
+        rating: g, s, q or e.
+        file_ext: Type of the original, as the board names it.
+        width: Of the original, in pixels.
+        height: Of the original, in pixels.
+        duration_seconds: Of a moving picture; None for a still one.
+        is_hidden: The board tells neither checksum nor URL.
+        is_labelled: A person gave the label (a folder of pictures), so that no tag need tell who
+            and how many are in the picture.
+    """
+
+    post_id: int
+    tags: frozenset[str]
+    leaves: tuple[str, ...] = ()
+    bases: tuple[str, ...] = ()
+    rating: str = "g"
+    file_ext: str = "jpg"
+    width: int = 1
+    height: int = 1
+    duration_seconds: float | None = None
+    is_hidden: bool = False
+    is_deleted: bool = False
+    is_banned: bool = False
+    is_pending: bool = False
+    is_flagged: bool = False
+    is_labelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    The values that the rules compare with.
+
+    Attributes:
+        ratings: Ratings that are kept.
+        file_types: Types of original that are kept.
+        min_side: Smallest shorter side of the original, in pixels.
+        max_aspect: Largest ratio of longer to shorter side.
+        refuse_tags: Further tags that refuse a post.
+    """
+
+    ratings: frozenset[str] = frozenset({"g"})
+    file_types: frozenset[str] = frozenset({"jpg", "jpeg", "png", "webp"})
+    min_side: int = 256
+    max_aspect: float = 3.0
+    refuse_tags: frozenset[str] = frozenset()
+
+
+class Refusal(NamedTuple):
+    """The two numbers that a rule compared; None where it compared none."""
+
+    measured: float | None = None
+    threshold: float | None = None
+
+
+Rule = Callable[[Facts, Limits], Refusal | None]
+
+_REFUSED = Refusal()
+
+
+def _tags(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+ONE_PERSON = frozenset({"1girl", "1boy", "1other"})
+# How many a tag counts; `multiple_*` says two at least, and `6+` six at least.
+SEVERAL_PEOPLE = {
+    **{f"{count}{kind}": count for kind in ("girls", "boys", "others") for count in range(2, 6)},
+    **{f"6+{kind}": 6 for kind in ("girls", "boys", "others")},
+    **{f"multiple_{kind}": 2 for kind in ("girls", "boys", "others")},
+}
+COMIC = _tags(
+    "comic 2koma 3koma 4koma 5koma 6koma multiple_2koma multiple_3koma multiple_4koma silent_comic "
+    "full_page_comic segmented_comic vertical_scroll_comic borderless_panels sequential"
+)
+MONOCHROME = _tags(
+    "monochrome greyscale sepia spot_color partially_colored greyscale_with_colored_background"
+)
+COSPLAY = _tags("cosplay cosplay_photo costume_switch kigurumi")
+SEVERAL_VIEWS = _tags(
+    "multiple_views turnaround reference_sheet variations multiple_expressions dual_persona "
+    "multiple_persona clone time_paradox age_comparison different_reflection cut-in "
+    "projected_inset zoom_layer collage sprite_sheet column_lineup"
+)
+NOT_A_DRAWING = _tags(
+    "photo_(medium) cosplay_photo screenshot game_screenshot figure nendoroid text-only_page "
+    "no_humans still_life scenery"
+)
+MACHINE_MADE = _tags("ai-generated ai-assisted third-party_edit upscaled")
+DAMAGED = _tags("corrupted_image duplicate pixel-perfect_duplicate lowres image_sample")
+MOVING = _tags("animated animated_gif animated_png video ugoira flash sound")
+UNFINISHED = _tags("tagme character_request character_counter_request")
+EXTREME = _tags("wide_image tall_image")
+# Plain, of no stated colour: the one background tag that agrees with white.
+AGREES_WITH_WHITE = frozenset({"white_background", "simple_background"})
+BORDERS = frozenset({"outside_border", "border", "white_border"})
+
+
+def hidden(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects a post whose file the board does not tell."""
+    return _REFUSED if facts.is_hidden else None
+
+
+def deleted(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects a deleted post: a data set must not outlive the wish of those who removed it."""
+    return _REFUSED if facts.is_deleted else None
+
+
+def banned(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects a post of an artist who asked for removal."""
+    return _REFUSED if facts.is_banned else None
+
+
+def pending(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects a post that nobody has approved yet; many of them are deleted after three days."""
+    return _REFUSED if facts.is_pending else None
+
+
+def flagged(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects a post whose deletion somebody asked for."""
+    return _REFUSED if facts.is_flagged else None
+
+
+def rating(facts: Facts, limits: Limits) -> Refusal | None:
+    """Rejects a post whose rating is not wanted."""
+    return None if facts.rating in limits.ratings else _REFUSED
+
+
+def file_type(facts: Facts, limits: Limits) -> Refusal | None:
+    """Rejects an original that is no still picture of a wanted type."""
+    return None if facts.file_ext in limits.file_types else _REFUSED
+
+
+def animated(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects what moves, by its tags or its duration in seconds."""
+    if facts.duration_seconds is not None:
+        return Refusal(facts.duration_seconds, 0.0)
+    return _any_of(facts, MOVING)
+
+
+def not_solo(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects a post without the tag `solo`, or one that shows a crowd with a focus on one."""
+    if facts.is_labelled:
+        return None
+    return None if "solo" in facts.tags and "solo_focus" not in facts.tags else _REFUSED
+
+
+def person_count(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects a post whose tags count another number of people than one."""
+    if facts.is_labelled:
+        return None
+    several = sum(SEVERAL_PEOPLE[tag] for tag in SEVERAL_PEOPLE.keys() & facts.tags)
+    people = len(ONE_PERSON & facts.tags) + several
+    return None if people == 1 else Refusal(people, 1)
+
+
+def no_persona(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects a post without any character tag: nobody has said who it is."""
+    return None if facts.leaves else Refusal(0, 1)
+
+
+def two_personas(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects a post with two or more leaves among its character tags."""
+    leaves = len(facts.leaves)
+    return Refusal(leaves, 1) if leaves > 1 else None
+
+
+def two_bases(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects a form that implies two people: it cannot say which of them is shown."""
+    bases = len(facts.bases)
+    return Refusal(bases, 1) if len(facts.leaves) == 1 and bases != 1 else None
+
+
+def comic(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects comics, which show one persona several times and in panels."""
+    return _any_of(facts, COMIC)
+
+
+def monochrome_tag(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects pictures tagged as grey or of one colour; pixels are checked by curation."""
+    return _any_of(facts, MONOCHROME)
+
+
+def cosplay(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects a persona in the clothes of another, by tag or by the suffix `_(cosplay)`."""
+    if any(tag.endswith("_(cosplay)") for tag in facts.tags):
+        return _REFUSED
+    return _any_of(facts, COSPLAY)
+
+
+def several_views(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects pictures that show the same persona more than once."""
+    return _any_of(facts, SEVERAL_VIEWS)
+
+
+def not_a_drawing(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects photographs, screenshots, figurines, text and scenery."""
+    return _any_of(facts, NOT_A_DRAWING)
+
+
+def machine_made(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects pictures that a machine made or somebody else altered."""
+    return _any_of(facts, MACHINE_MADE)
+
+
+def damaged_tag(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects what the board calls damaged, doubled or too small."""
+    return _any_of(facts, DAMAGED)
+
+
+def unfinished_tags(facts: Facts, _limits: Limits) -> Refusal | None:
+    """Rejects a post whose tags ask for more tags, so that their absence says nothing."""
+    return _any_of(facts, UNFINISHED)
+
+
+def small(facts: Facts, limits: Limits) -> Refusal | None:
+    """Rejects an original whose shorter side has fewer than `min_side` pixels."""
+    side = min(facts.width, facts.height)
+    return Refusal(side, limits.min_side) if side < limits.min_side else None
+
+
+def extreme_shape(facts: Facts, limits: Limits) -> Refusal | None:
+    """Rejects strips: a ratio of sides above `max_aspect`, or the board's tag for it."""
+    aspect = max(facts.width, facts.height) / max(1, min(facts.width, facts.height))
+    if aspect > limits.max_aspect:
+        return Refusal(aspect, limits.max_aspect)
+    return _any_of(facts, EXTREME)
+
+
+def refused_tag(facts: Facts, limits: Limits) -> Refusal | None:
+    """Rejects a post with a tag that the parameters name."""
+    return _any_of(facts, limits.refuse_tags)
+
+
+RULES: dict[str, Rule] = {
+    rule.__name__: rule
+    for rule in (
+        hidden,
+        deleted,
+        banned,
+        pending,
+        flagged,
+        rating,
+        file_type,
+        animated,
+        not_solo,
+        person_count,
+        no_persona,
+        two_personas,
+        two_bases,
+        comic,
+        monochrome_tag,
+        cosplay,
+        several_views,
+        not_a_drawing,
+        machine_made,
+        damaged_tag,
+        unfinished_tags,
+        small,
+        extreme_shape,
+        refused_tag,
+    )
+}
+
+# Without these there is no file to fetch or no label to give.
+INDISPENSABLE = frozenset({"hidden", "no_persona", "two_personas", "two_bases"})
+
+
+def refusals(facts: Facts, limits: Limits, *, skip: Collection[str] = ()) -> list[Decision]:
+    """Evaluates every rule that is not in `skip`; returns one decision per rule that rejects."""
+    decisions = []
+    for reason, rule in RULES.items():
+        if reason not in skip and (refusal := rule(facts, limits)) is not None:
+            decisions.append(
+                Decision(
+                    post_id=facts.post_id,
+                    stage=STAGE,
+                    kept=False,
+                    reason=reason,
+                    measured=refusal.measured,
+                    threshold=refusal.threshold,
+                )
+            )
+    return decisions
+
+
+def white_background_tag(tags: frozenset[str]) -> bool:
+    """
+    Returns whether the tags promise a white ground.
+
+    It takes `white_background`, and no tag of another background or of a border: a picture with
+    both is mixed.
+    """
+    return (
+        "white_background" in tags
+        and BORDERS.isdisjoint(tags)
+        and not any(tag.endswith("_background") and tag not in AGREES_WITH_WHITE for tag in tags)
+    )
+
+
+def _any_of(facts: Facts, tags: frozenset[str]) -> Refusal | None:
+    return None if tags.isdisjoint(facts.tags) else _REFUSED

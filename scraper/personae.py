@@ -1,0 +1,251 @@
+"""
+Who is in the picture, and which personae become labels: pure functions over tag names.
+
+In come tag names, the alias and implication tables and counts; out go leaves, bases and the
+choice of personae. A persona is a leaf character tag: one that no other tag of the post implies.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import networkx as nx
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Params(BaseModel):
+    """Section `personae`: how many pictures make a persona, and how many personae are wanted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_images: int = Field(
+        1000,
+        ge=1,
+        description="pictures meeting the requirements that a persona needs to become a label; "
+        "1000 as in the report's second data set",
+    )
+    max_images: int | None = Field(
+        None,
+        ge=1,
+        description="most pictures kept per persona, raised to min_images when lower; "
+        "none keeps all, because every picture helps",
+    )
+    labels: int | None = Field(
+        None,
+        ge=1,
+        description="number of personae to take, the most pictured first; none takes all that have "
+        "min_images",
+    )
+    look_alikes: bool = Field(
+        default=False,
+        description="with labels: also take, for each persona taken, the most pictured one of the "
+        "same base (a form and its base), which are the hardest to tell apart",
+    )
+
+    @property
+    def most_images(self) -> int | None:
+        """The largest number of pictures kept per persona; None is no limit."""
+        return None if self.max_images is None else max(self.max_images, self.min_images)
+
+
+@dataclass(frozen=True, slots=True)
+class Kinship:
+    """
+    What the alias and implication tables say, ready to be asked.
+
+    Attributes:
+        aliases: Old name to current name, chains followed to their end.
+        ancestors: A tag to every tag that it implies, directly or not. Tags that imply nothing
+            are absent.
+        roots: A tag to those of its ancestors that imply nothing themselves, in name order.
+        has_table: Whether any implication is known at all. If none is, the name rule decides.
+    """
+
+    aliases: Mapping[str, str]
+    ancestors: Mapping[str, frozenset[str]]
+    roots: Mapping[str, tuple[str, ...]]
+    has_table: bool
+
+    @classmethod
+    def from_pairs(
+        cls, aliases: Iterable[tuple[str, str]], implications: Iterable[tuple[str, str]]
+    ) -> Self:
+        """Builds it from (antecedent, consequent) pairs; cycles and redundant edges are harmless."""
+        names = dict(sorted(aliases))
+        graph = nx.DiGraph(
+            (_end_of_chain(antecedent, names), _end_of_chain(consequent, names))
+            for antecedent, consequent in sorted(implications)
+        )
+        graph.remove_edges_from(list(nx.selfloop_edges(graph)))
+        # networkx walks with a visited set, so redundant edges and cycles end.
+        ancestors = {
+            tag: frozenset(nx.descendants(graph, tag)) for tag in graph if graph.out_degree(tag)
+        }
+        roots = {
+            tag: tuple(sorted(above for above in tags if not graph.out_degree(above)))
+            for tag, tags in ancestors.items()
+        }
+        return cls(
+            aliases={name: _end_of_chain(name, names) for name in names},
+            ancestors=ancestors,
+            roots=roots,
+            has_table=bool(ancestors),
+        )
+
+    def canonical(self, tags: Iterable[str]) -> frozenset[str]:
+        """Returns the tags under their current names."""
+        get = self.aliases.get
+        return frozenset([get(tag, tag) for tag in tags])
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """
+    The characters of one post, seen through the implications.
+
+    Attributes:
+        leaves: Character tags that no other character tag of the post implies, in name order.
+        bases: For a single leaf: the characters that it finally implies, itself if it implies
+            none, in name order. Empty when there is not exactly one leaf.
+        base_source: Where the base comes from: "implication", "name", or "self" for a leaf
+            that is no form of another.
+    """
+
+    leaves: tuple[str, ...]
+    bases: tuple[str, ...]
+    base_source: str
+
+
+NOBODY = Lineage((), (), "self")
+
+
+def lineage(characters: Iterable[str], copyrights: Iterable[str], kinship: Kinship) -> Lineage:
+    """
+    Returns the leaves of a post's character tags, and the base of the leaf when there is one.
+
+    `characters` and `copyrights` are current names. A tag ending in `_(cosplay)` names a costume,
+    not a person, and is passed over. Without an implication table the name rule decides: a name
+    with more qualifiers is a form of the same name with fewer, copyright qualifiers not counted.
+    """
+    present = sorted({tag for tag in characters if not tag.endswith("_(cosplay)")})
+    if kinship.has_table:
+        above: Mapping[str, frozenset[str]] = kinship.ancestors
+    else:
+        above = _ancestors_by_name(present, copyrights) if len(present) > 1 else {}
+    nothing: frozenset[str] = frozenset()
+    leaves = tuple(
+        tag
+        for tag in present
+        # Two tags that imply each other are two leaves, not none.
+        if not any(
+            tag in above.get(other, nothing) and other not in above.get(tag, nothing)
+            for other in present
+            if other != tag
+        )
+    )
+    if len(leaves) != 1:
+        return Lineage(leaves, (), "self")
+    leaf = leaves[0]
+    if leaf not in above:
+        return Lineage(leaves, (leaf,), "self")
+    if kinship.has_table:
+        return Lineage(leaves, kinship.roots[leaf], "implication")
+    bases = tuple(sorted(tag for tag in above[leaf] if tag not in above))
+    return Lineage(leaves, bases, "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a persona is no label: the reason code and the two numbers compared."""
+
+    reason: str
+    measured: int
+    threshold: int
+
+
+def choose(
+    kept: Mapping[str, int], bases: Mapping[str, str], params: Params
+) -> dict[str, Refusal | None]:
+    """
+    Returns for every persona None when it becomes a label, else why not.
+
+    A persona needs `min_images` pictures. With `labels` only the most pictured ones are taken
+    (equal counts: by name), and with `look_alikes` one more of the same base for each of them.
+
+    Args:
+        kept: Pictures of each persona that pass every rule on a post.
+        bases: The base of each persona.
+        params: Section `personae`.
+    """
+    outcome: dict[str, Refusal | None] = {
+        persona: Refusal("persona_too_small", count, params.min_images)
+        for persona, count in kept.items()
+        if count < params.min_images
+    }
+    ranked = sorted(
+        (persona for persona in kept if persona not in outcome),
+        key=lambda persona: (-kept[persona], persona),
+    )
+    wanted = len(ranked) if params.labels is None else params.labels
+    chosen = set(ranked[:wanted])
+    if params.look_alikes:
+        chosen |= _partners(ranked[:wanted], ranked, bases)
+    for rank, persona in enumerate(ranked, start=1):
+        outcome[persona] = (
+            None if persona in chosen else Refusal("persona_not_chosen", rank, wanted)
+        )
+    return outcome
+
+
+def hash_order(post_id: int) -> bytes:
+    """
+    Returns the sort key by which `max_images` chooses among the pictures of a persona.
+
+    It depends on the id alone: as a persona grows, a newcomer displaces at most one picture.
+    """
+    return hashlib.sha256(str(post_id).encode("ascii")).digest()
+
+
+def _partners(chosen: list[str], ranked: list[str], bases: Mapping[str, str]) -> set[str]:
+    """For each chosen persona without a chosen relative: the most pictured relative there is."""
+    relatives: dict[str, list[str]] = {}
+    for persona in ranked:
+        relatives.setdefault(bases[persona], []).append(persona)
+    # `ranked` is ordered and `chosen` is its beginning: where two relatives are chosen already,
+    # they are the first two, and nothing is added.
+    return {tag for persona in chosen for tag in relatives[bases[persona]][:2]}
+
+
+def _end_of_chain(name: str, names: Mapping[str, str]) -> str:
+    """Follows aliases of aliases; a cycle ends at its first name in name order."""
+    seen = [name]
+    while (following := names.get(seen[-1])) is not None:
+        if following in seen:
+            return min(seen[seen.index(following) :])
+        seen.append(following)
+    return seen[-1]
+
+
+def _ancestors_by_name(present: list[str], copyrights: Iterable[str]) -> dict[str, frozenset[str]]:
+    """The name rule: `x_(a)_(b)` is a form of `x_(b)` and of `x`, when those are present."""
+    franchises = {name for tag in copyrights for name in (tag, _parts(tag)[0])}
+    parts = {}
+    for tag in present:
+        stem, qualifiers = _parts(tag)
+        parts[tag] = (stem, qualifiers - franchises)
+    ancestors = {
+        tag: frozenset(
+            other
+            for other in present
+            if parts[other][0] == parts[tag][0] and parts[other][1] < parts[tag][1]
+        )
+        for tag in present
+    }
+    return {tag: above for tag, above in ancestors.items() if above}
+
+
+def _parts(tag: str) -> tuple[str, frozenset[str]]:
+    """`toki_(bunny)_(blue_archive)` is `toki` with qualifiers `bunny` and `blue_archive`."""
+    stem, *qualifiers = tag.split("_(")
+    return stem, frozenset(qualifier.removesuffix(")") for qualifier in qualifiers)

@@ -1,0 +1,407 @@
+"""The stage `decide`: listing tables in, three tables out."""
+
+import hashlib
+import json
+import logging
+import random
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from scraper import decide, personae
+from scraper.decide import KEPT_SCHEMA, PERSONAE_SCHEMA
+from scraper.errors import MissingColumn, MissingInput
+from scraper.filters import RULES
+from scraper.post import DECISIONS_SCHEMA, POSTS_SCHEMA, Post, Variant
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ORIGINAL = Variant("original", "/original/aa/bb/x.png", 900, 1200, "png")
+GOOD = Post(
+    post_id=1,
+    created_at_utc=MOMENT,
+    updated_at_utc=MOMENT,
+    md5="0" * 32,
+    pixel_hash="1" * 32,
+    rating="g",
+    image_width=900,
+    image_height=1200,
+    file_ext="png",
+    file_bytes=1000,
+    duration_seconds=None,
+    parent_id=None,
+    has_children=False,
+    is_pending=False,
+    is_flagged=False,
+    is_deleted=False,
+    is_banned=False,
+    score=3,
+    uploader_id=5,
+    source="",
+    tags_general=("1girl", "solo"),
+    tags_character=("rin",),
+    tags_copyright=("vocaloid",),
+    tags_artist=("someone",),
+    tags_meta=("highres",),
+    variants=(ORIGINAL,),
+)
+FEW = personae.Params(min_images=1)
+IMPLICATIONS = [("rin_(party)", "rin"), ("4koma", "comic")]
+ALIASES = [("rin_kagamine", "rin"), ("manga", "comic")]
+
+
+@pytest.fixture
+def listing(tmp_path):
+    """Writes the tables of `listing` for the posts given, and returns their folder."""
+
+    def write(posts, *, aliases=ALIASES, implications=IMPLICATIONS):
+        folder = tmp_path / "listing"
+        folder.mkdir(exist_ok=True)
+        rows = [post.to_row() for post in sorted(posts, key=lambda post: post.post_id)]
+        pq.write_table(pa.Table.from_pylist(rows, POSTS_SCHEMA), folder / "posts.parquet")
+        schema = pa.schema([("antecedent", pa.string()), ("consequent", pa.string())])
+        for name, pairs in (("aliases", aliases), ("implications", implications)):
+            columns = [dict(zip(schema.names, pair, strict=True)) for pair in pairs]
+            pq.write_table(pa.Table.from_pylist(columns, schema), folder / f"{name}.parquet")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def decided(listing, tmp_path):
+    """Runs the stage over the posts given, and returns its three tables as lists of rows."""
+
+    def run(posts, params=None, wanted=FEW, **tables):
+        out_dir = tmp_path / "decide"
+        decide.run(params or decide.Params(), wanted, listing(posts, **tables), out_dir)
+        return tuple(
+            pq.read_table(out_dir / f"{name}.parquet").to_pylist()
+            for name in ("decisions", "kept", "personae")
+        )
+
+    return run
+
+
+def many(count, **changes):
+    """`count` good posts with ids from 100 upwards."""
+    return [replace(GOOD, post_id=100 + number, **changes) for number in range(count)]
+
+
+def test_keeps_a_good_post(decided):
+    """A good post has one decision with no reason, and a row that names its persona."""
+    decisions, kept, people = decided([GOOD])
+
+    assert [
+        {
+            "post_id": 1,
+            "stage": "decide",
+            "kept": True,
+            "reason": None,
+            "measured": None,
+            "threshold": None,
+        }
+    ] == decisions
+    assert [
+        {
+            "post_id": 1,
+            "persona": "rin",
+            "base": "rin",
+            "base_source": "self",
+            "copyright": "vocaloid",
+            "white_background_tag": False,
+        }
+    ] == kept
+    assert [
+        {
+            "persona": "rin",
+            "base": "rin",
+            "copyright": "vocaloid",
+            "listed": 1,
+            "kept": 1,
+            "qualifies": True,
+        }
+    ] == people
+
+
+REFUSED = {
+    "hidden": {"md5": None, "variants": ()},
+    "deleted": {"is_deleted": True},
+    "banned": {"is_banned": True},
+    "pending": {"is_pending": True},
+    "flagged": {"is_flagged": True},
+    "rating": {"rating": "s"},
+    "file_type": {"file_ext": "avif"},
+    "animated": {"duration_seconds": 2.0},
+    "not_solo": {"tags_general": ("1girl",)},
+    "person_count": {"tags_general": ("2girls", "solo")},
+    "no_persona": {"tags_character": ()},
+    "two_personas": {"tags_character": ("miku", "rin")},
+    "two_bases": {"tags_character": ("fusion",)},
+    "comic": {"tags_general": ("1girl", "solo", "manga")},
+    "monochrome_tag": {"tags_general": ("1girl", "solo", "greyscale")},
+    "cosplay": {"tags_character": ("rin", "miku_(cosplay)")},
+    "several_views": {"tags_general": ("1girl", "solo", "multiple_views")},
+    "not_a_drawing": {"tags_meta": ("photo_(medium)",)},
+    "machine_made": {"tags_meta": ("ai-generated",)},
+    "damaged_tag": {"tags_meta": ("corrupted_image",)},
+    "unfinished_tags": {"tags_meta": ("tagme",)},
+    "small": {"image_width": 255, "image_height": 300},
+    "extreme_shape": {"image_width": 300, "image_height": 901},
+    "refused_tag": {"tags_general": ("1girl", "solo", "chibi")},
+}
+
+
+def test_every_rule_reaches_the_table(decided):
+    """Of one post for each rule, each is refused for its own reason and nothing is kept."""
+    assert set(RULES) == set(REFUSED)
+    posts = [
+        replace(GOOD, post_id=number, **changes) for number, changes in enumerate(REFUSED.values())
+    ]
+    fusion = [("fusion", "rin"), ("fusion", "miku")]
+    decisions, kept, _ = decided(
+        posts, decide.Params(refuse_tags=("chibi",)), implications=IMPLICATIONS + fusion
+    )
+
+    assert list(enumerate(REFUSED)) == [(row["post_id"], row["reason"]) for row in decisions]
+    assert [] == kept
+
+
+def test_all_failures_of_a_post_are_recorded(decided):
+    """A post that breaks three rules has three rows, with numbers where numbers are compared."""
+    post = replace(GOOD, is_deleted=True, tags_character=("a", "b"), image_width=100)
+    decisions, *_ = decided([post])
+
+    assert [
+        ("deleted", None, None),
+        ("two_personas", 2, 1),
+        ("small", 100, 256),
+        ("extreme_shape", 12, 3),
+    ] == [(row["reason"], row["measured"], row["threshold"]) for row in decisions]
+
+
+def test_aliases_and_implications_are_resolved_first(decided):
+    """An old name counts as the current one, and a form carries its base."""
+    posts = [
+        replace(GOOD, post_id=1, tags_character=("rin_kagamine",)),
+        replace(GOOD, post_id=2, tags_character=("rin", "rin_(party)")),
+        replace(GOOD, post_id=3, tags_character=("rin_(party)",)),
+    ]
+    _, kept, people = decided(posts)
+
+    assert [
+        ("rin", "rin", "self"),
+        ("rin_(party)", "rin", "implication"),
+        ("rin_(party)", "rin", "implication"),
+    ] == [(row["persona"], row["base"], row["base_source"]) for row in kept]
+    assert [("rin", 1), ("rin_(party)", 2)] == [(row["persona"], row["kept"]) for row in people]
+
+
+def test_base_by_name_holds_for_the_whole_persona(decided):
+    """Without a table, a base seen on one post is the base of the persona on all."""
+    posts = [
+        *many(3, tags_character=("rin_(party)",)),
+        replace(GOOD, post_id=200, tags_character=("rin", "rin_(party)")),
+    ]
+    _, kept, _ = decided(posts, implications=[])
+
+    assert {("rin", "name")} == {(row["base"], row["base_source"]) for row in kept}
+
+
+def test_small_personae_are_refused_with_their_numbers(decided):
+    """Posts of a persona below `min_images` say how many it has and how many it needs."""
+    posts = [*many(3), replace(GOOD, post_id=7, tags_character=("miku",))]
+    decisions, kept, people = decided(posts, wanted=personae.Params(min_images=3))
+
+    assert (7, False, "persona_too_small", 1, 3) == tuple(
+        decisions[0][name] for name in ("post_id", "kept", "reason", "measured", "threshold")
+    )
+    assert [100, 101, 102] == [row["post_id"] for row in kept]
+    assert [("miku", False), ("rin", True)] == [
+        (row["persona"], row["qualifies"]) for row in people
+    ]
+
+
+def test_surplus_personae_are_refused_with_their_rank(decided):
+    """With `labels`, posts of the personae beyond say their rank."""
+    posts = [*many(3), replace(GOOD, post_id=7, tags_character=("miku",))]
+    decisions, *_ = decided(posts, wanted=personae.Params(min_images=1, labels=1))
+
+    assert ("persona_not_chosen", 2, 1) == tuple(
+        decisions[0][name] for name in ("reason", "measured", "threshold")
+    )
+
+
+def test_enough_images_takes_the_first_by_hash(decided):
+    """With `max_images`, the choice follows the hash of the id; the others say their rank."""
+    decisions, kept, people = decided(many(20), wanted=personae.Params(min_images=1, max_images=8))
+    ranked = sorted(range(100, 120), key=personae.hash_order)
+
+    assert sorted(ranked[:8]) == [row["post_id"] for row in kept]
+    surplus = {row["post_id"]: row for row in decisions if not row["kept"]}
+    assert {post_id: (rank, 8) for rank, post_id in enumerate(ranked[8:], start=9)} == {
+        post_id: (row["measured"], row["threshold"]) for post_id, row in surplus.items()
+    }
+    assert {"enough_images"} == {row["reason"] for row in surplus.values()}
+    assert (20, 20, True) == tuple(people[0][name] for name in ("listed", "kept", "qualifies"))
+
+
+def test_white_background_is_a_column(decided):
+    """The promise of a white ground is written, never used to refuse."""
+    white = replace(GOOD, post_id=2, tags_general=("1girl", "solo", "white_background"))
+    _, kept, _ = decided([GOOD, white])
+
+    assert [False, True] == [row["white_background_tag"] for row in kept]
+
+
+def test_accepted_tags_refuse_nothing(decided):
+    """A tag that the parameters accept is held against no post."""
+    small_board = replace(GOOD, tags_meta=("lowres",))
+
+    assert "damaged_tag" == decided([small_board])[0][0]["reason"]
+    assert None is decided([small_board], decide.Params(accept_tags=("lowres",)))[0][0]["reason"]
+
+
+def test_given_label_is_the_persona(decided):
+    """A picture that a person labelled keeps that label, without any tag."""
+    nothing = {f"tags_{kind}": () for kind in ("general", "character", "copyright", "meta")}
+    _, kept, _ = decided([replace(GOOD, given_label="sparrow", **nothing)])
+
+    assert [("sparrow", "sparrow", None)] == [
+        (row["persona"], row["base"], row["copyright"]) for row in kept
+    ]
+
+
+def test_listed_counts_refused_posts_too(decided):
+    """`listed` counts every post that shows the persona, `kept` those that broke no rule."""
+    posts = [*many(2), replace(GOOD, tags_character=("rin", "miku"))]
+    _, _, people = decided(posts)
+
+    assert [("miku", 1, 0), ("rin", 3, 2)] == [
+        (row["persona"], row["listed"], row["kept"]) for row in people
+    ]
+
+
+def test_copyright_is_the_one_on_most_posts(decided):
+    """A persona has one copyright: the most frequent, by name among equals."""
+    posts = [
+        replace(GOOD, post_id=1, tags_copyright=("b", "a")),
+        replace(GOOD, post_id=2, tags_copyright=("c", "b")),
+    ]
+
+    assert ["b", "b"] == [row["copyright"] for row in decided(posts)[1]]
+    assert ["a"] == [row["copyright"] for row in decided(posts[:1])[1]]
+
+
+def test_no_posts_make_empty_tables(decided):
+    """An empty listing gives empty tables, with their schemas."""
+    assert ([], [], []) == decided([])
+
+
+def test_schemas_are_fixed(decided, tmp_path):
+    """The tables have the documented columns and carry the effective parameters."""
+    decided([GOOD])
+    read = {
+        name: pq.read_schema(tmp_path / "decide" / f"{name}.parquet")
+        for name in ("decisions", "kept", "personae")
+    }
+
+    assert read["decisions"].equals(DECISIONS_SCHEMA)
+    assert read["kept"].equals(KEPT_SCHEMA)
+    assert read["personae"].equals(PERSONAE_SCHEMA)
+    effective = json.loads(read["decisions"].metadata[b"personae.params"])
+    assert (256, 1) == (effective["decide"]["min_side"], effective["personae"]["min_images"])
+
+
+def varied_posts(count):
+    """Posts of six personae that break rules at random, from a fixed seed."""
+    dice = random.Random(0)
+    changes = list(REFUSED.values())
+    for number in range(count):
+        post = replace(GOOD, post_id=number * 3, tags_character=(f"p{dice.randrange(6)}",))
+        for change in dice.sample(changes, dice.choice([0, 0, 0, 1, 2])):
+            post = replace(post, **change)
+        yield post
+
+
+def test_same_input_gives_the_same_bytes_whatever_the_order_of_tags(decided, tmp_path):
+    """Two runs over the same posts, tags shuffled in one, write identical files."""
+    posts = list(varied_posts(400))
+    wanted = personae.Params(min_images=10, max_images=20, labels=4)
+    shuffled = [
+        replace(
+            post,
+            tags_general=post.tags_general[::-1],
+            tags_character=post.tags_character[::-1],
+        )
+        for post in posts
+    ]
+    sums = []
+    for version in (posts, shuffled):
+        decided(version, wanted=wanted)
+        sums.append(
+            {
+                path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in (tmp_path / "decide").iterdir()
+            }
+        )
+
+    assert {"decisions.parquet", "kept.parquet", "personae.parquet"} == set(sums[0])
+    assert sums[0] == sums[1]
+
+
+def test_every_post_is_either_kept_or_refused(decided, caplog):
+    """Each post has one keeping row or refusing rows, and the log's totals equal the table's."""
+    posts = list(varied_posts(400))
+    with caplog.at_level(logging.INFO):
+        decisions, kept, _ = decided(posts, wanted=personae.Params(min_images=10, max_images=20))
+    outcomes = {}
+    for row in decisions:
+        outcomes.setdefault(row["post_id"], []).append((row["kept"], row["reason"]))
+
+    assert [post.post_id for post in posts] == list(outcomes)
+    assert {row["post_id"] for row in kept} == {
+        post_id for post_id, rows in outcomes.items() if rows == [(True, None)]
+    }
+    assert all(
+        rows == [(True, None)] or all(not kept and reason for kept, reason in rows)
+        for rows in outcomes.values()
+    )
+    small = sum(row["reason"] == "small" for row in decisions)
+    assert f"small {small}" in caplog.messages[-1]
+    assert f"400 posts, {len(kept)} kept" in caplog.messages[-1]
+
+
+def test_absent_table_names_the_stage_that_writes_it(tmp_path):
+    """Without the tables of `listing`, the error says which stage to run."""
+    with pytest.raises(MissingInput, match="stage 'listing' writes it"):
+        decide.run(decide.Params(), FEW, tmp_path, tmp_path / "decide")
+
+
+def test_absent_column_is_named(listing, tmp_path):
+    """A table of another version is refused, by the name of the column."""
+    folder = listing([GOOD])
+    path = folder / "posts.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["rating"]), path)
+
+    with pytest.raises(MissingColumn, match="lacks column rating"):
+        decide.run(decide.Params(), FEW, folder, tmp_path / "decide")
+
+
+@pytest.mark.parametrize("reason", ["solo", "two_personas"])
+def test_unknown_or_indispensable_rule_cannot_be_skipped(reason):
+    """`skip` takes only rules that exist and that the label does not rest on."""
+    with pytest.raises(ValidationError, match=f"'{reason}'"):
+        decide.Params(skip=(reason,))
+
+
+def test_skipped_rule_keeps_the_post(decided):
+    """A rule that is switched off refuses nothing."""
+    flagged = replace(GOOD, is_flagged=True)
+
+    assert [1] == [
+        row["post_id"] for row in decided([flagged], decide.Params(skip=("flagged",)))[1]
+    ]

@@ -1,0 +1,251 @@
+"""Each tag rule: the one post that trips it, by name, and the boundary beside it."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scraper import filters
+from scraper.filters import RULES, Facts, Limits, refusals, white_background_tag
+
+GOOD = Facts(
+    post_id=7,
+    tags=frozenset({"1girl", "solo", "smile", "rin", "highres"}),
+    leaves=("rin",),
+    bases=("rin",),
+    width=900,
+    height=1200,
+)
+
+TAGS_BY_REASON = {
+    "animated": filters.MOVING,
+    "comic": filters.COMIC,
+    "cosplay": filters.COSPLAY | {"miku_(cosplay)"},
+    "damaged_tag": filters.DAMAGED,
+    "extreme_shape": filters.EXTREME,
+    "machine_made": filters.MACHINE_MADE,
+    "monochrome_tag": filters.MONOCHROME,
+    "not_a_drawing": filters.NOT_A_DRAWING,
+    "not_solo": {"solo_focus"},
+    "several_views": filters.SEVERAL_VIEWS,
+    "unfinished_tags": filters.UNFINISHED,
+    "person_count": {*filters.SEVERAL_PEOPLE, "1boy", "1other"},
+}
+# `cosplay_photo` is a costume and a photograph.
+ALSO = {"cosplay_photo": ["cosplay", "not_a_drawing"]}
+
+CHANGED_BY_REASON = {
+    "hidden": {"is_hidden": True},
+    "deleted": {"is_deleted": True},
+    "banned": {"is_banned": True},
+    "pending": {"is_pending": True},
+    "flagged": {"is_flagged": True},
+    "rating": {"rating": "s"},
+    "file_type": {"file_ext": "gif"},
+    "no_persona": {"leaves": (), "bases": ()},
+    "two_personas": {"leaves": ("rin", "miku"), "bases": ()},
+    "two_bases": {"bases": ("miku", "rin")},
+}
+
+
+def reasons(facts: Facts, limits: Limits = Limits(), **options):  # noqa: B008  # frozen
+    return [decision.reason for decision in refusals(facts, limits, **options)]
+
+
+def test_keeps_a_good_post():
+    """A post that breaks no rule gets no refusal."""
+    assert [] == refusals(GOOD, Limits())
+
+
+def test_every_reason_is_asserted_here():
+    """No rule is without the post that trips it."""
+    assert set(RULES) == {*TAGS_BY_REASON, *CHANGED_BY_REASON, "small", "refused_tag"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "tag"),
+    [(reason, tag) for reason, tags in TAGS_BY_REASON.items() for tag in sorted(tags)],
+)
+def test_tag_trips_its_rule(reason, tag):
+    """One tag more on a good post, and the rule that owns it rejects, alone."""
+    facts = replace(GOOD, tags=GOOD.tags | {tag})
+
+    assert ALSO.get(tag, [reason]) == reasons(facts)
+
+
+@pytest.mark.parametrize(("reason", "changed"), CHANGED_BY_REASON.items())
+def test_fact_trips_its_rule(reason, changed):
+    """One fact changed on a good post, and the rule that owns it rejects, alone."""
+    assert [reason] == reasons(replace(GOOD, **changed))
+
+
+def test_absent_solo_is_not_solo():
+    """A post without `solo` may show anybody besides."""
+    assert ["not_solo"] == reasons(replace(GOOD, tags=GOOD.tags - {"solo"}))
+
+
+@pytest.mark.parametrize(
+    ("people", "tags"),
+    [(0, ()), (2, ("1girl", "1boy")), (2, ("multiple_girls",)), (8, ("2boys", "6+girls"))],
+)
+def test_counts_people_by_their_tags(people, tags):
+    """The number of people is measured and compared with one."""
+    (decision,) = refusals(replace(GOOD, tags=GOOD.tags - {"1girl"} | {*tags}), Limits())
+
+    assert ("person_count", people, 1) == (decision.reason, decision.measured, decision.threshold)
+
+
+@pytest.mark.parametrize("person", sorted(filters.ONE_PERSON))
+def test_one_person_of_any_kind_is_one(person):
+    """Girl, boy or other: one is enough."""
+    assert [] == reasons(replace(GOOD, tags=GOOD.tags - {"1girl"} | {person}))
+
+
+@pytest.mark.parametrize(
+    ("facts", "numbers"),
+    [
+        (replace(GOOD, leaves=(), bases=()), (0, 1)),
+        (replace(GOOD, leaves=("a", "b", "c"), bases=()), (3, 1)),
+        (replace(GOOD, bases=("a", "b")), (2, 1)),
+        (replace(GOOD, duration_seconds=1.5), (1.5, 0)),
+        (replace(GOOD, width=255, height=400), (255, 256)),
+        (replace(GOOD, height=2701), (2701 / 900, 3.0)),
+    ],
+)
+def test_records_the_numbers_compared(facts, numbers):
+    """A rule that compares numbers leaves both in its decision."""
+    decision = refusals(facts, Limits())[-1]
+
+    assert numbers == (decision.measured, decision.threshold)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [
+        (256, 256, []),
+        (255, 256, ["small"]),
+        (256, 255, ["small"]),
+        (900, 2700, []),
+        (2701, 900, ["extreme_shape"]),
+        (900, 2701, ["extreme_shape"]),
+        (0, 0, ["small"]),
+        (0, 400, ["small", "extreme_shape"]),
+    ],
+)
+def test_boundaries_of_size_and_shape(width, height, expected):
+    """`min_side` and `max_aspect` themselves are kept; one pixel beyond is not."""
+    assert expected == reasons(replace(GOOD, width=width, height=height))
+
+
+def test_still_picture_of_no_duration_and_animation_of_zero_seconds_differ():
+    """A duration, whatever its length, is a moving picture."""
+    assert ["animated"] == reasons(replace(GOOD, duration_seconds=0.0))
+
+
+def test_limits_decide_ratings_and_types():
+    """What is wanted comes from the parameters."""
+    sensitive = replace(GOOD, rating="s", file_ext="avif")
+    limits = Limits(ratings=frozenset({"g", "s"}), file_types=frozenset({"avif"}))
+
+    assert ["rating", "file_type"] == reasons(sensitive)
+    assert [] == reasons(sensitive, limits)
+
+
+def test_named_tags_refuse():
+    """A tag of `refuse_tags` rejects under a reason of its own."""
+    facts = replace(GOOD, tags=GOOD.tags | {"chibi"})
+
+    assert [] == reasons(facts)
+    assert ["refused_tag"] == reasons(facts, Limits(refuse_tags=frozenset({"chibi"})))
+
+
+def test_similar_tags_are_harmless():
+    """A drawn comic book, a figure of speech or a plain mention is no reason."""
+    harmless = {"manga_(object)", "limited_palette", "cosplayer", "reflection", "simple_background"}
+
+    assert [] == reasons(replace(GOOD, tags=GOOD.tags | harmless))
+
+
+def test_labelled_post_needs_no_tags():
+    """A post that a person labelled is not asked for tags, but the rest holds."""
+    labelled = replace(GOOD, tags=frozenset(), is_labelled=True)
+
+    assert [] == reasons(labelled)
+    assert ["comic", "small"] == reasons(
+        replace(labelled, tags=frozenset({"comic"}), width=9, height=9)
+    )
+
+
+def test_all_rules_are_evaluated():
+    """A post that breaks several rules gets a decision for each, in the order of the rules."""
+    facts = Facts(
+        post_id=8, tags=frozenset({"comic", "monochrome", "2girls"}), is_deleted=True, rating="e"
+    )
+
+    expected = ["deleted", "rating", "not_solo", "person_count", "no_persona", "comic"]
+    assert [*expected, "monochrome_tag", "small"] == reasons(facts)
+    assert {(8, "decide", False)} == {
+        (row.post_id, row.stage, row.kept) for row in refusals(facts, Limits())
+    }
+
+
+def test_skipped_rule_is_silent():
+    """A rule that is switched off records nothing; the others still do."""
+    facts = replace(GOOD, is_flagged=True, is_pending=True)
+
+    assert ["pending", "flagged"] == reasons(facts)
+    assert ["pending"] == reasons(facts, skip={"flagged"})
+
+
+def test_function_name_is_reason_code():
+    """The code in the table is the name of the function that a reader searches for."""
+    assert list(RULES) == [rule.__name__ for rule in RULES.values()]
+    assert all(getattr(filters, reason) is rule for reason, rule in RULES.items())
+
+
+ANY_TAGS = st.sets(
+    st.sampled_from(sorted(GOOD.tags.union(*TAGS_BY_REASON.values()) | {"white_background"}))
+)
+
+
+@given(tags=ANY_TAGS, shuffler=st.randoms(use_true_random=False))
+def test_order_of_tags_never_matters(tags, shuffler):
+    """Decisions are the same whatever the order in which the tags came."""
+    ordered, shuffled = sorted(tags), sorted(tags)
+    shuffler.shuffle(shuffled)
+
+    expected, actual = (
+        refusals(replace(GOOD, tags=frozenset(names)), Limits()) for names in (ordered, shuffled)
+    )
+    assert expected == actual
+
+
+@given(tags=ANY_TAGS, more=ANY_TAGS)
+def test_more_tags_never_excuse(tags, more):
+    """Adding tags that refuse never removes another rule's refusal."""
+    harmless = {"solo", "1girl", "1boy", "1other"}
+    before = reasons(replace(GOOD, tags=GOOD.tags | tags))
+    after = reasons(replace(GOOD, tags=GOOD.tags | tags | (more - harmless)))
+
+    assert set() == set(before) - set(after)
+
+
+@pytest.mark.parametrize(
+    ("expected", "tags"),
+    [
+        (True, {"white_background"}),
+        (True, {"white_background", "simple_background"}),
+        (False, {"simple_background"}),
+        (False, {"white_background", "grey_background"}),
+        (False, {"white_background", "two-tone_background"}),
+        (False, {"white_background", "transparent_background"}),
+        (False, {"white_background", "white_border"}),
+        (False, {"white_background", "border"}),
+        (False, {"white_background", "outside_border"}),
+        (False, set()),
+    ],
+)
+def test_white_background_needs_the_tag_and_no_other_ground(expected, tags):
+    """The tag alone promises white; another ground or a border makes it mixed."""
+    assert expected is white_background_tag(frozenset(tags))
