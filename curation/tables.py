@@ -11,17 +11,23 @@ import pyarrow.parquet as pq
 
 from curation.errors import MissingColumn, MissingInput
 
+
+def schema(columns: dict[str, pa.DataType]) -> pa.Schema:
+    """A schema from names to types, in the given order."""
+    return pa.schema(columns)
+
+
 # What every stage says of every post that it looked at: a kept post has one row with no reason, a
 # refused one a row for each rule that it failed, with the two numbers compared.
-DECISIONS = pa.schema(
-    [
-        ("post_id", pa.int64()),
-        ("stage", pa.string()),
-        ("kept", pa.bool_()),
-        ("reason", pa.string()),
-        ("measured", pa.float64()),
-        ("threshold", pa.float64()),
-    ]
+DECISIONS = schema(
+    {
+        "post_id": pa.int64(),
+        "stage": pa.string(),
+        "kept": pa.bool_(),
+        "reason": pa.string(),
+        "measured": pa.float64(),
+        "threshold": pa.float64(),
+    }
 )
 
 
