@@ -1,0 +1,298 @@
+"""
+The cast of the demo board: who exists, who resembles whom, and what each looks like.
+
+Twelve wanted personae in four families that share hair colour, outfit cut and silhouette; each
+family holds one look-alike pair. Three minor personae have too few posts to be wanted. Every
+character is invented here.
+"""
+
+from dataclasses import dataclass
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Persona:
+    """A character to recognise: its tags, its truth, and the features an illustrator needs."""
+
+    name: str
+    """Character tag."""
+    family: str
+    """Visual family; truth that no tag gives away."""
+    copyright: str
+    """Copyright tag; crosses the families."""
+    base: str | None = None
+    """Character tag that this form implies."""
+    look_alike: str | None = None
+    """The other half of a pair differing in small details only."""
+    hair: str
+    """Shape of the hair, a key of `hair.BACKS`."""
+    bangs: str
+    """Shape over the forehead, a key of `hair.BANGS`."""
+    hair_colour: Colour
+    eyes: Colour
+    skin: Colour = (250, 222, 200)
+    outfit: str
+    """Cut of the clothes, a key of `outfit.OUTFITS`."""
+    main: Colour
+    trim: Colour
+    accent: Colour
+    accessory: str
+    """What is worn or carried, a key of `accessory.ACCESSORIES`."""
+    accessory_colour: Colour
+
+
+_NIGHT = (
+    Persona(
+        name="tsukishiro_ayame",
+        family="night",
+        copyright="starlit_academy",
+        look_alike="eclipse_ayame",
+        hair="long",
+        bangs="blunt",
+        hair_colour=(44, 40, 72),
+        eyes=(120, 80, 200),
+        outfit="sailor",
+        main=(244, 244, 248),
+        trim=(48, 62, 122),
+        accent=(206, 52, 66),
+        accessory="hairband",
+        accessory_colour=(222, 60, 76),
+    ),
+    Persona(
+        name="eclipse_ayame",
+        family="night",
+        copyright="starlit_academy",
+        base="tsukishiro_ayame",
+        look_alike="tsukishiro_ayame",
+        hair="long",
+        bangs="blunt",
+        hair_colour=(44, 38, 66),
+        eyes=(210, 46, 50),
+        outfit="sailor",
+        main=(240, 240, 246),
+        trim=(46, 54, 112),
+        accent=(190, 50, 80),
+        accessory="horns",
+        accessory_colour=(180, 40, 52),
+    ),
+    Persona(
+        name="kurobane_shiori",
+        family="night",
+        copyright="tidal_saga",
+        hair="bob",
+        bangs="blunt",
+        hair_colour=(40, 46, 80),
+        eyes=(70, 120, 190),
+        outfit="sailor",
+        main=(244, 246, 250),
+        trim=(40, 72, 120),
+        accent=(200, 60, 70),
+        accessory="glasses",
+        accessory_colour=(60, 40, 44),
+    ),
+)
+
+_GOLD = (
+    Persona(
+        name="lenore_halewyn",
+        family="gold",
+        copyright="clockwork_garden",
+        look_alike="lenore_noir",
+        hair="twintails",
+        bangs="parted",
+        hair_colour=(240, 204, 96),
+        eyes=(60, 120, 214),
+        outfit="apron",
+        main=(58, 48, 66),
+        trim=(246, 244, 240),
+        accent=(60, 90, 190),
+        accessory="headdress",
+        accessory_colour=(250, 250, 250),
+    ),
+    Persona(
+        name="lenore_noir",
+        family="gold",
+        copyright="clockwork_garden",
+        base="lenore_halewyn",
+        look_alike="lenore_halewyn",
+        hair="twintails",
+        bangs="parted",
+        hair_colour=(232, 200, 112),
+        eyes=(226, 160, 40),
+        outfit="apron",
+        main=(52, 42, 58),
+        trim=(240, 238, 236),
+        accent=(150, 50, 70),
+        accessory="tophat",
+        accessory_colour=(40, 34, 44),
+    ),
+    Persona(
+        name="marigold_wickett",
+        family="gold",
+        copyright="starlit_academy",
+        hair="drills",
+        bangs="parted",
+        hair_colour=(244, 192, 84),
+        eyes=(70, 160, 90),
+        outfit="apron",
+        main=(70, 48, 62),
+        trim=(248, 244, 236),
+        accent=(70, 140, 80),
+        accessory="bow",
+        accessory_colour=(60, 130, 84),
+    ),
+)
+
+_SILVER = (
+    Persona(
+        name="isolde_farrow",
+        family="silver",
+        copyright="tidal_saga",
+        look_alike="yukine_vale",
+        hair="spiky",
+        bangs="swept",
+        hair_colour=(214, 220, 232),
+        eyes=(70, 150, 220),
+        outfit="armour",
+        main=(120, 134, 158),
+        trim=(70, 84, 120),
+        accent=(70, 130, 150),
+        accessory="scarf",
+        accessory_colour=(70, 120, 190),
+    ),
+    Persona(
+        name="yukine_vale",
+        family="silver",
+        copyright="starlit_academy",
+        look_alike="isolde_farrow",
+        hair="spiky",
+        bangs="swept",
+        hair_colour=(222, 222, 230),
+        eyes=(190, 70, 90),
+        outfit="armour",
+        main=(126, 134, 152),
+        trim=(76, 84, 116),
+        accent=(80, 124, 150),
+        accessory="halo",
+        accessory_colour=(244, 206, 96),
+    ),
+    Persona(
+        name="sorrel_ashdown",
+        family="silver",
+        copyright="clockwork_garden",
+        hair="short",
+        bangs="swept",
+        hair_colour=(206, 212, 220),
+        eyes=(96, 170, 110),
+        outfit="armour",
+        main=(112, 126, 144),
+        trim=(64, 80, 110),
+        accent=(90, 130, 130),
+        accessory="sword",
+        accessory_colour=(200, 210, 220),
+    ),
+)
+
+_ROSE = (
+    Persona(
+        name="momoka_sparrow",
+        family="rose",
+        copyright="clockwork_garden",
+        look_alike="ruri_blaise",
+        hair="ponytail",
+        bangs="spiky",
+        hair_colour=(240, 130, 164),
+        eyes=(220, 80, 140),
+        outfit="frills",
+        main=(250, 190, 210),
+        trim=(255, 246, 250),
+        accent=(230, 90, 140),
+        accessory="ribbon",
+        accessory_colour=(220, 60, 90),
+    ),
+    Persona(
+        name="ruri_blaise",
+        family="rose",
+        copyright="tidal_saga",
+        look_alike="momoka_sparrow",
+        hair="ponytail",
+        bangs="spiky",
+        hair_colour=(236, 120, 150),
+        eyes=(70, 170, 190),
+        outfit="frills",
+        main=(246, 186, 204),
+        trim=(255, 244, 248),
+        accent=(224, 100, 130),
+        accessory="catears",
+        accessory_colour=(236, 120, 150),
+    ),
+    Persona(
+        name="camellia_dane",
+        family="rose",
+        copyright="starlit_academy",
+        hair="buns",
+        bangs="spiky",
+        hair_colour=(226, 100, 120),
+        eyes=(150, 90, 60),
+        outfit="frills",
+        main=(244, 176, 190),
+        trim=(255, 240, 240),
+        accent=(210, 70, 90),
+        accessory="star",
+        accessory_colour=(250, 206, 80),
+    ),
+)
+
+MINOR: tuple[Persona, ...] = (
+    Persona(
+        name="moss_oracle",
+        family="minor",
+        copyright="clockwork_garden",
+        hair="long",
+        bangs="parted",
+        hair_colour=(96, 150, 92),
+        eyes=(200, 160, 60),
+        outfit="robe",
+        main=(150, 110, 80),
+        trim=(226, 214, 180),
+        accent=(90, 120, 70),
+        accessory="halo",
+        accessory_colour=(150, 200, 120),
+    ),
+    Persona(
+        name="hazel_postmark",
+        family="minor",
+        copyright="starlit_academy",
+        hair="bob",
+        bangs="swept",
+        hair_colour=(140, 88, 56),
+        eyes=(110, 70, 40),
+        outfit="hoodie",
+        main=(226, 150, 70),
+        trim=(250, 236, 210),
+        accent=(90, 70, 60),
+        accessory="catears",
+        accessory_colour=(140, 88, 56),
+    ),
+    Persona(
+        name="undine_reef",
+        family="minor",
+        copyright="tidal_saga",
+        hair="twintails",
+        bangs="spiky",
+        hair_colour=(84, 190, 190),
+        eyes=(30, 120, 140),
+        skin=(222, 176, 146),
+        outfit="hoodie",
+        main=(70, 120, 170),
+        trim=(230, 240, 244),
+        accent=(250, 180, 70),
+        accessory="glasses",
+        accessory_colour=(240, 120, 60),
+    ),
+)
+
+WANTED: tuple[Persona, ...] = _NIGHT + _GOLD + _SILVER + _ROSE
+
+PERSONAE: tuple[Persona, ...] = WANTED + MINOR
