@@ -1,0 +1,123 @@
+"""How sure a difference is: worked values, and how often an interval is right."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.page.statistics import Interval, flips, holm, mcnemar, paired_interval
+
+
+@pytest.mark.parametrize(
+    ("fixed", "broken", "expected"),
+    [(16, 6, 0.052479), (5, 0, 0.0625), (10, 10, 1.0), (0, 0, 1.0)],
+)
+def test_gives_the_worked_values_of_mcnemar(fixed, broken, expected):
+    """The exact test gives the worked values of the methods' section 7.4."""
+    assert expected == pytest.approx(mcnemar(fixed, broken), abs=1e-6)
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemar_equals_the_sum_of_binomials_and_ignores_direction(fixed, broken):
+    """The running product equals the sum of binomials, and exchanging the runs changes nothing."""
+    trials = fixed + broken
+    tail = sum(math.comb(trials, drawn) for drawn in range(min(fixed, broken) + 1))
+
+    assert min(1.0, 2 * tail / 2**trials) == mcnemar(fixed, broken)
+    assert mcnemar(fixed, broken) == mcnemar(broken, fixed)
+
+
+def test_mcnemar_bears_large_counts():
+    """Tens of thousands of changed images overflow nothing."""
+    p = mcnemar(20_000, 20_000)
+
+    assert p == 1.0
+
+
+def test_interval_holds_zero_in_95_percent_of_null_simulations():
+    """Where two runs differ by chance alone, 95 of 100 intervals hold zero, give or take 3."""
+    random = np.random.default_rng(0)
+    held = 0
+    for simulation in range(500):
+        first, second = random.random((2, 400)) < 0.7
+        difference = first.astype(float) - second.astype(float)
+        interval = paired_interval(difference, resamples=1000, seed=simulation)
+        held += interval.low <= 0 <= interval.high
+
+    assert 0.95 == pytest.approx(held / 500, abs=0.03)
+
+
+def test_multinomial_bootstrap_equals_the_plain_one():
+    """Drawing counts of values gives the interval that drawing images gives."""
+    random = np.random.default_rng(1)
+    difference = random.choice([-1.0, -0.5, 0.0, 0.5, 1.0], size=300, p=[0.05, 0.1, 0.6, 0.15, 0.1])
+    drawn = difference[random.integers(0, 300, size=(20_000, 300))].mean(axis=1)
+
+    interval = paired_interval(difference, resamples=20_000, seed=2)
+
+    assert np.quantile(drawn, 0.025) == pytest.approx(interval.low, abs=0.004)
+    assert np.quantile(drawn, 0.975) == pytest.approx(interval.high, abs=0.004)
+    assert difference.mean() == pytest.approx(interval.mean)
+
+
+def test_interval_of_distinct_values_is_drawn_in_chunks(monkeypatch):
+    """The interval does not depend on how many resamples fit in memory at once."""
+    difference = np.random.default_rng(3).normal(size=50)
+    whole = paired_interval(difference, resamples=500, seed=4)
+    monkeypatch.setattr("train.page.statistics._CELLS_AT_ONCE", 64)
+
+    assert whole == paired_interval(difference, resamples=500, seed=4)
+
+
+def test_interval_of_no_images_is_not_a_number():
+    """An empty slice has no mean and no interval, and says so."""
+    interval = paired_interval(np.zeros(0), resamples=10, seed=0)
+
+    assert math.isnan(interval.mean)
+    assert not interval.excludes_zero
+
+
+def test_same_seed_gives_the_same_interval():
+    """The interval depends on the numbers and the seed alone."""
+    difference = np.array([1.0, 0.0, -1.0, 1.0, 0.0, 1.0])
+
+    assert paired_interval(difference, resamples=200, seed=5) == paired_interval(
+        difference, resamples=200, seed=5
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0.1, 0.2, True), (-0.2, -0.1, True), (-0.1, 0.1, False)]
+)
+def test_knows_on_which_side_of_zero_it_lies(low, high, expected):
+    """An interval on one side of zero excludes it."""
+    assert expected is Interval(mean=0.0, low=low, high=high).excludes_zero
+
+
+def test_counts_fixed_and_broken():
+    """An image wrong before and right after is fixed; the reverse is broken."""
+    before = np.array([True, True, False, False, False])
+    after = np.array([True, False, True, True, False])
+
+    changed = flips(before, after)
+
+    assert (2, 1) == (changed.fixed, changed.broken)
+    assert mcnemar(2, 1) == changed.p_value
+
+
+def test_holm_corrects_in_order():
+    """The smallest of three is tripled, the next doubled, and none falls below an earlier one."""
+    assert [0.09, 0.03, 0.09] == pytest.approx(holm([0.045, 0.01, 0.06]))
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values):
+    """A corrected value is at least the plain one, at most one, and in the same order."""
+    corrected = holm(p_values)
+
+    assert all(p <= q <= 1 for p, q in zip(p_values, corrected, strict=True))
+    order = np.argsort(p_values, kind="stable")
+    assert all(corrected[a] <= corrected[b] for a, b in itertools.pairwise(order))
