@@ -1,0 +1,400 @@
+"""
+Stage `split`: train, validation and test by duplicate group.
+
+Reads the labels, the duplicate groups and their links, the measures and the tags. Writes
+split.parquet, decisions.parquet and certificate.json, which names the closest pictures that stand
+on different sides.
+"""
+
+import hashlib
+import json
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from curation import tables
+from curation.errors import LeakingSplit, MissingInput, TooFewSamples
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+SCHEMA = tables.schema(
+    {
+        "post_id": pa.int64(),
+        "label": pa.string(),
+        "leaf": pa.int32(),
+        "group_id": pa.int64(),
+        "split": pa.string(),
+        "white_background": pa.bool_(),
+    }
+)
+_CHUNK = 1 << 22  # pairs compared at once: about 40 MB of temporary arrays
+
+
+class Params(BaseModel):
+    """Section `split`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: float = Field(0.6, gt=0, lt=1, description="share of the groups that train")
+    val: float = Field(
+        0.15, gt=0, lt=1, description="share for early stopping and for the confusion to cluster"
+    )
+    test: float = Field(0.25, gt=0, lt=1, description="share that only `evaluate` reads")
+    seed: int = Field(0, ge=0, description="another seed draws other sides")
+    tolerance: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="largest difference between a label's share and the wanted one; 0.1 is four "
+        "standard deviations at 300 samples",
+    )
+    mode: Literal["hash", "given"] = Field(
+        "hash", description="`hash` draws; `given` takes the source's own split and only reports"
+    )
+    white_border: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="least share of white pixels in the frame of a white background; 0.9 lets a "
+        "foot or a tuft of hair cross it",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if abs(self.train + self.val + self.test - 1) > 1e-9:
+            raise ValueError(
+                f"train, val and test add up to {self.train + self.val + self.test:g}, not to 1"
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Where a post stands: one split, or several when it would bridge groups."""
+
+    group_id: int
+    """Smallest post id of the group, without the posts that would bridge."""
+    splits: tuple[str, ...]
+    """In the order train, val, test; more than one means refused as `bridges_splits`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two posts on different sides, the first with the smaller id."""
+
+    post_a: int
+    post_b: int
+    split_a: str
+    split_b: str
+    distance: int
+    """Bits that differ between the two 256-bit perceptual hashes."""
+
+
+def drawn(group_id: int, *, seed: int, train: float, val: float) -> str:
+    """
+    The side that chance gives a group: a number in [0, 1) from sha256 of `seed:group_id`,
+    compared with `train` and `train + val`.
+    """
+    digest = hashlib.sha256(f"{seed}:{group_id}".encode()).digest()
+    number = int.from_bytes(digest[:6], "big") / 2**48
+    if number < train:
+        return "train"
+    return "val" if number < train + val else "test"
+
+
+def sides(
+    posts: Iterable[int],
+    links: Iterable[tuple[int, int]],
+    *,
+    seed: int,
+    train: float,
+    val: float,
+) -> dict[int, Side]:
+    """
+    Gives every post a side, in the order of ids, from posts with smaller ids alone.
+
+    A post linked to none of them draws; a post linked to one side joins it; a post linked to
+    several sides gets all of them, and so does whatever is linked to it later. So no later post
+    ever changes an earlier one's side, and two linked posts of one side each agree.
+    """
+    known = sorted(set(posts))
+    earlier: dict[int, list[int]] = defaultdict(list)
+    for post_a, post_b in links:
+        earlier[max(post_a, post_b)].append(min(post_a, post_b))
+    found: dict[int, Side] = {}
+    parent: dict[int, int] = {}
+    for post in known:
+        near = [other for other in earlier[post] if other in found]
+        touched = {split for other in near for split in found[other].splits}
+        parent[post] = post
+        if len(touched) <= 1:
+            roots = {_root(parent, other) for other in near} | {post}
+            for root in roots:
+                parent[root] = min(roots)
+        splits = touched or {drawn(post, seed=seed, train=train, val=val)}
+        found[post] = Side(post, tuple(split for split in SPLITS if split in splits))
+    return {post: Side(_root(parent, post), side.splits) for post, side in found.items()}
+
+
+def closest(
+    post_ids: NDArray[np.int64], hashes: NDArray[np.uint64], splits: Sequence[str]
+) -> Pair | None:
+    """
+    The cross-split pair with the smallest distance, and of those the smallest ids.
+
+    `hashes` has one row of four words per post. None when no two posts stand apart.
+    """
+    names = np.asarray(splits)
+    best: tuple[int, int, int] | None = None
+    for number, first in enumerate(SPLITS):
+        rows = np.flatnonzero(names == first)
+        others = np.flatnonzero(np.isin(names, SPLITS[number + 1 :]))
+        if not len(rows) or not len(others):
+            continue
+        step = max(1, _CHUNK // len(others))
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            distance = _distances(hashes[part], hashes[others])
+            smallest = int(distance.min())
+            if best is not None and smallest > best[0]:
+                continue
+            for at, beside in zip(*np.nonzero(distance == smallest), strict=True):
+                ends = sorted((int(post_ids[part[at]]), int(post_ids[others[beside]])))
+                best = min(best or (257, 0, 0), (smallest, ends[0], ends[1]))
+    if best is None:
+        return None
+    side = dict(zip(post_ids.tolist(), splits, strict=True))
+    return Pair(best[1], best[2], side[best[1]], side[best[2]], best[0])
+
+
+def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG001  # every stage has this signature
+    """
+    Writes `split/split.parquet`, `split/decisions.parquet` and `split/certificate.json`.
+
+    Raises:
+        TooFewSamples: A label's share is further from the wanted one than `tolerance`.
+        LeakingSplit: Two pictures nearer than the duplicates' distance stand on different sides.
+    """
+    log.info("split: %s", params.model_dump_json())
+    labels = tables.read(
+        data_dir / "persona" / "labels.parquet", ["post_id", "label", "leaf"], stage="persona"
+    ).sort_by("post_id")
+    found = _given(params, data_dir) if params.mode == "given" else _drawn(params, data_dir)
+    labelled = labels.to_pylist()
+    for row in labelled:
+        if row["post_id"] not in found:
+            raise MissingInput(
+                f"Post {row['post_id']} has a label but no duplicate group: the two tables come "
+                "from different runs. Run stages 'duplicates' and 'persona' again."
+            )
+    kept = [row for row in labelled if len(found[row["post_id"]].splits) == 1]
+    white = _white_background(params, data_dir, {row["post_id"]: row["label"] for row in kept})
+    for row in kept:
+        side = found[row["post_id"]]
+        row |= {
+            "group_id": side.group_id,
+            "split": side.splits[0],
+            "white_background": white[row["post_id"]],
+        }
+    shares = _shares(params, kept)
+    certificate = _certificate(params, data_dir, kept) | {"shares": shares}
+    out = data_dir / "split"
+    metadata = {"personae.params": params.model_dump_json()}
+    tables.write(
+        out / "split.parquet",
+        pa.Table.from_pylist(kept, schema=SCHEMA).replace_schema_metadata(metadata),
+    )
+    tables.write(out / "decisions.parquet", _decisions(labelled, found))
+    tables.write_json(out / "certificate.json", certificate)
+    counts = Counter(row["split"] for row in kept)
+    log.info(
+        "split: %d of %d posts kept (%s), bridges_splits %d, closest pair %s",
+        len(kept),
+        len(labelled),
+        ", ".join(f"{name} {counts[name]}" for name in SPLITS),
+        len(labelled) - len(kept),
+        certificate["closest"],
+    )
+
+
+def _drawn(params: Params, data_dir: Path) -> dict[int, Side]:
+    posts = _by_post(_groups(data_dir), "group_id", stage="duplicates")
+    links = tables.read(
+        data_dir / "duplicates" / "links.parquet", ["post_a", "post_b"], stage="duplicates"
+    )
+    pairs = zip(*(links[name].to_numpy().tolist() for name in ("post_a", "post_b")), strict=True)
+    return sides(posts, pairs, seed=params.seed, train=params.train, val=params.val)
+
+
+def _given(params: Params, data_dir: Path) -> dict[int, Side]:
+    """The source's sides; where it knows no `val`, part of its `train` is drawn to be it."""
+    group_of = _by_post(_groups(data_dir), "group_id", stage="duplicates")
+    given = _by_post(data_dir / "listing" / "posts.parquet", "given_split", stage="listing")
+    names = {given.get(post) for post in group_of}
+    if not names <= set(SPLITS):
+        post = min(post for post in group_of if given.get(post) not in SPLITS)
+        raise MissingInput(
+            f"Post {post} has the given split {given.get(post)!r}, not train, val or test: "
+            "`mode: given` needs one for every post. Mend the source, or use `mode: hash`."
+        )
+    keep = params.train / (params.train + params.val) if "val" not in names else 1.0
+    found = {}
+    for post, group in group_of.items():
+        split = str(given[post])
+        if split == "train":
+            split = drawn(group, seed=params.seed, train=keep, val=1 - keep)
+        found[post] = Side(group, (split,))
+    return found
+
+
+def _root(parent: dict[int, int], post: int) -> int:
+    while parent[post] != post:
+        parent[post] = parent[parent[post]]
+        post = parent[post]
+    return post
+
+
+def _distances(rows: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """Bits that differ between every row of the one and every row of the other."""
+    total = np.zeros((len(rows), len(others)), np.uint16)
+    for word in range(rows.shape[1]):
+        total += np.bitwise_count(rows[:, word, None] ^ others[None, :, word])
+    return total
+
+
+def _by_post(path: Path, column: str, *, stage: str) -> dict[int, Any]:
+    table = tables.read(path, ["post_id", column], stage=stage)
+    return dict(zip(table["post_id"].to_numpy().tolist(), table[column].to_pylist(), strict=True))
+
+
+def _groups(data_dir: Path) -> Path:
+    return data_dir / "duplicates" / "groups.parquet"
+
+
+def _white_background(
+    params: Params, data_dir: Path, label_of: Mapping[int, str]
+) -> dict[int, bool]:
+    """White by its border, and by its tags where it has any beyond its label."""
+    border = _by_post(data_dir / "measure" / "measures.parquet", "border_white", stage="measure")
+    tagged = _by_post(data_dir / "decide" / "kept.parquet", "white_background_tag", stage="decide")
+    kinds = [f"tags_{kind}" for kind in ("general", "character", "copyright", "artist", "meta")]
+    posts = tables.read(
+        data_dir / "listing" / "posts.parquet", ["post_id", *kinds], stage="listing"
+    )
+    posts = posts.filter(pc.is_in(posts["post_id"], pa.array(list(label_of), pa.int64())))
+    told = {
+        row["post_id"]: any(tag != label_of[row["post_id"]] for kind in kinds for tag in row[kind])
+        for row in posts.to_pylist()
+    }
+    return {
+        post: (border.get(post) or 0.0) >= params.white_border
+        and (tagged.get(post, False) or not told.get(post, False))
+        for post in label_of
+    }
+
+
+def _shares(params: Params, kept: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """
+    Share of each side per label.
+
+    Raises:
+        TooFewSamples: A share is outside the tolerance, or a side has no sample of a label.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in kept:
+        counts[row["label"]][row["split"]] += 1
+    wanted = {name: getattr(params, name) for name in SPLITS}
+    shares = {}
+    for label in sorted(counts):
+        total = counts[label].total()
+        shares[label] = {name: round(counts[label][name] / total, 6) for name in SPLITS}
+        name = max(SPLITS, key=lambda name: (abs(shares[label][name] - wanted[name]), name))
+        empty = [name for name in SPLITS if not counts[label][name]]
+        far = abs(shares[label][name] - wanted[name]) > params.tolerance + 1e-9
+        if params.mode == "hash" and (far or empty):
+            name = empty[0] if empty else name
+            raise TooFewSamples(
+                f"Label '{label}' has {counts[label][name]} of its {total} samples in {name}, a "
+                f"share of {shares[label][name]:.3f} where {wanted[name]:g} ± "
+                f"{params.tolerance:g} is wanted: sides are drawn by hash, and few samples stray "
+                f"far. Raise `split.tolerance`, choose another `split.seed`, or raise "
+                f"`persona.min_samples` to leave small labels out."
+            )
+    return shares
+
+
+def _certificate(
+    params: Params, data_dir: Path, kept: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """
+    The closest cross-split pair per label and overall, against the duplicates' distance.
+
+    Raises:
+        LeakingSplit: The closest pair is a duplicate by its hash, and the split is ours.
+    """
+    limit = _duplicate_distance(data_dir)
+    hash_of = _by_post(data_dir / "measure" / "measures.parquet", "phash", stage="measure")
+    hashed = [row for row in kept if hash_of.get(row["post_id"])]
+
+    def nearest(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+        packed = b"".join(hash_of[row["post_id"]] for row in rows)
+        words = np.frombuffer(packed, np.uint64).reshape(-1, 4)
+        ids = np.array([row["post_id"] for row in rows], np.int64)
+        pair = closest(ids, words, [row["split"] for row in rows])
+        if pair is None:
+            return None
+        return asdict(pair) | {"above": limit is None or pair.distance > limit}
+
+    by_label: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in hashed:
+        by_label[row["label"]].append(row)
+    overall = nearest(hashed)
+    passed = overall is None or overall["above"]
+    if not passed and overall is not None and params.mode == "hash":
+        raise LeakingSplit(
+            f"Posts {overall['post_a']} ({overall['split_a']}) and {overall['post_b']} "
+            f"({overall['split_b']}) differ in {overall['distance']} of 256 bits, not more than "
+            f"the {limit} that make duplicates, yet no link joins them. Run stage 'duplicates' "
+            "again; if the tables are of one run, report this as a defect."
+        )
+    return {
+        "mode": params.mode,
+        "seed": params.seed,
+        "distance": limit,
+        "passed": passed,
+        "posts": len(kept),
+        "posts_without_hash": len(kept) - len(hashed),
+        "closest": overall,
+        "labels": {label: nearest(rows) for label, rows in sorted(by_label.items())},
+    }
+
+
+def _duplicate_distance(data_dir: Path) -> int | None:
+    """The distance of stage `duplicates`, as its table records it; None when it does not."""
+    metadata = pq.read_schema(_groups(data_dir)).metadata or {}
+    value = json.loads(metadata.get(b"personae.params", b"{}")).get("distance")
+    return None if value is None else int(value)
+
+
+def _decisions(labelled: Sequence[Mapping[str, Any]], found: Mapping[int, Side]) -> pa.Table:
+    """One row per labelled post; a refused one compares the sides it touches with one."""
+    rows = []
+    for row in labelled:
+        decision = {"post_id": row["post_id"], "stage": "split", "kept": True}
+        touched = len(found[row["post_id"]].splits)
+        if touched > 1:
+            decision |= {"kept": False, "reason": "bridges_splits"}
+            decision |= {"measured": float(touched), "threshold": 1.0}
+        rows.append(decision)
+    return pa.Table.from_pylist(rows, schema=tables.DECISIONS)

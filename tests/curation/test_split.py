@@ -1,0 +1,420 @@
+"""Sides of the split: drawn by group, stable under growth, within tolerance, without leaks."""
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from curation import split
+from curation.errors import LeakingSplit, MissingColumn, MissingInput, TooFewSamples
+
+LOOSE = split.Params(tolerance=1.0)
+
+
+def write(path: Path, rows: list[dict[str, Any]], columns: dict[str, pa.DataType], **metadata):
+    """Writes rows with a fixed schema and, as stages do, metadata."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(rows, schema=pa.schema(columns))
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+
+
+class Folder:
+    """The tables that the stage reads, for posts of two labels."""
+
+    def __init__(self, root: Path, posts: int = 400, labels: int = 2) -> None:
+        self.data_dir = root / "data"
+        self.labels = {
+            post: f"label_{post % labels}" for post in range(1, 1 + 3 * posts) if post % 3
+        }
+        chance = random.Random(0)
+        self.hashes = {post: chance.randbytes(32) for post in self.labels}
+        self.links: list[tuple[int, int]] = []
+        self.given: dict[int, str | None] = {}
+        self.border: dict[int, float] = {}
+        self.tagged: set[int] = set()
+        self.tags: dict[int, list[str]] = {}
+        self.groups: dict[int, int] = {}
+        self.distance: int | None = 31
+
+    def run(self, params: split.Params = LOOSE) -> list[dict[str, Any]]:
+        """Writes the tables, runs the stage, returns the rows of split.parquet."""
+        self.write()
+        split.run(params, data_dir=self.data_dir, work_dir=self.data_dir / "work")
+        return pq.read_table(self.data_dir / "split" / "split.parquet").to_pylist()
+
+    def write(self) -> None:
+        """Writes what the stages before leave."""
+        data, whole, text = self.data_dir, pa.int64(), pa.string()
+        write(
+            data / "persona" / "labels.parquet",
+            [
+                {"post_id": post, "label": label, "leaf": int(label[-1])}
+                for post, label in self.labels.items()
+            ],
+            {"post_id": whole, "label": text, "leaf": pa.int32()},
+        )
+        known = {"personae.params": json.dumps({"distance": self.distance})}
+        write(
+            data / "duplicates" / "groups.parquet",
+            [{"post_id": post, "group_id": self.groups.get(post, post)} for post in self.labels],
+            {"post_id": whole, "group_id": whole},
+            **(known if self.distance is not None else {}),
+        )
+        write(
+            data / "duplicates" / "links.parquet",
+            [{"post_a": a, "post_b": b, "link": "near", "distance": 3} for a, b in self.links],
+            {"post_a": whole, "post_b": whole, "link": text, "distance": pa.int32()},
+        )
+        write(
+            data / "measure" / "measures.parquet",
+            [
+                {"post_id": post, "phash": self.hashes[post], "border_white": self.border.get(post)}
+                for post in self.labels
+            ],
+            {"post_id": whole, "phash": pa.binary(32), "border_white": pa.float64()},
+        )
+        write(
+            data / "decide" / "kept.parquet",
+            [
+                {"post_id": post, "white_background_tag": post in self.tagged}
+                for post in self.labels
+            ],
+            {"post_id": whole, "white_background_tag": pa.bool_()},
+        )
+        kinds = ["tags_general", "tags_copyright", "tags_artist", "tags_meta"]
+        write(
+            data / "listing" / "posts.parquet",
+            [
+                {"post_id": post, "given_split": self.given.get(post), "tags_character": [label]}
+                | {kind: [] for kind in kinds}
+                | {"tags_general": self.tags.get(post, [])}
+                for post, label in self.labels.items()
+            ],
+            {"post_id": whole, "given_split": text, "tags_character": pa.list_(text)}
+            | dict.fromkeys(kinds, pa.list_(text)),
+        )
+
+    def certificate(self) -> dict[str, Any]:
+        """What the stage certified."""
+        return json.loads((self.data_dir / "split" / "certificate.json").read_text())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """Tables of 800 posts and two labels, no duplicates."""
+    return Folder(tmp_path)
+
+
+def drawn_sides(posts: Any, links: Any) -> dict[int, split.Side]:
+    """Sides with the default shares."""
+    return split.sides(posts, links, seed=0, train=0.6, val=0.15)
+
+
+def apart(*wanted: str) -> list[int]:
+    """The first ids whose own draw gives the wanted sides, ascending."""
+    ids: list[int] = []
+    for side in wanted:
+        post = ids[-1] + 1 if ids else 1
+        while split.drawn(post, seed=0, train=0.6, val=0.15) != side:
+            post += 1
+        ids.append(post)
+    return ids
+
+
+GRAPHS = st.integers(2, 40).flatmap(
+    lambda size: st.lists(
+        st.tuples(st.integers(1, size), st.integers(1, size)).filter(
+            lambda ends: ends[0] != ends[1]
+        ),
+        max_size=60,
+    ).map(lambda links: (size, links))
+)
+
+
+@given(GRAPHS, st.integers(1, 40))
+def test_no_post_changes_side_when_higher_ids_are_added(graph, cut) -> None:
+    """The sides of the posts up to any id are the same with and without the posts after it."""
+    size, links = graph
+    before = drawn_sides(range(1, min(cut, size) + 1), [ends for ends in links if max(ends) <= cut])
+    after = drawn_sides(range(1, size + 1), links)
+
+    assert {post: side.splits for post, side in before.items()} == {
+        post: after[post].splits for post in before
+    }
+
+
+@given(GRAPHS)
+def test_linked_posts_share_a_side_or_are_refused(graph) -> None:
+    """No link joins two kept posts on different sides, and a group has one side."""
+    size, links = graph
+    found = drawn_sides(range(1, size + 1), links)
+    kept = {post: side for post, side in found.items() if len(side.splits) == 1}
+    groups: dict[int, set[str]] = {}
+    for side in kept.values():
+        groups.setdefault(side.group_id, set()).update(side.splits)
+
+    assert all(found[a].splits == found[b].splits for a, b in links if a in kept and b in kept)
+    assert all(len(splits) == 1 for splits in groups.values())
+
+
+@given(GRAPHS, st.randoms(use_true_random=False))
+def test_order_of_posts_and_links_does_not_matter(graph, chance) -> None:
+    """Shuffled posts and links, and links named from either end, give the same sides."""
+    size, links = graph
+    posts = list(range(1, size + 1))
+    shuffled = [chance.choice([(a, b), (b, a)]) for a, b in links]
+    chance.shuffle(posts)
+    chance.shuffle(shuffled)
+
+    assert drawn_sides(range(1, size + 1), links) == drawn_sides(posts, shuffled)
+
+
+@given(st.integers(0, 2**60), st.integers(0, 9))
+def test_a_group_draws_by_its_id_and_the_seed_alone(group_id, seed) -> None:
+    """Larger thresholds never take a group away from train."""
+    small = split.drawn(group_id, seed=seed, train=0.3, val=0.3)
+    large = split.drawn(group_id, seed=seed, train=0.6, val=0.3)
+
+    assert small != "train" or large == "train"
+
+
+def test_shares_follow_the_thresholds() -> None:
+    """Of 20,000 groups the three sides hold their shares within one percent."""
+    counts = Counter(split.drawn(group, seed=1, train=0.6, val=0.15) for group in range(20_000))
+
+    assert pytest.approx([0.6, 0.15, 0.25], abs=0.01) == [
+        counts[name] / 20_000 for name in split.SPLITS
+    ]
+
+
+def test_bridging_post_is_refused(folder: Folder) -> None:
+    """A new post that looks like posts on two sides is refused, and they stay where they were."""
+    first, second = apart("train", "test")
+    folder.labels |= dict.fromkeys((first, second, 5000), "label_0")
+    folder.hashes |= {first: bytes(32), second: b"\xff" * 32, 5000: b"\x0f" * 32}
+    folder.links = [(first, 5000), (second, 5000)]
+    rows = {row["post_id"]: row["split"] for row in folder.run()}
+    decisions = pq.read_table(folder.data_dir / "split" / "decisions.parquet").to_pylist()
+
+    assert ("train", "test") == (rows[first], rows[second])
+    assert 5000 not in rows
+    assert [
+        {
+            "post_id": 5000,
+            "stage": "split",
+            "kept": False,
+            "reason": "bridges_splits",
+            "measured": 2.0,
+            "threshold": 1.0,
+        }
+    ] == [row for row in decisions if not row["kept"]]
+    assert len(folder.labels) == len(decisions)
+
+
+def test_what_is_linked_to_a_bridging_post_is_refused_too() -> None:
+    """A copy of a refused post is as close to both sides as the refused post is."""
+    first, second = apart("train", "val")
+    found = drawn_sides([first, second, 900, 901], [(first, 900), (second, 900), (900, 901)])
+
+    assert ("train", "val") == found[901].splits
+
+
+def test_group_takes_the_side_of_its_smallest_post(folder: Folder) -> None:
+    """A chain of copies stands where the first of them was drawn."""
+    folder.links = [(10, 20), (20, 31), (31, 40)]
+    rows = {row["post_id"]: row for row in folder.run()}
+
+    assert [10] * 4 == [rows[post]["group_id"] for post in (10, 20, 31, 40)]
+    assert 1 == len({rows[post]["split"] for post in (10, 20, 31, 40)})
+
+
+def test_stage_is_stable_when_posts_are_added(tmp_path: Path) -> None:
+    """A second run with more posts moves none of the first run's."""
+    small, large = Folder(tmp_path / "a", posts=100), Folder(tmp_path / "b", posts=300)
+    small.links = large.links = [(10, 20), (13, 40)]
+    large.links = [*small.links, (10, 301), (20, 302), (307, 308)]
+    before = {row["post_id"]: row["split"] for row in small.run()}
+    after = {row["post_id"]: row["split"] for row in large.run()}
+
+    assert before == {post: after[post] for post in before}
+
+
+def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
+    """Two runs write the same three files."""
+    folders = [Folder(tmp_path / name, posts=60) for name in "ab"]
+    for folder in folders:
+        folder.run()
+
+    for name in ("split.parquet", "decisions.parquet", "certificate.json"):
+        assert (folders[0].data_dir / "split" / name).read_bytes() == (
+            folders[1].data_dir / "split" / name
+        ).read_bytes()
+
+
+def test_share_outside_tolerance_names_label_share_and_remedy(tmp_path: Path) -> None:
+    """A small label whose share strays stops the stage."""
+    with pytest.raises(TooFewSamples) as caught:
+        Folder(tmp_path, posts=20).run(split.Params(tolerance=0.01))
+
+    assert "Label 'label_" in str(caught.value)
+    assert "0.01 is wanted" in str(caught.value)
+    assert "Raise `split.tolerance`" in str(caught.value)
+
+
+def test_label_without_a_sample_on_one_side_is_an_error(tmp_path: Path) -> None:
+    """However loose the tolerance, every label trains and is tested."""
+    with pytest.raises(TooFewSamples, match=r"has 0 of its 2 samples in"):
+        Folder(tmp_path, posts=1, labels=1).run()
+
+
+def test_shares_stay_within_tolerance(folder: Folder) -> None:
+    """Every label's shares are certified and differ from the wanted ones by at most 0.1."""
+    folder.run(split.Params())
+
+    for shares in folder.certificate()["shares"].values():
+        assert pytest.approx([0.6, 0.15, 0.25], abs=0.1) == [shares[name] for name in split.SPLITS]
+
+
+def test_certificate_names_the_closest_pair(folder: Folder) -> None:
+    """The closest cross-split pair is found, per label and overall, and is above the distance."""
+    first, second = apart("train", "test")
+    folder.labels |= {first: "label_0", second: "label_1"}
+    folder.hashes |= {first: b"\xaa" * 32, second: b"\xaa" * 27 + b"\x55" * 5}
+    folder.run()
+    certificate = folder.certificate()
+
+    assert {
+        "post_a": first,
+        "post_b": second,
+        "split_a": "train",
+        "split_b": "test",
+        "distance": 40,
+        "above": True,
+    } == certificate["closest"]
+    assert certificate["passed"]
+    assert 31 == certificate["distance"]
+    assert all(pair["distance"] > 40 for pair in certificate["labels"].values())
+
+
+def test_unlinked_duplicate_across_sides_is_a_leak(folder: Folder) -> None:
+    """Pictures nearer than the duplicates' distance on two sides stop the stage."""
+    first, second = apart("train", "test")
+    folder.labels |= dict.fromkeys((first, second), "label_0")
+    folder.hashes |= {first: b"\xaa" * 32, second: b"\xaa" * 31 + b"\xab"}
+
+    with pytest.raises(
+        LeakingSplit, match=rf"{first} \(train\) and {second} \(test\) differ in 1 "
+    ):
+        folder.run()
+    assert not (folder.data_dir / "split" / "split.parquet").exists()
+
+
+@given(st.integers(2, 60), st.integers(0, 2**32))
+def test_closest_equals_a_slow_search(size, seed) -> None:
+    """The chunked search finds what comparing every pair finds."""
+    chance = np.random.default_rng(seed)
+    hashes = chance.integers(0, 2**63, (size, 4), np.uint64) & np.uint64(0x0101010101010101)
+    names = [split.SPLITS[number] for number in chance.integers(0, 3, size)]
+    ids = np.arange(size, dtype=np.int64) * 7
+    slow = min(
+        (
+            (sum(int(a ^ b).bit_count() for a, b in zip(hashes[i], hashes[j], strict=True)), i, j)
+            for i in range(size)
+            for j in range(i + 1, size)
+            if names[i] != names[j]
+        ),
+        default=None,
+    )
+    pair = split.closest(ids, hashes, names)
+
+    if slow is None or pair is None:
+        assert slow is pair is None
+    else:
+        assert (slow[0], 7 * slow[1], 7 * slow[2]) == (pair.distance, pair.post_a, pair.post_b)
+
+
+def test_given_split_is_taken_and_leaks_are_only_reported(folder: Folder) -> None:
+    """`mode: given` uses the source's sides, whatever their shares, and reports a duplicate."""
+    folder.given = {post: ("test", "train", "train", "val")[post % 4] for post in folder.labels}
+    folder.hashes[4] = folder.hashes[1 + 4]
+    rows = folder.run(split.Params(mode="given", tolerance=0.01))
+
+    assert folder.given == {row["post_id"]: row["split"] for row in rows}
+    assert not folder.certificate()["passed"]
+    assert (4, 5, 0) == tuple(
+        folder.certificate()["closest"][name] for name in ("post_a", "post_b", "distance")
+    )
+
+
+def test_given_split_without_val_draws_it_from_train(folder: Folder) -> None:
+    """A source of train and test alone gets a validation part of its own train."""
+    folder.given = {post: "test" if post % 4 == 0 else "train" for post in folder.labels}
+    rows = folder.run(split.Params(mode="given"))
+    counts = Counter(row["split"] for row in rows)
+
+    assert {post for post, side in folder.given.items() if side == "test"} == {
+        row["post_id"] for row in rows if row["split"] == "test"
+    }
+    assert pytest.approx(0.2, abs=0.05) == counts["val"] / (counts["val"] + counts["train"])
+
+
+def test_post_without_given_split_is_named(folder: Folder) -> None:
+    """`mode: given` on a source that gives none says which post and what to do."""
+    with pytest.raises(MissingInput, match="Post 1 has the given split None"):
+        folder.run(split.Params(mode="given"))
+
+
+@pytest.mark.parametrize(
+    ("border", "tagged", "tags", "expected"),
+    [
+        (0.95, True, ["solo", "white_background"], True),
+        (0.95, False, ["solo"], False),
+        (0.95, False, [], True),
+        (0.90, False, [], True),
+        (0.89, True, ["solo", "white_background"], False),
+        (None, False, [], False),
+    ],
+)
+def test_white_background_is_border_and_tag(folder: Folder, border, tagged, tags, expected) -> None:
+    """A white frame suffices where a post has no tags; where it has, the tag must agree."""
+    folder.border[1], folder.tags[1] = border, tags
+    folder.tagged = {1} if tagged else set()
+    rows = {row["post_id"]: row["white_background"] for row in folder.run()}
+
+    assert expected == rows[1]
+
+
+def test_labels_without_groups_are_tables_of_two_runs(folder: Folder) -> None:
+    """A labelled post that duplicates never saw stops the stage with its id."""
+    folder.write()
+    path = folder.data_dir / "duplicates" / "groups.parquet"
+    pq.write_table(pq.read_table(path).slice(1), path)
+
+    with pytest.raises(MissingInput, match="Post 1 has a label but no duplicate group"):
+        split.run(LOOSE, data_dir=folder.data_dir, work_dir=folder.data_dir)
+
+
+def test_missing_table_and_column_are_named(folder: Folder) -> None:
+    """The message names file, column and the stage to run."""
+    with pytest.raises(MissingInput, match="stage 'persona' writes it"):
+        split.run(LOOSE, data_dir=folder.data_dir, work_dir=folder.data_dir)
+    folder.write()
+    path = folder.data_dir / "persona" / "labels.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["leaf"]), path)
+    with pytest.raises(MissingColumn, match=r"labels.parquet lacks column leaf"):
+        split.run(LOOSE, data_dir=folder.data_dir, work_dir=folder.data_dir)
+
+
+def test_shares_that_do_not_add_up_are_refused() -> None:
+    """The three shares are one whole."""
+    with pytest.raises(ValidationError, match=r"add up to 1\.2, not to 1"):
+        split.Params(train=0.8)
