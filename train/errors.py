@@ -7,6 +7,7 @@ TrainError
 ├── BadShard          (a shard is damaged or holds what it should not)
 ├── BadHierarchy      (not a tree over the labels)
 ├── BadCheckpoint     (weights of another shape, or no weights)
+├── MixedResults     (runs of one comparison saw other pictures or labels)
 ├── Diverged          (the loss is no longer a number)
 └── BadParams
 """
@@ -30,3 +31,7 @@ class MissingInput(TrainError):
 
 class MissingColumn(TrainError):
     """A table lacks a column that its reader states."""
+
+
+class MixedResults(TrainError):
+    """Results that one comparison needs were made from other pictures or labels."""

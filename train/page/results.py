@@ -1,0 +1,272 @@
+"""
+What the stages above left on disk, read and checked once: runs, seeds, groupings, data.
+
+Comes in: results/RUN/SEED/*, data/clustering/SEED/*.json, data/shards/*.json.
+Goes out: frozen objects, test pictures only, rows in the order of `post_id`.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float, Int
+
+from train import tables
+from train.errors import MissingInput, MixedResults
+
+FLAT = "flat"
+REFERENCE = "modularity"  # the grouping whose clusters every run is measured against
+CONTROL = "random"
+_COLUMNS = ("post_id", "split", "white_background", "label", "predicted")
+
+
+class RunLike(Protocol):
+    """What the report asks of an entry of the `runs` section."""
+
+    @property
+    def method(self) -> str:
+        """The module in train/methods."""
+
+    @property
+    def grouping(self) -> str:
+        """The file of data/clustering/SEED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """
+    One run with one seed, on the test pictures.
+
+    `full` and `coarse` are probabilities over labels and over the run's own clusters; None for
+    a run that has no hierarchy.
+    """
+
+    run: str
+    seed: int
+    post_id: Int[np.ndarray, " image"]
+    label: Int[np.ndarray, " image"]
+    predicted: Int[np.ndarray, " image"]
+    white: Bool[np.ndarray, " image"]
+    full: Float[np.ndarray, "image leaf"] | None
+    coarse: Float[np.ndarray, "image cluster"] | None
+    metrics: Mapping[str, Any]
+    fit: Mapping[str, Any]
+    model: Mapping[str, Any]
+    curves: Sequence[Mapping[str, str]]
+
+    @property
+    def correct(self) -> Bool[np.ndarray, " image"]:
+        """Says of each picture whether it was named rightly."""
+        return self.label == self.predicted
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A method with a grouping, for every seed."""
+
+    name: str
+    method: str
+    grouping: str | None
+    seeds: Mapping[int, Trained]
+
+    @property
+    def is_control(self) -> bool:
+        """Says whether the clusters were drawn by chance."""
+        return self.grouping == CONTROL
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """The clusters of one file of data/clustering/SEED: tuples of leaves, and the file's facts."""
+
+    name: str
+    seed: int
+    clusters: tuple[tuple[int, ...], ...]
+    facts: Mapping[str, Any]
+
+    def cluster_of(self, leaves: int) -> Int[np.ndarray, " leaf"]:
+        """Returns the number of the cluster of each leaf."""
+        found = np.zeros(leaves, dtype=np.int64)
+        for number, cluster in enumerate(self.clusters):
+            found[list(cluster)] = number
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything the report is drawn from. `runs` begins with the flat one."""
+
+    labels: tuple[str, ...]
+    classes: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    runs: tuple[Run, ...]
+    groupings: Mapping[tuple[str, int], Grouping]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, in the order given."""
+        return tuple(self.flat.seeds)
+
+    @property
+    def flat(self) -> Run:
+        """The baseline."""
+        return self.runs[0]
+
+    @property
+    def hierarchies(self) -> tuple[Run, ...]:
+        """The runs with clusters that were found, not drawn by chance."""
+        return tuple(run for run in self.runs[1:] if not run.is_control)
+
+    @property
+    def controls(self) -> tuple[Run, ...]:
+        """The runs with clusters drawn by chance."""
+        return tuple(run for run in self.runs[1:] if run.is_control)
+
+    def reference(self, seed: int) -> Grouping:
+        """The clusters that every run of this seed is measured against."""
+        return self.groupings[REFERENCE, seed]
+
+    def own(self, run: Run, seed: int) -> Grouping | None:
+        """The clusters that a run was built on; None for the flat one."""
+        return self.groupings[run.grouping, seed] if run.grouping else None
+
+
+def read(
+    *, data_dir: Path, results_dir: Path, runs: Mapping[str, RunLike], seeds: Sequence[int]
+) -> Results:
+    """
+    Reads all that the stages above wrote for `runs` and `seeds`.
+
+    Raises:
+        MissingInput: A file is absent or unreadable; the message names the stage that writes it.
+        MixedResults: Two runs were evaluated on different pictures or labels.
+    """
+    classes = _json(data_dir / "shards" / "classes.json", stage="shards")
+    found = [_run(results_dir, FLAT, FLAT, None, seeds, leaves=len(classes["labels"]))]
+    found += [
+        _run(results_dir, name, run.method, run.grouping, seeds, leaves=len(classes["labels"]))
+        for name, run in runs.items()
+    ]
+    names = dict.fromkeys([REFERENCE, *(run.grouping for run in runs.values())])
+    groupings = {
+        (name, seed): _grouping(data_dir / "clustering" / str(seed) / f"{name}.json", name, seed)
+        for name in names
+        for seed in seeds
+    }
+    _check_same_pictures(found)
+    _check_partitions(groupings, leaves=len(classes["labels"]))
+    return Results(
+        labels=tuple(classes["labels"]),
+        classes=classes,
+        manifest=_json(data_dir / "shards" / "manifest.json", stage="shards"),
+        runs=tuple(found),
+        groupings=groupings,
+    )
+
+
+def _run(
+    results_dir: Path,
+    name: str,
+    method: str,
+    grouping: str | None,
+    seeds: Sequence[int],
+    *,
+    leaves: int,
+) -> Run:
+    trained = {seed: _trained(results_dir / name / str(seed), name, seed, leaves) for seed in seeds}
+    return Run(name=name, method=method, grouping=grouping, seeds=trained)
+
+
+def _trained(folder: Path, run: str, seed: int, leaves: int) -> Trained:
+    path = folder / "predictions.parquet"
+    table = tables.read(path, _COLUMNS, stage="evaluate")
+    optional = [name for name in ("full", "coarse") if name in pq.read_schema(path).names]
+    table = tables.read(path, [*_COLUMNS, *optional], stage="evaluate")
+    table = table.filter(pc.equal(table["split"], "test")).sort_by("post_id")
+    if not len(table):
+        raise MissingInput(f"{path} holds no test pictures: run stage 'evaluate' again.")
+    label, predicted = (table[name].to_numpy() for name in ("label", "predicted"))
+    if max(label.max(), predicted.max()) >= leaves or min(label.min(), predicted.min()) < 0:
+        raise MixedResults(
+            f"{path} names leaf {max(label.max(), predicted.max())}, but the shards hold "
+            f"{leaves} labels: it was made from other shards. Run `dvc repro`."
+        )
+    return Trained(
+        run=run,
+        seed=seed,
+        post_id=table["post_id"].to_numpy(),
+        label=label.astype(np.int64),
+        predicted=predicted.astype(np.int64),
+        white=table["white_background"].to_numpy(zero_copy_only=False),
+        full=_matrix(table, "full"),
+        coarse=_matrix(table, "coarse"),
+        metrics=_json(folder / "metrics.json", stage="evaluate"),
+        fit=_json(folder / "fit.json", stage="fit"),
+        model=_json(folder / "model.json", stage="fit"),
+        curves=_curves(folder / "curves.csv"),
+    )
+
+
+def _matrix(table: pa.Table, name: str) -> Float[np.ndarray, "image column"] | None:
+    if name not in table.column_names or table[name].null_count:
+        return None
+    values = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(values, dtype=np.float64).reshape(len(table), -1)
+
+
+def _curves(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise MissingInput(f"{path} is absent: stage 'fit' writes it. Run that stage.") from error
+
+
+def _grouping(path: Path, name: str, seed: int) -> Grouping:
+    facts = _json(path, stage="clustering")
+    clusters = tuple(tuple(int(leaf) for leaf in cluster) for cluster in facts["clusters"])
+    return Grouping(name=name, seed=seed, clusters=clusters, facts=facts)
+
+
+def _json(path: Path, *, stage: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingInput(
+            f"{path} is absent: stage '{stage}' writes it. Run that stage first."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise MissingInput(
+            f"{path} is no readable JSON ({error}). Remove it and run stage '{stage}' again."
+        ) from error
+
+
+def _check_same_pictures(runs: Sequence[Run]) -> None:
+    first = next(iter(runs[0].seeds.values()))
+    for run in runs:
+        for trained in run.seeds.values():
+            if not np.array_equal(first.post_id, trained.post_id) or not np.array_equal(
+                first.label, trained.label
+            ):
+                raise MixedResults(
+                    f"Run '{trained.run}' with seed {trained.seed} was evaluated on "
+                    f"{len(trained.post_id)} test pictures that are not the {len(first.post_id)} "
+                    f"of '{first.run}' with seed {first.seed}: a paired comparison needs the same. "
+                    "Run `dvc repro`."
+                )
+
+
+def _check_partitions(groupings: Mapping[tuple[str, int], Grouping], *, leaves: int) -> None:
+    for (name, seed), grouping in groupings.items():
+        if sorted(leaf for cluster in grouping.clusters for leaf in cluster) != [*range(leaves)]:
+            raise MixedResults(
+                f"Grouping '{name}' of seed {seed} does not hold each of the {leaves} labels of "
+                "the shards once: it was made from other shards. Run `dvc repro`."
+            )
