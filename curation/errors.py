@@ -32,6 +32,15 @@ class MissingColumn(CurationError):
     """A table lacks a column that its reader states."""
 
 
+class UnreadableImage(CurationError):
+    """The bytes of one picture give no picture; `reason` is the code that its decision carries."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"No picture could be read ({reason}): {detail}.")
+        self.reason = reason
+        self.detail = detail
+
+
 class TooFewSamples(CurationError):
     """A label has too few samples for what was asked of it."""
 

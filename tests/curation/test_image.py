@@ -1,0 +1,393 @@
+"""Decoding of bytes that nobody vouches for, and what is measured on the pixels."""
+
+import io
+import struct
+import time
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageDraw
+
+from curation import image as pictures
+from curation.errors import UnreadableImage
+
+CAP = 40_000_000
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def decoded(data: bytes, *, side: int = 48, max_pixels: int = CAP) -> pictures.Picture:
+    return pictures.decode(data, max_pixels=max_pixels, side=side)
+
+
+def refusal(data: bytes, **options: int) -> str:
+    with pytest.raises(UnreadableImage) as caught:
+        decoded(data, **options)
+    return caught.value.reason
+
+
+def outcome(data: bytes) -> str:
+    """Says `read`, or the reason of the refusal; anything else that is raised is a defect."""
+    try:
+        decoded(data)
+    except UnreadableImage as error:
+        return error.reason
+    return "read"
+
+
+OUTCOMES = {"read", "undecodable", "truncated", "too_many_pixels", "animated_file"}
+
+
+@pytest.fixture
+def drawing() -> Image.Image:
+    """A picture without symmetry: a red corner at the top left, a green bar at the right."""
+    image = Image.new("RGB", (120, 80), "white")
+    pen = ImageDraw.Draw(image)
+    pen.rectangle((0, 0, 39, 29), fill=(220, 20, 30))
+    pen.rectangle((100, 20, 119, 79), fill=(20, 180, 60))
+    pen.line((10, 70, 90, 40), fill="black", width=3)
+    return image
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png_header(width: int, height: int, *, depth: int = 8, colour: int = 2) -> bytes:
+    body = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", body)
+
+
+def exif(orientation: int, *, order: str = "<") -> bytes:
+    mark = b"II*\x00" if order == "<" else b"MM\x00*"
+    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+    return b"Exif\x00\x00" + mark + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
+
+
+# What is read
+
+
+@given(
+    width=st.integers(1, 70),
+    height=st.integers(1, 70),
+    mode=st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "I;16"]),
+    kind=st.sampled_from(["PNG", "WEBP"]),
+    seed=st.integers(0, 999),
+)
+def test_reads_any_size_and_mode(width: int, height: int, mode: str, kind: str, seed: int) -> None:
+    """A sound picture of any size and mode becomes RGB of its own size, with finite figures."""
+    chance = np.random.default_rng(seed)
+    if mode == "I;16":
+        deep = chance.integers(0, 65536, (height, width)).astype(np.uint16)
+        image, kind = Image.fromarray(deep), "PNG"
+    else:
+        channels = chance.integers(0, 256, (height, width, 4), dtype=np.uint8)
+        image = Image.fromarray(channels, "RGBA").convert(mode)
+    picture = decoded(saved(image, kind))
+    figures = pictures.measure(picture.image)
+
+    assert ("RGB", (width, height)) == (picture.image.mode, picture.image.size)
+    assert (width, height) == (picture.width, picture.height)
+    assert 0 <= figures.border_white <= 1
+    assert 0 <= figures.saturation <= 1
+    assert 0 <= figures.contrast <= 0.5
+    assert figures.sharpness >= 0
+    assert (32, True) == (len(figures.phash), 0 <= figures.phash_quality <= 100)
+
+
+@given(width=st.integers(1, 900), height=st.integers(1, 900), side=st.integers(8, 96))
+def test_normalises_to_a_square(width: int, height: int, side: int) -> None:
+    """Every shape ends as a square of the wanted side, padded with its border's colour."""
+    square = pictures.normalise(
+        Image.new("RGB", (width, height), (9, 99, 199)), side=side, background="border"
+    )
+
+    assert (side, side) == square.size
+    assert [(side * side, (9, 99, 199))] == square.getcolors()
+
+
+def test_pads_with_white_on_request() -> None:
+    """With `white` the margin is white, whatever the border's colour."""
+    square = pictures.normalise(Image.new("RGB", (60, 20)), side=30, background="white")
+
+    assert (255, 255, 255) == square.getpixel((15, 0))
+    assert (0, 0, 0) == square.getpixel((15, 15))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turns_upright(drawing: Image.Image, orientation: int, order: str) -> None:
+    """Each of the eight EXIF orientations shows the picture as it was meant."""
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpose that the camera applied
+    turned = drawing if orientation == 1 else drawing.transpose(undo[orientation])
+    picture = decoded(saved(turned, "PNG", exif=exif(orientation, order=order)))
+
+    assert drawing.size == (picture.width, picture.height)
+    assert drawing.tobytes() == picture.image.tobytes()
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"Exif\x00\x00",
+        b"Exif\x00\x00II*\x00\xff\xff\xff\xff",
+        b"Exif\x00\x00MM\x00*" + b"\xff" * 60_000,
+        exif(6)[:-9],
+        exif(99),
+    ],
+)
+def test_ignores_broken_exif(drawing: Image.Image, block: bytes) -> None:
+    """A damaged or endless EXIF block changes nothing and stops nothing."""
+    picture = decoded(saved(drawing, "JPEG", exif=block))
+
+    assert drawing.size == picture.image.size
+
+
+def test_lays_transparency_on_white() -> None:
+    """Clear pixels are white; half clear ones are half way to it."""
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (255, 0, 0, 128))
+    picture = decoded(saved(image))
+
+    assert (255, 255, 255) == picture.image.getpixel((0, 0))
+    assert (255, 127, 127) == picture.image.getpixel((1, 0))
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_honours_a_transparent_colour(mode: str) -> None:
+    """A colour marked transparent, in a palette or without, is white too."""
+    image = Image.new("RGB", (4, 4), (0, 0, 0)).convert(mode)
+    key = {"P": image.getpixel((0, 0)), "L": 0, "RGB": (0, 0, 0)}[mode]
+    picture = decoded(saved(image, "PNG", transparency=key))
+
+    assert (255, 255, 255) == picture.image.getpixel((2, 2))
+
+
+def test_reads_cmyk() -> None:
+    """Ink on paper becomes light: full cyan has no red."""
+    picture = decoded(saved(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG"))
+    red, green, blue = picture.image.getpixel((8, 8))
+
+    assert "CMYK" == picture.mode
+    assert red < 20
+    assert min(green, blue) > 150
+
+
+def test_keeps_the_high_byte_of_16_bits() -> None:
+    """A 16-bit grey is scaled, not clipped to white."""
+    image = Image.fromarray(np.full((5, 5), 0x80FF, dtype=np.uint16))
+
+    assert (0x80, 0x80, 0x80) == decoded(saved(image)).image.getpixel((0, 0))
+
+
+def test_converts_an_embedded_profile(drawing: Image.Image) -> None:
+    """An sRGB profile leaves the colours; one for other channels, or junk, is void."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    plain = np.asarray(drawing).astype(int)
+    seen = [
+        np.asarray(decoded(saved(drawing, "PNG", icc_profile=profile)).image).astype(int)
+        for profile in (srgb, lab, b"junk" * 100)
+    ]
+
+    assert np.abs(seen[0] - plain).max() <= 2
+    assert (seen[1] == plain).all()
+    assert (seen[2] == plain).all()
+
+
+def test_scales_large_jpeg_files_while_decoding() -> None:
+    """A JPEG file is decoded no larger than needed, and still knows its true size."""
+    data = saved(Image.effect_noise((1600, 1200), 40).convert("RGB"), "JPEG")
+
+    assert (400, 300) == decoded(data).image.size
+    assert (1600, 1200) == (decoded(data).width, decoded(data).height)
+    assert (800, 600) == decoded(data, side=300).image.size
+
+
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_encodes_without_loss_and_repeatably(drawing: Image.Image, kind: str) -> None:
+    """Lossless formats give the pixels back, and the same bytes each time."""
+    first = pictures.encode(drawing, kind)
+
+    assert first == pictures.encode(drawing.copy(), kind)
+    assert drawing.tobytes() == decoded(first).image.tobytes()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_refuses_a_file_cut_anywhere(drawing: Image.Image, kind: str) -> None:
+    """Whatever number of bytes is missing at the end, no half picture gets through."""
+    data = saved(drawing, kind)
+    for kept in range(0, len(data) - 2, max(1, len(data) // 150)):
+        assert refusal(data[:kept]) in {"truncated", "undecodable"}
+    assert refusal(data[: len(data) * 2 // 3]) == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "undecodable"),
+        (b"\x00" * 4096, "undecodable"),
+        (b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>", "undecodable"),
+        (b'{"success": false, "error": "not found"}', "undecodable"),
+        (b"GIF89a" + bytes(100), "undecodable"),
+        (b"\xff\xd8\xff\xe0" + bytes(2000), "undecodable"),
+        (b"\xff\xd8\xff\xda" * 300, "undecodable"),
+        (b"RIFF\x10\x00\x00\x00WEBPVP8 " + bytes(8), "undecodable"),
+        (b"RIFF\xff\xff\xff\xffWEBPVP8 " + bytes(8), "truncated"),
+        (png_header(65_535, 65_535) + chunk(b"IDAT", b"") + chunk(b"IEND", b""), "too_many_pixels"),
+        (png_header(9_000, 9_000) + chunk(b"IDAT", b"") + chunk(b"IEND", b""), "too_many_pixels"),
+        (png_header(0, 10) + chunk(b"IEND", b""), "undecodable"),
+        (png_header(10, 10) + chunk(b"IEND", b""), "undecodable"),
+        (png_header(10, 10, depth=3), "truncated"),
+        (png_header(10, 10) + b"\x7f\xff\xff\xffIDAT", "truncated"),
+        (png_header(4, 4) + chunk(b"tEXt", b"") * 100_001, "undecodable"),
+    ],
+)
+def test_refuses_by_name(data: bytes, reason: str) -> None:
+    """What is no picture, or a trap, is refused with its reason."""
+    assert reason == refusal(data)
+
+
+def test_refuses_a_wrong_checksum(drawing: Image.Image) -> None:
+    """One flipped bit in the pixels of a PNG file is noticed."""
+    data = bytearray(saved(drawing))
+    data[data.index(b"IDAT") + 30] ^= 1
+
+    assert "undecodable" == refusal(bytes(data))
+
+
+def test_caps_pixels_before_decoding() -> None:
+    """The cap is a parameter, and applies to the header: the pixels are never unpacked."""
+    bomb = png_header(8_000, 4_000, depth=1, colour=0)
+    bomb += chunk(b"IDAT", zlib.compress(bytes(1001 * 4000))) + chunk(b"IEND", b"")
+    started = time.perf_counter()
+
+    assert "too_many_pixels" == refusal(bomb, max_pixels=31_000_000)
+    assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_refuses_animation(drawing: Image.Image, kind: str) -> None:
+    """A file of several frames is no still picture."""
+    other = drawing.transpose(Image.Transpose.ROTATE_180)
+
+    assert "animated_file" == refusal(saved(drawing, kind, save_all=True, append_images=[other]))
+
+
+@pytest.mark.parametrize("name", [b"zTXt", b"iCCP", b"iTXt"])
+def test_survives_compressed_text_bombs(drawing: Image.Image, name: bytes) -> None:
+    """A chunk that unpacks to gigabytes is refused or ignored, at once."""
+    packer = zlib.compressobj(9)
+    packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(300)) + packer.flush()
+    body = b"x\x00\x00" + packed if name != b"iTXt" else b"x\x00\x01\x00\x00\x00" + packed
+    data = saved(drawing)
+    started = time.perf_counter()
+
+    assert outcome(data[:33] + chunk(name, body) + data[33:]) in {"read", "undecodable"}
+    assert time.perf_counter() - started < 2
+
+
+def test_drops_what_hides_behind_a_picture(drawing: Image.Image) -> None:
+    """Of a file that is a picture and an archive at once, only the pixels are passed on."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as bundle:
+        bundle.writestr("payload.js", "alert('hidden')")
+    data = saved(drawing, "JPEG", comment=b"<script>hidden</script>") + archive.getvalue()
+    square = pictures.normalise(decoded(data).image, side=48, background="border")
+
+    assert b"PK" not in pictures.encode(square, "png")
+    assert b"script" not in pictures.encode(square, "jpg")
+
+
+@given(data=st.binary(max_size=400), head=st.sampled_from(["jpg", "png", "webp", ""]))
+def test_never_crashes_on_noise(data: bytes, head: str) -> None:
+    """Any bytes behind a right beginning give a picture or a named refusal, nothing else."""
+    heads = {
+        "jpg": b"\xff\xd8\xff",
+        "png": png_header(8, 8),
+        "webp": b"RIFF\x08\x00\x00\x00WEBP",
+        "": b"",
+    }
+
+    assert outcome(heads[head] + data) in OUTCOMES
+
+
+@given(
+    kind=st.sampled_from(["JPEG", "PNG", "WEBP"]),
+    places=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=12),
+)
+def test_never_crashes_on_damage(
+    drawing: Image.Image, kind: str, places: list[tuple[float, int]]
+) -> None:
+    """Any bytes changed in a sound file give a picture or a named refusal."""
+    data = bytearray(saved(drawing, kind, exif=exif(6)))
+    for place, value in places:
+        data[int(place * len(data))] = value
+
+    assert outcome(bytes(data)) in OUTCOMES
+
+
+# What is measured
+
+
+def test_counts_white_on_the_border() -> None:
+    """One pixel of a small picture's frame, 2 % of a large one's; 245 is white and 244 is not."""
+    small = Image.new("RGB", (20, 20), (245, 245, 245))
+    small.paste((0, 0, 0), (1, 1, 19, 19))
+    large = Image.new("RGB", (200, 100), (244, 255, 255))
+    large.paste((255, 255, 255), (0, 0, 200, 2))
+
+    assert 1.0 == pictures.border_white(small)
+    assert 400 / (2 * 200 * 2 + 2 * 96 * 2) == pictures.border_white(large)
+
+
+def test_measures_the_coloured_part() -> None:
+    """Saturation is that of the twentieth part which is most coloured."""
+    image = Image.new("RGB", (100, 100), (120, 120, 120))
+    grey = pictures.saturation(image)
+    image.paste((200, 100, 100), (0, 0, 100, 6))
+
+    assert 0.0 == grey
+    assert 0.5 == pictures.saturation(image)
+
+
+def test_tells_sharp_from_blurred(drawing: Image.Image) -> None:
+    """A blurred copy has a fraction of the sharpness; a blank one has none."""
+    blurred = drawing.resize((12, 8)).resize(drawing.size, Image.Resampling.BICUBIC)
+    sharp = pictures.measure(drawing).sharpness
+
+    assert pictures.measure(blurred).sharpness < sharp / 4
+    assert 0.0 == pictures.measure(Image.new("RGB", (50, 50))).sharpness
+
+
+def test_compares_strokes_not_paper(drawing: Image.Image) -> None:
+    """A brighter copy is no different; other strokes on the same paper are."""
+    other = drawing.transpose(Image.Transpose.ROTATE_180)
+    brighter = drawing.point([min(255, 20 + value * 9 // 10) for value in range(256)] * 3)
+    one, two, three = (
+        pictures.thumbnail(pictures.encode(image, "png"), side=32)
+        for image in (drawing, other, brighter)
+    )
+
+    assert pictures.difference(one, three) < 0.01
+    assert pictures.difference(one, two) > 0.5
+    assert 0.0 == pictures.difference(one, one)
+
+
+def test_compares_blank_pictures() -> None:
+    """Two blank pictures are the same only if their colour is."""
+    white, black = np.full((8, 8, 3), 255, np.uint8), np.zeros((8, 8, 3), np.uint8)
+
+    assert 0.0 == pictures.difference(white, white.copy())
+    assert 1.0 == pictures.difference(white, black)
