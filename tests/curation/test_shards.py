@@ -1,0 +1,346 @@
+"""Shards: equal bytes for equal inputs, read by webdataset itself, whole or visibly unfinished."""
+
+import gc
+import hashlib
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tarfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation import shards
+from curation.errors import MissingInput, TamperedData
+
+PARAMS = shards.Params(samples_per_shard=7)
+LABELS = ["alpha", "beta_(winter)", "gamma"]
+
+
+def save(path: Path, rows: list[dict[str, Any]], columns: dict[str, pa.DataType], **metadata: str):
+    """Writes rows with a fixed schema and, as stages do, metadata."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(rows, schema=pa.schema(columns))
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+
+
+def build(data_dir: Path, pictures: dict[int, bytes]) -> None:
+    """Writes what `measure`, `persona` and `split` leave, with the given bytes as pictures."""
+    measured, sides = [], []
+    (data_dir / "measure").mkdir(parents=True)
+    with tarfile.open(data_dir / "measure" / "images-00000.tar", "w") as tar:
+        for number, (post_id, data) in enumerate(sorted(pictures.items())):
+            info = tarfile.TarInfo(f"{post_id}.png")
+            info.size = len(data)
+            start = tar.offset + 512
+            tar.addfile(info, io.BytesIO(data))
+            measured.append(
+                {
+                    "post_id": post_id,
+                    "image_tar": "images-00000.tar",
+                    "offset": start,
+                    "image_bytes": len(data),
+                    "image_sha256": hashlib.sha256(data).hexdigest(),
+                }
+            )
+            sides.append(
+                {
+                    "post_id": post_id,
+                    "label": LABELS[number % 3],
+                    "leaf": number % 3,
+                    "group_id": post_id,
+                    "split": ("train", "train", "test", "val", "train")[number % 5],
+                    "white_background": number % 4 == 0,
+                }
+            )
+    whole, text = pa.int64(), pa.string()
+    save(
+        data_dir / "measure" / "measures.parquet",
+        measured,
+        {
+            "post_id": whole,
+            "image_tar": text,
+            "offset": whole,
+            "image_bytes": whole,
+            "image_sha256": text,
+        },
+        **{
+            "personae.params": json.dumps({"side": 48, "format": "png"}),
+            "personae.versions": json.dumps({"pillow": "1.2.3"}),
+        },
+    )
+    save(
+        data_dir / "split" / "split.parquet",
+        sides,
+        {
+            "post_id": whole,
+            "label": text,
+            "leaf": pa.int32(),
+            "group_id": whole,
+            "split": text,
+            "white_background": pa.bool_(),
+        },
+    )
+    save(
+        data_dir / "persona" / "classes.parquet",
+        [
+            {"label": label, "leaf": leaf, "base": label.partition("_")[0], "copyright": None}
+            for leaf, label in enumerate(LABELS)
+        ],
+        {"label": text, "leaf": pa.int32(), "base": text, "copyright": text},
+    )
+
+
+def run(data_dir: Path, params: shards.Params = PARAMS) -> Path:
+    """Runs the stage and returns its folder."""
+    shards.run(params, data_dir=data_dir, work_dir=data_dir / "work")
+    return data_dir / "shards"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def samples_of(folder: Path) -> list[dict[str, Any]]:
+    """The rows of samples.parquet."""
+    return pq.read_table(folder / "samples.parquet").to_pylist()
+
+
+@pytest.fixture
+def pictures() -> dict[int, bytes]:
+    """The bytes of forty pictures of odd sizes."""
+    chance = random.Random(3)
+    return {100 + 3 * n: chance.randbytes(chance.choice([1, 511, 512, 513])) for n in range(40)}
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, pictures: dict[int, bytes]) -> Path:
+    """A data folder ready for the stage."""
+    build(tmp_path / "data", pictures)
+    return tmp_path / "data"
+
+
+def test_webdataset_reads_every_sample(data_dir: Path, pictures: dict[int, bytes]) -> None:
+    """The library of the format finds key, picture, leaf and facts of every sample."""
+    folder = run(data_dir)
+    urls = [str(path) for path in sorted(folder.glob("*.tar"))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves its tars open
+        dataset = webdataset.WebDataset(urls, shardshuffle=False, empty_check=False)
+        found = {int(sample["__key__"]): sample for sample in dataset}
+        del dataset
+        gc.collect()
+    rows = {row["post_id"]: row for row in samples_of(folder)}
+
+    assert pictures == {post_id: sample["png"] for post_id, sample in found.items()}
+    for post_id, sample in found.items():
+        row = rows[post_id]
+        assert row["leaf"] == int(sample["cls"])
+        assert {
+            "post_id": post_id,
+            "label": row["label"],
+            "leaf": row["leaf"],
+            "split": row["split"],
+            "white_background": row["white_background"],
+            "group_id": post_id,
+        } == json.loads(sample["json"])
+
+
+@settings(max_examples=25)
+@given(
+    st.dictionaries(st.integers(0, 2**63 - 1), st.binary(max_size=2000), max_size=12),
+    st.integers(1, 5),
+)
+def test_any_bytes_come_back(tmp_path_factory, pictures, size) -> None:
+    """Whatever the bytes of the pictures, offsets and tar members give the same bytes back."""
+    data_dir = tmp_path_factory.mktemp("any") / "data"
+    build(data_dir, pictures)
+    folder = run(data_dir, shards.Params(samples_per_shard=size))
+    members = {}
+    for path in folder.glob("*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                members[member.name] = tar.extractfile(member).read()
+
+    assert {f"{post_id}.png": data for post_id, data in pictures.items()} == {
+        name: data for name, data in members.items() if name.endswith(".png")
+    }
+    for row in samples_of(folder):
+        data = (folder / row["shard"]).read_bytes()
+        start = row["image_offset"]
+        assert pictures[row["post_id"]] == data[start : start + row["image_bytes"]]
+        assert (f"{row['post_id']}.png", pictures[row["post_id"]]) == shards.picture(
+            data_dir, row["post_id"]
+        )
+
+
+def test_members_have_no_trace_of_time_and_place(data_dir: Path) -> None:
+    """Members are plain USTAR files in the order picture, cls, json, with zeroed metadata."""
+    folder = run(data_dir)
+    names = []
+    for path in sorted(folder.glob("*.tar")):
+        raw = path.read_bytes()
+        assert 0 == len(raw) % tarfile.RECORDSIZE
+        assert bytes(1024) == raw[-1024:]
+        with tarfile.open(path) as tar:
+            for member in tar:
+                names.append(member.name.partition(".")[2])
+                assert b"ustar\x0000" == raw[member.offset + 257 : member.offset + 265]
+                assert (0, 0, 0, "", "", 0o644, tarfile.REGTYPE) == (
+                    member.mtime,
+                    member.uid,
+                    member.gid,
+                    member.uname,
+                    member.gname,
+                    member.mode,
+                    member.type,
+                )
+
+    assert ["png", "cls", "json"] * 40 == names
+
+
+def test_two_builds_are_equal_whatever_the_hash_seed(data_dir: Path) -> None:
+    """Another process with another PYTHONHASHSEED writes the same bytes in every file."""
+    first = contents(run(data_dir))
+    for seed in ("1", "2"):
+        code = (
+            "import sys; from pathlib import Path; from curation import shards; "
+            "shards.run(shards.Params(samples_per_shard=7), data_dir=Path(sys.argv[1]), "
+            "work_dir=Path(sys.argv[1]))"
+        )
+        subprocess.run(
+            [sys.executable, "-c", code, str(data_dir)],
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+
+        assert first == contents(data_dir / "shards")
+
+
+def test_order_of_the_split_table_does_not_matter(data_dir: Path) -> None:
+    """Rows of split.parquet in another order give the same bytes."""
+    first = contents(run(data_dir))
+    path = data_dir / "split" / "split.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.take(list(range(len(table)))[::-1]), path)
+
+    assert first == contents(run(data_dir))
+
+
+def test_manifest_tells_the_truth(data_dir: Path) -> None:
+    """Counts, sizes and hashes are those of the files, and the root hash is that of sha256sum."""
+    folder = run(data_dir)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    lines = ""
+    for entry in manifest["shards"]:
+        data = (folder / entry["shard"]).read_bytes()
+        lines += f"{hashlib.sha256(data).hexdigest()}  {entry['shard']}\n"
+        assert len(data) == entry["bytes"]
+        assert entry["samples"] <= 7
+
+    assert hashlib.sha256(lines.encode()).hexdigest() == manifest["root_sha256"]
+    assert {"train": 24, "val": 8, "test": 8} == manifest["samples"]
+    assert 3 == manifest["labels"]
+    assert {"side": 48, "format": "png"} == manifest["image"]
+    assert {"pillow": "1.2.3"} == manifest["versions"]
+    assert LABELS == json.loads((folder / "classes.json").read_text())["labels"]
+
+
+def test_labels_are_mixed_within_a_shard(data_dir: Path) -> None:
+    """A shard of seven training samples holds more than one label."""
+    folder = run(data_dir)
+    first = {row["label"] for row in samples_of(folder) if row["shard"] == "train-000000.tar"}
+
+    assert len(first) > 1
+
+
+def test_another_seed_mixes_otherwise(data_dir: Path) -> None:
+    """The seed decides the order, not the set."""
+    one = samples_of(run(data_dir))
+    other = samples_of(run(data_dir, shards.Params(samples_per_shard=7, seed=1)))
+
+    assert {row["post_id"] for row in one} == {row["post_id"] for row in other}
+    assert [row["offset"] for row in one] != [row["offset"] for row in other]
+
+
+def test_leftovers_of_an_earlier_build_are_removed(data_dir: Path) -> None:
+    """Shards that the new build does not have, and torn parts, are gone."""
+    run(data_dir, shards.Params(samples_per_shard=2))
+    (data_dir / "shards" / "train-000099.tar.part").write_bytes(b"torn")
+    again = contents(run(data_dir))
+
+    assert 4 + 2 + 2 + 3 == len(again)
+
+
+@pytest.mark.parametrize("kill_at", [1, 5, 8, 9, 10, 11])  # of eleven renames
+def test_killed_anywhere_and_run_again_gives_the_same(tmp_path, pictures, kill_at) -> None:
+    """A process that dies before any one of its renames leaves no manifest, and a rerun is whole."""
+    build(tmp_path / "whole", pictures)
+    build(tmp_path / "killed", pictures)
+    code = (
+        "import os, sys, pathlib; from curation import shards\n"
+        "replace, left = pathlib.Path.replace, [int(sys.argv[2])]\n"
+        "def dying(self, target):\n"
+        "    left[0] -= 1\n"
+        "    if not left[0]: os._exit(9)\n"
+        "    return replace(self, target)\n"
+        "pathlib.Path.replace = dying\n"
+        "shards.run(shards.Params(samples_per_shard=7), data_dir=pathlib.Path(sys.argv[1]), "
+        "work_dir=pathlib.Path(sys.argv[1]))"
+    )
+    killed = tmp_path / "killed"
+    died = subprocess.run([sys.executable, "-c", code, str(killed), str(kill_at)], check=False)
+
+    assert 9 == died.returncode
+    assert not (killed / "shards" / "manifest.json").exists()
+    assert contents(run(tmp_path / "whole")) == contents(run(killed))
+
+
+def test_changed_picture_is_noticed(data_dir: Path) -> None:
+    """One flipped bit in a tar of `measure` stops the stage and leaves no manifest."""
+    path = data_dir / "measure" / "images-00000.tar"
+    data = bytearray(path.read_bytes())
+    data[512] ^= 1
+    path.write_bytes(data)
+
+    with pytest.raises(TamperedData, match="The picture of post 100 at byte 512 of images-00000"):
+        run(data_dir)
+    assert not (data_dir / "shards" / "manifest.json").exists()
+
+
+def test_split_without_picture_is_named(data_dir: Path) -> None:
+    """A split that names a post without a picture comes from another run, and says so."""
+    path = data_dir / "measure" / "measures.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.slice(1), path)
+
+    with pytest.raises(MissingInput, match="Post 100 is in the split but has no"):
+        run(data_dir)
+
+
+def test_measures_without_provenance_are_refused(data_dir: Path) -> None:
+    """Without the recorded format nobody knows what the bytes are."""
+    path = data_dir / "measure" / "measures.parquet"
+    pq.write_table(pq.read_table(path).replace_schema_metadata({}), path)
+
+    with pytest.raises(MissingInput, match=r"no metadata personae\.params, personae\.versions"):
+        run(data_dir)
+
+
+def test_unknown_key_says_where_to_look(data_dir: Path) -> None:
+    """A key that no sample has points to the journey of that post."""
+    run(data_dir)
+
+    with pytest.raises(MissingInput, match="No sample has the key 5"):
+        shards.picture(data_dir, 5)
