@@ -59,8 +59,7 @@ DATA = (
 )
 
 DOUBTS = (
-    "0.7 points between its flat and its hierarchical network are within chance for one "
-    "training each.",
+    "One training each: 0.7 points between its flat and hierarchical networks are within chance.",
     "Its seconds leave out the flat network that the clusters were found with.",
     "6,620 s is printed; 3,900 + 6 × 470 would be 6,720.",
 )

@@ -64,7 +64,7 @@ class Trained:
     @property
     def correct(self) -> Bool[np.ndarray, " image"]:
         """Says of each picture whether it was named rightly."""
-        return self.label == self.predicted
+        return np.asarray(self.label == self.predicted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,6 @@ class Grouping:
     clusters: tuple[tuple[int, ...], ...]
     facts: Mapping[str, Any]
 
-    def cluster_of(self, leaves: int) -> Int[np.ndarray, " leaf"]:
-        """Returns the number of the cluster of each leaf."""
-        found = np.zeros(leaves, dtype=np.int64)
-        for number, cluster in enumerate(self.clusters):
-            found[list(cluster)] = number
-        return found
-
 
 @dataclass(frozen=True, slots=True)
 class Results:
@@ -118,6 +111,16 @@ class Results:
     def flat(self) -> Run:
         """The baseline."""
         return self.runs[0]
+
+    @property
+    def white(self) -> Bool[np.ndarray, " image"]:
+        """Says of each test picture whether its background is white."""
+        return self.flat.seeds[self.seeds[0]].white
+
+    @property
+    def test_labels(self) -> Int[np.ndarray, " image"]:
+        """The true leaf of each test picture."""
+        return self.flat.seeds[self.seeds[0]].label
 
     @property
     def hierarchies(self) -> tuple[Run, ...]:
@@ -189,7 +192,7 @@ def _trained(folder: Path, run: str, seed: int, leaves: int) -> Trained:
     table = tables.read(path, _COLUMNS, stage="evaluate")
     optional = [name for name in ("full", "coarse") if name in pq.read_schema(path).names]
     table = tables.read(path, [*_COLUMNS, *optional], stage="evaluate")
-    table = table.filter(pc.equal(table["split"], "test")).sort_by("post_id")
+    table = table.filter(pc.field("split") == "test").sort_by("post_id")
     if not len(table):
         raise MissingInput(f"{path} holds no test pictures: run stage 'evaluate' again.")
     label, predicted = (table[name].to_numpy() for name in ("label", "predicted"))
@@ -217,7 +220,7 @@ def _trained(folder: Path, run: str, seed: int, leaves: int) -> Trained:
 def _matrix(table: pa.Table, name: str) -> Float[np.ndarray, "image column"] | None:
     if name not in table.column_names or table[name].null_count:
         return None
-    values = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    values = pc.list_flatten(table[name]).to_numpy()
     return np.asarray(values, dtype=np.float64).reshape(len(table), -1)
 
 

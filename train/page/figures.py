@@ -1,0 +1,314 @@
+"""
+The report's figures as SVG, each with the rows that it was drawn from.
+
+matplotlib without pyplot: no window, no state, the same bytes for the same numbers. Colours are
+those of `INKS`, so that a page can put its own in their place (light and dark). Intensity is
+opacity: a figure looks right on any background.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from train.page.statistics import Interval
+
+# Blue and orange stay apart for every common colour blindness (Okabe and Ito 2008).
+INKS = {
+    "ink": "#1b2330",
+    "muted": "#5c6879",
+    "grid": "#d3d9e2",
+    "blue": "#0b66ad",
+    "orange": "#c9540a",
+    "green": "#00856a",
+    "purple": "#9a4f96",
+    "panel": "#fdfefe",
+}
+SERIES = ("muted", "blue", "orange", "green", "purple")
+WIDEST_NAME = 24  # characters of a tag that fit beside a figure
+ANNOTATED_LABELS = 16  # above it the numbers in the cells would not be readable
+CLIP = 0.3  # the report's Figure 10 clips differences here
+
+Rows = Sequence[Sequence[object]]
+
+_STYLE: dict[Any, Any] = {  # matplotlib types these keys as literals, one by one
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "sans-serif"],
+    "font.size": 9,
+    "text.parse_math": False,  # a tag may hold a dollar sign
+    "text.color": INKS["ink"],
+    "axes.labelcolor": INKS["ink"],
+    "axes.edgecolor": INKS["grid"],
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "xtick.color": INKS["muted"],
+    "ytick.color": INKS["muted"],
+    "xtick.labelcolor": INKS["ink"],
+    "ytick.labelcolor": INKS["ink"],
+    "grid.color": INKS["grid"],
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure: its file name, what it shows in words, the SVG, and the rows it was drawn from."""
+
+    name: str
+    description: str
+    svg: str
+    columns: tuple[str, ...]
+    rows: Rows
+
+
+def shown(name: str) -> str:
+    """Returns a tag as a figure shows it: no control characters, at most `WIDEST_NAME` long."""
+    clean = re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", name)
+    return clean if len(clean) <= WIDEST_NAME else clean[: WIDEST_NAME - 1] + "…"
+
+
+def figure(width: float, height: float) -> Figure:
+    """Returns an empty figure of so many inches in the report's style."""
+    with mpl.rc_context(_STYLE):
+        made = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(made)
+    return made
+
+
+def render(drawn: Figure, *, name: str) -> str:
+    """Returns the SVG of a figure; every identifier in it begins with `name`."""
+    buffer = io.StringIO()
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        # The reader's machine brings the font: what ours lacks is none of the figure's business.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from font")
+        drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'(?<= id=")', f"{name}-", svg)
+    return re.sub(r'(?<=url\(#)|(?<=href="#)', f"{name}-", svg)
+
+
+def confusion(
+    shares: Float[np.ndarray, "row column"],
+    labels: Sequence[str],
+    *,
+    name: str,
+    clusters: Sequence[Sequence[int]] | None = None,
+) -> Drawing:
+    """
+    Draws a row-normalised confusion; with `clusters`, in their order and with their outlines.
+
+    Opacity is the square root of the share, so that one picture in a hundred is still visible.
+    """
+    opacity = np.sqrt(np.clip(shares, 0, 1))
+    colours = _tinted(opacity, INKS["blue"])
+    ticks = [0, 0.01, 0.1, 0.25, 0.5, 1]
+    return _matrix(
+        shares,
+        colours,
+        labels,
+        name=name,
+        clusters=clusters,
+        strip=(_tinted(np.sqrt(np.linspace(0, 1, 256))[None], INKS["blue"]), 0, 1, ticks),
+        caption="share of the true label's test pictures",
+        description=(
+            "Confusion of the flat network, rows true labels, columns predicted labels, "
+            + ("in the order of the clusters." if clusters else "in the order of the labels.")
+        ),
+    )
+
+
+def difference(
+    change: Float[np.ndarray, "row column"],
+    labels: Sequence[str],
+    *,
+    name: str,
+    clusters: Sequence[Sequence[int]],
+) -> Drawing:
+    """Draws a run's confusion minus the flat one's, colours clipped at plus and minus 0.3."""
+
+    def tint(values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column 4"]:
+        rising = _tinted(np.clip(values / CLIP, 0, 1), INKS["blue"])
+        falling = _tinted(np.clip(-values / CLIP, 0, 1), INKS["orange"])
+        return np.where((values > 0)[..., None], rising, falling)
+
+    strip = tint(np.linspace(-CLIP, CLIP, 256)[None])
+    return _matrix(
+        change,
+        tint(change),
+        labels,
+        name=name,
+        clusters=clusters,
+        strip=(strip, -CLIP, CLIP, [-0.3, -0.15, 0, 0.15, 0.3]),
+        caption="hierarchical minus flat, clipped at ±0.3",
+        description="Confusion of the hierarchy minus that of the flat network, rows true labels.",
+    )
+
+
+def intervals(found: Mapping[str, Interval], *, name: str, caption: str) -> Drawing:
+    """Draws differences in percentage points with their intervals, one line each."""
+    names = list(found)
+    drawn = figure(7.2, 0.75 + 0.36 * len(names))
+    with mpl.rc_context(_STYLE):
+        axes = drawn.add_subplot()
+        axes.axvline(0, color=INKS["ink"], linewidth=0.9)
+        for place, interval in enumerate(found.values()):
+            colour = INKS["blue"] if interval.mean >= 0 else INKS["orange"]
+            axes.plot([100 * interval.low, 100 * interval.high], [place, place], color=colour)
+            axes.plot(100 * interval.mean, place, "o", color=colour, markersize=6)
+        axes.set_yticks(range(len(names)), [shown(one) for one in names])
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlabel(caption)
+        axes.grid(axis="x")
+        axes.tick_params(length=0)
+        axes.spines["left"].set_visible(False)
+    return Drawing(
+        name=name,
+        description="Differences with their 95 % intervals.",
+        svg=render(drawn, name=name),
+        columns=("comparison", "difference", "low", "high"),
+        rows=[(one, found[one].mean, found[one].low, found[one].high) for one in names],
+    )
+
+
+def funnel(stages: Sequence[tuple[str, int, int]], *, name: str) -> Drawing:
+    """Draws how many posts each stage kept and refused: (stage, kept, refused)."""
+    drawn = figure(7.2, 0.7 + 0.34 * len(stages))
+    with mpl.rc_context(_STYLE):
+        axes = drawn.add_subplot()
+        for place, (_, kept, refused) in enumerate(stages):
+            axes.barh(place, kept, height=0.66, color=INKS["blue"])
+            axes.barh(place, refused, left=kept, height=0.66, color=INKS["orange"], alpha=0.45)
+            text = f" {kept:,} kept" + (f", {refused:,} refused" if refused else "")
+            axes.text(kept + refused, place, text, va="center", fontsize=8, color=INKS["ink"])
+        axes.set_yticks(range(len(stages)), [stage for stage, _, _ in stages])
+        axes.set_ylim(len(stages) - 0.5, -0.5)
+        axes.set_xlim(0, 1.42 * max((kept + refused for _, kept, refused in stages), default=1))
+        axes.set_xticks([])
+        axes.tick_params(length=0)
+        for side in ("bottom", "left"):
+            axes.spines[side].set_visible(False)
+    return Drawing(
+        name=name,
+        description="Posts kept and refused by each stage.",
+        svg=render(drawn, name=name),
+        columns=("stage", "kept", "refused"),
+        rows=stages,
+    )
+
+
+def _tinted(
+    opacity: Float[np.ndarray, "row column"], colour: str
+) -> Float[np.ndarray, "row column 4"]:
+    tinted = np.empty((*opacity.shape, 4))
+    tinted[..., :3] = to_rgb(colour)
+    tinted[..., 3] = opacity
+    return tinted
+
+
+def _matrix(
+    values: Float[np.ndarray, "row column"],
+    colours: Float[np.ndarray, "row column 4"],
+    labels: Sequence[str],
+    *,
+    name: str,
+    clusters: Sequence[Sequence[int]] | None,
+    strip: tuple[Float[np.ndarray, "one step 4"], float, float, Sequence[float]],
+    caption: str,
+    description: str,
+) -> Drawing:
+    order = (
+        [leaf for cluster in clusters for leaf in cluster] if clusters else [*range(len(labels))]
+    )
+    side = min(24.0, max(3.2, 0.36 * len(labels)))
+    drawn = figure(side + 1.9, side + 2.3)
+    with mpl.rc_context(_STYLE):
+        bar, axes = drawn.subplots(2, 1, height_ratios=[0.16, side])
+        axes.imshow(colours[np.ix_(order, order)], interpolation="none", aspect="equal")
+        names = [shown(labels[leaf]) for leaf in order]
+        axes.set_xticks(range(len(order)), names, rotation=90)
+        axes.set_yticks(range(len(order)), names)
+        axes.tick_params(length=0, labelsize=8)
+        axes.set_xlabel("predicted label")
+        axes.set_ylabel("true label")
+        axes.spines[["top", "right"]].set_visible(True)
+        _outline(axes, clusters or ())
+        if len(order) <= ANNOTATED_LABELS:
+            _annotate(axes, values[np.ix_(order, order)], colours[np.ix_(order, order)][..., 3])
+        _legend(bar, *strip, caption=caption)
+    return Drawing(
+        name=name,
+        description=description,
+        svg=render(drawn, name=name),
+        columns=("true_label", "predicted_label", "value"),
+        rows=[
+            (labels[i], labels[j], float(values[i, j]))
+            for i in range(len(labels))
+            for j in range(len(labels))
+        ],
+    )
+
+
+def _outline(axes: Axes, clusters: Sequence[Sequence[int]]) -> None:
+    start = -0.5
+    for cluster in clusters:
+        size = len(cluster)
+        frame = Rectangle(
+            (start, start), size, size, fill=False, edgecolor=INKS["ink"], linewidth=1.4
+        )
+        axes.add_patch(frame)
+        start += size
+
+
+def _annotate(
+    axes: Axes,
+    values: Float[np.ndarray, "row column"],
+    opacity: Float[np.ndarray, "row column"],
+) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        percent = round(100 * float(value))
+        if percent:
+            axes.text(
+                column,
+                row,
+                f"{percent}".replace("-", "−"),
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="#ffffff" if opacity[row, column] > 0.75 else INKS["ink"],
+            )
+
+
+def _legend(
+    axes: Axes,
+    strip: Float[np.ndarray, "one step 4"],
+    low: float,
+    high: float,
+    ticks: Sequence[float],
+    *,
+    caption: str,
+) -> None:
+    axes.imshow(strip, aspect="auto", extent=(low, high, 0, 1), interpolation="none")
+    axes.set_yticks([])
+    axes.set_xticks(
+        ticks, [f"{100 * tick:+.0f}" if low < 0 else f"{100 * tick:g}" for tick in ticks]
+    )
+    axes.tick_params(length=2, labelsize=7.5)
+    axes.set_title(f"{caption}, %", fontsize=8.5)
