@@ -9,6 +9,7 @@ TrainError
 ├── BadCheckpoint     (weights of another shape, or no weights)
 ├── MixedResults     (runs of one comparison saw other pictures or labels)
 ├── Diverged          (the loss is no longer a number)
+├── BadPicture        (a picture to predict cannot be read)
 └── BadParams
 """
 
@@ -35,3 +36,30 @@ class MissingColumn(TrainError):
 
 class MixedResults(TrainError):
     """Results that one comparison needs were made from other pictures or labels."""
+
+
+class BadShard(TrainError):
+    """A shard is damaged, or holds what it should not."""
+
+
+class BadHierarchy(TrainError):
+    """A graph is no tree over the labels, or no grouping of the labels can be made."""
+
+
+class BadCheckpoint(TrainError):
+    """Weights are absent, damaged, or of another shape than the network asked for."""
+
+
+class BadPicture(TrainError):
+    """A picture to predict cannot be read."""
+
+
+class Diverged(TrainError):
+    """The loss is no longer a number; the last good checkpoint is kept."""
+
+    def __init__(self, message: str, *, network: str, step: int, lr: float) -> None:
+        """Keeps where it happened: the network, the update (from 0) and its learning rate."""
+        super().__init__(message)
+        self.network = network
+        self.step = step
+        self.lr = lr

@@ -1,0 +1,107 @@
+"""The label tree: construction, checks, heights, and its JSON form."""
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.components import hierarchy
+from train.errors import BadHierarchy
+
+
+@st.composite
+def partitions(draw):
+    owners = draw(st.lists(st.integers(0, 4), min_size=1, max_size=12))
+    groups = [[leaf for leaf, own in enumerate(owners) if own == name] for name in set(owners)]
+    return draw(st.permutations([group for group in groups if group]))
+
+
+def test_flat_hierarchy_has_one_level():
+    """The flat hierarchy is a root that decides among all labels."""
+    graph = hierarchy.flat(4)
+
+    hierarchy.validate(graph, 4)
+    assert [[0], [1], [2], [3]] == hierarchy.clusters(graph)
+    assert hierarchy.ROOT == graph.nodes["root"]["net"]
+    assert [["root", "label-2"]] == [hierarchy.paths(graph)[2]]
+
+
+@given(partitions())
+def test_partition_gives_a_valid_tree(groups):
+    """Every partition gives a tree with one path to each leaf and the same clusters."""
+    labels = sum(map(len, groups))
+    graph = hierarchy.from_clusters(groups, labels)
+
+    hierarchy.validate(graph, labels)
+    assert nx.is_arborescence(graph)
+    assert [sorted(group) for group in groups] == hierarchy.clusters(graph)
+    assert set(range(labels)) == set(hierarchy.paths(graph))
+    for place, group in enumerate(groups):
+        assert all(hierarchy.parents(groups)[leaf] == place for leaf in group)
+
+
+@given(partitions())
+def test_json_round_trip(groups):
+    """A hierarchy survives JSON with nodes, fields, edges and orders."""
+    graph = hierarchy.from_clusters(groups, sum(map(len, groups)))
+    again = hierarchy.from_json(hierarchy.to_json(graph))
+
+    assert dict(graph.nodes(data=True)) == dict(again.nodes(data=True))
+    assert sorted(graph.edges(data="order")) == sorted(again.edges(data="order"))
+
+
+def test_single_label_cluster_has_no_network():
+    """A cluster of one label is emitted at once, and a root of one cluster decides nothing."""
+    graph = hierarchy.from_clusters([[0, 2], [1]], 3)
+
+    assert graph.nodes["cluster-0"]["net"] == "cluster-0"
+    assert graph.nodes["cluster-1"]["net"] is None
+    assert hierarchy.from_clusters([[0, 1]], 2).nodes["root"]["net"] is None
+
+
+def test_heights_count_levels_to_the_common_ancestor():
+    """Ancestors are 0 high for a label itself, 1 inside a cluster, 2 across clusters."""
+    heights = hierarchy.heights(hierarchy.from_clusters([[0, 2], [1, 3]], 4))
+
+    assert [[0, 2, 1, 2], [2, 0, 2, 1], [1, 2, 0, 2], [2, 1, 2, 0]] == heights.tolist()
+    assert (np.ones((3, 3)) - np.eye(3)).tolist() == hierarchy.heights(hierarchy.flat(3)).tolist()
+
+
+@given(partitions())
+def test_tree_distance_is_a_metric(groups):
+    """Heights are symmetric, zero on the diagonal only, and obey the triangle inequality."""
+    heights = hierarchy.heights(hierarchy.from_clusters(groups, sum(map(len, groups))))
+
+    assert (heights == heights.T).all()
+    assert ((heights == 0) == np.eye(len(heights), dtype=bool)).all()
+    assert (heights[:, :, None] <= heights[:, None, :] + heights.T[None, :, :]).all()
+
+
+@pytest.mark.parametrize("groups", [[[0, 1], [1, 2]], [[0], [2]], [[0, 1, 2], []]])
+def test_rejects_what_is_no_partition(groups):
+    """Labels twice, missing labels and empty clusters are refused."""
+    with pytest.raises(BadHierarchy, match="no partition of 3 labels"):
+        hierarchy.from_clusters(groups, 3)
+
+
+def test_rejects_damaged_trees():
+    """A cycle, a second root, a wrong member, a missing label and an idle network are refused."""
+    graph = hierarchy.from_clusters([[0, 1], [2]], 3)
+    cycle, orphan, member, idle = graph.copy(), graph.copy(), graph.copy(), graph.copy()
+    cycle.add_edge("cluster-0", "root", order=0)
+    orphan.remove_edge("root", "cluster-1")
+    member.nodes["cluster-0"]["members"] = (0,)
+    idle.nodes["cluster-1"]["net"] = "cluster-1"
+
+    for broken, message in (
+        (cycle, "cycle"), (orphan, "roots"), (member, "members"), (idle, "nothing to decide"),
+    ):  # fmt: skip
+        with pytest.raises(BadHierarchy, match=message):
+            hierarchy.validate(broken, 3)
+    with pytest.raises(BadHierarchy, match="0 to 3"):
+        hierarchy.validate(graph, 4)
+    with pytest.raises(BadHierarchy, match="describes no hierarchy"):
+        hierarchy.from_json({"nodes": [{"kind": "root"}], "edges": []})
+    with pytest.raises(BadHierarchy, match="at least one label"):
+        hierarchy.flat(0)

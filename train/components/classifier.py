@@ -1,0 +1,147 @@
+"""
+The one interface of all methods, and the records of what they cost (methods.md 0.3, 0.4, 7.2).
+
+A method turns pictures into probabilities over the leaves, in the data set's label order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import networkx as nx
+from jaxtyping import Float
+from torch import Tensor
+
+Mode = Literal["default", "route", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits on the training of one network; the first one reached stops it."""
+
+    max_epochs: int
+    """Passes over the network's training set."""
+    max_seconds: float | None = None
+    """Wall-clock seconds. A limit in seconds makes results depend on the machine."""
+    max_train_flops: float | None = None
+    """Floating-point operations: 6 per MAC and picture, 2 where there is no backward pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkReport:
+    """What the training of one network took."""
+
+    network: str
+    """Node of the hierarchy at which it decides."""
+    seconds: float
+    """Wall-clock time of its training, validation included."""
+    waiting_seconds: float
+    """Part of `seconds` spent fetching pictures before they reach the device."""
+    epochs: int
+    """Epochs run."""
+    discarded_epochs: int
+    """Epochs after the one whose weights were kept."""
+    images_seen: int
+    """Training pictures over all epochs, repeats included."""
+    pictures: int
+    """Training pictures that it may draw from."""
+    train_flops: float
+    """Estimated: 6 per trained MAC and picture, 2 per frozen one."""
+    params: int
+    """Trainable parameters."""
+    stopped_by: str
+    """The limit reached first: epochs, early_stop, seconds or flops."""
+    waits_for: str | None = None
+    """The network that must be finished before this one can start."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """What the training of one classifier took, network by network."""
+
+    networks: tuple[NetworkReport, ...]
+    """In the order of training."""
+
+    @property
+    def total_seconds(self) -> float:
+        """Sum over all networks."""
+        return sum(network.seconds for network in self.networks)
+
+    @property
+    def critical_path_seconds(self) -> float:
+        """
+        Longest chain of networks that wait for one another, each as fast as it was here.
+
+        Example:
+            A root of 3,900 s with subnetworks of 720, 600, 500, 400, 320 and 180 s: 4,620 s of
+            a total of 6,620 s (methods.md 2.7).
+        """
+        ends: dict[str | None, float] = {None: 0.0}
+        for network in self.networks:
+            ends[network.network] = ends[network.waits_for] + network.seconds
+        return max(ends.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a prediction costs; shared parts are counted once (methods.md 0.4)."""
+
+    params: int
+    """Distinct parameters."""
+    macs: Mapping[str, int]
+    """Multiply-accumulates per picture of each part: the root with everything shared, then what
+    each further network adds."""
+
+    @property
+    def macs_max(self) -> int:
+        """MACs per picture when every part is executed."""
+        return sum(self.macs.values())
+
+    def macs_expected(self, shares: Mapping[str, float]) -> float:
+        """
+        Returns E[MAC], the MACs weighted by the share of pictures that execute each part.
+
+        Example:
+            MACs 100, 40 and 60 with shares 1, 0.7 and 0.2: 140 of at most 200 (methods.md 0.4).
+        """
+        return sum(macs * shares[part] for part, macs in self.macs.items())
+
+
+class HierarchicalClassifier(Protocol):
+    """What the rest of the program knows about a method."""
+
+    hierarchy: nx.DiGraph
+
+    def fit(
+        self, data: Any, trainer: Any, *, seed: int, start: Mapping[str, Tensor] | None = None
+    ) -> FitReport:
+        """Trains every network; `start` holds the tensors of the flat network, where there is one."""
+        ...
+
+    def predict_proba(
+        self, x: Float[Tensor, "batch channel height width"], *, mode: Mode = "default"
+    ) -> Float[Tensor, "batch leaf"]:
+        """Returns rows that sum to one, from pixels in 0..1."""
+        ...
+
+    def coarse_proba(
+        self, x: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch cluster"] | None:
+        """Returns the root's probabilities over its clusters; None where there are none."""
+        ...
+
+    def executed(self, x: Float[Tensor, "batch channel height width"]) -> dict[str, int]:
+        """Returns for each part of `cost().macs` how many pictures of a batch execute it."""
+        ...
+
+    def cost(self) -> Cost:
+        """Returns parameters and MACs."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns every tensor that a prediction needs."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Takes what `state_dict` returned."""
+        ...

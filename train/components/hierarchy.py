@@ -1,0 +1,187 @@
+"""
+The label tree as a networkx graph: construction, checks, heights, paths, JSON.
+
+Nodes carry `kind` (root, cluster, label), `members` (sorted leaves below), `net` (the network that
+decides there, or None) and, for labels, `label`. Edges carry `order`, the output index of the child
+at its parent. A label's index is its leaf: its place in the data set's label order.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from jaxtyping import Int
+
+from train.errors import BadHierarchy
+
+ROOT = "root"
+Clusters = Sequence[Sequence[int]]
+
+
+def flat(labels: int) -> nx.DiGraph:
+    """Returns the hierarchy of one level: a root that decides among all leaves."""
+    if labels < 1:
+        raise BadHierarchy(f"A hierarchy needs at least one label, not {labels}.")
+    graph = nx.DiGraph()
+    graph.add_node(ROOT, kind="root", members=tuple(range(labels)), net=ROOT)
+    for leaf in range(labels):
+        _add_label(graph, ROOT, leaf, order=leaf)
+    return graph
+
+
+def from_clusters(clusters: Clusters, labels: int) -> nx.DiGraph:
+    """
+    Returns the two-level hierarchy of a partition of `labels` leaves.
+
+    Clusters keep their order, labels inside them are sorted. A cluster of one label has no
+    network (methods.md 2.4), and neither has the root of a single cluster: nothing is decided.
+
+    Raises:
+        BadHierarchy: The clusters are no partition of the leaves.
+    """
+    seen = sorted(leaf for cluster in clusters for leaf in cluster)
+    if seen != list(range(labels)) or not all(clusters):
+        raise BadHierarchy(
+            f"The clusters {[list(cluster) for cluster in clusters]} are no partition of "
+            f"{labels} labels: each label must stand in exactly one cluster, and none may be empty."
+        )
+    graph = nx.DiGraph()
+    net = ROOT if len(clusters) > 1 else None
+    graph.add_node(ROOT, kind="root", members=tuple(range(labels)), net=net)
+    for place, cluster in enumerate(clusters):
+        members = tuple(sorted(cluster))
+        node = f"cluster-{place}"
+        graph.add_node(
+            node, kind="cluster", members=members, net=node if len(members) > 1 else None
+        )
+        graph.add_edge(ROOT, node, order=place)
+        for order, leaf in enumerate(members):
+            _add_label(graph, node, leaf, order=order)
+    return graph
+
+
+def validate(graph: nx.DiGraph, labels: int) -> None:
+    """
+    Checks that `graph` is a hierarchy over `labels` leaves.
+
+    Raises:
+        BadHierarchy: It has a cycle or several roots, a label is missing or cannot be reached,
+            a node's members differ from its children's, output indices have gaps, or a node
+            with one child has a network.
+    """
+    if not nx.is_directed_acyclic_graph(graph):
+        raise BadHierarchy("The hierarchy has a cycle: it must lead from one root to the labels.")
+    roots = [node for node, degree in graph.in_degree() if degree == 0]
+    if roots != [ROOT]:
+        raise BadHierarchy(f"The hierarchy has the roots {roots}: it must have one, '{ROOT}'.")
+    found = sorted(data["label"] for _, data in graph.nodes(data=True) if data["kind"] == "label")
+    if found != list(range(labels)):
+        raise BadHierarchy(
+            f"The hierarchy holds the labels {found}, and the data set has 0 to {labels - 1}."
+        )
+    for node, data in graph.nodes(data=True):
+        below = children(graph, node)
+        if data["kind"] == "label":
+            expected: set[int] = {data["label"]}
+        else:
+            expected = {leaf for child in below for leaf in graph.nodes[child]["members"]}
+        if list(data["members"]) != sorted(expected):
+            raise BadHierarchy(
+                f"Node '{node}' names the members {list(data['members'])}, and its children "
+                f"hold {sorted(expected)}."
+            )
+        orders = [graph.edges[node, child]["order"] for child in below]
+        if orders != list(range(len(below))):
+            raise BadHierarchy(f"The outputs of node '{node}' are numbered {orders}, with gaps.")
+        if len(below) < 2 and data["net"] is not None:
+            raise BadHierarchy(f"Node '{node}' has a network and nothing to decide.")
+
+
+def children(graph: nx.DiGraph, node: str) -> list[str]:
+    """Returns the children of `node` in the order of its outputs."""
+    return sorted(graph.successors(node), key=lambda child: graph.edges[node, child]["order"])
+
+
+def clusters(graph: nx.DiGraph) -> list[list[int]]:
+    """Returns the members of the root's children, in the order of its outputs."""
+    return [list(graph.nodes[child]["members"]) for child in children(graph, ROOT)]
+
+
+def parents(groups: Clusters) -> Int[np.ndarray, " label"]:
+    """Returns s(j) of methods.md 0.1: the index of each leaf's cluster."""
+    result = np.zeros(sum(len(group) for group in groups), dtype=np.int64)
+    for place, group in enumerate(groups):
+        result[list(group)] = place
+    return result
+
+
+def heights(graph: nx.DiGraph) -> Int[np.ndarray, "label label"]:
+    """
+    Returns the height of the lowest common ancestor of each pair of leaves.
+
+    A node's height is the longest way down to a leaf: 0 between a leaf and itself, 1 inside a
+    cluster of leaves, 2 across clusters (methods.md 7.1). In a DAG the lowest one counts.
+    """
+    height: dict[str, int] = {}
+    for node in reversed(list(nx.topological_sort(graph))):
+        height[node] = max((height[child] + 1 for child in graph.successors(node)), default=0)
+    labels = len(graph.nodes[ROOT]["members"])
+    result = np.full((labels, labels), height[ROOT], dtype=np.int64)
+    for node in sorted(graph, key=lambda name: height[name], reverse=True):
+        members = list(graph.nodes[node]["members"])
+        result[np.ix_(members, members)] = np.minimum(
+            result[np.ix_(members, members)], height[node]
+        )
+    return result
+
+
+def paths(graph: nx.DiGraph) -> dict[int, list[str]]:
+    """Returns for each leaf the nodes from the root down to it (the first path in a DAG)."""
+    result: dict[int, list[str]] = {}
+    stack = [[ROOT]]
+    while stack:
+        path = stack.pop()
+        data = graph.nodes[path[-1]]
+        if data["kind"] == "label":
+            result[data["label"]] = path
+        stack += [[*path, child] for child in children(graph, path[-1])]
+    return result
+
+
+def to_json(graph: nx.DiGraph) -> dict[str, Any]:
+    """Returns the hierarchy as plain JSON values, nodes and edges sorted."""
+    nodes = [
+        {"node": node, **data, "members": list(data["members"])}
+        for node, data in sorted(graph.nodes(data=True))
+    ]
+    edges = [[parent, child, data["order"]] for parent, child, data in graph.edges(data=True)]
+    return {"nodes": nodes, "edges": sorted(edges)}
+
+
+def from_json(document: Any) -> nx.DiGraph:
+    """
+    Returns the hierarchy that `to_json` described.
+
+    Raises:
+        BadHierarchy: The document lacks a field, or describes no hierarchy.
+    """
+    graph = nx.DiGraph()
+    try:
+        for entry in document["nodes"]:
+            fields = {**entry, "members": tuple(entry["members"])}
+            graph.add_node(fields.pop("node"), **fields)
+        for parent, child, order in document["edges"]:
+            graph.add_edge(parent, child, order=order)
+        labels = len(graph.nodes[ROOT]["members"])
+        validate(graph, labels)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadHierarchy(
+            f"The document describes no hierarchy ({error!r}). Build it again from its clusters."
+        ) from error
+    return graph
+
+
+def _add_label(graph: nx.DiGraph, parent: str, leaf: int, *, order: int) -> None:
+    graph.add_node(f"label-{leaf}", kind="label", label=leaf, members=(leaf,), net=None)
+    graph.add_edge(parent, f"label-{leaf}", order=order)
