@@ -1,0 +1,186 @@
+"""Metrics against the worked values of methods.md 7.1 and against scikit-learn."""
+
+import math
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.components import hierarchy, metrics
+
+M6 = np.array(
+    [
+        [0.70, 0.15, 0.10, 0.03, 0.01, 0.01],
+        [0.20, 0.60, 0.12, 0.04, 0.02, 0.02],
+        [0.10, 0.15, 0.65, 0.05, 0.03, 0.02],
+        [0.02, 0.03, 0.03, 0.72, 0.18, 0.02],
+        [0.01, 0.02, 0.02, 0.25, 0.68, 0.02],
+        [0.01, 0.01, 0.01, 0.02, 0.01, 0.94],
+    ]
+)
+
+
+@st.composite
+def predictions(draw):
+    leaves = draw(st.integers(2, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    count = draw(st.integers(leaves, 60))
+    labels = np.concatenate([np.arange(leaves), rng.integers(leaves, size=count - leaves)])
+    return labels, rng.dirichlet(np.ones(leaves), size=count), leaves
+
+
+def test_success_rates_of_the_worked_example():
+    """Labels 0 0 0 1 against 0 0 1 1: 0.75 micro, 5/6 macro."""
+    labels, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
+
+    assert metrics.msr(labels, predicted) == 0.75
+    assert math.isclose(0.833333, metrics.msr_macro(labels, predicted, leaves=2), abs_tol=1e-6)
+    assert math.isnan(metrics.msr(labels[:0], labels[:0]))
+    assert math.isnan(metrics.msr_macro(labels[:0], labels[:0], leaves=2))
+
+
+def test_macro_rate_leaves_out_absent_labels():
+    """A label without pictures does not count in the macro mean."""
+    labels = np.array([0, 0, 2])
+
+    assert metrics.msr_macro(labels, labels, leaves=3) == 1.0
+    assert math.isnan(metrics.msr_per_label(labels, labels, leaves=3)[1])
+
+
+def test_calibration_error_of_the_worked_example():
+    """Five bins give 0.191667."""
+    confidences = np.array([0.95, 0.9, 0.85, 0.6, 0.55, 0.3])
+    correct = np.array([1, 1, 0, 1, 0, 0], dtype=bool)
+
+    assert math.isclose(0.191667, metrics.ece(confidences, correct, bins=5), abs_tol=1e-6)
+    assert math.isnan(metrics.ece(confidences[:0], correct[:0]))
+
+
+def test_calibrated_predictions_have_little_error():
+    """Twenty thousand pictures right as often as their confidence says: below 0.02."""
+    rng = np.random.default_rng(0)
+    confidences = rng.uniform(0.1, 1, size=20_000)
+
+    assert metrics.ece(confidences, rng.uniform(size=20_000) < confidences) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("clusters", "value", "random", "excess"),
+    [
+        ([[0, 1, 2], [3, 4], [5]], 0.923333, 0.791, 0.132333),
+        ([[0, 1, 2], [3, 4, 5]], 0.935, 0.829, 0.106),
+        ([[0, 1, 2, 3, 4, 5]], 1.0, 1.0, 0.0),
+        ([[0], [1], [2], [3], [4], [5]], 0.715, 0.715, 0.0),
+        ([[0, 3], [1, 4], [2, 5]], 0.735, 0.772, -0.037),
+    ],
+)
+def test_micp_of_the_worked_table(clusters, value, random, excess):
+    """The five partitions of M6 have the MICP, expectation and excess of methods.md 2.2."""
+    sizes = [len(group) for group in clusters]
+
+    assert math.isclose(value, metrics.micp(M6, clusters), abs_tol=1e-6)
+    assert math.isclose(random, metrics.micp_random(M6, sizes), abs_tol=1e-6)
+    assert math.isclose(excess, metrics.micp_excess(M6, clusters), abs_tol=1e-6)
+
+
+def test_expected_micp_is_the_mean_over_relabellings():
+    """The formula equals the average over many random partitions of the same sizes."""
+    rng = np.random.default_rng(1)
+    drawn = []
+    for _ in range(4000):
+        order = rng.permutation(6).tolist()
+        drawn.append(metrics.micp(M6, [order[:3], order[3:5], order[5:]]))
+
+    assert math.isclose(metrics.micp_random(M6, [3, 2, 1]), np.mean(drawn), abs_tol=3e-3)
+
+
+@given(predictions(), st.data())
+def test_micp_lies_between_accuracy_and_one(given_predictions, data):
+    """Accuracy <= MICP <= 1 on any confusion and partition."""
+    labels, probabilities, leaves = given_predictions
+    counts = metrics.confusion_counts(labels, probabilities.argmax(1), leaves=leaves)
+    confusion = metrics.normalise_rows(counts)
+    owners = data.draw(st.lists(st.integers(0, 2), min_size=leaves, max_size=leaves))
+    groups = [[leaf for leaf in range(leaves) if owners[leaf] == own] for own in set(owners)]
+
+    assert np.mean(np.diag(confusion)) - 1e-12 <= metrics.micp(confusion, groups) <= 1 + 1e-12
+
+
+@given(predictions())
+def test_agrees_with_scikit_learn(given_predictions):
+    """Confusion, recall, top-k, log loss and adjusted Rand index equal the reference."""
+    labels, probabilities, leaves = given_predictions
+    predicted, ids = probabilities.argmax(1), list(range(leaves))
+    counts = metrics.confusion_counts(labels, predicted, leaves=leaves)
+
+    assert sklearn.metrics.confusion_matrix(labels, predicted, labels=ids).tolist() == (
+        counts.tolist()
+    )
+    assert math.isclose(
+        sklearn.metrics.recall_score(labels, predicted, average="macro", zero_division=0),
+        metrics.msr_macro(labels, predicted, leaves=leaves),
+    )
+    if leaves > 2:
+        assert math.isclose(
+            sklearn.metrics.top_k_accuracy_score(labels, probabilities, k=2, labels=ids),
+            metrics.top_k(probabilities, labels, k=2),
+        )
+    assert math.isclose(
+        sklearn.metrics.log_loss(labels, probabilities, labels=ids),
+        metrics.nll(probabilities, labels),
+        rel_tol=1e-9,
+    )
+    assert math.isclose(
+        sklearn.metrics.adjusted_rand_score(labels, predicted),
+        metrics.adjusted_rand(labels, predicted),
+        abs_tol=1e-9,
+    )
+
+
+def test_brier_and_soft_confusion():
+    """Brier is the squared distance to the truth; soft rows are mean probabilities."""
+    probabilities, labels = np.array([[0.8, 0.2], [0.4, 0.6]]), np.array([0, 0])
+
+    assert math.isclose((0.08 + 0.72) / 2, metrics.brier(probabilities, labels))
+    assert np.allclose([[0.6, 0.4], [0, 0]], metrics.soft_confusion(probabilities, labels))
+
+
+def test_severity_of_the_worked_example():
+    """Mistakes of heights 1, 2 and 2 are 1.666667 severe; with 7 of 10 right they cost 0.5."""
+    heights = hierarchy.heights(hierarchy.from_clusters([[0, 1], [2, 3]], 4))
+    labels = np.zeros(10, dtype=int)
+    predicted = np.array([0] * 7 + [1, 2, 3])
+
+    assert math.isclose(5 / 3, metrics.severity(labels, predicted, heights))
+    assert math.isclose(0.5, metrics.average_cost(labels, predicted, heights))
+    assert math.isnan(metrics.severity(labels, labels, heights))
+    assert metrics.coarse_accuracy(labels, predicted, np.array([0, 0, 1, 1])) == 0.8
+
+
+def test_distance_of_the_likeliest_labels():
+    """The two likeliest labels, the true one and a far one, are one level away on average."""
+    heights = hierarchy.heights(hierarchy.from_clusters([[0, 1], [2, 3]], 4))
+    probabilities = np.array([[0.6, 0.1, 0.3, 0.0]])
+
+    assert metrics.distance_at_k(probabilities, np.array([0]), heights, k=2) == 1.0
+
+
+def test_node_and_path_accuracy_of_the_worked_example():
+    """Truth B, F against B, G: no path is right, half of the nodes are."""
+    truth, predicted = np.array([["B", "F"]]), np.array([["B", "G"]])
+
+    assert metrics.node_accuracy(truth, predicted) == 0.5
+    assert metrics.path_accuracy(truth, predicted) == 0.0
+
+
+@given(predictions())
+def test_oracle_routing_never_hurts(given_predictions):
+    """Knowing the true cluster gives at least the success of not knowing it."""
+    labels, probabilities, leaves = given_predictions
+    parents = np.arange(leaves) % 2
+
+    assert metrics.oracle_routing(probabilities, labels, parents) >= (
+        metrics.msr(labels, probabilities.argmax(1))
+    )
