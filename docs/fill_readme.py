@@ -1,0 +1,164 @@
+"""
+`python docs/fill_readme.py`: writes the parts of README.md that are made, not typed.
+
+The tree comes from the first line of each module's docstring, result tables from the committed
+files of `experiments/` and `benchmarks/results/`, queries from `docs/queries.sql` with their
+output on the catalog at hand (kept as they stand where there is no catalog).
+"""
+
+import ast
+import json
+import re
+import statistics
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+CATALOG = ROOT / "data" / "catalog" / "catalog.duckdb"
+TOP = {
+    "pyproject.toml": "dependencies with their reasons, ruff, mypy, pytest, import contracts",
+    "Makefile": "`make repro`, `make test`, `make preset`, `make bench`",
+    "params.yaml": "every number a person may change, one section per stage or method",
+    "dvc.yaml": "the pipeline, top to bottom",
+}
+FOLDERS = {
+    "scraper": "posts and pictures from a Danbooru-style board, politely, with reasons",
+    "curation": "from posts and pictures to balanced shards and a catalog",
+    "train": "flat and hierarchical classifiers over the shards",
+}
+REST = {
+    "presets/": "whole params files; `make preset NAME=…`",
+    "tests/": "mirrors the packages, plus names, documents and the whole chain",
+    "benchmarks/": "`python -m benchmarks NAME`; results with machine, versions and commit",
+    "experiments/": "figures worth keeping: PRESET/RUN-SEED.json",
+    "docs/": "pictures, file formats, the ten queries",
+}
+
+
+def first_line(path: Path) -> str:
+    """The first sentence of a module's docstring, without the command that starts it."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    line = " ".join(text.split("\n\n")[0].split())
+    line = re.sub(r"^`[^`]*`: ?", "", line)
+    return re.sub(r"\.$", "", re.split(r"(?<=\.) ", line)[0])
+
+
+def tree() -> str:
+    """Every source file once, with its own one line."""
+    lines = [f"{name:<26}{text}" for name, text in TOP.items()]
+    for package, text in FOLDERS.items():
+        lines += ["", f"{package + '/':<26}{text}"]
+        for path in sorted((ROOT / package).rglob("*.py"), key=lambda p: (p.parent, p.name)):
+            if path.name != "__init__.py" or path.stat().st_size:
+                name = path.relative_to(ROOT / package).as_posix()
+                lines.append(f"  {name:<24}{' ' if len(name) > 23 else ''}{first_line(path)}")
+    lines += ["", *(f"{name:<26}{text}" for name, text in REST.items())]
+    return "```text\n" + "\n".join(lines) + "\n```"
+
+
+def results(preset: str) -> str:
+    """One row per run, over the seeds recorded under `experiments/PRESET`."""
+    records = defaultdict(list)
+    for path in sorted((ROOT / "experiments" / preset).glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        records[record["run"]].append(record)
+    if not records:
+        return ""
+    some = next(iter(records.values()))[0]
+    samples = some["data"]["samples"]
+    lines = [
+        "| run | seeds | MSR % | white MSR % | n test | E[MAC] / flat | training s | critical path s |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    macs = statistics.mean(r["metrics"]["macs_expected"] for r in records["flat"])
+    for run in sorted(records, key=lambda name: (name != "flat", name)):
+        metrics = [record["metrics"] for record in records[run]]
+        msr = [100 * m["msr"] for m in metrics]
+        white = [100 * m["msr_white"] for m in metrics if m["msr_white"] is not None]
+        lines.append(
+            f"| `{run}` | {len(msr)} | {_spread(msr)} | {_spread(white)} | {metrics[0]['n_test']} | "
+            f"{statistics.mean(m['macs_expected'] for m in metrics) / macs:.3f} | "
+            f"{statistics.mean(m['seconds_total'] for m in metrics):.0f} | "
+            f"{statistics.mean(m['seconds_critical'] for m in metrics):.0f} |"
+        )
+    lines += [
+        "",
+        (
+            f"{some['data']['labels']} labels, {samples['train']} / {samples['val']} / {samples['test']} "
+            f"pictures for training / validation / test at {some['data']['image']['side']} pixels; "
+            f"± is the standard deviation over seeds. Made by `dvc exp run -S 'seeds=[…]'` and "
+            f"`python -m train record {preset}` on {some['machine']['cpu_cores']} "
+            f"{some['machine']['architecture']} cores at commit {some['commit']}; "
+            f"files in `experiments/{preset}/`."
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
+
+
+def benches() -> str:
+    """One row per committed benchmark result; a missed bar stays in the table."""
+    lines = ["| benchmark | value | bar | met | commit |", "| --- | --- | --- | --- | --- |"]
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        met = "yes" if found["ok"] else "**no**"
+        lines.append(
+            f"| `{found['name']}` | {found['value']:.3g} {found['unit']} | {found['bar']} | {met} | "
+            f"{found['commit']} |"
+        )
+    return "\n".join(lines)
+
+
+def queries() -> str | None:
+    """Each query of `docs/queries.sql` with its output; None without a catalog."""
+    if not CATALOG.exists():
+        return None
+    parts = []
+    for title, query in split_queries():
+        done = subprocess.run(
+            ["python", "-m", "curation", "query", query, "--limit", "6"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        parts.append(f"{title}\n\n```sql\n{query}\n```\n\n```text\n{done.stdout.rstrip()}\n```")
+    return "\n\n".join(parts)
+
+
+def split_queries() -> list[tuple[str, str]]:
+    """Title and text of each query: a comment line, then SQL up to the semicolon."""
+    text = (ROOT / "docs" / "queries.sql").read_text(encoding="utf-8")
+    found = re.findall(r"^-- (.+)\n((?:(?!--).*\n)*?.*;)$", text, flags=re.MULTILINE)
+    return [(title.strip(), query.strip()) for title, query in found]
+
+
+def sections() -> dict[str, str | None]:
+    """What stands between each pair of markers."""
+    return {
+        "tree": tree(),
+        "results:demo": results("demo"),
+        "results:illustrations": results("illustrations"),
+        "benchmarks": benches(),
+        "queries": queries(),
+    }
+
+
+def fill(text: str, parts: dict[str, str | None]) -> str:
+    """`text` with each marked section replaced; a None leaves it as it stands."""
+    for name, part in parts.items():
+        if part is not None:
+            end = name.split(":")[0]
+            pattern = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{end} -->)"
+            body = f"{part}\n" if part else ""
+            text = re.sub(pattern, lambda m, body=body: m[1] + body + m[2], text, flags=re.DOTALL)
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(fill(README.read_text(encoding="utf-8"), sections()), encoding="utf-8")

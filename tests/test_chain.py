@@ -1,0 +1,204 @@
+"""
+The chain on a small board: once from nothing, then after each kind of change.
+
+A real `dvc repro` in a copy of the project, against a board of its own process. The board is
+stopped wherever the promise is that nothing is asked of it.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import requests
+import yaml
+from scraper.demo.process import running
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAINING = {"flat", "clustering", "fit", "evaluate", "report"}
+
+pytestmark = pytest.mark.chain
+
+
+class Project:
+    """A copy of the project with small numbers and a board on a port of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        bin_dir = str(Path(sys.executable).parent)
+        self.environment = {
+            **os.environ,
+            "PATH": bin_dir + os.pathsep + os.environ["PATH"],
+            "DVC_NO_ANALYTICS": "true",
+        }
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done.stdout + done.stderr
+
+    def repro(self, *arguments: str) -> set[str]:
+        """Runs `dvc repro` and returns the stages that ran (without their matrix item)."""
+        lines = self.run("dvc", "repro", *arguments).splitlines()
+        return {line.split("'")[1].split("@")[0] for line in lines if "Running stage" in line}
+
+    def change(self, section: str, **values: Any) -> None:
+        path = self.root / "params.yaml"
+        document = yaml.safe_load(path.read_text())
+        document[section] = {**document[section], **values}
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+
+    @contextlib.contextmanager
+    def board(self) -> Iterator[str]:
+        with running(self.root / "params.yaml", options=["--port", str(self.port)]) as url:
+            yield url
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect(str(self.root / "data/catalog/catalog.duckdb"), read_only=True) as db:
+            return db.execute(query).fetchall()
+
+    def root_hash(self) -> str:
+        return json.loads((self.root / "data/shards/manifest.json").read_text())["root_sha256"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project, reproduced once from nothing."""
+    root = tmp_path_factory.mktemp("chain") / "personae"
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    for name in files:
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, root / name)
+    made = Project(root)
+    made.change("site", name=f"http://127.0.0.1:{made.port}")
+    made.change("demo", posts_large=60, posts_small=60, posts_minor=8)
+    made.change("personae", min_images=25, max_images=40)
+    made.change("persona", min_samples=15)
+    made.change("split", tolerance=0.5)
+    made.change("loop", epochs=2)
+    made.run("git", "init", "-q")
+    made.run("git", "add", "-A")
+    made.run("git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "Start")
+    with made.board():
+        made.ran = made.repro()
+    return made
+
+
+def test_runs_from_board_to_report(project):
+    """One command takes the project from nothing to a report, through every stage once."""
+    stages = set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+
+    assert stages == project.ran
+    assert (project.root / "results/report/index.html").stat().st_size > 10_000
+    assert project.ask("SELECT count(*) FROM leaks") == [(0,)]
+    assert {"flat", "uppsala", "uppsala_random"} <= {
+        p.parent.parent.name for p in (project.root / "results").glob("*/*/metrics.json")
+    }
+
+
+def test_nothing_to_do_runs_nothing(project):
+    """A second `dvc repro` runs no stage and needs no board."""
+    assert set() == project.repro()
+
+
+def test_every_post_seen_has_decisions_that_add_up(project):
+    """Kept and refused posts of each stage are the posts that the stage before it kept."""
+    rows = project.ask(
+        """SELECT stage, count(DISTINCT post_id), count(DISTINCT post_id) FILTER (WHERE kept)
+           FROM decisions GROUP BY stage"""
+    )
+    looked_at = {stage: (seen, kept) for stage, seen, kept in rows}
+    order = ["decide", "download", "filters", "duplicates", "persona", "split"]
+
+    assert set(order) == set(looked_at)
+    for before, after in itertools.pairwise(order):
+        assert looked_at[before][1] == looked_at[after][0], (before, after, looked_at)
+
+
+def test_training_parameter_reruns_only_training(project):
+    """A changed training parameter leaves the data stages alone."""
+    project.change("loop", epochs=3)
+
+    ran = project.repro()
+    assert ran
+    assert ran <= TRAINING
+
+
+def test_tightened_rule_runs_without_a_board(project):
+    """A tighter tag rule re-runs from `decide`, and not one request is made: there is no board."""
+    before = project.ask("SELECT count(*) FROM samples")[0][0]
+    project.change("decide", min_side=400)
+
+    ran = project.repro("shards")
+
+    assert ran >= {"decide", "download"}
+    assert "listing" not in ran
+    manifest = json.loads((project.root / "data/shards/manifest.json").read_text())
+    assert sum(manifest["samples"].values()) < before
+
+
+def test_loosened_rule_downloads_only_what_it_admits(project):
+    """After a looser rule the board is asked for the newly admitted pictures, once each."""
+    project.change("decide", min_side=128)
+    project.repro("shards")
+    segments = project.root / "data/download"
+    table = "read_parquet('data/download/images.parquet')"
+    count = f"SELECT count(*) FROM {table}"
+    with contextlib.chdir(project.root):
+        before = duckdb.sql(count).fetchone()[0]
+    project.change("decide", ratings=["g", "s"])
+    with project.board() as url:
+        ran = project.repro("shards")
+        log = requests.get(f"{url}/__log__", timeout=10, headers={"User-Agent": "personae-test"})
+    with contextlib.chdir(project.root):
+        admitted = duckdb.sql(count).fetchone()[0] - before
+
+    assert segments.is_dir()
+    assert "listing" not in ran
+    assert admitted > 0
+    assert admitted == log.json()["cdn"]
+
+
+def test_two_runs_from_scratch_have_one_root_hash(project, tmp_path):
+    """The data chain run again from an empty folder gives the same shards."""
+    root = tmp_path / "again"
+    shutil.copytree(
+        project.root,
+        root,
+        ignore=shutil.ignore_patterns("data", "results", "work", "dvc.lock", "cache"),
+    )
+    again = Project(root)
+    again.change("site", name=f"http://127.0.0.1:{again.port}")
+    with again.board():
+        again.repro("shards")
+
+    assert project.root_hash() == again.root_hash()
+
+
+def test_metrics_params_and_experiments(project):
+    """`dvc metrics show`, `dvc params diff` and `dvc exp run -S` work without a network."""
+    assert "msr" in project.run("dvc", "metrics", "show")
+    assert "loop.epochs" in project.run("dvc", "params", "diff")

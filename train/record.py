@@ -1,0 +1,80 @@
+"""
+`python -m train record PRESET`: keeps figures that are worth keeping.
+
+Reads results/RUN/SEED/{metrics,fit,model}.json and the shards' manifest; writes
+experiments/PRESET/RUN-SEED.json, which is committed. `results/` itself changes with the preset.
+"""
+
+import json
+import logging
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from train.errors import BadParams, MissingInput
+
+log = logging.getLogger(__name__)
+
+
+def run(preset: str, *, data_dir: Path, results_dir: Path, experiments_dir: Path) -> list[Path]:
+    """
+    Writes one file per run and seed found under `results_dir` and returns their paths.
+
+    Raises:
+        BadParams: `preset` is no plain name.
+        MissingInput: There is no evaluated run, or no manifest.
+    """
+    if not re.fullmatch(r"[a-z0-9_]+", preset):
+        raise BadParams(f"'{preset}' is no name of a preset: use lower-case letters, digits, _.")
+    found = sorted(results_dir.glob("*/*/metrics.json"))
+    if not found:
+        raise MissingInput(f"No metrics.json lies under {results_dir}: run `dvc repro` first.")
+    manifest = _json(data_dir / "shards" / "manifest.json")
+    written = []
+    for path in found:
+        record = {
+            "preset": preset,
+            "run": path.parent.parent.name,
+            "seed": int(path.parent.name),
+            "metrics": _json(path),
+            "fit": _json(path.with_name("fit.json")),
+            "params": _json(path.with_name("model.json"))["params"],
+            "data": {key: manifest[key] for key in ("root_sha256", "labels", "samples", "image")},
+            "machine": {"cpu_cores": os.cpu_count(), "architecture": platform.machine()},
+            "commit": _commit(),
+            "commands": ["dvc repro", f"python -m train record {preset}"],
+        }
+        target = experiments_dir / preset / f"{record['run']}-{record['seed']}.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(".part")
+        part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        part.replace(target)
+        written.append(target)
+    log.info("recorded %d runs in %s", len(written), experiments_dir / preset)
+    return written
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingInput(f"{path} is absent: run `dvc repro` first.") from error
+    except ValueError as error:
+        raise MissingInput(
+            f"{path} is no JSON ({error}): remove it and run `dvc repro`."
+        ) from error
+
+
+def _commit() -> str:
+    # Outside a git checkout the figures are still worth keeping; they then name no commit.
+    try:
+        done = subprocess.run(  # a fixed command, nothing from outside
+            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607  # git is where the user has it
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
