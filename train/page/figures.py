@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -42,7 +42,7 @@ CLIP = 0.3  # the report's Figure 10 clips differences here
 
 Rows = Sequence[Sequence[object]]
 
-_STYLE: dict[Any, Any] = {  # matplotlib types these keys as literals, one by one
+STYLE: dict[Any, Any] = {  # matplotlib types these keys as literals, one by one
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "sans-serif"],
@@ -84,10 +84,12 @@ def shown(name: str) -> str:
     return clean if len(clean) <= WIDEST_NAME else clean[: WIDEST_NAME - 1] + "…"
 
 
-def figure(width: float, height: float) -> Figure:
+def figure(
+    width: float, height: float, *, layout: Literal["constrained"] | None = "constrained"
+) -> Figure:
     """Returns an empty figure of so many inches in the report's style."""
-    with mpl.rc_context(_STYLE):
-        made = Figure(figsize=(width, height), layout="constrained")
+    with mpl.rc_context(STYLE):
+        made = Figure(figsize=(width, height), layout=layout)
         FigureCanvasSVG(made)
     return made
 
@@ -95,12 +97,14 @@ def figure(width: float, height: float) -> Figure:
 def render(drawn: Figure, *, name: str) -> str:
     """Returns the SVG of a figure; every identifier in it begins with `name`."""
     buffer = io.StringIO()
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         # The reader's machine brings the font: what ours lacks is none of the figure's business.
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from font")
         drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
+    # Inside a page the style would reach the page, and the metadata say nothing.
+    svg = re.sub(r"\s*<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(?<= id=")', f"{name}-", svg)
     return re.sub(r'(?<=url\(#)|(?<=href="#)', f"{name}-", svg)
 
@@ -119,7 +123,7 @@ def confusion(
     """
     opacity = np.sqrt(np.clip(shares, 0, 1))
     colours = _tinted(opacity, INKS["blue"])
-    ticks = [0, 0.01, 0.1, 0.25, 0.5, 1]
+    ticks = [0, 0.05, 0.25, 0.5, 1]
     return _matrix(
         shares,
         colours,
@@ -166,7 +170,7 @@ def intervals(found: Mapping[str, Interval], *, name: str, caption: str) -> Draw
     """Draws differences in percentage points with their intervals, one line each."""
     names = list(found)
     drawn = figure(7.2, 0.75 + 0.36 * len(names))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         axes = drawn.add_subplot()
         axes.axvline(0, color=INKS["ink"], linewidth=0.9)
         for place, interval in enumerate(found.values()):
@@ -191,13 +195,15 @@ def intervals(found: Mapping[str, Interval], *, name: str, caption: str) -> Draw
 def funnel(stages: Sequence[tuple[str, int, int]], *, name: str) -> Drawing:
     """Draws how many posts each stage kept and refused: (stage, kept, refused)."""
     drawn = figure(7.2, 0.7 + 0.34 * len(stages))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         axes = drawn.add_subplot()
         for place, (_, kept, refused) in enumerate(stages):
             axes.barh(place, kept, height=0.66, color=INKS["blue"])
             axes.barh(place, refused, left=kept, height=0.66, color=INKS["orange"], alpha=0.45)
-            text = f" {kept:,} kept" + (f", {refused:,} refused" if refused else "")
-            axes.text(kept + refused, place, text, va="center", fontsize=8, color=INKS["ink"])
+            text = f"{kept:,} kept" + (f", {refused:,} refused" if refused else "")
+            axes.annotate(
+                text, (kept + refused, place), (5, 0), textcoords="offset points", va="center"
+            )
         axes.set_yticks(range(len(stages)), [stage for stage, _, _ in stages])
         axes.set_ylim(len(stages) - 0.5, -0.5)
         axes.set_xlim(0, 1.42 * max((kept + refused for _, kept, refused in stages), default=1))
@@ -239,7 +245,7 @@ def _matrix(
     )
     side = min(24.0, max(3.2, 0.36 * len(labels)))
     drawn = figure(side + 1.9, side + 2.3)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         bar, axes = drawn.subplots(2, 1, height_ratios=[0.16, side])
         axes.imshow(colours[np.ix_(order, order)], interpolation="none", aspect="equal")
         names = [shown(labels[leaf]) for leaf in order]
@@ -307,8 +313,8 @@ def _legend(
 ) -> None:
     axes.imshow(strip, aspect="auto", extent=(low, high, 0, 1), interpolation="none")
     axes.set_yticks([])
-    axes.set_xticks(
-        ticks, [f"{100 * tick:+.0f}" if low < 0 else f"{100 * tick:g}" for tick in ticks]
-    )
+    sign = "+" if low < 0 else ""
+    names = [f"{100 * tick:{sign if tick else ''}g}".replace("-", "−") for tick in ticks]
+    axes.set_xticks(ticks, names)
     axes.tick_params(length=2, labelsize=7.5)
     axes.set_title(f"{caption}, %", fontsize=8.5)

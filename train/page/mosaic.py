@@ -1,0 +1,116 @@
+"""Test pictures for the mosaic: drawn by seed, read from the shards, with who named them rightly."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from train import tables
+from train.errors import BadShard
+from train.page.comparison import Answers
+
+_MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One test picture. `hierarchical` is None where there is no run with a hierarchy."""
+
+    post_id: int
+    media_type: str
+    data: bytes
+    label: int
+    flat: int
+    hierarchical: int | None
+
+    @property
+    def outcome(self) -> str:
+        """Says who named it rightly: both, hierarchy, flat or nobody."""
+        flat = self.flat == self.label
+        other = flat if self.hierarchical is None else self.hierarchical == self.label
+        if flat == other:
+            return "both" if flat else "nobody"
+        return "flat" if flat else "hierarchy"
+
+
+def choose(flat: Answers, *, leaves: int, each: int, seed: int) -> list[list[int]]:
+    """Returns for each label the rows of at most `each` of its test pictures, drawn by seed."""
+    drawn = np.random.default_rng(seed).permutation(len(flat.predicted))
+    labels = flat.trained.label[drawn]
+    return [[int(row) for row in drawn[labels == leaf][:each]] for leaf in range(leaves)]
+
+
+def read(
+    rows: Sequence[Sequence[int]],
+    flat: Answers,
+    hierarchical: Answers | None,
+    *,
+    shards_dir: Path,
+) -> list[list[Tile]]:
+    """
+    Reads the pictures of the chosen rows from the shards, label by label.
+
+    Raises:
+        BadShard: A shard is absent or shorter than its table says, or holds no picture there.
+    """
+    places = _places(shards_dir)
+    found = []
+    for line in rows:
+        tiles = []
+        for row in line:
+            post_id = int(flat.trained.post_id[row])
+            data = _bytes(shards_dir, places, post_id)
+            tiles.append(
+                Tile(
+                    post_id=post_id,
+                    media_type=_media_type(data, post_id),
+                    data=data,
+                    label=int(flat.trained.label[row]),
+                    flat=int(flat.predicted[row]),
+                    hierarchical=None if hierarchical is None else int(hierarchical.predicted[row]),
+                )
+            )
+        found.append(tiles)
+    return found
+
+
+def _places(shards_dir: Path) -> dict[int, tuple[str, int, int]]:
+    columns = ("post_id", "shard", "image_offset", "image_bytes")
+    table = tables.read(shards_dir / "samples.parquet", columns, stage="shards")
+    rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
+    return {post_id: (shard, offset, size) for post_id, shard, offset, size in rows}
+
+
+def _bytes(shards_dir: Path, places: Mapping[int, tuple[str, int, int]], post_id: int) -> bytes:
+    if post_id not in places:
+        raise BadShard(
+            f"Test picture {post_id} of the predictions is in no shard: they were made from other "
+            "shards. Run `dvc repro`."
+        )
+    shard, offset, size = places[post_id]
+    try:
+        # The last part alone: a table cannot lead out of the folder of the shards.
+        with (shards_dir / Path(shard).name).open("rb") as file:
+            file.seek(offset)
+            data = file.read(size)
+    except OSError as error:
+        raise BadShard(
+            f"Shard {shard} cannot be read ({error}): run stage 'shards' again."
+        ) from error
+    if len(data) != size:
+        raise BadShard(
+            f"Shard {shard} ends before picture {post_id} does ({len(data)} of {size} bytes): "
+            "run stage 'shards' again."
+        )
+    return data
+
+
+def _media_type(data: bytes, post_id: int) -> str:
+    for magic, media_type in _MAGIC.items():
+        if data.startswith(magic):
+            return media_type
+    raise BadShard(
+        f"The shards hold no PNG, JPEG or WebP where picture {post_id} should be: run stage "
+        "'shards' again."
+    )

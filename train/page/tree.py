@@ -1,0 +1,206 @@
+"""
+The tree of a run: what each of its networks and labels got right, and the drawing of it.
+
+Networks are rectangles and labels ellipses, as in the report's Figures 8, 13 and 14; the root
+stands on the left, so that a hundred labels make a long figure and not an unreadable one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import networkx as nx
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.patches import Ellipse, FancyBboxPatch
+
+from train.components import hierarchy
+from train.components.metrics import msr
+from train.page.comparison import Summary, per_label
+from train.page.figures import INKS, STYLE, Drawing, figure, render, shown
+from train.page.results import Trained
+
+_COLUMN = 3.1  # inches from a level to the next
+_ROW = 0.3  # inches from a label to the next
+_BOX = (1.75, 0.44)
+_ELLIPSE = (2.5, 0.26)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """
+    A network or a label. `success` is its share of right decisions among `images`.
+
+    A network's images are the test pictures of the labels below it: those it should get. A
+    label's `change` is its success minus that of the flat run.
+    """
+
+    name: str
+    is_label: bool
+    success: float
+    images: int
+    change: float | None
+    children: tuple["Node", ...]
+
+
+def build(summary: Summary, flat: Summary, labels: Sequence[str], *, seed: int) -> Node:
+    """Returns the tree of one run and seed with its successes."""
+    trained = summary.answers[seed].trained
+    graph = hierarchy.from_json(trained.model["hierarchy"])
+    ours = per_label({seed: summary.answers[seed]}, len(labels))
+    theirs = per_label({seed: flat.answers[seed]}, len(labels))
+    return _node(graph, hierarchy.ROOT, trained, labels, (ours, ours - theirs))
+
+
+def draw(tree: Node, *, name: str) -> Drawing:
+    """Draws a tree: rectangles are networks, ellipses labels, with success and test pictures."""
+    leaves, depth = _leaves(tree), _depth(tree)
+    width, height = _COLUMN * depth + _BOX[0] / 2 + _ELLIPSE[0] / 2 + 0.6, _ROW * leaves + 0.5
+    drawn = figure(width, height, layout=None)
+    with mpl.rc_context(STYLE):
+        axes = drawn.add_axes((0.0, 0.0, 1.0, 1.0))
+        axes.set_xlim(-_BOX[0] / 2 - 0.1, width - _BOX[0] / 2 - 0.1)
+        axes.set_ylim(_ROW * leaves + 0.1, -0.4)
+        axes.axis("off")
+        _place(axes, tree, level=0, depth=depth, first=0)
+    return Drawing(
+        name=name,
+        description="Tree of networks (rectangles) and labels (ellipses) with their success.",
+        svg=render(drawn, name=name),
+        columns=("node", "kind", "success", "images", "difference_to_flat"),
+        rows=_rows(tree),
+    )
+
+
+def _node(
+    graph: nx.DiGraph,
+    name: str,
+    trained: Trained,
+    labels: Sequence[str],
+    success: tuple[Float[np.ndarray, " leaf"], Float[np.ndarray, " leaf"]],
+) -> Node:
+    data = graph.nodes[name]
+    members = list(data["members"])
+    below = hierarchy.children(graph, name)
+    if len(members) == 1:
+        leaf = members[0]
+        images = int(np.sum(trained.label == leaf))
+        return Node(
+            labels[leaf], True, float(success[0][leaf]), images, float(success[1][leaf]), ()
+        )
+    right, images = _decisions(graph, below, trained, members)
+    return Node(
+        name=name,
+        is_label=False,
+        success=right,
+        images=images,
+        change=None,
+        children=tuple(_node(graph, child, trained, labels, success) for child in below),
+    )
+
+
+def _decisions(
+    graph: nx.DiGraph, below: Sequence[str], trained: Trained, members: Sequence[int]
+) -> tuple[float, int]:
+    """
+    The share of a network's own pictures that it sends to the right child, and their number.
+
+    With probabilities of mode `full` these are all test pictures of its labels, because inside
+    a node they are ordered as its network orders them. Without, those that reached it.
+    """
+    branch = np.full(max(graph.nodes[hierarchy.ROOT]["members"]) + 1, -1)
+    for place, child in enumerate(below):
+        branch[list(graph.nodes[child]["members"])] = place
+    own = np.isin(trained.label, members)
+    if trained.full is None:
+        own &= np.isin(trained.predicted, members)
+        chosen = branch[trained.predicted[own]]
+    else:
+        sums = [
+            trained.full[own][:, list(graph.nodes[child]["members"])].sum(axis=1) for child in below
+        ]
+        chosen = np.argmax(sums, axis=0)
+    return msr(branch[trained.label[own]], chosen), int(own.sum())
+
+
+def _leaves(node: Node) -> int:
+    return sum(_leaves(child) for child in node.children) if node.children else 1
+
+
+def _depth(node: Node) -> int:
+    return 1 + max(_depth(child) for child in node.children) if node.children else 0
+
+
+def _rows(node: Node) -> list[tuple[object, ...]]:
+    kind = "label" if node.is_label else "network"
+    rows: list[tuple[object, ...]] = [(node.name, kind, node.success, node.images, node.change)]
+    for child in node.children:
+        rows += _rows(child)
+    return rows
+
+
+def _place(axes: Axes, node: Node, *, level: int, depth: int, first: int) -> float:
+    """Draws a node below its children's lines and returns the height at which it stands."""
+    across = _COLUMN * (depth if node.is_label else level)
+    if node.is_label:
+        down = _ROW * first
+        _label(axes, node, across, down)
+        return down
+    place, downs = first, []
+    for child in node.children:
+        downs.append(_place(axes, child, level=level + 1, depth=depth, first=place))
+        place += _leaves(child)
+    down = (downs[0] + downs[-1]) / 2
+    for child, child_down in zip(node.children, downs, strict=True):
+        end = _COLUMN * (depth if child.is_label else level + 1)
+        end -= (_ELLIPSE if child.is_label else _BOX)[0] / 2
+        start = across + _BOX[0] / 2
+        bend = start + 0.35
+        axes.plot(
+            [start, bend, bend, end],
+            [down, down, child_down, child_down],
+            color=INKS["grid"],
+            linewidth=1,
+            zorder=0,
+        )
+    _network(axes, node, across, down)
+    return down
+
+
+def _network(axes: Axes, node: Node, across: float, down: float) -> None:
+    width, height = _BOX
+    corner = (across - width / 2, down - height / 2)
+    style = "round,pad=0,rounding_size=0.05"
+    axes.add_patch(
+        FancyBboxPatch(corner, width, height, boxstyle=style, fc=INKS["panel"], ec=INKS["blue"])
+    )
+    axes.text(across, down - 0.09, node.name, ha="center", va="center", fontsize=8.5)
+    axes.text(
+        across,
+        down + 0.1,
+        f"{_percent(node.success)} of {node.images:,}",
+        ha="center",
+        va="center",
+        fontsize=8,
+        color=INKS["muted"],
+    )
+
+
+def _label(axes: Axes, node: Node, across: float, down: float) -> None:
+    width, height = _ELLIPSE
+    centre = (across, down)
+    ellipse = Ellipse(centre, width, height, fc=INKS["panel"], ec=INKS["muted"], linewidth=0.8)
+    axes.add_patch(ellipse)
+    axes.text(across - 0.28, down, shown(node.name), ha="center", va="center", fontsize=7.5)
+    axes.text(
+        across + width / 2 - 0.13, down, _percent(node.success), ha="right", va="center", fontsize=8
+    )
+    if node.change is not None and round(100 * node.change):
+        colour = INKS["blue"] if node.change > 0 else INKS["orange"]
+        text = f"{100 * node.change:+.0f}".replace("-", "−")
+        axes.text(across + width / 2 + 0.06, down, text, va="center", fontsize=8, color=colour)
+
+
+def _percent(share: float) -> str:
+    return "no pictures" if np.isnan(share) else f"{100 * share:.0f} %"
