@@ -8,6 +8,9 @@ CurationError
 ├── TooFewSamples
 ├── LeakingSplit
 ├── TamperedData       (a hash or an offset does not hold)
+├── WorkerLost         (unfinished, but resumable)
+├── DiskRefused        (full, or not writable: resumable)
+├── BadQuery           (SQL that the catalog does not answer)
 └── BadParams
 """
 
@@ -51,3 +54,21 @@ class LeakingSplit(CurationError):
 
 class TamperedData(CurationError):
     """A stored file does not match its recorded hash, size or offset."""
+
+
+class WorkerLost(CurationError):
+    """A worker process was killed; what other workers finished is kept for the next run."""
+
+    exit_code = 3
+
+
+class DiskRefused(CurationError):
+    """The disk took no more bytes, or the folder may not be written."""
+
+    exit_code = 3
+
+
+class BadQuery(CurationError):
+    """The catalog refuses a query: its SQL is wrong, or it asks for more than reading."""
+
+    exit_code = 2

@@ -32,8 +32,14 @@ DECISIONS = schema(
 
 
 def read(path: Path, columns: Sequence[str], *, stage: str) -> pa.Table:
+    """Returns the named columns of a Parquet file; raises as `check` does."""
+    check(path, columns, stage=stage)
+    return pq.read_table(path, columns=list(columns))
+
+
+def check(path: Path, columns: Sequence[str], *, stage: str) -> None:
     """
-    Returns the named columns of a Parquet file.
+    Makes sure that a Parquet file has the named columns.
 
     Raises:
         MissingInput: The file is absent or no Parquet; the message names the stage that writes it.
@@ -55,7 +61,6 @@ def read(path: Path, columns: Sequence[str], *, stage: str) -> pa.Table:
             f"{path} lacks column {', '.join(absent)} (it has {', '.join(present)}). "
             f"Stage '{stage}' writes it: run that stage again with this version."
         )
-    return pq.read_table(path, columns=list(columns))
 
 
 def write(path: Path, table: pa.Table) -> None:
