@@ -217,7 +217,8 @@ def _copies(good: list[Entry]) -> tuple[list[Entry], dict[int, int]]:
     for of in good[:2]:
         add("exact_duplicate", of, of.data, of.size)
     of = good[2]
-    add("pixel_duplicate", of, jpeg(draw(of.label, seed=901), 70), of.size, pixel_hash="f" * 32)
+    other = draw(of.label, seed=901)
+    add("pixel_duplicate", of, jpeg(other, 70), other.size, pixel_hash="f" * 32)
     of.post["pixel_hash"] = "f" * 32
     for of in good[4:7]:
         picture = Image.open(io.BytesIO(of.data))

@@ -1,0 +1,244 @@
+"""Stage `measure` on the small data folder: figures, reasons, bytes, tampering, kills."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from curation import measure
+from curation.errors import MissingColumn, MissingInput, TamperedData
+
+CHILD = """
+import sys
+from pathlib import Path
+from curation import measure
+
+params = measure.Params(workers=int(sys.argv[3]), pictures_per_tar=2)
+measure.run(params, data_dir=Path(sys.argv[1]), work_dir=Path(sys.argv[2]))
+"""
+
+
+def run(tiny_data, **changes) -> None:
+    options = {"workers": 1, "pictures_per_tar": 16} | changes
+    measure.run(measure.Params(**options), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
+
+
+def alive(process: str) -> bool:
+    """Whether a process id is of one that runs: not gone, and not only waiting to be counted."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+    }
+
+
+def rows(data_dir: Path) -> dict[int, dict]:
+    table = pq.read_table(data_dir / "measure" / "measures.parquet")
+    return {row["post_id"]: row for row in table.to_pylist()}
+
+
+def test_every_picture_gets_a_row_and_every_flaw_its_reason(tiny_data) -> None:
+    """Each stored post has one row; only what cannot be decoded lacks a normalised picture."""
+    run(tiny_data)
+    found = rows(tiny_data.data_dir)
+    errors = {"truncated", "undecodable", "animated_file"}
+
+    assert list(tiny_data.truth) == list(found)
+    for post_id, row in found.items():
+        truth = tiny_data.truth[post_id]
+        assert (truth if truth in errors else None) == row["error"]
+        assert (truth in errors) == (row["image_tar"] is None) == bool(row["detail"])
+
+
+def test_the_table_points_into_the_tars(tiny_data) -> None:
+    """Offset, size and sha256 give a square picture that tarfile finds under the post's name."""
+    run(tiny_data, side=32, format="webp")
+    folder = tiny_data.data_dir / "measure"
+    seen = 0
+    for row in rows(tiny_data.data_dir).values():
+        if row["image_tar"] is None:
+            continue
+        seen += 1
+        data = (folder / row["image_tar"]).read_bytes()
+        encoded = data[row["offset"] : row["offset"] + row["image_bytes"]]
+        with tarfile.open(folder / row["image_tar"]) as tar:
+            member = tar.extractfile(f"{row['post_id']}.webp")
+            assert member is not None
+            assert encoded == member.read()
+        assert hashlib.sha256(encoded).hexdigest() == row["image_sha256"]
+        assert (32, 32) == Image.open(io.BytesIO(encoded)).size
+
+    assert 58 == seen
+
+
+def test_white_grounds_are_measured_white(tiny_data) -> None:
+    """The border is white for every drawing on paper and for none on a coloured ground."""
+    run(tiny_data)
+    kept = pq.read_table(tiny_data.data_dir / "decide" / "kept.parquet").to_pylist()
+    white = {row["post_id"]: row["white_background_tag"] for row in kept}
+    for post_id, row in rows(tiny_data.data_dir).items():
+        if tiny_data.truth[post_id] == "good":
+            assert white[post_id] == (row["border_white"] >= 0.9)
+
+
+def test_same_bytes_for_any_number_of_workers(tiny_data) -> None:
+    """One process and two write the same files, byte for byte, and leave no unfinished work."""
+    run(tiny_data, workers=1)
+    alone = digests(tiny_data.data_dir / "measure")
+    run(tiny_data, workers=2)
+
+    assert alone == digests(tiny_data.data_dir / "measure")
+    assert 5 == len(alone)
+    assert not (tiny_data.work_dir / "measure").exists()
+
+
+def test_fewer_partitions_leave_no_old_tar(tiny_data) -> None:
+    """Tars of an earlier run with smaller partitions are removed."""
+    run(tiny_data, pictures_per_tar=5)
+    run(tiny_data, pictures_per_tar=50)
+
+    assert ["images-00000.tar", "images-00001.tar", "measures.parquet"] == list(
+        digests(tiny_data.data_dir / "measure")
+    )
+
+
+def test_records_parameters_and_versions(tiny_data) -> None:
+    """The table says how its pictures were made, and not by how many workers."""
+    run(tiny_data, side=40)
+    metadata = pq.read_schema(tiny_data.data_dir / "measure" / "measures.parquet").metadata
+
+    assert 40 == json.loads(metadata[b"personae.params"])["side"]
+    assert "workers" not in json.loads(metadata[b"personae.params"])
+    assert {"pillow", "numpy", "libwebp", "libjpeg", "zlib"} <= set(
+        json.loads(metadata[b"personae.versions"])
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_refuses_a_tampered_segment(tiny_data, workers: int) -> None:
+    """One flipped bit stops the stage, naming post, segment and offset; no table is written."""
+    row = pq.read_table(tiny_data.data_dir / "download" / "images.parquet").to_pylist()[3]
+    path = tiny_data.data_dir / "download" / "segments" / "00000.tar"
+    data = bytearray(path.read_bytes())
+    data[row["offset"] + 100] ^= 4
+    path.write_bytes(data)
+
+    with pytest.raises(TamperedData, match=rf"{row['post_id']} at byte {row['offset']} of 00000"):
+        run(tiny_data, workers=workers)
+    assert not (tiny_data.data_dir / "measure" / "measures.parquet").exists()
+
+
+def test_refuses_a_cut_segment(tiny_data) -> None:
+    """A segment that ends early is named as cut, not as a damaged picture."""
+    path = tiny_data.data_dir / "download" / "segments" / "00000.tar"
+    os.truncate(path, path.stat().st_size - 40_000)
+
+    with pytest.raises(TamperedData, match="changed or cut"):
+        run(tiny_data)
+
+
+def test_names_what_is_missing(tiny_data) -> None:
+    """An absent segment, table or column is named with the stage that writes it."""
+    (tiny_data.data_dir / "download" / "segments" / "00000.tar").unlink()
+    with pytest.raises(MissingInput, match=r"00000\.tar.*'download'"):
+        run(tiny_data)
+    path = tiny_data.data_dir / "download" / "images.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["sha256"]), path)
+    with pytest.raises(MissingColumn, match=r"images\.parquet lacks column sha256"):
+        run(tiny_data)
+    path.unlink()
+    with pytest.raises(MissingInput, match=r"images\.parquet is absent"):
+        run(tiny_data)
+
+
+def test_refuses_a_picture_of_another_size() -> None:
+    """A picture that is not what the board listed becomes a reason; a pixel's rounding does not."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(buffer, "PNG")
+    right = measure.Stored(7, "00000.tar", 512, 1, "", 40, 61)
+    params = measure.Params()
+
+    assert measure.measure_one(buffer.getvalue(), right, params)[0].get("error") is None
+    for width, height in ((60, 42), (120, 80), (1, 1)):
+        wrong = dataclasses.replace(right, width=width, height=height)
+        row, encoded = measure.measure_one(buffer.getvalue(), wrong, params)
+        assert ("wrong_size", b"") == (row["error"], encoded)
+        assert f"60 × 40, listed as {width} × {height}" == row["detail"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_stage_goes_on_to_the_same_bytes(tiny_data, tmp_path: Path, workers: int) -> None:
+    """SIGKILL at random moments, again and again, changes nothing in the end."""
+    run(tiny_data, pictures_per_tar=2)
+    calm = digests(tiny_data.data_dir / "measure")
+    for name in calm:
+        (tiny_data.data_dir / "measure" / name).unlink()
+    work = tmp_path / "killed"
+    command = [sys.executable, "-c", CHILD, str(tiny_data.data_dir), str(work), str(workers)]
+    chance = random.Random(workers)
+    finished = []
+    for _ in range(3):
+        child = subprocess.Popen(command)
+        wanted = len(list(work.rglob("*.parquet"))) + chance.randint(1, 7)
+        while child.poll() is None and len(list(work.rglob("*.parquet"))) < wanted:
+            time.sleep(0.001)
+        child.kill()
+        assert -9 == child.wait(), "the child was quicker than its murderer"
+        finished.append(len(list(work.rglob("*.parquet"))))
+    subprocess.run(command, check=True)
+
+    assert sorted(finished) == finished
+    assert calm == digests(tiny_data.data_dir / "measure")
+    assert not (work / "measure").exists()
+
+
+def test_finished_partitions_are_not_measured_again(tiny_data) -> None:
+    """Only what was left undone is read and decoded; another parameter begins anew."""
+    path = tiny_data.data_dir / "download" / "segments" / "00000.tar"
+    data = bytearray(path.read_bytes())
+    offsets = pq.read_table(path.parent.parent / "images.parquet")["offset"].to_pylist()
+    os.truncate(path, offsets[40])
+    with pytest.raises(TamperedData):
+        run(tiny_data)
+    data[offsets[0]] ^= 1
+    path.write_bytes(data)
+    run(tiny_data, workers=2)
+
+    assert list(tiny_data.truth) == list(rows(tiny_data.data_dir))
+    with pytest.raises(TamperedData, match=f"post {next(iter(tiny_data.truth))} "):
+        run(tiny_data, side=40)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the list of processes from /proc")
+def test_workers_end_with_their_parent(tiny_data, tmp_path: Path) -> None:
+    """A killed stage leaves no process behind."""
+    command = [sys.executable, "-c", CHILD, str(tiny_data.data_dir), str(tmp_path / "work"), "2"]
+    child = subprocess.Popen(command)
+    while not list((tmp_path / "work").rglob("*.parquet")):
+        time.sleep(0.001)
+    family = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    child.kill()
+    child.wait()
+    deadline = time.monotonic() + 5
+    while any(map(alive, family)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    assert len(family) >= 2
+    assert [] == [process for process in family if alive(process)]
