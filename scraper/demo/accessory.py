@@ -45,12 +45,12 @@ def _sword(pen: Pen, body: Body) -> None:
 
 def _hairband(pen: Pen, turn: float) -> None:
     arc: list[Point] = [(-0.53, -0.16), (-0.36, -0.44), (0.0, -0.56), (0.36, -0.44), (0.53, -0.16)]
-    pen.limb([(x + turn * 0.03, y) for x, y in arc], 0.1, pen.paints.accessory)
+    pen.limb([(x + turn * 0.03, y) for x, y in arc], 0.07, pen.paints.accessory)
 
 
 def _horns(pen: Pen, turn: float) -> None:
     for side in (-1, 1):
-        horn: list[Point] = [(0.18, -0.5), (0.4, -0.42), (0.56, -0.86)]
+        horn: list[Point] = [(0.2, -0.5), (0.36, -0.44), (0.46, -0.76)]
         pen.shape([(side * x + turn * 0.05, y) for x, y in horn], pen.paints.accessory)
 
 
@@ -76,9 +76,9 @@ def _headdress(pen: Pen, turn: float) -> None:
 
 def _tophat(pen: Pen, turn: float) -> None:
     fill, x = pen.paints.accessory, 0.14 + turn * 0.05
-    pen.shape([(x - 0.2, -0.5), (x + 0.22, -0.46), (x + 0.26, -0.9), (x - 0.22, -0.94)], fill)
-    pen.oval((x, -0.49), (0.36, 0.08), fill, turn=0.1)
-    pen.stroke([(x - 0.2, -0.6), (x + 0.23, -0.57)], pen.paints.accent, 0.07)
+    pen.shape([(x - 0.14, -0.52), (x + 0.16, -0.49), (x + 0.18, -0.76), (x - 0.16, -0.8)], fill)
+    pen.oval((x, -0.49), (0.27, 0.06), fill, turn=0.1)
+    pen.stroke([(x - 0.14, -0.59), (x + 0.16, -0.56)], pen.paints.accent, 0.07)
 
 
 def _bow(pen: Pen, turn: float) -> None:
@@ -114,6 +114,32 @@ def _star(pen: Pen, turn: float) -> None:
     pen.shape([(x + dx, y + dy) for dx, dy in points], pen.paints.accessory)
 
 
+def _circlet(pen: Pen, turn: float) -> None:
+    x = turn * 0.1
+    arc: list[Point] = [
+        (x - 0.46, -0.2),
+        (x - 0.2, -0.27),
+        (x, -0.22),
+        (x + 0.2, -0.27),
+        (x + 0.46, -0.2),
+    ]
+    pen.limb(arc, 0.045, pen.paints.accessory)
+    pen.oval((x, -0.2), (0.07, 0.08), pen.paints.eyes)
+
+
+def _eyepatch(pen: Pen, turn: float) -> None:
+    x = turn * 0.13 + 0.21
+    pen.stroke([(-0.45, -0.22), (x, 0.02), (0.5, 0.2)], pen.paints.accessory, 0.035)
+    pen.oval((x, 0.07), (0.15, 0.15), pen.paints.accessory)
+
+
+def _headphones(pen: Pen, turn: float) -> None:
+    arc: list[Point] = [(-0.56, 0.0), (-0.5, -0.36), (0.0, -0.64), (0.5, -0.36), (0.56, 0.0)]
+    pen.limb([(x + turn * 0.02, y) for x, y in arc], 0.06, pen.paints.accessory)
+    for side in (-1, 1):
+        pen.oval((side * 0.56, 0.08), (0.12, 0.18), pen.paints.accessory)
+
+
 ACCESSORIES: dict[str, Callable[[Pen, float], None]] = {
     "hairband": _hairband,
     "horns": _horns,
@@ -125,4 +151,7 @@ ACCESSORIES: dict[str, Callable[[Pen, float], None]] = {
     "catears": _catears,
     "halo": _halo,
     "star": _star,
+    "circlet": _circlet,
+    "eyepatch": _eyepatch,
+    "headphones": _headphones,
 }

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from scraper.demo.figure import draw_figure
 from scraper.demo.ground import GROUNDS, draw_ground
 from scraper.demo.personae import Persona
-from scraper.demo.style import dressed_as, paints
+from scraper.demo.style import any_colour, dressed_as, paints
 
 Size = tuple[int, int]
 Cast = Sequence[Persona]
@@ -20,7 +20,30 @@ def _portrait(cast: Cast, size: Size, ground: str, style: str, rng: random.Rando
     image = draw_ground(ground, size, rng=rng)
     look = paints(cast[0], style=style, rng=rng)
     draw_figure(image, cast[0], box=(0, 0, *size), paints=look, rng=rng)
+    if rng.random() < 0.3:
+        _petals(image, rng)
+    if ground == "white" and rng.random() < 0.5:
+        _margin(image, rng)
     return image
+
+
+def _margin(image: Image.Image, rng: random.Random) -> None:
+    # A print's white margin: a bust then leaves the frame of a white ground white, too.
+    width = round(min(image.size) * rng.uniform(0.03, 0.05))
+    canvas = ImageDraw.Draw(image)
+    canvas.rectangle(
+        (0, 0, image.width - 1, image.height - 1), outline=(255, 255, 255), width=width
+    )
+
+
+def _petals(image: Image.Image, rng: random.Random) -> None:
+    # Petals or snow before the figure; the outermost tenth stays free, so white grounds stay white.
+    canvas, fill = ImageDraw.Draw(image), any_colour(rng, pale=0.8)
+    wide, high = image.size
+    for _ in range(rng.randrange(5, 16)):
+        x, y = rng.uniform(0.1, 0.9) * wide, rng.uniform(0.1, 0.9) * high
+        long, short = max(wide, high) * rng.uniform(0.008, 0.03), max(wide, high) * 0.008
+        canvas.ellipse((x - long, y - short, x + long, y + short), fill=fill)
 
 
 def _cosplay(cast: Cast, size: Size, ground: str, style: str, rng: random.Random) -> Image.Image:

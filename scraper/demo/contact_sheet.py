@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scraper.demo.drawing import GROUNDS, STYLES, draw
 from scraper.demo.personae import WANTED
 
-_SIDE = 84
+_SIDE = 100
 _LABEL = 118
 _GAP = 10
 

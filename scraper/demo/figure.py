@@ -49,12 +49,12 @@ class Pose:
         """Returns a pose of the random stream: bust, knee-up or full body."""
         heads = rng.choice((2.3, 2.8, 3.4, 4.2, 5.2))
         framing = rng.random()
-        if framing < 0.4:
-            visible = rng.uniform(1.5, 2.3)
-        elif framing < 0.72:
+        if framing < 0.34:
+            visible = rng.uniform(1.3, 2.3)
+        elif framing < 0.66:
             visible = max(2.0, heads * rng.uniform(0.6, 0.85) + 0.3)
         else:
-            visible = heads + rng.uniform(0.7, 1.2)
+            visible = heads + rng.uniform(0.6, 2.0)
         return cls(
             heads=heads,
             visible=visible,
@@ -62,8 +62,8 @@ class Pose:
             tilt=rng.gauss(0.0, 0.09),
             turn=rng.uniform(-1.0, 1.0),
             mirrored=rng.random() < 0.5,
-            shift=(rng.uniform(-0.14, 0.14), rng.uniform(-0.03, 0.06)),
-            bare=rng.random() < 0.06,
+            shift=(rng.uniform(-0.2, 0.2), rng.uniform(-0.05, 0.1)),
+            bare=rng.random() < 0.2,
         )
 
 
@@ -96,7 +96,8 @@ def draw_figure(
     sway = rng.gauss(0.0, 0.12)
     cut = clothes or persona.outfit
     outfit.draw_behind(pen, cut, body)
-    hair.draw_back(head, persona.hair, sway=sway)
+    shape = persona.other_hair if rng.random() < 0.13 else persona.hair
+    hair.draw_back(head, shape, sway=sway)
     outfit.draw_outfit(pen, cut, body)
     if not pose.bare:
         accessory.draw_carried(pen, persona.accessory, body)

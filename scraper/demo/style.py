@@ -75,13 +75,16 @@ def any_colour(rng: random.Random, *, pale: float = 0.5) -> Colour:
 def paints(persona: Persona, *, style: str, rng: random.Random) -> Paints:
     """Returns the paints of `persona` in one drawing: its colours, jittered, lit, styled."""
     tint = rng.choice(_TINTS)
-    hue = rng.gauss(0.0, 0.02)
-    value = rng.uniform(0.8, 1.15)
-    saturation = rng.uniform(0.65, 1.3)
+    hue = rng.gauss(0.0, 0.025)
+    value = rng.uniform(0.72, 1.2)
+    saturation = rng.uniform(0.55, 1.35)
 
-    def paint(colour: Colour, spread: float = 0.02, turn: float = 0.0) -> Colour:
-        own = hue + turn + rng.gauss(0.0, spread)
-        shifted = _shift(colour, own, saturation, value * rng.uniform(0.92, 1.08))
+    def paint(
+        colour: Colour, spread: float = 0.02, turn: float = 0.0, share: float = 1.0
+    ) -> Colour:
+        own = hue * share + turn + rng.gauss(0.0, spread)
+        bright = (1.0 + (value - 1.0) * share) * rng.uniform(0.92, 1.08)
+        shifted = _shift(colour, own, saturation, bright)
         lit = (
             min(255, round(shifted[0] * tint[0])),
             min(255, round(shifted[1] * tint[1])),
@@ -91,7 +94,8 @@ def paints(persona: Persona, *, style: str, rng: random.Random) -> Paints:
 
     # Clothes come in other colours as often as not: the cut is what stays.
     turn = rng.random() if rng.random() < 0.5 else 0.0
-    hair = paint(persona.hair_colour)
+    # A colourist's freedom: strong enough that hair alone does not identify a family.
+    hair = mix(paint(persona.hair_colour, 0.03), any_colour(rng), rng.uniform(0.0, 0.35))
     ink = rng.randrange(30, 80)
     line = (ink, ink, ink + rng.randrange(30))
     if style == "sketch":
@@ -100,7 +104,7 @@ def paints(persona: Persona, *, style: str, rng: random.Random) -> Paints:
     width = {"sketch": (0.6, 1.2), "painted": (0.0, 0.9)}.get(style, (0.8, 2.2))
     return Paints(
         hair=hair,
-        skin=paint(persona.skin, 0.006),
+        skin=paint(persona.skin, 0.006, share=0.35),
         eyes=paint(persona.eyes, 0.015),
         main=paint(persona.main, 0.02, turn),
         trim=paint(persona.trim, 0.02, turn),
