@@ -1,0 +1,260 @@
+"""
+Danbooru's search language: text to a tree, and what the tree costs.
+
+Grammar and cost follow `PostQuery::Parser` and `PostQuery#term_count`. In comes the text of
+`tags=`, out goes a `Node`; nothing here knows a post.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+FREE = _words(
+    """status rating limit is id date age filesize filetype parent child md5 width height duration
+    mpixels ratio score upvote downvote favcount embedded tagcount pixiv_id pixiv"""
+)
+"""Metatags that do not count towards the limit of terms."""
+
+COUNTED = _words(
+    """order random has source user approver commenter noter fav ordfav favgroup pool ordpool search
+    upvotes downvotes gentags chartags copytags arttags metatags child_count parent_count note_count
+    comment_count exif ai unaliased pixelhash commentary note comment disapproved flagger appealer
+    artcomm noteupdater upvoter downvoter general"""
+)
+"""Metatags that cost one term each."""
+
+_METATAG = re.compile(
+    "(" + "|".join(sorted(FREE | COUNTED, key=len, reverse=True)) + "):", re.IGNORECASE
+)
+_WORD = re.compile(r"[^ )~-][^ ]*")
+_QUOTED = {
+    '"': re.compile(r'"((?:[^"\\]|\\.)*)"'),
+    "'": re.compile(r"'((?:[^'\\]|\\.)*)'"),
+}
+_ONCE = ("order", "limit", "random")
+
+
+class SearchError(Exception):
+    """A query that a board refuses: too many terms, or terms that contradict each other."""
+
+    def __init__(self, error: str, message: str) -> None:
+        """`error` is the class name that Danbooru answers with."""
+        super().__init__(message)
+        self.error = error
+
+
+class _SyntaxError(Exception):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """
+    One node of a query.
+
+    `kind` is and, or, not, opt (`~`), tag, wildcard, metatag, all or none. Tags and wildcards have
+    a `name`, metatags a `name` and a `value`.
+    """
+
+    kind: str
+    children: tuple["Node", ...] = ()
+    name: str = ""
+    value: str = ""
+
+    def leaves(self) -> Iterator["Node"]:
+        """Terms below this node, itself if it is one, in order."""
+        if self.kind in ("tag", "wildcard", "metatag"):
+            yield self
+        for child in self.children:
+            yield from child.leaves()
+
+
+def parse(text: str, aliases: Mapping[str, str] | None = None) -> Node:
+    """Returns the tree of a query; a syntax error gives the tree that matches nothing."""
+    try:
+        tree = _Parser(text, aliases or {}).root()
+    except _SyntaxError:
+        return Node("none")
+    return _without_opt(tree)
+
+
+def cost(tree: Node) -> int:
+    """Counted terms: unique tags, wildcards, and metatags that are not free."""
+    return len({leaf for leaf in tree.leaves() if leaf.kind != "metatag" or leaf.name not in FREE})
+
+
+def validate(tree: Node, *, limit: int | None) -> None:
+    """
+    Raises SearchError for a query that the board refuses.
+
+    An empty query and a single plain tag are never refused. `limit` is the number of counted
+    terms; None means no limit.
+    """
+    if tree.kind in ("all", "none", "tag"):
+        return
+    terms = list(tree.leaves())
+    for name in _ONCE:
+        found = {leaf.value.lower() for leaf in terms if leaf.name == name}
+        if len(found) > 1:
+            raise SearchError("PostQuery::Error", f"You can't use multiple '{name}:' metatags")
+    if limit is not None and cost(tree) > limit:
+        raise SearchError(
+            "PostQuery::TagLimitError", f"You cannot search for more than {limit} tags at a time."
+        )
+    if any(leaf.name in _ONCE for leaf in _nested(tree)):
+        raise SearchError(
+            "PostQuery::Error", "'order:', 'limit:' and 'random:' can't be negated or used in 'or'"
+        )
+
+
+def _nested(tree: Node, *, inside: bool = False) -> Iterator[Node]:
+    """Terms below a negation or an alternative."""
+    if inside and tree.kind == "metatag":
+        yield tree
+    for child in tree.children:
+        yield from _nested(child, inside=inside or tree.kind in ("or", "not"))
+
+
+def metatag(tree: Node, name: str) -> str | None:
+    """Value of the first metatag with this name."""
+    return next((leaf.value for leaf in tree.leaves() if leaf.name == name), None)
+
+
+class _Parser:
+    """Recursive descent over one query."""
+
+    def __init__(self, text: str, aliases: Mapping[str, str]) -> None:
+        self._text = text.strip()
+        self._at = 0
+        self._open = 0
+        self._aliases = aliases
+
+    def root(self) -> Node:
+        clauses = []
+        while self._more():
+            clauses.append(self._or())
+        if not clauses:
+            return Node("all")
+        return clauses[0] if len(clauses) == 1 else Node("and", tuple(clauses))
+
+    def _more(self) -> bool:
+        self._space()
+        return self._at < len(self._text)
+
+    def _space(self) -> None:
+        while self._at < len(self._text) and self._text[self._at] == " ":
+            self._at += 1
+
+    def _accept(self, text: str) -> bool:
+        if self._text.startswith(text, self._at):
+            self._at += len(text)
+            return True
+        return False
+
+    def _keyword(self, word: str) -> bool:
+        self._space()
+        match = re.compile(rf"{word} +", re.IGNORECASE).match(self._text, self._at)
+        if match:
+            self._at = match.end()
+        return match is not None
+
+    def _or(self) -> Node:
+        first = self._and()
+        return Node("or", (first, self._or())) if self._keyword("or") else first
+
+    def _and(self) -> Node:
+        first = self._factors()
+        return Node("and", (first, self._and())) if self._keyword("and") else first
+
+    def _factors(self) -> Node:
+        found = [self._factor()]
+        while self._more() and not self._ends_list():
+            found.append(self._factor())
+        return found[0] if len(found) == 1 and found[0].kind != "opt" else Node("and", tuple(found))
+
+    def _ends_list(self) -> bool:
+        if self._text[self._at] == ")":
+            return True
+        return re.compile(r"(or|and) ", re.IGNORECASE).match(self._text, self._at) is not None
+
+    def _factor(self) -> Node:
+        self._space()
+        if self._accept("-"):
+            return Node("not", (self._expr(),))
+        if self._accept("~"):
+            return Node("opt", (self._expr(),))
+        return self._expr()
+
+    def _expr(self) -> Node:
+        self._space()
+        if not self._accept("("):
+            return self._term()
+        self._open += 1
+        inside = self._or()
+        self._space()
+        if not self._accept(")"):
+            raise _SyntaxError
+        self._open -= 1
+        return inside
+
+    def _term(self) -> Node:
+        match = _METATAG.match(self._text, self._at)
+        if match:
+            self._at = match.end()
+            return Node("metatag", name=match[1].lower(), value=self._value())
+        word = self._word(_WORD, keep_balanced=True).lower()
+        if word in ("and", "or"):
+            raise _SyntaxError
+        if "*" in word:
+            return Node("wildcard", name=word)
+        return Node("tag", name=self._aliases.get(word, word))
+
+    def _value(self) -> str:
+        pattern = _QUOTED.get(self._text[self._at : self._at + 1])
+        if pattern is None:
+            return self._word(re.compile(r"[^ ]*"), keep_balanced=False)
+        match = pattern.match(self._text, self._at)
+        if match is None:
+            raise _SyntaxError
+        self._at = match.end()
+        return re.sub(r"\\(.)", r"\1", match[1])
+
+    def _word(self, pattern: re.Pattern[str], *, keep_balanced: bool) -> str:
+        """A word, less closing parentheses that belong to a group around it."""
+        match = pattern.match(self._text, self._at)
+        if match is None:
+            raise _SyntaxError
+        word = match[0]
+        spare = self._open
+        while spare and word.endswith(")"):
+            if keep_balanced and word.count("(") == word.count(")"):
+                break
+            word = word[:-1]
+            spare -= 1
+        if not word and keep_balanced:
+            raise _SyntaxError
+        self._at += len(word)
+        return word
+
+
+def _without_opt(tree: Node) -> Node:
+    """`~a ~b c` becomes `(a or b) c`; nested conjunctions become one."""
+    children: list[Node] = []
+    for child in (_without_opt(child) for child in tree.children):
+        if tree.kind == child.kind == "and":
+            children.extend(child.children)
+        else:
+            children.append(child)
+    optional = [child.children[0] for child in children if child.kind == "opt"]
+    if optional and tree.kind in ("and", "or"):
+        rest = [child for child in children if child.kind != "opt"]
+        either = optional[0] if len(optional) == 1 else Node("or", tuple(optional))
+        children = [*rest, either]
+    if tree.kind == "and" and len(children) == 1:
+        return children[0]
+    return Node(tree.kind, tuple(children), tree.name, tree.value)
