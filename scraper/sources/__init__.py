@@ -1,0 +1,55 @@
+"""
+Where posts come from: one small interface, one file per kind of source.
+
+A source tells which personae there may be, gives the posts of one search page by page, and knows
+the tag tables. `danbooru` asks a board; other kinds read files.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from scraper.post import Post
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One tag as the source counts it."""
+
+    name: str
+    category: int
+    """0 general, 1 artist, 3 copyright, 4 character, 5 meta."""
+    post_count: int
+    """Posts with the tag, deleted and hidden ones included: an upper bound, never a promise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some posts of a search, newest first, and where the next page begins."""
+
+    posts: tuple[Post, ...]
+    cursor: int | None
+    """Smallest id on the page, that of a hidden post too; None when the search is exhausted."""
+
+
+class Source(Protocol):
+    """Where posts come from."""
+
+    @property
+    def identity(self) -> str:
+        """Names the collection: posts of two identities never mix."""
+
+    def candidates(self, min_images: int) -> AsyncIterator[Tag]:
+        """Yields character tags with at least `min_images` posts, the most pictured first."""
+
+    async def page(self, search: str, *, before: int | None, size: int) -> Page:
+        """Returns the `size` newest posts of `search` whose id is below `before`."""
+
+    def implications(self) -> AsyncIterator[tuple[str, str]]:
+        """Yields the active implications (antecedent, consequent) of character and general tags."""
+
+    def aliases(self) -> AsyncIterator[tuple[str, str]]:
+        """Yields the active aliases (old name, current name) of character and general tags."""
+
+    async def count(self, search: str) -> int | None:
+        """Returns how many posts a search has, or None when the source cannot tell."""

@@ -1,0 +1,108 @@
+"""
+How long to wait: a token bucket for the steady rate, a backoff after failures.
+
+All of it is arithmetic on numbers; clock, sleep and randomness are arguments. With a burst of one,
+no window of w seconds holds more than rate × w + 1 requests.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+Clock = Callable[[], float]
+Sleep = Callable[[float], Awaitable[None]]
+
+# Repeated refusals halve the rate, but never below a request a minute: a run stays a run.
+_SLOWEST = 1 / 60
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """
+    The pause after a failure, in seconds: doubling from `first` to `most`, jittered.
+
+    Chosen by Danbooru's politeness contract: 1 to 60 s after a server error, 60 s to 15 minutes
+    after a refusal (429).
+    """
+
+    first: float
+    most: float
+
+    def seconds(self, attempt: int, draw: float) -> float:
+        """
+        Returns the pause after failed try number `attempt` (from 1), for a draw in 0..1.
+
+        It lies between the half and the whole of min(most, first × 2^(attempt − 1)), so that
+        clients which failed together do not return together.
+        """
+        # 2.0**1024 overflows; long before that the cap decides.
+        whole = min(self.most, self.first * 2.0 ** min(max(attempt, 1) - 1, 64))
+        return whole * (0.5 + 0.5 * draw)
+
+
+class TokenBucket:
+    """
+    Lets one caller after the other pass, at most `rate` a second, burst one.
+
+    The time of leaving counts, not the time of asking: a caller that wakes late delays the next,
+    so the promise holds however coarse the sleep is.
+    """
+
+    def __init__(self, rate: float, *, clock: Clock, sleep: Sleep) -> None:
+        self.rate = rate
+        self._clock = clock
+        self._sleep = sleep
+        self._next = -math.inf
+        self._paused_at = -math.inf
+        self._turn = asyncio.Lock()
+
+    async def acquire(self) -> float:
+        """Waits for a token and returns the moment of leaving, by the bucket's clock."""
+        async with self._turn:
+            while (wait := self._next - self._clock()) > 0:
+                await self._sleep(wait)
+            now = self._clock()
+            self._next = now + 1 / self.rate
+            return now
+
+    def pause(self, seconds: float) -> None:
+        """Lets nobody pass for `seconds` from now."""
+        self._paused_at = self._clock()
+        self._next = max(self._next, self._paused_at + seconds)
+
+    def slow_down(self) -> None:
+        """Halves the rate for the rest of the run."""
+        self.rate = max(self.rate / 2, min(self.rate, _SLOWEST))
+
+    def has_paused_since(self, moment: float) -> bool:
+        """
+        Returns whether a pause began at or after `moment`.
+
+        Several requests may be under way when a board refuses; only the first refusal is news.
+        """
+        return self._paused_at >= moment
+
+
+def retry_after(value: str | None, *, now: datetime) -> float | None:
+    """
+    Returns the seconds that a Retry-After header asks for, or None when it says nothing usable.
+
+    Both forms of RFC 9110 section 10.2.3 are read: seconds, and an HTTP date. A date in the past
+    is zero seconds.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        # More digits than these are an age of the universe; the caller's cap decides.
+        return float(text[:18]) if len(text) > 18 else float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0.0, (moment - now).total_seconds())
+    except (ValueError, OverflowError, TypeError):
+        return None
