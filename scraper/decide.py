@@ -29,26 +29,24 @@ from scraper.post import DECISIONS_SCHEMA, TAG_KINDS, Decision
 
 _log = logging.getLogger(__name__)
 
-KEPT_SCHEMA = pa.schema(
-    [
-        pa.field("post_id", pa.int64()),
-        pa.field("persona", pa.string()),
-        pa.field("base", pa.string()),
-        pa.field("base_source", pa.string()),
-        pa.field("copyright", pa.string()),
-        pa.field("white_background_tag", pa.bool_()),
-    ]
-)
-PERSONAE_SCHEMA = pa.schema(
-    [
-        pa.field("persona", pa.string()),
-        pa.field("base", pa.string()),
-        pa.field("copyright", pa.string()),
-        pa.field("listed", pa.int64()),
-        pa.field("kept", pa.int64()),
-        pa.field("qualifies", pa.bool_()),
-    ]
-)
+_KEPT_COLUMNS: dict[str, pa.DataType] = {
+    "post_id": pa.int64(),
+    "persona": pa.string(),
+    "base": pa.string(),
+    "base_source": pa.string(),
+    "copyright": pa.string(),
+    "white_background_tag": pa.bool_(),
+}
+_PERSONAE_COLUMNS: dict[str, pa.DataType] = {
+    "persona": pa.string(),
+    "base": pa.string(),
+    "copyright": pa.string(),
+    "listed": pa.int64(),
+    "kept": pa.int64(),
+    "qualifies": pa.bool_(),
+}
+KEPT_SCHEMA = pa.schema(_KEPT_COLUMNS)
+PERSONAE_SCHEMA = pa.schema(_PERSONAE_COLUMNS)
 # A post gets at most one of these, after every rule on the post alone has passed it.
 _LATER_REASONS = ("persona_too_small", "persona_not_chosen", "enough_images")
 _REASONS = (*filters.RULES, *_LATER_REASONS)

@@ -16,6 +16,9 @@ ScraperError
 │   └── TooLarge         (refused by us: more bytes than the cap)
 ├── CorruptImage     (skipped: becomes a decision)
 ├── Unfinished       (stops; run again to go on)
+│   ├── DiskFull         (run again when there is room)
+│   └── AlreadyRunning   (run again when the other run has ended)
+├── DamagedLedger    (stops; the record of what is stored cannot be read)
 ├── UnexpectedResponse   (stops)
 ├── MissingInput     (stops; a file of an earlier stage is absent)
 ├── MissingColumn    (stops; a table lacks a column that the reader states)
@@ -129,3 +132,15 @@ class Unfinished(ScraperError):
 
 class UnexpectedResponse(ScraperError):
     """An answer that does not have the shape of the API."""
+
+
+class DiskFull(Unfinished):
+    """There is no room to write; what was recorded before stays recorded."""
+
+
+class AlreadyRunning(Unfinished):
+    """Another run holds the folder: two at once would write into each other's files."""
+
+
+class DamagedLedger(ScraperError):
+    """The record of what is stored cannot be read."""

@@ -1,0 +1,156 @@
+"""
+Which file of a post to fetch, and whether what came is that file: pure functions.
+
+Bytes come from strangers, so nothing is decoded here: type and size are read from the first bytes,
+before any pixel is made. Whether a picture decodes is for curation to find out.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scraper.ledger import Refused
+from scraper.post import Variant
+
+_STILL = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}
+_LONE_MARKERS = {0x01, *range(0xD0, 0xD9)}
+_NOT_FRAMES = {0xC4, 0xC8, 0xCC}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Type and size as the bytes themselves tell."""
+
+    file_ext: str
+    """`jpg`, `png`, `webp` or `gif`."""
+    width: int
+    """In pixels; 0 when the header is cut or senseless."""
+    height: int
+    """In pixels; 0 when the header is cut or senseless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The file to fetch for one post."""
+
+    post_id: int
+    md5: str | None
+    """Of the original, as listed, whatever the variant."""
+    original_bytes: int
+    """Of the original, as listed."""
+    variant: Variant | None
+    """None when the post has no still picture."""
+
+    @property
+    def file_key(self) -> str:
+        """Tells this file from an earlier or another one of the same post."""
+        return f"{self.md5 or '-'} {self.variant.url if self.variant else '-'}"
+
+    def refused(
+        self, reason: str, measured: float | None = None, threshold: float | None = None
+    ) -> Refused:
+        """The row that says why this file is not wanted any more."""
+        return Refused(self.post_id, self.file_key, reason, measured, threshold)
+
+
+def smallest_sufficient(variants: Sequence[Variant], side: int | None) -> Variant | None:
+    """
+    Returns the smallest still variant whose long side is at least `side` pixels.
+
+    Where none is large enough it is the largest. Of equal sizes the first listed is taken, which
+    has fewer bytes. Without `side` it is the original. None when no variant is a still picture.
+    """
+    still = [variant for variant in variants if variant.file_ext in _STILL]
+    if side is None:
+        # The original stands last, after variants that may have its size.
+        return max(reversed(still), key=_pixels, default=None)
+    enough = [variant for variant in still if max(variant.width, variant.height) >= side]
+    return min(enough, key=_pixels) if enough else max(still, key=_pixels, default=None)
+
+
+def inspect(payload: bytes, wanted: Wanted, *, max_pixels: int) -> Header | Refused:
+    """
+    Returns type and size of a file that is what the board listed, else why it is not.
+
+    The type must be the listed one, the size the listed one (or turned by a quarter, as cameras
+    do), the pixels at most `max_pixels`, and an original must have the listed md5: of the other
+    variants the board tells no checksum.
+    """
+    variant, found = wanted.variant, header(payload)
+    assert variant is not None, "a file was fetched that nobody wanted"  # noqa: S101  # our mistake
+    if found is None or found.file_ext != _STILL.get(variant.file_ext):
+        return wanted.refused("wrong_type")
+    pixels, listed = found.width * found.height, _pixels(variant)
+    if pixels == 0:
+        return wanted.refused("corrupt")
+    if pixels > max_pixels:
+        return wanted.refused("too_large", pixels, max_pixels)
+    if listed and {found.width, found.height} != {variant.width, variant.height}:
+        return wanted.refused("corrupt", pixels, listed)
+    is_checkable = variant.type == "original" and wanted.md5 is not None
+    if is_checkable and hashlib.md5(payload, usedforsecurity=False).hexdigest() != wanted.md5:
+        return wanted.refused("wrong_md5", len(payload), wanted.original_bytes)
+    return found
+
+
+def header(payload: bytes) -> Header | None:
+    """Returns what the bytes say of themselves, or None when they are no picture we know."""
+    if payload.startswith(b"\x89PNG\r\n\x1a\n"):
+        return Header("png", *_png_size(payload))
+    if payload.startswith(b"\xff\xd8\xff"):
+        return Header("jpg", *_jpeg_size(payload))
+    if payload[:4] == b"RIFF" and payload[8:12] == b"WEBP":
+        return Header("webp", *_webp_size(payload))
+    if payload[:6] in (b"GIF87a", b"GIF89a"):
+        return Header("gif", _little(payload[6:8], 2), _little(payload[8:10], 2))
+    return None
+
+
+def _png_size(payload: bytes) -> tuple[int, int]:
+    """IHDR is the first chunk (PNG specification, third edition, 5.6)."""
+    if payload[12:16] != b"IHDR" or len(payload) < 24:
+        return 0, 0
+    return int.from_bytes(payload[16:20], "big"), int.from_bytes(payload[20:24], "big")
+
+
+def _jpeg_size(payload: bytes) -> tuple[int, int]:
+    """Walks the markers to the first frame header (ITU-T T.81, B.1.1 and B.2.2)."""
+    position = 2
+    while position + 9 <= len(payload):
+        if payload[position] != 0xFF:
+            return 0, 0
+        marker = payload[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+        elif marker in _LONE_MARKERS:
+            position += 2
+        elif 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
+            high, wide = payload[position + 5 : position + 7], payload[position + 7 : position + 9]
+            return int.from_bytes(wide, "big"), int.from_bytes(high, "big")
+        elif marker in (0xD9, 0xDA):  # the end, or pixels, before any frame
+            return 0, 0
+        else:
+            position += 2 + max(2, int.from_bytes(payload[position + 2 : position + 4], "big"))
+    return 0, 0
+
+
+def _webp_size(payload: bytes) -> tuple[int, int]:
+    """Reads whichever of the three kinds of first chunk there is (RFC 9649, 2.5 to 2.7)."""
+    chunk, body = payload[12:16], payload[20:30]
+    if chunk == b"VP8X" and len(body) == 10:
+        return 1 + _little(body[4:7], 3), 1 + _little(body[7:10], 3)
+    if chunk == b"VP8 " and len(body) == 10 and body[3:6] == b"\x9d\x01\x2a":
+        return _little(body[6:8], 2) & 0x3FFF, _little(body[8:10], 2) & 0x3FFF
+    if chunk == b"VP8L" and len(body) >= 5 and body[0] == 0x2F:
+        bits = _little(body[1:5], 4)
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return 0, 0
+
+
+def _pixels(variant: Variant) -> int:
+    return variant.width * variant.height
+
+
+def _little(field: bytes, length: int) -> int:
+    """A little-endian number; 0 when the bytes end before it does."""
+    return int.from_bytes(field, "little") if len(field) == length else 0

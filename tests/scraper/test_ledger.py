@@ -1,0 +1,148 @@
+"""The ledger: all or nothing, one writer, and only what is really there."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scraper.errors import AlreadyRunning, DamagedLedger, DiskFull
+from scraper.ledger import Ledger, Refused, Stored
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def stored(post_id, segment="00000.tar", offset=512, file_bytes=700, file_key="a"):
+    return Stored(post_id, file_key, segment, offset, file_bytes, "0" * 64, "png")
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger(tmp_path, "board") as opened:
+        yield opened
+
+
+def test_records_come_back(ledger):
+    """What was recorded is found again, by post and file, within the range asked for."""
+    rows = [stored(1), stored(5), stored(9)]
+    ledger.record(rows, [Refused(6, "b", "too_large", 10.0, 5.0)])
+
+    assert {(5, "a"): rows[1], (9, "a"): rows[2]} == ledger.stored(2, 9)
+    assert {(6, "b"): Refused(6, "b", "too_large", 10.0, 5.0)} == ledger.refused(1, 9)
+    assert {} == ledger.refused(7, 9)
+
+
+def test_records_survive_closing(tmp_path):
+    """What was recorded is there for the next run."""
+    with Ledger(tmp_path, "board") as first:
+        first.record([stored(1)], [])
+    with Ledger(tmp_path, "board") as second:
+        assert {(1, "a"): stored(1)} == second.stored(0, 9)
+
+
+def test_replaced_file_is_another_file(ledger):
+    """A new checksum of the same post is not there yet, and the old one stays recorded."""
+    ledger.record([stored(1, file_key="old")], [])
+
+    assert (1, "new") not in ledger.stored(1, 1)
+    ledger.record([stored(1, file_key="new", offset=2048)], [])
+    assert {(1, "old"), (1, "new")} == set(ledger.stored(1, 1))
+
+
+def test_two_sites_do_not_mix(tmp_path):
+    """The same id on another board is another post; the bytes of both keep their place."""
+    with Ledger(tmp_path, "board") as one:
+        one.record([stored(1)], [Refused(2, "a", "gone")])
+    with Ledger(tmp_path, "other") as two:
+        assert ({}, {}) == (two.stored(0, 9), two.refused(0, 9))
+        assert {"00000.tar": 512 + 1024} == two.ends()
+
+
+def test_a_group_is_recorded_whole_or_not_at_all(tmp_path):
+    """A failure before the commit leaves nothing of the group."""
+
+    def fail(step):
+        if step == "recorded":
+            raise KeyboardInterrupt
+
+    with Ledger(tmp_path, "board", at=fail) as ledger:
+        with pytest.raises(KeyboardInterrupt):
+            ledger.record([stored(1), stored(2)], [Refused(3, "a", "gone")])
+        assert ({}, {}) == (ledger.stored(0, 9), ledger.refused(0, 9))
+
+
+def test_ends_are_where_the_next_header_begins(ledger):
+    """The end of a segment is the padded end of its last recorded picture."""
+    ledger.record(
+        [stored(1), stored(2, offset=2048, file_bytes=512), stored(3, "00001.tar", 512, 1)], []
+    )
+
+    assert {"00000.tar": 2560, "00001.tar": 1024} == ledger.ends()
+
+
+def test_lost_bytes_are_forgotten(ledger):
+    """Pictures beyond the end of their segment, or in none, are fetched again."""
+    ledger.record([stored(1), stored(2, offset=2048), stored(3, "00001.tar")], [])
+
+    assert 2 == ledger.forget_lost({"00000.tar": 2048})
+    assert {(1, "a")} == set(ledger.stored(0, 9))
+
+
+def test_refused_pictures_can_be_forgotten(ledger):
+    """Refusals are asked again on demand; stored pictures stay."""
+    ledger.record([stored(1)], [Refused(2, "a", "gone")])
+
+    assert 1 == ledger.forget_refused()
+    assert ({(1, "a"): stored(1)}, {}) == (ledger.stored(0, 9), ledger.refused(0, 9))
+
+
+def test_second_run_at_once_is_refused(ledger, tmp_path):
+    """While one process holds the folder, another is told so, and what to do."""
+    code = f"from scraper.ledger import Ledger; Ledger(__import__('pathlib').Path({str(tmp_path)!r}), 'x')"
+    second = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+
+    assert "AlreadyRunning: Another run is writing to" in second.stderr
+    assert "Wait until it ends, or stop it, and run again." in second.stderr
+    with pytest.raises(AlreadyRunning):
+        Ledger(tmp_path, "board")
+
+
+def test_folder_is_free_after_closing(tmp_path):
+    """A finished run, or one that failed to open, lets the next one begin."""
+    Ledger(tmp_path, "board").close()
+    (tmp_path / "ledger.sqlite").write_bytes(b"no database at all" * 100)
+    for _ in range(2):
+        with pytest.raises(DamagedLedger):
+            Ledger(tmp_path, "board")
+
+
+def test_damaged_file_says_what_to_do(tmp_path):
+    """A file that is no database is named, with the two ways out."""
+    (tmp_path / "ledger.sqlite").write_bytes(b"no database at all" * 100)
+
+    with pytest.raises(DamagedLedger, match="Restore it, or remove"):
+        Ledger(tmp_path, "board")
+
+
+def test_other_version_is_refused(tmp_path):
+    """A ledger of a later version is not touched."""
+    rows = sqlite3.connect(tmp_path / "ledger.sqlite")
+    rows.execute("PRAGMA user_version = 99")
+    rows.close()
+
+    with pytest.raises(DamagedLedger, match="version 99"):
+        Ledger(tmp_path, "board")
+
+
+def test_full_disk_records_nothing(ledger):
+    """When the file cannot grow, the group is refused whole, and the rows before stay."""
+    ledger.record([stored(1)], [])
+    (pages,) = ledger._rows.execute("PRAGMA page_count").fetchone()
+    ledger._rows.execute(f"PRAGMA max_page_count = {pages + 1}")
+
+    with pytest.raises(DiskFull, match="Make room"):
+        ledger.record([stored(number) for number in range(2, 500)], [])
+    assert {(1, "a")} == set(ledger.stored(0, 1000))

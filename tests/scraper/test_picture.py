@@ -1,0 +1,179 @@
+"""Which variant is fetched, and what the first bytes of a picture say."""
+
+import hashlib
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from scraper.ledger import Refused
+from scraper.picture import Header, Wanted, header, inspect, smallest_sufficient
+from scraper.post import Variant
+
+FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF"}
+
+
+def encode(file_ext, width, height, **options):
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 40, 40)).save(file, FORMATS[file_ext], **options)
+    return file.getvalue()
+
+
+def variant(name, width, height, file_ext="jpg"):
+    return Variant(name, f"/{name}/x.{file_ext}", width, height, file_ext)
+
+
+SMALL, MIDDLE = variant("180x180", 135, 180), variant("360x360", 270, 360)
+LARGE, ORIGINAL = variant("720x720", 540, 720, "webp"), variant("original", 900, 1200, "png")
+ALL = (SMALL, MIDDLE, LARGE, ORIGINAL)
+
+
+@pytest.mark.parametrize(
+    ("expected", "side"),
+    [(SMALL, 64), (SMALL, 180), (MIDDLE, 181), (LARGE, 720), (ORIGINAL, 721), (ORIGINAL, 5000)],
+)
+def test_takes_the_smallest_variant_that_suffices(expected, side):
+    """The long side decides; where nothing suffices, the largest is taken."""
+    assert expected == smallest_sufficient(ALL, side)
+
+
+def test_no_side_means_the_original():
+    """Without a wanted size the original is fetched, even if a variant is as large."""
+    original = variant("original", 100, 100, "png")
+
+    assert ORIGINAL == smallest_sufficient(ALL, None)
+    assert original == smallest_sufficient((variant("180x180", 100, 100), original), None)
+
+
+def test_order_of_variants_does_not_matter_and_the_first_of_equals_wins():
+    """A small original has variants of its own size; the re-encoded one has fewer bytes."""
+    thumbnail, original = variant("180x180", 100, 100), variant("original", 100, 100, "png")
+
+    assert SMALL == smallest_sufficient(ALL[::-1], 64)
+    assert thumbnail == smallest_sufficient((thumbnail, original), 500)
+    assert thumbnail == smallest_sufficient((thumbnail, original), 64)
+
+
+def test_never_takes_what_moves():
+    """A video or an animation is never fetched, even where nothing else is large enough."""
+    film, gif = variant("sample", 850, 600, "webm"), variant("original", 900, 900, "gif")
+
+    assert SMALL == smallest_sufficient((SMALL, film, gif), 700)
+    assert None is smallest_sufficient((film, gif), 64)
+
+
+@pytest.mark.parametrize("file_ext", FORMATS)
+@given(width=st.integers(1, 300), height=st.integers(1, 300))
+def test_header_agrees_with_pillow(file_ext, width, height):
+    """Type and size read from the first bytes are those that were encoded."""
+    assert Header(file_ext, width, height) == header(encode(file_ext, width, height))
+
+
+@pytest.mark.parametrize(
+    ("file_ext", "options"),
+    [
+        ("webp", {"lossless": True}),
+        ("webp", {"exif": Image.Exif().tobytes() + b"padding"}),
+        ("jpg", {"progressive": True}),
+        ("jpg", {"comment": b"\xff\xc0 looks like a frame" * 3000}),
+        ("png", {"interlace": 1}),
+    ],
+)
+def test_header_reads_every_flavour(file_ext, options):
+    """Lossless, extended, progressive and commented files are read as well."""
+    assert Header(file_ext, 123, 45) == header(encode(file_ext, 123, 45, **options))
+
+
+def test_fill_bytes_and_lone_markers_are_passed():
+    """Fill bytes before a marker, and markers without a length, are legal in JPEG."""
+    payload = encode("jpg", 20, 30)
+
+    assert Header("jpg", 20, 30) == header(payload[:2] + b"\xff\xff\xff\x01" + payload[2:])
+
+
+@given(payload=st.binary(max_size=80))
+def test_any_bytes_are_survived(payload):
+    """Whatever a stranger sends after a known beginning, no exception and no senseless size."""
+    for start in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF....WEBPVP8 ", b"GIF89a"):
+        found = header(start + payload)
+
+        assert found is None or (found.width >= 0 and found.height >= 0)
+
+
+@pytest.mark.parametrize("file_ext", FORMATS)
+def test_cut_header_has_no_size(file_ext):
+    """A file that ends inside its header has size zero, at every place it may be cut."""
+    payload = encode(file_ext, 77, 55)
+    sizes = {
+        (cut.width, cut.height) for end in range(len(payload)) if (cut := header(payload[:end]))
+    }
+
+    assert sizes <= {(0, 0), (77, 55), (77, 0)}
+
+
+def wanted(payload, *, kind="180x180", file_ext="png", width=40, height=30, md5=None):
+    listed = Variant(kind, f"/{kind}/x.{file_ext}", width, height, file_ext)
+    return Wanted(7, md5 or hashlib.md5(payload).hexdigest(), len(payload), listed)
+
+
+PNG = encode("png", 40, 30)
+
+
+def refusal(payload, **listed):
+    found = inspect(payload, wanted(PNG, **listed), max_pixels=5000)
+    assert isinstance(found, Refused)
+    return found.reason, found.measured, found.threshold
+
+
+def test_sound_picture_is_accepted():
+    """A file of the listed type, size and checksum is what was wanted."""
+    for kind in ("180x180", "original"):
+        assert Header("png", 40, 30) == inspect(PNG, wanted(PNG, kind=kind), max_pixels=1200)
+
+
+def test_turned_size_is_accepted():
+    """A board lists the size as shown; a camera's file may lie on its side."""
+    assert isinstance(inspect(PNG, wanted(PNG, width=30, height=40), max_pixels=5000), Header)
+
+
+def test_jpeg_by_its_long_name_is_a_jpg():
+    """`jpeg` and `jpg` are one type."""
+    payload = encode("jpg", 40, 30)
+
+    assert isinstance(inspect(payload, wanted(payload, file_ext="jpeg"), max_pixels=5000), Header)
+
+
+def test_checksum_is_asked_of_originals_only():
+    """Thumbnails carry the original's md5 in their names but are other bytes."""
+    assert isinstance(inspect(PNG, wanted(PNG, md5="0" * 32), max_pixels=5000), Header)
+    assert ("wrong_md5", len(PNG), len(PNG)) == refusal(PNG, kind="original", md5="0" * 32)
+
+
+@pytest.mark.parametrize(
+    ("expected", "payload"),
+    [
+        (("wrong_type", None, None), b"<html>not here</html>"),
+        (("wrong_type", None, None), encode("jpg", 40, 30)),
+        (("wrong_type", None, None), encode("gif", 40, 30)),
+        (("wrong_type", None, None), b""),
+        (("corrupt", None, None), PNG[:20]),
+        (("corrupt", 1240, 1200), encode("png", 40, 31)),
+        (("too_large", 10000, 5000), encode("png", 100, 100)),
+    ],
+)
+def test_other_bytes_are_refused_with_their_reason(expected, payload):
+    """A page instead of a picture, another type, another size, too many pixels: each its code."""
+    assert expected == refusal(payload)
+
+
+def test_key_tells_replaced_files_and_variants_apart():
+    """A new checksum or another variant is another file."""
+    keys = {
+        wanted(PNG).file_key,
+        wanted(PNG, md5="0" * 32).file_key,
+        wanted(PNG, kind="original").file_key,
+    }
+
+    assert 3 == len(keys)
