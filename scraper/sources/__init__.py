@@ -5,7 +5,7 @@ A source tells which personae there may be, gives the posts of one search page b
 the tag tables. `danbooru` asks a board; other kinds read files.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +41,9 @@ class Source(Protocol):
 
     def candidates(self, min_images: int) -> AsyncIterator[Tag]:
         """Yields character tags with at least `min_images` posts, the most pictured first."""
+
+    def named(self, names: Sequence[str]) -> AsyncIterator[Tag]:
+        """Yields those of `names` that are character tags of the source."""
 
     async def page(self, search: str, *, before: int | None, size: int) -> Page:
         """Returns the `size` newest posts of `search` whose id is below `before`."""

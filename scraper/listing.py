@@ -1,0 +1,264 @@
+"""
+Stage `listing`: metadata of every post of every candidate persona, and the tag tables.
+
+    python -m scraper listing
+
+In come pages of a source; out go `posts`, `tags`, `implications` and `aliases` as Parquet. Each
+page is committed to `ledger.sqlite` as it comes, with the place where the next one begins: memory
+stays flat, and a run that is killed goes on where it was. What the record holds already is not
+asked again; what it holds beyond the candidates of this run is not written.
+"""
+
+import asyncio
+import json
+import logging
+import math
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from scraper import personae
+from scraper.errors import BadParams, Unfinished
+from scraper.pages import Pages, Walk, rows_of, tags_of
+from scraper.post import CATEGORIES, POSTS_SCHEMA, TAG_KINDS
+from scraper.progress import Progress
+from scraper.segments import room_needed
+from scraper.sources import Source, Tag
+
+_log = logging.getLogger(__name__)
+
+STAGE = "listing"
+_BATCH = 5000
+_TAG_COLUMNS: dict[str, pa.DataType] = {
+    "name": pa.string(),
+    "category": pa.int8(),
+    "post_count": pa.int64(),
+}
+_PAIR_COLUMNS: dict[str, pa.DataType] = {"antecedent": pa.string(), "consequent": pa.string()}
+TAGS_SCHEMA = pa.schema(_TAG_COLUMNS)
+PAIRS_SCHEMA = pa.schema(_PAIR_COLUMNS)
+
+
+class Params(BaseModel):
+    """Section `listing`: which posts are asked for, and how many at once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    terms: str = Field(
+        "",
+        description="search terms added to each persona, such as 'solo rating:g'; an anonymous "
+        "search has two terms, rating: and status: are free; empty lists every post, so that every "
+        "refusal has its reason",
+    )
+    names: tuple[str, ...] = Field(
+        (), description="character tags to list, whatever their counts; empty finds them by count"
+    )
+    candidates_per_label: float = Field(
+        3.0,
+        ge=1,
+        description="with personae.labels: candidates listed per label wanted, the most tagged "
+        "first; 3 because about a third of a persona's posts pass the rules",
+    )
+    page_size: int = Field(
+        200, ge=1, le=200, description="posts per request; 200 is the board's maximum"
+    )
+    deadline_hours: float | None = Field(
+        None, gt=0, description="hours after which the stage ends, resumable; none never does"
+    )
+
+
+async def run(
+    params: Params,
+    wanted: personae.Params,
+    source: Source,
+    out_dir: Path,
+    *,
+    at: Callable[[str], None] = lambda _step: None,
+) -> None:
+    """
+    Lists what is not listed yet, and writes the tables when nothing is left.
+
+    Args:
+        params: Section `listing`.
+        wanted: Section `personae`; its `min_images` and `labels` choose the candidates.
+        source: Where posts come from.
+        out_dir: Where to write.
+        at: Called with the name of each write step as it is reached, for tests that kill there.
+
+    Raises:
+        Unfinished: The deadline has passed; run again. (`DiskFull` and `AlreadyRunning` too.)
+        TransientError: The source did not answer; run again.
+        RequestRefused: The source does not want this client, or refuses the search.
+        UnexpectedResponse: The source sent something that is no post.
+    """
+    _log.info("listing: %s, personae: %s, from %s", params, wanted, source.identity)
+    with Pages(out_dir, source.identity, at=at) as pages:
+        try:
+            async with asyncio.timeout(_seconds(params.deadline_hours)):
+                tables = {
+                    "implications": await _pairs("implications", source.implications, pages),
+                    "aliases": await _pairs("aliases", source.aliases, pages),
+                }
+                candidates = await _candidates(params, wanted, source, pages)
+                walks = [pages.walk(f"{tag.name} {params.terms}".strip()) for tag in candidates]
+                await _posts(params, candidates, walks, source, pages)
+        except TimeoutError as error:
+            raise Unfinished(
+                f"The listing stopped after {params.deadline_hours} hours "
+                "(listing.deadline_hours). Run the same command again to go on; nothing is asked "
+                "twice."
+            ) from error
+        effective = {STAGE: params.model_dump(), "personae": wanted.model_dump()}
+        with room_needed(out_dir):
+            at("exporting")
+            _export_posts(candidates, walks, pages, out_dir, json.dumps(effective))
+            for name, pairs in tables.items():
+                _write(out_dir / f"{name}.parquet", PAIRS_SCHEMA, [_pair_rows(pairs)])
+            at("exported")
+
+
+async def find_candidates(
+    params: Params, wanted: personae.Params, source: Source
+) -> AsyncIterator[Tag]:
+    """
+    Yields the personae that may qualify, by tag counts alone, the most pictured first.
+
+    Raises:
+        BadParams: A name of `listing.names` is no character tag of the source.
+    """
+    if params.names:
+        found = {tag.name: tag async for tag in source.named(params.names)}
+        for name in params.names:
+            if name not in found:
+                raise BadParams(
+                    f"'listing.names' holds {name!r}, which is no character tag of this board. "
+                    "Look the name up there (an old name leads to the present one)."
+                )
+            yield found[name]
+        return
+    most, count = _most_candidates(params, wanted), 0
+    async for tag in source.candidates(wanted.min_images):
+        yield tag
+        count += 1
+        if count == most:
+            return
+
+
+def _most_candidates(params: Params, wanted: personae.Params) -> int | None:
+    if wanted.labels is None:
+        return None
+    return math.ceil(wanted.labels * params.candidates_per_label)
+
+
+def _seconds(hours: float | None) -> float | None:
+    return None if hours is None else hours * 3600
+
+
+async def _pairs(
+    name: str, ask: Callable[[], AsyncIterator[tuple[str, str]]], pages: Pages
+) -> list[tuple[str, str]]:
+    """A table of pairs, in one piece: half of it would change who is a leaf."""
+    known = pages.answer(name)
+    if known is None:
+        known = sorted({pair async for pair in ask()})
+        pages.put(name, known)
+        _log.info("listing: %d %s", len(known), name)
+    return [(antecedent, consequent) for antecedent, consequent in known]
+
+
+async def _candidates(
+    params: Params, wanted: personae.Params, source: Source, pages: Pages
+) -> list[Tag]:
+    """The candidates of this run, from the record when it answers the same question."""
+    question = "candidates " + json.dumps(
+        [wanted.min_images, _most_candidates(params, wanted), sorted(params.names)]
+    )
+    known = tags_of(pages.answer(question))
+    if known is None:
+        known = [tag async for tag in find_candidates(params, wanted, source)]
+        pages.put(question, rows_of(known))
+    if not known:
+        _log.warning(
+            "listing: no persona has %d posts on this board. Lower personae.min_images "
+            "(--min-images).",
+            wanted.min_images,
+        )
+    return known
+
+
+async def _posts(
+    params: Params, candidates: list[Tag], walks: list[Walk], source: Source, pages: Pages
+) -> None:
+    """Follows every walk to its end, from where the record stands."""
+    left = [
+        max(0, tag.post_count - pages.sighted(walk))
+        for tag, walk in zip(candidates, walks, strict=True)
+        if not walk.is_done
+    ]
+    _log.info("listing: %d candidates, %d of them still to list", len(walks), len(left))
+    with Progress(STAGE, sum(left)) as progress:
+        for begun in walks:
+            walk = begun
+            while not walk.is_done:
+                page = await source.page(walk.search, before=walk.cursor, size=params.page_size)
+                walk = pages.add(walk, page)
+                for post in page.posts:
+                    progress.advance("hidden" if post.is_hidden else "visible")
+    _log.info("listing: posts met, once per candidate they show: %s", progress.summary())
+
+
+def _export_posts(
+    candidates: list[Tag], walks: list[Walk], pages: Pages, out_dir: Path, effective: str
+) -> None:
+    """Writes the posts that the walks of this run met, and every tag on them."""
+    # A tag stands in the field of its category; the candidates' counts are known.
+    tags: dict[str, tuple[int, int | None]] = {}
+    posts = 0
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal posts
+        for rows in pages.posts(walks, batch=_BATCH):
+            for kind in TAG_KINDS:
+                category = CATEGORIES[kind]
+                for name in set().union(*(row[f"tags_{kind}"] for row in rows)):
+                    tags.setdefault(name, (category, None))
+            posts += len(rows)
+            yield pa.RecordBatch.from_pylist(rows, schema=POSTS_SCHEMA)
+
+    schema = POSTS_SCHEMA.with_metadata({"personae.params": effective})
+    _write(out_dir / "posts.parquet", schema, batches())
+    tags.update({tag.name: (tag.category, tag.post_count) for tag in candidates})
+    named = [
+        {"name": name, "category": category, "post_count": count}
+        for name, (category, count) in sorted(tags.items())
+    ]
+    _write(
+        out_dir / "tags.parquet",
+        TAGS_SCHEMA,
+        [pa.RecordBatch.from_pylist(named, schema=TAGS_SCHEMA)],
+    )
+    _log.info("listing: %d posts of %d candidates, %d tags", posts, len(candidates), len(tags))
+
+
+def _pair_rows(pairs: list[tuple[str, str]]) -> pa.RecordBatch:
+    antecedents, consequents = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return pa.RecordBatch.from_arrays(
+        [pa.array(antecedents, pa.string()), pa.array(consequents, pa.string())],
+        schema=PAIRS_SCHEMA,
+    )
+
+
+def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Writes a table batch by batch, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
