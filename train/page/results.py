@@ -163,12 +163,14 @@ def read(
         for name in names
         for seed in seeds
     }
+    manifest = _json(data_dir / "shards" / "manifest.json", stage="shards")
+    _check_same_data(found, labels=classes["labels"], root_sha256=manifest["root_sha256"])
     _check_same_pictures(found)
     _check_partitions(groupings, leaves=len(classes["labels"]))
     return Results(
         labels=tuple(classes["labels"]),
         classes=classes,
-        manifest=_json(data_dir / "shards" / "manifest.json", stage="shards"),
+        manifest=manifest,
         runs=tuple(found),
         groupings=groupings,
     )
@@ -249,6 +251,18 @@ def _json(path: Path, *, stage: str) -> Any:
         raise MissingInput(
             f"{path} is no readable JSON ({error}). Remove it and run stage '{stage}' again."
         ) from error
+
+
+def _check_same_data(runs: Sequence[Run], *, labels: Sequence[str], root_sha256: str) -> None:
+    for run in runs:
+        for trained in run.seeds.values():
+            model = trained.model
+            if model["labels"] != labels or model["root_sha256"] != root_sha256:
+                raise MixedResults(
+                    f"Run '{trained.run}' with seed {trained.seed} was trained on shards with "
+                    f"root hash {model['root_sha256']}, and those at hand have {root_sha256}. "
+                    "Run `dvc repro`."
+                )
 
 
 def _check_same_pictures(runs: Sequence[Run]) -> None:

@@ -1,0 +1,284 @@
+"""A small folder of results as the stages leave them, written by code: labels, runs, seeds, shards."""
+
+import csv
+import io
+import json
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, ImageDraw
+
+from train.components import hierarchy
+from train.report import Params
+
+HOSTILE = ("<script>alert(1)</script>", 'a"onload=x', "--><img src=http://x/y.png>&amp;$x^2$")
+LABELS = (*HOSTILE, *(f"persona_{number}" for number in range(3, 12)))
+CLUSTERS = ((0, 3, 4), (1, 5, 6), (2, 7, 8, 9), (10,), (11,))
+RANDOM = ((0, 5, 10), (1, 2, 11), (3, 6, 7, 9), (4,), (8,))
+RUNS = {
+    "uppsala": SimpleNamespace(method="uppsala", grouping="modularity"),
+    "uppsala_random": SimpleNamespace(method="uppsala", grouping="random"),
+}
+ROOT_HASH = "ab" * 32
+SIDE = 24
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where everything lies."""
+
+    data_dir: Path
+    results_dir: Path
+    seeds: tuple[int, ...]
+
+    @property
+    def report_dir(self) -> Path:
+        return self.results_dir / "report"
+
+
+def write(
+    root: Path,
+    *,
+    seeds: tuple[int, ...] = (0, 1),
+    each: int = 30,
+    gain: float = 0.6,
+    random_gain: float = 0.0,
+    catalog: bool = True,
+) -> Folder:
+    """
+    Writes results of a flat run and two hierarchies on `each` test pictures a label.
+
+    `gain` and `random_gain` are how much surer of the true label the hierarchies are.
+    """
+    folder = Folder(root / "data", root / "results", seeds)
+    labels = np.repeat(np.arange(len(LABELS)), each + each // 2)
+    split = np.tile(["test"] * each + ["val"] * (each // 2), len(LABELS))
+    post_id = np.random.default_rng(7).permutation(len(labels)) + 1000
+    order = np.argsort(post_id)
+    pictures = {"post_id": post_id[order], "label": labels[order], "split": split[order]}
+    pictures["white"] = pictures["post_id"] % 3 == 0
+    _shards(folder.data_dir / "shards", pictures)
+    for seed in seeds:
+        _grouping(folder, "modularity", CLUSTERS, seed)
+        _grouping(folder, "random", RANDOM, seed)
+        for run, clusters, surer in (
+            ("flat", None, 0.0),
+            ("uppsala", CLUSTERS, gain),
+            ("uppsala_random", RANDOM, random_gain),
+        ):
+            _run(folder, run, clusters, seed, pictures, surer)
+    if catalog:
+        _catalog(folder.data_dir / "catalog" / "catalog.duckdb")
+    return folder
+
+
+def arguments(folder: Folder, **changed: Any) -> dict[str, Any]:
+    """Returns what `report.run` is called with for this folder."""
+    return {
+        "params": Params(samples=4, resamples=500),
+        "data_dir": folder.data_dir,
+        "results_dir": folder.results_dir,
+        "runs": RUNS,
+        "seeds": folder.seeds,
+        **changed,
+    }
+
+
+def _run(folder, run, clusters, seed, pictures, surer) -> None:
+    label = pictures["label"]
+    leaves = len(LABELS)
+    rng = np.random.default_rng([seed, len(run)])
+    shared = np.random.default_rng(seed).normal(0, 1.0, (len(label), leaves))
+    logits = shared + rng.normal(0, 0.5, (len(label), leaves))
+    family = hierarchy.parents(CLUSTERS)
+    logits += 1.4 * (family[label][:, None] == family[None, :])
+    logits[np.arange(len(label)), label] += 1.3 + surer
+    full = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    probabilities, coarse = full, None
+    if clusters is not None:
+        coarse = np.stack([full[:, list(one)].sum(axis=1) for one in clusters], axis=1)
+        inside = hierarchy.parents(clusters)[None, :] == coarse.argmax(axis=1)[:, None]
+        probabilities = np.where(inside, full, 0)
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+    out = folder.results_dir / run / str(seed)
+    out.mkdir(parents=True)
+    count = len(label)
+    columns = {
+        "post_id": pa.array(pictures["post_id"]),
+        "split": pa.array(pictures["split"]),
+        "white_background": pa.array(pictures["white"]),
+        "label": pa.array(label.astype(np.int32)),
+        "predicted": pa.array(probabilities.argmax(axis=1).astype(np.int32)),
+        "probabilities": _lists(probabilities),
+        "full": _lists(full) if clusters else pa.nulls(count, pa.list_(pa.float32())),
+        "coarse": _lists(coarse) if clusters else pa.nulls(count, pa.list_(pa.float32())),
+    }
+    pq.write_table(pa.table(columns), out / "predictions.parquet")
+    graph = hierarchy.from_clusters(clusters, leaves) if clusters else hierarchy.flat(leaves)
+    networks = [data["net"] for _, data in graph.nodes(data=True) if data["net"]]
+    _json(
+        out / "model.json",
+        {
+            "method": "uppsala" if clusters else "flat",
+            "run": run,
+            "seed": seed,
+            "labels": list(LABELS),
+            "hierarchy": hierarchy.to_json(graph),
+            "params": {"loop": {"recipe": "fast"}},
+            "root_sha256": ROOT_HASH,
+        },
+    )
+    _json(
+        out / "metrics.json",
+        {
+            "params": 190_000 + 70_000 * (len(networks) - 1),
+            "macs_expected": 5.1e6 if clusters else 5e6,
+            "macs_max": 5.4e6 if clusters else 5e6,
+        },
+    )
+    _json(
+        out / "fit.json",
+        {
+            "networks": [
+                {
+                    "network": network,
+                    "seconds": 20.0 - place,
+                    "pictures": 1200,
+                    "epochs": 12,
+                    "discarded_epochs": 2,
+                    "stopped_by": "epochs",
+                }
+                for place, network in enumerate(networks)
+            ],
+            "total_seconds": float(sum(20 - place for place in range(len(networks)))),
+            "critical_path_seconds": 39.0 if clusters else 20.0,
+            "device": "cpu",
+            "threads": 2,
+            "versions": {"torch": "2.13.0"},
+        },
+    )
+    _curves(out / "curves.csv", networks)
+
+
+def _lists(values: np.ndarray) -> pa.Array:
+    return pa.array(values.astype(np.float32).tolist(), pa.list_(pa.float32()))
+
+
+def _curves(path: Path, networks: list[str]) -> None:
+    names = "network epoch step lr train_loss val_loss val_accuracy seconds".split()
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        for network in networks:
+            for epoch in range(1, 13):
+                loss = 2.4 * np.exp(-epoch / 5)
+                writer.writerow(
+                    [network, epoch, epoch * 9, 0.01 if epoch < 8 else 0.005, loss,
+                     loss + 0.02 * epoch, 0.5, 1.5]
+                )  # fmt: skip
+
+
+def _grouping(folder: Folder, name: str, clusters: tuple[tuple[int, ...], ...], seed: int) -> None:
+    everything = [list(range(len(LABELS)))]
+    sweep = [
+        {"gamma": 1.1, "clusters": clusters, "micp": 0.8, "excess": 0.2, "selected": True,
+         "refused": None},
+        {"gamma": 1.0, "clusters": clusters, "micp": 0.8, "excess": 0.2, "selected": False,
+         "refused": None},
+        {"gamma": 0.1, "clusters": everything, "micp": 1.0, "excess": 0.0, "selected": False,
+         "refused": "one_cluster"},
+    ]  # fmt: skip
+    _json(
+        folder.data_dir / "clustering" / str(seed) / f"{name}.json",
+        {
+            "grouping": name,
+            "seed": seed,
+            "labels": list(LABELS),
+            "clusters": clusters,
+            "gamma": 1.1,
+            "stability": 0.91,
+            "sweep": sweep if name == "modularity" else [],
+        },
+    )
+
+
+def _shards(folder: Path, pictures: dict[str, np.ndarray]) -> None:
+    folder.mkdir(parents=True)
+    rows = []
+    chosen = pictures["split"] == "test"
+    with (folder / "test-000000.tar").open("wb") as file:
+        for post_id, leaf in zip(
+            pictures["post_id"][chosen], pictures["label"][chosen], strict=True
+        ):
+            data = _picture(int(leaf), int(post_id))
+            member = tarfile.TarInfo(f"{post_id}.png")
+            member.size = len(data)
+            header = member.tobuf(tarfile.USTAR_FORMAT)
+            offset = file.tell() + len(header)
+            file.write(header + data + bytes(-len(data) % 512))
+            rows.append((int(post_id), "test-000000.tar", offset, len(data)))
+        file.write(bytes(1024))
+    names = ("post_id", "shard", "image_offset", "image_bytes")
+    table = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+    pq.write_table(table, folder / "samples.parquet")
+    _json(folder / "classes.json", {"labels": list(LABELS), "base": {}, "copyright": {}})
+    counts = {split: int(np.sum(pictures["split"] == split)) for split in ("val", "test")}
+    _json(
+        folder / "manifest.json",
+        {
+            "root_sha256": ROOT_HASH,
+            "samples": {"train": 1200, **counts},
+            "labels": len(LABELS),
+            "image": {"side": SIDE, "format": "png"},
+            "versions": {"pillow": "12.0"},
+        },
+    )
+
+
+def _picture(leaf: int, post_id: int) -> bytes:
+    rng = np.random.default_rng(post_id)
+    image = Image.new("RGB", (SIDE, SIDE), (255, 255, 255) if post_id % 3 == 0 else (220, 224, 232))
+    draw = ImageDraw.Draw(image)
+    x, y = (int(one) for one in rng.integers(3, 8, 2))
+    colour = tuple(int(one) for one in np.random.default_rng(leaf).integers(40, 210, 3))
+    draw.ellipse((x, y, x + 13, y + 13), fill=colour, outline=(20, 20, 20))
+    draw.rectangle((x + 3, y + 4, x + 4, y + 6), fill=(20, 20, 20))
+    draw.rectangle((x + 9, y + 4, x + 10, y + 6), fill=(20, 20, 20))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _catalog(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    rows = [
+        ("decide", "kept", 8000), ("decide", "comic", 900), ("decide", "two_personas", 700),
+        ("decide", "monochrome_tag", 500), ("decide", "persona_too_small", 200),
+        ("download", "kept", 7990), ("download", "gone", 10),
+        ("filters", "kept", 7800), ("filters", "low_saturation", 150), ("filters", "blurred", 60),
+        ("duplicates", "kept", 7500), ("duplicates", "near_duplicate", 300),
+        ("persona", "kept", 1740), ("persona", "over_cap", 5760),
+        ("split", "kept", 1740),
+    ]  # fmt: skip
+    with duckdb.connect(str(path)) as catalog:
+        catalog.execute("CREATE TABLE posts AS SELECT range AS post_id FROM range(10000)")
+        catalog.execute(
+            "CREATE TABLE steps (position INTEGER, stage VARCHAR, outcome VARCHAR, posts BIGINT)"
+        )
+        catalog.executemany(
+            "INSERT INTO steps VALUES (?, ?, ?, ?)",
+            [(place, *row) for place, row in enumerate(rows)],
+        )
+        catalog.execute("CREATE VIEW funnel AS SELECT * FROM steps")
+
+
+def _json(path: Path, document: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document), encoding="utf-8")
