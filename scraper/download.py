@@ -32,7 +32,7 @@ from scraper.segments import Segments, room_needed
 from scraper.site import Site
 from scraper.transfer import Bounds, Transfer, Transport, Writer
 
-Ids: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
+Ids: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 _log = logging.getLogger(__name__)
 
