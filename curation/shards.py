@@ -159,7 +159,6 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         MissingInput: A table of an earlier stage is absent, or lacks a picture of the split.
         TamperedData: A picture is not the one that `measure` recorded.
     """
-    log.info("shards: %s", params.model_dump_json())
     out_dir = data_dir / "shards"
     out_dir.mkdir(parents=True, exist_ok=True)
     _clear(out_dir)

@@ -186,7 +186,6 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         TooFewSamples: A label's share is further from the wanted one than `tolerance`.
         LeakingSplit: Two pictures nearer than the duplicates' distance stand on different sides.
     """
-    log.info("split: %s", params.model_dump_json())
     labels = tables.read(
         data_dir / "persona" / "labels.parquet", ["post_id", "label", "leaf"], stage="persona"
     ).sort_by("post_id")
@@ -324,12 +323,13 @@ def _shares(params: Params, kept: Sequence[Mapping[str, Any]]) -> dict[str, dict
         far = abs(shares[label][name] - wanted[name]) > params.tolerance + 1e-9
         if params.mode == "hash" and (far or empty):
             name = empty[0] if empty else name
+            remedy = "Choose" if empty else "Raise `split.tolerance`, choose"
             raise TooFewSamples(
                 f"Label '{label}' has {counts[label][name]} of its {total} samples in {name}, a "
                 f"share of {shares[label][name]:.3f} where {wanted[name]:g} ± "
-                f"{params.tolerance:g} is wanted: sides are drawn by hash, and few samples stray "
-                f"far. Raise `split.tolerance`, choose another `split.seed`, or raise "
-                f"`persona.min_samples` to leave small labels out."
+                f"{params.tolerance:g} and at least one sample are wanted: sides are drawn by "
+                f"hash, and few samples stray far. {remedy} another "
+                "`split.seed`, or raise `persona.min_samples` to leave small labels out."
             )
     return shares
 

@@ -266,7 +266,7 @@ def test_share_outside_tolerance_names_label_share_and_remedy(tmp_path: Path) ->
         Folder(tmp_path, posts=20).run(split.Params(tolerance=0.01))
 
     assert "Label 'label_" in str(caught.value)
-    assert "0.01 is wanted" in str(caught.value)
+    assert "0.01 and at least one sample are wanted" in str(caught.value)
     assert "Raise `split.tolerance`" in str(caught.value)
 
 
