@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from scraper.demo import answers, files, relations, search
+from scraper.demo import answers, faults, files, relations, search
 from scraper.demo.booru import Board
+from scraper.demo.faults import Faults
 from scraper.demo.gate import ANONYMOUS, Bucket, Level, Log
 from scraper.demo.match import Index
 from scraper.demo.record import DemoPost
 from scraper.demo.search import Node
+from scraper.errors import BadParams
 
 _POSTS_PER_PAGE, _MOST_POSTS, _MOST_ROWS = 20, 200, 1_000
 
@@ -31,6 +33,9 @@ class State:
     board: Board
     bucket: Bucket
     latency_seconds: float = 0.0
+    has_control: bool = False
+    """Whether requests may order faults and changes."""
+    faults: Faults = field(default_factory=Faults)
     log: Log = field(default_factory=Log)
     _index: tuple[int, Index] | None = None
 
@@ -259,6 +264,35 @@ async def log(request: web.Request) -> web.StreamResponse:
     return reply(request.app[STATE].log.summary(entries=entries))
 
 
+async def control_faults(request: web.Request) -> web.StreamResponse:
+    """`POST /demo/faults` with `["kind=share", …]`: what goes wrong from now on."""
+    state = _controlled(request)
+    try:
+        shares = faults.parse(await request.json()).shares
+    except (BadParams, ValueError, TypeError) as error:
+        raise ApiError(400, "ActionController::BadRequest", str(error)) from error
+    state.faults.shares = shares
+    return reply({"faults": shares})
+
+
+async def control_change(request: web.Request) -> web.StreamResponse:
+    """`POST /demo/change` with `{"post_id": 1, "kind": "deleted"}`: edits the world."""
+    state = _controlled(request)
+    wanted = await request.json()
+    post = state.board.post(int(wanted["post_id"]))
+    if post is None or wanted["kind"] not in faults.WORLD:
+        raise not_found()
+    faults.change_post(wanted["kind"], post.post_id, state.board)
+    return reply({"post_id": post.post_id, "kind": wanted["kind"]})
+
+
+def _controlled(request: web.Request) -> State:
+    state = request.app[STATE]
+    if not state.has_control or request.method != "POST":
+        raise not_found()
+    return state
+
+
 async def anything_else(request: web.Request) -> web.StreamResponse:
     """An unknown address: JSON where JSON was asked for, else a page for people."""
     if request.path.endswith(".json"):
@@ -283,6 +317,8 @@ ROUTES: tuple[tuple[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]
     ("/tag_aliases.json", aliases),
     ("/tag_implications.json", implications),
     ("/demo/log.json", log),
+    ("/demo/faults", control_faults),
+    ("/demo/change", control_change),
     ("/{type:180x180|360x360|720x720|sample|full|original}/{rest:.*}", cdn),
     ("/{anything:.*}", anything_else),
 )

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 from scraper.demo.personae import PERSONAE
 from scraper.demo.record import Facts, Recipe
@@ -110,7 +110,7 @@ def produce(recipes: tuple[Recipe, ...], wanted: tuple[str, ...]) -> list[Produc
 def _produce(recipe: Recipe, wanted: tuple[str, ...]) -> Produced:
     if recipe.path is not None:
         original = Path(recipe.path).read_bytes()
-        image = Image.open(io.BytesIO(original)).convert("RGB")
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(original))).convert("RGB")
         pixel_hash = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
     else:
         image = _draw(recipe)

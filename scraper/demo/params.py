@@ -38,6 +38,9 @@ class Params(BaseModel):
     faults: tuple[str, ...] = Field(
         (), description="kinds of fault to commit, as kind=share; the kinds stand in faults.py"
     )
+    fault_attempts: int = Field(
+        1, ge=1, description="attempts at one address that fail before one succeeds"
+    )
     control: bool = Field(
         default=False, description="let requests order faults and changes (for tests)"
     )

@@ -21,7 +21,7 @@ from pathlib import Path
 from aiohttp import web
 
 from scraper import params as parameters
-from scraper.demo import answers, booru, endpoints, gate
+from scraper.demo import answers, booru, endpoints, faults, folder, gate
 from scraper.demo.booru import Board
 from scraper.demo.endpoints import LEVEL, STATE, ApiError, State, page, reply
 from scraper.demo.gate import BadCredentials, Bucket
@@ -47,11 +47,13 @@ _SMALLEST_COMPRESSED = 256
 def application(board: Board, *, params: Params | None = None) -> web.Application:
     """Returns the web application of a board; it ends the board's workers when it stops."""
     params = params or Params()
-    app = web.Application(middlewares=[_logged, _guarded, _answered])
+    app = web.Application(middlewares=[_logged, _guarded, _faulted, _answered])
     app[STATE] = State(
         board,
         bucket=Bucket(rate=params.rate, burst=params.burst),
         latency_seconds=params.latency_seconds,
+        has_control=params.control,
+        faults=faults.parse(params.faults, seed=params.seed, attempts=params.fault_attempts),
     )
     for path, handler in endpoints.ROUTES:
         app.router.add_route("*", path, handler)
@@ -105,6 +107,22 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
     if state.latency_seconds:
         await asyncio.sleep(state.latency_seconds)
     return await handler(request)
+
+
+@web.middleware
+async def _faulted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Commits the fault that is due, or the one that the request orders."""
+    state = request.app[STATE]
+    if request.path.startswith("/demo/"):
+        return await handler(request)
+    ordered = request.headers.get(faults.HEADER) if state.has_control else None
+    if ordered is None and not state.faults.shares:
+        return await handler(request)
+    kind = ordered or state.faults.choose(request.path_qs, is_cdn=_is_cdn(request))
+    if kind not in faults.KINDS:
+        return await handler(request)
+    state.faults.committed[kind] += 1
+    return await faults.commit(kind, request, handler, state.board)
 
 
 @web.middleware
@@ -171,7 +189,12 @@ async def serve(
     board: Board, params: Params, *, host: str, port: int, until_stdin_closes: bool
 ) -> None:
     """Serves a board until cancelled, or until standard input closes; prints the address first."""
-    runner = web.AppRunner(application(board, params=params), access_log=None)
+    runner = web.AppRunner(
+        application(board, params=params),
+        access_log=None,
+        shutdown_timeout=1,
+        handler_cancellation=True,
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)
@@ -212,13 +235,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="end when standard input does"
     )
+    parser.add_argument("--folder", type=Path, help="serve these pictures: a sub-folder a label")
+    parser.add_argument("--hierarchy", type=Path, help="CSV of label and family, for --folder")
     parameters.add_options(parser, Params)
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         given = parameters.overrides(options, Params)
         params = _params(options.params, given)
-        board = booru.board(params)
+        if options.folder:
+            board = folder.board(options.folder, options.hierarchy, params)
+        else:
+            board = booru.board(params)
         asyncio.run(
             serve(
                 board,

@@ -19,7 +19,8 @@ _log = logging.getLogger(__name__)
 _SCHEMA = """
 create table if not exists files (
     post_id integer primary key, md5 text not null, file_bytes integer not null,
-    pixel_hash text not null, thumbnail blob not null)
+    pixel_hash text not null, thumbnail blob not null);
+create table if not exists notes (name text primary key, content text not null);
 """
 
 
@@ -32,7 +33,7 @@ class Shelf:
         # A cache that a crash spoils is drawn again, so nothing waits for the disk.
         self._db.execute("pragma synchronous = off")
         self._db.execute("pragma journal_mode = wal")
-        self._db.execute(_SCHEMA)
+        self._db.executescript(_SCHEMA)
 
     def facts(self) -> dict[int, Facts]:
         """Everything known, by post."""
@@ -56,6 +57,15 @@ class Shelf:
             ),
         )
         self._db.execute("commit")
+
+    def noted(self, name: str) -> str | None:
+        """A text that was kept under this name."""
+        row = self._db.execute("select content from notes where name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def note(self, name: str, content: str) -> None:
+        """Keeps a text under a name."""
+        self._db.execute("insert or replace into notes values (?, ?)", (name, content))
 
     def close(self) -> None:
         """Closes the table."""

@@ -1,0 +1,101 @@
+"""
+The demo board for tests: real HTTP on loopback, with the truth and the request log at hand.
+
+    from scraper.demo.fixture import demo_board, serving  # in conftest.py
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from aiohttp import web
+
+from scraper.demo import booru
+from scraper.demo.booru import Board
+from scraper.demo.endpoints import STATE, State
+from scraper.demo.faults import Faults
+from scraper.demo.gate import Log
+from scraper.demo.params import Params
+from scraper.demo.server import application
+
+TINY = Params(
+    posts_large=24,
+    posts_small=12,
+    posts_minor=3,
+    refused_share=0.35,
+    mistagged_share=0.04,
+    duplicate_share=0.08,
+    rate=0,
+    workers=1,
+    cache="",
+)
+"""A board of about 250 posts that holds every plant, without a rate limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A board that answers at `url`."""
+
+    url: str
+    state: State
+
+    @property
+    def board(self) -> Board:
+        """Posts, truth, and the means to change them."""
+        return self.state.board
+
+    @property
+    def log(self) -> Log:
+        """What was requested so far."""
+        return self.state.log
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong from now on."""
+        return self.state.faults
+
+
+@contextlib.contextmanager
+def serving(board: Board, params: Params = TINY) -> Iterator[Served]:
+    """Serves a board from a thread of its own until the block ends."""
+    loop = asyncio.new_event_loop()
+    runner = web.AppRunner(
+        application(board, params=params),
+        access_log=None,
+        shutdown_timeout=1,
+        handler_cancellation=True,
+    )
+
+    async def start() -> int:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return int(runner.addresses[0][1])
+
+    port = loop.run_until_complete(start())
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield Served(f"http://127.0.0.1:{port}", runner.app[STATE])
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+@pytest.fixture(scope="session")
+def demo_board() -> Iterator[Served]:
+    """A tiny board that all tests share: read it, do not change it."""
+    with serving(booru.board(TINY)) as served:
+        yield served
+
+
+@pytest.fixture
+def own_demo_board() -> Iterator[Served]:
+    """A tiny board of one test, which may change it and order faults."""
+    params = TINY.model_copy(update={"control": True})
+    with serving(booru.board(params), params) as served:
+        yield served
