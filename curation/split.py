@@ -11,18 +11,16 @@ import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from curation import tables
+from curation import certificate, tables
 from curation.errors import LeakingSplit, MissingInput, TooFewSamples
 
 log = logging.getLogger(__name__)
@@ -38,7 +36,6 @@ SCHEMA = tables.schema(
         "white_background": pa.bool_(),
     }
 )
-_CHUNK = 1 << 22  # pairs compared at once: about 40 MB of temporary arrays
 
 
 class Params(BaseModel):
@@ -89,18 +86,6 @@ class Side:
     """In the order train, val, test; more than one means refused as `bridges_splits`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two posts on different sides, the first with the smaller id."""
-
-    post_a: int
-    post_b: int
-    split_a: str
-    split_b: str
-    distance: int
-    """Bits that differ between the two 256-bit perceptual hashes."""
-
-
 def drawn(group_id: int, *, seed: int, train: float, val: float) -> str:
     """
     The side that chance gives a group: a number in [0, 1) from sha256 of `seed:group_id`,
@@ -147,37 +132,6 @@ def sides(
     return {post: Side(_root(parent, post), side.splits) for post, side in found.items()}
 
 
-def closest(
-    post_ids: NDArray[np.int64], hashes: NDArray[np.uint64], splits: Sequence[str]
-) -> Pair | None:
-    """
-    The cross-split pair with the smallest distance, and of those the smallest ids.
-
-    `hashes` has one row of four words per post. None when no two posts stand apart.
-    """
-    names = np.asarray(splits)
-    best: tuple[int, int, int] | None = None
-    for number, first in enumerate(SPLITS):
-        rows = np.flatnonzero(names == first)
-        others = np.flatnonzero(np.isin(names, SPLITS[number + 1 :]))
-        if not len(rows) or not len(others):
-            continue
-        step = max(1, _CHUNK // len(others))
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            distance = _distances(hashes[part], hashes[others])
-            smallest = int(distance.min())
-            if best is not None and smallest > best[0]:
-                continue
-            for at, beside in zip(*np.nonzero(distance == smallest), strict=True):
-                ends = sorted((int(post_ids[part[at]]), int(post_ids[others[beside]])))
-                best = min(best or (257, 0, 0), (smallest, ends[0], ends[1]))
-    if best is None:
-        return None
-    side = dict(zip(post_ids.tolist(), splits, strict=True))
-    return Pair(best[1], best[2], side[best[1]], side[best[2]], best[0])
-
-
 def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG001  # every stage has this signature
     """
     Writes `split/split.parquet`, `split/decisions.parquet` and `split/certificate.json`.
@@ -207,7 +161,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
             "white_background": white[row["post_id"]],
         }
     shares = _shares(params, kept)
-    certificate = _certificate(params, data_dir, kept) | {"shares": shares}
+    certified = _certificate(params, data_dir, kept) | {"shares": shares}
     out = data_dir / "split"
     metadata = {"personae.params": params.model_dump_json()}
     tables.write(
@@ -215,7 +169,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         pa.Table.from_pylist(kept, schema=SCHEMA).replace_schema_metadata(metadata),
     )
     tables.write(out / "decisions.parquet", _decisions(labelled, found))
-    tables.write_json(out / "certificate.json", certificate)
+    tables.write_json(out / "certificate.json", certified)
     counts = Counter(row["split"] for row in kept)
     log.info(
         "split: %d of %d posts kept (%s), bridges_splits %d, closest pair %s",
@@ -223,7 +177,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         len(labelled),
         ", ".join(f"{name} {counts[name]}" for name in SPLITS),
         len(labelled) - len(kept),
-        certificate["closest"],
+        certified["closest"],
     )
 
 
@@ -262,14 +216,6 @@ def _root(parent: dict[int, int], post: int) -> int:
         parent[post] = parent[parent[post]]
         post = parent[post]
     return post
-
-
-def _distances(rows: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """Bits that differ between every row of the one and every row of the other."""
-    total = np.zeros((len(rows), len(others)), np.uint16)
-    for word in range(rows.shape[1]):
-        total += np.bitwise_count(rows[:, word, None] ^ others[None, :, word])
-    return total
 
 
 def _by_post(path: Path, column: str, *, stage: str) -> dict[int, Any]:
@@ -338,46 +284,32 @@ def _certificate(
     params: Params, data_dir: Path, kept: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """
-    The closest cross-split pair per label and overall, against the duplicates' distance.
+    What is promised of the sides; see `curation.certificate`.
 
     Raises:
         LeakingSplit: The closest pair is a duplicate by its hash, and the split is ours.
     """
-    limit = _duplicate_distance(data_dir)
     hash_of = _by_post(data_dir / "measure" / "measures.parquet", "phash", stage="measure")
-    hashed = [row for row in kept if hash_of.get(row["post_id"])]
-
-    def nearest(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-        packed = b"".join(hash_of[row["post_id"]] for row in rows)
-        words = np.frombuffer(packed, np.uint64).reshape(-1, 4)
-        ids = np.array([row["post_id"] for row in rows], np.int64)
-        pair = closest(ids, words, [row["split"] for row in rows])
-        if pair is None:
-            return None
-        return asdict(pair) | {"above": limit is None or pair.distance > limit}
-
-    by_label: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in hashed:
-        by_label[row["label"]].append(row)
-    overall = nearest(hashed)
-    passed = overall is None or overall["above"]
-    if not passed and overall is not None and params.mode == "hash":
+    told = tables.read(
+        data_dir / "duplicates" / "apart.parquet", ["post_a", "post_b"], stage="duplicates"
+    )
+    limit = _duplicate_distance(data_dir)
+    found = certificate.certify(
+        kept,
+        hashes={post: value for post, value in hash_of.items() if value is not None},
+        apart=zip(*(told[name].to_numpy().tolist() for name in told.column_names), strict=True),
+        limit=limit,
+    )
+    closest = found["closest"]
+    if not found["passed"] and params.mode == "hash":
         raise LeakingSplit(
-            f"Posts {overall['post_a']} ({overall['split_a']}) and {overall['post_b']} "
-            f"({overall['split_b']}) differ in {overall['distance']} of 256 bits, not more than "
-            f"the {limit} that make duplicates, yet no link joins them. Run stage 'duplicates' "
-            "again; if the tables are of one run, report this as a defect."
+            f"Posts {closest['post_a']} ({closest['split_a']}) and {closest['post_b']} "
+            f"({closest['split_b']}) differ in {closest['distance']} of 256 bits, not more than "
+            f"the {limit} that make duplicates, yet no link joins them and the pixels were not "
+            "found different. Run stage 'duplicates' again; if the tables are of one run, report "
+            "this as a defect."
         )
-    return {
-        "mode": params.mode,
-        "seed": params.seed,
-        "distance": limit,
-        "passed": passed,
-        "posts": len(kept),
-        "posts_without_hash": len(kept) - len(hashed),
-        "closest": overall,
-        "labels": {label: nearest(rows) for label, rows in sorted(by_label.items())},
-    }
+    return found | {"mode": params.mode, "seed": params.seed}
 
 
 def _duplicate_distance(data_dir: Path) -> int | None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from curation import split
+from curation import certificate, split
 from curation.errors import LeakingSplit, MissingColumn, MissingInput, TooFewSamples
 
 LOOSE = split.Params(tolerance=1.0)
@@ -44,6 +44,7 @@ class Folder:
         self.tags: dict[int, list[str]] = {}
         self.groups: dict[int, int] = {}
         self.distance: int | None = 31
+        self.apart: list[tuple[int, int]] = []
 
     def run(self, params: split.Params = LOOSE) -> list[dict[str, Any]]:
         """Writes the tables, runs the stage, returns the rows of split.parquet."""
@@ -69,11 +70,12 @@ class Folder:
             {"post_id": whole, "group_id": whole},
             **(known if self.distance is not None else {}),
         )
-        write(
-            data / "duplicates" / "links.parquet",
-            [{"post_a": a, "post_b": b, "link": "near", "distance": 3} for a, b in self.links],
-            {"post_a": whole, "post_b": whole, "link": text, "distance": pa.int32()},
-        )
+        for name, pairs in (("links", self.links), ("apart", self.apart)):
+            write(
+                data / "duplicates" / f"{name}.parquet",
+                [{"post_a": a, "post_b": b} for a, b in pairs],
+                {"post_a": whole, "post_b": whole},
+            )
         write(
             data / "measure" / "measures.parquet",
             [
@@ -318,6 +320,27 @@ def test_unlinked_duplicate_across_sides_is_a_leak(folder: Folder) -> None:
     assert not (folder.data_dir / "split" / "split.parquet").exists()
 
 
+def test_pair_told_apart_by_its_pixels_is_no_leak(folder: Folder) -> None:
+    """Near hashes of pictures that `duplicates` found different do not stop the stage."""
+    first, second = apart("train", "test")
+    folder.labels |= dict.fromkeys((first, second), "label_0")
+    folder.hashes |= {first: b"\xaa" * 32, second: b"\xaa" * 31 + b"\xab"}
+    folder.apart = [(first, second)]
+    folder.run()
+
+    assert 1 == folder.certificate()["pairs_told_apart"]
+    assert folder.certificate()["closest"]["distance"] > 31
+
+
+def test_unknown_distance_cannot_be_undercut(folder: Folder) -> None:
+    """Groups that do not record their distance give a certificate without a limit."""
+    folder.distance = None
+    folder.run()
+
+    assert folder.certificate()["distance"] is None
+    assert folder.certificate()["passed"]
+
+
 @given(st.integers(2, 60), st.integers(0, 2**32))
 def test_closest_equals_a_slow_search(size, seed) -> None:
     """The chunked search finds what comparing every pair finds."""
@@ -325,16 +348,17 @@ def test_closest_equals_a_slow_search(size, seed) -> None:
     hashes = chance.integers(0, 2**63, (size, 4), np.uint64) & np.uint64(0x0101010101010101)
     names = [split.SPLITS[number] for number in chance.integers(0, 3, size)]
     ids = np.arange(size, dtype=np.int64) * 7
+    apart = {(7 * i, 7 * j) for i in range(size) for j in range(i) if (i + j) % 5 == 0}
     slow = min(
         (
             (sum(int(a ^ b).bit_count() for a, b in zip(hashes[i], hashes[j], strict=True)), i, j)
             for i in range(size)
             for j in range(i + 1, size)
-            if names[i] != names[j]
+            if names[i] != names[j] and (7 * j, 7 * i) not in apart
         ),
         default=None,
     )
-    pair = split.closest(ids, hashes, names)
+    pair = certificate.closest(ids, hashes, names, apart=apart)
 
     if slow is None or pair is None:
         assert slow is pair is None
