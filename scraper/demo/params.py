@@ -31,7 +31,9 @@ class Params(BaseModel):
     )
     burst: int = Field(20, ge=0, description="requests that may queue before the board answers 429")
     latency_seconds: float = Field(0.0, ge=0, le=60, description="wait before each answer")
-    workers: int = Field(2, ge=1, le=64, description="processes that draw")
+    workers: int = Field(
+        2, ge=0, le=64, description="processes that draw; 0 draws in a thread of the server"
+    )
     cache: str = Field(
         "work/demo", description="folder that remembers what was drawn; empty means memory only"
     )

@@ -73,7 +73,7 @@ class Studio:
     def _submit(
         self, post_ids: tuple[int, ...], wanted: tuple[str, ...]
     ) -> asyncio.Future[list[Produced]]:
-        if self._pool is None:
+        if self._pool is None and self._workers:
             self._pool = ProcessPoolExecutor(
                 self._workers,
                 mp_context=multiprocessing.get_context("spawn"),
@@ -102,7 +102,7 @@ class Studio:
 
     async def find(self, md5: str, post_ids: Sequence[int]) -> int | None:
         """The first post with this md5, drawing those of `post_ids` until it is found."""
-        step = _CHUNK * self._workers * 4
+        step = _CHUNK * 4 * max(1, self._workers)
         for start in range(0, len(post_ids), step):
             if md5 in self._by_md5:
                 break
