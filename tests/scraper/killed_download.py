@@ -1,0 +1,77 @@
+"""
+Runs `download` in child processes that can be killed: a program for `test_resume.py`.
+
+    python tests/scraper/killed_download.py < jobs
+
+Each line of standard input is a job in JSON. For each, a child is forked from this process (which
+has imported everything already), its process id is printed, and then its exit code.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from scraper import download, site
+from scraper.client import Client
+from scraper.errors import ScraperError
+
+
+async def run(job):
+    seen = Counter()
+
+    def at(step):
+        seen[step] += 1
+        if (step, seen[step]) == (job.get("step"), job.get("count")):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    board = replace(
+        site.Site.resolve(site.Params(name=job["url"])), name="board", cdn_rate=job["rate"]
+    )
+    params = download.Params(**job["params"])
+    folders = [Path(job["folder"]) / name for name in ("listing", "decide", "download")]
+    async with Client(board) as client:
+        await download.run(params, client, board, *folders, at=at)
+
+
+def child(job):
+    """Returns the exit code that the command would have."""
+    if "file_limit" in job:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_limit"], job["file_limit"]))
+    try:
+        asyncio.run(run(job))
+    except ScraperError as error:
+        return report(job, error)
+    except ExceptionGroup as group:
+        return report(job, group.exceptions[0])
+    return 0
+
+
+def report(job, error):
+    """Leaves the message where the test finds it; a defect has no exit code, and is seen there."""
+    Path(job["folder"], "message").write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+    return error.exit_code
+
+
+def main():
+    for line in sys.stdin:
+        process = os.fork()
+        if process == 0:
+            code = 70
+            try:
+                code = child(json.loads(line))
+            finally:
+                os._exit(code)
+        sys.stdout.write(f"{process}\n")
+        sys.stdout.flush()
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
