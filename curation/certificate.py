@@ -6,7 +6,7 @@ neither code nor shortcuts with the search that made the groups.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPLITS = ("train", "val", "test")
-_CHUNK = 1 << 22  # pairs compared at once: about 40 MB of temporary arrays
+_BLOCK = 2048  # rows of each side compared at once: about 40 MB of temporary arrays
 _NEVER = 257  # more than the 256 bits of a hash can differ
 
 
@@ -43,7 +43,6 @@ def closest(
     `hashes` has one row of four words per post; a pair in `apart` is passed over. None when no
     two posts stand on different sides.
     """
-    names = np.asarray(splits)
     row_of = {int(post): row for row, post in enumerate(post_ids)}
     passed = np.array(
         [
@@ -54,26 +53,18 @@ def closest(
         ],
         np.int64,
     ).reshape(-1, 2)
-    best: tuple[int, int, int] | None = None
-    for number, first in enumerate(SPLITS):
-        rows = np.flatnonzero(names == first)
-        others = np.flatnonzero(np.isin(names, SPLITS[number + 1 :]))
-        if not len(rows) or not len(others):
+    best = (_NEVER, 0, 0)
+    for rows, others in _blocks(np.asarray(splits)):
+        distance = _distances(hashes[rows], hashes[others])
+        here = passed[np.isin(passed[:, 0], rows) & np.isin(passed[:, 1], others)]
+        distance[np.searchsorted(rows, here[:, 0]), np.searchsorted(others, here[:, 1])] = _NEVER
+        smallest = int(distance.min())
+        if smallest == _NEVER or smallest > best[0]:
             continue
-        step = max(1, _CHUNK // len(others))
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            distance = _distances(hashes[part], hashes[others])
-            here = passed[np.isin(passed[:, 0], part) & np.isin(passed[:, 1], others)]
-            at, beside = np.searchsorted(part, here[:, 0]), np.searchsorted(others, here[:, 1])
-            distance[at, beside] = _NEVER
-            smallest = int(distance.min())
-            if smallest == _NEVER or (best is not None and smallest > best[0]):
-                continue
-            for at, beside in zip(*np.nonzero(distance == smallest), strict=True):
-                ends = sorted((int(post_ids[part[at]]), int(post_ids[others[beside]])))
-                best = min(best or (_NEVER, 0, 0), (smallest, ends[0], ends[1]))
-    if best is None:
+        for row, other in zip(*np.nonzero(distance == smallest), strict=True):
+            ends = sorted((int(post_ids[rows[row]]), int(post_ids[others[other]])))
+            best = min(best, (smallest, ends[0], ends[1]))
+    if best[0] == _NEVER:
         return None
     side = dict(zip(post_ids.tolist(), splits, strict=True))
     return Pair(best[1], best[2], side[best[1]], side[best[2]], best[0])
@@ -125,6 +116,16 @@ def certify(
         "closest": overall,
         "labels": {label: nearest(chosen) for label, chosen in sorted(by_label.items())},
     }
+
+
+def _blocks(splits: NDArray[np.str_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yields index arrays, ascending, that together pair every row with all of other splits once."""
+    for number, first in enumerate(SPLITS):
+        rows = np.flatnonzero(splits == first)
+        others = np.flatnonzero(np.isin(splits, SPLITS[number + 1 :]))
+        for start in range(0, len(rows), _BLOCK):
+            for beside in range(0, len(others), _BLOCK):
+                yield rows[start : start + _BLOCK], others[beside : beside + _BLOCK]
 
 
 def _distances(rows: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint16]:
