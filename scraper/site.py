@@ -23,14 +23,11 @@ _HTTP_PORTS = {"http": 80, "https": 443}
 _PRINTABLE = re.compile(r"[ -~]{3,200}")
 
 
-class Params(BaseModel):
-    """Section `site`: which board, who asks, how fast and how patiently."""
+class Manners(BaseModel):
+    """How a board is asked: by whom, how fast and how patiently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(
-        "demo", description="the board: demo (built in), danbooru, or the URL of a compatible one"
-    )
     contact: str = Field(
         "",
         description="address or account by which the board's staff can reach you; part of the "
@@ -64,6 +61,14 @@ class Params(BaseModel):
         gt=0,
         description="longest wait that the board may ask for (Retry-After) before the run ends, "
         "resumable",
+    )
+
+
+class Params(Manners):
+    """Section `site`: which board, and the manners towards it."""
+
+    name: str = Field(
+        "demo", description="the board: demo (built in), danbooru, or the URL of a compatible one"
     )
 
 
