@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote_plus
 
 from scraper.errors import (
     ConnectionLost,
@@ -45,6 +46,11 @@ class Answer:
     body: bytes
 
     @property
+    def where(self) -> str:
+        """The address, as a person reads it."""
+        return shown(self.url)
+
+    @property
     def kind(self) -> str:
         """The media type, without parameters."""
         return self.headers.get("Content-Type", "").split(";")[0].strip().lower()
@@ -70,19 +76,19 @@ def parse(answer: Answer) -> Any:
         raise _challenged(answer)
     if answer.kind != "application/json":
         raise UnexpectedResponse(
-            f"{answer.url} answered with {quoted(answer.kind) or 'no content type'} instead of "
+            f"{answer.where} answered with {quoted(answer.kind) or 'no content type'} instead of "
             "JSON. The address is no Danbooru-style board: check 'site.name'."
         )
     try:
         return json.loads(answer.body)
     except RecursionError as error:
         raise UnexpectedResponse(
-            f"{answer.url} answered with JSON nested beyond reason. The board is broken or "
+            f"{answer.where} answered with JSON nested beyond reason. The board is broken or "
             "hostile: check 'site.name'."
         ) from error
     except ValueError as error:
         raise BrokenJson(
-            f"{answer.url} answered with {len(answer.body)} bytes that are no JSON ({error}); "
+            f"{answer.where} answered with {len(answer.body)} bytes that are no JSON ({error}); "
             "probably they were cut on their way.",
             url=answer.url,
             status=answer.status,
@@ -105,54 +111,56 @@ def refusal(answer: Answer, *, is_api: bool, now: datetime) -> ScraperError | No
     where: dict[str, Any] = {"url": answer.url, "status": status}
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return RateLimited(
-            f"{answer.url} answered 429: too many requests.", wait_seconds=wait, **where
+            f"{answer.where} answered 429: too many requests.", wait_seconds=wait, **where
         )
     name, message = _error(answer)
     if name == "ActiveRecord::QueryCanceled":
         return QueryTimedOut(
-            f"{answer.url} answered {status}: the board's database gave the search up. "
+            f"{answer.where} answered {status}: the board's database gave the search up. "
             "Smaller pages may pass (`listing.page_size`).",
             **where,
         )
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED:
         return SiteUnavailable(
-            f"{answer.url} answered {status}{message}.", wait_seconds=wait, **where
+            f"{answer.where} answered {status}{message}.", wait_seconds=wait, **where
         )
     if not is_api and status in (HTTPStatus.GONE, HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS):
-        return NotFound(f"{answer.url} answered {status}: the file is gone.", **where)
+        return NotFound(f"{answer.where} answered {status}: the file is gone.", **where)
     return _refused(answer, name, message, where)
 
 
 def _refused(answer: Answer, name: str, message: str, where: dict[str, Any]) -> ScraperError:
     match answer.status:
         case HTTPStatus.NOT_FOUND:
-            return NotFound(f"{answer.url} answered 404{message}: there is no such thing.", **where)
+            return NotFound(
+                f"{answer.where} answered 404{message}: there is no such thing.", **where
+            )
         case HTTPStatus.UNAUTHORIZED:
             return NotAuthorised(
-                f"{answer.url} answered 401{message}: the board does not know the account. Check "
+                f"{answer.where} answered 401{message}: the board does not know the account. Check "
                 "PERSONAE_LOGIN and PERSONAE_API_KEY, or unset both.",
                 **where,
             )
         case HTTPStatus.FORBIDDEN:
             return NotAuthorised(
-                f"{answer.url} answered 403{message}: the account may not do this, or the address "
+                f"{answer.where} answered 403{message}: the account may not do this, or the address "
                 "is banned. Check the rights of the API key with the board.",
                 **where,
             )
         case HTTPStatus.GONE:
             return PageLimitReached(
-                f"{answer.url} answered 410{message}: a search has a limited number of pages. Ask "
+                f"{answer.where} answered 410{message}: a search has a limited number of pages. Ask "
                 "for less at once.",
                 **where,
             )
         case HTTPStatus.UNPROCESSABLE_ENTITY if "TagLimit" in name:
             return TagLimitReached(
-                f"{answer.url} answered 422{message}: the account may use fewer terms in one "
+                f"{answer.where} answered 422{message}: the account may use fewer terms in one "
                 "search. Shorten `listing.terms`; ratings, status and sizes are free.",
                 **where,
             )
     return RequestRefused(
-        f"{answer.url} answered {answer.status}{message}. Repeating it will not help: check "
+        f"{answer.where} answered {answer.status}{message}. Repeating it will not help: check "
         "`listing.terms` and the address of the site.",
         **where,
     )
@@ -160,7 +168,7 @@ def _refused(answer: Answer, name: str, message: str, where: dict[str, Any]) -> 
 
 def _challenged(answer: Answer) -> NotAuthorised:
     return NotAuthorised(
-        f"{answer.url} answered {answer.status} with a page for people: a challenge. Boards "
+        f"{answer.where} answered {answer.status} with a page for people: a challenge. Boards "
         "challenge programs that look like a browser or do not say who runs them, and addresses "
         "that asked too much. Set 'site.contact' to an address where the staff can reach you, "
         "lower the rates, and wait a day; the challenge is not to be worked around.",
@@ -181,6 +189,11 @@ def _error(answer: Answer) -> tuple[str, str]:
         return "", ""
     message = quoted(str(body.get("message") or ""))
     return str(body.get("error") or ""), f" ({message})" if message else ""
+
+
+def shown(url: str) -> str:
+    """An address for one of our messages: readable, one short line."""
+    return quoted(unquote_plus(url))
 
 
 def quoted(text: str) -> str:

@@ -137,7 +137,7 @@ class Client:
             return await self._retried(url, self._cdn, once)
         except CutShort as error:
             raise CorruptImage(
-                f"{url} arrived cut short {self.limits.attempts} times. The file may be damaged "
+                f"{answers.shown(url)} arrived cut short {self.limits.attempts} times. The file may be damaged "
                 "on the server; the post is refused."
             ) from error
 
@@ -186,7 +186,7 @@ class Client:
         asked = error.wait_seconds
         if asked is not None and asked > self.limits.max_wait_seconds:
             raise Unfinished(
-                f"{error.url} asks to come back in {asked:.0f} s, and the run waits "
+                f"{answers.shown(error.url)} asks to come back in {asked:.0f} s, and the run waits "
                 f"{self.limits.max_wait_seconds:.0f} s at most. Run the same command again then; "
                 "what was done is kept."
             ) from error
@@ -217,7 +217,7 @@ class Client:
                 raise error
             return answer
         raise RequestRefused(
-            f"{answers.quoted(url)} is the end of more than {_MOST_REDIRECTS} redirects. The board "
+            f"{answers.shown(url)} is the end of more than {_MOST_REDIRECTS} redirects. The board "
             "sends us in circles: check the address of the site.",
             url=url,
         )

@@ -17,7 +17,7 @@ import aiohttp
 import aiohttp.abc
 from yarl import URL
 
-from scraper.answers import Answer, quoted
+from scraper.answers import Answer, quoted, shown
 from scraper.errors import (
     ConnectionLost,
     ForeignHost,
@@ -102,7 +102,7 @@ class Exchange:
         own = host == URL(self._site.base_url).host
         if not listed or target.user or target.password or not (own or _is_public(host)):
             raise ForeignHost(
-                f"{quoted(url)} is not an address of this board ({', '.join(sorted(self._site.hosts))}). "
+                f"{shown(url)} is not an address of this board ({', '.join(sorted(self._site.hosts))}). "
                 "It is not fetched. If the board really keeps files there, add the host to "
                 "'site.file_hosts'.",
                 url=url,
@@ -144,13 +144,13 @@ async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
         try:
             body += unpack.decompress(chunk, most + 1 - len(body)) if unpack else chunk
         except zlib.error as error:
-            raise CutShort(f"{url} sent damaged gzip data ({error}).", url=url) from error
+            raise CutShort(f"{shown(url)} sent damaged gzip data ({error}).", url=url) from error
         if len(body) > most:
             if wanted:
                 raise _too_large(url, most)
             return bytes(body[:most])
     if (unpack and received and not unpack.eof) or received < (announced or 0):
-        raise CutShort(f"{url} ended after {received} bytes, before its end.", url=url)
+        raise CutShort(f"{shown(url)} ended after {received} bytes, before its end.", url=url)
     return bytes(body)
 
 
@@ -161,13 +161,13 @@ def _unpacker(encoding: str, url: str) -> "zlib._Decompress | None":
     if encoding in ("gzip", "x-gzip", "deflate"):
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header is recognised
     raise UnexpectedResponse(
-        f"{url} is packed as {quoted(encoding)}, which was not asked for. The board, or a "
+        f"{shown(url)} is packed as {quoted(encoding)}, which was not asked for. The board, or a "
         "proxy before it, is broken: try later."
     )
 
 
 def _too_large(url: str, most: int) -> TooLarge:
-    return TooLarge(f"{url} has more than the {most} bytes that are accepted.", url=url)
+    return TooLarge(f"{shown(url)} has more than the {most} bytes that are accepted.", url=url)
 
 
 def translated(error: aiohttp.ClientError | OSError, url: str) -> ScraperError:
@@ -175,26 +175,26 @@ def translated(error: aiohttp.ClientError | OSError, url: str) -> ScraperError:
     name = type(error).__name__
     match error:
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            return ForeignHost(f"{url} is no address that can be asked ({name}).", url=url)
+            return ForeignHost(f"{shown(url)} is no address that can be asked ({name}).", url=url)
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ServerFingerprintMismatch():
             return RequestRefused(
-                f"{url} shows a certificate that is not valid: {error}. Somebody may stand "
+                f"{shown(url)} shows a certificate that is not valid: {error}. Somebody may stand "
                 "between; nothing was sent. Check clock and network.",
                 url=url,
             )
         case aiohttp.ClientPayloadError():
-            return CutShort(f"{url} ended before its end ({name}).", url=url)
+            return CutShort(f"{shown(url)} ended before its end ({name}).", url=url)
         case TimeoutError():
-            what = f"{url} did not answer in time ({name})."
+            what = f"{shown(url)} did not answer in time ({name})."
         case aiohttp.ClientConnectorError():
             what = (
-                f"{url} cannot be reached: {error.os_error}. Is the board running, and this "
+                f"{shown(url)} cannot be reached: {error.os_error}. Is the board running, and this "
                 "machine online?"
             )
         case aiohttp.ClientResponseError():
-            what = f"{url} sent something that is no HTTP: {error.message}."
+            what = f"{shown(url)} sent something that is no HTTP: {error.message}."
         case _:
-            what = f"The connection to {url} broke ({name}: {error})."
+            what = f"The connection to {shown(url)} broke ({name}: {error})."
     return ConnectionLost(what, url=url)
 
 

@@ -244,7 +244,7 @@ def summary(folder: Path) -> Summary | None:
     if not path.is_file():
         return None
     try:
-        rows = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        rows = read_only(path)
         try:
             (posts,) = rows.execute("SELECT count(*) FROM posts").fetchone()
             searches, done = rows.execute("SELECT count(*), sum(is_done) FROM walks").fetchone()
@@ -253,6 +253,17 @@ def summary(folder: Path) -> Summary | None:
     except sqlite3.Error as error:
         raise _ours(error, path) from error
     return Summary(posts, searches, done or 0)
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """
+    Opens a record to read, also while a run writes it, without leaving files beside it.
+
+    A reader of a WAL database makes its side files; without a writer there is nothing in them.
+    """
+    idle = not path.with_name(f"{path.name}-wal").exists()
+    how = "immutable=1" if idle else "mode=ro"
+    return sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True)
 
 
 def tags_of(answer: Sequence[Sequence[Any]] | None) -> list[Tag] | None:

@@ -152,26 +152,36 @@ async def sample(
     pages: int,
     page_size: int = 200,
 ) -> dict[str, Sample]:
-    """Reads the newest page of up to `pages` candidates, spread evenly over their ranks."""
+    """
+    Reads the newest page of up to `pages` candidates, spread evenly over their ranks.
+
+    The tag tables are read first: without them a form and its base look like two personae.
+    """
+    kinship = Kinship.from_pairs(
+        [pair async for pair in source.aliases()], [pair async for pair in source.implications()]
+    )
     step = max(1.0, len(candidates) / max(pages, 1))
     chosen = [candidates[int(number * step)] for number in range(min(pages, len(candidates)))]
     found = {}
     for tag in chosen:
         search = f"{tag.name} {terms}".strip()
         page = await source.page(search, before=None, size=page_size)
-        found[tag.name] = judge(tag.name, page.posts, rules, side)
+        found[tag.name] = judge(tag.name, page.posts, rules, kinship, side=side)
     return found
 
 
-def judge(name: str, posts: Sequence[Post], rules: Rules, side: int | None) -> Sample:
-    """Returns what the rules make of a persona's posts; forms are told by their names alone."""
+def judge(
+    name: str, posts: Sequence[Post], rules: Rules, kinship: Kinship, *, side: int | None
+) -> Sample:
+    """Returns what the rules make of a persona's posts."""
     result = Sample(posts=len(posts))
-    by_name = Kinship.from_pairs((), ())
     for post in posts:
-        lineage = personae.lineage(post.tags_character, post.tags_copyright, by_name)
+        lineage = personae.lineage(
+            kinship.canonical(post.tags_character), kinship.canonical(post.tags_copyright), kinship
+        )
         facts = Facts(
             post_id=post.post_id,
-            tags=post.tags - rules.accepted,
+            tags=kinship.canonical(post.tags) - rules.accepted,
             leaves=lineage.leaves,
             bases=lineage.bases,
             rating=post.rating,
@@ -277,7 +287,7 @@ def render(plan: Plan, site: Site, wanted: personae.Params, *, board_posts: int 
         ),
     ]
     lines += [
-        f"  {reason:<20} {count / plan.pooled.posts:>4.0%}"
+        f"  {reason:<20} {count / plan.pooled.posts:>6.1%}"
         for reason, count in plan.pooled.reasons.most_common()
     ]
     lines += ["", "An estimate: counts of tags include deleted posts, and newest posts may differ."]
@@ -317,7 +327,9 @@ def _number(value: int | None) -> str:
 def _time(hours: float) -> str:
     if hours >= 48:
         return f"{hours / 24:.1f} days"
-    return f"{hours:.1f} hours" if hours >= 1 else f"{math.ceil(hours * 60)} minutes"
+    if hours >= 1:
+        return f"{hours:.1f} hours"
+    return f"{math.ceil(hours * 60)} minutes" if hours > 1 / 60 else "under a minute"
 
 
 def _bytes(count: float) -> str:

@@ -104,7 +104,7 @@ def _recorded(path: Path) -> tuple[int, int]:
     if not path.is_file():
         return 0, 0
     try:
-        rows = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        rows = pages.read_only(path)
         try:
             (stored,) = rows.execute("SELECT count(*) FROM images").fetchone()
             (refused,) = rows.execute("SELECT count(*) FROM refusals").fetchone()

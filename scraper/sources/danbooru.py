@@ -66,10 +66,10 @@ class Danbooru:
             "search[category]": CATEGORIES["character"],
             "search[post_count]": f">={min_images}",
             "search[order]": "count",
-            "only": "name,category,post_count,is_deprecated",
             "limit": _TABLE_PAGE,
+            "only": "name,category,post_count,is_deprecated",
         }
-        while rows := await self._rows("/tags.json", {**search, "page": number}):
+        while rows := await self._rows("/tags.json", {"page": number, **search}):
             for row in rows:
                 tag = _tag(row)
                 # Numbered pages may repeat a row when counts change meanwhile; and what a board
@@ -90,8 +90,8 @@ class Danbooru:
         for start in range(0, len(names), _NAMES_AT_ONCE):
             query = {
                 "search[name_comma]": ",".join(names[start : start + _NAMES_AT_ONCE]),
-                "only": "name,category,post_count",
                 "limit": _TABLE_PAGE,
+                "only": "name,category,post_count",
             }
             for row in await self._rows("/tags.json", query):
                 tag = _tag(row)
@@ -148,9 +148,8 @@ class Danbooru:
         return counted(answer)
 
     async def _posts(self, search: str, before: int | None, size: int) -> list[dict[str, Any]]:
-        query: dict[str, Any] = {"tags": search, "limit": size, "only": WANTED_FIELDS}
-        if before is not None:
-            query["page"] = f"b{before}"
+        place = {} if before is None else {"page": f"b{before}"}
+        query = {"tags": search, "limit": size, **place, "only": WANTED_FIELDS}
         return await self._rows("/posts.json", query)
 
     async def _pairs(self, path: str) -> AsyncIterator[tuple[str, str]]:
@@ -160,11 +159,11 @@ class Danbooru:
             search = {
                 "search[status]": "active",
                 "search[category]": category,
-                "only": "id,antecedent_name,consequent_name,status",
                 "limit": _TABLE_PAGE,
+                "only": "id,antecedent_name,consequent_name,status",
             }
             while rows := await self._rows(
-                path, search if before is None else {**search, "page": f"b{before}"}
+                path, search if before is None else {"page": f"b{before}", **search}
             ):
                 ids = [_integer(row, "id", path) for row in rows]
                 if before is not None and max(ids) >= before:
