@@ -70,8 +70,8 @@ def run(
     found = results.read(data_dir=data_dir, results_dir=results_dir, runs=runs, seeds=seeds)
     compared = comparison.compare(found, resamples=params.resamples, seed=params.seed)
     steps = funnel.read(data_dir / "catalog" / "catalog.duckdb")
-    drawn = _draw(found, compared, steps)
     tiles = _tiles(found, compared, params, shards_dir=data_dir / "shards")
+    drawn = _draw(found, compared, steps)
     parts = _sections(params, found=found, compared=compared, steps=steps, drawn=drawn, tiles=tiles)
     out_dir = results_dir / "report"
     shutil.rmtree(out_dir, ignore_errors=True)  # figures of runs that are gone
@@ -159,7 +159,9 @@ def _sections(
     ]
     if names:
         parts += [
-            details.differences({name: drawn[f"difference-{name}"] for name in names}),
+            details.differences(
+                {name: drawn[f"difference-{name}"] for name in names}, found, compared
+            ),
             details.trees({name: drawn[f"tree-{name}"] for name in names}, seed=found.seeds[0]),
         ]
     parts += [

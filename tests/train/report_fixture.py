@@ -73,7 +73,7 @@ def write(
             ("uppsala", CLUSTERS, gain),
             ("uppsala_random", RANDOM, random_gain),
         ):
-            _run(folder, run, clusters, seed, pictures, surer)
+            _run(folder, run, clusters, seed=seed, pictures=pictures, surer=surer)
     if catalog:
         _catalog(folder.data_dir / "catalog" / "catalog.duckdb")
     return folder
@@ -91,7 +91,7 @@ def arguments(folder: Folder, **changed: Any) -> dict[str, Any]:
     }
 
 
-def _run(folder, run, clusters, seed, pictures, surer) -> None:
+def _run(folder, run, clusters, *, seed, pictures, surer) -> None:
     label = pictures["label"]
     leaves = len(LABELS)
     rng = np.random.default_rng([seed, len(run)])
@@ -172,7 +172,7 @@ def _lists(values: np.ndarray) -> pa.Array:
 
 
 def _curves(path: Path, networks: list[str]) -> None:
-    names = "network epoch step lr train_loss val_loss val_accuracy seconds".split()
+    names = ["network", "epoch", "step", "lr", "train_loss", "val_loss", "val_accuracy", "seconds"]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)

@@ -37,28 +37,40 @@ def write(comparison: Comparison, *, images: int) -> Answer:
             ),
             facts=(),
         )
-    verdict = _verdict(main.difference)
+    verdict = _verdict(comparison, main.difference)
     sentence = (
         f"The hierarchy names {percent(main.msr.mean)} % of {count(images)} test pictures rightly "
         f"and the flat CNN {percent(flat.msr.mean)} %, {_measured(main.difference)}; "
-        f"{_where(flat, main)}, at {_times(main.cost.macs, flat.cost.macs)} the computing per "
-        f"picture and {_times(_training(main), _training(flat))} the training time, "
-        f"and {_control(comparison)}."
+        f"{_where(flat, main)}, costs {_times(main.cost.macs, flat.cost.macs)} the computing per "
+        f"picture and {_times(_training(main), _training(flat))} the training time (the flat "
+        f"network that finds the clusters counted), and {_control(comparison)}{_seeds(main)}."
     )
     facts = (
-        ("Does it help?", _help(main)),
-        ("Where?", _place(flat, main)),
+        ("Where does it err?", _place(flat, main)),
         ("At what cost?", _cost(flat, main)),
         ("Is it the clusters?", _clusters(comparison)),
-        ("How sure?", _sure(main)),
+        ("How sure is this?", _sure(main)),
     )
-    return Answer(verdict=verdict, sentence=sentence, facts=facts)
+    return Answer(
+        verdict=verdict,
+        sentence=_unbroken(sentence),
+        facts=tuple((question, _unbroken(fact)) for question, fact in facts),
+    )
 
 
-def _verdict(difference: Interval) -> str:
+def _unbroken(text: str) -> str:
+    """No line break between a number and its percent sign."""
+    return text.replace(" %", "\u00a0%")
+
+
+def _verdict(comparison: Comparison, difference: Interval) -> str:
     if not difference.excludes_zero:
         return "Not measurably"
-    return "Yes" if difference.mean > 0 else "No"
+    if difference.mean < 0:
+        return "No"
+    control = comparison.against_control
+    beaten = control is None or (control.excludes_zero and control.mean > 0)
+    return "Yes" if beaten else "Yes, but random groups do as well"
 
 
 def _measured(difference: Interval) -> str:
@@ -69,26 +81,27 @@ def _measured(difference: Interval) -> str:
 
 
 def _where(flat: Summary, main: Summary) -> str:
-    """Right and wrong add up: what is not gained inside the clusters is gained across them."""
+    """Right and wrong add up: what is not gained inside the clusters is gained between them."""
     inside = flat.wrong_inside.mean - main.wrong_inside.mean
     across = flat.wrong_across.mean - main.wrong_across.mean
+    changes = [(inside, "inside the clusters"), (across, "between clusters")]
     parts = [
         f"{'gains' if gain > 0 else 'loses'} {percent(abs(gain))} points {where}"
-        for gain, where in ((inside, "inside the clusters"), (across, "between them"))
+        for gain, where in changes
         if abs(gain) >= _VISIBLE
     ]
-    return "it " + " and ".join(parts) if parts else "it errs where the flat one errs"
+    return "it " + ", ".join(parts) if parts else "it errs where the flat one errs"
 
 
 def _control(comparison: Comparison) -> str:
     control = comparison.against_control
     if control is None:
-        return "no control with random groups was run"
+        return "was not compared with random groups"
     size = f"({points(control.mean)} points, {between(control)})"
     if not control.excludes_zero:
-        return f"it does not measurably beat random groups of the same sizes {size}"
+        return f"does not measurably beat random groups of the same sizes {size}"
     verb = "beats" if control.mean > 0 else "does worse than"
-    return f"it {verb} random groups of the same sizes {size}"
+    return f"{verb} random groups of the same sizes {size}"
 
 
 def _training(summary: Summary) -> float:
@@ -101,20 +114,15 @@ def _times(ours: float, theirs: float) -> str:
     return f"{ours / theirs:.2f} times" if theirs else "an unknown multiple of"
 
 
-def _help(main: Summary) -> str:
-    return (
-        f"{_verdict(main.difference)}: {points(main.difference.mean)} points of MSR, "
-        f"95 % interval {between(main.difference)}."
-        if main.difference
-        else ""
-    )
+def _seeds(main: Summary) -> str:
+    return "; this is one seed" if len(main.msr.values) == 1 else ""
 
 
 def _place(flat: Summary, main: Summary) -> str:
     return (
-        f"Wrong inside the right cluster: {percent(flat.wrong_inside.mean)} % flat, "
-        f"{percent(main.wrong_inside.mean)} % hierarchy. In another cluster: "
-        f"{percent(flat.wrong_across.mean)} % and {percent(main.wrong_across.mean)} %."
+        f"In the right reference cluster but wrong: {percent(flat.wrong_inside.mean)} % of the "
+        f"pictures flat, {percent(main.wrong_inside.mean)} % hierarchy. In another cluster: "
+        f"{percent(flat.wrong_across.mean)} % flat, {percent(main.wrong_across.mean)} % hierarchy."
     )
 
 
@@ -133,9 +141,11 @@ def _clusters(comparison: Comparison) -> str:
     if control is None or interval is None:
         return "Not known: no run with random groups."
     said = "Yes" if interval.excludes_zero and interval.mean > 0 else "Not shown"
+    side = "above" if interval.mean >= 0 else "below"
     return (
-        f"{said}: random groups of the same sizes reach {percent(control.msr.mean)} %; the "
-        f"found ones are {points(interval.mean)} points away, {between(interval)}."
+        f"{said}: random groups of the same sizes reach {percent(control.msr.mean)} %; the found "
+        f"ones lie {percent(abs(interval.mean))} points {side} (95 % interval "
+        f"{between(interval)})."
     )
 
 

@@ -70,7 +70,7 @@ def draw(curves: Sequence[Curve], *, name: str) -> Drawing:
     """Draws training and validation loss of each network; a dot marks the least validation loss."""
     columns = min(_COLUMNS, len(curves))
     lines = math.ceil(len(curves) / columns)
-    drawn = figure(3.1 * columns + 0.3, 2.1 * lines + 0.35)
+    drawn = figure(max(5.4, 3.1 * columns + 0.3), 2.1 * lines + 0.35)
     with mpl.rc_context(STYLE):
         panels = drawn.subplots(lines, columns, squeeze=False).ravel()
         for axes, curve in zip(panels, curves, strict=False):

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from train.page.comparison import Comparison, Summary, per_label, shares
 from train.page.figures import Drawing
@@ -26,6 +25,7 @@ from train.page.mosaic import Tile
 from train.page.results import Results, Run
 from train.page.sections import Section, picture, spread
 
+_LONG = 30  # labels; a longer table is folded
 _OUTCOMES = {
     "both": "both right",
     "hierarchy": "hierarchy alone right",
@@ -74,14 +74,17 @@ def confusions(plain: Drawing, ordered: Drawing) -> Section:
     return Section("confusion", "What the flat network confuses", body)
 
 
-def differences(drawings: Mapping[str, Drawing]) -> Section:
-    """Returns what each hierarchy changed in the confusion."""
+def differences(drawings: Mapping[str, Drawing], found: Results, comparison: Comparison) -> Section:
+    """Returns what each hierarchy changed in the confusion, and every label's success."""
     said = paragraph(
         "Blue: the hierarchy answers this more often; orange: less often. On the diagonal blue is "
         "better, off the diagonal orange is."
     )
     figures = [picture(drawing, note=f"{name} minus flat.") for name, drawing in drawings.items()]
-    body = join([said, element("div", *figures, class_="pair")])
+    labels = _every_label(found, comparison)
+    if len(found.labels) > _LONG:
+        labels = element("details", element("summary", "Every label"), labels)
+    body = join([said, element("div", *figures, labels, class_="pair")])
     return Section("difference", "What the hierarchy changes", body)
 
 
@@ -177,14 +180,12 @@ def worst(found: Results, comparison: Comparison, *, limit: int) -> Section:
             )
     name = main.name if main else "hierarchy"
     made = table(
-        ("true label", "called", "flat, %", f"{name}, %", "test pictures of the true label", ""),
+        ("true label", "called", "flat, %", f"{name}, %", "n of the true label", "the two are"),
         rows,
         caption="Shares of the true label's test pictures, mean over seeds; most pictures first.",
         words=(0, 1, 5),
     )
-    return Section(
-        "worst", "Worst confusions", join([made, _every_label(found, comparison, other)])
-    )
+    return Section("worst", "Worst confusions", made)
 
 
 def made(found: Results, *, params: Mapping[str, Any], versions: Mapping[str, str]) -> Section:
@@ -234,12 +235,12 @@ def _tile(tile: Tile, labels: Sequence[str]) -> Html:
         said.append(f"hierarchy: {labels[tile.hierarchical]}")
     title = f"post {tile.post_id}, {labels[tile.label]} ({', '.join(said)})"
     data = base64.b64encode(tile.data).decode("ascii")
-    image = element_image(f"data:{tile.media_type};base64,{data}", title)
+    image = _image(f"data:{tile.media_type};base64,{data}", title)
     return element("span", image, class_=f"tile {tile.outcome}", title=title)
 
 
-def element_image(source: str, description: str) -> Html:
-    """Returns an image; it has no end tag."""
+def _image(source: str, description: str) -> Html:
+    """An image has no end tag."""
     opened = element("img", src=source, alt=description)
     return Html(opened.removesuffix("</img>"))
 
@@ -315,26 +316,25 @@ def _relation(found: Results, i: int, j: int) -> str:
     return "same cluster" if together else "across clusters"
 
 
-def _every_label(
-    found: Results, comparison: Comparison, other: Float[np.ndarray, "leaf leaf"] | None
-) -> Html:
-    leaves = len(found.labels)
+def _every_label(found: Results, comparison: Comparison) -> Html:
+    leaves, main = len(found.labels), comparison.main
     tested = np.bincount(found.test_labels, minlength=leaves)
     flat = per_label(comparison.flat.answers, leaves)
+    other = flat if main is None else per_label(main.answers, leaves)
     rows = [
         (
             label,
             count(int(tested[leaf])),
             percent(float(flat[leaf])),
-            "" if other is None else percent(float(other[leaf, leaf])),
-            "" if other is None else points(float(other[leaf, leaf] - flat[leaf])),
+            percent(float(other[leaf])),
+            points(float(other[leaf] - flat[leaf])),
         )
         for leaf, label in enumerate(found.labels)
     ]
-    name = comparison.main.name if comparison.main else "hierarchy"
-    head = ("label", "test pictures", "flat, %", f"{name}, %", "difference, points")
-    listed = table(head, rows, caption="Success of each label, mean over seeds.")
-    return element("details", element("summary", "Every label"), listed)
+    name = main.name if main else "hierarchy"
+    head = ("label", "n", "flat, %", f"{name}, %", "difference, points")
+    caption = "Success of each label, mean over seeds; n test pictures."
+    return table(head, rows, caption=caption)
 
 
 def _params_of(run: Run, seed: int) -> Any:

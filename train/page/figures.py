@@ -169,7 +169,7 @@ def difference(
 def intervals(found: Mapping[str, Interval], *, name: str, caption: str) -> Drawing:
     """Draws differences in percentage points with their intervals, one line each."""
     names = list(found)
-    drawn = figure(7.2, 0.75 + 0.36 * len(names))
+    drawn = figure(5.6, 0.75 + 0.36 * len(names))
     with mpl.rc_context(STYLE):
         axes = drawn.add_subplot()
         axes.axvline(0, color=INKS["ink"], linewidth=0.9)

@@ -6,6 +6,7 @@ Every text that is not `Html` is escaped: a tag may be named like a script.
 
 import html
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 from train.page.statistics import Interval
@@ -59,7 +60,7 @@ def table(
     `marked` are emphasised. The first cell of a row is its heading.
     """
     headings = join(
-        element("th", cell, scope="col", class_="word" if place in words else "number")
+        element("th", _unit(cell), scope="col", class_="word" if place in words else "number")
         for place, cell in enumerate(head)
     )
     body = []
@@ -70,14 +71,15 @@ def table(
             for place, cell in enumerate(row[1:], start=1)
         ]
         body.append(element("tr", *cells, class_="marked" if number in marked else "plain"))
-    made = element(
-        "table",
-        element("caption", caption),
-        element("thead", element("tr", headings)),
-        element("tbody", *body),
-    )
-    # A box that scrolls must be reachable by keyboard.
-    return element("div", made, class_="scroll", tabindex="0")
+    made = element("table", element("thead", element("tr", headings)), element("tbody", *body))
+    # The words stand outside the box that scrolls; the box must be reachable by keyboard.
+    box = element("div", made, class_="scroll", tabindex="0")
+    return element("figure", element("figcaption", caption), box, class_="table")
+
+
+def _unit(heading: Text) -> Text:
+    """No line break before a unit."""
+    return heading if isinstance(heading, Html) else re.sub(r", (%|s|M)$", ",\u00a0\\1", heading)
 
 
 def percent(share: float | None, *, digits: int = 1) -> str:
@@ -99,8 +101,8 @@ def between(interval: Interval, *, digits: int = 1) -> str:
 
 
 def count(value: float) -> str:
-    """Returns a whole number with thin spaces between its thousands."""
-    return f"{value:,.0f}".replace(",", "\u202f")
+    """Returns a whole number with commas between its thousands."""
+    return f"{value:,.0f}"
 
 
 def seconds(value: float) -> str:

@@ -1,5 +1,6 @@
 """The first half of the page: the answer, the results table, published figures, the funnel."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ class Section:
 def picture(drawing: Drawing, *, note: str = "") -> Html:
     """Returns a figure with its caption and the names of the files that hold it."""
     files = f" {drawing.name}.svg, {drawing.name}.csv"
+    width = re.search(r'width="([\d.]+pt)"', drawing.svg)
     return element(
         "figure",
         element(
@@ -46,6 +48,7 @@ def picture(drawing: Drawing, *, note: str = "") -> Html:
             role="img",
             aria_label=drawing.description,
             tabindex="0",
+            style=f"--natural:{width.group(1) if width else '480pt'}",
         ),
         element("figcaption", note, element("span", files, class_="files")),
     )
@@ -72,15 +75,17 @@ def results(found: Results, comparison: Comparison, drawing: Drawing | None) -> 
     body = [
         paragraph(
             f"{count(images)} test pictures, {count(white)} of them on white; "
-            f"{len(found.labels)} labels; seeds {', '.join(map(str, found.seeds))}. "
-            "± is the standard deviation over seeds.",
+            f"{len(found.labels)} labels; " + _seeds(found),
         ),
         _success(comparison, images=images, white=white),
-        picture(
-            drawing, note="Paired bootstrap over test pictures, correctness averaged over seeds."
-        )
-        if drawing
-        else "",
+        element(
+            "div",
+            picture(drawing, note="Paired bootstrap over test pictures, averaged over seeds.")
+            if drawing
+            else "",
+            _changes(comparison),
+            class_="pair",
+        ),
         _costs(comparison),
         _published(found),
     ]
@@ -117,9 +122,8 @@ def spread(values: Spread | None) -> str:
 
 def _success(comparison: Comparison, *, images: int, white: int) -> Html:
     head = (
-        "run", "clusters", "MSR, %", "MSR macro, %", "difference to flat, points",
-        "95 % interval", "fixed / broken per seed", "McNemar p (Holm) per seed",
-        "MICP reference, %", "MICP own, %", f"MSR white, % (n = {count(white)})",
+        "run", "clusters", "MSR, %", "MSR macro, %", "difference to flat, points [95 % interval]",
+        "MICP, reference clusters, %", "MICP, own clusters, %", f"MSR white, % (n = {count(white)})",
     )  # fmt: skip
     rows = [
         (
@@ -127,13 +131,7 @@ def _success(comparison: Comparison, *, images: int, white: int) -> Html:
             row.run.grouping or "none",
             spread(row.msr),
             spread(row.msr_macro),
-            points(row.difference.mean) if row.difference else "",
-            between(row.difference) if row.difference else "",
-            ", ".join(f"{one.fixed} / {one.broken}" for one in row.flips.values()),
-            ", ".join(
-                f"{p_value(one.p_value)} ({p_value(row.p_values[seed])})"
-                for seed, one in row.flips.items()
-            ),
+            f"{points(row.difference.mean)} [{between(row.difference)}]" if row.difference else "",
             spread(row.micp),
             spread(row.micp_own),
             spread(row.msr_white),
@@ -142,10 +140,38 @@ def _success(comparison: Comparison, *, images: int, white: int) -> Html:
     ]
     caption = (
         f"Success on the test pictures (n = {count(images)}). MSR: share of pictures named "
-        "rightly; macro: mean over labels. MICP: probability of landing in the right cluster; "
-        "reference clusters are the modularity clusters of the seed, own are the run's."
+        "rightly; macro: mean over labels. MICP: probability of landing in the right cluster when "
+        "labels are equally frequent; reference clusters are the modularity clusters of the seed, "
+        "own clusters the run's."
     )
     return table(head, rows, caption=caption, words=(0, 1), marked=(0,))
+
+
+def _seeds(found: Results) -> str:
+    if len(found.seeds) == 1:
+        return f"one seed ({found.seeds[0]})."
+    return f"seeds {', '.join(map(str, found.seeds))}; ± is the standard deviation over seeds."
+
+
+def _changes(comparison: Comparison) -> Html:
+    rows = [
+        (
+            row.name,
+            str(seed),
+            count(one.fixed),
+            count(one.broken),
+            p_value(one.p_value),
+            p_value(row.p_values[seed]),
+        )
+        for row in comparison.summaries
+        for seed, one in row.flips.items()
+    ]
+    caption = (
+        "Test pictures fixed (flat wrong, run right) and broken, with the two-sided p of the exact "
+        "McNemar test and after Holm's correction over this table."
+    )
+    head = ("run", "seed", "fixed", "broken", "p", "p, Holm")
+    return table(head, rows, caption=caption) if rows else Html("")
 
 
 def _costs(comparison: Comparison) -> Html:
