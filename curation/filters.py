@@ -1,0 +1,161 @@
+"""
+Stage `filters`: refuses pictures by what was measured, with reasons.
+
+Reads measures.parquet, writes decisions.parquet. A rule is a small function that returns a finding
+or None; its name is its reason code. All rules are evaluated, so a picture may have several reasons.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from curation import tables
+
+log = logging.getLogger(__name__)
+
+
+class Params(BaseModel):
+    """Section `filters`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_side: int = Field(
+        64,
+        ge=0,
+        description="least long side of the fetched picture, pixels; under it a figure is a blot. "
+        "0 for folders of small pictures",
+    )
+    min_saturation: float = Field(
+        0.06,
+        ge=0,
+        le=1,
+        description="least saturation; of 250 drawings made grey and saved as JPEG 99 % lie under "
+        "0.052, of 1,250 coloured ones none under 0.061",
+    )
+    min_contrast: float = Field(
+        0.02,
+        ge=0,
+        le=0.5,
+        description="least standard deviation of grey, 0..0.5: five of 255 levels. Of 7,256 "
+        "illustrations three lie under it: a blank one and two specks",
+    )
+    min_sharpness: float = Field(
+        20.0,
+        ge=0,
+        description="least variance of the Laplacian at 64 pixels, squared grey levels; of 7,256 "
+        "illustrations the blank one and a speck lie under 20, the next at 53",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """The columns of measures.parquet that rules look at; None where nothing was decoded."""
+
+    post_id: int
+    error: str | None
+    width: int | None
+    height: int | None
+    saturation: float | None
+    sharpness: float | None
+    contrast: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The two numbers that a rule compared; both None where it compared none."""
+
+    measured: float | None = None
+    threshold: float | None = None
+
+
+def unreadable(measures: Measures) -> str | None:
+    """
+    Refuses what gave no picture. The reason is the error that `measure` named: undecodable,
+    truncated, too_many_pixels, animated_file or wrong_size.
+    """
+    return measures.error
+
+
+def small_image(measures: Measures, params: Params) -> Finding | None:
+    """Refuses a picture whose long side is too short to show a figure."""
+    if measures.width is None or measures.height is None:
+        return None
+    return _below(float(max(measures.width, measures.height)), params.min_side)
+
+
+def low_saturation(measures: Measures, params: Params) -> Finding | None:
+    """Refuses a picture that is grey although its tags do not say so."""
+    return _below(measures.saturation, params.min_saturation)
+
+
+def low_contrast(measures: Measures, params: Params) -> Finding | None:
+    """Refuses a picture that is nearly blank."""
+    return _below(measures.contrast, params.min_contrast)
+
+
+def blurred(measures: Measures, params: Params) -> Finding | None:
+    """Refuses a picture without any edge left at 64 pixels, unless it has no contrast at all."""
+    return _below(measures.sharpness, params.min_sharpness)
+
+
+RULES: tuple[Callable[[Measures, Params], Finding | None], ...] = (
+    small_image,
+    low_saturation,
+    low_contrast,
+    blurred,
+)
+
+
+def decide(measures: Measures, params: Params) -> dict[str, Finding]:
+    """Returns every reason against a picture with the numbers compared; none means kept."""
+    error = unreadable(measures)
+    if error is not None:
+        return {error: Finding()}
+    found = {rule.__name__: rule(measures, params) for rule in RULES}
+    return {reason: finding for reason, finding in found.items() if finding is not None}
+
+
+def run(params: Params, *, data_dir: Path) -> None:
+    """Decides on every measured picture."""
+    columns = list(Measures.__dataclass_fields__)
+    table = tables.read(data_dir / "measure" / "measures.parquet", columns, stage="measure")
+    rows = [Measures(**row) for row in table.sort_by("post_id").to_pylist()]
+    decided = [(row.post_id, decide(row, params)) for row in rows]
+    decisions = pa.Table.from_pylist(list(_rows(decided)), schema=tables.DECISIONS)
+    metadata = {"personae.params": params.model_dump_json()}
+    tables.write(
+        data_dir / "filters" / "decisions.parquet", decisions.replace_schema_metadata(metadata)
+    )
+    counts = Counter(reason for _, reasons in decided for reason in reasons)
+    log.info(
+        "filters: %d of %d posts kept; refused: %s",
+        sum(not reasons for _, reasons in decided),
+        len(decided),
+        ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())) or "none",
+    )
+
+
+def _below(measured: float | None, threshold: float) -> Finding | None:
+    if measured is None or measured >= threshold:
+        return None
+    return Finding(measured, float(threshold))
+
+
+def _rows(decided: Iterable[tuple[int, dict[str, Finding]]]) -> Iterable[dict[str, object]]:
+    for post_id, reasons in decided:
+        if not reasons:
+            yield {"post_id": post_id, "stage": "filters", "kept": True}
+        for reason, finding in reasons.items():
+            yield {
+                "post_id": post_id,
+                "stage": "filters",
+                "kept": False,
+                "reason": reason,
+                "measured": finding.measured,
+                "threshold": finding.threshold,
+            }

@@ -1,0 +1,118 @@
+"""The rules over measures: each refuses one flaw, by its name, with the numbers compared."""
+
+from collections import defaultdict
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation import filters, measure
+from curation.errors import MissingColumn, MissingInput
+
+SOUND = filters.Measures(
+    post_id=1, error=None, width=180, height=120, saturation=0.4, sharpness=900.0, contrast=0.2
+)
+
+
+def changed(**flaws) -> filters.Measures:
+    return filters.Measures(
+        **{name: getattr(SOUND, name) for name in filters.Measures.__dataclass_fields__} | flaws
+    )
+
+
+def test_keeps_a_sound_picture() -> None:
+    """Nothing is held against a coloured, sharp picture of usual size."""
+    assert {} == filters.decide(SOUND, filters.Params())
+
+
+@pytest.mark.parametrize(
+    ("flaw", "reason", "measured", "threshold"),
+    [
+        ({"width": 60, "height": 63}, "small_image", 63.0, 64.0),
+        ({"saturation": 0.0599}, "low_saturation", 0.0599, 0.06),
+        ({"contrast": 0.019}, "low_contrast", 0.019, 0.02),
+        ({"sharpness": 19.9}, "blurred", 19.9, 20.0),
+    ],
+)
+def test_refuses_with_reason_and_numbers(flaw, reason, measured, threshold) -> None:
+    """One flaw gives its one reason, and the two numbers that were compared."""
+    found = filters.decide(changed(**flaw), filters.Params())
+
+    assert {reason: filters.Finding(measured, threshold)} == found
+
+
+@pytest.mark.parametrize(
+    "flaw",
+    [{"width": 64, "height": 3}, {"saturation": 0.06}, {"contrast": 0.02}, {"sharpness": 20.0}],
+)
+def test_keeps_what_meets_the_threshold(flaw) -> None:
+    """A measure equal to its threshold passes."""
+    assert {} == filters.decide(changed(**flaw), filters.Params())
+
+
+@pytest.mark.parametrize(
+    "error", ["undecodable", "truncated", "too_many_pixels", "animated_file", "wrong_size"]
+)
+def test_passes_the_decoder_s_reason_on(error) -> None:
+    """What gave no picture has the decoder's reason and no other."""
+    nothing = dict.fromkeys(["width", "height", "saturation", "sharpness", "contrast"])
+
+    assert {error: filters.Finding()} == filters.decide(
+        changed(error=error, **nothing), filters.Params()
+    )
+
+
+@given(
+    saturation=st.floats(0, 0.0599),
+    contrast=st.floats(0, 0.0199),
+    sharpness=st.floats(0, 19.9),
+    side=st.integers(1, 63),
+)
+def test_names_every_flaw(saturation, contrast, sharpness, side) -> None:
+    """All rules are evaluated: a picture with four flaws has four reasons."""
+    worst = changed(
+        saturation=saturation, contrast=contrast, sharpness=sharpness, width=side, height=1
+    )
+
+    assert {rule.__name__ for rule in filters.RULES} == set(filters.decide(worst, filters.Params()))
+
+
+def test_decides_on_every_picture_once(tiny_data) -> None:
+    """The stage finds each planted flaw by its reason and refuses no sound picture."""
+    measure.run(measure.Params(workers=1), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
+    filters.run(filters.Params(), data_dir=tiny_data.data_dir)
+    found = defaultdict(set)
+    for row in pq.read_table(tiny_data.data_dir / "filters" / "decisions.parquet").to_pylist():
+        found[row["post_id"]].add(row["reason"])
+        assert "filters" == row["stage"]
+        assert row["kept"] == (row["reason"] is None)
+    flaws = {rule.__name__ for rule in filters.RULES}
+    flaws |= {"undecodable", "truncated", "animated_file"}
+
+    assert list(tiny_data.truth) == list(found)
+    for post_id, truth in tiny_data.truth.items():
+        assert (truth if truth in flaws else None) in found[post_id], (post_id, truth)
+        assert (truth in flaws) == (None not in found[post_id])
+
+
+def test_writes_the_same_bytes_twice(tiny_data) -> None:
+    """Equal measures and thresholds give equal files."""
+    measure.run(measure.Params(workers=1), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
+    path = tiny_data.data_dir / "filters" / "decisions.parquet"
+    filters.run(filters.Params(), data_dir=tiny_data.data_dir)
+    first = path.read_bytes()
+    filters.run(filters.Params(), data_dir=tiny_data.data_dir)
+
+    assert first == path.read_bytes()
+
+
+def test_names_what_is_missing(tiny_data) -> None:
+    """Without measures, or one of their columns, the stage says which stage writes them."""
+    with pytest.raises(MissingInput, match="'measure'"):
+        filters.run(filters.Params(), data_dir=tiny_data.data_dir)
+    measure.run(measure.Params(workers=1), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
+    path = tiny_data.data_dir / "measure" / "measures.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["contrast"]), path)
+    with pytest.raises(MissingColumn, match="contrast"):
+        filters.run(filters.Params(), data_dir=tiny_data.data_dir)
