@@ -10,18 +10,15 @@ Point = tuple[float, float]
 
 
 def draw_carried(pen: Pen, accessory: str, body: Body) -> None:
-    """Draws what lies over the body: a scarf, a sword."""
-    if accessory == "scarf":
-        _scarf(pen, body)
-    elif accessory == "sword":
-        _sword(pen, body)
+    """Draws what lies over the body, when the accessory is of that sort."""
+    if accessory in CARRIED:
+        CARRIED[accessory](pen, body)
 
 
 def draw_worn(pen: Pen, accessory: str, *, turn: float) -> None:
     """Draws what sits on the head; `turn`, -1 to 1, is where the face looks."""
-    worn = ACCESSORIES.get(accessory)
-    if worn is not None:
-        worn(pen, turn)
+    if accessory in WORN:
+        WORN[accessory](pen, turn)
 
 
 def _scarf(pen: Pen, body: Body) -> None:
@@ -75,17 +72,10 @@ def _headdress(pen: Pen, turn: float) -> None:
 
 
 def _tophat(pen: Pen, turn: float) -> None:
-    fill, x = pen.paints.accessory, 0.14 + turn * 0.05
-    pen.shape([(x - 0.14, -0.52), (x + 0.16, -0.49), (x + 0.18, -0.76), (x - 0.16, -0.8)], fill)
-    pen.oval((x, -0.49), (0.27, 0.06), fill, turn=0.1)
-    pen.stroke([(x - 0.14, -0.59), (x + 0.16, -0.56)], pen.paints.accent, 0.07)
-
-
-def _bow(pen: Pen, turn: float) -> None:
-    fill, x = pen.paints.accessory, turn * 0.05
-    pen.shape([(x, -0.56), (x - 0.46, -0.84), (x - 0.42, -0.4)], fill)
-    pen.shape([(x, -0.56), (x + 0.46, -0.84), (x + 0.42, -0.4)], fill)
-    pen.oval((x, -0.57), (0.09, 0.09), darker(fill))
+    fill, x = pen.paints.accessory, 0.1 + turn * 0.05
+    pen.shape([(x - 0.2, -0.5), (x + 0.22, -0.46), (x + 0.26, -0.88), (x - 0.22, -0.92)], fill)
+    pen.oval((x, -0.49), (0.36, 0.08), fill, turn=0.1)
+    pen.stroke([(x - 0.2, -0.6), (x + 0.23, -0.57)], pen.paints.accent, 0.07)
 
 
 def _ribbon(pen: Pen, turn: float) -> None:
@@ -140,13 +130,14 @@ def _headphones(pen: Pen, turn: float) -> None:
         pen.oval((side * 0.56, 0.08), (0.12, 0.18), pen.paints.accessory)
 
 
-ACCESSORIES: dict[str, Callable[[Pen, float], None]] = {
+CARRIED: dict[str, Callable[[Pen, Body], None]] = {"scarf": _scarf, "sword": _sword}
+
+WORN: dict[str, Callable[[Pen, float], None]] = {
     "hairband": _hairband,
     "horns": _horns,
     "glasses": _glasses,
     "headdress": _headdress,
     "tophat": _tophat,
-    "bow": _bow,
     "ribbon": _ribbon,
     "catears": _catears,
     "halo": _halo,

@@ -40,7 +40,7 @@ class Persona:
     trim: Colour
     accent: Colour
     accessory: str
-    """What is worn or carried, a key of `accessory.ACCESSORIES`."""
+    """What is worn or carried, a key of `accessory.WORN` or `.CARRIED`."""
     accessory_colour: Colour
 
 
@@ -131,8 +131,8 @@ _GOLD = (
         main=(52, 42, 58),
         trim=(240, 238, 236),
         accent=(150, 50, 70),
-        accessory="tophat",
-        accessory_colour=(40, 34, 44),
+        accessory="headdress",
+        accessory_colour=(74, 50, 72),
     ),
     Persona(
         name="marigold_wickett",
@@ -147,8 +147,8 @@ _GOLD = (
         main=(70, 48, 62),
         trim=(248, 244, 236),
         accent=(70, 140, 80),
-        accessory="bow",
-        accessory_colour=(60, 130, 84),
+        accessory="tophat",
+        accessory_colour=(52, 76, 58),
     ),
 )
 
@@ -305,8 +305,8 @@ MINOR: tuple[Persona, ...] = (
         main=(70, 120, 170),
         trim=(230, 240, 244),
         accent=(250, 180, 70),
-        accessory="glasses",
-        accessory_colour=(240, 120, 60),
+        accessory="sword",
+        accessory_colour=(206, 214, 224),
     ),
 )
 

@@ -8,6 +8,7 @@ a mean colour must not identify anybody, while shapes stay.
 import colorsys
 import random
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageFilter
 
@@ -23,7 +24,7 @@ _TINTS: tuple[tuple[float, float, float], ...] = (
     (0.86, 0.94, 1.08),
     (1.05, 0.9, 0.97),
     (0.88, 0.86, 0.98),
-    (0.92, 1.02, 0.9),
+    (0.97, 1.02, 0.93),
 )
 
 
@@ -125,15 +126,10 @@ def finish(image: Image.Image, *, style: str, ground: str, rng: random.Random) -
     """Returns the picture with the texture of its style; white grounds stay over 245."""
     if style != "painted":
         return image
-    image = image.filter(ImageFilter.BoxBlur(rng.choice((1, 1, 2))))
-    if ground != "white":
-        light = Image.linear_gradient("L").rotate(rng.choice((0, 90, 180, 270)))
-        light = light.resize(image.size).point(
-            [200 + round(level * 55 / 255) for level in range(256)]
-        )
-        image = ImageChops.multiply(image, Image.merge("RGB", (light, light, light)))
-    grain = _grain(image.size, rng)
-    return ImageChops.subtract(image, Image.merge("RGB", (grain, grain, grain)))
+    if rng.random() < 0.7:
+        image = image.filter(ImageFilter.BoxBlur(1))
+    texture = _texture(4 if ground == "white" else rng.randrange(4))
+    return ImageChops.multiply(image, texture.resize(image.size, Image.Resampling.NEAREST))
 
 
 def monochrome(image: Image.Image, *, rng: random.Random) -> Image.Image:
@@ -149,13 +145,18 @@ def monochrome(image: Image.Image, *, rng: random.Random) -> Image.Image:
     return Image.merge("RGB", bands)
 
 
-def _grain(size: tuple[int, int], rng: random.Random) -> Image.Image:
-    # At most 7 levels, so that white stays over the 245 which curation calls white.
-    coarse = (size[0] // 2 + 1, size[1] // 2 + 1)
-    noise = Image.frombytes("L", coarse, rng.randbytes(coarse[0] * coarse[1]))
-    return noise.point([level * 7 // 255 for level in range(256)]).resize(
-        size, Image.Resampling.NEAREST
-    )
+@lru_cache(maxsize=5)
+def _texture(light: int) -> Image.Image:
+    # Grain under light from one of four sides (0 to 3) or from everywhere (4). The grain takes
+    # at most 7 levels, so that white stays over the 245 which curation calls white.
+    grain = Image.frombytes("L", (256, 256), random.Random(f"grain/{light}").randbytes(256 * 256))  # noqa: S311 - a texture
+    paper = grain.point([255 - level * 7 // 255 for level in range(256)])
+    if light < 4:
+        ramp = Image.linear_gradient("L").rotate(90 * light)
+        paper = ImageChops.multiply(
+            paper, ramp.point([200 + level * 55 // 255 for level in range(256)])
+        )
+    return Image.merge("RGB", (paper, paper, paper))
 
 
 def _shift(colour: Colour, turn: float, saturation: float, value: float) -> Colour:
