@@ -1,0 +1,327 @@
+"""The catalog: every view over a small data folder, and the questions of docs/queries.sql."""
+
+import hashlib
+import json
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation import catalog
+from curation.errors import DiskRefused, MissingColumn, MissingInput
+
+QUERIES = Path(__file__).resolve().parents[2] / "docs" / "queries.sql"
+
+
+def questions() -> list[tuple[str, str]]:
+    """The ten questions: comment and SQL of each."""
+    parts = QUERIES.read_text(encoding="utf-8").strip().split("\n\n")
+    return [(part.split("\n", 1)[0], part.split("\n", 1)[1]) for part in parts]
+
+
+def run(data_dir: Path) -> Path:
+    """Runs the stage; returns the file."""
+    catalog.run(catalog.Params(), data_dir=data_dir, work_dir=data_dir)
+    return data_dir / "catalog" / "catalog.duckdb"
+
+
+def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    """What the catalog answers."""
+    with catalog.connect(path) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def edit(path: Path, column: str, values: pa.Array) -> None:
+    """Replaces a column of a Parquet file."""
+    table = pq.read_table(path)
+    place = table.schema.get_field_index(column)
+    values = values.cast(table.schema.field(place).type)
+    pq.write_table(table.set_column(place, table.schema.field(place), values), path)
+
+
+@pytest.fixture
+def path(curated) -> Path:
+    """The catalog of the small data folder."""
+    return curated.data_dir / "catalog" / "catalog.duckdb"
+
+
+@pytest.mark.parametrize("question", questions(), ids=lambda question: question[0][3:40])
+def test_question_of_the_readme_has_an_answer(path: Path, question) -> None:
+    """Each of the questions runs, and begins with what it asks in words."""
+    comment, sql = question
+
+    assert comment.startswith("-- ")
+    assert comment.rstrip().endswith((".", "?", ")"))
+    assert rows(path, sql) or "disagree" in comment
+
+
+def test_there_are_ten_questions_of_which_three_join_tags() -> None:
+    """Ten questions, and three of them join the largest table."""
+    assert 10 == len(questions())
+    assert 3 == sum("post_tags" in sql for _, sql in questions())
+
+
+def test_tables_hold_every_row_of_the_parquet_files(curated, path: Path) -> None:
+    """Each table has as many rows as its file."""
+    for source in catalog.SOURCES:
+        file = curated.data_dir / source.stage / source.file
+        assert [(pq.read_metadata(file).num_rows,)] == rows(
+            path, f"SELECT count(*) FROM {source.table}"
+        )
+    decisions = sum(
+        pq.read_metadata(curated.data_dir / stage / "decisions.parquet").num_rows
+        for stage in catalog.DECIDING
+    )
+
+    assert [(decisions,)] == rows(path, "SELECT count(*) FROM decisions")
+    assert [] == rows(
+        path,
+        "SELECT post_id, count(*) AS tags FROM post_tags GROUP BY post_id EXCEPT "
+        "SELECT post_id, len(tags_general) + len(tags_character) + len(tags_copyright) "
+        "+ len(tags_artist) + len(tags_meta) FROM posts",
+    )
+
+
+def test_journey_of_a_packed_post_names_every_stage(curated, path: Path) -> None:
+    """A sample's post passes all nine stages, in order, each with its outcome."""
+    journey = rows(
+        path,
+        "SELECT step, outcome FROM journey WHERE post_id = (SELECT min(post_id) FROM samples) "
+        "ORDER BY position",
+    )
+
+    assert list(catalog.STAGES) == [step for step, _ in journey]
+    assert ["listed", "kept", "kept", "decoded", *["kept"] * 4, "packed"] == [
+        outcome for _, outcome in journey
+    ]
+
+
+def test_journey_of_a_refused_post_ends_where_it_was_refused(curated, path: Path) -> None:
+    """A post refused by its tags has two steps; a grey picture ends at the filters with numbers."""
+    assert [("listing", "listed"), ("decide", "comic")] == rows(
+        path, "SELECT step, outcome FROM journey WHERE post_id = 5001 ORDER BY position"
+    )
+    grey = min(post for post, truth in curated.truth.items() if truth == "low_saturation")
+    last = rows(path, f"FROM journey WHERE post_id = {grey} ORDER BY position DESC LIMIT 1")[0]
+
+    assert ("filters", "low_saturation") == last[2:4]
+    assert " against " in last[4]
+
+
+def test_funnel_adds_up(path: Path) -> None:
+    """What a stage keeps is what the next one decides on, and the shards hold the last of it."""
+    kept = dict(rows(path, "SELECT stage, posts FROM funnel WHERE outcome = 'kept'"))
+    for before, after in [
+        ("filters", "duplicates"),
+        ("duplicates", "persona"),
+        ("persona", "split"),
+    ]:
+        decided = f"SELECT count(DISTINCT post_id) FROM decisions WHERE stage = '{after}'"
+        assert [(kept[before],)] == rows(path, decided)
+
+    assert kept["split"] == kept["shards"]
+    assert [(1, "listing", "kept", 66)] == rows(path, "FROM funnel LIMIT 1")
+    assert [(1,)] == rows(
+        path, "SELECT posts FROM funnel WHERE stage = 'decide' AND outcome = 'monochrome_tag'"
+    )
+
+
+def test_rejections_carry_their_numbers(path: Path) -> None:
+    """Every refusal is listed with its stage, and with the two numbers where two were compared."""
+    assert rows(path, "SELECT count(*) FROM decisions WHERE NOT kept") == rows(
+        path, "SELECT count(*) FROM rejections"
+    )
+    assert [] == rows(
+        path, "FROM rejections WHERE reason = 'low_saturation' AND NOT measured < threshold"
+    )
+
+
+def test_label_counts_add_up(curated, path: Path) -> None:
+    """The sides of each label add up to its samples, in leaf order."""
+    counts = rows(path, "SELECT leaf, label, samples, train + val + test FROM label_counts")
+    classes = pq.read_table(curated.data_dir / "persona" / "classes.parquet").to_pylist()
+
+    assert [
+        (row["leaf"], row["label"], row["samples"], row["samples"]) for row in classes
+    ] == counts
+
+
+def test_white_background_lists_the_slice(path: Path) -> None:
+    """The view holds the samples on white and no other."""
+    assert rows(path, "SELECT post_id FROM samples WHERE white_background ORDER BY 1") == rows(
+        path, "SELECT post_id FROM white_background ORDER BY 1"
+    )
+    assert [(0.9,)] <= rows(path, "SELECT min(border_white) FROM white_background")
+
+
+def test_look_alikes_pair_a_form_with_its_base(path: Path) -> None:
+    """A form and its base are a pair, and so are the nearest names of one copyright."""
+    assert [
+        ("coral", "coral_(winter)", "form_and_base"),
+        ("amber", "beryl", "near_name"),
+    ] == rows(path, "SELECT label_a, label_b, kind FROM look_alikes")
+
+
+def test_leaks_is_empty_for_a_sound_split(path: Path) -> None:
+    """No pair of posts stands on two sides with one file, picture, group or link."""
+    assert [] == rows(path, "FROM leaks")
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "column"),
+    [
+        ("one_group", "split/split.parquet", "group_id"),
+        ("one_file", "measure/measures.parquet", "sha256"),
+        ("one_picture", "measure/measures.parquet", "image_sha256"),
+        ("linked_near", "duplicates/links.parquet", ""),
+    ],
+)
+def test_leaks_shows_each_kind_of_leak(curated, kind: str, file: str, column: str) -> None:
+    """A pair planted on two sides is found, whichever way it is one picture."""
+    sides = pq.read_table(curated.data_dir / "split" / "split.parquet").to_pylist()
+    first = next(row["post_id"] for row in sides if row["split"] == "train")
+    second = next(row["post_id"] for row in sides if row["split"] == "test")
+    target = curated.data_dir / file
+    table = pq.read_table(target)
+    if column:
+        values = dict(zip(table["post_id"].to_pylist(), table[column].to_pylist(), strict=True))
+        values[second] = values[first]
+        edit(target, column, pa.array(values.values()))
+    else:
+        link = {"post_a": first, "post_b": second, "link": "near", "distance": 3}
+        planted = pa.Table.from_pylist([*table.to_pylist(), link], schema=table.schema)
+        pq.write_table(planted, target)
+    found = rows(run(curated.data_dir), "SELECT kind, post_a, post_b FROM leaks")
+
+    assert [(kind, {first, second})] == [(row[0], set(row[1:])) for row in found]
+
+
+def test_dataset_places_the_bytes_of_every_sample(curated, path: Path) -> None:
+    """Shard, offset and size of each row are those of the picture that `measure` made."""
+    found = rows(
+        path,
+        "SELECT d.shard, d.image_offset, d.image_bytes, m.image_sha256, artist, source_url, tags "
+        "FROM dataset AS d JOIN measures AS m USING (post_id)",
+    )
+    for shard, offset, size, sha256, artist, _, tags in found:
+        data = (curated.data_dir / "shards" / shard).read_bytes()[offset : offset + size]
+        assert sha256 == hashlib.sha256(data).hexdigest()
+        assert artist.startswith("artist_")
+        assert "solo" in tags
+
+    assert [(len(found),)] == rows(path, "SELECT count(*) FROM samples")
+
+
+def test_builds_names_root_hash_versions_and_parameters(curated, path: Path) -> None:
+    """One row says which build the catalog describes, and with which numbers it was made."""
+    manifest = json.loads((curated.data_dir / "shards" / "manifest.json").read_text())
+    [(root, versions, params)] = rows(path, "SELECT root_sha256, versions, params FROM builds")
+
+    assert manifest["root_sha256"] == root
+    assert manifest["versions"] == json.loads(versions)
+    assert {"measure", "duplicates", "split", "shards"} <= set(json.loads(params))
+
+
+def test_older_duckdb_can_read_the_file(path: Path) -> None:
+    """The storage version in the header is 65, that of DuckDB 1.2, or older."""
+    magic, version = struct.unpack_from("<4sQ", path.read_bytes(), 8)
+
+    assert b"DUCK" == magic
+    assert version <= 65
+
+
+def test_catalog_works_under_another_name(path: Path, tmp_path: Path) -> None:
+    """Views do not depend on the name of the file."""
+    shutil.copy(path, tmp_path / "other.duckdb")
+
+    assert rows(path, "FROM funnel") == rows(tmp_path / "other.duckdb", "FROM funnel")
+
+
+def test_rebuild_gives_the_same_answers(curated, path: Path) -> None:
+    """A second build, over leftovers of a torn one, answers every question alike."""
+    before = {sql: rows(path, sql) for _, sql in questions()}
+    (path.parent / "catalog.duckdb.part").write_bytes(b"torn")
+    run(curated.data_dir)
+
+    assert before == {sql: rows(path, sql) for _, sql in questions()}
+    assert ["catalog.duckdb"] == [file.name for file in path.parent.iterdir()]
+
+
+def test_readers_cannot_write(path: Path) -> None:
+    """The file is opened for reading only."""
+    with (
+        catalog.connect(path) as connection,
+        pytest.raises(duckdb.InvalidInputException, match="read-only"),
+    ):
+        connection.execute("DELETE FROM posts")
+
+
+def test_missing_file_and_column_are_named(curated) -> None:
+    """The message names file, column and the stage to run; the old catalog stays."""
+    links = curated.data_dir / "duplicates" / "links.parquet"
+    pq.write_table(pq.read_table(links).drop_columns(["distance"]), links)
+    with pytest.raises(MissingColumn, match=r"links\.parquet lacks column distance"):
+        run(curated.data_dir)
+    (curated.data_dir / "split" / "certificate.json").unlink()
+    links.unlink()
+    with pytest.raises(MissingInput, match=r"links\.parquet is absent: stage 'duplicates'"):
+        run(curated.data_dir)
+
+    assert (curated.data_dir / "catalog" / "catalog.duckdb").exists()
+
+
+def test_damaged_json_and_catalog_are_named(curated, path: Path) -> None:
+    """A manifest that is no JSON, and a catalog that is no database, are clear errors."""
+    (curated.data_dir / "shards" / "manifest.json").write_text("{")
+    with pytest.raises(MissingInput, match=r"manifest\.json is no JSON"):
+        run(curated.data_dir)
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(MissingInput, match=r"cannot be opened: .*Remove it and run"):
+        rows(path, "FROM posts")
+    path.unlink()
+    with pytest.raises(MissingInput, match="is absent: stage 'catalog' writes it"):
+        rows(path, "FROM posts")
+
+
+def test_unwritable_folder_is_a_clear_error(curated, path: Path) -> None:
+    """Where the file cannot be created, the error says what to do."""
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
+    (path.parent / "catalog.duckdb.part.wal").mkdir()
+
+    with pytest.raises((DiskRefused, IsADirectoryError)):
+        run(curated.data_dir)
+
+
+@settings(max_examples=4)  # each holds some sixty posts
+@given(st.data())
+def test_any_text_survives(tmp_path_factory, _curated_once, data) -> None:  # noqa: PT019  # a value is asked for: Hypothesis reuses a private copy
+    """Tags and sources come back as they were, whatever they contain, and the folder's name is."""
+    data_dir = tmp_path_factory.mktemp("it's [odd] *") / "data"
+    shutil.copytree(_curated_once.data_dir, data_dir)
+    posts = data_dir / "listing" / "posts.parquet"
+    table = pq.read_table(posts)
+    words = data.draw(
+        st.lists(
+            st.lists(st.text(min_size=1), max_size=3), min_size=len(table), max_size=len(table)
+        )
+    )
+    sources = [" ".join(tags) for tags in words]
+    edit(posts, "source", pa.array(sources))
+    edit(posts, "tags_general", pa.array(words, pa.list_(pa.string())))
+    found = run(data_dir)
+    ids = table["post_id"].to_pylist()
+
+    assert list(zip(ids, sources, words, strict=True)) == rows(
+        found, "SELECT post_id, source, tags_general FROM posts ORDER BY post_id"
+    )
+    assert sorted(
+        (post, tag) for post, tags in zip(ids, words, strict=True) for tag in tags
+    ) == sorted(rows(found, "SELECT post_id, tag FROM post_tags WHERE category = 0"))
