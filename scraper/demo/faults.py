@@ -7,6 +7,7 @@ Without `faults` or `control` in the parameters none of this is reachable.
 """
 
 import asyncio
+import gzip
 import hashlib
 import io
 import socket
@@ -133,6 +134,8 @@ async def commit(
     if kind not in (*BODIES, *FILES, *CONNECTIONS) or not isinstance(response, web.Response):
         return response
     body = response.body if isinstance(response.body, bytes) else b""
+    if kind in BODIES and response.headers.pop("Content-Encoding", None) == "gzip":
+        body = gzip.decompress(body)
     if kind in CONNECTIONS:
         return await _slow_or_cut(kind, request, response, body)
     return _spoilt(kind, response, body)

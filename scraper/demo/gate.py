@@ -88,7 +88,7 @@ class Bucket:
             return 0.0
         excess, last = self._state.get(address, (-1.0, now))
         excess = max(0.0, excess - self._rate * (now - last) + 1.0)
-        if excess > self._burst:
+        if excess > self._burst + 1e-9:  # rounding must not cost the last place
             return None
         self._state[address] = (excess, now)
         return excess / self._rate

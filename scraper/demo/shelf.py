@@ -29,7 +29,10 @@ class Shelf:
 
     def __init__(self, folder: str, *, key: str) -> None:
         """Opens the shelf for boards with this `key` in `folder`; an empty name means memory."""
-        self._db = sqlite3.connect(_place(folder, key), timeout=10.0, isolation_level=None)
+        # Made by one thread and then used by that of the server, never by both at once.
+        self._db = sqlite3.connect(
+            _place(folder, key), timeout=10.0, isolation_level=None, check_same_thread=False
+        )
         # A cache that a crash spoils is drawn again, so nothing waits for the disk.
         self._db.execute("pragma synchronous = off")
         self._db.execute("pragma journal_mode = wal")

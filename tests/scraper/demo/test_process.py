@@ -1,0 +1,169 @@
+"""The board as a child process: it starts, it stops, and it dies with its parent."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from scraper.demo.process import running
+from scraper.demo.server import main
+from scraper.errors import ScraperError
+
+AGENT = {"User-Agent": "personae-tests/1"}
+SMALL = ("--posts-large", "6", "--posts-small", "4", "--posts-minor", "1", "--cache", "")
+HERE = ("--workers", "0")
+"""Draws in the board itself, which starts quicker."""
+
+PARENT = """
+import sys, time
+from scraper.demo.process import running
+with running(None, options=sys.argv[1:]) as url:
+    print(url, flush=True)
+    time.sleep(60)
+"""
+
+
+def status(pid):
+    """State and parent of a process; None when there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return fields[0], int(fields[1])
+
+
+def children(pid):
+    """Processes below `pid`."""
+    every = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    mine = [one for one in every if (status(one) or ("", 0))[1] == pid]
+    return mine + [below for one in mine for below in children(one)]
+
+
+def lives(pid):
+    """True for a process that runs; a zombie waits only for its parent's attention."""
+    return (status(pid) or ("Z", 0))[0] != "Z"
+
+
+def wait_until_gone(pids):
+    deadline = time.monotonic() + 15
+    while any(lives(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return [pid for pid in pids if lives(pid)]
+
+
+def test_it_serves_while_the_block_lasts():
+    """The URL answers inside the block and nobody listens after it."""
+    with running(None, options=SMALL + HERE) as url:
+        answer = requests.get(url + "/posts.json", params={"limit": 1}, headers=AGENT, timeout=30)
+
+    assert 1 == len(answer.json())
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url, headers=AGENT, timeout=2)
+
+
+def test_parameters_come_from_the_file_and_options_win(tmp_path):
+    """Section `demo` of the file named is read; a command-line option overrides it."""
+    path = tmp_path / "params.yaml"
+    path.write_text("demo: {posts_large: 9, posts_small: 3, posts_minor: 1, cache: ''}\n")
+    with running(path, options=("--posts-small", "5", *HERE)) as url:
+        query = {"tags": "kurobane_shiori -status:any"}
+        rows = requests.get(
+            url + "/tags.json", params={"search[name]": "solo"}, headers=AGENT, timeout=30
+        )
+        few = requests.get(url + "/counts/posts.json", params=query, headers=AGENT, timeout=30)
+
+    assert 200 == few.status_code
+    assert 4 * 9 + 8 * 5 < rows.json()[0]["post_count"] < 4 * 9 + 8 * 5 + 100
+
+
+@pytest.mark.parametrize(
+    "options", [("--faults", "nonsense=1"), ("--posts-large", "-1"), ("--folder", "/nowhere")]
+)
+def test_a_board_that_cannot_start_says_so(options, tmp_path):
+    """A board with wrong parameters is an error here, and its message is on standard error."""
+    path = tmp_path / "params.yaml"
+    path.write_text("demo: {}\n")
+
+    with pytest.raises(ScraperError, match="did not start"), running(path, options=options):
+        pass
+
+
+def test_it_dies_with_a_parent_that_is_killed(tmp_path):
+    """SIGKILL of the parent ends the board and the processes that draw."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, *SMALL], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    url = parent.stdout.readline().strip()
+    requests.get(url + "/posts.json", params={"limit": 100}, headers=AGENT, timeout=30)
+    family = children(parent.pid)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+
+    assert len(family) >= 2, "the board and at least one process that draws"
+    assert [] == wait_until_gone(family)
+
+
+def test_its_workers_die_with_a_board_that_is_killed(tmp_path):
+    """SIGKILL of the board itself leaves no worker behind."""
+    board = subprocess.Popen(
+        [sys.executable, "-m", "scraper.demo", *SMALL],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    url = board.stdout.readline().removeprefix("Demo board at ").strip()
+    requests.get(url + "/posts.json", params={"limit": 100}, headers=AGENT, timeout=30)
+    family = children(board.pid)
+    board.send_signal(signal.SIGKILL)
+    board.wait()
+    board.stdout.close()
+
+    assert family
+    assert [] == wait_until_gone(family)
+
+
+def test_two_runs_give_the_same_board(tmp_path):
+    """Ids, md5 and bytes do not depend on the run, nor on what a cache remembers."""
+
+    def listing(*options):
+        with running(None, options=(*SMALL, *HERE, *options)) as url:
+            rows = requests.get(
+                url + "/posts.json", params={"limit": 40}, headers=AGENT, timeout=60
+            ).json()
+            shown = next(row for row in rows if "file_url" in row)
+            picture = requests.get(shown["preview_file_url"], headers=AGENT, timeout=10).content
+        return [(row["id"], row.get("md5"), row["file_size"]) for row in rows], picture
+
+    cache = ("--cache", str(tmp_path / "cache"))
+    first = listing()
+
+    assert first == listing(*cache)
+    assert first == listing(*cache)
+
+
+def test_a_cold_board_finds_files_by_md5(tmp_path):
+    """A board that has drawn nothing yet serves a file that an earlier one listed."""
+    with running(None, options=SMALL + HERE) as url:
+        rows = requests.get(url + "/posts.json", headers=AGENT, timeout=30).json()
+        shown = next(row for row in rows if "file_url" in row)["preview_file_url"]
+        path = shown.removeprefix(url)
+        warm = requests.get(shown, headers=AGENT, timeout=30).content
+    with running(None, options=SMALL + HERE) as url:
+        cold = requests.get(url + path, headers=AGENT, timeout=30)
+
+    assert (200, warm) == (cold.status_code, cold.content)
+
+
+def test_help_names_every_parameter(capsys):
+    """`--help` lists the parameters of section `demo`."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    text = capsys.readouterr().out
+    for option in ("--seed", "--posts-large", "--faults", "--folder", "--until-stdin-closes"):
+        assert option in text
