@@ -155,7 +155,9 @@ def _sections(
         sections.results(found, compared, drawn.get("differences")),
         sections.funnel(steps, drawn.get("funnel")),
         details.mosaic(tiles, found.labels, compared.flat),
-        details.confusions(drawn["confusion"], drawn["confusion-clusters"]),
+        details.confusions(
+            drawn["confusion"], drawn["confusion-clusters"], labels=len(found.labels)
+        ),
     ]
     if names:
         parts += [

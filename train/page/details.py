@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from train.page.comparison import Comparison, Summary, per_label, shares
-from train.page.figures import Drawing
+from train.page.figures import ANNOTATED_LABELS, Drawing
 from train.page.markup import (
     Html,
     between,
@@ -63,13 +63,13 @@ def mosaic(lines: Sequence[Sequence[Tile]], labels: Sequence[str], flat: Summary
     return Section("mosaic", "Test pictures", join(body))
 
 
-def confusions(plain: Drawing, ordered: Drawing) -> Section:
+def confusions(plain: Drawing, ordered: Drawing, *, labels: int) -> Section:
     """Returns the flat confusion in the order of the labels and in that of the clusters."""
     body = element(
         "div",
         picture(plain, note="Labels in the order of the data set."),
         picture(ordered, note="Labels in the order of the clusters, which are outlined."),
-        class_="pair",
+        class_=_beside(labels),
     )
     return Section("confusion", "What the flat network confuses", body)
 
@@ -84,7 +84,7 @@ def differences(drawings: Mapping[str, Drawing], found: Results, comparison: Com
     labels = _every_label(found, comparison)
     if len(found.labels) > _LONG:
         labels = element("details", element("summary", "Every label"), labels)
-    body = join([said, element("div", *figures, labels, class_="pair")])
+    body = join([said, element("div", *figures, labels, class_=_beside(len(found.labels)))])
     return Section("difference", "What the hierarchy changes", body)
 
 
@@ -229,6 +229,11 @@ def made(found: Results, *, params: Mapping[str, Any], versions: Mapping[str, st
     return Section("made", "How this was made", join([element("dl", *listed), *folded]))
 
 
+def _beside(labels: int) -> str:
+    """Confusions of many labels need the whole width."""
+    return "pair" if labels <= ANNOTATED_LABELS else "stack"
+
+
 def _tile(tile: Tile, labels: Sequence[str]) -> Html:
     said = [f"flat: {labels[tile.flat]}"]
     if tile.hierarchical is not None:
@@ -332,7 +337,7 @@ def _every_label(found: Results, comparison: Comparison) -> Html:
         for leaf, label in enumerate(found.labels)
     ]
     name = main.name if main else "hierarchy"
-    head = ("label", "n", "flat, %", f"{name}, %", "difference, points")
+    head = ("label", "n", "flat, %", f"{name}, %", "change, points")
     caption = "Success of each label, mean over seeds; n test pictures."
     return table(head, rows, caption=caption)
 

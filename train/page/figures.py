@@ -131,7 +131,7 @@ def confusion(
         name=name,
         clusters=clusters,
         strip=(_tinted(np.sqrt(np.linspace(0, 1, 256))[None], INKS["blue"]), 0, 1, ticks),
-        caption="share of the true label's test pictures",
+        caption="share of the true label's test pictures, %",
         description=(
             "Confusion of the flat network, rows true labels, columns predicted labels, "
             + ("in the order of the clusters." if clusters else "in the order of the labels.")
@@ -161,7 +161,7 @@ def difference(
         name=name,
         clusters=clusters,
         strip=(strip, -CLIP, CLIP, [-0.3, -0.15, 0, 0.15, 0.3]),
-        caption="hierarchical minus flat, clipped at ±0.3",
+        caption="hierarchical minus flat, percentage points, colours clipped at ±30",
         description="Confusion of the hierarchy minus that of the flat network, rows true labels.",
     )
 
@@ -317,4 +317,4 @@ def _legend(
     names = [f"{100 * tick:{sign if tick else ''}g}".replace("-", "−") for tick in ticks]
     axes.set_xticks(ticks, names)
     axes.tick_params(length=2, labelsize=7.5)
-    axes.set_title(f"{caption}, %", fontsize=8.5)
+    axes.set_title(caption, fontsize=8.5)

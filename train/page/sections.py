@@ -122,7 +122,7 @@ def spread(values: Spread | None) -> str:
 
 def _success(comparison: Comparison, *, images: int, white: int) -> Html:
     head = (
-        "run", "clusters", "MSR, %", "MSR macro, %", "difference to flat, points [95 % interval]",
+        "run", "clusters", "MSR, %", "MSR macro, %", "difference to flat, points [95\u00a0% interval]",
         "MICP, reference clusters, %", "MICP, own clusters, %", f"MSR white, % (n = {count(white)})",
     )  # fmt: skip
     rows = [
