@@ -112,11 +112,11 @@ def normalise(image: Image.Image, *, side: int, background: Background) -> Image
 
     The margin has the mean colour of the picture's border, or white.
     """
-    width, height = _fitted(image.size, side)
-    fitted = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top, right, bottom = _placed(image.size, side)
+    fitted = image.resize((right - left, bottom - top), Image.Resampling.BICUBIC)
     colour = (255, 255, 255) if background == "white" else _mean_colour(border(np.asarray(image)))
     square = Image.new("RGB", (side, side), colour)
-    square.paste(fitted, ((side - width) // 2, (side - height) // 2))
+    square.paste(fitted, (left, top))
     return square
 
 
@@ -174,10 +174,16 @@ def perceptual_hash(image: Image.Image) -> tuple[bytes, int]:
     return np.packbits(bits).tobytes(), int(quality)
 
 
-def thumbnail(data: bytes, *, side: int) -> Pixels:
-    """Returns a picture that `encode` made as `[side, side, 3]`, for `difference`."""
+def thumbnail(data: bytes, *, shape: tuple[int, int], side: int) -> Pixels:
+    """
+    Returns a picture that was normalised and encoded as `[side, side, 3]`, for `difference`.
+
+    `shape` is the width and height of the picture before: the margin around it is cut off and the
+    rest stretched, as for the perceptual hash, so that margins do not count as agreement.
+    """
     with Image.open(io.BytesIO(data), formats=list(FORMATS)) as opened:
-        return np.asarray(opened.convert("RGB").resize((side, side), Image.Resampling.BOX))
+        content = opened.convert("RGB").crop(_placed(shape, opened.width))
+        return np.asarray(content.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def difference(first: Pixels, second: Pixels) -> float:
@@ -344,6 +350,13 @@ def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
     width, height = size
     longest = max(width, height)
     return max(1, round(width * side / longest)), max(1, round(height * side / longest))
+
+
+def _placed(size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
+    """Returns left, top, right and bottom of a picture of `size` in the middle of a square."""
+    width, height = _fitted(size, side)
+    left, top = (side - width) // 2, (side - height) // 2
+    return left, top, left + width, top + height
 
 
 def _mean_colour(pixels: Pixels) -> tuple[int, int, int]:
