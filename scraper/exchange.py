@@ -36,8 +36,8 @@ class Limits:
     """How patient the client is; every figure comes from section `site`."""
 
     connect_seconds: float = 10.0
-    read_seconds: float = 30.0
-    total_seconds: float = 120.0
+    read_seconds: float = 60.0
+    total_seconds: float = 180.0
     attempts: int = 5
     max_wait_seconds: float = 900.0
 

@@ -49,9 +49,9 @@ class Manners(BaseModel):
         (), description="further hosts (host or host:port) that files may come from"
     )
     connect_seconds: float = Field(10.0, gt=0, description="longest wait for a connection")
-    read_seconds: float = Field(30.0, gt=0, description="longest silence while an answer arrives")
+    read_seconds: float = Field(60.0, gt=0, description="longest silence while an answer arrives")
     total_seconds: float = Field(
-        120.0, gt=0, description="longest time for one answer, so that a drip ends"
+        180.0, gt=0, description="longest time for one answer, so that a drip ends"
     )
     attempts: int = Field(
         5, ge=1, le=20, description="tries of one request before the run ends, resumable"

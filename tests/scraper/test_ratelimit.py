@@ -1,0 +1,164 @@
+"""Waiting is arithmetic: the bucket's promise, the backoff's bounds, the server's own wish."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scraper.ratelimit import Backoff, TokenBucket, retry_after
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Clock:
+    """Time that passes only while somebody sleeps, and sleeps that may end late."""
+
+    def __init__(self, lateness=()):
+        self.now = 1000.0
+        self.slept = []
+        self._lateness = iter(lateness)
+
+    def __call__(self):
+        return self.now
+
+    async def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds + next(self._lateness, 0.0)
+        await asyncio.sleep(0)
+
+
+def test_first_passes_at_once():
+    """Nobody waits before the first request."""
+    clock = Clock()
+
+    asyncio.run(TokenBucket(1.0, clock=clock, sleep=clock.sleep).acquire())
+
+    assert [] == clock.slept
+
+
+def test_second_waits_for_the_rate():
+    """At two a second, the second request leaves half a second later."""
+    clock = Clock()
+    bucket = TokenBucket(2.0, clock=clock, sleep=clock.sleep)
+
+    async def two():
+        return [await bucket.acquire(), await bucket.acquire()]
+
+    assert [1000.0, 1000.5] == asyncio.run(two())
+
+
+@given(
+    rate=st.floats(0.05, 500),
+    gaps=st.lists(st.floats(0, 5), min_size=2, max_size=30),
+    lateness=st.lists(st.floats(0, 0.5), max_size=30),
+    pauses=st.sets(st.integers(0, 29), max_size=3),
+    together=st.booleans(),
+)
+def test_no_window_holds_more_than_its_share(rate, gaps, lateness, pauses, together):
+    """In any window of w seconds at most rate × w + 1 leave, whenever they come and wake."""
+    clock = Clock(lateness)
+    bucket = TokenBucket(rate, clock=clock, sleep=clock.sleep)
+    left = []
+
+    async def one(number, gap):
+        if not together:
+            clock.now += gap
+        if number in pauses:
+            bucket.pause(gap)
+        left.append(await bucket.acquire())
+
+    async def everyone():
+        if together:
+            async with asyncio.TaskGroup() as group:
+                for number, gap in enumerate(gaps):
+                    group.create_task(one(number, gap))
+        else:
+            for number, gap in enumerate(gaps):
+                await one(number, gap)
+
+    asyncio.run(everyone())
+
+    assert len(gaps) == len(left)
+    for first in range(len(left)):
+        for last in range(first, len(left)):
+            window = left[last] - left[first]
+            assert last - first + 1 <= rate * window + 1 + 1e-6
+
+
+def test_pause_holds_everybody():
+    """After a refusal nobody leaves before the pause is over, and the pause is known."""
+    clock = Clock()
+    bucket = TokenBucket(10.0, clock=clock, sleep=clock.sleep)
+    bucket.pause(60)
+
+    assert 1060.0 == asyncio.run(bucket.acquire())
+    assert bucket.has_paused_since(1000.0)
+    assert not bucket.has_paused_since(1000.1)
+
+
+def test_slow_down_halves_the_rate_to_an_end():
+    """Each refusal halves the rate, and a request a minute always remains."""
+    clock = Clock()
+    bucket = TokenBucket(10.0, clock=clock, sleep=clock.sleep)
+
+    bucket.slow_down()
+    assert 5.0 == bucket.rate
+
+    for _ in range(40):
+        bucket.slow_down()
+    assert 1 / 60 == bucket.rate
+
+
+def test_slow_down_never_speeds_up():
+    """A rate below a request a minute stays what the user wanted."""
+    clock = Clock()
+    bucket = TokenBucket(0.001, clock=clock, sleep=clock.sleep)
+
+    bucket.slow_down()
+
+    assert 0.001 == bucket.rate
+
+
+@given(
+    first=st.floats(0.01, 100),
+    factor=st.floats(1, 100),
+    attempt=st.integers(-3, 10_000),
+    draw=st.floats(0, 1),
+)
+def test_backoff_is_bounded(first, factor, attempt, draw):
+    """No pause is under half the first one or over the cap, however many tries there were."""
+    most = first * factor
+
+    seconds = Backoff(first, most).seconds(attempt, draw)
+
+    assert first / 2 <= seconds <= most
+
+
+def test_backoff_doubles():
+    """Without a cap in reach each pause is twice the one before."""
+    backoff = Backoff(first=1.0, most=60.0)
+
+    assert [1, 2, 4, 8, 16, 32, 60, 60] == [backoff.seconds(tries, 1.0) for tries in range(1, 9)]
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("0", 0.0),
+        (" 120 ", 120.0),
+        ("9" * 400, 999_999_999_999_999_999.0),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
+        (format_datetime(NOW - timedelta(days=1), usegmt=True), 0.0),
+        ("Sun, 99 Mar 2026 12:00:00 GMT", None),
+    ],
+)
+def test_reads_retry_after(header, seconds):
+    """Both forms of the header are read, and what says nothing usable is none."""
+    assert seconds == retry_after(header, now=NOW)
