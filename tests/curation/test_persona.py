@@ -1,0 +1,165 @@
+"""Labels: which are large enough, how many samples each gets, and which ones."""
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from curation import persona, tables
+from curation.errors import MissingInput, TooFewSamples
+
+SIZES = {"zinc": 12, "amber": 9, "Beryl": 15, "coral_(winter)": 3}
+KEPT = pa.schema(
+    [("post_id", pa.int64())] + [(name, pa.string()) for name in ("persona", "base", "copyright")]
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Tables of four labels of unequal size, and one post that the duplicates refused."""
+    write(tmp_path, SIZES)
+    return tmp_path
+
+
+def write(folder, sizes) -> None:
+    kept, decided = [], []
+    for label, size in sizes.items():
+        for number in range(size):
+            post_id = 1000 * (1 + list(sizes).index(label)) + number
+            base = label.removesuffix("_(winter)")
+            row = {"post_id": post_id, "persona": label, "base": base, "copyright": "mine"}
+            kept.append(row)
+            decided.append({"post_id": post_id, "stage": "duplicates", "kept": True})
+    refused = {"post_id": 1, "stage": "duplicates", "kept": False, "reason": "near_duplicate"}
+    tables.write(folder / "decide" / "kept.parquet", pa.Table.from_pylist(kept, schema=KEPT))
+    tables.write(
+        folder / "duplicates" / "decisions.parquet",
+        pa.Table.from_pylist([refused, *decided], schema=tables.DECISIONS),
+    )
+
+
+def run(folder, **params) -> dict[str, list[dict]]:
+    persona.run(persona.Params(**params), data_dir=folder)
+    names = ("labels", "classes", "decisions")
+    return {
+        name: pq.read_table(folder / "persona" / f"{name}.parquet").to_pylist() for name in names
+    }
+
+
+def counts(found) -> dict[str, int]:
+    return dict(Counter(row["label"] for row in found["labels"]))
+
+
+@pytest.mark.parametrize(
+    ("params", "wanted"),
+    [
+        ({"min_samples": 5}, {"Beryl": 9, "amber": 9, "zinc": 9}),
+        ({"min_samples": 1}, dict.fromkeys(SIZES, 3)),
+        ({"min_samples": 5, "cap": 7}, {"Beryl": 7, "amber": 7, "zinc": 7}),
+        ({"min_samples": 5, "cap": 99}, {"Beryl": 9, "amber": 9, "zinc": 9}),
+        ({"min_samples": 5, "balance": "cap", "cap": 10}, {"Beryl": 10, "amber": 9, "zinc": 10}),
+        ({"min_samples": 1, "balance": "none"}, SIZES),
+        ({"min_samples": 5, "balance": "none"}, {"Beryl": 15, "amber": 9, "zinc": 12}),
+    ],
+)
+def test_balances(folder, params, wanted) -> None:
+    """Equal is never above the smallest label; a cap is a cap; none takes all."""
+    assert wanted == counts(run(folder, **params))
+
+
+@pytest.mark.parametrize("params", [{"balance": "cap"}, {"balance": "none", "cap": 2}])
+def test_refuses_a_balance_that_contradicts_the_cap(params) -> None:
+    """A cap without its number, or a number where nothing is capped, is no parameter."""
+    with pytest.raises(ValidationError, match="does not go with cap"):
+        persona.Params(**params)
+
+
+def test_leaves_are_in_byte_order(folder) -> None:
+    """Leaves are numbered in byte order of the labels, and labels and classes agree."""
+    found = run(folder, min_samples=1)
+
+    assert ["Beryl", "amber", "coral_(winter)", "zinc"] == [
+        row["label"] for row in found["classes"]
+    ]
+    assert [0, 1, 2, 3] == [row["leaf"] for row in found["classes"]]
+    leaf_of = {row["label"]: row["leaf"] for row in found["classes"]}
+    assert all(row["leaf"] == leaf_of[row["label"]] for row in found["labels"])
+    assert sorted(row["post_id"] for row in found["labels"]) == [
+        row["post_id"] for row in found["labels"]
+    ]
+
+
+def test_classes_keep_what_there_was(folder) -> None:
+    """A class names its base and copyright, how many there were and how many were taken."""
+    row = run(folder, min_samples=1)["classes"][2]
+
+    assert {
+        "label": "coral_(winter)",
+        "leaf": 2,
+        "base": "coral",
+        "copyright": "mine",
+        "available": 3,
+        "samples": 3,
+    } == row
+
+
+def test_every_post_has_its_decision(folder) -> None:
+    """What is left out has its reason and numbers; what an earlier stage refused is not repeated."""
+    found = run(folder, min_samples=5)
+    decided = {row["post_id"]: row for row in found["decisions"]}
+    reasons = Counter(row["reason"] for row in found["decisions"])
+
+    assert sum(SIZES.values()) == len(decided) == len(found["decisions"])
+    assert {None: 27, "label_too_small": 3, "over_cap": 9} == reasons
+    assert (3.0, 5.0) == (decided[4000]["measured"], decided[4000]["threshold"])
+    over = sorted(row["measured"] for row in decided.values() if row["reason"] == "over_cap")
+    assert [10.0, 10.0, 11.0, 11.0, 12.0, 12.0, 13.0, 14.0, 15.0] == over
+    assert {row["post_id"] for row in found["labels"]} == {
+        post_id for post_id, row in decided.items() if row["kept"]
+    }
+
+
+@given(
+    posts=st.lists(st.integers(0, 1 << 60), unique=True, max_size=40),
+    more=st.lists(st.integers(0, 1 << 60), unique=True, max_size=40),
+    most=st.integers(1, 20),
+)
+def test_growth_keeps_the_order(posts: list[int], more: list[int], most: int) -> None:
+    """New posts push in between, but never exchange two; a larger number keeps all taken before."""
+    before = persona.ranked(posts)
+    after = persona.ranked(sorted({*posts, *more}))
+
+    assert before == [post_id for post_id in after if post_id in set(posts)]
+    assert set(before[:most]) <= set(before[: most + 1])
+    assert set(after[:most]) - set(more) <= set(before[:most])
+
+
+def test_names_the_largest_when_all_are_too_small(folder) -> None:
+    """When no label is large enough, the error says how large the largest is."""
+    with pytest.raises(TooFewSamples, match=r"No label has 16 samples.*'Beryl', has 15"):
+        run(folder, min_samples=16)
+    write(folder, {})
+    with pytest.raises(TooFewSamples, match="there is none"):
+        run(folder)
+
+
+def test_refuses_a_post_without_persona(folder) -> None:
+    """Tables of different runs are noticed, with the post's id."""
+    path = folder / "decide" / "kept.parquet"
+    pq.write_table(pq.read_table(path).slice(1), path)
+
+    with pytest.raises(MissingInput, match="lacks post 1000"):
+        run(folder)
+
+
+def test_writes_the_same_bytes_twice(folder) -> None:
+    """Equal inputs and parameters give equal files."""
+    run(folder, min_samples=5)
+    first = {path.name: path.read_bytes() for path in (folder / "persona").iterdir()}
+    run(folder, min_samples=5)
+
+    assert first == {path.name: path.read_bytes() for path in (folder / "persona").iterdir()}
