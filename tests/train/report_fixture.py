@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from train.components import hierarchy
+from train.page import comparison, results
 from train.report import Params
 
 HOSTILE = ("<script>alert(1)</script>", 'a"onload=x', "--><img src=http://x/y.png>&amp;$x^2$")
@@ -26,6 +27,7 @@ RUNS = {
     "uppsala": SimpleNamespace(method="uppsala", grouping="modularity"),
     "uppsala_random": SimpleNamespace(method="uppsala", grouping="random"),
 }
+ROUTING = ("router_accuracy", "oracle_msr", "route_msr", "msr_full")
 ROOT_HASH = "ab" * 32
 SIDE = 24
 
@@ -91,6 +93,19 @@ def arguments(folder: Folder, **changed: Any) -> dict[str, Any]:
     }
 
 
+def read(folder: Folder) -> results.Results:
+    """Returns what the report reads of this folder."""
+    return results.read(
+        data_dir=folder.data_dir, results_dir=folder.results_dir, runs=RUNS, seeds=folder.seeds
+    )
+
+
+def compare(folder: Folder) -> tuple[results.Results, comparison.Comparison]:
+    """Returns what was read and its comparison, with few resamples."""
+    found = read(folder)
+    return found, comparison.compare(found, resamples=300, seed=0)
+
+
 def _run(folder, run, clusters, *, seed, pictures, surer) -> None:
     label = pictures["label"]
     leaves = len(LABELS)
@@ -141,6 +156,7 @@ def _run(folder, run, clusters, *, seed, pictures, surer) -> None:
             "params": 190_000 + 70_000 * (len(networks) - 1),
             "macs_expected": 5.1e6 if clusters else 5e6,
             "macs_max": 5.4e6 if clusters else 5e6,
+            **(dict.fromkeys(ROUTING, 0.625) if clusters else {}),
         },
     )
     _json(

@@ -26,6 +26,7 @@ from train.page.results import Results, Run
 from train.page.sections import Section, picture, spread
 
 _LONG = 30  # labels; a longer table is folded
+_DEVICE = {"device": "", "device_name": "", "threads": "threads", "cpu_cores": "cores"}
 _OUTCOMES = {
     "both": "both right",
     "hierarchy": "hierarchy alone right",
@@ -196,8 +197,10 @@ def made(found: Results, *, params: Mapping[str, Any], versions: Mapping[str, st
         "Pictures": ", ".join(
             f"{split} {count(n)}" for split, n in found.manifest["samples"].items()
         ),
-        "Device": f"{fit.get('device', 'not recorded')}, "
-        f"threads: {fit.get('threads', 'not recorded')}",
+        "Device": ", ".join(
+            f"{said} {fit[name]}".strip() for name, said in _DEVICE.items() if name in fit
+        )
+        or "not recorded",
         "Versions": ", ".join(
             f"{name} {version}"
             for name, version in sorted(

@@ -86,6 +86,7 @@ def results(found: Results, comparison: Comparison, drawing: Drawing | None) -> 
             _changes(comparison),
             class_="pair",
         ),
+        _routing(comparison),
         _costs(comparison),
         _published(found),
     ]
@@ -171,6 +172,27 @@ def _changes(comparison: Comparison) -> Html:
         "McNemar test and after Holm's correction over this table."
     )
     head = ("run", "seed", "fixed", "broken", "p", "p, Holm")
+    return table(head, rows, caption=caption) if rows else Html("")
+
+
+def _routing(comparison: Comparison) -> Html:
+    """What a router does to a run: only where `evaluate` measured it."""
+    measured = ("router_accuracy", "oracle_msr", "route_msr", "msr_full")
+    rows = []
+    for row in comparison.summaries:
+        metrics = [trained.metrics for trained in row.run.seeds.values()]
+        if row.mode == "default" and all(name in one for one in metrics for name in measured):
+            values = [Spread(tuple(float(one[name]) for one in metrics)) for name in measured]
+            rows.append((row.name, *(spread(value) for value in values)))
+    caption = (
+        "Routing. The root loses a picture when it sends it to the wrong one of the run's own "
+        "clusters; the oracle sends every picture to the right one, and what is wrong then is the "
+        "subnetworks' own."
+    )
+    head = (
+        "run", "sent to the right cluster, %", "MSR with an oracle, %", "MSR routed, %",
+        "MSR in full, %",
+    )  # fmt: skip
     return table(head, rows, caption=caption) if rows else Html("")
 
 
