@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import cached_property
 
 from scraper.demo import posts, tags
-from scraper.demo.drawing import GROUNDS, STYLES
 from scraper.demo.params import Params
 from scraper.demo.record import DemoPost, Truth
 from scraper.demo.shelf import Shelf
@@ -128,7 +127,7 @@ class Board:
 
 def board(params: Params) -> Board:
     """The generated board of these parameters: the same posts and bytes on every run."""
-    found, truths = posts.generate(params, grounds=GROUNDS, styles=STYLES)
+    found, truths = posts.generate(params)
     shape = params.model_dump(
         include={
             "seed",

@@ -34,6 +34,10 @@ class Plant:
     damage: str | None = None
 
 
+WANTED = Plant(reasons=())
+"""A good post: no difference at all."""
+
+
 def _tagged(reason: str, *names: str, **more: str | bool) -> tuple[Plant, ...]:
     """One plant per tag name, each refused for that tag alone."""
     return tuple(

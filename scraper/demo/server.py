@@ -21,7 +21,7 @@ from pathlib import Path
 from aiohttp import web
 
 from scraper import params as parameters
-from scraper.demo import answers, booru, endpoints, faults, folder, gate
+from scraper.demo import answers, booru, endpoints, faults, gate
 from scraper.demo.booru import Board
 from scraper.demo.endpoints import LEVEL, STATE, ApiError, State, page, reply
 from scraper.demo.gate import BadCredentials, Bucket
@@ -244,6 +244,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = parameters.overrides(options, Params)
         params = _params(options.params, given)
         if options.folder:
+            from scraper.demo import folder
+
             board = folder.board(options.folder, options.hierarchy, params)
         else:
             board = booru.board(params)

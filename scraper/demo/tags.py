@@ -5,6 +5,7 @@ Tag behaviour follows Danbooru: saving a post adds `x` and `cosplay` for `x_(cos
 closure of active implications, then what follows from the size and type of the file.
 """
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -113,21 +114,24 @@ def edges(relations: Sequence[Relation]) -> dict[str, tuple[str, ...]]:
 
 def closure(names: Iterable[str], parents: Mapping[str, tuple[str, ...]]) -> set[str]:
     """`names`, what `x_(cosplay)` brings with it, and everything that they imply."""
-    reached: set[str] = set()
-    waiting = list(names)
+    reached = set(names)
+    waiting = [name for name in reached if name in parents or name.endswith(COSPLAY)]
     while waiting:
         name = waiting.pop()
-        if name in reached:
-            continue
-        reached.add(name)
-        waiting.extend(parents.get(name, ()))
+        above = parents.get(name, ())
         if name.endswith(COSPLAY):
-            waiting.extend((name.removesuffix(COSPLAY), "cosplay"))
+            above = (*above, name.removesuffix(COSPLAY), "cosplay")
+        for one in above:
+            if one not in reached:
+                reached.add(one)
+                waiting.append(one)
     return reached
 
 
 def size_tags(width: int, height: int) -> set[str]:
     """Tags that follow from the size of the original (Danbooru `Post#add_automatic_tags`)."""
+    if 500 < max(width, height) < 1_024:
+        return set()
     rules = {
         "incredibly_absurdres": width >= 10_000 or height >= 10_000,
         "absurdres": width >= 3_200 or height >= 2_400,
@@ -160,6 +164,7 @@ CHARACTERS = (
 COPYRIGHTS = frozenset(persona.copyright for persona in PERSONAE) | {"original"}
 
 
+@functools.cache
 def category(name: str) -> str:
     """Category of a tag of the demo's own vocabulary; general by default."""
     if name in CHARACTERS:

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from scraper import filters, personae
-from scraper.demo import booru, clock, posts, tags
+from scraper.demo import booru, clock, drafts, posts, tags
 from scraper.demo.booru import Board
 from scraper.demo.drafts import CHECKERED
 from scraper.demo.drawing import EDITS, GROUNDS, KINDS, STYLES
@@ -20,7 +20,7 @@ LATER = {"low_saturation", "undecodable", "truncated"}
 
 
 def generated(params):
-    return posts.generate(params, grounds=GROUNDS, styles=STYLES)
+    return posts.generate(params)
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +220,7 @@ def test_recipes_use_what_the_drawing_offers(full):
     """Grounds, styles, kinds and edits are those of the drawing."""
     recipes = [post.recipe for post in full[0]]
 
+    assert (GROUNDS, STYLES) == (drafts.GROUNDS, drafts.STYLES)
     assert set(GROUNDS) == {recipe.ground for recipe in recipes}
     assert set(STYLES) == {recipe.style for recipe in recipes}
     assert set(KINDS) == {recipe.kind for recipe in recipes}

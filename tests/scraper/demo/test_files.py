@@ -41,7 +41,7 @@ def test_sizes_agree_with_every_recorded_variant(real_data):
             assert live == [(v.type, v.width, v.height, v.file_ext) for v in mine]
             checked += len(live)
             for variant in asset["variants"]:
-                host, rest = variant["url"].split("donmai.us")
+                _host, rest = variant["url"].split("donmai.us")
                 assert rest == files.path(variant["type"], asset["md5"], variant["file_ext"])
 
     assert checked > 60

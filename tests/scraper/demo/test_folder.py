@@ -118,7 +118,7 @@ def test_absent_columns_are_named(name, text, tmp_path):
     (tmp_path / name).write_text(text)
     hierarchy = tmp_path / name if name == "families.csv" else None
 
-    with pytest.raises(MissingColumn, match="family|label"):
+    with pytest.raises(MissingColumn, match=r"family|label"):
         folder.board(tmp_path, hierarchy, TINY)
 
 
