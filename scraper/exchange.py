@@ -80,6 +80,10 @@ class Exchange:
             # Bodies are unpacked here, under a cap, and not by the library.
             auto_decompress=False,
         )
+        # The library would repeat a broken GET at once by itself, past rate limit and count; there
+        # is no public switch (aio-libs/aiohttp: ClientSession._request). The tests of broken
+        # connections fail when this stops working.
+        self._session._retry_connection = False  # noqa: SLF001  # see above
 
     async def close(self) -> None:
         """Closes every connection."""
