@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import networkx as nx
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -130,8 +131,14 @@ class HierarchicalClassifier(Protocol):
         """Returns the root's probabilities over its clusters; None where there are none."""
         ...
 
-    def executed(self, x: Float[Tensor, "batch channel height width"]) -> dict[str, int]:
-        """Returns for each part of `cost().macs` how many pictures of a batch execute it."""
+    def outputs(
+        self, x: Float[Tensor, "batch channel height width"]
+    ) -> dict[str, Float[Tensor, "batch output"]]:
+        """Returns `default` and, where they are defined, `full` and `coarse`, in one pass."""
+        ...
+
+    def shares(self, coarse: Float[np.ndarray, "picture cluster"] | None) -> dict[str, float]:
+        """Returns for each part of `cost().macs` the share of pictures that execute it."""
         ...
 
     def cost(self) -> Cost:
@@ -144,4 +151,12 @@ class HierarchicalClassifier(Protocol):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
         """Takes what `state_dict` returned."""
+        ...
+
+    def to(self, device: Any) -> Any:
+        """Moves its tensors to a device."""
+        ...
+
+    def eval(self) -> Any:
+        """Switches to evaluation mode."""
         ...

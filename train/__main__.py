@@ -1,0 +1,256 @@
+"""
+python -m train flat --seed 0                  the network over all labels
+python -m train clustering --seed 0            its validation confusions to clusters
+python -m train fit RUN --seed 0               a run of params.yaml: a method with a grouping
+python -m train evaluate RUN --seed 0          test predictions and figures
+python -m train report                         one page that compares the runs
+python -m train predict RUN PICTURE…           labels, probabilities, the path through the tree
+python -m train record PRESET                  keep the figures in experiments/
+
+Reads params.yaml, runs one command, and says what went wrong in one line.
+"""
+
+import argparse
+import errno
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from train.errors import BadParams, TrainError
+from train.params import add_options, overrides, section
+
+if TYPE_CHECKING:
+    from train.fit import Run
+
+log = logging.getLogger("train")
+
+COMMANDS = {
+    "flat": "train the network over all labels, the baseline",
+    "clustering": "group the labels by the flat network's confusions on validation pictures",
+    "fit": "train a run of params.yaml: a method with a grouping",
+    "evaluate": "predict the test pictures with a trained run",
+    "report": "compare all runs on one page",
+    "predict": "name the persona on pictures of yours",
+    "record": "keep the figures of the evaluated runs in experiments/",
+}
+_EPILOG = """\
+examples:
+  python -m train flat --seed 0 --epochs 5             one parameter changed
+  python -m train fit uppsala_random --seed 1
+  python -m train predict uppsala picture.png --seed 0
+
+`dvc repro` runs flat, clustering, fit, evaluate and report whose inputs changed. A run that was
+stopped goes on after its last finished epoch when it is started again.
+
+exit codes: 0 done, 2 wrong usage or parameter, 3 stopped but resumable, 5 bad data
+"""
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(given).parse_args(given)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    # cuBLAS repeats its results only with this workspace, and reads it when it starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    try:
+        _run(options)
+    except TrainError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("Stopped. The same command goes on after the last finished epoch.", 3)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        what = error.filename or "A file"
+        return _fail(
+            f"{what} could not be written: {error.strerror}. Free space or allow writing, and run "
+            "the same command again.", 5,
+        )  # fmt: skip
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    folders = {"data_dir": options.data_dir, "results_dir": options.results_dir}
+    if options.command == "clustering":
+        from train import clustering
+
+        params = _section(options, "clustering", clustering.Params)
+        clustering.run(params, **folders, seed=options.seed)
+    elif options.command in ("flat", "fit"):
+        _fit(options, folders)
+    elif options.command == "evaluate":
+        from train import evaluate
+        from train.components import loop
+
+        _check_run(options, flat_too=True)
+        evaluate.run(
+            _section(options, "loop", loop.Params),
+            name=options.run, seed=options.seed, work_dir=options.work_dir, **folders,
+        )  # fmt: skip
+    elif options.command == "report":
+        from train import report
+
+        report_params = _section(options, "report", report.Params)
+        report.run(report_params, **folders, runs=_runs(options), seeds=_seeds(options.params))
+    elif options.command == "predict":
+        from train import predict
+
+        results_dir = options.results_dir
+        predict.run(options.run, options.pictures, seed=options.seed, results_dir=results_dir)
+    else:
+        from train import record
+
+        for path in record.run(options.preset, **folders, experiments_dir=options.experiments_dir):
+            print(path)
+
+
+def _fit(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    from train import fit, saved
+    from train.components import augment, backbone, data, loop
+
+    if options.command == "flat":
+        name, method, grouping = "flat", "flat", None
+    else:
+        chosen = _check_run(options, flat_too=False)
+        name, method, grouping = options.run, chosen.method, chosen.grouping
+    settings = fit.Settings(
+        method=method,
+        grouping=grouping,
+        own=_section(options, method, saved.method_params(method)),
+        data=_section(options, "data", data.Params),
+        augment=_section(options, "augment", augment.Params),
+        backbone=_section(options, "backbone", backbone.Params),
+        loop=_section(options, "loop", loop.Params),
+    )
+    fit.run(settings, name=name, seed=options.seed, work_dir=options.work_dir, **folders)
+
+
+def _section(options: argparse.Namespace, name: str, model: type[BaseModel]) -> Any:
+    return section(options.params, name, model, overrides(options, model))
+
+
+def _runs(options: argparse.Namespace) -> "dict[str, Run]":
+    from train.fit import Runs
+
+    return section(options.params, "runs", Runs).named()
+
+
+def _check_run(options: argparse.Namespace, *, flat_too: bool) -> "Run":
+    from train.fit import Run
+
+    runs = _runs(options) | ({"flat": Run(method="flat", grouping="")} if flat_too else {})
+    if options.run not in runs:
+        raise BadParams(
+            f"'{options.run}' is no run. Section 'runs' of {options.params} has "
+            f"{', '.join(runs) or 'none'}."
+        )
+    return runs[options.run]
+
+
+def _seeds(path: Path) -> list[int]:
+    """Returns the list `seeds` of params.yaml, which is no section but a plain list."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return TypeAdapter(list[int]).validate_python(document["seeds"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
+        raise BadParams(
+            f"{path} must hold `seeds`, a list of whole numbers ({error!r})."
+        ) from error
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; the options of a command are made from its models only when it is called."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train",
+        description="Flat and hierarchical classifiers over the shards, and their comparison.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, line in COMMANDS.items():
+        command = commands.add_parser(name, help=line, description=line, allow_abbrev=False)
+        _add_places(command)
+        if name in ("fit", "evaluate", "predict"):
+            command.add_argument("run", metavar="RUN", help="name in section `runs`, or flat")
+        if name in ("flat", "clustering", "fit", "evaluate", "predict"):
+            command.add_argument("--seed", type=_seed, default=0, help="default: 0")
+        if name == "predict":
+            command.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
+        if name == "record":
+            command.add_argument("preset", metavar="PRESET", help="folder in experiments/")
+            _add_folder(command, "experiments")
+        if name == next((word for word in arguments if word in COMMANDS), None):
+            _add_model_options(command, name)
+    return parser
+
+
+def _add_model_options(command: argparse.ArgumentParser, name: str) -> None:
+    if name == "clustering":
+        from train import clustering
+
+        add_options(command, clustering.Params)
+    elif name == "report":
+        from train import report
+
+        add_options(command, report.Params)
+    elif name in ("flat", "fit"):
+        from train.components import augment, backbone, data, loop
+        from train.methods import METHODS
+
+        for model in (data.Params, augment.Params, backbone.Params, loop.Params):
+            add_options(command, model)
+        methods = ("flat",) if name == "flat" else tuple(set(METHODS) - {"flat"})
+        for method in sorted(methods):
+            add_options(command, METHODS[method].Params)
+
+
+def _add_places(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--params",
+        type=Path,
+        default=Path("params.yaml"),
+        metavar="FILE",
+        help="file of parameters (default: params.yaml); options win over it",
+    )
+    for name in ("data", "results", "work"):
+        _add_folder(command, name)
+
+
+def _add_folder(command: argparse.ArgumentParser, name: str) -> None:
+    command.add_argument(
+        f"--{name}",
+        dest=f"{name}_dir",
+        type=Path,
+        default=Path(name),
+        metavar="DIR",
+        help=f"folder (default: {name})",
+    )
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return number
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

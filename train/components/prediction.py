@@ -1,0 +1,82 @@
+"""
+A trained classifier and pictures to the table of predictions that every stage below reads.
+
+One row per picture, sorted by `post_id`; probabilities are in leaf order, in float32.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+
+from train.components import augment
+from train.components.classifier import HierarchicalClassifier
+from train.components.data import Pictures
+
+_BATCH = 256
+_ROWS = pa.list_(pa.field("item", pa.float32(), nullable=False))
+
+SCHEMA = pa.schema(
+    [
+        pa.field("post_id", pa.int64(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("white_background", pa.bool_(), nullable=False),
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("predicted", pa.int32(), nullable=False),
+        pa.field("probabilities", _ROWS, nullable=False),
+        pa.field("full", _ROWS),
+        pa.field("coarse", _ROWS),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a classifier says of some pictures, in their order."""
+
+    probabilities: Float[np.ndarray, "picture leaf"]
+    """In the method's default mode."""
+    full: Float[np.ndarray, "picture leaf"] | None
+    """All branches executed; None where there is one path only."""
+    coarse: Float[np.ndarray, "picture cluster"] | None
+    """Over the router's own clusters."""
+
+
+@torch.no_grad()
+def predict(
+    classifier: HierarchicalClassifier, pictures: Pictures, *, device: torch.device
+) -> Predictions:
+    """Runs the classifier over pictures, in float32 whatever it was trained in."""
+    found: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(pictures), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(pictures)))
+        inputs = augment.scale(pictures.batch(rows).to(device))
+        for name, values in classifier.outputs(inputs).items():
+            found.setdefault(name, []).append(values.float().cpu().numpy())
+    joined = {name: np.concatenate(parts) for name, parts in found.items()}
+    return Predictions(joined["default"], joined.get("full"), joined.get("coarse"))
+
+
+def table(predictions: Predictions, pictures: Pictures, *, split: str) -> pa.Table:
+    """Returns the rows of one split; ties of the likeliest label go to the lower leaf."""
+    order = np.argsort(pictures.post_ids, kind="stable")
+    predicted = predictions.probabilities.argmax(axis=1)
+    return pa.table(
+        {
+            "post_id": pictures.post_ids[order],
+            "split": [split] * len(order),
+            "white_background": pictures.white[order],
+            "label": pictures.labels[order].astype(np.int32),
+            "predicted": predicted[order].astype(np.int32),
+            "probabilities": list(predictions.probabilities[order]),
+            "full": _rows(predictions.full, order),
+            "coarse": _rows(predictions.coarse, order),
+        },
+        schema=SCHEMA,
+    )
+
+
+def _rows(values: np.ndarray | None, order: np.ndarray) -> list[np.ndarray | None]:
+    return [None] * len(order) if values is None else list(values[order])

@@ -1,0 +1,214 @@
+"""
+Trains one run: a method with a grouping, one seed.
+
+Reads data/shards (train and val only), the grouping of the seed and the flat network of the seed;
+writes results/RUN/SEED/{weights.safetensors,model.json,fit.json,curves.csv,validation.parquet}.
+Checkpoints lie in work/train/RUN-SEED-KEY, KEY being a hash of all inputs, until the run is done.
+"""
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import PIL
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from train import saved, tables
+from train.components import augment, backbone, checkpoint, data, hierarchy, loop, prediction, seeds
+from train.components.classifier import Cost, FitReport
+from train.components.data import DataModule
+from train.errors import BadHierarchy
+
+log = logging.getLogger(__name__)
+
+_CURVES = (
+    "network", "epoch", "step", "lr", "train_loss", "val_loss", "val_accuracy", "seconds",
+)  # fmt: skip
+
+
+class Run(BaseModel):
+    """An entry of section `runs`: a method with a grouping. Controls are runs like any other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str = Field(description="module in train/methods, and section of its parameters")
+    grouping: str = Field(description="file in data/clustering/SEED that gives the tree")
+
+
+class Runs(BaseModel):
+    """Section `runs`: a name for each run, which is also its folder in results/."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    __pydantic_extra__: dict[str, Run]
+
+    def named(self) -> dict[str, Run]:
+        """Returns the runs by name."""
+        return dict(self.__pydantic_extra__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The parameters of a run, one model per section of params.yaml."""
+
+    method: str
+    grouping: str | None
+    """Name of the clustering that gives the tree; None: all labels under the root."""
+    own: BaseModel
+    """The section of the method."""
+    data: data.Params
+    augment: augment.Params
+    backbone: backbone.Params
+    loop: loop.Params
+
+    def document(self) -> dict[str, Any]:
+        """Returns all values by section."""
+        sections = {
+            "data": self.data, "augment": self.augment, "backbone": self.backbone,
+            "loop": self.loop, self.method: self.own,
+        }  # fmt: skip
+        return {name: section.model_dump(mode="json") for name, section in sections.items()}
+
+
+def run(
+    settings: Settings, *, name: str, seed: int, data_dir: Path, results_dir: Path, work_dir: Path
+) -> Path:
+    """Trains the run `name` with this seed and returns its folder."""
+    device = loop.prepare(settings.loop)
+    shards = data.open_data(data_dir / "shards", work_dir / "cache", side=settings.data.side)
+    tree = _tree(settings.grouping, shards, data_dir / "clustering" / str(seed))
+    start = _flat_network(results_dir / "flat" / str(seed)) if settings.grouping else None
+    mean = data.channel_mean(shards.train.images)
+    seeds.seed(seed, name, "weights")
+    classifier = saved.build(
+        settings.method, settings.own, settings.backbone, tree=tree, side=shards.side, mean=mean
+    )
+    classifier.to(device)
+    facts = _facts(settings, name=name, seed=seed, shards=shards, tree=tree, mean=mean.tolist())
+    checkpoints = work_dir / "train" / f"{name}-{seed}-{_key(facts, start)}"
+    log.info("%s: %s on %s, %d labels", name, settings.document(), device, len(shards.labels))
+
+    trainer = loop.Trainer(
+        params=settings.loop,
+        augment=settings.augment,
+        batch_size=settings.data.batch_size,
+        mean=torch.from_numpy(mean).to(device),
+        device=device,
+        work_dir=checkpoints,
+    )
+    report = classifier.fit(shards, trainer, seed=seed, start=start)
+    classifier.eval()
+    folder = results_dir / name / str(seed)
+    saved.save(folder, classifier, facts)
+    predictions = prediction.predict(classifier, shards.val, device=device)
+    tables.write(
+        folder / "validation.parquet", prediction.table(predictions, shards.val, split="val")
+    )
+    _write_curves(folder / "curves.csv", trainer.curves)
+    saved.write_json(folder / "fit.json", _fit_facts(report, classifier.cost(), device))
+    shutil.rmtree(checkpoints)
+    log.info(
+        "%s seed %d: %d networks in %.1f s, critical path %.1f s, val MSR %.4f",
+        name, seed, len(report.networks), report.total_seconds, report.critical_path_seconds,
+        np.mean(predictions.probabilities.argmax(axis=1) == shards.val.labels),
+    )  # fmt: skip
+    return folder
+
+
+def _tree(grouping: str | None, shards: DataModule, folder: Path) -> nx.DiGraph:
+    if grouping is None:
+        return hierarchy.flat(len(shards.labels))
+    path = folder / f"{grouping}.json"
+    document = saved.read_json(path, stage="clustering")
+    if document.get("labels") != list(shards.labels):
+        raise BadHierarchy(
+            f"{path} groups other labels than the shards hold. Run stages 'flat' and 'clustering' "
+            "again on these shards."
+        )
+    return hierarchy.from_clusters(document["clusters"], len(shards.labels))
+
+
+def _flat_network(folder: Path) -> Mapping[str, Tensor] | None:
+    """Returns the tensors of the flat network of this seed, or None if it was not trained."""
+    path = folder / "weights.safetensors"
+    if not path.exists():
+        return None
+    return checkpoint.under("network", checkpoint.load(path)[0])
+
+
+def _facts(
+    settings: Settings, *, name: str, seed: int, shards: DataModule, tree: nx.DiGraph, mean: Any
+) -> dict[str, Any]:
+    return {
+        "method": settings.method,
+        "grouping": settings.grouping,
+        "run": name,
+        "seed": seed,
+        "labels": list(shards.labels),
+        "hierarchy": hierarchy.to_json(tree),
+        "params": settings.document(),
+        "backbone": "UppsalaCNN",
+        "side": shards.side,
+        "mean": mean,
+        "root_sha256": shards.root_sha256,
+        "versions": _versions(),
+    }
+
+
+def _key(facts: Mapping[str, Any], start: Mapping[str, Tensor] | None) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, tensor in sorted((start or {}).items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+def _fit_facts(report: FitReport, cost: Cost, device: torch.device) -> dict[str, Any]:
+    named = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
+    return {
+        "networks": [asdict(network) for network in report.networks],
+        "total_seconds": report.total_seconds,
+        "critical_path_seconds": report.critical_path_seconds,
+        "cost": {
+            "params": cost.params,
+            "macs": dict(cost.macs),
+            "macs_max": cost.macs_max,
+            "macs_expected": None,
+        },
+        "device": device.type,
+        "device_name": named,
+        "threads": torch.get_num_threads(),
+        "cpu_cores": os.cpu_count(),
+        "versions": _versions(),
+    }
+
+
+def _write_curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, _CURVES, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

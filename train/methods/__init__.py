@@ -1,0 +1,7 @@
+"""METHODS: name to module. A method is named here, in params.yaml and in dvc.yaml."""
+
+from types import ModuleType
+
+from train.methods import flat, uppsala
+
+METHODS: dict[str, ModuleType] = {"flat": flat, "uppsala": uppsala}

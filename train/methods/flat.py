@@ -1,0 +1,108 @@
+"""
+`flat`: one CNN, one softmax over all labels (methods.md 1).
+
+The baseline of every comparison, the source of the confusions that `clustering` reads, and the
+network that `uppsala` starts from.
+"""
+
+from collections.abc import Callable, Mapping
+
+import networkx as nx
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from train.components import backbone, sampling
+from train.components.backbone import UppsalaCNN
+from train.components.classifier import Cost, FitReport, Mode
+from train.components.data import DataModule
+from train.components.loop import Trainer
+from train.errors import BadHierarchy
+
+
+class Params(BaseModel):
+    """Section `flat`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    balance: sampling.Balance = Field(
+        "none",
+        description="equal pictures per label and epoch: resample, fixed, weights; none: all "
+        "pictures, as `curation` has already balanced the labels",
+    )
+
+
+class Classifier(nn.Module):
+    """
+    One network over all leaves.
+
+    Source: the report of the Uppsala students, its flat network (methods.md 1.1).
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self,
+        params: Params,
+        *,
+        hierarchy: nx.DiGraph,
+        build: Callable[[int], UppsalaCNN],
+        mean: Float[np.ndarray, "3"],
+    ) -> None:
+        """Builds the network with one output a leaf; of the hierarchy only the leaves matter."""
+        super().__init__()
+        self.params = params
+        self.hierarchy = hierarchy
+        self.leaves = len(hierarchy.nodes["root"]["members"])
+        if self.leaves < 2:
+            raise BadHierarchy("A classifier needs at least two labels, and there is one.")
+        self.network = build(self.leaves)
+        self.register_buffer("mean", torch.from_numpy(mean))
+
+    def fit(
+        self,
+        data: DataModule,
+        trainer: Trainer,
+        *,
+        seed: int,
+        start: Mapping[str, Tensor] | None = None,
+    ) -> FitReport:
+        """Trains the network; `start` is not used, for this is the network others start from."""
+        del start
+        leaves = [[leaf] for leaf in range(self.leaves)]
+        task = sampling.Task(
+            name="root",
+            data=data,
+            outputs=np.arange(self.leaves),
+            sampler=sampling.by_class(data.train.labels, leaves, balance=self.params.balance),
+            macs_trained=self.cost().macs_max,
+        )
+        return FitReport((trainer.fit(self.network, task, seed=seed),))
+
+    def predict_proba(
+        self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"
+    ) -> Float[Tensor, "batch leaf"]:
+        """Returns leaf probabilities, the same in every mode: there is one path."""
+        del mode
+        logits = self.network(x - self.mean[:, None, None])
+        return torch.softmax(logits.float(), dim=1)
+
+    def coarse_proba(self, x: Float[Tensor, "batch 3 height width"]) -> None:
+        """Returns None: there are no clusters."""
+        del x
+
+    def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
+        """Returns `default` alone."""
+        return {"default": self.predict_proba(x)}
+
+    def shares(self, coarse: Float[np.ndarray, "picture cluster"] | None) -> dict[str, float]:
+        """Returns the share of pictures that execute the network: all."""
+        del coarse
+        return {"root": 1.0}
+
+    def cost(self) -> Cost:
+        """Returns the network's parameters and MACs."""
+        macs = sum(row.macs for row in backbone.layer_table(self.network))
+        return Cost(params=backbone.count(self.network), macs={"root": macs})

@@ -1,0 +1,135 @@
+"""
+A run on disk: weights.safetensors, and model.json that says how to build the classifier around them.
+
+Reads and writes results/RUN/SEED/. The weights carry model.json's facts too, leaf order among them.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from jaxtyping import Float
+from pydantic import BaseModel
+from torch import nn
+
+from train.components import backbone, checkpoint, hierarchy
+from train.components.backbone import UppsalaCNN
+from train.components.classifier import HierarchicalClassifier
+from train.errors import BadCheckpoint, BadParams, MissingInput
+from train.methods import METHODS
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A trained run: the classifier in evaluation mode, and the facts of model.json."""
+
+    classifier: HierarchicalClassifier
+    facts: dict[str, Any]
+
+
+def method_params(method: str) -> type[BaseModel]:
+    """
+    Returns the parameter model of a method.
+
+    Raises:
+        BadParams: There is no such method.
+    """
+    if method not in METHODS:
+        raise BadParams(f"'{method}' is no method. Known: {', '.join(METHODS)}.")
+    params: type[BaseModel] = METHODS[method].Params
+    return params
+
+
+def build(
+    method: str,
+    own: BaseModel,
+    backbone_params: backbone.Params,
+    *,
+    tree: nx.DiGraph,
+    side: int,
+    mean: Float[np.ndarray, "3"],
+) -> HierarchicalClassifier:
+    """Returns an untrained classifier; its weights are drawn from torch's generator: seed it first."""
+    network: Callable[[int], UppsalaCNN] = partial(_network, backbone_params, side)
+    classifier: HierarchicalClassifier = METHODS[method].Classifier(
+        own, hierarchy=tree, build=network, mean=np.asarray(mean, dtype=np.float32)
+    )
+    return classifier
+
+
+def save(folder: Path, classifier: HierarchicalClassifier, facts: Mapping[str, Any]) -> None:
+    """Writes the weights, then model.json, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(folder / "weights.safetensors", classifier.state_dict(), facts)
+    write_json(folder / "model.json", facts)
+
+
+def load(folder: Path) -> Saved:
+    """
+    Returns the run in `folder`.
+
+    Raises:
+        MissingInput: There is no trained run.
+        BadCheckpoint: The weights are damaged, or do not fit model.json.
+    """
+    facts = read_json(folder / "model.json", stage="fit")
+    try:
+        params = facts["params"]
+        method = facts["method"]
+        classifier = build(
+            method,
+            method_params(method)(**params[method]),
+            backbone.Params(**params["backbone"]),
+            tree=hierarchy.from_json(facts["hierarchy"]),
+            side=facts["side"],
+            mean=np.array(facts["mean"]),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise BadCheckpoint(
+            f"{folder / 'model.json'} describes no model of this version ({error!r}). Train again."
+        ) from error
+    tensors, _ = checkpoint.load(folder / "weights.safetensors")
+    if not isinstance(classifier, nn.Module):
+        raise BadCheckpoint(f"Method '{method}' keeps no weights.")
+    checkpoint.fill(classifier, tensors, source=str(folder))
+    classifier.eval()
+    return Saved(classifier, facts)
+
+
+def read_json(path: Path, *, stage: str) -> dict[str, Any]:
+    """
+    Returns a JSON mapping.
+
+    Raises:
+        MissingInput: The file is absent or no JSON; the message names the stage that writes it.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MissingInput(
+            f"{path} is absent or unreadable ({error}). Stage '{stage}' writes it: run it first."
+        ) from error
+    if not isinstance(document, dict):
+        raise MissingInput(f"{path} holds no mapping. Run stage '{stage}' again.")
+    return document
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Writes JSON, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(document, file, indent=1, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _network(params: backbone.Params, side: int, outputs: int) -> UppsalaCNN:
+    return UppsalaCNN(params, outputs=outputs, side=side)
