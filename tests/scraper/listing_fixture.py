@@ -1,0 +1,97 @@
+"""A source in memory, and the posts in it."""
+
+from datetime import UTC, datetime
+
+from scraper.post import Post, Variant
+from scraper.sources import Page, Tag
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+BLANK = Post(
+    post_id=1,
+    created_at_utc=MOMENT,
+    updated_at_utc=MOMENT,
+    md5="0" * 32,
+    pixel_hash=None,
+    rating="g",
+    image_width=400,
+    image_height=500,
+    file_ext="png",
+    file_bytes=1000,
+    duration_seconds=None,
+    parent_id=None,
+    has_children=False,
+    is_pending=False,
+    is_flagged=False,
+    is_deleted=False,
+    is_banned=False,
+    score=0,
+    uploader_id=1,
+    source="",
+    tags_general=("1girl", "solo"),
+    tags_character=(),
+    tags_copyright=("series",),
+    tags_artist=(),
+    tags_meta=(),
+    variants=(Variant("original", "/original/0.png", 400, 500, "png"),),
+)
+
+
+class Shelf:
+    """Posts as a source; `asked` counts what was asked, `fault` may raise on a page."""
+
+    def __init__(self, *posts, identity="shelf"):
+        self.posts = list(posts)
+        self.identity = identity
+        self.pairs = {
+            "implications": [("rin_(swimsuit)", "rin")],
+            "aliases": [("old_rin", "rin"), ("old_rin", "rin")],
+        }
+        self.asked = []
+        self.fault = lambda _search, _before: None
+
+    def _tags(self):
+        counts = {}
+        for post in self.posts:
+            for name in post.tags_character:
+                counts[name] = counts.get(name, 0) + 1
+        return [
+            Tag(name, 4, counts[name]) for name in sorted(counts, key=lambda n: (-counts[n], n))
+        ]
+
+    async def candidates(self, min_images):
+        self.asked.append("candidates")
+        for tag in self._tags():
+            if tag.post_count >= min_images:
+                yield tag
+
+    async def named(self, names):
+        for tag in self._tags():
+            if tag.name in names:
+                yield tag
+
+    async def page(self, search, *, before, size):
+        self.asked.append((search, before))
+        self.fault(search, before)
+        name = search.split()[0]
+        found = sorted(
+            (
+                post
+                for post in self.posts
+                if name in post.tags_character and (before is None or post.post_id < before)
+            ),
+            key=lambda post: -post.post_id,
+        )[:size]
+        return Page(tuple(found), min((post.post_id for post in found), default=None))
+
+    async def implications(self):
+        self.asked.append("implications")
+        for pair in self.pairs["implications"]:
+            yield pair
+
+    async def aliases(self):
+        self.asked.append("aliases")
+        for pair in self.pairs["aliases"]:
+            yield pair
+
+    async def count(self, search):
+        return sum(search.split()[0] in post.tags_character for post in self.posts)
