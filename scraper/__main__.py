@@ -18,7 +18,7 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -91,10 +91,13 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, with the nearest known option."""
 
     def error(self, message: str) -> NoReturn:
-        known = [option for action in self._actions for option in action.option_strings]
-        wrong = next((word for word in message.split() if word.startswith("--")), "")
-        near = difflib.get_close_matches(wrong.split("=")[0], known, n=1) if wrong else []
-        hint = f" Did you mean {near[0]}?" if near and near[0] != wrong else ""
+        hint = ""
+        if message.startswith("unrecognized arguments: "):
+            known = [option for action in self._actions for option in action.option_strings]
+            known += [command for command in (*_SECTIONS, "demo") if command]
+            wrong = message.split()[2].split("=", maxsplit=1)[0]
+            near = difflib.get_close_matches(wrong, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
         self.exit(2, f"{self.prog}: {message}.{hint} `{self.prog} --help` lists every option.\n")
 
 
@@ -108,10 +111,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = arguments.pop(0) if arguments and arguments[0] in _SECTIONS else ""
     options = _parser(command).parse_args(arguments)
     _configure_logging(verbose=options.verbose)
+    return exit_code(lambda: _run(command, options))
+
+
+def exit_code(run: Callable[[], None]) -> int:
+    """
+    Runs, writes one line to standard error for each distinct cause of failure, returns the code.
+
+    What is neither ours nor the system's is a defect, and passes with its traceback.
+    """
     failures: list[Exception] = []
     interrupted = False
     try:
-        _run(command, options)
+        run()
     except* KeyboardInterrupt:
         interrupted = True
     except* ScraperError as group:

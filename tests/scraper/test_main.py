@@ -1,0 +1,290 @@
+"""The command: what it prints, what it returns, and that it goes on where it was stopped."""
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import stamina.instrumentation
+import yaml
+from aiohttp import web
+
+from scraper import contact, decide, download, listing, personae, site
+from scraper.__main__ import exit_code, main
+from scraper.demo import booru
+from scraper.demo.fixture import TINY, serving
+from scraper.errors import ConnectionLost, CorruptImage, NotAuthorised, Unfinished
+
+ROOT = Path(__file__).resolve().parents[2]
+FAST = ["--api-rate", "1e6", "--cdn-rate", "1e6", "--attempts", "2"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """A parameter file, no account, no remembered contact; logging as it was afterwards."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("PERSONAE_CONTACT", "PERSONAE_LOGIN", "PERSONAE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    params(site={"name": "http://127.0.0.1:9"})
+    loggers = [logging.getLogger(name) for name in ("aiohttp", "asyncio", "urllib3")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    stamina.instrumentation.set_on_retry_hooks(None)
+
+
+def params(**sections):
+    Path("params.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def board():
+    with serving(booru.board(TINY)) as served:
+        yield served
+
+
+def test_whole_run_and_again(board, capsys):
+    """Stage by stage and whole: listed, judged, downloaded; then nothing more is asked."""
+    command = ["--site", board.url, "--min-images", "12", *FAST]
+    assert 0 == main(["listing", *command])
+    assert 0 == main(["status"])
+    assert "listing   done" in capsys.readouterr().out
+    assert 0 == main([*command, "--side", "64"])
+    out = capsys.readouterr().out
+    asked = board.log.by_kind.total()
+
+    assert 0 == main([*command, "--side", "64"])
+
+    assert out.startswith(f"Site: {board.url}. Another: --site demo, --site danbooru")
+    assert "personae qualify" in out
+    assert ", 0 left" in out
+    assert asked == board.log.by_kind.total()
+    kept = pq.read_table("data/decide/kept.parquet").num_rows
+    decisions = pq.read_table("data/download/decisions.parquet")
+    assert kept == len(set(decisions.column("post_id").to_pylist()))
+
+    assert 2 == main(["decide", "--min-images", "1000"])
+    assert "No persona has 1000 pictures that meet the requirements; the most pictured" in (
+        capsys.readouterr().err
+    )
+
+
+def test_plan_downloads_nothing(board, capsys):
+    """The plan tells personae and hours, and asks for no picture."""
+    assert 0 == main(["plan", "--site", board.url, "--min-images", "20", "--sample", "3", *FAST])
+
+    assert "pictures that meet" in capsys.readouterr().out
+    assert not Path("data").exists()
+
+
+def test_no_candidate_at_all(board, capsys):
+    """When nothing is tagged often enough, the run ends with usage code 2 and says what to lower."""
+    assert 2 == main(["--site", board.url, "--min-images", "5000", *FAST])
+    assert "none was listed. Lower --min-images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--min-imags", "3"], "Did you mean --min-images?"),
+        (["--min-images", "many"], "invalid int value"),
+        (["lisitng"], "Did you mean listing?"),
+        (["decide", "--workers", "3"], "unrecognized arguments"),
+    ],
+)
+def test_unknown_option_is_usage(arguments, words, capsys):
+    """A wrong option ends with 2, one line, and the nearest known one."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+
+    assert 2 == ended.value.code
+    err = capsys.readouterr().err
+    assert words in err
+    assert 1 == err.count("\n")
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"personae": {"min_image": 5}}, "'personae.min_image' is not a parameter. Did you mean 'min_images'?"),
+        ({"listing": {"page_size": 500}}, "'listing.page_size' is 500"),
+        ({"site": {"name": "danboru"}}, "which is no board"),
+        ({"site": {"name": "danbooru"}}, "PERSONAE_CONTACT"),
+        ({"site": {"name": "danbooru", "contact": "me@example.org", "api_rate": 50}}, "allows 10 at most"),
+    ],
+)  # fmt: skip
+def test_bad_parameter_is_usage(sections, words, capsys):
+    """A wrong parameter ends with 2 and names section, key and what may stand there."""
+    params(**sections)
+
+    assert 2 == main([])
+    assert words in capsys.readouterr().err
+
+
+def test_missing_parameter_file_is_usage(capsys):
+    """Without params.yaml the message says where to run."""
+    Path("params.yaml").unlink()
+
+    assert 2 == main([])
+    assert "--params" in capsys.readouterr().err
+
+
+def test_unreachable_board_is_resumable(capsys):
+    """A board that is not there ends with 3 and one line that says how to go on."""
+    assert 3 == main(FAST)
+
+    captured = capsys.readouterr()
+    assert captured.out.startswith("Site: http://127.0.0.1:9")
+    assert "cannot be reached" in captured.err
+    assert "Run the same command again" in captured.err
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "words"),
+    [
+        ((403, "text/html", "<html>"), 4, "a challenge"),
+        ((200, "application/json", '{"a": 1}'), 5, "a list of objects was expected"),
+        ((200, "text/plain", "hello"), 5, "no Danbooru-style board"),
+        ((422, "application/json", '{"error": "PostQuery::TagLimitError"}'), 4, "fewer terms"),
+    ],
+)
+def test_codes_tell_policy_from_data(picture_host, capsys, sent, code, words):
+    """What the board refuses ends with 4, what it garbles with 5."""
+    status, kind, text = sent
+
+    async def answer(_request):
+        return web.Response(text=text, status=status, content_type=kind)
+
+    picture_host.faults["/tag_implications.json"] = answer
+
+    assert code == main(["--site", picture_host.url, *FAST])
+    assert words in capsys.readouterr().err
+
+
+def test_stage_without_its_input(capsys):
+    """A stage that is run too early names the stage that is missing."""
+    assert 5 == main(["decide"])
+    assert "stage 'listing' writes it" in capsys.readouterr().err
+
+
+def test_status_of_nothing(capsys):
+    """Before anything is done, status says so."""
+    assert 0 == main(["status"])
+
+    out = capsys.readouterr().out
+    assert ["listing   not begun", "decide    not done", "download  not begun"] == out.splitlines()
+
+
+def test_interrupt_is_resumable(picture_host, tmp_path):
+    """Ctrl-C ends a real process with 3, and it says that the same command goes on."""
+    released = threading.Event()
+
+    async def stall(_request):
+        while not released.is_set():  # noqa: ASYNC110  # set by another thread
+            await asyncio.sleep(0.02)
+        return web.Response()
+
+    picture_host.faults["/tag_implications.json"] = stall
+    with subprocess.Popen(
+        [sys.executable, "-m", "scraper", "--site", picture_host.url],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        picture_host.wait_for(1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    released.set()
+
+    assert 3 == process.returncode
+    assert out.startswith("Site: ")
+    assert err.endswith("Stopped. What was done is saved: run the same command again to go on.\n")
+    assert "Traceback" not in err
+
+
+def test_help_teaches(capsys):
+    """The help lists commands, environment, exit codes, and every parameter with its reason."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    out = " ".join(capsys.readouterr().out.split())
+
+    assert 0 == ended.value.code
+    for word in ("plan", "status", "demo", "PERSONAE_CONTACT", "exit codes", "--site SITE"):
+        assert word in out
+    models = (site.Manners, personae.Params, listing.Params, decide.Params, download.Params)
+    for model in models:
+        for name, field in model.model_fields.items():
+            assert f"--{name.replace('_', '-')}" in out
+            assert field.description
+
+
+def fail_with(error):
+    def run():
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (ExceptionGroup("", [ConnectionLost("a"), ConnectionLost("a")]), 3, ["a"]),
+        (ExceptionGroup("", [ConnectionLost("a"), ExceptionGroup("", [NotAuthorised("b")])]), 4, ["a", "b"]),
+        (ExceptionGroup("", [CorruptImage("a"), Unfinished("b")]), 5, ["a", "b"]),
+        (OSError(28, "No space left on device"), 3, ["A file cannot be read or written: [Errno 28]"]),
+        (KeyboardInterrupt(), 3, ["Stopped. What was done is saved"]),
+    ],
+)  # fmt: skip
+def test_each_cause_is_one_line(error, code, lines, capsys):
+    """Groups are unpacked: one line per distinct cause, and the code of the gravest."""
+    assert code == exit_code(fail_with(error))
+
+    err = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(err)
+    for line, start in zip(err, lines, strict=True):
+        assert line.startswith(start)
+
+
+def test_defect_keeps_its_traceback():
+    """What nobody foresaw is not hidden behind a message."""
+    with pytest.raises(ZeroDivisionError):
+        exit_code(fail_with(ZeroDivisionError()))
+
+
+def test_contact_is_asked_once_and_remembered(tmp_path, capsys):
+    """The question is put once; the answer lies in the user's configuration folder."""
+    questions = []
+    public = site.Params(name="danbooru")
+    environment = {"XDG_CONFIG_HOME": str(tmp_path / "home")}
+
+    def ask(question):
+        questions.append(question)
+        return " me@example.org "
+
+    first = contact.find(public, environment=environment, ask=ask)
+    second = contact.find(public, environment=environment, ask=ask)
+
+    assert ["me@example.org"] * 2 == [first, second]
+    assert 1 == len(questions)
+    assert "Remembered" in capsys.readouterr().err
+
+
+def test_contact_is_looked_for_in_order(tmp_path):
+    """Parameter before environment; a board on this machine needs none; nobody is asked."""
+    environment = {"XDG_CONFIG_HOME": str(tmp_path), "PERSONAE_CONTACT": "env@example.org"}
+    given = site.Params(name="danbooru", contact="given@example.org")
+
+    assert "given@example.org" == contact.find(given, environment=environment)
+    assert "env@example.org" == contact.find(site.Params(name="danbooru"), environment=environment)
+    assert "" == contact.find(site.Params(), environment=environment)  # not None
