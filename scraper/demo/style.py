@@ -78,7 +78,8 @@ def paints(persona: Persona, *, style: str, rng: random.Random) -> Paints:
     tint = rng.choice(_TINTS)
     hue = rng.gauss(0.0, 0.025)
     value = rng.uniform(0.72, 1.2)
-    saturation = rng.uniform(0.55, 1.35)
+    # A pale sketch keeps its colour, lest it pass for a monochrome picture.
+    saturation = rng.uniform(0.9, 1.5) if style == "sketch" else rng.uniform(0.55, 1.35)
 
     def paint(
         colour: Colour, spread: float = 0.02, turn: float = 0.0, share: float = 1.0
@@ -91,7 +92,7 @@ def paints(persona: Persona, *, style: str, rng: random.Random) -> Paints:
             min(255, round(shifted[1] * tint[1])),
             min(255, round(shifted[2] * tint[2])),
         )
-        return mix(lit, (255, 255, 255), 0.45) if style == "sketch" else lit
+        return mix(lit, (255, 255, 255), 0.35) if style == "sketch" else lit
 
     # Clothes come in other colours as often as not: the cut is what stays.
     turn = rng.random() if rng.random() < 0.5 else 0.0
