@@ -38,6 +38,8 @@ _PATH = re.compile(
     r"/(?P<type>180x180|360x360|720x720|sample|full|original)/(?P<a>[0-9a-f]{2})/(?P<b>[0-9a-f]{2})"
     r"/(?:__[^/]*__)?(?P<prefix>sample-)?(?P<md5>[0-9a-f]{32})\.(?P<ext>[0-9a-z]+)"
 )
+_HUFFMAN = b"\xff\xc4"
+"""Marker of a JPEG's Huffman tables: length, class, then 16 counts (ITU-T T.81, B.2.4.2)."""
 _CAST = {persona.name: persona for persona in PERSONAE}
 
 
@@ -206,8 +208,9 @@ def _damaged(encoded: bytes, recipe: Recipe) -> bytes:
     if recipe.damage == "truncated":
         return encoded[: len(encoded) * 11 // 20]
     if recipe.damage == "undecodable":
-        noise = _noise(recipe, len(encoded) - 20)
-        return encoded[:20] + noise.replace(b"\xff", b"\xfe")
+        # The header stays whole, so that only who decodes the pixels finds out.
+        table = encoded.index(_HUFFMAN) + len(_HUFFMAN) + 3
+        return encoded[:table] + b"\xff" * 16 + encoded[table + 16 :]
     return encoded
 
 

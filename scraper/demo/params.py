@@ -10,7 +10,7 @@ class Params(BaseModel):
 
     seed: int = Field(0, description="seed of everything that the board generates")
     posts_large: int = Field(
-        1_090, ge=1, description="good posts of each of four personae, so that 1,000 are reached"
+        1_060, ge=1, description="good posts of each of four personae, so that 1,000 are reached"
     )
     posts_small: int = Field(330, ge=1, description="good posts of each of eight personae")
     posts_minor: int = Field(60, ge=1, description="good posts of each of three minor personae")
