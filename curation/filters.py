@@ -34,8 +34,8 @@ class Params(BaseModel):
         0.06,
         ge=0,
         le=1,
-        description="least saturation; of 250 drawings made grey and saved as JPEG 99 % lie under "
-        "0.052, of 1,250 coloured ones none under 0.061",
+        description="least saturation of what is not white; of 4,000 drawings of the demo board "
+        "the 20 grey ones reach 0.042, the coloured ones begin at 0.081",
     )
     min_contrast: float = Field(
         0.02,

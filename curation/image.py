@@ -150,13 +150,17 @@ def border_white(image: Image.Image) -> float:
 
 def saturation(image: Image.Image) -> float:
     """
-    Returns the 95th percentile of HSV saturation, 0..1: (max - min) / max over the channels.
+    Returns the 95th percentile of HSV saturation over the pixels that are not white, 0..1.
 
-    Not the mean: a small coloured figure on white paper is a coloured picture.
+    Saturation is (max - min) / max over the channels. Paper is left out, because a small coloured
+    figure on it is a coloured picture; 0 when there is nothing but paper.
     """
     pixels = np.asarray(image).reshape(-1, 3)
-    high = np.maximum(np.maximum(pixels[:, 0], pixels[:, 1]), pixels[:, 2])
-    shares = (high - _lowest(pixels)) / np.maximum(high, 1)
+    drawn = pixels[_lowest(pixels) < WHITE]
+    if not len(drawn):
+        return 0.0
+    high = np.maximum(np.maximum(drawn[:, 0], drawn[:, 1]), drawn[:, 2])
+    shares = (high - _lowest(drawn)) / np.maximum(high, 1)
     rank = math.ceil(0.95 * len(shares)) - 1
     return float(np.partition(shares, rank)[rank])
 
