@@ -1,7 +1,7 @@
 """
 Stage `catalog`: one DuckDB file over the tables of every stage.
 
-The tables are loaded from Parquet by SQL, sorted by key; catalog.sql adds the views that answer the
+The tables are loaded from Parquet by SQL, in order of key; catalog.sql adds the views that answer the
 common questions. It stores no second truth: it is built aside, renamed when whole, and opened
 read-only by everyone else. A column named after a word of SQL is renamed: `offset` is `byte_offset`.
 """
@@ -57,10 +57,11 @@ class Source:
     stage: str
     file: str
     columns: tuple[str, ...]
-    order: str
+    order: str | None
+    """None where the file is written in the order of post ids, which loading keeps."""
 
 
-def _source(table: str, path: str, columns: str, order: str = "post_id") -> Source:
+def _source(table: str, path: str, columns: str, order: str | None = None) -> Source:
     stage, file = path.split("/")
     return Source(table, stage, file, tuple(columns.split()), order)
 
@@ -143,6 +144,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     try:
         with closing(duckdb.connect(config=_OFFLINE)) as connection:
             connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET enable_progress_bar = false")
             connection.execute(
                 f"ATTACH '{quoted(part)}' AS catalog (STORAGE_VERSION '{STORAGE_VERSION}')"
             )
@@ -178,12 +180,14 @@ def connect(path: Path) -> duckdb.DuckDBPyConnection:
     if not path.is_file():
         raise MissingInput(f"{path} is absent: stage 'catalog' writes it. Run that stage first.")
     try:
-        return duckdb.connect(str(path), read_only=True, config=_OFFLINE)
+        connection = duckdb.connect(str(path), read_only=True, config=_OFFLINE)
     except duckdb.Error as error:
         raise MissingInput(
             f"{path} cannot be opened: {str(error).splitlines()[0]}. Remove it and run stage "
             "'catalog' again."
         ) from error
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def _check(data_dir: Path) -> None:
@@ -199,7 +203,7 @@ def _load(connection: duckdb.DuckDBPyConnection, source: Source, data_dir: Path)
     path = pattern(data_dir / source.stage / source.file)
     connection.execute(
         f"CREATE TABLE {source.table} AS SELECT {columns} FROM read_parquet('{path}') "  # noqa: S608  # names are constants of this file, the path is quoted
-        f"ORDER BY {source.order}"
+        + (f"ORDER BY {source.order}" if source.order else "")
     )
 
 
@@ -211,15 +215,15 @@ def _derive(connection: duckdb.DuckDBPyConnection, data_dir: Path) -> None:
     columns = ", ".join(tables.DECISIONS.names)
     paths = [pattern(data_dir / stage / "decisions.parquet") for stage in DECIDING]
     union = " UNION ALL ".join(f"SELECT {columns} FROM read_parquet('{path}')" for path in paths)  # noqa: S608  # see _load
-    connection.execute(
-        f"CREATE TABLE decisions AS SELECT {columns} FROM ({union}) "  # noqa: S608  # see _load
-        "JOIN stages USING (stage) ORDER BY post_id, position, reason"
-    )
+    connection.execute(f"CREATE TABLE decisions AS {union}")
+    # A tag is stored as a number: twenty-five million of them are compared at the cost of integers.
+    names = " UNION ".join(f"SELECT unnest(tags_{kind}) AS name FROM posts" for kind in _TAGS)  # noqa: S608  # constants of this file
+    connection.execute(f"CREATE TYPE tag AS ENUM (SELECT name FROM ({names}) ORDER BY name)")  # noqa: S608  # see above
     union = " UNION ALL ".join(
-        f"SELECT post_id, unnest(tags_{kind}) AS tag, {number}::TINYINT AS category FROM posts"  # noqa: S608  # constants of this file
+        f"SELECT post_id, unnest(tags_{kind})::tag AS tag, {number}::TINYINT AS category FROM posts"  # noqa: S608  # see above
         for kind, number in _TAGS.items()
     )
-    connection.execute(f"CREATE TABLE post_tags AS {union} ORDER BY tag, post_id")
+    connection.execute(f"CREATE TABLE post_tags AS {union}")
 
 
 def _build(
