@@ -396,40 +396,9 @@ def tiny_data(_tiny_data_once: TinyData, tmp_path: Path) -> TinyData:
     )
 
 
-def _label(data_dir: Path) -> None:
-    """Writes what stage `persona` leaves when every label keeps all that it has."""
-    names = {
-        row["post_id"]: row
-        for row in pq.read_table(data_dir / "decide" / "kept.parquet").to_pylist()
-    }
-    decided = pq.read_table(data_dir / "duplicates" / "decisions.parquet").to_pylist()
-    kept = sorted(row["post_id"] for row in decided if row["kept"])
-    labels = sorted({names[post]["persona"] for post in kept})
-    folder = data_dir / "persona"
-    write_rows(
-        folder / "decisions.parquet", [_decision(post, "persona") for post in kept], DECISIONS
-    )
-    columns = [("post_id", pa.int64()), ("label", pa.string()), ("leaf", pa.int32())]
-    rows = [
-        {"post_id": post, "label": label, "leaf": labels.index(label)}
-        for post in kept
-        for label in [names[post]["persona"]]
-    ]
-    write_rows(folder / "labels.parquet", rows, pa.schema(columns))
-    text = [(name, pa.string()) for name in ("label", "base", "copyright")]
-    numbers = [("leaf", pa.int32()), ("available", pa.int64()), ("samples", pa.int64())]
-    classes = [
-        {"label": label, "leaf": leaf, "base": label.removesuffix("_(winter)")}
-        | {"copyright": COPYRIGHTS[label]}
-        | dict.fromkeys(("available", "samples"), sum(row["label"] == label for row in rows))
-        for leaf, label in enumerate(labels)
-    ]
-    write_rows(folder / "classes.parquet", classes, pa.schema(text + numbers))
-
-
 @pytest.fixture(scope="session")
 def _curated_once(_tiny_data_once: TinyData, tmp_path_factory: pytest.TempPathFactory) -> TinyData:
-    from curation import catalog, duplicates, filters, measure, shards, split
+    from curation import catalog, duplicates, filters, measure, persona, shards, split
 
     root = tmp_path_factory.mktemp("curated")
     data, work = root / "data", root / "work"
@@ -437,7 +406,7 @@ def _curated_once(_tiny_data_once: TinyData, tmp_path_factory: pytest.TempPathFa
     measure.run(measure.Params(workers=1), data_dir=data, work_dir=work)
     filters.run(filters.Params(), data_dir=data)
     duplicates.run(duplicates.Params(), data_dir=data)
-    _label(data)
+    persona.run(persona.Params(min_samples=5, balance="none"), data_dir=data)
     sides = split.Params(train=0.4, val=0.3, test=0.3, tolerance=1, seed=2)
     split.run(sides, data_dir=data, work_dir=work)
     shards.run(shards.Params(samples_per_shard=10), data_dir=data, work_dir=work)
