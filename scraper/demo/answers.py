@@ -5,7 +5,7 @@ Recorded answers of the live site are the model; the tests compare with them.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from scraper.demo import files
@@ -202,8 +202,3 @@ def _split(fields: str) -> dict[str, str]:
         else:
             word += letter
     return parts
-
-
-def names(found: Iterable[Json]) -> list[str]:
-    """Names of tag rows."""
-    return [str(row["name"]) for row in found]

@@ -1,6 +1,7 @@
 """What the board is made of: numbers, truth, tags and their closure, determinism."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -283,3 +284,13 @@ def test_a_board_without_cache_writes_nothing(tmp_path, monkeypatch):
     booru.board(TINY).close()
 
     assert [] == list(tmp_path.iterdir())
+
+
+def test_a_new_post_goes_to_the_head(changeable):
+    """An inserted post is the newest; ids that exist or lie below are our own mistake."""
+    last = changeable.posts[-1]
+    changeable.insert(replace(last, post_id=last.post_id + 1))
+
+    assert last.post_id + 1 == changeable.posts[-1].post_id
+    with pytest.raises(AssertionError):
+        changeable.insert(last)

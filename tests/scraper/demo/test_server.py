@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -165,6 +166,24 @@ def test_numbered_pages_and_their_end(get):
     assert 410 == gone.status_code
     assert "PaginationExtension::PaginationError" == gone.json()["error"]
     assert "You cannot go beyond page 1000." == gone.json()["message"]
+
+
+def test_cursors_ignore_posts_that_come_and_go(own_demo_board):
+    """A new post shifts numbered pages, so that one repeats; the cursor shows none twice."""
+
+    def ask(page):
+        query = {"limit": 4, "page": page, "only": "id"}
+        rows = requests.get(
+            own_demo_board.url + "/posts.json", params=query, headers=AGENT, timeout=30
+        )
+        return [row["id"] for row in rows.json()]
+
+    first = ask("1")
+    newest = own_demo_board.board.posts[-1]
+    own_demo_board.board.insert(replace(newest, post_id=newest.post_id + 1))
+
+    assert first[-1] == ask("2")[0]
+    assert first[-1] > ask(f"b{first[-1]}")[0]
 
 
 def test_cursors_walk_every_post_once_in_both_directions(get, demo_board):
