@@ -34,6 +34,7 @@ from scraper.sources.danbooru import counted
 _BYTES_PER_PIXEL = {"jpg": 0.25, "webp": 0.12, "png": 1.0}
 _SHOWN = 30
 _TIMEOUT = (10.0, 30.0)
+_MOST_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +127,18 @@ class Board:
         url = self._site.absolute("/counts/posts.json")
         self._sleep(1 / self._site.api_rate)
         try:
-            response = self._session.get(
-                url, params={"tags": search}, timeout=_TIMEOUT, allow_redirects=False
-            )
+            with self._session.get(
+                url, params={"tags": search}, timeout=_TIMEOUT, allow_redirects=False, stream=True
+            ) as response:
+                # A count is a few bytes: the first part is all of it, or no answer to a count.
+                body: bytes = next(response.iter_content(_MOST_BYTES), b"")
+                answer = Answer(url, response.status_code, response.headers, body)
         except requests.RequestException as error:
             raise ConnectionLost(
                 f"{url} cannot be reached ({type(error).__name__}). Is the board running, and this "
                 "machine online?",
                 url=url,
             ) from error
-        answer = Answer(url, response.status_code, response.headers, response.content)
         problem = answers.refusal(answer, is_api=True, now=datetime.now(UTC))
         if problem is not None:
             raise problem

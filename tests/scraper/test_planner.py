@@ -171,6 +171,14 @@ def test_wrong_board_stops_the_plan(ask, demo_answer):
         ask.count()
 
 
+def test_long_answer_is_not_read(ask, demo_answer):
+    """A count of megabytes is no count, and its end is never waited for."""
+    demo_answer('{"counts": {"posts": 1}, "x": "' + "x" * 1_000_000 + '"}')
+
+    with pytest.raises(ConnectionLost, match="no JSON"):
+        ask.count()
+
+
 def test_unreachable_board_stops_the_plan():
     """Nobody listening is one line."""
     site = Site.resolve(Params(name="http://127.0.0.1:9"))
