@@ -17,6 +17,6 @@ def get(demo_board):
         def ask(path, **params):
             headers = params.pop("headers", None)
             url = path if path.startswith("http") else demo_board.url + path
-            return session.get(url, params=params, headers=headers, timeout=30)
+            return session.get(url, params=params, headers=headers, timeout=120)
 
         yield ask

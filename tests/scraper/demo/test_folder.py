@@ -58,7 +58,7 @@ def test_originals_are_served_as_they_are(pictures):
     """Bytes, md5 and size are those of the file on disk, and the scraper can read the posts."""
     board = folder.board(*pictures, TINY)
     with serving(board) as served:
-        posts = requests.get(served.url + "/posts.json", headers=AGENT, timeout=30).json()
+        posts = requests.get(served.url + "/posts.json", headers=AGENT, timeout=120).json()
         for post in posts:
             stored = requests.get(post["file_url"], headers=AGENT, timeout=10).content
             small = requests.get(post["preview_file_url"], headers=AGENT, timeout=10)
@@ -147,7 +147,7 @@ def test_real_pictures_are_served(real_data, tmp_path):
     board = folder.board(tmp_path, source / "species.csv", TINY)
     with serving(board) as served:
         url = served.url + "/posts.json"
-        posts = requests.get(url, params={"limit": 200}, headers=AGENT, timeout=60).json()
+        posts = requests.get(url, params={"limit": 200}, headers=AGENT, timeout=120).json()
         picture = requests.get(posts[0]["preview_file_url"], headers=AGENT, timeout=10)
 
     assert 60 == len(posts)

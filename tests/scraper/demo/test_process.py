@@ -58,7 +58,7 @@ def wait_until_gone(pids):
 def test_it_serves_while_the_block_lasts():
     """The URL answers inside the block and nobody listens after it."""
     with running(None, options=SMALL + HERE) as url:
-        answer = requests.get(url + "/posts.json", params={"limit": 1}, headers=AGENT, timeout=30)
+        answer = requests.get(url + "/posts.json", params={"limit": 1}, headers=AGENT, timeout=120)
 
     assert 1 == len(answer.json())
     with pytest.raises(requests.ConnectionError):
@@ -74,7 +74,7 @@ def test_parameters_come_from_the_file_and_options_win(tmp_path):
         rows = requests.get(
             url + "/tags.json", params={"search[name]": "solo"}, headers=AGENT, timeout=30
         )
-        few = requests.get(url + "/counts/posts.json", params=query, headers=AGENT, timeout=30)
+        few = requests.get(url + "/counts/posts.json", params=query, headers=AGENT, timeout=120)
 
     assert 200 == few.status_code
     assert 4 * 9 + 8 * 5 < rows.json()[0]["post_count"] < 4 * 9 + 8 * 5 + 100
@@ -98,7 +98,7 @@ def test_it_dies_with_a_parent_that_is_killed(tmp_path):
         [sys.executable, "-c", PARENT, *SMALL], stdout=subprocess.PIPE, text=True, cwd=tmp_path
     )
     url = parent.stdout.readline().strip()
-    requests.get(url + "/posts.json", params={"limit": 100}, headers=AGENT, timeout=30)
+    requests.get(url + "/posts.json", params={"limit": 100}, headers=AGENT, timeout=120)
     family = children(parent.pid)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
@@ -117,7 +117,7 @@ def test_its_workers_die_with_a_board_that_is_killed(tmp_path):
         cwd=tmp_path,
     )
     url = board.stdout.readline().removeprefix("Demo board at ").strip()
-    requests.get(url + "/posts.json", params={"limit": 100}, headers=AGENT, timeout=30)
+    requests.get(url + "/posts.json", params={"limit": 100}, headers=AGENT, timeout=120)
     family = children(board.pid)
     board.send_signal(signal.SIGKILL)
     board.wait()
@@ -133,7 +133,7 @@ def test_two_runs_give_the_same_board(tmp_path):
     def listing(*options):
         with running(None, options=(*SMALL, *HERE, *options)) as url:
             rows = requests.get(
-                url + "/posts.json", params={"limit": 40}, headers=AGENT, timeout=60
+                url + "/posts.json", params={"limit": 40}, headers=AGENT, timeout=120
             ).json()
             shown = next(row for row in rows if "file_url" in row)
             picture = requests.get(shown["preview_file_url"], headers=AGENT, timeout=10).content
@@ -149,12 +149,12 @@ def test_two_runs_give_the_same_board(tmp_path):
 def test_a_cold_board_finds_files_by_md5(tmp_path):
     """A board that has drawn nothing yet serves a file that an earlier one listed."""
     with running(None, options=SMALL + HERE) as url:
-        rows = requests.get(url + "/posts.json", headers=AGENT, timeout=30).json()
+        rows = requests.get(url + "/posts.json", headers=AGENT, timeout=120).json()
         shown = next(row for row in rows if "file_url" in row)["preview_file_url"]
         path = shown.removeprefix(url)
-        warm = requests.get(shown, headers=AGENT, timeout=30).content
+        warm = requests.get(shown, headers=AGENT, timeout=120).content
     with running(None, options=SMALL + HERE) as url:
-        cold = requests.get(url + path, headers=AGENT, timeout=30)
+        cold = requests.get(url + path, headers=AGENT, timeout=120)
 
     assert (200, warm) == (cold.status_code, cold.content)
 
