@@ -35,7 +35,6 @@ INKS = {
     "purple": "#9a4f96",
     "panel": "#fdfefe",
 }
-SERIES = ("muted", "blue", "orange", "green", "purple")
 WIDEST_NAME = 24  # characters of a tag that fit beside a figure
 ANNOTATED_LABELS = 16  # above it the numbers in the cells would not be readable
 CLIP = 0.3  # the report's Figure 10 clips differences here
@@ -167,14 +166,15 @@ def difference(
 
 
 def intervals(found: Mapping[str, Interval], *, name: str, caption: str) -> Drawing:
-    """Draws differences in percentage points with their intervals, one line each."""
+    """Draws differences in points with their intervals; grey where the interval holds zero."""
     names = list(found)
     drawn = figure(5.6, 0.75 + 0.36 * len(names))
     with mpl.rc_context(STYLE):
         axes = drawn.add_subplot()
         axes.axvline(0, color=INKS["ink"], linewidth=0.9)
         for place, interval in enumerate(found.values()):
-            colour = INKS["blue"] if interval.mean >= 0 else INKS["orange"]
+            side = "blue" if interval.mean > 0 else "orange"
+            colour = INKS[side if interval.excludes_zero else "muted"]
             axes.plot([100 * interval.low, 100 * interval.high], [place, place], color=colour)
             axes.plot(100 * interval.mean, place, "o", color=colour, markersize=6)
         axes.set_yticks(range(len(names)), [shown(one) for one in names])
