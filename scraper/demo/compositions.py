@@ -20,7 +20,7 @@ def _portrait(cast: Cast, size: Size, ground: str, style: str, rng: random.Rando
     image = draw_ground(ground, size, rng=rng)
     look = paints(cast[0], style=style, rng=rng)
     draw_figure(image, cast[0], box=(0, 0, *size), paints=look, rng=rng)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         _petals(image, rng)
     if ground == "white" and rng.random() < 0.5:
         _margin(image, rng)

@@ -49,12 +49,12 @@ class Pose:
         """Returns a pose of the random stream: bust, knee-up or full body."""
         heads = rng.choice((2.3, 2.8, 3.4, 4.2, 5.2))
         framing = rng.random()
-        if framing < 0.34:
-            visible = rng.uniform(1.3, 2.3)
-        elif framing < 0.66:
+        if framing < 0.42:
+            visible = rng.uniform(1.45, 2.3)
+        elif framing < 0.72:
             visible = max(2.0, heads * rng.uniform(0.6, 0.85) + 0.3)
         else:
-            visible = heads + rng.uniform(0.6, 2.0)
+            visible = heads + rng.uniform(0.5, 1.2)
         return cls(
             heads=heads,
             visible=visible,
@@ -62,8 +62,8 @@ class Pose:
             tilt=rng.gauss(0.0, 0.09),
             turn=rng.uniform(-1.0, 1.0),
             mirrored=rng.random() < 0.5,
-            shift=(rng.uniform(-0.2, 0.2), rng.uniform(-0.05, 0.1)),
-            bare=rng.random() < 0.2,
+            shift=(rng.uniform(-0.17, 0.17), rng.uniform(-0.05, 0.08)),
+            bare=rng.random() < 0.14,
         )
 
 

@@ -97,7 +97,7 @@ def paints(persona: Persona, *, style: str, rng: random.Random) -> Paints:
     # Clothes come in other colours as often as not: the cut is what stays.
     turn = rng.random() if rng.random() < 0.5 else 0.0
     # A colourist's freedom: strong enough that hair alone does not identify a family.
-    hair = mix(paint(persona.hair_colour, 0.03), any_colour(rng), rng.uniform(0.0, 0.35))
+    hair = mix(paint(persona.hair_colour, 0.03), any_colour(rng), rng.uniform(0.0, 0.28))
     ink = rng.randrange(30, 80)
     line = (ink, ink, ink + rng.randrange(30))
     if style == "sketch":
