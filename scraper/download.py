@@ -15,11 +15,13 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from scraper import tables
@@ -183,7 +185,7 @@ class _Listed:
             rows = batch.filter(pa.array(np.isin(listed, _between(ids, listed))))
             found += rows.num_rows
             if rows.num_rows:
-                yield [_wanted(row, self.side) for row in rows.to_pylist()]
+                yield _wanted(rows, self.side)
         if found != len(ids):
             raise MissingInput(
                 f"{len(ids) - found} of {len(ids)} posts kept by 'decide' are not in {path}: the "
@@ -196,14 +198,27 @@ def _between(ids: Ids, listed: Ids) -> Ids:
     return ids[np.searchsorted(ids, listed[0]) : np.searchsorted(ids, listed[-1], side="right")]
 
 
-def _wanted(row: dict[str, Any], side: int | None) -> Wanted:
-    variants = [Variant(**variant) for variant in row["variants"]]
-    return Wanted(
-        post_id=row["post_id"],
-        md5=row["md5"],
-        original_bytes=row["file_bytes"],
-        variant=smallest_sufficient(variants, side),
-    )
+def _wanted(rows: pa.RecordBatch, side: int | None) -> list[Wanted]:
+    """The file wanted of each post; column by column, which is several times faster than by row."""
+    listed: Any = rows.column("variants")
+    # The table has the fields of Variant, in their order.
+    fields_of_all = (child.to_numpy(zero_copy_only=False) for child in listed.flatten().flatten())
+    # Made when their post's turn comes and gone after it: a hundred thousand would wake the
+    # garbage collector again and again.
+    variants = map(Variant, *(values.tolist() for values in fields_of_all))
+    wanted = []
+    plain = (rows.column(name).to_pylist() for name in ("post_id", "md5", "file_bytes"))
+    lengths = pc.list_value_length(listed).to_pylist()
+    for post_id, md5, file_bytes, length in zip(*plain, lengths, strict=True):
+        wanted.append(
+            Wanted(
+                post_id=post_id,
+                md5=md5,
+                original_bytes=file_bytes,
+                variant=smallest_sufficient(list(islice(variants, length)), side),
+            )
+        )
+    return wanted
 
 
 def _recover(ledger: Ledger, segments: Segments) -> None:
@@ -236,16 +251,28 @@ def _export(
     for batch in listed.wanted():
         span = batch[0].post_id, batch[-1].post_id
         stored, refused = ledger.stored(*span), ledger.refused(*span)
-        rows, outcomes = [], []
-        for wanted in batch:
-            key = wanted.post_id, wanted.file_key
-            if key in stored:
-                rows.append(_image_row(wanted, stored[key]))
-            outcomes.append(_decision_row(wanted, None if key in stored else refused[key]))
-        images.append(pa.Table.from_pylist(rows, IMAGES_SCHEMA))
-        decisions.append(pa.Table.from_pylist(outcomes, DECISIONS_SCHEMA))
-    effective = {"personae.params": json.dumps({STAGE: params.model_dump()})}
-    kept = pa.concat_tables(images).replace_schema_metadata(effective)
+        keys = [(wanted.post_id, wanted.file_key) for wanted in batch]
+        images.append(
+            _table(
+                [
+                    _image_row(wanted, stored[key])
+                    for wanted, key in zip(batch, keys, strict=True)
+                    if key in stored
+                ],
+                IMAGES_SCHEMA,
+            )
+        )
+        decisions.append(
+            _table(
+                [_decision_row(key[0], None if key in stored else refused[key]) for key in keys],
+                DECISIONS_SCHEMA,
+            )
+        )
+    # Only what decides about pictures: a run with more workers writes the same bytes.
+    effective = params.model_dump(include={"side", "max_bytes", "max_pixels"})
+    kept = pa.concat_tables(images).replace_schema_metadata(
+        {"personae.params": json.dumps({STAGE: effective})}
+    )
     outcome = pa.concat_tables(decisions)
     at("exporting")
     tables.write(out_dir / "decisions.parquet", outcome)
@@ -261,24 +288,26 @@ def _export(
     )
 
 
-def _image_row(wanted: Wanted, stored: Stored) -> dict[str, Any]:
+def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
+    return pa.table(
+        [pa.array(list(column), field.type) for column, field in zip(columns, schema, strict=True)],
+        schema=schema,
+    )
+
+
+def _image_row(wanted: Wanted, stored: Stored) -> tuple[Any, ...]:
+    """One row of `images.parquet`, in the order of its columns."""
     variant = wanted.variant
     assert variant is not None, "a picture was stored that nobody wanted"  # noqa: S101  # our mistake
-    return {
-        **{name: getattr(stored, name) for name in IMAGES_SCHEMA.names if hasattr(stored, name)},
-        "md5": wanted.md5,
-        "variant": variant.type,
-        "width": variant.width,
-        "height": variant.height,
-    }
+    return (
+        *(stored.post_id, stored.segment, stored.offset, stored.file_bytes, stored.sha256),
+        *(wanted.md5, variant.type, stored.file_ext, variant.width, variant.height),
+    )
 
 
-def _decision_row(wanted: Wanted, refused: Refused | None) -> dict[str, Any]:
-    return {
-        "post_id": wanted.post_id,
-        "stage": STAGE,
-        "kept": refused is None,
-        "reason": refused and refused.reason,
-        "measured": refused and refused.measured,
-        "threshold": refused and refused.threshold,
-    }
+def _decision_row(post_id: int, refused: Refused | None) -> tuple[Any, ...]:
+    """One row of `decisions.parquet`, in the order of its columns."""
+    if refused is None:
+        return post_id, STAGE, True, None, None, None
+    return post_id, STAGE, False, refused.reason, refused.measured, refused.threshold

@@ -39,16 +39,16 @@ class PictureHost:
 
     def start(self):
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
 
     def stop(self):
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def wait_for(self, count):
         """Returns when that many requests have come."""
         with self.arrived:
-            assert self.arrived.wait_for(lambda: self.requests.total() >= count, timeout=30)
+            assert self.arrived.wait_for(lambda: self.requests.total() >= count, timeout=240)
 
     @property
     def url(self):

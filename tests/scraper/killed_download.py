@@ -20,6 +20,7 @@ from pathlib import Path
 from scraper import download, site
 from scraper.client import Client
 from scraper.errors import ScraperError
+from scraper.exchange import Limits
 
 
 async def run(job):
@@ -35,7 +36,8 @@ async def run(job):
     )
     params = download.Params(**job["params"])
     folders = [Path(job["folder"]) / name for name in ("listing", "decide", "download")]
-    async with Client(board) as client:
+    patient = Limits(connect_seconds=120, read_seconds=120, total_seconds=240)
+    async with Client(board, patient) as client:
         await download.run(params, client, board, *folders, at=at)
 
 

@@ -93,7 +93,7 @@ def warm_parent():
     try:
         yield parent
     finally:
-        parent.communicate(timeout=30)
+        parent.communicate(timeout=240)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,7 @@ def test_two_runs_at_once(shelf, runner):
     held = shelf.posts[1050].variants[-1].url
 
     async def wait(_request):
-        await asyncio.to_thread(release.wait, 60)
+        await asyncio.to_thread(release.wait, 240)
         return web.Response(body=shelf.host.pictures[held], content_type="image/png")
 
     shelf.host.faults[held] = wait
