@@ -116,7 +116,7 @@ def run(params: Params, *, data_dir: Path) -> None:
     out = data_dir / "persona"
     tables.write(out / "decisions.parquet", _decisions(order, taken, params.min_samples, most))
     tables.write(out / "classes.parquet", _classes(personae, available, taken))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"post_id": post_id, "label": label, "leaf": leaf}
         for leaf, label in enumerate(leaves)
         for post_id in taken[label]

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -18,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import requests
 import yaml
+
 from scraper.demo.process import running
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -202,3 +206,31 @@ def test_metrics_params_and_experiments(project):
     """`dvc metrics show`, `dvc params diff` and `dvc exp run -S` work without a network."""
     assert "msr" in project.run("dvc", "metrics", "show")
     assert "loop.epochs" in project.run("dvc", "params", "diff")
+
+
+def _columns(section: str) -> list[tuple[str, str]]:
+    return re.findall(r"^\| `(\w+)` \| ([^|]+?)\?? \|", section, flags=re.MULTILINE)
+
+
+def _plain(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        inner = "struct" if pa.types.is_struct(kind.value_type) else _plain(kind.value_type)
+        return f"list<{inner}>"
+    return str(kind)
+
+
+def test_formats_page_matches_the_files(project):
+    """Every table of docs/formats.md has the columns and types of the files of this run."""
+    page = (ROOT / "docs" / "formats.md").read_text()
+    sections = re.findall(
+        r"^## (\S+\.parquet)\n(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL
+    )
+    wrong = {}
+    for name, section in sections:
+        schema = pq.read_schema(project.root / name)
+        written = [(field.name, _plain(field.type)) for field in schema]
+        if written != _columns(section):
+            wrong[name] = (written, _columns(section))
+
+    assert len(sections) == 15
+    assert wrong == {}

@@ -1,0 +1,23 @@
+"""
+Keeps freed memory in the process, where the C library allows it.
+
+A training step frees and asks for the same large blocks again and again; by default glibc hands
+them back to the system each time, and every step then pays for new pages. Keeping them made a step
+1.1 to 1.4 times as fast on two virtual cores.
+"""
+
+import ctypes
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # mallopt(3)
+_TOP_PAD_BYTES = 64 * 2**20
+
+
+def keep() -> None:
+    """Tells glibc to keep what is freed; does nothing where there is no glibc."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another C library, another system
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_M_TOP_PAD, _TOP_PAD_BYTES)
