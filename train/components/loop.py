@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812  # the name that all of torch's do
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from train.components import augment, checkpoint, schedule, seeds
+from train.components import augment, checkpoint, memory, schedule, seeds
 from train.components.classifier import Budget, NetworkReport
 from train.components.progress import Progress
 from train.components.sampling import Task
@@ -127,10 +127,7 @@ class Trainer:
         """
         job = _Job(self, network, task, seed)
         path = self.work_dir / f"{task.name}.safetensors"
-        if path.exists():
-            job.restore(path)
-        else:
-            job.save(path)
+        (job.restore if path.exists() else job.save)(path)
         with Progress(task.name, total=job.budget.max_epochs, done=job.state.epoch) as progress:
             while job.state.stopped_by is None:
                 job.run_epoch()
@@ -164,8 +161,7 @@ class _Job:
         self.state = _State()
         self.kept: checkpoint.Tensors = self._copy()
         self.budget = _budget(self.params, task)
-        data, outputs = task.data, task.outputs
-        self.val_rows = np.flatnonzero(outputs[data.val.labels] >= 0)
+        self.val_rows = np.flatnonzero(task.outputs[task.data.val.labels] >= 0)
         weights = task.sampler.weights()
         self.weights = None if weights is None else torch.tensor(weights).float().to(trainer.device)
 
@@ -229,8 +225,8 @@ class _Job:
     def restore(self, path: Path) -> None:
         tensors, state = checkpoint.load(path)
         checkpoint.fill(self.network, checkpoint.under("network", tensors), source=str(path))
-        kept = checkpoint.under("kept", tensors)
-        self.kept = {name: tensor.to(self.trainer.device) for name, tensor in kept.items()}
+        for name, tensor in checkpoint.under("kept", tensors).items():
+            self.kept[name].copy_(tensor)  # in place: the memory layout decides the last bits
         checkpoint.fill_optimiser(self.optimiser, checkpoint.under("optimiser", tensors))
         self.state = _State(**{**state, "plateau": schedule.Plateau(**state["plateau"])})
         log.info("%s: goes on after epoch %d", self.task.name, self.state.epoch)
@@ -363,7 +359,10 @@ def prepare(params: Params) -> torch.device:
         raise BadParams(
             "loop.device is cuda, and torch finds no accelerator here. Set it to auto or cpu."
         )
+    memory.keep()
     torch.use_deterministic_algorithms(mode=True)
+    # Filling fresh memory is a debugging aid; nothing here reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set by a property of the module
     torch.set_num_threads(params.threads or os.cpu_count() or 1)
     return torch.device("cuda" if available and params.device != "cpu" else "cpu")
 
