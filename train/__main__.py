@@ -17,16 +17,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from train.errors import BadParams, TrainError
 from train.params import add_options, overrides, section
-
-if TYPE_CHECKING:
-    from train.fit import Run
+from train.runs import Run, Runs
 
 log = logging.getLogger("train")
 
@@ -141,15 +139,11 @@ def _section(options: argparse.Namespace, name: str, model: type[BaseModel]) -> 
     return section(options.params, name, model, overrides(options, model))
 
 
-def _runs(options: argparse.Namespace) -> "dict[str, Run]":
-    from train.fit import Runs
-
+def _runs(options: argparse.Namespace) -> dict[str, Run]:
     return section(options.params, "runs", Runs).named()
 
 
-def _check_run(options: argparse.Namespace, *, flat_too: bool) -> "Run":
-    from train.fit import Run
-
+def _check_run(options: argparse.Namespace, *, flat_too: bool) -> Run:
     runs = _runs(options) | ({"flat": Run(method="flat", grouping="")} if flat_too else {})
     if options.run not in runs:
         raise BadParams(

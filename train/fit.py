@@ -22,7 +22,7 @@ import networkx as nx
 import numpy as np
 import PIL
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from torch import Tensor
 
 from train import saved, tables
@@ -36,27 +36,6 @@ log = logging.getLogger(__name__)
 _CURVES = (
     "network", "epoch", "step", "lr", "train_loss", "val_loss", "val_accuracy", "seconds",
 )  # fmt: skip
-
-
-class Run(BaseModel):
-    """An entry of section `runs`: a method with a grouping. Controls are runs like any other."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: str = Field(description="module in train/methods, and section of its parameters")
-    grouping: str = Field(description="file in data/clustering/SEED that gives the tree")
-
-
-class Runs(BaseModel):
-    """Section `runs`: a name for each run, which is also its folder in results/."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    __pydantic_extra__: dict[str, Run]
-
-    def named(self) -> dict[str, Run]:
-        """Returns the runs by name."""
-        return dict(self.__pydantic_extra__)
 
 
 @dataclass(frozen=True, slots=True)

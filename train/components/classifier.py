@@ -6,7 +6,7 @@ A method turns pictures into probabilities over the leaves, in the data set's la
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import networkx as nx
 import numpy as np
@@ -108,6 +108,7 @@ class Cost:
         return sum(macs * shares[part] for part, macs in self.macs.items())
 
 
+@runtime_checkable
 class HierarchicalClassifier(Protocol):
     """What the rest of the program knows about a method."""
 
