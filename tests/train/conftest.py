@@ -1,0 +1,161 @@
+"""Tiny data for the tests of training: four labels in two families, 16-pixel drawings."""
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from train.components import augment, backbone, hierarchy, loop, seeds
+from train.components.data import DataModule, Pictures, channel_mean
+from train.methods import METHODS
+
+SIDE = 16
+LABELS = ("ann", "bea", "cem", "dua")
+FAMILIES = ((0, 1), (2, 3))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Two threads on two shared cores wait for each other; one is faster and repeats its bits."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(mode=True)
+
+
+def draw(leaf, rng, side=SIDE):
+    """A drawing: the family gives the colour of the ground, the member the place of the mark."""
+    image = rng.integers(0, 60, size=(side, side, 3))
+    image[..., 0 if leaf < 2 else 2] += 120
+    start = 2 if leaf % 2 == 0 else side // 2
+    top = start + int(rng.integers(0, 3))
+    image[top : top + side // 4, start : start + side // 3] += 70
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def pictures(per_label, *, seed, first_id=1, leaves=range(4)):
+    """A split held in memory, labels mixed; `leaves` renames them."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.permutation(np.repeat(np.arange(4), per_label))
+    images = np.stack([draw(kind, rng) for kind in kinds])
+    labels = np.array([leaves[kind] for kind in kinds], dtype=np.int64)
+    return Pictures(
+        images, labels, np.arange(len(labels)) + first_id, np.arange(len(labels)) % 3 == 0
+    )
+
+
+@pytest.fixture
+def tiny_data():
+    """Builds data in memory: `tiny_data(per_label, leaves=…)`."""
+
+    def build(per_label=8, *, leaves=range(4)):
+        train = pictures(per_label, seed=1, leaves=leaves)
+        val = pictures(per_label, seed=2, first_id=1000, leaves=leaves)
+        return DataModule(LABELS, SIDE, "0" * 64, train, val)
+
+    return build
+
+
+@pytest.fixture
+def two_level_hierarchy():
+    """The two families of the drawings."""
+    return hierarchy.from_clusters(FAMILIES, len(LABELS))
+
+
+BACKBONE = backbone.Params(
+    widths=(8, 16, 16, 16, 16), dense=32, batch_norm=True, dropout=0.0, noise=0.0, init="he"
+)
+STILL = augment.Params(rotation=0, zoom=1, shift=0, flip="none")
+LOOP = loop.Params(
+    epochs=20, lr=0.1, threads=1, device="cpu", label_smoothing=0.0, weight_decay=0.0, ema=0.5
+)
+
+
+@pytest.fixture
+def make_trainer(tmp_path):
+    """Builds a trainer whose checkpoints lie in `tmp_path`."""
+
+    def build(data, *, params=LOOP, moves=STILL, batch_size=16, folder="work"):
+        return loop.Trainer(
+            params=params,
+            augment=moves,
+            batch_size=batch_size,
+            mean=torch.from_numpy(channel_mean(data.train.images)),
+            device=torch.device("cpu"),
+            work_dir=tmp_path / folder,
+        )
+
+    return build
+
+
+@pytest.fixture
+def make_classifier():
+    """Builds an untrained classifier: `make_classifier("uppsala", tree, seed=0, freeze=…)`."""
+
+    def build(method, tree, *, seed=0, network=BACKBONE, mean=(0.3, 0.2, 0.3), **own):
+        module = METHODS[method]
+        seeds.seed(seed, method)
+        return module.Classifier(
+            module.Params(**own),
+            hierarchy=tree,
+            build=lambda outputs: backbone.UppsalaCNN(network, outputs=outputs, side=SIDE),
+            mean=np.array(mean, dtype=np.float32),
+        )
+
+    return build
+
+
+def _add(archive, name, content):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def write_shards(folder: Path, counts, *, side=SIDE, labels=LABELS, leaves=range(4), seed=0):
+    """Writes shards as stage `shards` does; `counts` gives the pictures per label of each split."""
+    folder.mkdir(parents=True)
+    entries, post_id, rng = [], 1, np.random.default_rng(seed)
+    for split, per_label in counts.items():
+        path = folder / f"{split}-000000.tar"
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+            for leaf in rng.permutation(np.repeat(np.array(leaves), per_label)).tolist():
+                buffer = io.BytesIO()
+                Image.fromarray(draw(leaf, rng, side)).save(buffer, "PNG")
+                record = {"post_id": post_id, "white_background": post_id % 3 == 0, "leaf": leaf}
+                _add(archive, f"{post_id}.png", buffer.getvalue())
+                _add(archive, f"{post_id}.cls", str(leaf).encode())
+                _add(archive, f"{post_id}.json", json.dumps(record).encode())
+                post_id += 1
+        entries.append({"shard": path.name, "split": split, "samples": per_label * len(leaves)})
+    write_manifest(folder, entries, side=side)
+    (folder / "classes.json").write_text(json.dumps({"labels": list(labels)}), encoding="utf-8")
+    return folder
+
+
+def write_manifest(folder, entries, *, side=SIDE):
+    """Writes the manifest of the shards as they lie there now."""
+    for entry in entries:
+        entry["sha256"] = hashlib.sha256((folder / entry["shard"]).read_bytes()).hexdigest()
+    lines = "".join(f"{entry['sha256']}  {entry['shard']}\n" for entry in entries)
+    document = {
+        "shards": entries,
+        "root_sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        "image": {"side": side, "format": "png"},
+    }
+    (folder / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+@pytest.fixture
+def tiny_shards(tmp_path):
+    """Shards of six, four and four pictures per label in `tmp_path/data/shards`."""
+    return write_shards(tmp_path / "data" / "shards", {"train": 6, "val": 4, "test": 4})
+
+
+@pytest.fixture
+def shard_writer():
+    """The two functions that write shards and their manifest."""
+    return write_shards, write_manifest

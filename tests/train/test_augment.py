@@ -1,0 +1,132 @@
+"""Augmentation: identity, each movement by itself, and independence of batches."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.components import augment
+from train.components.augment import Draws, Params
+
+ZERO = torch.zeros(3)
+
+
+def draws(count=1, *, angle=0.0, zoom=1.0, x=0.0, y=0.0, mirrored=0.0):
+    """The same movement for `count` pictures."""
+    return Draws(
+        *[np.full(count, value, dtype=np.float32) for value in (angle, zoom, x, y, mirrored)]
+    )
+
+
+def images(count=3, side=8, seed=0):
+    values = np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    return torch.from_numpy(values)
+
+
+def moved(pictures, movement, **options):
+    return augment.apply(pictures, movement, params=Params(**options), mean=ZERO)
+
+
+def test_no_movement_changes_nothing():
+    """Identity draws give the pictures less the mean, channels first."""
+    pictures, mean = images(), torch.tensor([0.1, 0.2, 0.3])
+    result = augment.apply(pictures, draws(3), params=Params(), mean=mean)
+    expected = pictures.permute(0, 3, 1, 2).float() / 255 - mean[:, None, None]
+
+    assert torch.allclose(expected, result, atol=1e-5)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("flip", "axis"), [("lr", 3), ("ud", 2)])
+def test_mirror_is_exact(flip, axis):
+    """A mirrored picture is the flipped one, left-right or top-bottom."""
+    pictures = images()
+
+    assert torch.allclose(
+        augment.scale(pictures).flip(axis),
+        moved(pictures, draws(3, mirrored=1), flip=flip),
+        atol=1e-5,
+    )
+
+
+def test_shift_moves_right_and_down():
+    """A shift of a quarter moves 8-pixel pictures by two pixels, the border drawn out."""
+    pictures = images()
+    plain = augment.scale(pictures)
+
+    assert torch.allclose(plain[..., :-2], moved(pictures, draws(3, x=0.25))[..., 2:], atol=1e-5)
+    assert torch.allclose(
+        plain[..., :-2, :], moved(pictures, draws(3, y=0.25))[..., 2:, :], atol=1e-5
+    )
+    assert torch.allclose(plain[..., :1], moved(pictures, draws(3, x=0.25))[..., :1], atol=1e-5)
+
+
+def test_quarter_turn_is_anticlockwise():
+    """A turn of 90 degrees equals numpy's rot90."""
+    pictures = images()
+    expected = torch.rot90(augment.scale(pictures), 1, dims=(2, 3))
+
+    assert torch.allclose(expected, moved(pictures, draws(3, angle=math.pi / 2)), atol=1e-4)
+
+
+def test_zoom_shows_the_middle():
+    """A zoom of two shows the middle half of the picture, enlarged."""
+    pictures = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
+    pictures[:, 4:12, 4:12] = 255
+    result = moved(pictures, draws(zoom=2.0))
+
+    assert result[..., 1:-1, 1:-1].min() > 0.99
+
+
+def test_outside_is_the_mean():
+    """With `outside: mean` what comes in from outside is zero after centring."""
+    result = moved(images(), draws(3, x=0.5), outside="mean")
+
+    assert result[..., :3].abs().max() < 1e-6
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(1, 11))
+def test_batches_do_not_matter(seed, count, cut):
+    """An epoch augmented in two batches equals the epoch augmented in one."""
+    pictures = images(count, seed=seed)
+    drawn = augment.draw(Params(), count, np.random.default_rng(seed))
+    cut = min(cut, count - 1)
+    whole = moved(pictures, drawn)
+    parts = [moved(pictures[:cut], drawn.at(0, cut)), moved(pictures[cut:], drawn.at(cut, count))]
+
+    assert torch.allclose(whole, torch.cat(parts), atol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_draws_stay_in_their_ranges(seed):
+    """Angles, zooms and shifts keep to the section's limits, and a longer epoch begins alike."""
+    params = Params()
+    drawn = augment.draw(params, 50, np.random.default_rng(seed))
+    longer = augment.draw(params, 70, np.random.default_rng(seed))
+
+    assert np.abs(drawn.angle).max() <= math.radians(20) + 1e-6
+    assert 1 <= drawn.zoom.min() <= drawn.zoom.max() <= 1.2 + 1e-6
+    assert max(np.abs(drawn.shift_x).max(), np.abs(drawn.shift_y).max()) <= 0.2 + 1e-6
+    assert set(np.unique(drawn.mirrored)) <= {0.0, 1.0}
+    assert (drawn.angle == longer.angle[:50]).all()
+    assert not augment.draw(Params(flip="none"), 50, np.random.default_rng(seed)).mirrored.any()
+
+
+def test_agrees_with_torchvision():
+    """Rotation, zoom and shift together equal torchvision's affine transform of the same numbers."""
+    try:
+        from torchvision.transforms.v2 import functional
+    except RuntimeError as error:
+        pytest.skip(f"torchvision does not import beside this torch ({error})")
+    pictures = images(1, side=32)
+    movement = draws(angle=math.radians(15), zoom=1.2, x=0.125, y=-0.0625)
+    expected = functional.affine(
+        augment.scale(pictures), angle=-15.0, translate=[4, -2], scale=1.2, shear=[0.0],
+        interpolation=functional.InterpolationMode.BILINEAR,
+    )  # fmt: skip
+
+    inner = (..., slice(8, 24), slice(8, 24))
+    assert torch.allclose(expected[inner], moved(pictures, movement)[inner], atol=1e-3)

@@ -1,0 +1,168 @@
+"""The network of the report: layer table, parameters, MACs, pools for small pictures, sharing."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from train.components import backbone, seeds
+from train.components.backbone import Params, UppsalaCNN
+from train.errors import BadParams
+
+TABLE = [
+    ("B1C1", (128, 128, 64), 1_792, 28_311_552),
+    ("B1P", (64, 64, 64), 0, 0),
+    ("B2C1", (64, 64, 128), 73_856, 301_989_888),
+    ("B2P", (32, 32, 128), 0, 0),
+    ("B3C1", (32, 32, 128), 147_584, 150_994_944),
+    ("B3C2", (32, 32, 128), 147_584, 150_994_944),
+    ("B3P", (16, 16, 128), 0, 0),
+    ("B4C1", (16, 16, 128), 147_584, 37_748_736),
+    ("B4C2", (16, 16, 128), 147_584, 37_748_736),
+    ("B4P", (8, 8, 128), 0, 0),
+    ("B5C1", (8, 8, 128), 147_584, 9_437_184),
+    ("B5C2", (8, 8, 128), 147_584, 9_437_184),
+    ("B5P", (4, 4, 128), 0, 0),
+    ("fc21", (512,), 1_049_088, 1_048_576),
+    ("fc51", (512,), 262_656, 262_144),
+    ("predictions", (25,), 12_825, 12_800),
+]
+
+
+def test_layer_table_of_the_report():
+    """Every layer has the output, parameters and MACs of methods.md 1.1."""
+    network = UppsalaCNN(Params(), outputs=25, side=128)
+    rows = backbone.layer_table(network)
+
+    assert [(row.name, row.output, row.params, row.macs) for row in rows] == TABLE
+    assert backbone.count(network) == 2_285_721
+    assert sum(row.macs for row in rows) == 727_986_688
+    assert sum(backbone.macs_of_blocks(network)) == 726_663_168
+    assert backbone.count(network.blocks) == 961_152
+
+
+@pytest.mark.parametrize(
+    ("outputs", "side", "options", "params", "macs"),
+    [
+        (123, 128, {}, 2_335_995, 728_036_864),
+        (100, 128, {}, 2_324_196, 728_025_088),
+        (2, 128, {}, 2_273_922, 727_974_912),
+        (100, 32, {}, 2_324_196, 474_990_592),
+        (100, 32, {"identity_pools": "none"}, 1_341_156, 45_795_328),
+        (25, 128, {"widths": (16, 32, 40, 40, 40), "dense": 128}, 190_633, None),
+        (25, 128, {"widths": (16, 32, 48, 48, 48), "dense": 96}, 208_441, None),
+        (25, 128, {"batch_norm": True}, 2_285_721 + 1_920, 727_986_688),
+    ],
+)
+def test_counts_of_the_variants(outputs, side, options, params, macs):
+    """Label counts, 32 pixels, tiny32, the small networks and BN have the worked counts."""
+    network = UppsalaCNN(Params(**options), outputs=outputs, side=side)
+
+    assert params == backbone.count(network)
+    if macs is not None:
+        assert macs == sum(row.macs for row in backbone.layer_table(network))
+
+
+@pytest.mark.parametrize("pools", ["first", "last"])
+@pytest.mark.parametrize(("side", "last"), [(128, 4), (64, 4), (48, 3), (32, 4), (16, 4)])
+def test_last_map_keeps_its_size(side, last, pools):
+    """Pools are left out until the last map is at least 3 pixels wide; logits come out."""
+    network = UppsalaCNN(Params(width=0.125, identity_pools=pools), outputs=3, side=side).eval()
+
+    assert (16, last, last) == network.features
+    assert (2, 3) == tuple(network(torch.zeros(2, 3, side, side)).shape)
+
+
+def test_too_small_pictures_are_refused():
+    """Sixteen pixels do not survive five pools; the message says what to set."""
+    with pytest.raises(BadParams, match="identity_pools"):
+        UppsalaCNN(Params(identity_pools="none"), outputs=3, side=16)
+
+
+@given(st.sampled_from([16, 32, 48]), st.sampled_from(["first", "last"]), st.booleans())
+def test_counted_macs_equal_executed_ones(side, pools, batch_norm):
+    """MACs from the layers equal those counted while a picture passes through."""
+    params = Params(width=0.125, identity_pools=pools, batch_norm=batch_norm)
+    network = UppsalaCNN(params, outputs=4, side=side).eval()
+    executed = []
+
+    def count(module, _inputs, output):
+        executed.append(module.weight.numel() * math.prod(output.shape[2:]))
+
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            part.register_forward_hook(count)
+    network(torch.zeros(1, 3, side, side))
+
+    assert sum(executed) == sum(row.macs for row in backbone.layer_table(network))
+
+
+def test_selu_has_the_derivatives_of_the_paper():
+    """Its slope is 1.758031 just below zero and 1.0507 just above."""
+    slopes = []
+    for value in (-1e-6, 1e-6):
+        x = torch.tensor(value, dtype=torch.float64, requires_grad=True)
+        backbone._activation("selu")(x).backward()
+        slopes.append(float(x.grad))
+
+    assert np.allclose([1.758031, 1.0507], slopes, atol=1e-4)
+
+
+def test_convolution_and_pools_of_the_report():
+    """Its Figure 1, corrected, and its Figure 2 come out of torch's layers."""
+    rows = ["11101", "01110", "00111", "00010", "00110", "01000"]
+    image = torch.tensor([[float(digit) for digit in row] for row in rows])[None, None]
+    cross = torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 0, 1]])[None, None]
+    grid = torch.arange(1.0, 17).reshape(1, 1, 4, 4)
+
+    assert [[4, 3, 5], [1, 4, 2], [2, 2, 4], [0, 3, 1]] == (
+        nn.functional.conv2d(image, cross)[0, 0].tolist()
+    )
+    assert [[6, 8], [14, 16]] == nn.functional.max_pool2d(grid, 2)[0, 0].tolist()
+    assert [[3.5, 5.5], [11.5, 13.5]] == nn.functional.avg_pool2d(grid, 2)[0, 0].tolist()
+
+
+def test_glorot_bounds_and_zero_biases():
+    """Kernels are uniform within sqrt(6 / (fan in + fan out)); biases start at zero."""
+    seeds.seed(0)
+    network = UppsalaCNN(Params(), outputs=25, side=128)
+    kernel = network.get_submodule("blocks.1.B2C1").weight
+    bound = math.sqrt(6 / (9 * 64 + 9 * 128))
+
+    assert bound * 0.99 < kernel.abs().max() <= bound
+    assert abs(float(kernel.std()) - bound / math.sqrt(3)) < 1e-3
+    assert not network.head.fc21.bias.any()
+
+
+def test_noise_is_added_while_training_only():
+    """Noise of the given size, at the last map or at the input, and none in evaluation."""
+    x = torch.zeros(4000)
+    noise = backbone.Noise(0.01).train()
+
+    assert 0.009 < float(noise(x).std()) < 0.011
+    assert not noise.eval()(x).any()
+    network = UppsalaCNN(Params(width=0.1, noise_at="input"), outputs=2, side=16)
+    assert (0.01, 0.0) == (network.get_submodule("blocks.0.noise").sigma, network.head.noise.sigma)
+
+
+def test_branch_copies_the_own_part_and_shares_the_stem():
+    """A branch on a frozen stem starts as its network with another last layer; the stem stays put."""
+    seeds.seed(0)
+    params = Params(width=0.125, batch_norm=True, init="he")
+    network = UppsalaCNN(params, outputs=4, side=16)
+    branch = backbone.branch_of(network, outputs=2, first_own=4)
+    attached = backbone.Attached(network.blocks[:4], branch).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    attached(torch.rand(8, 3, 16, 16)).sum().backward()
+
+    assert (branch.head.fc21.weight == network.head.fc21.weight).all()
+    assert branch.head.fc21.weight is not network.head.fc21.weight
+    assert branch.head.predictions.out_features == 2
+    assert all(weight.grad is None for weight in network.blocks[:4].parameters())
+    assert branch.blocks[0].B5C1.weight.grad.abs().max() > 0
+    assert all((before[name] == value).all() for name, value in network.state_dict().items())
+    assert backbone.count(network, attached) == backbone.count(network) + backbone.count(branch)

@@ -1,0 +1,193 @@
+"""The contract that every method meets: one test body over each entry of METHODS."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from train import saved
+from train.components import augment, backbone, checkpoint, hierarchy, loop
+from train.errors import Diverged
+from train.methods import METHODS
+
+FAST = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
+NETWORK = backbone.Params(
+    widths=(8, 16, 16, 16, 16), dense=32, batch_norm=True, dropout=0.0, noise=0.0, init="he"
+)
+ROOT = Path(__file__).resolve().parents[2]
+ALL = pytest.mark.parametrize("method", sorted(METHODS))
+
+
+@pytest.fixture
+def fitted(make_classifier, make_trainer, tiny_data, two_level_hierarchy):
+    """Fits a method on tiny data: `fitted(method)` gives classifier, data and report."""
+
+    def fit(method, *, seed=0, tree=None, data=None, params=FAST, folder="work", **built):
+        data = data or tiny_data()
+        tree = tree or (hierarchy.flat(4) if method == "flat" else two_level_hierarchy)
+        start = make_classifier("flat", hierarchy.flat(4), seed=seed, **built).network.state_dict()
+        classifier = make_classifier(method, tree, seed=seed, **built)
+        trainer = make_trainer(data, params=params, folder=f"{folder}-{method}-{seed}")
+        report = classifier.fit(data, trainer, seed=seed, start=start)
+        return classifier.eval(), data, report
+
+    return fit
+
+
+def inputs_of(data, rows=range(32)):
+    return augment.scale(data.train.batch(np.array(list(rows))))
+
+
+@ALL
+def test_rows_are_probabilities(fitted, method):
+    """Rows are non-negative and sum to one, for one and seven pictures, by route and in full."""
+    classifier, data, _ = fitted(method)
+    for count in (1, 7):
+        for mode in ("default", "route", "full"):
+            with torch.no_grad():
+                rows = classifier.predict_proba(inputs_of(data, range(count)), mode=mode)
+
+            assert (count, 4) == tuple(rows.shape)
+            assert rows.min() >= 0
+            assert torch.allclose(torch.ones(count), rows.sum(dim=1), atol=1e-5)
+
+
+@ALL
+@pytest.mark.parametrize("leaves", [(0, 1, 2, 3), (2, 0, 3, 1)])
+def test_memorises_in_the_order_of_the_labels(fitted, tiny_data, method, leaves):
+    """32 pictures are memorised, and whichever way the label list is permuted, leaves mean labels."""
+    families = [[leaves[0], leaves[1]], [leaves[3], leaves[2]]]
+    tree = hierarchy.flat(4) if method == "flat" else hierarchy.from_clusters(families, 4)
+    params = FAST.model_copy(update={"epochs": 25, "ema": 0.5, "label_smoothing": 0.0, "lr": 0.1})
+    classifier, data, _ = fitted(method, tree=tree, data=tiny_data(leaves=leaves), params=params)
+    with torch.no_grad():
+        predicted = classifier.predict_proba(inputs_of(data)).argmax(dim=1).numpy()
+
+    assert np.mean(predicted == data.train.labels) >= 0.95
+
+
+@ALL
+def test_neighbours_in_the_batch_do_not_matter(fitted, method):
+    """In evaluation a row is the same alone, among others, and in another order."""
+    classifier, data, _ = fitted(method)
+    with torch.no_grad():
+        together = classifier.predict_proba(inputs_of(data))
+        alone = torch.cat([classifier.predict_proba(inputs_of(data, [row])) for row in range(32)])
+        backwards = classifier.predict_proba(inputs_of(data, range(31, -1, -1))).flip(0)
+
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert torch.allclose(together, backwards, atol=1e-5)
+
+
+@ALL
+def test_gradient_reaches_every_trainable_tensor(fitted, method):
+    """After the first epoch of its phase each tensor that learns has a finite, non-zero gradient."""
+    plain = NETWORK.model_copy(update={"batch_norm": False})
+    classifier, _, _ = fitted(method, network=plain)
+    for name, weight in classifier.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+        assert weight.grad.abs().max() > 0, name
+
+
+@ALL
+def test_seed_decides_the_numbers(fitted, method):
+    """The same seed gives the same probabilities to the bit, another seed gives others."""
+    first, data, _ = fitted(method, seed=1, folder="a")
+    second, _, _ = fitted(method, seed=1, folder="b")
+    third, _, _ = fitted(method, seed=2)
+    with torch.no_grad():
+        rows = [one.predict_proba(inputs_of(data), mode="full") for one in (first, second, third)]
+
+    assert torch.equal(rows[0], rows[1])
+    assert not torch.allclose(rows[0], rows[2], atol=1e-3)
+
+
+@ALL
+def test_saved_and_loaded_in_a_new_process(fitted, tmp_path, method):
+    """A new process loads equal outputs; the weights file names leaf order and parameters."""
+    classifier, data, _ = fitted(method)
+    facts = {
+        "method": method, "labels": list(data.labels), "side": 16, "mean": [0.3, 0.2, 0.3],
+        "hierarchy": hierarchy.to_json(classifier.hierarchy),
+        "params": {"backbone": NETWORK.model_dump(mode="json"), method: {}},
+    }  # fmt: skip
+    saved.save(tmp_path / "run", classifier, facts)
+    np.save(tmp_path / "inputs.npy", inputs_of(data).contiguous().numpy())
+    program = (
+        "import sys, hashlib, torch, numpy as np; from pathlib import Path; from train import saved;"
+        "torch.set_num_threads(1); torch.set_grad_enabled(False);"
+        "model = saved.load(Path(sys.argv[1]) / 'run').classifier;"
+        "x = torch.from_numpy(np.load(sys.argv[1] + '/inputs.npy'));"
+        "print(hashlib.sha256(model.predict_proba(x).numpy().tobytes()).hexdigest())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    with torch.no_grad():
+        here = classifier.predict_proba(torch.from_numpy(np.load(tmp_path / "inputs.npy")))
+    _, inside = checkpoint.load(tmp_path / "run" / "weights.safetensors")
+
+    assert hashlib.sha256(here.numpy().tobytes()).hexdigest() == done.stdout.strip()
+    assert facts == inside == json.loads((tmp_path / "run" / "model.json").read_text())
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"flat"}))
+def test_tree_is_used(fitted, method):
+    """Exchanging two leaves between groups changes what is learnt; one group works as well."""
+    first, data, _ = fitted(method)
+    swapped = hierarchy.from_clusters([[0, 2], [1, 3]], 4)
+    second, _, _ = fitted(method, tree=swapped, folder="swapped")
+    single = hierarchy.from_clusters([[0, 1, 2, 3]], 4)
+    third, _, _ = fitted(method, tree=single, folder="single")
+    with torch.no_grad():
+        rows = [one.predict_proba(inputs_of(data)) for one in (first, second, third)]
+
+    assert not torch.allclose(rows[0], rows[1], atol=1e-3)
+    assert torch.allclose(torch.ones(32), rows[2].sum(dim=1), atol=1e-5)
+
+
+@ALL
+def test_divergence_is_named(fitted, tmp_path, method):
+    """A loss that is no number raises Diverged with step and rate, and leaves a good checkpoint."""
+    params = FAST.model_copy(update={"lr": 1e30, "ema": 0.0, "clip": 0.0, "warm_up": 0.0})
+    with pytest.raises(Diverged) as caught:
+        fitted(method, params=params)
+    kept = tmp_path / f"work-{method}-0" / f"{caught.value.network}.safetensors"
+    tensors, _ = checkpoint.load(kept)
+
+    assert caught.value.step >= 0
+    assert caught.value.lr > 1e28
+    assert str(caught.value.step) in str(caught.value)
+    assert all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
+
+
+@ALL
+def test_source_is_cited_and_parameters_have_a_section(method):
+    """The class names its source, and params.yaml has the method's section, which is valid."""
+    document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+    assert "Source:" in METHODS[method].Classifier.__doc__
+    assert METHODS[method].Params(**(document[method] or {}))
+    assert all(field.description for field in METHODS[method].Params.model_fields.values())
+
+
+@ALL
+def test_costs_are_counted_from_the_tensors(fitted, method):
+    """Parameters are those of the distinct tensors, expected MACs at most all MACs."""
+    classifier, data, report = fitted(method)
+    cost = classifier.cost()
+    with torch.no_grad():
+        coarse = classifier.coarse_proba(inputs_of(data))
+    shares = classifier.shares(None if coarse is None else coarse.numpy())
+
+    assert sum(weight.numel() for weight in classifier.parameters()) == cost.params
+    assert set(cost.macs) == set(shares)
+    assert 0 < cost.macs_expected(shares) <= cost.macs_max
+    assert all(network.train_flops > 0 for network in report.networks)

@@ -1,0 +1,161 @@
+"""Shards to arrays: exact pixels, the cache, and every way in which shards can be wrong."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from train.components import data
+from train.errors import BadShard, MissingInput
+
+
+def repack(path, change):
+    """Rewrites a tar with `change(name, content)`, which may return None to drop a member."""
+    members = []
+    with tarfile.open(path) as archive:
+        members = [(m.name, archive.extractfile(m).read()) for m in archive]
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in members:
+            changed = change(name, content)
+            if changed is not None:
+                member = tarfile.TarInfo(name)
+                member.size = len(changed)
+                archive.addfile(member, io.BytesIO(changed))
+
+
+def entries(folder):
+    return json.loads((folder / "manifest.json").read_text())["shards"]
+
+
+def test_pictures_come_back_exactly(tiny_shards, tmp_path):
+    """Pixels, labels, post ids and the white flag are those of the shard, in its order."""
+    found = data.open_data(tiny_shards, tmp_path / "cache")
+    with tarfile.open(tiny_shards / "train-000000.tar") as archive:
+        names = [m.name for m in archive if m.name.endswith(".png")]
+        first = np.asarray(Image.open(io.BytesIO(archive.extractfile(names[0]).read())))
+
+    assert ("ann", "bea", "cem", "dua") == found.labels
+    assert (24, 16, 16, 3) == found.train.images.shape
+    assert [int(name.removesuffix(".png")) for name in names] == found.train.post_ids.tolist()
+    assert (first == found.train.images[0]).all()
+    assert (found.train.post_ids % 3 == 0).tolist() == found.train.white.tolist()
+    assert [6, 6, 6, 6] == np.bincount(found.train.labels).tolist()
+    assert not set(found.train.post_ids) & set(found.val.post_ids)
+    assert (first == found.train.batch(np.array([0]))[0].numpy()).all()
+
+
+def test_second_opening_reads_no_shard(tiny_shards, tmp_path):
+    """The cache answers when the shards are gone; a changed manifest asks for them again."""
+    first = data.open_data(tiny_shards, tmp_path / "cache")
+    for path in tiny_shards.glob("*.tar"):
+        path.unlink()
+    second = data.open_data(tiny_shards, tmp_path / "cache")
+
+    assert (first.train.images == second.train.images).all()
+    assert not list((tmp_path / "cache").glob("*.part"))
+    manifest = json.loads((tiny_shards / "manifest.json").read_text())
+    manifest["shards"][0]["sha256"] = "0" * 64
+    (tiny_shards / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(MissingInput, match=r"train-000000\.tar is absent"):
+        data.open_data(tiny_shards, tmp_path / "cache")
+
+
+def test_training_never_opens_test_shards(tiny_shards, tmp_path):
+    """Data for training opens with the test shard deleted."""
+    (tiny_shards / "test-000000.tar").unlink()
+
+    assert len(data.open_data(tiny_shards, tmp_path / "cache").train) == 24
+    with pytest.raises(MissingInput, match="test-000000"):
+        data.open_split(tiny_shards, tmp_path / "cache", "test")
+
+
+def test_changed_shard_is_refused(tiny_shards, tmp_path):
+    """One flipped byte is noticed before anything is decoded, and nothing is cached."""
+    path = tiny_shards / "val-000000.tar"
+    content = bytearray(path.read_bytes())
+    content[700] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(BadShard, match="changed or damaged"):
+        data.open_data(tiny_shards, tmp_path / "cache")
+    assert not (tmp_path / "cache" / "val").exists()
+
+
+def damaged_picture(name, content):
+    return content[: len(content) // 2] if name == "3.png" else content
+
+
+def wide_picture(name, content):
+    if name != "3.png":
+        return content
+    buffer = io.BytesIO()
+    Image.new("RGB", (17, 16)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def giant_header(name, content):
+    if name != "3.png":
+        return content
+    buffer = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (damaged_picture, "sample 3 .* cannot be decoded"),
+        (wide_picture, "17×16 pixels, and the manifest says 16×16"),
+        (giant_header, "9000×9000"),
+        (lambda name, content: None if name == "3.png" else content, "has no picture"),
+        (lambda name, content: None if name == "3.cls" else content, "lacks a readable label"),
+        (lambda name, content: b"{" if name == "3.json" else content, "lacks a readable label"),
+        (lambda name, content: None if name.startswith("3.") else content, "holds 23 samples"),
+        (lambda name, content: b"9" if name == "3.cls" else content, "leaf 9"),
+        (lambda name, content: b"1" if name.endswith(".cls") else content, "no picture of 'ann'"),
+    ],
+)
+def test_damaged_sample_is_named(tiny_shards, shard_writer, tmp_path, change, message):
+    """A damaged, missing, giant or mislabelled sample stops with its name and what to do."""
+    repack(tiny_shards / "train-000000.tar", change)
+    shard_writer[1](tiny_shards, entries(tiny_shards))
+
+    with pytest.raises(BadShard, match=message):
+        data.open_data(tiny_shards, tmp_path / "cache")
+
+
+def test_other_wrongs_are_named(tiny_shards, shard_writer, tmp_path):
+    """A tar that is none, another side, a split without shards, a missing manifest, a bad path."""
+    cache = tmp_path / "cache"
+    with pytest.raises(BadShard, match=r"data\.side is 32"):
+        data.open_data(tiny_shards, cache, side=32)
+    with pytest.raises(BadShard, match="no shard of split 'dev'"):
+        data.open_split(tiny_shards, cache, "dev")
+    with pytest.raises(MissingInput, match="stage 'shards'"):
+        data.open_data(tmp_path, cache)
+    found = entries(tiny_shards)
+    (tiny_shards / "train-000000.tar").write_bytes(b"no tar at all" * 100)
+    shard_writer[1](tiny_shards, found)
+    with pytest.raises(BadShard, match="no readable tar"):
+        data.open_data(tiny_shards, cache)
+    manifest = json.loads((tiny_shards / "manifest.json").read_text())
+    manifest["shards"][0]["shard"] = "../train-000000.tar"
+    (tiny_shards / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(BadShard, match="leads out"):
+        data.open_data(tiny_shards, cache)
+    (tiny_shards / "classes.json").write_text("{", encoding="utf-8")
+    with pytest.raises(MissingInput, match="cannot be read as JSON"):
+        data.open_data(tiny_shards, cache)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30))
+def test_channel_mean_equals_the_plain_one(seed, count):
+    """The mean summed in integers is that of numpy over floats."""
+    images = np.random.default_rng(seed).integers(0, 256, size=(count, 4, 4, 3), dtype=np.uint8)
+
+    assert np.allclose(images.mean(axis=(0, 1, 2)) / 255, data.channel_mean(images), atol=1e-6)

@@ -1,0 +1,182 @@
+"""From shards to metrics through the real stages, and what the test pictures must not touch."""
+
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import sklearn.metrics
+import torch
+
+from train import clustering, evaluate, fit, saved
+from train.components import augment, backbone, checkpoint, data, hierarchy, loop, prediction
+from train.errors import BadCheckpoint, BadHierarchy, MissingInput
+from train.methods import METHODS
+
+NETWORK = backbone.Params(
+    widths=(8, 16, 16, 16, 16), dense=32, batch_norm=True, dropout=0.0, init="he"
+)
+LOOP = loop.Params(epochs=2, lr=0.05, threads=1, device="cpu")
+CLUSTERS = [[0, 1], [2, 3]]
+
+
+def settings(method, *, grouping=None):
+    return fit.Settings(
+        method=method, grouping=grouping, own=METHODS[method].Params(),
+        data=data.Params(batch_size=16), augment=augment.Params(), backbone=NETWORK, loop=LOOP,
+    )  # fmt: skip
+
+
+def places(root):
+    return {
+        "data_dir": root / "data", "results_dir": root / "results", "work_dir": root / "work",
+    }  # fmt: skip
+
+
+def write_clusters(root, clusters=CLUSTERS, *, labels=("ann", "bea", "cem", "dua")):
+    folder = root / "data" / "clustering" / "0"
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {"labels": list(labels), "clusters": clusters}
+    (folder / "given.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+@pytest.fixture
+def trained(tiny_shards, tmp_path):
+    """The folder in which flat and uppsala were trained on tiny shards, seed 0."""
+    fit.run(settings("flat"), name="flat", seed=0, **places(tmp_path))
+    write_clusters(tmp_path)
+    fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(tmp_path))
+    return tmp_path
+
+
+def test_predictions_and_metrics_agree(trained):
+    """Every test picture has one row, and metrics.json says what scikit-learn says of the rows."""
+    figures = evaluate.run(LOOP, name="tree", seed=0, **places(trained))
+    folder = trained / "results" / "tree" / "0"
+    rows = pq.read_table(folder / "predictions.parquet")
+    test = [row for row in rows.to_pylist() if row["split"] == "test"]
+    labels = [row["label"] for row in test]
+    predicted = [row["predicted"] for row in test]
+    white = [row for row in test if row["white_background"]]
+    cost = saved.load(folder).classifier.cost()
+    first = np.mean([np.argmax(row["coarse"]) == 0 for row in test])
+
+    assert prediction.SCHEMA == rows.schema
+    assert sorted(rows["post_id"].to_pylist()) == rows["post_id"].to_pylist()
+    assert (16, 16) == (len(test), figures["n_test"])
+    assert {"val", "test"} == set(rows["split"].to_pylist())
+    assert math.isclose(sklearn.metrics.accuracy_score(labels, predicted), figures["msr"])
+    assert math.isclose(
+        np.mean([row["label"] == row["predicted"] for row in white]), figures["msr_white"]
+    )
+    assert len(white) == figures["n_white"]
+    assert figures["msr"] <= figures["router_accuracy"]
+    assert figures["msr"] <= figures["oracle_msr"]
+    assert math.isclose(
+        cost.macs["root"] + first * cost.macs["cluster-0"] + (1 - first) * cost.macs["cluster-1"],
+        figures["macs_expected"],
+    )
+    assert figures == json.loads((folder / "metrics.json").read_text())
+    assert np.allclose(1, np.sum([row["full"] for row in test], axis=1), atol=1e-5)
+
+
+def test_files_of_a_run_tell_the_whole_story(trained):
+    """model.json, fit.json, curves and validation hold what later stages read; work is cleaned."""
+    folder = trained / "results" / "tree" / "0"
+    facts, took = (json.loads((folder / name).read_text()) for name in ("model.json", "fit.json"))
+    curves = (folder / "curves.csv").read_text().splitlines()
+
+    assert (["ann", "bea", "cem", "dua"], 16, "uppsala") == (
+        facts["labels"], facts["side"], facts["method"],
+    )  # fmt: skip
+    assert {"data", "augment", "backbone", "loop", "uppsala"} == set(facts["params"])
+    assert CLUSTERS == hierarchy.clusters(hierarchy.from_json(facts["hierarchy"]))
+    assert ["root", "cluster-0", "cluster-1"] == [row["network"] for row in took["networks"]]
+    assert took["critical_path_seconds"] < took["total_seconds"]
+    assert took["cost"]["macs_expected"] is None
+    assert "network,epoch,step,lr,train_loss,val_loss,val_accuracy,seconds" == curves[0]
+    assert 1 + 3 * 2 == len(curves)
+    assert {"val"} == set(pq.read_table(folder / "validation.parquet")["split"].to_pylist())
+    assert not list((trained / "work" / "train").iterdir())
+    assert not list(trained.rglob("*.part"))
+
+
+def test_noise_for_test_pictures_changes_nothing_before_evaluate(
+    trained, shard_writer, tmp_path_factory
+):
+    """With noise in place of the test shards, weights, validation and clusters are the same bits."""
+    other = tmp_path_factory.mktemp("noise")
+    write, manifest = shard_writer
+    shards = write(other / "data" / "shards", {"train": 6, "val": 4, "test": 4})
+    (shards / "test-000000.tar").write_bytes(np.random.default_rng(0).bytes(5000))
+    manifest(shards, json.loads((shards / "manifest.json").read_text())["shards"])
+    fit.run(settings("flat"), name="flat", seed=0, **places(other))
+    write_clusters(other)
+    fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(other))
+    for run in ("flat", "tree"):
+        ends = [checkpoint.load(root / "results" / run / "0" / "weights.safetensors")[0]
+                for root in (trained, other)]  # fmt: skip
+        rows = [pq.read_table(root / "results" / run / "0" / "validation.parquet")
+                for root in (trained, other)]  # fmt: skip
+
+        assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+        assert rows[0].equals(rows[1])
+    groups = []
+    for root in (trained, other):
+        clustering_params = clustering.Params(confusion="soft", bootstrap=3)
+        folder = clustering.run(
+            clustering_params, data_dir=root / "data", results_dir=root / "results", seed=0
+        )
+        groups.append((folder / "modularity.json").read_bytes())
+    assert groups[0] == groups[1]
+
+
+def test_white_figure_is_null_without_white_pictures(trained):
+    """A figure over no pictures is null in JSON, not a number and not NaN."""
+    pictures = data.open_split(trained / "data" / "shards", trained / "work" / "cache", "test")
+    none = data.Pictures(
+        pictures.images, pictures.labels, pictures.post_ids, np.zeros_like(pictures.white)
+    )
+    classifier = saved.load(trained / "results" / "flat" / "0").classifier
+    predictions = prediction.predict(classifier, none, device=torch.device("cpu"))
+
+    assert evaluate.measure(classifier, predictions, none)["msr_white"] is None
+    assert "msr_full" not in evaluate.measure(classifier, predictions, none)
+
+
+def test_other_shards_are_refused(trained):
+    """A run is evaluated on the shards it was trained on, and a tree only on its own labels."""
+    path = trained / "data" / "shards" / "manifest.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"root_sha256": "f" * 64}), encoding="utf-8")
+    with pytest.raises(BadCheckpoint, match="was trained on the shards"):
+        evaluate.run(LOOP, name="flat", seed=0, **places(trained))
+    write_clusters(trained, labels=("ann", "bea", "cem", "eve"))
+    with pytest.raises(BadHierarchy, match="groups other labels"):
+        fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(trained))
+
+
+def test_missing_inputs_name_the_stage(tiny_shards, tmp_path):
+    """No run, no clusters, no flat network: each message says what to run."""
+    with pytest.raises(MissingInput, match="Stage 'fit'"):
+        evaluate.run(LOOP, name="flat", seed=0, **places(tmp_path))
+    with pytest.raises(MissingInput, match="Stage 'clustering'"):
+        fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(tmp_path))
+    write_clusters(tmp_path)
+    with pytest.raises(MissingInput, match="stage 'flat'"):
+        fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(tmp_path))
+    assert not (tmp_path / "results").exists()
+
+
+def test_damaged_model_is_named(trained):
+    """A model.json without its fields, or of other widths, is refused before any prediction."""
+    folder = trained / "results" / "flat" / "0"
+    facts = json.loads((folder / "model.json").read_text())
+    saved.write_json(folder / "model.json", facts | {"params": {}})
+    with pytest.raises(BadCheckpoint, match="no model of this version"):
+        saved.load(folder)
+    facts["params"]["backbone"]["dense"] = 8
+    saved.write_json(folder / "model.json", facts)
+    with pytest.raises(BadCheckpoint, match="do not fit"):
+        saved.load(folder)

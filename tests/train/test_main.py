@@ -1,0 +1,135 @@
+"""The command line: the whole story on tiny shards, exit codes, messages, kill and resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from train.__main__ import main
+from train.components import checkpoint
+
+PARAMS = """
+seeds: [0]
+data: {batch_size: 16}
+backbone: {widths: [8, 16, 16, 16, 16], dense: 32, batch_norm: true, init: he}
+loop: {epochs: 2, threads: 1, device: cpu}
+clustering: {confusion: soft, bootstrap: 2}
+runs:
+  tree: {method: uppsala, grouping: modularity}
+  wrong: {method: upsala, grouping: modularity}
+"""
+
+
+@pytest.fixture
+def project(tiny_shards, tmp_path, monkeypatch):
+    """A working folder with params.yaml and tiny shards."""
+    (tmp_path / "params.yaml").write_text(PARAMS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_whole_story_by_hand(project, capsys):
+    """flat, clustering, fit, evaluate and predict, one after the other, each with exit code 0."""
+    for command in (
+        ["flat", "--epochs", "3"], ["clustering"], ["fit", "tree"], ["evaluate", "flat"],
+        ["evaluate", "tree"],
+    ):  # fmt: skip
+        assert main([*command, "--seed", "0"]) == 0, command
+    Image.new("RGB", (20, 30), "red").save(project / "mine.png")
+    capsys.readouterr()
+
+    assert main(["predict", "tree", "mine.png"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert "mine.png" == line["picture"]
+    took = json.loads((project / "results" / "flat" / "0" / "fit.json").read_text())
+    assert 3 == took["networks"][0]["epochs"]
+    facts = json.loads((project / "results" / "flat" / "0" / "model.json").read_text())
+    assert 3 == facts["params"]["loop"]["epochs"]
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        (["fit", "absent"], 2, "'absent' is no run. Section 'runs'"),
+        (["fit", "wrong"], 2, "'upsala' is no method. Known: flat, uppsala"),
+        (["evaluate", "flat"], 5, "Stage 'fit' writes it"),
+        (["clustering"], 5, "Stage 'flat' writes it"),
+        (["predict", "flat", "x.png"], 5, "Stage 'fit' writes it"),
+        (["flat", "--lr", "-1"], 2, "'loop.lr' is -1.0"),
+        (["flat", "--device", "gpu"], 2, "'loop.device' is 'gpu'"),
+        (["flat", "--params", "none.yaml"], 2, "none.yaml does not exist"),
+        (["flat", "--data", "nowhere"], 5, "stage 'shards' writes it"),
+        (["flat", "--side", "32"], 5, "data.side is 32"),
+        (["flat", "--lr", "1e30", "--ema", "0", "--clip", "0", "--warm-up", "0"], 5, "loop.lr"),
+    ],
+)
+def test_errors_are_one_line(project, capsys, command, code, message):
+    """Wrong names, values, files and rates give one line on standard error and their exit code."""
+    assert code == main(command)
+    shown = capsys.readouterr()
+    errors = [line for line in shown.err.splitlines() if line.startswith("error: ")]
+
+    assert 1 == len(errors)
+    assert message in errors[0]
+    assert "Traceback" not in shown.err
+    assert not shown.out
+
+
+@pytest.mark.parametrize("command", [[], ["fly"], ["flat", "--sed", "1"], ["flat", "--seed", "-1"]])
+def test_wrong_usage_exits_with_two(command):
+    """Unknown commands and options, and a negative seed, are wrong usage."""
+    with pytest.raises(SystemExit) as caught:
+        main(command)
+    assert 2 == caught.value.code
+
+
+def test_misspelt_parameter_names_the_nearest(project, capsys):
+    """`epoch` in section loop is refused, and epochs is offered."""
+    (project / "params.yaml").write_text("loop: {epoch: 3}\n", encoding="utf-8")
+
+    assert main(["flat"]) == 2
+    assert "Did you mean 'epochs'?" in capsys.readouterr().err
+
+
+def test_full_disk_is_said(project, capsys):
+    """A folder that cannot be written ends in one line, not in a traceback."""
+    if os.geteuid() == 0:
+        (project / "work").symlink_to("/proc/none")  # root may write anywhere else
+    else:
+        (project / "work").mkdir(mode=0o500)
+    code = main(["flat"])
+
+    assert code == 5
+    assert "could not be written" in capsys.readouterr().err
+
+
+def test_killed_training_ends_with_the_same_weights(project):
+    """SIGKILL after the first epochs and the same command again give the weights of an unbroken run."""
+    command = [sys.executable, "-m", "train", "flat", "--epochs", "40"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        found = list((project / "work").glob("train/*/root.safetensors"))
+        if found and checkpoint.load(found[0])[1]["epoch"] >= 2:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    was_unfinished = not (project / "results").exists()
+    assert main(command[3:]) == 0
+    assert main([*command[3:], "--work", "other", "--results", "unbroken"]) == 0
+    ends = [checkpoint.load(project / name / "flat" / "0" / "weights.safetensors")[0]
+            for name in ("results", "unbroken")]  # fmt: skip
+
+    assert was_unfinished
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    curves = [np.loadtxt(project / name / "flat" / "0" / "curves.csv", delimiter=",", skiprows=1,
+                         usecols=(1, 2, 3, 4, 5, 6)) for name in ("results", "unbroken")]  # fmt: skip
+    assert (curves[0] == curves[1]).all()
