@@ -127,15 +127,19 @@ def same_key(posts: Iterable[Candidate], kind: str, key: Callable[[Candidate], A
 
 
 def family_links(posts: Sequence[Candidate]) -> list[Link]:
-    """Links a child to its parent, and to its siblings where the parent is not among the posts."""
+    """
+    Links a child to its parent, and to its siblings whether or not the parent is among the posts.
+
+    A parent that comes after its children therefore takes no link away from them.
+    """
     known = {post.post_id for post in posts}
+    children = [post for post in posts if post.parent_id not in (None, post.post_id)]
     links = [
         Link(min(parent, post.post_id), max(parent, post.post_id), "family")
-        for post in posts
-        if (parent := post.parent_id) in known and parent is not None and parent != post.post_id
+        for post in children
+        if (parent := post.parent_id) in known and parent is not None
     ]
-    orphans = [post for post in posts if post.parent_id not in known]
-    return links + same_key(orphans, "family", lambda post: post.parent_id)
+    return links + same_key(children, "family", lambda post: post.parent_id)
 
 
 def source_links(posts: Sequence[Candidate], most: int) -> list[Link]:

@@ -56,11 +56,22 @@ def test_same_key_links_to_the_smallest_id() -> None:
 
 
 def test_families_link_children_and_siblings() -> None:
-    """A child links to its parent; children of an absent parent link to each other."""
+    """A child links to its parent and its siblings, be the parent present or not."""
     posts = [post(1), post(2, parent_id=1), post(3, parent_id=2), post(8, parent_id=70)]
     posts += [post(9, parent_id=70), post(10, parent_id=71), post(11, parent_id=11)]
 
     assert [(1, 2), (2, 3), (8, 9)] == ends(duplicates.family_links(posts))
+
+
+def test_siblings_stay_linked_when_their_parent_comes() -> None:
+    """A parent listed after its children adds links to them and takes none away."""
+    children = [post(number, parent_id=9) for number in (2, 5, 7)]
+    between = [(2, 5), (2, 7)]
+
+    assert between == ends(duplicates.family_links(children))
+    assert {*between, (2, 9), (5, 9), (7, 9)} == set(
+        ends(duplicates.family_links([*children, post(9)]))
+    )
 
 
 @pytest.mark.parametrize(
