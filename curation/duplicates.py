@@ -80,8 +80,8 @@ class Params(BaseModel):
     source_posts: int = Field(
         8,
         ge=0,
-        description="most posts that may share a source URL and still be one picture; a URL of "
-        "more is a gallery. 0 ignores sources",
+        description="how many posts of one source URL, by id, count as one picture; those after "
+        "them stay unlinked, as a gallery's do. 0 ignores sources",
     )
 
 
@@ -143,13 +143,17 @@ def family_links(posts: Sequence[Candidate]) -> list[Link]:
 
 
 def source_links(posts: Sequence[Candidate], most: int) -> list[Link]:
-    """Links the posts of one source URL, unless more than `most` name it: then it is a gallery."""
-    counts = Counter(url for post in posts if (url := picture_url(post.source)))
-    return same_key(
-        posts,
-        "source",
-        lambda post: url if (url := picture_url(post.source)) and counts[url] <= most else None,
-    )
+    """
+    Links the first `most` posts, by id, of one source URL; a gallery's later posts stay unlinked.
+
+    So a post that comes later takes no link away from those before it.
+    """
+    holders: dict[str, list[Candidate]] = defaultdict(list)
+    for post in sorted(posts, key=lambda post: post.post_id):
+        if url := picture_url(post.source):
+            holders[url].append(post)
+    first = [post for named in holders.values() for post in named[:most]]
+    return same_key(first, "source", lambda post: picture_url(post.source))
 
 
 def picture_url(source: str) -> str | None:

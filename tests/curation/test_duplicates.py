@@ -91,12 +91,23 @@ def test_sources_name_pictures(source, named) -> None:
     assert (source.strip() if named else None) == duplicates.picture_url(source)
 
 
-def test_galleries_are_no_source() -> None:
-    """A URL that more posts name than allowed links none of them."""
-    posts = [post(number, source="https://example.com/a") for number in range(3)]
+def test_sources_link_their_first_posts() -> None:
+    """A URL links as many posts as allowed, those of the smallest ids; 0 and 1 link none."""
+    posts = [post(number, source="https://example.com/a") for number in (7, 3, 5)]
 
-    assert [(0, 1), (0, 2)] == ends(duplicates.source_links(posts, 3))
-    assert [] == duplicates.source_links(posts, 2)
+    assert [(3, 5), (3, 7)] == ends(duplicates.source_links(posts, 3))
+    assert [(3, 5)] == ends(duplicates.source_links(posts, 2))
+    assert [] == duplicates.source_links(posts, 1)
+    assert [] == duplicates.source_links(posts, 0)
+
+
+def test_one_more_post_of_a_source_takes_no_link_away() -> None:
+    """The ninth post of a URL stays unlinked, and the eight before it keep their links."""
+    posts = [post(number, source="https://example.com/a") for number in range(1, 10)]
+    first = ends(duplicates.source_links(posts[:8], 8))
+
+    assert [(1, number) for number in range(2, 9)] == first
+    assert first == ends(duplicates.source_links(posts, 8))
 
 
 def test_survivor_has_no_parent_then_size_score_age() -> None:
