@@ -272,12 +272,12 @@ def looked_at(data: bytes) -> tuple[bytes, pictures.Pixels]:
 
 
 def test_finds_edits_of_real_drawings(sample) -> None:
-    """Of 300 illustrations, at least 95 % of re-encoded and resized copies, 99 % precise."""
+    """Among 300 illustrations, at least 95 % of copies of 100 of them, 99 % precise."""
     params = duplicates.Params()
-    families = [family for family, _ in sample]
+    number = 100
+    families = [family for family, _ in [*sample, *sample[:number]]]
     seen = [looked_at(data) for _, data in sample]
-    drawings = [Image.open(io.BytesIO(data)).convert("RGB") for _, data in sample]
-    number = len(sample)
+    drawings = [Image.open(io.BytesIO(data)).convert("RGB") for _, data in sample[:number]]
     for name, edit in EDITS.items():
         copies = [looked_at(edit(drawing)) for drawing in drawings]
         packed = b"".join(phash for phash, _ in [*seen, *copies])
@@ -287,8 +287,8 @@ def test_finds_edits_of_real_drawings(sample) -> None:
         for one, two, _ in zip(*hamming.near_pairs(hashes, params.distance), strict=True):
             if pictures.difference(small[one], small[two]) > params.max_difference:
                 continue
-            right += two - one == number
-            wrong += families[one % number] != families[two % number]
+            right += two - one == len(sample)
+            wrong += families[one] != families[two]
 
         assert right / number >= 0.95, name
         assert right / (right + wrong) >= 0.99, name
