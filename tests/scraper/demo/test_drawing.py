@@ -17,7 +17,7 @@ from scraper.demo import accessory, hair, outfit
 from scraper.demo.drawing import EDITS, GROUNDS, KINDS, STYLES, draw, edit
 from scraper.demo.personae import MINOR, PERSONAE, WANTED, Persona
 
-_TRAIN, _TEST = 150, 80
+_TRAIN, _TEST = 75, 50
 
 
 def _portrait(persona: Persona, seed: int, **changes) -> Image.Image:
@@ -102,7 +102,8 @@ def test_linear_classifier_on_colour_and_thumbnail_stays_under_half():
             model.fit(scaler.transform(train), np.repeat(leaves, _TRAIN))
         accuracies.append(model.score(scaler.transform(test), np.repeat(leaves, _TEST)))
 
-    assert 0.50 > max(accuracies)
+    # Measured 0.39, and 0.42 with twice the pictures: hence 0.45, which keeps half out of reach.
+    assert 0.45 > max(accuracies)
     assert 2 / len(WANTED) < max(accuracies)
 
 
