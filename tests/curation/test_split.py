@@ -1,13 +1,10 @@
 """Sides of the split: drawn by group, stable under growth, within tolerance, without leaks."""
 
-import json
-import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -16,98 +13,7 @@ from pydantic import ValidationError
 
 from curation import certificate, split
 from curation.errors import LeakingSplit, MissingColumn, MissingInput, TooFewSamples
-
-LOOSE = split.Params(tolerance=1.0)
-
-
-def write(path: Path, rows: list[dict[str, Any]], columns: dict[str, pa.DataType], **metadata):
-    """Writes rows with a fixed schema and, as stages do, metadata."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist(rows, schema=pa.schema(columns))
-    pq.write_table(table.replace_schema_metadata(metadata), path)
-
-
-class Folder:
-    """The tables that the stage reads, for posts of two labels."""
-
-    def __init__(self, root: Path, posts: int = 400, labels: int = 2) -> None:
-        self.data_dir = root / "data"
-        self.labels = {
-            post: f"label_{post % labels}" for post in range(1, 1 + 3 * posts) if post % 3
-        }
-        chance = random.Random(0)
-        self.hashes = {post: chance.randbytes(32) for post in self.labels}
-        self.links: list[tuple[int, int]] = []
-        self.given: dict[int, str | None] = {}
-        self.border: dict[int, float] = {}
-        self.tagged: set[int] = set()
-        self.tags: dict[int, list[str]] = {}
-        self.groups: dict[int, int] = {}
-        self.distance: int | None = 31
-        self.apart: list[tuple[int, int]] = []
-
-    def run(self, params: split.Params = LOOSE) -> list[dict[str, Any]]:
-        """Writes the tables, runs the stage, returns the rows of split.parquet."""
-        self.write()
-        split.run(params, data_dir=self.data_dir, work_dir=self.data_dir / "work")
-        return pq.read_table(self.data_dir / "split" / "split.parquet").to_pylist()
-
-    def write(self) -> None:
-        """Writes what the stages before leave."""
-        data, whole, text = self.data_dir, pa.int64(), pa.string()
-        write(
-            data / "persona" / "labels.parquet",
-            [
-                {"post_id": post, "label": label, "leaf": int(label[-1])}
-                for post, label in self.labels.items()
-            ],
-            {"post_id": whole, "label": text, "leaf": pa.int32()},
-        )
-        known = {"personae.params": json.dumps({"distance": self.distance})}
-        write(
-            data / "duplicates" / "groups.parquet",
-            [{"post_id": post, "group_id": self.groups.get(post, post)} for post in self.labels],
-            {"post_id": whole, "group_id": whole},
-            **(known if self.distance is not None else {}),
-        )
-        for name, pairs in (("links", self.links), ("apart", self.apart)):
-            write(
-                data / "duplicates" / f"{name}.parquet",
-                [{"post_a": a, "post_b": b} for a, b in pairs],
-                {"post_a": whole, "post_b": whole},
-            )
-        write(
-            data / "measure" / "measures.parquet",
-            [
-                {"post_id": post, "phash": self.hashes[post], "border_white": self.border.get(post)}
-                for post in self.labels
-            ],
-            {"post_id": whole, "phash": pa.binary(32), "border_white": pa.float64()},
-        )
-        write(
-            data / "decide" / "kept.parquet",
-            [
-                {"post_id": post, "white_background_tag": post in self.tagged}
-                for post in self.labels
-            ],
-            {"post_id": whole, "white_background_tag": pa.bool_()},
-        )
-        kinds = ["tags_general", "tags_copyright", "tags_artist", "tags_meta"]
-        write(
-            data / "listing" / "posts.parquet",
-            [
-                {"post_id": post, "given_split": self.given.get(post), "tags_character": [label]}
-                | {kind: [] for kind in kinds}
-                | {"tags_general": self.tags.get(post, [])}
-                for post, label in self.labels.items()
-            ],
-            {"post_id": whole, "given_split": text, "tags_character": pa.list_(text)}
-            | dict.fromkeys(kinds, pa.list_(text)),
-        )
-
-    def certificate(self) -> dict[str, Any]:
-        """What the stage certified."""
-        return json.loads((self.data_dir / "split" / "certificate.json").read_text())
+from tests.curation.split_fixture import LOOSE, Folder
 
 
 @pytest.fixture
