@@ -1,11 +1,9 @@
 """The command line of curation: stages, questions, exit codes and one-line errors."""
 
 import csv
-import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from curation import shards, verify
+from curation import shards
 from curation.__main__ import STAGES, main
 
 
@@ -294,118 +292,6 @@ def test_full_disk_is_exit_3(curated, tmp_path: Path, capsys) -> None:
 
     assert 3 == code
     assert "No space left on device. Free space" in capsys.readouterr().err
-
-
-def test_verify_passes_a_sound_data_set(curated, capsys) -> None:
-    """Nothing to complain of: exit 0 and one sentence."""
-    assert 0 == main(["verify", "--data", str(curated.data_dir)])
-    assert "Every hash, every offset and every promise holds" in capsys.readouterr().out
-
-
-def _flip(path: Path, position: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[position] ^= 1
-    path.write_bytes(data)
-
-
-def _edit_manifest(folder: Path, *keys: Any, value: Any) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    place = manifest
-    for key in keys[:-1]:
-        place = place[key]
-    place[keys[-1]] = value
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def _swap_column(folder: Path, column: str) -> None:
-    path = folder / "samples.parquet"
-    table = pq.read_table(path)
-    place = table.schema.get_field_index(column)
-    values = table[column].to_pylist()
-    turned = pa.array([*values[1:], values[0]], table.schema.field(place).type)
-    pq.write_table(table.set_column(place, table.schema.field(place), turned), path)
-
-
-TAMPERING = {
-    "a bit of a picture": lambda folder: _flip(folder / "train-000000.tar", 600),
-    "a bit of a header": lambda folder: _flip(folder / "test-000000.tar", 3),
-    "a bit of the padding": lambda folder: _flip(folder / "val-000000.tar", -1),
-    "a shard cut short": lambda folder: os.truncate(folder / "train-000000.tar", 5000),
-    "a shard grown": lambda folder: (folder / "train-000000.tar").write_bytes(
-        (folder / "train-000000.tar").read_bytes() + b"more"
-    ),
-    "a shard removed": lambda folder: (folder / "train-000001.tar").unlink(),
-    "a shard added": lambda folder: shutil.copy(
-        folder / "train-000000.tar", folder / "train-000009.tar"
-    ),
-    "two shards exchanged": lambda folder: (
-        (folder / "train-000000.tar").rename(folder / "x"),
-        (folder / "test-000000.tar").rename(folder / "train-000000.tar"),
-        (folder / "x").rename(folder / "test-000000.tar"),
-    ),
-    "a torn part left": lambda folder: (folder / "train-000000.tar.part").write_bytes(b""),
-    "classes reordered": lambda folder: (folder / "classes.json").write_text(
-        (folder / "classes.json").read_text().replace('"amber"', '"zebra"')
-    ),
-    "classes no JSON": lambda folder: (folder / "classes.json").write_text("{"),
-    "classes removed": lambda folder: (folder / "classes.json").unlink(),
-    "samples no Parquet": lambda folder: (folder / "samples.parquet").write_bytes(b"PAR1"),
-    "samples removed": lambda folder: (folder / "samples.parquet").unlink(),
-    "labels of samples moved": lambda folder: _swap_column(folder, "label"),
-    "offsets of samples moved": lambda folder: _swap_column(folder, "offset"),
-    "splits of samples moved": lambda folder: _swap_column(folder, "split"),
-    "sizes of samples moved": lambda folder: _swap_column(folder, "image_bytes"),
-    "white of samples moved": lambda folder: _swap_column(folder, "white_background"),
-    "manifest removed": lambda folder: (folder / "manifest.json").unlink(),
-    "manifest no JSON": lambda folder: (folder / "manifest.json").write_text("[]"),
-    "root hash": lambda folder: _edit_manifest(folder, "root_sha256", value="0" * 64),
-    "hash of a shard": lambda folder: _edit_manifest(folder, "shards", 0, "sha256", value="0" * 64),
-    "samples of a shard": lambda folder: _edit_manifest(folder, "shards", 0, "samples", value=1),
-    "bytes of a shard": lambda folder: _edit_manifest(folder, "shards", 0, "bytes", value=1),
-    "count of a split": lambda folder: _edit_manifest(folder, "samples", "test", value=0),
-    "count of labels": lambda folder: _edit_manifest(folder, "labels", value=3),
-    "format": lambda folder: _edit_manifest(folder, "image", "format", value="webp"),
-    "versions": lambda folder: _edit_manifest(folder, "versions", "pillow", value="0.1"),
-    "catalog of another build": lambda folder: shards.run(
-        shards.Params(seed=5), data_dir=folder.parent, work_dir=folder
-    ),
-    "catalog removed": lambda folder: (folder.parent / "catalog" / "catalog.duckdb").unlink(),
-    "catalog damaged": lambda folder: (folder.parent / "catalog" / "catalog.duckdb").write_bytes(
-        b"\0" * 8192
-    ),
-}
-
-
-@pytest.mark.parametrize("change", TAMPERING)
-def test_verify_notices_tampering(curated, change: str, capsys) -> None:
-    """Whatever is changed by hand is reported in plain words, with exit code 5."""
-    TAMPERING[change](curated.data_dir / "shards")
-    code = main(["verify", "--data", str(curated.data_dir)])
-    captured = capsys.readouterr()
-
-    assert 5 == code
-    assert "Traceback" not in captured.err
-    assert (
-        "do not hold" in captured.err
-        or "Run that stage" in captured.err
-        or "Remove" in captured.err
-    )
-
-
-def test_verify_finds_a_sample_that_agrees_with_the_hashes(curated) -> None:
-    """Hashes made to match a changed shard do not hide a changed label."""
-    folder = curated.data_dir / "shards"
-    path = folder / "train-000000.tar"
-    data = path.read_bytes()
-    path.write_bytes(data.replace(b'"label":"amber"', b'"label":"ambex"', 1))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    entry = next(entry for entry in manifest["shards"] if entry["shard"] == path.name)
-    entry["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    manifest["root_sha256"] = shards.root_sha256(manifest["shards"])
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    found = list(verify.problems(curated.data_dir))
-
-    assert any("its .json says otherwise" in problem for problem in found)
 
 
 def test_stages_leave_the_same_bytes_as_before(curated, tmp_path: Path) -> None:
