@@ -57,7 +57,7 @@ def test_nesterov_follows_the_worked_example():
         optimiser.zero_grad()
         (weight**2 / 2).backward()
         optimiser.step()
-        seen.append(float(weight))
+        seen.append(float(weight.detach()))
 
     assert np.allclose([0.85, 0.6975, 0.559125], seen)
 
@@ -218,7 +218,7 @@ def test_report_recipe_keeps_the_best_weights(tiny_data, make_trainer):
     loss = nn.functional.cross_entropy(logits, torch.from_numpy(data.val.labels))
 
     assert report.discarded_epochs == len(losses) - 1 - int(np.argmin(losses))
-    assert math.isclose(min(losses), float(loss), rel_tol=1e-4)
+    assert math.isclose(min(losses), float(loss.detach()), rel_tol=1e-4)
 
 
 def test_frozen_stem_stays_bit_identical(tiny_data, make_trainer):
