@@ -59,6 +59,7 @@ def write(name: str, result: Result) -> Path:
         "commit": commit,
     }
     path = FOLDER / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(record, indent=1) + "\n")
     part.replace(path)

@@ -98,8 +98,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
             shutil.copy(ROOT / name, root / name)
     made = Project(root)
     made.change("site", name=f"http://127.0.0.1:{made.port}")
-    made.change("demo", posts_large=60, posts_small=60, posts_minor=8)
-    made.change("personae", min_images=25, max_images=40)
+    made.change("demo", posts_large=50, posts_small=50, posts_minor=8)
+    made.change("personae", min_images=20, max_images=None)
     made.change("persona", min_samples=15)
     made.change("split", tolerance=0.5)
     made.change("loop", epochs=2)
@@ -157,7 +157,7 @@ def test_training_parameter_reruns_only_training(project):
 def test_tightened_rule_runs_without_a_board(project):
     """A tighter tag rule re-runs from `decide`, and not one request is made: there is no board."""
     before = project.ask("SELECT count(*) FROM samples")[0][0]
-    project.change("decide", min_side=400)
+    project.change("decide", refuse_tags=["white_background"])
 
     ran = project.repro("shards")
 
@@ -169,7 +169,7 @@ def test_tightened_rule_runs_without_a_board(project):
 
 def test_loosened_rule_downloads_only_what_it_admits(project):
     """After a looser rule the board is asked for the newly admitted pictures, once each."""
-    project.change("decide", min_side=256)
+    project.change("decide", refuse_tags=[])
     project.repro("shards")
     segments = project.root / "data/download"
     table = "read_parquet('data/download/images.parquet')"
