@@ -11,6 +11,7 @@ import json
 import re
 import statistics
 import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def queries() -> str | None:
     parts = []
     for title, query in split_queries():
         done = subprocess.run(
-            ["python", "-m", "curation", "query", query, "--limit", "6"],
+            [sys.executable, "-m", "curation", "query", query, "--limit", "6"],
             cwd=ROOT, capture_output=True, text=True, check=True,
         )  # fmt: skip
         parts.append(f"{title}\n\n```sql\n{query}\n```\n\n```text\n{done.stdout.rstrip()}\n```")
