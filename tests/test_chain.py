@@ -179,7 +179,9 @@ def test_loosened_rule_downloads_only_what_it_admits(project):
     project.change("decide", ratings=["g", "s"])
     with project.board() as url:
         ran = project.repro("shards")
-        log = requests.get(f"{url}/demo/log.json", timeout=10, headers={"User-Agent": "personae-test"})
+        log = requests.get(
+            f"{url}/demo/log.json", timeout=10, headers={"User-Agent": "personae-test"}
+        )
     with contextlib.chdir(project.root):
         admitted = duckdb.sql(count).fetchone()[0] - before
 

@@ -40,6 +40,7 @@ _PATH = re.compile(
 )
 _HUFFMAN = b"\xff\xc4"
 """Marker of a JPEG's Huffman tables: length, class, then 16 counts (ITU-T T.81, B.2.4.2)."""
+_WEBP_HEADER = 30  # RIFF, chunk and frame header with the size of a lossy WebP
 _CAST = {persona.name: persona for persona in PERSONAE}
 
 
@@ -209,6 +210,8 @@ def _damaged(encoded: bytes, recipe: Recipe) -> bytes:
         return encoded[: len(encoded) * 11 // 20]
     if recipe.damage == "undecodable":
         # The header stays whole, so that only who decodes the pixels finds out.
+        if encoded.startswith(b"RIFF"):
+            return encoded[:_WEBP_HEADER] + b"\xff" * (len(encoded) - _WEBP_HEADER)
         table = encoded.index(_HUFFMAN) + len(_HUFFMAN) + 3
         return encoded[:table] + b"\xff" * 16 + encoded[table + 16 :]
     return encoded
