@@ -201,6 +201,8 @@ def test_interrupt_is_resumable(picture_host, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Started in the background of a shell, the tests themselves ignore Ctrl-C, and so would it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no threads yet
     ) as process:
         picture_host.wait_for(1)
         process.send_signal(signal.SIGINT)
