@@ -19,7 +19,7 @@ test: $(VENV)/.test  ## environment, then everything that must hold
 	ruff format --check .
 	mypy
 	lint-imports
-	pytest --cov --cov-report=term:skip-covered $(PYTEST)
+	pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST)
 
 preset:  ## make preset NAME=report25: put presets/NAME.yaml in params.yaml
 	cp presets/$(NAME).yaml params.yaml

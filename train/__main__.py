@@ -48,7 +48,7 @@ stopped goes on after its last finished epoch when it is started again.
 
 exit codes: 0 done, 2 wrong usage or parameter, 3 stopped but resumable, 5 bad data
 """
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -90,7 +90,7 @@ def test_bad_pictures_are_named(results_dir, tmp_path):
     """Absent, empty, damaged, giant, animated and foreign files: each a clear refusal."""
     good = picture(tmp_path / "good.png").read_bytes()
     (tmp_path / "empty.png").write_bytes(b"")
-    (tmp_path / "torn.png").write_bytes(good[: len(good) - 20])
+    (tmp_path / "torn.png").write_bytes(good[: len(good) // 2])
     (tmp_path / "text.png").write_text("hello", encoding="utf-8")
     Image.new("1", (8000, 7000)).save(tmp_path / "giant.png")
     picture(tmp_path / "drawing.bmp")

@@ -247,7 +247,9 @@ class _Job:
         values = torch.stack(losses).double().cpu()
         wrong = torch.nonzero(~torch.isfinite(values)).flatten().tolist()
         if wrong:
-            raise self._diverged(self.state.step - len(losses) + wrong[0], rates[wrong[0]])
+            # The update before it is the one that went too far.
+            rate = rates[max(wrong[0] - 1, 0)]
+            raise self._diverged(self.state.step - len(losses) + wrong[0], rate)
         self.state.images += sum(sizes)
         mean = (values * torch.tensor(sizes)).sum() / sum(sizes)
         return float(mean), rates[-1]
