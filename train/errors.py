@@ -10,6 +10,8 @@ TrainError
 ├── MixedResults     (runs of one comparison saw other pictures or labels)
 ├── Diverged          (the loss is no longer a number)
 ├── BadPicture        (a picture to predict cannot be read)
+├── BadExport         (an exported file is not what torch computes)
+├── MissingPackage    (an optional package is not installed)
 └── BadParams
 """
 
@@ -52,6 +54,14 @@ class BadCheckpoint(TrainError):
 
 class BadPicture(TrainError):
     """A picture to predict cannot be read."""
+
+
+class BadExport(TrainError):
+    """A classifier cannot be exported, or the exported file gives other probabilities."""
+
+
+class MissingPackage(TrainError):
+    """A package that only some commands need is not installed, or does not import."""
 
 
 class Diverged(TrainError):

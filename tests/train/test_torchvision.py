@@ -1,0 +1,118 @@
+"""Our augmentation against torchvision's, pixel for pixel, and torchvision behind one module."""
+
+import importlib
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from train.components import augment, vision
+from train.components.augment import Draws
+from train.errors import MissingPackage
+
+TOLERANCE = 1e-4  # of a pixel in 0..1: both sum in float32, in another order
+MOVEMENTS = {
+    "nothing": {},
+    "rotation": {"angle": 17.0},
+    "rotation back": {"angle": -140.0},
+    "zoom": {"zoom": 1.17},
+    "shift right": {"x": 0.13},
+    "shift up": {"y": -0.2},
+    "mirror": {"mirrored": 1.0},
+    "all": {"angle": -23.0, "zoom": 1.2, "x": -0.11, "y": 0.07, "mirrored": 1.0},
+    "all but mirror": {"angle": 9.0, "zoom": 1.05, "x": 0.2, "y": -0.03},
+}
+
+
+@pytest.fixture(scope="module")
+def functional():
+    """Torchvision's functions on tensors; the tests that need them say why they are skipped."""
+    try:
+        vision.torchvision()
+    except MissingPackage as error:
+        pytest.skip(f"torchvision does not import: {error}")
+    return importlib.import_module("torchvision.transforms.v2.functional")
+
+
+def theirs(functional, pixels, *, flip, angle=0.0, zoom=1.0, x=0.0, y=0.0, mirrored=0.0):
+    """The same movement as torchvision names it: degrees clockwise, pixels, mirrored before."""
+    if mirrored:
+        pixels = functional.vertical_flip(pixels) if flip == "ud" else functional.hflip(pixels)
+    side = pixels.shape[-1]
+    return functional.affine(
+        pixels, angle=-angle, translate=[x * side, y * side], scale=zoom, shear=[0.0, 0.0],
+        interpolation=functional.InterpolationMode.BILINEAR,
+    )  # fmt: skip
+
+
+def drawn(count, *, angle=0.0, zoom=1.0, x=0.0, y=0.0, mirrored=0.0):
+    values = (math.radians(angle), zoom, x, y, mirrored)
+    return Draws(*[np.full(count, value, dtype=np.float32) for value in values])
+
+
+@pytest.mark.parametrize("side", [24, 31])
+@pytest.mark.parametrize("flip", ["lr", "ud"])
+@pytest.mark.parametrize("movement", MOVEMENTS.values(), ids=MOVEMENTS)
+def test_every_movement_is_torchvisions(functional, movement, flip, side):
+    """Rotation, zoom, shift and mirror, alone and together, put every pixel where theirs do."""
+    values = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
+    pictures = torch.from_numpy(values)
+    params = augment.Params(flip=flip, outside="mean")
+    ours = augment.apply(pictures, drawn(3, **movement), params=params, mean=torch.zeros(3))
+    expected = theirs(functional, augment.scale(pictures), flip=flip, **movement)
+
+    assert (expected - ours).abs().max() <= TOLERANCE
+    if movement:
+        assert (augment.scale(pictures) - ours).abs().max() > 0.1
+
+
+def test_each_picture_has_its_own_movement(functional):
+    """What `draw` gives for four pictures moves each of them as torchvision moves it alone."""
+    params = augment.Params(outside="mean")
+    draws = augment.draw(params, 4, np.random.default_rng(5))
+    pictures = torch.from_numpy(
+        np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    )
+    ours = augment.apply(pictures, draws, params=params, mean=torch.zeros(3))
+    for row, picture in enumerate(augment.scale(pictures)):
+        expected = theirs(
+            functional, picture[None], flip="lr", angle=math.degrees(draws.angle[row]),
+            zoom=float(draws.zoom[row]), x=float(draws.shift_x[row]), y=float(draws.shift_y[row]),
+            mirrored=draws.mirrored[row],
+        )  # fmt: skip
+
+        assert (expected[0] - ours[row]).abs().max() <= TOLERANCE
+
+
+def test_classifiers_by_name(functional):
+    """Torchvision builds a network by its name, and it runs beside this torch."""
+    network = (
+        vision.torchvision().models.get_model("squeezenet1_1", weights=None, num_classes=4).eval()
+    )
+    with torch.no_grad():
+        logits = network(torch.zeros(2, 3, 32, 32))
+
+    assert (2, 4) == tuple(logits.shape)
+
+
+def test_loads_in_a_fresh_process_without_a_word(functional):
+    """Loading twice gives one module; nothing is printed and no warning shown."""
+    code = (
+        "from train.components import vision\nassert vision.torchvision() is vision.torchvision()\n"
+        "import torchvision.models"
+    )
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_missing_torchvision_names_the_extra(monkeypatch):
+    """Where it is not installed, the message says what to install."""
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+
+    with pytest.raises(MissingPackage, match=r"personae\[train\]"):
+        vision.torchvision()

@@ -1,0 +1,63 @@
+"""
+torchvision behind one door: its classifiers by name, and the reference for our augmentation.
+
+Its wheels are built for CUDA. Beside a CPU torch their compiled part does not load, and `import
+torchvision` stops at two operators that nothing here uses. They are declared here, without a body.
+"""
+
+import importlib
+import sys
+import warnings
+from types import ModuleType
+
+import torch
+
+from train.errors import MissingPackage
+
+_OPERATORS = ("nms", "qnms")  # registered as fake when torchvision 0.26 to 0.28 is imported
+_declared: list[torch.library.Library] = []  # a declaration lives as long as its object
+
+
+def torchvision() -> ModuleType:
+    """
+    Imports torchvision and returns it; where it imports by itself nothing else is done.
+
+    Beside a CPU torch `ops.nms` and reading or writing JPEG still fail: models, transforms and
+    everything else that is written in Python work.
+
+    Raises:
+        MissingPackage: It is not installed, or fails in another way.
+    """
+    try:
+        return _import()
+    except RuntimeError as error:
+        # Declared in advance, the operators would clash with a compiled part that does load.
+        if "torchvision::" not in str(error) or _declared:
+            raise _missing(error) from error
+    except ImportError as error:
+        raise _missing(error) from error
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]  # what the failed import left behind
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    for operator in _OPERATORS:
+        schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        library.define(schema)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    _declared.append(library)
+    try:
+        return _import()
+    except (ImportError, RuntimeError) as error:
+        raise _missing(error) from error
+
+
+def _import() -> ModuleType:
+    with warnings.catch_warnings():
+        # JPEG in the wheel needs libraries of CUDA too; nothing here reads a picture with it.
+        warnings.filterwarnings("ignore", message="Failed to load image Python extension")
+        return importlib.import_module("torchvision")
+
+
+def _missing(error: Exception) -> MissingPackage:
+    return MissingPackage(
+        f"torchvision cannot be imported ({error}). Install the one made for torch "
+        f"{torch.__version__}: pip install 'personae[train]'."
+    )
