@@ -113,6 +113,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made.change("loop", epochs=2)
     made.change("uppsala", root_epochs=1, subnetwork_epochs=1)
     made.change("clustering", bootstrap=5)
+    made.change("evaluate", latency_seconds=0.2)
     made.change("report", samples=3, resamples=500)
     made.run("git", "init", "-q")
     made.run("git", "add", "-A")

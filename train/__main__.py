@@ -5,6 +5,8 @@ python -m train fit RUN --seed 0               a run of params.yaml: a method wi
 python -m train evaluate RUN --seed 0          test predictions and figures
 python -m train report                         one page that compares the runs
 python -m train predict RUN PICTURE…           labels, probabilities, the path through the tree
+python -m train results                        every evaluated run in one table
+python -m train export RUN --seed 0            one ONNX file, checked equal
 python -m train record PRESET                  keep the figures in experiments/
 
 Reads params.yaml, runs one command, and says what went wrong in one line.
@@ -15,7 +17,7 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ COMMANDS = {
     "evaluate": "predict the test pictures with a trained run",
     "report": "compare all runs on one page",
     "predict": "name the persona on pictures of yours",
+    "results": "print every evaluated run, or the recorded runs of a preset, in one table",
+    "export": "write a trained run as one ONNX file, checked equal to torch",
     "record": "keep the figures of the evaluated runs in experiments/",
 }
 _EPILOG = """\
@@ -42,6 +46,10 @@ examples:
   python -m train flat --seed 0 --epochs 5             one parameter changed
   python -m train fit uppsala_random --seed 1
   python -m train predict uppsala picture.png --seed 0
+  python -m train results                              what was evaluated here
+  python -m train results demo --csv                   the committed figures of a preset
+  python -m train evaluate flat --latency-seconds 300  all 200 timed calls, even on a slow CPU
+  python -m train export uppsala --seed 0 --out uppsala.onnx
 
 `dvc repro` runs flat, clustering, fit, evaluate and report whose inputs changed. A run that was
 stopped goes on after its last finished epoch when it is started again.
@@ -81,37 +89,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     folders = {"data_dir": options.data_dir, "results_dir": options.results_dir}
-    if options.command == "clustering":
-        from train import clustering
+    name = "fit" if options.command == "flat" else options.command
+    _STEPS[name](options, folders)
 
-        params = _section(options, "clustering", clustering.Params)
-        clustering.run(params, **folders, seed=options.seed)
-    elif options.command in ("flat", "fit"):
-        _fit(options, folders)
-    elif options.command == "evaluate":
-        from train import evaluate
-        from train.components import loop
 
-        _check_run(options, flat_too=True)
-        evaluate.run(
-            _section(options, "loop", loop.Params),
-            name=options.run, seed=options.seed, work_dir=options.work_dir, **folders,
-        )  # fmt: skip
-    elif options.command == "report":
-        from train import report
+def _clustering(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    from train import clustering
 
-        report_params = _section(options, "report", report.Params)
-        report.run(report_params, **folders, runs=_runs(options), seeds=_seeds(options.params))
-    elif options.command == "predict":
-        from train import predict
+    params = _section(options, "clustering", clustering.Params)
+    clustering.run(params, **folders, seed=options.seed)
 
-        results_dir = options.results_dir
-        predict.run(options.run, options.pictures, seed=options.seed, results_dir=results_dir)
-    else:
-        from train import record
 
-        for path in record.run(options.preset, **folders, experiments_dir=options.experiments_dir):
-            print(path)
+def _evaluate(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    from train import evaluate
+    from train.components import loop
+
+    _check_run(options, flat_too=True)
+    evaluate.run(
+        _section(options, "evaluate", evaluate.Params),
+        loop_params=_section(options, "loop", loop.Params),
+        name=options.run, seed=options.seed, work_dir=options.work_dir, **folders,
+    )  # fmt: skip
+
+
+def _report(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    from train import report
+
+    params = _section(options, "report", report.Params)
+    report.run(params, **folders, runs=_runs(options), seeds=_seeds(options.params))
+
+
+def _predict(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    from train import predict
+
+    results_dir = folders["results_dir"]
+    predict.run(options.run, options.pictures, seed=options.seed, results_dir=results_dir)
+
+
+def _results(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    from train import results
+
+    results.run(
+        options.preset, results_dir=folders["results_dir"], as_csv=options.csv, out=sys.stdout,
+        experiments_dir=options.experiments_dir,
+    )  # fmt: skip
+
+
+def _export(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    from train import export
+
+    results_dir = folders["results_dir"]
+    print(export.run(options.run, seed=options.seed, results_dir=results_dir, out=options.out))
+
+
+def _record(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    from train import record
+
+    for path in record.run(options.preset, **folders, experiments_dir=options.experiments_dir):
+        print(path)
 
 
 def _fit(options: argparse.Namespace, folders: dict[str, Path]) -> None:
@@ -133,6 +168,18 @@ def _fit(options: argparse.Namespace, folders: dict[str, Path]) -> None:
         loop=_section(options, "loop", loop.Params),
     )
     fit.run(settings, name=name, seed=options.seed, work_dir=options.work_dir, **folders)
+
+
+_STEPS: dict[str, Callable[[argparse.Namespace, dict[str, Path]], None]] = {
+    "fit": _fit,
+    "clustering": _clustering,
+    "evaluate": _evaluate,
+    "report": _report,
+    "predict": _predict,
+    "results": _results,
+    "export": _export,
+    "record": _record,
+}
 
 
 def _section(options: argparse.Namespace, name: str, model: type[BaseModel]) -> Any:
@@ -177,18 +224,32 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     for name, line in COMMANDS.items():
         command = commands.add_parser(name, help=line, description=line, allow_abbrev=False)
         _add_places(command)
-        if name in ("fit", "evaluate", "predict"):
-            command.add_argument("run", metavar="RUN", help="name in section `runs`, or flat")
-        if name in ("flat", "clustering", "fit", "evaluate", "predict"):
-            command.add_argument("--seed", type=_seed, default=0, help="default: 0")
-        if name == "predict":
-            command.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
-        if name == "record":
-            command.add_argument("preset", metavar="PRESET", help="folder in experiments/")
-            _add_folder(command, "experiments")
+        _add_arguments(command, name)
         if name == next((word for word in arguments if word in COMMANDS), None):
             _add_model_options(command, name)
     return parser
+
+
+def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
+    if name in ("fit", "evaluate", "predict", "export"):
+        command.add_argument("run", metavar="RUN", help="name in section `runs`, or flat")
+    if name in ("flat", "clustering", "fit", "evaluate", "predict", "export"):
+        command.add_argument("--seed", type=_seed, default=0, help="default: 0")
+    if name == "predict":
+        command.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
+    if name == "export":
+        command.add_argument(
+            "--out", type=Path, metavar="FILE", help="file to write (default: RUN-SEED.onnx here)"
+        )
+    if name == "results":
+        command.add_argument(
+            "preset", nargs="?", metavar="PRESET", help="folder in experiments/; none: results/"
+        )
+        command.add_argument("--csv", action="store_true", help="plain CSV, shares from 0 to 1")
+    if name == "record":
+        command.add_argument("preset", metavar="PRESET", help="folder in experiments/")
+    if name in ("results", "record"):
+        _add_folder(command, "experiments")
 
 
 def _add_model_options(command: argparse.ArgumentParser, name: str) -> None:
@@ -200,6 +261,10 @@ def _add_model_options(command: argparse.ArgumentParser, name: str) -> None:
         from train import report
 
         add_options(command, report.Params)
+    elif name == "evaluate":
+        from train import evaluate
+
+        add_options(command, evaluate.Params)
     elif name in ("flat", "fit"):
         from train.components import augment, backbone, data, loop
         from train.methods import METHODS

@@ -1,19 +1,23 @@
 """
-Stage `evaluate`: a trained run to predictions.parquet and metrics.json.
+Stage `evaluate`: a trained run to predictions.parquet, metrics.json and cost.json.
 
 The only reader of the test shards. Computes what needs no reference tree; tree-aware figures are
-`report`'s, from the stored probabilities, equally for every method.
+`report`'s, from the stored probabilities, equally for every method. What is timed differs from run
+to run, so it stands in cost.json alone.
 """
 
 import logging
 import math
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+import torch
+from pydantic import BaseModel, ConfigDict, Field
 
 from train import saved, tables
-from train.components import data, hierarchy, loop, metrics, prediction
+from train.components import data, hierarchy, latency, loop, metrics, prediction
 from train.components.classifier import HierarchicalClassifier
 from train.components.data import Pictures
 from train.components.prediction import Predictions
@@ -22,17 +26,40 @@ from train.errors import BadCheckpoint
 log = logging.getLogger(__name__)
 
 
+class Params(BaseModel):
+    """Section `evaluate`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    latency_batches: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
+        (1, 256), description="pictures per timed call: alone, as a person asks, and many at once"
+    )
+    latency_warm_up: int = Field(50, ge=0, description="calls before the timed ones, at most")
+    latency_calls: int = Field(200, ge=1, description="timed calls, at most")
+    latency_seconds: float = Field(
+        3.0, gt=0, le=3600, description="time for each batch size after which no call starts; "
+        "300 lets every call happen even on a slow CPU",
+    )  # fmt: skip
+
+
 def run(
-    params: loop.Params, *, name: str, seed: int, data_dir: Path, results_dir: Path, work_dir: Path
+    params: Params,
+    *,
+    loop_params: loop.Params,
+    name: str,
+    seed: int,
+    data_dir: Path,
+    results_dir: Path,
+    work_dir: Path,
 ) -> dict[str, Any]:
     """
-    Writes predictions and metrics of the run `name`, and returns the metrics.
+    Writes predictions, metrics and cost of the run `name`, and returns the metrics.
 
     Raises:
         MissingInput: The run was not trained, or the shards are absent.
         BadCheckpoint: The run was trained on other labels than the shards hold.
     """
-    device = loop.prepare(params)
+    device = loop.prepare(loop_params)
     folder = results_dir / name / str(seed)
     run_saved = saved.load(folder)
     classifier, facts = run_saved.classifier, run_saved.facts
@@ -60,6 +87,9 @@ def run(
         "%s seed %d: MSR %.4f of %d test pictures, %s of %d on white", name, seed, figures["msr"],
         figures["n_test"], figures["msr_white"], figures["n_white"],
     )  # fmt: skip
+    saved.write_json(
+        folder / "cost.json", cost(params, classifier, predictions, pictures, device=device)
+    )
     return figures
 
 
@@ -97,4 +127,44 @@ def measure(
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in figures.items()
+    }
+
+
+def cost(
+    params: Params,
+    classifier: HierarchicalClassifier,
+    predictions: Predictions,
+    pictures: Pictures,
+    *,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Returns what a prediction costs, counted and measured on these pictures, as in cost.json."""
+    counted = classifier.cost()
+    shares = classifier.shares(predictions.coarse)
+    latency.reset_peak_memory(device)
+    measured = [
+        latency.measure(
+            classifier,
+            latency.inputs_of(pictures, batch=batch, device=device),
+            warm_up=params.latency_warm_up,
+            calls=params.latency_calls,
+            seconds=params.latency_seconds,
+        )
+        for batch in params.latency_batches
+    ]
+    for some in measured:
+        log.info(
+            "batch %d on %s: median %.2f ms, p95 %.2f ms of %d calls, %.0f pictures a second",
+            some.batch, device, some.median_ms, some.p95_ms, some.calls, some.pictures_per_second,
+        )  # fmt: skip
+    return {
+        "params": counted.params,
+        "params_resident": latency.params_resident(classifier),
+        "macs": dict(counted.macs),
+        "macs_max": counted.macs_max,
+        "macs_expected": counted.macs_expected(shares),
+        "shares": shares,
+        "latency": [asdict(some) for some in measured],
+        **latency.peak_memory(device),
+        **latency.machine(device),
     }

@@ -1,7 +1,7 @@
 """
 `python -m train record PRESET`: keeps figures that are worth keeping.
 
-Reads results/RUN/SEED/{metrics,fit,model}.json and the shards' manifest; writes
+Reads results/RUN/SEED/{metrics,cost,fit,model}.json and the shards' manifest; writes
 experiments/PRESET/RUN-SEED.json, which is committed. `results/` itself changes with the preset.
 """
 
@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from train import documents
 from train.errors import BadParams, MissingInput
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ def run(preset: str, *, data_dir: Path, results_dir: Path, experiments_dir: Path
             "run": path.parent.parent.name,
             "seed": int(path.parent.name),
             "metrics": _json(path),
+            "cost": _json(path.with_name("cost.json")),
             "fit": _json(path.with_name("fit.json")),
             "params": _json(path.with_name("model.json"))["params"],
             "data": {key: manifest[key] for key in ("root_sha256", "labels", "samples", "image")},
@@ -57,15 +59,8 @@ def run(preset: str, *, data_dir: Path, results_dir: Path, experiments_dir: Path
     return written
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MissingInput(f"{path} is absent: run `dvc repro` first.") from error
-    except ValueError as error:
-        raise MissingInput(
-            f"{path} is no JSON ({error}): remove it and run `dvc repro`."
-        ) from error
+def _json(path: Path) -> dict[str, Any]:
+    return documents.read(path, written_by="dvc repro")
 
 
 def _commit() -> str:

@@ -18,6 +18,7 @@ NETWORK = backbone.Params(
     widths=(8, 16, 16, 16, 16), dense=32, batch_norm=True, dropout=0.0, init="he"
 )
 LOOP = loop.Params(epochs=2, lr=0.05, threads=1, device="cpu")
+QUICK = evaluate.Params(latency_batches=(1, 5), latency_calls=4, latency_seconds=5)
 CLUSTERS = [[0, 1], [2, 3]]
 
 
@@ -52,7 +53,7 @@ def trained(tiny_shards, tmp_path):
 
 def test_predictions_and_metrics_agree(trained):
     """Every test picture has one row, and metrics.json says what scikit-learn says of the rows."""
-    figures = evaluate.run(LOOP, name="tree", seed=0, **places(trained))
+    figures = evaluate.run(QUICK, loop_params=LOOP, name="tree", seed=0, **places(trained))
     folder = trained / "results" / "tree" / "0"
     rows = pq.read_table(folder / "predictions.parquet")
     test = [row for row in rows.to_pylist() if row["split"] == "test"]
@@ -79,6 +80,33 @@ def test_predictions_and_metrics_agree(trained):
     )
     assert figures == json.loads((folder / "metrics.json").read_text())
     assert np.allclose(1, np.sum([row["full"] for row in test], axis=1), atol=1e-5)
+
+
+def test_cost_counts_and_measures(trained):
+    """cost.json has counted and measured cost; what is measured leaves metrics.json as it was."""
+    folder = trained / "results" / "tree" / "0"
+    figures = evaluate.run(QUICK, loop_params=LOOP, name="tree", seed=0, **places(trained))
+    before = (folder / "metrics.json").read_bytes()
+    evaluate.run(QUICK, loop_params=LOOP, name="tree", seed=0, **places(trained))
+    cost = json.loads((folder / "cost.json").read_text())
+
+    assert before == (folder / "metrics.json").read_bytes()
+    for name in ("params", "macs_max", "macs_expected"):
+        assert figures[name] == cost[name]
+    assert cost["params_resident"] > cost["params"]
+    assert {"root", "cluster-0", "cluster-1"} == set(cost["macs"]) == set(cost["shares"])
+    assert 1.0 == cost["shares"]["root"]
+    assert math.isclose(1, cost["shares"]["cluster-0"] + cost["shares"]["cluster-1"])
+    assert math.isclose(
+        cost["macs_expected"],
+        sum(cost["macs"][name] * cost["shares"][name] for name in cost["macs"]),
+    )
+    assert [1, 5] == [row["batch"] for row in cost["latency"]]
+    assert [4, 4] == [row["calls"] for row in cost["latency"]]
+    assert all(0 < row["median_ms"] <= row["p95_ms"] for row in cost["latency"])
+    assert ("cpu", "float32", 1) == tuple(cost[key] for key in ("device", "precision", "threads"))
+    assert "whole process" in cost["peak_memory_of"]
+    assert 10 < cost["peak_memory_mib"] < 1e5
 
 
 def test_files_of_a_run_tell_the_whole_story(trained):
@@ -151,7 +179,7 @@ def test_other_shards_are_refused(trained):
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document | {"root_sha256": "f" * 64}), encoding="utf-8")
     with pytest.raises(BadCheckpoint, match="was trained on the shards"):
-        evaluate.run(LOOP, name="flat", seed=0, **places(trained))
+        evaluate.run(QUICK, loop_params=LOOP, name="flat", seed=0, **places(trained))
     write_clusters(trained, labels=("ann", "bea", "cem", "eve"))
     with pytest.raises(BadHierarchy, match="groups other labels"):
         fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(trained))
@@ -160,7 +188,7 @@ def test_other_shards_are_refused(trained):
 def test_missing_inputs_name_the_stage(tiny_shards, tmp_path):
     """No run, no clusters, no flat network: each message says what to run."""
     with pytest.raises(MissingInput, match="Stage 'fit'"):
-        evaluate.run(LOOP, name="flat", seed=0, **places(tmp_path))
+        evaluate.run(QUICK, loop_params=LOOP, name="flat", seed=0, **places(tmp_path))
     with pytest.raises(MissingInput, match="Stage 'clustering'"):
         fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(tmp_path))
     write_clusters(tmp_path)

@@ -21,6 +21,7 @@ data: {batch_size: 16}
 backbone: {widths: [8, 16, 16, 16, 16], dense: 32, batch_norm: true, init: he}
 loop: {epochs: 2, threads: 1, device: cpu}
 clustering: {confusion: soft, bootstrap: 2}
+evaluate: {latency_seconds: 0.1}
 runs:
   tree: {method: uppsala, grouping: modularity}
   wrong: {method: upsala, grouping: modularity}
@@ -36,7 +37,7 @@ def project(tiny_shards, tmp_path, monkeypatch):
 
 
 def test_whole_story_by_hand(project, capsys):
-    """flat, clustering, fit, evaluate and predict, one after the other, each with exit code 0."""
+    """Every command but report, one after the other, each with exit code 0."""
     for command in (
         ["flat", "--epochs", "3"], ["clustering"], ["fit", "tree"], ["evaluate", "flat"],
         ["evaluate", "tree"],
@@ -52,6 +53,12 @@ def test_whole_story_by_hand(project, capsys):
     assert 3 == took["networks"][0]["epochs"]
     facts = json.loads((project / "results" / "flat" / "0" / "model.json").read_text())
     assert 3 == facts["params"]["loop"]["epochs"]
+    assert main(["results", "--csv"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert ["run", "flat", "tree"] == [row.split(",")[0] for row in rows]
+    assert main(["export", "tree", "--out", "tree.onnx"]) == 0
+    assert "tree.onnx\n" == capsys.readouterr().out
+    assert (project / "tree.onnx").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
@@ -62,6 +69,11 @@ def test_whole_story_by_hand(project, capsys):
         (["evaluate", "flat"], 5, "Stage 'fit' writes it"),
         (["clustering"], 5, "Stage 'flat' writes it"),
         (["predict", "flat", "x.png"], 5, "Stage 'fit' writes it"),
+        (["export", "flat"], 5, "Stage 'fit' writes it"),
+        (["results"], 5, "There are no results: results holds no"),
+        (["results", "demo"], 5, "There are no results: experiments/demo holds no"),
+        (["record", "demo"], 5, "No metrics.json lies under results"),
+        (["evaluate", "flat", "--latency-batches", "0"], 2, "'evaluate.latency_batches.0' is 0"),
         (["flat", "--lr", "-1"], 2, "'loop.lr' is -1.0"),
         (["flat", "--device", "gpu"], 2, "'loop.device' is 'gpu'"),
         (["flat", "--params", "none.yaml"], 2, "none.yaml does not exist"),

@@ -1,0 +1,120 @@
+"""Export: every method as one ONNX file that onnxruntime reads, equal to torch or not there."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from train import export, saved
+from train.components import backbone, hierarchy
+from train.errors import BadExport, MissingInput, MissingPackage
+from train.methods import METHODS
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="extra `export` is not installed")
+
+NETWORK = backbone.Params(width=0.125, batch_norm=True)
+LABELS = ["ann", "bea", "cem", "dúa"]
+
+
+@pytest.fixture
+def results_dir(tmp_path, make_classifier):
+    """A folder with an untrained run of every method under the method's name, seed 0."""
+    for method in METHODS:
+        tree = hierarchy.from_clusters([[0, 2], [1], [3]], 4)
+        tree = hierarchy.flat(4) if method == "flat" else tree
+        classifier = make_classifier(method, tree, network=NETWORK).eval()
+        facts = {
+            "method": method, "labels": LABELS, "side": 16, "mean": [0.3, 0.2, 0.3],
+            "hierarchy": hierarchy.to_json(tree), "root_sha256": "c" * 64,
+            "params": {"backbone": NETWORK.model_dump(mode="json"), method: {}},
+        }  # fmt: skip
+        saved.save(tmp_path / "results" / method / "0", classifier, facts)
+    return tmp_path / "results"
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_onnxruntime_gives_what_torch_gives(results_dir, tmp_path, method):
+    """Any number of pictures gives the probabilities of the classifier, by its default mode."""
+    path = export.run(method, seed=0, results_dir=results_dir, out=tmp_path / "new" / "m.onnx")
+    session = onnxruntime.InferenceSession(path)
+    classifier = saved.load(results_dir / method / "0").classifier
+    names = [output.name for output in session.get_outputs()]
+    pictures = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(9))
+    given = dict(zip(names, session.run(None, {"pictures": pictures.numpy()}), strict=True))
+    with torch.no_grad():
+        wanted = classifier.outputs(pictures)
+        default = classifier.predict_proba(pictures)
+
+    assert names[0] == "probabilities"
+    assert set(wanted) - {"default"} == set(names) - {"probabilities"}
+    assert np.allclose(default, given["probabilities"], atol=1e-5)
+    for name in set(names) - {"probabilities"}:
+        assert np.allclose(wanted[name], given[name], atol=1e-5)
+    assert [path] == [*path.parent.iterdir()]
+
+
+def test_file_says_what_it_is(results_dir, tmp_path):
+    """Labels in leaf order, run, seed and the shards' hash travel in the file."""
+    path = export.run("flat", seed=0, results_dir=results_dir, out=tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(path)
+    told = session.get_modelmeta().custom_metadata_map
+    (entry,) = session.get_inputs()
+
+    assert LABELS == json.loads(told["labels"])
+    assert ("flat", "0", "c" * 64) == (told["run"], told["seed"], told["root_sha256"])
+    assert ("pictures", "tensor(float)") == (entry.name, entry.type)
+    assert [3, 16, 16] == entry.shape[1:]
+    assert isinstance(entry.shape[0], str)
+
+
+def test_default_name_lies_here(results_dir, tmp_path, monkeypatch):
+    """Without --out the file is RUN-SEED.onnx in the working folder."""
+    monkeypatch.chdir(tmp_path)
+
+    assert (tmp_path / "flat-0.onnx").samefile(export.run("flat", seed=0, results_dir=results_dir))
+
+
+def test_other_probabilities_leave_nothing(results_dir, tmp_path, make_classifier):
+    """A file that differs from torch is refused with its output and the difference, and removed."""
+    out = tmp_path / "m.onnx"
+    with pytest.raises(
+        BadExport, match=r"'probabilities'.*differs from torch by.*nothing was kept"
+    ):
+        export.run("flat", seed=0, results_dir=results_dir, out=out, tolerance=-1)
+    assert ["results"] == [path.name for path in tmp_path.iterdir()]
+
+    trained = saved.load(results_dir / "flat" / "0").classifier
+    other = make_classifier("flat", hierarchy.flat(4), seed=1, network=NETWORK).eval()
+    with torch.no_grad():
+        export.write(out, trained, side=16, facts={})
+        assert export.check(out, trained, side=16) <= export.TOLERANCE
+        with pytest.raises(BadExport, match="differs from torch"):
+            export.check(out, other, side=16)
+
+
+def test_missing_run_names_the_stage(tmp_path):
+    """A run that was not trained is named with the stage that trains it."""
+    with pytest.raises(MissingInput, match="Stage 'fit'"):
+        export.run("flat", seed=0, results_dir=tmp_path, out=tmp_path / "m.onnx")
+
+
+def test_missing_package_names_the_extra(results_dir, tmp_path, monkeypatch):
+    """Without a package the message says which, and what to install."""
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+
+    with pytest.raises(MissingPackage, match=r"importing onnxscript failed.*personae\[export\]"):
+        export.run("flat", seed=0, results_dir=results_dir, out=tmp_path / "m.onnx")
+
+
+def test_no_other_command_needs_the_extra():
+    """Importing the module, as `--help` may, imports no package of the extra."""
+    code = (
+        "import sys, train.export, train.evaluate, train.predict\n"
+        "print({'onnx', 'onnxruntime', 'onnxscript'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "set()" == done.stdout.strip()

@@ -1,0 +1,98 @@
+"""What a prediction takes: how many calls are timed, on what, and what lies in memory."""
+
+import itertools
+import math
+import resource
+
+import numpy as np
+import pytest
+import torch
+
+from train.components import augment, hierarchy, latency
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def flat(make_classifier):
+    """An untrained flat network in evaluation mode."""
+    return make_classifier("flat", hierarchy.flat(4)).eval()
+
+
+def ticking(step=0.25):
+    """A clock on which `step` seconds pass between any two looks."""
+    return itertools.count(0.0, step).__next__
+
+
+def test_time_limits_warm_up_and_calls(flat, tiny_data):
+    """A fifth of the seconds warms up, no call starts after them, and each took what it took."""
+    inputs = latency.inputs_of(tiny_data().train, batch=3, device=CPU)
+    found = latency.measure(flat, inputs, warm_up=50, calls=200, seconds=5, clock=ticking())
+
+    assert (3, 3, 6) == (found.batch, found.warm_up, found.calls)
+    assert math.isclose(250, found.median_ms)
+    assert math.isclose(250, found.p95_ms)
+    assert math.isclose(3 / 0.25, found.pictures_per_second)
+
+
+def test_counts_limit_warm_up_and_calls(flat, tiny_data):
+    """With time enough, the calls asked for are made, no more."""
+    inputs = latency.inputs_of(tiny_data().train, batch=1, device=CPU)
+    found = latency.measure(flat, inputs, warm_up=2, calls=7, seconds=1000, clock=ticking())
+
+    assert (1, 2, 7) == (found.batch, found.warm_up, found.calls)
+
+
+def test_one_call_is_always_timed(flat, tiny_data):
+    """However slow the machine, there is one figure."""
+    inputs = latency.inputs_of(tiny_data().train, batch=1, device=CPU)
+    found = latency.measure(flat, inputs, warm_up=9, calls=9, seconds=0.1, clock=ticking())
+
+    assert (0, 1) == (found.warm_up, found.calls)
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(1, 8), (3, 2), (8, 1), (20, 1)])
+def test_inputs_are_different_pictures_until_there_are_none(tiny_data, batch, expected):
+    """Eight pictures make eight inputs of one, two of three, or one of twenty with repeats."""
+    pictures = tiny_data(2).train
+    inputs = latency.inputs_of(pictures, batch=batch, device=CPU)
+    rows = np.arange(expected * batch) % 8
+
+    assert [batch] * expected == [len(some) for some in inputs]
+    assert torch.equal(augment.scale(pictures.batch(rows)), torch.cat(inputs))
+
+
+def test_resident_numbers_count_shared_tensors_once(make_classifier, two_level_hierarchy):
+    """Parameters, statistics and mean colour count; a tensor under two names counts once."""
+    classifier = make_classifier("uppsala", two_level_hierarchy)
+    statistics = sum(b.numel() for b in classifier.buffers() if b.is_floating_point())
+    resident = latency.params_resident(classifier)
+    classifier.register_parameter("again", next(classifier.parameters()))
+
+    assert classifier.cost().params + statistics == resident
+    assert resident == latency.params_resident(classifier)
+
+
+def test_peak_memory_is_that_of_the_process():
+    """Without an accelerator the figure is the resident set, in MiB, and says so."""
+    latency.reset_peak_memory(CPU)
+    found = latency.peak_memory(CPU)
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    assert "resident set of the whole process since it started" == found["peak_memory_of"]
+    assert 10 < found["peak_memory_mib"] <= highest
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+def test_peak_memory_of_the_accelerator_is_reset(flat, tiny_data):
+    """On a GPU the peak is that of the tensors since the reset, and times wait for the device."""
+    device = torch.device("cuda")
+    held = torch.zeros(2**24, device=device)
+    del held
+    latency.reset_peak_memory(device)
+    inputs = latency.inputs_of(tiny_data().train, batch=4, device=device)
+    found = latency.measure(flat.to(device), inputs, warm_up=1, calls=3, seconds=60)
+
+    assert 3 == found.calls
+    assert 0 < latency.peak_memory(device)["peak_memory_mib"] < 64
+    assert "device" in latency.peak_memory(device)["peak_memory_of"]

@@ -1,0 +1,145 @@
+"""The table of all runs: means over seeds, order, empty places, and three ways of printing."""
+
+import csv
+import io
+import json
+import logging
+
+import pytest
+
+from train import results
+from train.errors import MissingInput
+
+METRICS = {
+    "msr": 0.5, "msr_white": 0.25, "msr_macro": 0.5, "top5": 1.0, "n_test": 16, "params": 458_508,
+    "macs_expected": 26_758_144.0, "macs_max": 26_758_144, "seconds_total": 71.4,
+    "seconds_critical": 60.2,
+}  # fmt: skip
+COST = {
+    "latency": [{"batch": 1, "median_ms": 2.5}, {"batch": 256, "median_ms": 250.0}],
+    "peak_memory_mib": 512.0,
+}
+
+
+class Terminal(io.StringIO):
+    """A stream that a person looks at."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes an evaluated run: `write("flat", 0, msr=…, cost=None)`."""
+
+    def make(run, seed, *, cost=COST, root="a" * 64, **metrics):
+        folder = tmp_path / "results" / run / str(seed)
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps(METRICS | metrics), encoding="utf-8")
+        (folder / "model.json").write_text(json.dumps({"root_sha256": root}), encoding="utf-8")
+        if cost:
+            (folder / "cost.json").write_text(json.dumps(cost), encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def show(tmp_path):
+    """Prints the table: `show(preset, as_csv=…)` gives its text."""
+
+    def printed(preset=None, *, out=None, as_csv=False):
+        out = out or io.StringIO()
+        results.run(
+            preset, results_dir=tmp_path / "results", experiments_dir=tmp_path / "experiments",
+            out=out, as_csv=as_csv,
+        )  # fmt: skip
+        return out.getvalue()
+
+    return printed
+
+
+def test_seeds_are_averaged(write, show):
+    """Mean and standard deviation over seeds, in CSV as plain numbers."""
+    write("flat", 1, msr=0.7)
+    write("flat", 0, msr=0.5)
+    row = next(csv.DictReader(io.StringIO(show(as_csv=True))))
+
+    assert set(results.COLUMNS) == set(row)
+    assert ("flat", "0 1", "16") == (row["run"], row["seeds"], row["n_test"])
+    assert pytest.approx(0.6) == float(row["msr"])
+    assert pytest.approx(0.02**0.5) == float(row["msr_sd"])
+    assert (2.5, 250.0) == (float(row["latency_1_ms"]), float(row["latency_256_ms"]))
+
+
+def test_flat_comes_first_whatever_was_written_first(write, show):
+    """The baseline leads, the others follow by name; text columns stand under each other."""
+    for run in ("uppsala_random", "hdcnn", "flat", "uppsala"):
+        write(run, 0)
+    lines = show().splitlines()
+    starts = {line.index("50.0") for line in lines[1:]}
+
+    assert ["run", "flat", "hdcnn", "uppsala", "uppsala_random"] == [s.split()[0] for s in lines]
+    assert 1 == len(starts)
+    assert ["458.51", "k", "26.76", "M"] == lines[1].split()[6:10]
+    assert ["71", "60", "2.50", "250.00", "512"] == lines[1].split()[-5:]
+
+
+def test_what_was_not_measured_stays_empty(write, show):
+    """No cost.json, no white pictures and one seed leave empty places, never zeros."""
+    write("flat", 0, cost=None, msr_white=None)
+    row = next(csv.DictReader(io.StringIO(show(as_csv=True))))
+
+    empty = {"latency_1_ms", "latency_256_ms", "peak_memory_mib", "msr_white", "msr_white_sd",
+             "msr_sd", "msr_macro_sd", "top5_sd"}  # fmt: skip
+    assert empty == {name for name, text in row.items() if not text}
+    assert "None" not in show()
+
+
+def test_terminal_gets_a_table(write, show):
+    """On a terminal the columns are drawn by rich; in a file there is no line drawing."""
+    write("flat", 0)
+
+    assert "─" in show(out=Terminal())
+    assert "─" not in show()
+
+
+def test_recorded_preset_is_read(show, tmp_path):
+    """A preset's records give the same rows, old ones without cost among them."""
+    folder = tmp_path / "experiments" / "demo"
+    folder.mkdir(parents=True)
+    for seed, more in ((0, {}), (1, {"cost": COST})):
+        record = {"run": "flat", "seed": seed, "metrics": METRICS, "data": {"root_sha256": "a"}}
+        (folder / f"flat-{seed}.json").write_text(json.dumps(record | more), encoding="utf-8")
+    row = next(csv.DictReader(io.StringIO(show("demo", as_csv=True))))
+
+    assert ("flat", "0 1", 2.5) == (row["run"], row["seeds"], float(row["latency_1_ms"]))
+    with pytest.raises(MissingInput, match=r"demo2 holds no records.*presets: demo\."):
+        show("demo2")
+    (folder / "flat-0.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(MissingInput, match="is no record, it lacks 'run'"):
+        show("demo")
+
+
+def test_nothing_is_said_clearly(write, show, tmp_path):
+    """No results, and a file that is no JSON: each message names the place and what to run."""
+    with pytest.raises(MissingInput, match=r"There are no results.*Run `dvc repro`"):
+        show()
+    (write("flat", 0) / "metrics.json").write_text("{", encoding="utf-8")
+    with pytest.raises(MissingInput, match=r"metrics\.json is no readable JSON"):
+        show()
+    (tmp_path / "results" / "flat" / "0").rename(tmp_path / "results" / "flat" / "old")
+    with pytest.raises(MissingInput, match="old is not named by a seed"):
+        show()
+
+
+def test_warns_of_what_does_not_compare(write, show, caplog):
+    """Different shards and runs without figures are named in the log."""
+    write("flat", 0)
+    write("uppsala", 0, root="b" * 64)
+    (write("uppsala", 1) / "metrics.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        show()
+
+    assert "saw different shards" in caplog.text
+    assert "trained but not evaluated: uppsala 1" in caplog.text
