@@ -6,16 +6,11 @@ there. Keys are site, post and file (checksum and variant): a file that the boar
 another file, and two sites never mix.
 """
 
-import fcntl
-import os
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Self
 
-from scraper.errors import AlreadyRunning, DamagedLedger, DiskFull
+from scraper.store import Store
 
 _VERSION = 1
 _TABLES = """
@@ -40,8 +35,6 @@ CREATE TABLE IF NOT EXISTS refusals (
     PRIMARY KEY (site, post_id, file_key)
 ) WITHOUT ROWID;
 """
-# Beyond a quota or a limit on file size, SQLite reports a failed write instead of a full disk.
-_NO_ROOM = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE"}
 # Where the next tar header begins after a picture (blocks of 512 bytes).
 _END = "byte_offset + (file_bytes + 511) / 512 * 512"
 
@@ -74,7 +67,7 @@ Key = tuple[int, str]
 """Post and file."""
 
 
-class Ledger:
+class Ledger(Store):
     """
     The ledger of one site in `folder`, held by this process alone until it is closed.
 
@@ -92,35 +85,10 @@ class Ledger:
     def __init__(
         self, folder: Path, site: str, *, at: Callable[[str], None] = lambda _step: None
     ) -> None:
+        super().__init__(
+            folder, tables=_TABLES, version=_VERSION, synchronous="FULL", again="download", at=at
+        )
         self._site = site
-        self._at = at
-        self._path = folder / "ledger.sqlite"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(folder)
-        try:
-            with self._translated():
-                # The writer works in threads, one after the other.
-                self._rows = sqlite3.connect(
-                    self._path, isolation_level=None, check_same_thread=False
-                )
-                self._prepare()
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the file and gives the folder free."""
-        if hasattr(self, "_rows"):
-            self._rows.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     def record(self, stored: Iterable[Stored], refused: Iterable[Refused]) -> None:
         """
@@ -129,23 +97,16 @@ class Ledger:
         Raises:
             DiskFull: There is no room; nothing of this call is recorded.
         """
-        with self._translated():
-            self._rows.execute("BEGIN IMMEDIATE")
-            try:
-                self._rows.executemany(
-                    "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    [(self._site, *astuple(row)) for row in stored],
-                )
-                self._rows.executemany(
-                    "INSERT OR REPLACE INTO refusals VALUES (?, ?, ?, ?, ?, ?)",
-                    [(self._site, *astuple(row)) for row in refused],
-                )
-                self._at("recorded")
-                self._rows.execute("COMMIT")
-            except BaseException:
-                if self._rows.in_transaction:
-                    self._rows.execute("ROLLBACK")
-                raise
+        with self._transaction():
+            self._rows.executemany(
+                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(self._site, *astuple(row)) for row in stored],
+            )
+            self._rows.executemany(
+                "INSERT OR REPLACE INTO refusals VALUES (?, ?, ?, ?, ?, ?)",
+                [(self._site, *astuple(row)) for row in refused],
+            )
+            self._at("recorded")
         self._at("committed")
 
     def stored(self, first: int, last: int) -> dict[Key, Stored]:
@@ -196,44 +157,3 @@ class Ledger:
                 f"SELECT segment, max({_END}) FROM images GROUP BY segment"  # noqa: S608  # constant
             )
             return dict(rows.fetchall())
-
-    def _prepare(self) -> None:
-        (version,) = self._rows.execute("PRAGMA user_version").fetchone()
-        if version not in (0, _VERSION):
-            raise DamagedLedger(
-                f"{self._path} has version {version}, this program writes version {_VERSION}. "
-                "Use the program that wrote it, or remove the folder to download again."
-            )
-        self._rows.execute("PRAGMA journal_mode = WAL")
-        self._rows.execute("PRAGMA synchronous = FULL")
-        self._rows.executescript(_TABLES)
-        self._rows.execute(f"PRAGMA user_version = {_VERSION}")
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorname", "") in _NO_ROOM:
-                raise DiskFull(
-                    f"There is no room to write {self._path} ({error}). Everything recorded before "
-                    "is safe. Make room, or raise the limit, and run the same command again."
-                ) from error
-            raise DamagedLedger(
-                f"{self._path} cannot be used ({error}). Restore it, or remove "
-                f"{self._path.parent} to download again."
-            ) from error
-
-
-def _lock(folder: Path) -> int | None:
-    """Locks the folder; the system gives it free when this process ends, however it ends."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise AlreadyRunning(
-            f"Another run is writing to {folder}. Two at once would write into each other's files. "
-            "Wait until it ends, or stop it, and run again."
-        ) from error
-    return handle

@@ -5,21 +5,20 @@ Every page of posts is committed together with the place where the next one begi
 that is killed goes on at that place. Rows are keyed by collection: two boards never mix.
 """
 
-import fcntl
 import json
-import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from scraper.errors import AlreadyRunning, DamagedLedger, DiskFull
+from scraper import store
 from scraper.sources import Page, Tag
+from scraper.store import Store
 
 _VERSION = 1
+_AGAIN = "list"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS collections (
     collection INTEGER PRIMARY KEY,
@@ -52,8 +51,6 @@ CREATE TABLE IF NOT EXISTS sightings (
 ) WITHOUT ROWID;
 CREATE TEMP TABLE chosen (walk INTEGER PRIMARY KEY);
 """
-# Beyond a quota or a limit on file size, SQLite reports a failed write instead of a full disk.
-_NO_ROOM = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ class Summary:
     searches_done: int
 
 
-class Pages:
+class Pages(Store):
     """
     The record of one collection in `folder`, held by this process alone until it is closed.
 
@@ -94,31 +91,15 @@ class Pages:
     def __init__(
         self, folder: Path, identity: str, *, at: Callable[[str], None] = lambda _step: None
     ) -> None:
-        self._at = at
-        self._path = folder / "ledger.sqlite"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock: int | None = _lock(folder)
+        # A page lost with the power is asked again; a killed process loses none.
+        super().__init__(
+            folder, tables=_TABLES, version=_VERSION, synchronous="NORMAL", again=_AGAIN, at=at
+        )
         try:
-            with self._translated():
-                self._rows = sqlite3.connect(self._path, isolation_level=None)
-                self._collection = self._prepare(identity)
+            self._collection = self._number(identity)
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the file and gives the folder free."""
-        if hasattr(self, "_rows"):
-            self._rows.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     def answer(self, question: str) -> Any:
         """What was put for that question, or None."""
@@ -169,24 +150,17 @@ class Pages:
         """
         after = replace(walk, cursor=page.cursor, is_done=page.cursor is None)
         rows = [(self._collection, post.post_id, _dump(post.to_row())) for post in page.posts]
-        with self._translated():
-            self._rows.execute("BEGIN IMMEDIATE")
-            try:
-                self._rows.executemany("INSERT OR REPLACE INTO posts VALUES (?, ?, ?)", rows)
-                self._rows.executemany(
-                    "INSERT OR IGNORE INTO sightings VALUES (?, ?)",
-                    [(walk.walk, post.post_id) for post in page.posts],
-                )
-                self._at("page written")
-                self._rows.execute(
-                    "UPDATE walks SET cursor = ?, is_done = ? WHERE walk = ?",
-                    (after.cursor, after.is_done, after.walk),
-                )
-                self._rows.execute("COMMIT")
-            except BaseException:
-                if self._rows.in_transaction:
-                    self._rows.execute("ROLLBACK")
-                raise
+        with self._transaction():
+            self._rows.executemany("INSERT OR REPLACE INTO posts VALUES (?, ?, ?)", rows)
+            self._rows.executemany(
+                "INSERT OR IGNORE INTO sightings VALUES (?, ?)",
+                [(walk.walk, post.post_id) for post in page.posts],
+            )
+            self._at("page written")
+            self._rows.execute(
+                "UPDATE walks SET cursor = ?, is_done = ? WHERE walk = ?",
+                (after.cursor, after.is_done, after.walk),
+            )
         self._at("page committed")
         return after
 
@@ -205,30 +179,15 @@ class Pages:
             while rows := found.fetchmany(batch):
                 yield [json.loads(row) for (row,) in rows]
 
-    def _prepare(self, identity: str) -> int:
-        (version,) = self._rows.execute("PRAGMA user_version").fetchone()
-        if version not in (0, _VERSION):
-            raise DamagedLedger(
-                f"{self._path} has version {version}, this program writes version {_VERSION}. "
-                "Use the program that wrote it, or remove the folder to list again."
+    def _number(self, identity: str) -> int:
+        with self._translated():
+            self._rows.execute(
+                "INSERT OR IGNORE INTO collections (identity) VALUES (?)", (identity,)
             )
-        self._rows.execute("PRAGMA journal_mode = WAL")
-        # A page lost with the power is asked again; a killed process loses none.
-        self._rows.execute("PRAGMA synchronous = NORMAL")
-        self._rows.executescript(_TABLES)
-        self._rows.execute(f"PRAGMA user_version = {_VERSION}")
-        self._rows.execute("INSERT OR IGNORE INTO collections (identity) VALUES (?)", (identity,))
-        (number,) = self._rows.execute(
-            "SELECT collection FROM collections WHERE identity = ?", (identity,)
-        ).fetchone()
+            (number,) = self._rows.execute(
+                "SELECT collection FROM collections WHERE identity = ?", (identity,)
+            ).fetchone()
         return int(number)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise _ours(error, self._path) from error
 
 
 def summary(folder: Path) -> Summary | None:
@@ -240,30 +199,13 @@ def summary(folder: Path) -> Summary | None:
     Raises:
         DamagedLedger: The file is no record of a listing.
     """
-    path = folder / "ledger.sqlite"
+    path = folder / store.NAME
     if not path.is_file():
         return None
-    try:
-        rows = read_only(path)
-        try:
-            (posts,) = rows.execute("SELECT count(*) FROM posts").fetchone()
-            searches, done = rows.execute("SELECT count(*), sum(is_done) FROM walks").fetchone()
-        finally:
-            rows.close()
-    except sqlite3.Error as error:
-        raise _ours(error, path) from error
+    with store.translated(path, again=_AGAIN), closing(store.read_only(path)) as rows:
+        (posts,) = rows.execute("SELECT count(*) FROM posts").fetchone()
+        searches, done = rows.execute("SELECT count(*), sum(is_done) FROM walks").fetchone()
     return Summary(posts, searches, done or 0)
-
-
-def read_only(path: Path) -> sqlite3.Connection:
-    """
-    Opens a record to read, also while a run writes it, without leaving files beside it.
-
-    A reader of a WAL database makes its side files; without a writer there is nothing in them.
-    """
-    idle = not path.with_name(f"{path.name}-wal").exists()
-    how = "immutable=1" if idle else "mode=ro"
-    return sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True)
 
 
 def tags_of(answer: Sequence[Sequence[Any]] | None) -> list[Tag] | None:
@@ -283,28 +225,3 @@ def _dump(row: dict[str, Any]) -> str:
 def _milliseconds(moment: datetime) -> int:
     """Times as Arrow stores them: whole milliseconds since 1970, UTC."""
     return round(moment.timestamp() * 1000)
-
-
-def _ours(error: sqlite3.Error, path: Path) -> DiskFull | DamagedLedger:
-    if getattr(error, "sqlite_errorname", "") in _NO_ROOM:
-        return DiskFull(
-            f"There is no room to write {path} ({error}). Everything recorded before is safe. "
-            "Make room, or raise the limit, and run the same command again."
-        )
-    return DamagedLedger(
-        f"{path} cannot be used ({error}). Restore it, or remove {path.parent} to list again."
-    )
-
-
-def _lock(folder: Path) -> int:
-    """Locks the folder; the system gives it free when this process ends, however it ends."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise AlreadyRunning(
-            f"Another run is writing to {folder}. Two at once would ask everything twice. Wait "
-            "until it ends, or stop it, and run again."
-        ) from error
-    return handle

@@ -4,15 +4,15 @@ What is done, refused and left, read from the tables and records of the three st
 No network, and nothing is locked: a run may be under way.
 """
 
-import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from scraper import pages, tables
-from scraper.errors import BadParams, DamagedLedger
+from scraper import pages, store, tables
+from scraper.errors import BadParams
 
 _MOST_REASONS = 8
 
@@ -103,15 +103,9 @@ def _download(folder: Path, decide_dir: Path) -> str:
 def _recorded(path: Path) -> tuple[int, int]:
     if not path.is_file():
         return 0, 0
-    try:
-        rows = pages.read_only(path)
-        try:
-            (stored,) = rows.execute("SELECT count(*) FROM images").fetchone()
-            (refused,) = rows.execute("SELECT count(*) FROM refusals").fetchone()
-        finally:
-            rows.close()
-    except sqlite3.Error as error:
-        raise DamagedLedger(f"{path} cannot be read ({error}). Restore it.") from error
+    with store.translated(path, again="download"), closing(store.read_only(path)) as rows:
+        (stored,) = rows.execute("SELECT count(*) FROM images").fetchone()
+        (refused,) = rows.execute("SELECT count(*) FROM refusals").fetchone()
     return int(stored), int(refused)
 
 

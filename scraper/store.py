@@ -1,0 +1,156 @@
+"""
+A record that survives being killed: one SQLite file (WAL) in a folder that one process holds.
+
+The ledger of a download and the pages of a listing are kept in one. Errors of SQLite become ours
+here, so nobody above sees one.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, Self
+
+from scraper.errors import AlreadyRunning, DamagedLedger, DiskFull
+
+NAME = "ledger.sqlite"
+# Beyond a quota or a limit on file size, SQLite reports a failed write instead of a full disk.
+_NO_ROOM = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE"}
+
+
+class Store:
+    """
+    The record in `folder`, held by this process alone until it is closed.
+
+    Args:
+        folder: Holds `ledger.sqlite`; made when absent.
+        tables: SQL that makes the tables where they are absent.
+        version: Of the tables; a file of another version is refused.
+        synchronous: FULL keeps a commit through a loss of power, NORMAL through a kill.
+        again: What is to be done once more when the file is lost, such as "download".
+        at: Called with the name of each write step as it is reached, for tests that kill there.
+
+    Raises:
+        AlreadyRunning: Another process holds the folder.
+        DamagedLedger: The file is no record of this version.
+        DiskFull: There is no room.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tables: str,
+        version: int,
+        synchronous: Literal["FULL", "NORMAL"],
+        again: str,
+        at: Callable[[str], None],
+    ) -> None:
+        self._at = at
+        self._path = folder / NAME
+        self._again = again
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock: int | None = _lock(folder)
+        try:
+            with self._translated():
+                # A writer may work in threads, one after the other.
+                self._rows = sqlite3.connect(
+                    self._path, isolation_level=None, check_same_thread=False
+                )
+                self._prepare(tables, version, synchronous)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file and gives the folder free."""
+        if hasattr(self, "_rows"):
+            self._rows.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Commits all that is written inside, or none of it."""
+        with self._translated():
+            self._rows.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._rows.execute("COMMIT")
+            except BaseException:
+                if self._rows.in_transaction:
+                    self._rows.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        with translated(self._path, again=self._again):
+            yield
+
+    def _prepare(self, tables: str, version: int, synchronous: str) -> None:
+        (found,) = self._rows.execute("PRAGMA user_version").fetchone()
+        if found not in (0, version):
+            raise DamagedLedger(
+                f"{self._path} has version {found}, this program writes version {version}. "
+                f"Use the program that wrote it, or remove the folder to {self._again} again."
+            )
+        self._rows.execute("PRAGMA journal_mode = WAL")
+        self._rows.execute(f"PRAGMA synchronous = {synchronous}")
+        self._rows.executescript(tables)
+        self._rows.execute(f"PRAGMA user_version = {version}")
+
+
+@contextmanager
+def translated(path: Path, *, again: str) -> Iterator[None]:
+    """
+    Turns an error of SQLite about the file at `path` into one of ours.
+
+    Raises:
+        DiskFull: There is no room.
+        DamagedLedger: Anything else is wrong with the file.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorname", "") in _NO_ROOM:
+            raise DiskFull(
+                f"There is no room to write {path} ({error}). Everything recorded before is safe. "
+                "Make room, or raise the limit, and run the same command again."
+            ) from error
+        raise DamagedLedger(
+            f"{path} cannot be used ({error}). Restore it, or remove {path.parent} to {again} again."
+        ) from error
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """
+    Opens a record to read, also while a run writes it, without leaving files beside it.
+
+    A reader of a WAL database makes its side files; without a writer there is nothing in them.
+    """
+    idle = not path.with_name(f"{path.name}-wal").exists()
+    how = "immutable=1" if idle else "mode=ro"
+    return sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True)
+
+
+def _lock(folder: Path) -> int:
+    """Locks the folder; the system gives it free when this process ends, however it ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise AlreadyRunning(
+            f"Another run is writing to {folder}. Two at once would ask everything twice and write "
+            "into each other's files. Wait until it ends, or stop it, and run again."
+        ) from error
+    return handle
