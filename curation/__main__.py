@@ -54,7 +54,7 @@ also    predictions (run, seed, post_id, split, label, predicted, …) where mod
 
 The catalog is opened for reading only, and SQL reaches no other file.
 """
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

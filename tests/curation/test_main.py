@@ -294,6 +294,16 @@ def test_full_disk_is_exit_3(curated, tmp_path: Path, capsys) -> None:
     assert "No space left on device. Free space" in capsys.readouterr().err
 
 
+def test_place_that_cannot_be_written_is_exit_3(curated, tmp_path: Path, capsys) -> None:
+    """A file where a folder is meant is named in one line, not in a traceback."""
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "x.png"
+    code = main(["get", "1000", "--data", str(curated.data_dir), "-o", str(place)])
+
+    assert 3 == code
+    assert "could not be written: Not a directory" in capsys.readouterr().err
+
+
 def test_stages_leave_the_same_bytes_as_before(curated, tmp_path: Path) -> None:
     """Running split and shards again from the command line changes no byte."""
     before = {name: files(curated.data_dir / name) for name in ("split", "shards")}
