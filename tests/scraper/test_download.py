@@ -10,55 +10,17 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
-import stamina
-from aiohttp import web
 from PIL import Image
-from rich.console import Console
 
 from scraper import download, site
 from scraper.client import Client
 from scraper.download import IMAGES_SCHEMA
 from scraper.errors import DiskFull, MissingInput, NotAuthorised, Unfinished
 from scraper.post import DECISIONS_SCHEMA, Variant
-from scraper.progress import Progress
 from scraper.segments import Segments
+from tests.scraper.download_fixture import _instant_retries, answer, fill, run
 
-
-@pytest.fixture(autouse=True)
-def _instant_retries():
-    with stamina.set_testing(True, attempts=2):
-        yield
-
-
-@pytest.fixture
-def run(shelf):
-    """Runs the stage once; returns nothing, or raises what it raises."""
-
-    async def once(*, name="board", **changes):
-        extra = {key: changes.pop(key) for key in ("at", "clock", "segments") if key in changes}
-        params = download.Params(**{"side": None, "workers": 4, "group": 8, **changes})
-        board = replace(
-            site.Site.resolve(site.Params(name=shelf.host.url)), name=name, cdn_rate=10_000.0
-        )
-        async with Client(board, sleep=lambda _seconds: asyncio.sleep(0)) as client:
-            await download.run(
-                params, client, board, shelf.listing_dir, shelf.decide_dir, shelf.out_dir, **extra
-            )
-
-    return lambda **changes: asyncio.run(once(**changes))
-
-
-def fill(shelf, count=30):
-    for post_id in range(100, 100 + count):
-        shelf.add(post_id)
-    shelf.write()
-
-
-def answer(status=200, **options):
-    async def handler(_request):
-        return web.Response(status=status, **options)
-
-    return handler
+__all__ = ["_instant_retries", "run"]  # fixtures
 
 
 def test_fetches_every_kept_post_once(shelf, run):
@@ -154,81 +116,6 @@ def test_other_board_is_fetched_for_itself(shelf, run):
     run(name="two")
 
     assert {2} == set(shelf.host.requests.values())
-    assert shelf.expected() == shelf.stored()
-
-
-REFUSED = {
-    "gone": (answer(404), (None, None)),
-    "corrupt": (answer(body=b"\x89PNG\r\n\x1a\n"), (None, None)),
-    "too_large": (answer(body=bytes(30_001)), (None, 30_000)),
-    "wrong_type": (answer(body=b"<html>sorry</html>"), (None, None)),
-}
-
-
-@pytest.mark.parametrize("reason", REFUSED)
-def test_failure_of_one_picture_is_a_decision(shelf, run, reason):
-    """What concerns one picture is recorded with its reason; the others arrive."""
-    fault, numbers = REFUSED[reason]
-    fill(shelf, 5)
-    shelf.host.faults[shelf.posts[102].variants[-1].url] = fault
-    run(max_bytes=30_000)
-
-    assert {102: (reason, *numbers)} == {
-        post_id: row for post_id, row in shelf.decisions().items() if row[0]
-    }
-    assert set(shelf.posts) - {102} == set(shelf.stored())
-
-
-def test_wrong_checksum_is_a_decision(shelf, run):
-    """An original whose bytes are not those of the listed md5 is refused."""
-    shelf.add(1, md5="0" * 32)
-    shelf.write()
-    run()
-
-    assert "wrong_md5" == shelf.decisions()[1][0]
-    assert {} == shelf.stored()
-
-
-def test_foreign_host_is_a_decision(shelf, run):
-    """A file on a host that is not on the list is refused, and that host is never asked."""
-    shelf.add(1, variants=(Variant("180x180", "http://127.0.0.1:9/x.jpg", 15, 20, "jpg"),))
-    shelf.write()
-    run(side=16)
-
-    assert ("foreign_host", None, None) == shelf.decisions()[1]
-
-
-def test_post_without_a_still_picture_is_refused_without_a_request(shelf, run):
-    """Where every variant moves, there is nothing to ask for."""
-    post = shelf.add(1)
-    film = Variant("original", "/film.mp4", 30, 40, "mp4")
-    shelf.posts[1] = replace(post, variants=(film,))
-    shelf.write()
-    run()
-
-    assert ("wrong_type", None, None) == shelf.decisions()[1]
-    assert {} == shelf.host.requests
-
-
-def test_too_many_pixels_are_refused_before_decoding(shelf, run):
-    """The pixel cap is checked in the header."""
-    fill(shelf, 1)
-    run(max_pixels=1199)
-
-    assert ("too_large", 1200, 1199) == shelf.decisions()[100]
-
-
-def test_refused_pictures_are_asked_again_on_demand(shelf, run):
-    """A refusal lasts until it is questioned."""
-    fill(shelf, 2)
-    url = shelf.posts[101].variants[-1].url
-    shelf.host.faults[url] = answer(404)
-    run()
-    del shelf.host.faults[url]
-    run()
-    assert "gone" == shelf.decisions()[101][0]
-    run(retry_refused=True)
-
     assert shelf.expected() == shelf.stored()
 
 
@@ -425,33 +312,3 @@ def test_log_totals_equal_the_table(shelf, run, caplog):
         run()
 
     assert "download: 6 posts, 5 stored; refused by reason: gone 1" == caplog.messages[-1]
-
-
-def test_progress_shows_rate_time_left_and_counts():
-    """A bar on a terminal, and a line every few seconds elsewhere, with counts by reason."""
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with Progress("download", 4, console=terminal) as progress:
-        for outcome in ("stored", "stored", "gone"):
-            progress.advance(outcome)
-
-    shown = terminal.file.getvalue()
-    assert all(text in shown for text in ("3/4", "/s", "stored 2, gone 1"))
-
-
-def test_progress_without_a_terminal_is_a_line_now_and_then(caplog):
-    """Elsewhere a line appears at a fixed interval, not at every picture."""
-    now = [0.0]
-    plain = Console(file=io.StringIO(), force_terminal=False)
-    with (
-        caplog.at_level(logging.INFO),
-        Progress("download", 40, console=plain, clock=lambda: now[0]) as progress,
-    ):
-        for _ in range(20):
-            now[0] += 0.5
-            progress.advance("stored")
-
-    assert [
-        "download: 10 of 40, 2.0/s, 15 s left (stored 10)",
-        "download: 20 of 40, 2.0/s, 10 s left (stored 20)",
-    ] == caplog.messages
-    assert "" == plain.file.getvalue()
