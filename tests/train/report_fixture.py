@@ -107,35 +107,11 @@ def compare(folder: Folder) -> tuple[results.Results, comparison.Comparison]:
 
 
 def _run(folder, run, clusters, *, seed, pictures, surer) -> None:
-    label = pictures["label"]
-    leaves = len(LABELS)
-    rng = np.random.default_rng([seed, len(run)])
-    shared = np.random.default_rng(seed).normal(0, 1.0, (len(label), leaves))
-    logits = shared + rng.normal(0, 0.5, (len(label), leaves))
-    family = hierarchy.parents(CLUSTERS)
-    logits += 1.4 * (family[label][:, None] == family[None, :])
-    logits[np.arange(len(label)), label] += 1.3 + surer
-    full = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    probabilities, coarse = full, None
-    if clusters is not None:
-        coarse = np.stack([full[:, list(one)].sum(axis=1) for one in clusters], axis=1)
-        inside = hierarchy.parents(clusters)[None, :] == coarse.argmax(axis=1)[:, None]
-        probabilities = np.where(inside, full, 0)
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
     out = folder.results_dir / run / str(seed)
     out.mkdir(parents=True)
-    count = len(label)
-    columns = {
-        "post_id": pa.array(pictures["post_id"]),
-        "split": pa.array(pictures["split"]),
-        "white_background": pa.array(pictures["white"]),
-        "label": pa.array(label.astype(np.int32)),
-        "predicted": pa.array(probabilities.argmax(axis=1).astype(np.int32)),
-        "probabilities": _lists(probabilities),
-        "full": _lists(full) if clusters else pa.nulls(count, pa.list_(pa.float32())),
-        "coarse": _lists(coarse) if clusters else pa.nulls(count, pa.list_(pa.float32())),
-    }
-    pq.write_table(pa.table(columns), out / "predictions.parquet")
+    probabilities, full, coarse = _outputs(run, clusters, seed, pictures["label"], surer)
+    _predictions(out / "predictions.parquet", pictures, probabilities, full, coarse)
+    leaves = len(LABELS)
     graph = hierarchy.from_clusters(clusters, leaves) if clusters else hierarchy.flat(leaves)
     networks = [data["net"] for _, data in graph.nodes(data=True) if data["net"]]
     _json(
@@ -159,28 +135,65 @@ def _run(folder, run, clusters, *, seed, pictures, surer) -> None:
             **(dict.fromkeys(ROUTING, 0.625) if clusters else {}),
         },
     )
-    _json(
-        out / "fit.json",
-        {
-            "networks": [
-                {
-                    "network": network,
-                    "seconds": 20.0 - place,
-                    "pictures": 1200,
-                    "epochs": 12,
-                    "discarded_epochs": 2,
-                    "stopped_by": "epochs",
-                }
-                for place, network in enumerate(networks)
-            ],
-            "total_seconds": float(sum(20 - place for place in range(len(networks)))),
-            "critical_path_seconds": 39.0 if clusters else 20.0,
-            "device": "cpu",
-            "threads": 2,
-            "versions": {"torch": "2.13.0"},
-        },
-    )
+    _json(out / "fit.json", _fit(networks, critical_path_seconds=39.0 if clusters else 20.0))
     _curves(out / "curves.csv", networks)
+
+
+def _outputs(run, clusters, seed, label, surer):
+    """Draws probabilities: as the run predicts, in full, and over its clusters; None where flat."""
+    leaves = len(LABELS)
+    rng = np.random.default_rng([seed, len(run)])
+    shared = np.random.default_rng(seed).normal(0, 1.0, (len(label), leaves))
+    logits = shared + rng.normal(0, 0.5, (len(label), leaves))
+    family = hierarchy.parents(CLUSTERS)
+    logits += 1.4 * (family[label][:, None] == family[None, :])
+    logits[np.arange(len(label)), label] += 1.3 + surer
+    full = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    if clusters is None:
+        return full, None, None
+    coarse = np.stack([full[:, list(one)].sum(axis=1) for one in clusters], axis=1)
+    inside = hierarchy.parents(clusters)[None, :] == coarse.argmax(axis=1)[:, None]
+    probabilities = np.where(inside, full, 0)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return probabilities, full, coarse
+
+
+def _predictions(path: Path, pictures, probabilities, full, coarse) -> None:
+    nothing = pa.nulls(len(probabilities), pa.list_(pa.float32()))
+    columns = {
+        "post_id": pa.array(pictures["post_id"]),
+        "split": pa.array(pictures["split"]),
+        "white_background": pa.array(pictures["white"]),
+        "label": pa.array(pictures["label"].astype(np.int32)),
+        "predicted": pa.array(probabilities.argmax(axis=1).astype(np.int32)),
+        "probabilities": _lists(probabilities),
+        "full": nothing if full is None else _lists(full),
+        "coarse": nothing if coarse is None else _lists(coarse),
+    }
+    pq.write_table(pa.table(columns), path)
+
+
+def _fit(networks: list[str], *, critical_path_seconds: float) -> dict[str, Any]:
+    """Returns fit.json of networks trained one after the other, each a second faster."""
+    seconds = [20.0 - place for place in range(len(networks))]
+    return {
+        "networks": [
+            {
+                "network": network,
+                "seconds": took,
+                "pictures": 1200,
+                "epochs": 12,
+                "discarded_epochs": 2,
+                "stopped_by": "epochs",
+            }
+            for network, took in zip(networks, seconds, strict=True)
+        ],
+        "total_seconds": sum(seconds),
+        "critical_path_seconds": critical_path_seconds,
+        "device": "cpu",
+        "threads": 2,
+        "versions": {"torch": "2.13.0"},
+    }
 
 
 def _lists(values: np.ndarray) -> pa.Array:
