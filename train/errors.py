@@ -9,6 +9,7 @@ TrainError
 ├── BadCheckpoint     (weights of another shape, or no weights)
 ├── MixedResults     (runs of one comparison saw other pictures or labels)
 ├── Diverged          (the loss is no longer a number)
+├── OutOfMemory       (a batch does not fit the memory)
 ├── BadPicture        (a picture to predict cannot be read)
 ├── BadExport         (an exported file is not what torch computes)
 ├── MissingPackage    (an optional package is not installed)
@@ -62,6 +63,10 @@ class BadExport(TrainError):
 
 class MissingPackage(TrainError):
     """A package that only some commands need is not installed, or does not import."""
+
+
+class OutOfMemory(TrainError):
+    """A batch does not fit the memory; the last finished epoch is kept."""
 
 
 class Diverged(TrainError):

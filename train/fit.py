@@ -26,9 +26,20 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from train import saved, tables
-from train.components import augment, backbone, checkpoint, data, hierarchy, loop, prediction, seeds
-from train.components.classifier import Cost, FitReport
+from train.components import (
+    augment,
+    backbone,
+    checkpoint,
+    data,
+    distributed,
+    hierarchy,
+    loop,
+    prediction,
+    seeds,
+)
+from train.components.classifier import Cost, FitReport, HierarchicalClassifier
 from train.components.data import DataModule
+from train.components.trainer import Trainer
 from train.errors import BadHierarchy
 
 log = logging.getLogger(__name__)
@@ -64,22 +75,45 @@ class Settings:
 def run(
     settings: Settings, *, name: str, seed: int, data_dir: Path, results_dir: Path, work_dir: Path
 ) -> Path:
-    """Trains the run `name` with this seed and returns its folder."""
+    """
+    Trains the run `name` with this seed and returns its folder.
+
+    Under `torchrun` every process trains its part of each batch, and the first one writes.
+    """
     device = loop.prepare(settings.loop)
-    shards = data.open_data(data_dir / "shards", work_dir / "cache", side=settings.data.side)
+    with distributed.joined(device):
+        return _run(
+            settings, device, name=name, seed=seed, data_dir=data_dir, results_dir=results_dir,
+            work_dir=work_dir,
+        )  # fmt: skip
+
+
+def _run(
+    settings: Settings,
+    device: torch.device,
+    *,
+    name: str,
+    seed: int,
+    data_dir: Path,
+    results_dir: Path,
+    work_dir: Path,
+) -> Path:
+    shards = data.open_data(
+        data_dir / "shards", work_dir / "cache", params=settings.data, device=device
+    )
     tree = _tree(settings.grouping, shards, data_dir / "clustering" / str(seed))
     start = _flat_network(results_dir / "flat" / str(seed)) if settings.grouping else None
     mean = data.channel_mean(shards.train.images)
     seeds.seed(seed, name, "weights")
     classifier = saved.build(
-        settings.method, settings.own, settings.backbone, tree=tree, side=shards.side, mean=mean
-    )
+        settings.method, settings.own, settings.backbone, tree=tree,
+        side=settings.augment.network_side(shards.side), mean=mean,
+    )  # fmt: skip
     classifier.to(device)
     facts = _facts(settings, name=name, seed=seed, shards=shards, tree=tree, mean=mean.tolist())
     checkpoints = work_dir / "train" / f"{name}-{seed}-{_key(facts, start)}"
     log.info("%s: %s on %s, %d labels", name, settings.document(), device, len(shards.labels))
-
-    trainer = loop.Trainer(
+    trainer = Trainer(
         params=settings.loop,
         augment=settings.augment,
         batch_size=settings.data.batch_size,
@@ -90,20 +124,35 @@ def run(
     report = classifier.fit(shards, trainer, seed=seed, start=start)
     classifier.eval()
     folder = results_dir / name / str(seed)
+    if distributed.rank() == 0:
+        _keep(folder, classifier, facts=facts, report=report, trainer=trainer, shards=shards)
+        shutil.rmtree(checkpoints)
+    distributed.wait()
+    return folder
+
+
+def _keep(
+    folder: Path,
+    classifier: HierarchicalClassifier,
+    *,
+    facts: Mapping[str, Any],
+    report: FitReport,
+    trainer: Trainer,
+    shards: DataModule,
+) -> None:
+    """Writes everything that the stages below read."""
     saved.save(folder, classifier, facts)
-    predictions = prediction.predict(classifier, shards.val, device=device)
+    predictions = prediction.predict(classifier, shards.val, device=trainer.device)
     tables.write(
         folder / "validation.parquet", prediction.table(predictions, shards.val, split="val")
     )
     _write_curves(folder / "curves.csv", trainer.curves)
-    saved.write_json(folder / "fit.json", _fit_facts(report, classifier.cost(), device))
-    shutil.rmtree(checkpoints)
+    saved.write_json(folder / "fit.json", _fit_facts(report, classifier.cost(), trainer.device))
     log.info(
-        "%s seed %d: %d networks in %.1f s, critical path %.1f s, val MSR %.4f",
-        name, seed, len(report.networks), report.total_seconds, report.critical_path_seconds,
+        "%s: %d networks in %.1f s, critical path %.1f s, val MSR %.4f",
+        folder, len(report.networks), report.total_seconds, report.critical_path_seconds,
         np.mean(predictions.probabilities.argmax(axis=1) == shards.val.labels),
     )  # fmt: skip
-    return folder
 
 
 def _tree(grouping: str | None, shards: DataModule, folder: Path) -> nx.DiGraph:
@@ -138,7 +187,7 @@ def _facts(
         "labels": list(shards.labels),
         "hierarchy": hierarchy.to_json(tree),
         "params": settings.document(),
-        "backbone": "UppsalaCNN",
+        "backbone": settings.backbone.name,
         "side": shards.side,
         "mean": mean,
         "root_sha256": shards.root_sha256,
@@ -177,6 +226,7 @@ def _fit_facts(report: FitReport, cost: Cost, device: torch.device) -> dict[str,
         "device": device.type,
         "device_name": named,
         "threads": torch.get_num_threads(),
+        "processes": distributed.size(),
         "cpu_cores": os.cpu_count(),
         "versions": _versions(),
     }

@@ -18,8 +18,8 @@ from jaxtyping import Float
 from pydantic import BaseModel
 from torch import nn
 
-from train.components import backbone, checkpoint, hierarchy
-from train.components.backbone import UppsalaCNN
+from train.components import augment, backbone, checkpoint, hierarchy
+from train.components.backbone import Network
 from train.components.classifier import HierarchicalClassifier
 from train.errors import BadCheckpoint, BadParams, MissingInput
 from train.methods import METHODS
@@ -56,7 +56,7 @@ def build(
     mean: Float[np.ndarray, "3"],
 ) -> HierarchicalClassifier:
     """Returns an untrained classifier; its weights are drawn from torch's generator: seed it first."""
-    network: Callable[[int], UppsalaCNN] = partial(_network, backbone_params, side)
+    network: Callable[[int], Network] = partial(_network, backbone_params, side)
     classifier: HierarchicalClassifier = METHODS[method].Classifier(
         own, hierarchy=tree, build=network, mean=np.asarray(mean, dtype=np.float32)
     )
@@ -87,7 +87,7 @@ def load(folder: Path) -> Saved:
             method_params(method)(**params[method]),
             backbone.Params(**params["backbone"]),
             tree=hierarchy.from_json(facts["hierarchy"]),
-            side=facts["side"],
+            side=augment.Params(**params["augment"]).network_side(facts["side"]),
             mean=np.array(facts["mean"]),
         )
     except (KeyError, ValueError, TypeError) as error:
@@ -131,5 +131,5 @@ def write_json(path: Path, document: Any) -> None:
     part.replace(path)
 
 
-def _network(params: backbone.Params, side: int, outputs: int) -> UppsalaCNN:
-    return UppsalaCNN(params, outputs=outputs, side=side)
+def _network(params: backbone.Params, side: int, outputs: int) -> Network:
+    return backbone.build(params, outputs=outputs, side=side)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from train.components import augment, backbone, hierarchy, loop, seeds
 from train.components.data import DataModule, Pictures, channel_mean
+from train.components.trainer import Trainer
 from train.methods import METHODS
 
 SIDE = 16
@@ -80,7 +81,7 @@ def make_trainer(tmp_path):
     """Builds a trainer whose checkpoints lie in `tmp_path`."""
 
     def build(data, *, params=LOOP, moves=STILL, batch_size=16, folder="work"):
-        return loop.Trainer(
+        return Trainer(
             params=params,
             augment=moves,
             batch_size=batch_size,
@@ -102,7 +103,7 @@ def make_classifier():
         return module.Classifier(
             module.Params(**own),
             hierarchy=tree,
-            build=lambda outputs: backbone.UppsalaCNN(network, outputs=outputs, side=SIDE),
+            build=lambda outputs: backbone.build(network, outputs=outputs, side=SIDE),
             mean=np.array(mean, dtype=np.float32),
         )
 

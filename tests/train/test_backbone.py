@@ -1,4 +1,4 @@
-"""The network of the report: layer table, parameters, MACs, pools for small pictures, sharing."""
+"""Backbones: the report's layer table, parameters, MACs, pools for small pictures, sharing."""
 
 import math
 
@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from train.components import backbone, seeds
-from train.components.backbone import Params, UppsalaCNN
-from train.errors import BadParams
+from train.components import backbone, seeds, vision
+from train.components.backbone import Params
+from train.components.backbone.network import activation
+from train.components.backbone.uppsala_cnn import Noise
+from train.errors import BadParams, MissingPackage
 
 TABLE = [
     ("B1C1", (128, 128, 64), 1_792, 28_311_552),
@@ -35,7 +37,7 @@ TABLE = [
 
 def test_layer_table_of_the_report():
     """Every layer has the output, parameters and MACs of methods.md 1.1."""
-    network = UppsalaCNN(Params(), outputs=25, side=128)
+    network = backbone.build(Params(), outputs=25, side=128)
     rows = backbone.layer_table(network)
 
     assert [(row.name, row.output, row.params, row.macs) for row in rows] == TABLE
@@ -60,34 +62,113 @@ def test_layer_table_of_the_report():
 )
 def test_counts_of_the_variants(outputs, side, options, params, macs):
     """Label counts, 32 pixels, tiny32, the small networks and BN have the worked counts."""
-    network = UppsalaCNN(Params(**options), outputs=outputs, side=side)
+    network = backbone.build(Params(**options), outputs=outputs, side=side)
 
     assert params == backbone.count(network)
     if macs is not None:
         assert macs == sum(row.macs for row in backbone.layer_table(network))
 
 
+@pytest.mark.parametrize(
+    ("name", "params", "macs"),
+    [
+        ("resnet20", 278_324, 40_818_944),
+        ("resnet32", 472_756, 69_130_496),
+        ("resnet44", 667_188, 97_442_048),
+        ("resnet56", 861_620, 125_753_600),
+        ("resnet110", 1_736_564, 253_155_584),
+        ("resnet164", 1_726_388, 247_669_760),
+        ("densenet_bc_100", 800_032, 287_960_472),
+        ("fast_cnn", 1_189_636, 85_844_992),
+    ],
+)
+def test_counts_of_the_other_backbones(name, params, macs):
+    """At 100 labels and 32 pixels each has the parameters and MACs of methods.md 1.4."""
+    network = backbone.build(Params(name=name), outputs=100, side=32)
+
+    assert params == backbone.count(network)
+    assert macs == sum(row.macs for row in backbone.layer_table(network))
+    assert macs == sum(backbone.macs_of_blocks(network)) + backbone.macs_of_head(network.head)
+
+
+def test_elu_flavour_of_hiernet():
+    """No norm after a block's first convolution, no activation after its sum, one before the pool."""
+    seeds.seed(0)
+    network = backbone.build(Params(name="resnet20", act="elu"), outputs=10, side=32).eval()
+    block = network.blocks[1]
+    x = torch.randn(2, 16, 8, 8)
+    inside = block.norm2(block.conv2(nn.functional.elu(block.conv1(x))))
+
+    # 9 first norms less, of 3 stages of 16, 32 and 64 channels with a scale and a shift each.
+    plain = backbone.build(Params(name="resnet20"), outputs=10, side=32)
+    assert backbone.count(plain) - backbone.count(network) == 3 * 2 * (16 + 32 + 64)
+    assert torch.allclose(inside + x, block(x), atol=1e-6)
+    assert ["act", "pool", "flatten", "predictions"] == [
+        n for n, _ in network.head.named_children()
+    ]
+
+
+@pytest.mark.parametrize("name", backbone.NAMES)
+def test_gradient_reaches_every_weight(name):
+    """One step moves every tensor that learns, and two pictures give two rows."""
+    seeds.seed(0)
+    network = backbone.build(Params(name=name, init="he"), outputs=5, side=32).train()
+    network(torch.rand(2, 3, 32, 32)).square().sum().backward()
+
+    assert [n for n, weight in network.named_parameters() if not weight.grad.abs().sum() > 0] == []
+
+
+def test_torchvision_classifier_by_name():
+    """Its last dense layer becomes the head; an unknown name is told with the known ones."""
+    try:
+        vision.torchvision()
+    except MissingPackage as error:
+        pytest.skip(str(error))
+    network = backbone.build(Params(name="torchvision/resnet18"), outputs=7, side=64)
+
+    assert 11_176_512 + 512 * 7 + 7 == backbone.count(network)
+    assert (2, 7) == tuple(network.eval()(torch.zeros(2, 3, 64, 64)).shape)
+    with pytest.raises(BadParams, match=r"no classifier 'resnet999'.*resnet18"):
+        backbone.build(Params(name="torchvision/resnet999"), outputs=7, side=64)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": "resnet21"},
+        {"name": "resnet20", "dense": 64},
+        {"name": "fast_cnn", "act": "elu"},
+        {"name": "torchvision/resnet18", "width": 2.0},
+        {"act": "elu"},
+    ],
+)
+def test_fields_without_meaning_are_refused(options):
+    """A field that the chosen network does not have is an error, not silence."""
+    with pytest.raises(ValueError, match=r"backbone|has no|takes"):
+        Params(**options)
+
+
 @pytest.mark.parametrize("pools", ["first", "last"])
 @pytest.mark.parametrize(("side", "last"), [(128, 4), (64, 4), (48, 3), (32, 4), (16, 4)])
 def test_last_map_keeps_its_size(side, last, pools):
     """Pools are left out until the last map is at least 3 pixels wide; logits come out."""
-    network = UppsalaCNN(Params(width=0.125, identity_pools=pools), outputs=3, side=side).eval()
+    network = backbone.build(Params(width=0.125, identity_pools=pools), outputs=3, side=side).eval()
 
-    assert (16, last, last) == network.features
+    assert (16, last, last) == tuple(network.blocks(torch.zeros(1, 3, side, side)).shape[1:])
     assert (2, 3) == tuple(network(torch.zeros(2, 3, side, side)).shape)
 
 
 def test_too_small_pictures_are_refused():
     """Sixteen pixels do not survive five pools; the message says what to set."""
     with pytest.raises(BadParams, match="identity_pools"):
-        UppsalaCNN(Params(identity_pools="none"), outputs=3, side=16)
+        backbone.build(Params(identity_pools="none"), outputs=3, side=16)
 
 
 @given(st.sampled_from([16, 32, 48]), st.sampled_from(["first", "last"]), st.booleans())
 def test_counted_macs_equal_executed_ones(side, pools, batch_norm):
     """MACs from the layers equal those counted while a picture passes through."""
     params = Params(width=0.125, identity_pools=pools, batch_norm=batch_norm)
-    network = UppsalaCNN(params, outputs=4, side=side).eval()
+    network = backbone.build(params, outputs=4, side=side).eval()
     executed = []
 
     def count(module, _inputs, output):
@@ -106,7 +187,7 @@ def test_selu_has_the_derivatives_of_the_paper():
     slopes = []
     for value in (-1e-6, 1e-6):
         x = torch.tensor(value, dtype=torch.float64, requires_grad=True)
-        backbone._activation("selu")(x).backward()
+        activation("selu")(x).backward()
         slopes.append(float(x.grad))
 
     assert np.allclose([1.758031, 1.0507], slopes, atol=1e-4)
@@ -129,7 +210,7 @@ def test_convolution_and_pools_of_the_report():
 def test_glorot_bounds_and_zero_biases():
     """Kernels are uniform within sqrt(6 / (fan in + fan out)); biases start at zero."""
     seeds.seed(0)
-    network = UppsalaCNN(Params(), outputs=25, side=128)
+    network = backbone.build(Params(), outputs=25, side=128)
     kernel = network.get_submodule("blocks.1.B2C1").weight
     bound = math.sqrt(6 / (9 * 64 + 9 * 128))
 
@@ -141,11 +222,11 @@ def test_glorot_bounds_and_zero_biases():
 def test_noise_is_added_while_training_only():
     """Noise of the given size, at the last map or at the input, and none in evaluation."""
     x = torch.zeros(4000)
-    noise = backbone.Noise(0.01).train()
+    noise = Noise(0.01).train()
 
     assert 0.009 < float(noise(x).std()) < 0.011
     assert not noise.eval()(x).any()
-    network = UppsalaCNN(Params(width=0.1, noise_at="input"), outputs=2, side=16)
+    network = backbone.build(Params(width=0.1, noise_at="input"), outputs=2, side=16)
     assert (0.01, 0.0) == (network.get_submodule("blocks.0.noise").sigma, network.head.noise.sigma)
 
 
@@ -153,7 +234,7 @@ def test_branch_copies_the_own_part_and_shares_the_stem():
     """A branch on a frozen stem starts as its network with another last layer; the stem stays put."""
     seeds.seed(0)
     params = Params(width=0.125, batch_norm=True, init="he")
-    network = UppsalaCNN(params, outputs=4, side=16)
+    network = backbone.build(params, outputs=4, side=16)
     branch = backbone.branch_of(network, outputs=2, first_own=4)
     attached = backbone.Attached(network.blocks[:4], branch).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -116,7 +116,7 @@ def test_saved_and_loaded_in_a_new_process(fitted, tmp_path, method):
     facts = {
         "method": method, "labels": list(data.labels), "side": 16, "mean": [0.3, 0.2, 0.3],
         "hierarchy": hierarchy.to_json(classifier.hierarchy),
-        "params": {"backbone": NETWORK.model_dump(mode="json"), method: {}},
+        "params": {"augment": {}, "backbone": NETWORK.model_dump(mode="json"), method: {}},
     }  # fmt: skip
     saved.save(tmp_path / "run", classifier, facts)
     np.save(tmp_path / "inputs.npy", inputs_of(data).contiguous().numpy())

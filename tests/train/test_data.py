@@ -133,7 +133,7 @@ def test_other_wrongs_are_named(tiny_shards, shard_writer, tmp_path):
     """A tar that is none, another side, a split without shards, a missing manifest, a bad path."""
     cache = tmp_path / "cache"
     with pytest.raises(BadShard, match=r"data\.side is 32"):
-        data.open_data(tiny_shards, cache, side=32)
+        data.open_data(tiny_shards, cache, params=data.Params(side=32))
     with pytest.raises(BadShard, match="no shard of split 'dev'"):
         data.open_split(tiny_shards, cache, "dev")
     with pytest.raises(MissingInput, match="stage 'shards'"):

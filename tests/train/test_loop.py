@@ -21,7 +21,7 @@ MOVES = augment.Params()
 
 def network(*, seed=0, params=SMALL):
     seeds.seed(seed, "network")
-    return backbone.UppsalaCNN(params, outputs=4, side=SIDE)
+    return backbone.build(params, outputs=4, side=SIDE)
 
 
 def task_of(data, **options):
@@ -261,7 +261,7 @@ def test_class_weights_reach_the_loss(tiny_data, make_trainer):
 
     assert np.allclose([32 / (2 * 24), 32 / (2 * 8)], sampler.weights())
     seeds.seed(0)
-    two = backbone.UppsalaCNN(SMALL, outputs=2, side=SIDE)
+    two = backbone.build(SMALL, outputs=2, side=SIDE)
     task = task_of(data, sampler=sampler, outputs=np.array([0, 0, 0, 1]))
     report = make_trainer(data, params=params_of(epochs=1)).fit(two, task, seed=0)
     assert (32, 32) == (report.images_seen, report.pictures)
@@ -326,7 +326,7 @@ def test_checkpoint_of_another_shape_is_refused(tmp_path):
     path = tmp_path / "weights.safetensors"
     checkpoint.save(path, network().state_dict(), {"epoch": 1})
     tensors, state = checkpoint.load(path)
-    other = backbone.UppsalaCNN(SMALL, outputs=5, side=SIDE)
+    other = backbone.build(SMALL, outputs=5, side=SIDE)
     before = other.head.fc21.weight.clone()
 
     assert {"epoch": 1} == state

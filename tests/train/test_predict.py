@@ -24,7 +24,7 @@ def results_dir(tmp_path, make_classifier):
         facts = {
             "method": method, "labels": ["ann", "bea", "cem", "dua"], "side": 16,
             "mean": [0.3, 0.2, 0.3], "hierarchy": hierarchy.to_json(trees[name]),
-            "params": {"backbone": NETWORK.model_dump(mode="json"), method: {}},
+            "params": {"augment": {}, "backbone": NETWORK.model_dump(mode="json"), method: {}},
         }  # fmt: skip
         saved.save(tmp_path / "results" / name / "0", classifier, facts)
     return tmp_path / "results"

@@ -28,7 +28,7 @@ def test_shared_trunk_costs_little():
     tree = hierarchy.from_clusters([list(range(c * 5, c * 5 + 5)) for c in range(6)], 30)
 
     def build(outputs):
-        return backbone.UppsalaCNN(backbone.Params(), outputs=outputs, side=128)
+        return backbone.build(backbone.Params(), outputs=outputs, side=128)
 
     mean = np.zeros(3, dtype=np.float32)
     cost = uppsala.Classifier(uppsala.Params(), hierarchy=tree, build=build, mean=mean).cost()

@@ -1,20 +1,23 @@
 """
-Pictures to network input, a batch at a time on the device: one affine grid does it all.
+Pictures to network input, a batch at a time on the device (methods.md 0.2).
 
-Rotation, zoom, shift and mirror of the report (methods.md 0.2). What is drawn for a picture depends
-on seed, network, epoch and its position in the epoch alone.
+Either one affine grid for rotation, zoom, shift and mirror, as the report has them; or whole-pixel
+crops of the padded picture and mirror, as CIFAR is trained. What is drawn for a picture depends on
+seed, network, epoch and its position in the epoch alone.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that all of torch's documentation uses
-from jaxtyping import Float, UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from jaxtyping import Float, Int, UInt8
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
+
+from train.errors import BadParams
 
 
 class Params(BaseModel):
@@ -34,9 +37,39 @@ class Params(BaseModel):
     flip: Literal["lr", "ud", "none"] = Field(
         "lr", description="mirror half of the pictures: lr, the way we read the report; or ud"
     )
-    outside: Literal["border", "mean"] = Field(
-        "border", description="what fills the edge: the picture's border drawn out, or the mean"
-    )
+    pad: int = Field(
+        0, ge=0, le=64, description="whole pixels that a picture may move along each axis (a crop of "
+        "the padded picture), instead of rotation, zoom and shift; 4 is usual for CIFAR",
+    )  # fmt: skip
+    crop: int | None = Field(
+        None, ge=8, le=2048, description="side of a random crop, which the network then takes; "
+        "evaluation takes the middle; HD-CNN: 26 of 32",
+    )  # fmt: skip
+    outside: Literal["border", "mean", "grey", "black", "reflect"] = Field(
+        "border", description="what fills the edge: the picture's border drawn out, the mean colour, "
+        "grey (HierNet), black, or the picture mirrored at its edge",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        turned = [
+            n for n, v in (("rotation", 0), ("zoom", 1), ("shift", 0)) if getattr(self, n) != v
+        ]
+        if self.crops and turned:
+            raise ValueError(
+                f"pad and crop move whole pixels and exclude {', '.join(turned)}: set rotation: 0, "
+                "zoom: 1 and shift: 0, or leave pad and crop out"
+            )
+        return self
+
+    @property
+    def crops(self) -> bool:
+        """Whether pictures are cropped by whole pixels instead of moved by an affine map."""
+        return self.pad > 0 or self.crop is not None
+
+    def network_side(self, side: int) -> int:
+        """Returns the side in pixels of what the network is given, for pictures of `side`."""
+        return self.crop or side
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,30 +80,45 @@ class Draws:
     """Radians, anticlockwise on the screen."""
     zoom: Float[np.ndarray, " position"]
     shift_x: Float[np.ndarray, " position"]
-    """Share of the side, to the right."""
+    """Share of the side, to the right; with crops where the crop begins, in whole pixels."""
     shift_y: Float[np.ndarray, " position"]
-    """Share of the side, downwards."""
+    """Share of the side, downwards; with crops where the crop begins, in whole pixels."""
     mirrored: Float[np.ndarray, " position"]
     """1 where the picture is mirrored, else 0."""
 
-    def at(self, start: int, stop: int) -> "Draws":
-        """Returns the draws of the positions from `start` to before `stop`."""
-        chosen = slice(start, stop)
+    def at(self, chosen: Int[np.ndarray, " picture"]) -> "Draws":
+        """Returns the draws of the chosen positions."""
         return Draws(
             self.angle[chosen], self.zoom[chosen], self.shift_x[chosen], self.shift_y[chosen],
             self.mirrored[chosen],
         )  # fmt: skip
 
 
-def draw(params: Params, count: int, rng: np.random.Generator) -> Draws:
-    """Draws for `count` positions; the first ones stay the same whatever `count` is."""
+def draw(params: Params, count: int, rng: np.random.Generator, *, side: int) -> Draws:
+    """
+    Draws for `count` positions of pictures of `side` pixels.
+
+    The first positions stay the same whatever `count` is.
+
+    Raises:
+        BadParams: The crop is larger than the padded picture.
+    """
     uniform = rng.random((count, 5), dtype=np.float32)
     centred = 2 * uniform[:, :4] - 1
+    shift = centred[:, 2:4] * params.shift
+    if params.crops:
+        places = side + 2 * params.pad - params.network_side(side) + 1
+        if places < 1:
+            raise BadParams(
+                f"augment.crop is {params.crop}, and the pictures have {side} pixels with "
+                f"{params.pad} more on each side. Choose a smaller crop."
+            )
+        shift = np.minimum(np.floor(uniform[:, 2:4] * places), places - 1) - params.pad
     return Draws(
         angle=centred[:, 0] * math.radians(params.rotation),
         zoom=1 + uniform[:, 1] * (params.zoom - 1),
-        shift_x=centred[:, 2] * params.shift,
-        shift_y=centred[:, 3] * params.shift,
+        shift_x=shift[:, 0],
+        shift_y=shift[:, 1],
         mirrored=(uniform[:, 4] < (0.0 if params.flip == "none" else 0.5)).astype(np.float32),
     )
 
@@ -106,10 +154,67 @@ def apply(
     params: Params,
     mean: Float[Tensor, "3"],
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Returns augmented pictures less the mean of each channel, bilinear."""
+    """Returns augmented pictures less the mean of each channel; the affine map is bilinear."""
+    if params.crops:
+        return _cropped(images, draws, params=params, mean=mean)
     centred = scale(images) - mean[:, None, None]
     theta = affine(draws, flip=params.flip).to(centred)
     grid = F.affine_grid(theta, list(centred.shape), align_corners=False)
-    padding = "border" if params.outside == "border" else "zeros"
+    fill = _fill(params, mean)
+    padding = {"border": "border", "reflect": "reflection"}.get(params.outside, "zeros")
+    if fill is not None:
+        centred = centred - fill  # what lies outside reads as zero
     moved = F.grid_sample(centred, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+    if fill is not None:
+        moved = moved + fill
     return moved.contiguous(memory_format=torch.channels_last)
+
+
+def middle(
+    x: Float[Tensor, "batch channel height width"], side: int
+) -> Float[Tensor, "batch channel side side"]:
+    """Returns the middle of pictures that are larger than `side` pixels; others as they are."""
+    if x.shape[-1] <= side:
+        return x
+    top, left = (x.shape[-2] - side) // 2, (x.shape[-1] - side) // 2
+    return x[..., top : top + side, left : left + side]
+
+
+def _cropped(
+    images: UInt8[Tensor, "batch height width 3"], draws: Draws, *, params: Params, mean: Tensor
+) -> Float[Tensor, "batch 3 side side"]:
+    """Returns whole-pixel crops, mirrored where drawn: one gather over rows and columns."""
+    height, width = images.shape[1:3]
+    inside = torch.arange(params.network_side(height), device=images.device)
+    mirrored = torch.from_numpy(draws.mirrored).to(images.device).bool()[:, None]
+    backwards = torch.where(mirrored, inside.flip(0), inside)
+    forwards = inside.expand_as(backwards)
+    down, across = (forwards, backwards) if params.flip != "ud" else (backwards, forwards)
+    rows = torch.from_numpy(draws.shift_y).to(images.device).long()[:, None] + down
+    columns = torch.from_numpy(draws.shift_x).to(images.device).long()[:, None] + across
+    near = _reflected if params.outside == "reflect" else _clamped
+    places = torch.arange(len(images), device=images.device)[:, None, None]
+    found = images[places, near(rows, height)[:, :, None], near(columns, width)[:, None, :]]
+    result = scale(found).sub_(mean[:, None, None])
+    if params.outside not in ("border", "reflect"):
+        outside = ((rows < 0) | (rows >= height))[:, :, None] | (
+            (columns < 0) | (columns >= width)
+        )[:, None, :]
+        fill = _fill(params, mean)
+        result = torch.where(outside[:, None], 0.0 if fill is None else fill, result)
+    return result.contiguous(memory_format=torch.channels_last)
+
+
+def _fill(params: Params, mean: Float[Tensor, "3"]) -> Float[Tensor, "3 1 1"] | None:
+    """The colour outside, less the mean; None where that is zero or there is no such colour."""
+    level = {"grey": 0.5, "black": 0.0}.get(params.outside)
+    return None if level is None else (level - mean)[:, None, None]
+
+
+def _clamped(places: Tensor, size: int) -> Tensor:
+    return places.clamp(0, size - 1)
+
+
+def _reflected(places: Tensor, size: int) -> Tensor:
+    """Positions outside count back from the edge pixel, which is not repeated."""
+    return size - 1 - (size - 1 - places.abs()).abs()

@@ -52,6 +52,8 @@ class NetworkReport:
     """Trainable parameters."""
     stopped_by: str
     """The limit reached first: epochs, early_stop, seconds or flops."""
+    peak_memory_mib: float = 0.0
+    """Most memory in use while it trained: the accelerator's, or this process's."""
     waits_for: str | None = None
     """The network that must be finished before this one can start."""
 

@@ -1,35 +1,35 @@
 """
-Shards to one uint8 array per split, decoded once and cached as a memory map.
+Shards to one uint8 array per split: decoded once and cached as a memory map, or streamed.
 
-Reads data/shards/{manifest.json,classes.json,SPLIT-NNNNNN.tar} with tarfile and Pillow alone; writes
-work/cache/KEY/*.npy, KEY being the hash of what the manifest says of the split's shards. Training
-opens `train` and `val`; `test` is opened by `evaluate` only.
+Writes work/cache/KEY/*.npy, KEY being the hash of what the manifest says of the split's shards. A
+set too large for that stays in its shards, and the same rows are decoded when they are asked for.
+Training opens `train` and `val`; `test` is opened by `evaluate` only.
 """
 
 import hashlib
-import io
-import json
 import os
 import shutil
-import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from train.errors import BadShard, MissingInput
+from train.components import distributed, shards, stream
+from train.components.stream import Streamed
+from train.errors import BadShard
 
 _FORMAT = "1"  # part of the cache key: raised when the cached arrays change their meaning
-_PICTURES = (".png", ".webp", ".jpg")
+_DEVICE_SHARE = 0.5  # of an accelerator's free memory that pictures may take
+
+Storage = Literal["auto", "cache", "device", "stream"]
 
 
 class Params(BaseModel):
@@ -43,19 +43,38 @@ class Params(BaseModel):
     side: int | None = Field(
         None, ge=8, le=2048, description="side in pixels that the shards must have; null: theirs"
     )
+    storage: Storage = Field(
+        "auto",
+        description="where decoded pictures lie: device (the accelerator's memory), cache (a file "
+        "in the work folder, mapped), stream (nowhere: decoded when asked for); auto: device if "
+        "they take less than half of what is free there, else cache if they take less than half "
+        "of this machine's memory, else stream. The results are the same",
+    )
+    train_on_val: bool = Field(
+        default=False,
+        description="train on the validation pictures too, once everything is chosen; what the "
+        "curves then say of validation is of pictures seen",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
     """The pictures of one split, in shard order."""
 
-    images: UInt8[np.ndarray, "picture height width 3"]
-    """RGB, a read-only memory map."""
+    images: UInt8[np.ndarray, "picture height width 3"] | Streamed
+    """RGB: a read-only memory map, or pictures that are decoded when indexed."""
     labels: Int[np.ndarray, " picture"]
     """Leaf of each picture, int64."""
     post_ids: Int[np.ndarray, " picture"]
     white: Bool[np.ndarray, " picture"]
     """Whether the picture stands on a white background."""
+    resident: UInt8[Tensor, "picture height width 3"] | None = None
+    """The same pictures in an accelerator's memory, where they lie there."""
+
+    @property
+    def slow(self) -> bool:
+        """Whether a batch takes so long to fetch that it is worth fetching ahead."""
+        return isinstance(self.images, Streamed)
 
     def __len__(self) -> int:
         """Counts the pictures."""
@@ -63,7 +82,15 @@ class Pictures:
 
     def batch(self, rows: Int[np.ndarray, " batch"]) -> UInt8[Tensor, "batch height width 3"]:
         """Copies the pictures at `rows`, in that order."""
+        if self.resident is not None:
+            return self.resident[torch.from_numpy(rows).to(self.resident.device)]
         return torch.from_numpy(self.images[rows])
+
+    def __reduce__(self) -> Any:
+        """Travels to another process by the name of its cache, where there is one."""
+        if isinstance(self.images, np.memmap) and self.images.filename is not None:
+            return _from_cache, (Path(self.images.filename).parent,)
+        return Pictures, (self.images, self.labels, self.post_ids, self.white)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,53 +107,81 @@ class DataModule:
     val: Pictures
 
 
-def open_data(shards_dir: Path, cache_dir: Path, *, side: int | None = None) -> DataModule:
+def open_data(
+    shards_dir: Path,
+    cache_dir: Path,
+    *,
+    params: Params | None = None,
+    device: torch.device | None = None,
+) -> DataModule:
     """
-    Opens what training may see, decoding it on first use.
+    Opens what training may see, decoding it on first use; `device` is where it will be used.
 
     Raises:
         MissingInput: The manifest, the class list or a shard is absent.
         BadShard: A shard has other bytes than the manifest says, a sample is damaged or of
-            another size, a label has no picture in a split, or `side` is not the shards'.
+            another size, a label has no picture in a split, or `params.side` is not the shards'.
     """
-    manifest, labels = _read_index(shards_dir)
+    params = params or Params()
+    manifest, labels = shards.read_index(shards_dir)
     actual = int(manifest["image"]["side"])
-    if side is not None and side != actual:
+    if params.side is not None and params.side != actual:
         raise BadShard(
-            f"data.side is {side}, and the shards hold pictures of {actual} pixels. Set data.side "
-            f"to {actual} or null, or run stage 'measure' again with measure.side: {side}."
+            f"data.side is {params.side}, and the shards hold pictures of {actual} pixels. Set "
+            f"data.side to {actual} or null, or run stage 'measure' again with measure.side: "
+            f"{params.side}."
         )
-    train, val = (open_split(shards_dir, cache_dir, split) for split in ("train", "val"))
+    names = ("train+val" if params.train_on_val else "train", "val")
+    train, val = (
+        open_split(shards_dir, cache_dir, name, storage=params.storage, device=device)
+        for name in names
+    )
     return DataModule(labels, actual, str(manifest["root_sha256"]), train, val)
 
 
-def open_split(shards_dir: Path, cache_dir: Path, split: str) -> Pictures:
-    """Returns the pictures of one split from the cache, filling it first if need be; raises as `open_data`."""
-    manifest, labels = _read_index(shards_dir)
-    shards = [entry for entry in manifest["shards"] if entry["split"] == split]
-    if not shards:
+def open_split(
+    shards_dir: Path,
+    cache_dir: Path,
+    split: str,
+    *,
+    storage: Storage = "cache",
+    device: torch.device | None = None,
+) -> Pictures:
+    """
+    Returns the pictures of one split, or of several joined by `+`; raises as `open_data`.
+
+    The cache is filled on first use. Whatever the storage, the rows are the same.
+    """
+    manifest, labels = shards.read_index(shards_dir)
+    wanted = split.split("+")
+    chosen = [entry for entry in manifest["shards"] if entry["split"] in wanted]
+    absent = sorted(set(wanted) - {entry["split"] for entry in chosen})
+    if absent:
         raise BadShard(
-            f"{shards_dir / 'manifest.json'} names no shard of split '{split}'. "
+            f"{shards_dir / 'manifest.json'} names no shard of split '{absent[0]}'. "
             "Run stages 'split' and 'shards' again, with a share above zero for it."
         )
     side = int(manifest["image"]["side"])
-    lines = [f"{entry['sha256']}  {entry['shard']}" for entry in shards]
-    identity = "\n".join([_FORMAT, split, str(side), *labels, *lines])
-    folder = cache_dir / f"{split}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-    if not folder.is_dir():
-        _fill(folder, shards_dir, shards, side=side)
-    pictures = Pictures(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
-        labels=np.load(folder / "labels.npy"),
-        post_ids=np.load(folder / "post_ids.npy"),
-        white=np.load(folder / "white.npy"),
-    )
+    size = sum(int(entry["samples"]) for entry in chosen) * side * side * 3
+    where = _place(storage, size, device)
+    if where == "stream":
+        images, column = stream.open_rows(shards_dir, chosen, side=side)
+        pictures = Pictures(images, column["leaf"], column["post_id"], column["white"])
+    else:
+        folder = cache_dir / f"{split}-{_key(split, side, labels, chosen)}"
+        with distributed.one_first():
+            if not folder.is_dir():
+                _fill(folder, shards_dir, chosen, side=side)
+        pictures = _from_cache(folder)
     _check_labels(pictures, labels, split)
+    if where == "device" and device is not None:
+        copy = torch.from_numpy(np.array(pictures.images))
+        return replace(pictures, resident=copy.to(device))
     return pictures
 
 
 def channel_mean(
-    images: UInt8[np.ndarray, "picture height width 3"],
+    images: UInt8[np.ndarray, "picture height width 3"] | Streamed,
 ) -> Float[np.ndarray, "3"]:
     """Returns the mean of each channel in 0..1, summed in integers so that order does not matter."""
     total = np.zeros(3, dtype=np.int64)
@@ -136,44 +191,56 @@ def channel_mean(
     return np.asarray(total / (255.0 * pixels), dtype=np.float32)
 
 
-def _read_index(shards_dir: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    documents = []
-    for name in ("manifest.json", "classes.json"):
-        try:
-            documents.append(json.loads((shards_dir / name).read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            raise MissingInput(
-                f"{shards_dir / name} is absent: stage 'shards' writes it. Run that stage first."
-            ) from error
-        except (OSError, ValueError) as error:
-            raise MissingInput(
-                f"{shards_dir / name} cannot be read as JSON ({error}). Run stage 'shards' again."
-            ) from error
-    return documents[0], tuple(documents[1]["labels"])
+def _place(storage: Storage, size: int, device: torch.device | None) -> str:
+    """Says where `size` bytes of decoded pictures lie."""
+    cuda = device is not None and device.type == "cuda"
+    if storage == "device" and not cuda:
+        return "cache"  # the memory of a CPU is the mapped file's
+    if storage != "auto":
+        return storage
+    if cuda and size < _DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return "device"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return "cache" if size < memory / 2 else "stream"
 
 
-def _fill(folder: Path, shards_dir: Path, shards: Sequence[dict[str, Any]], *, side: int) -> None:
+def _key(split: str, side: int, labels: Sequence[str], entries: Sequence[dict[str, Any]]) -> str:
+    lines = [f"{entry['sha256']}  {entry['shard']}" for entry in entries]
+    identity = "\n".join([_FORMAT, split, str(side), *labels, *lines])
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _from_cache(folder: Path) -> Pictures:
+    return Pictures(
+        images=np.load(folder / "images.npy", mmap_mode="r"),
+        labels=np.load(folder / "labels.npy"),
+        post_ids=np.load(folder / "post_ids.npy"),
+        white=np.load(folder / "white.npy"),
+    )
+
+
+def _fill(folder: Path, shards_dir: Path, entries: Sequence[dict[str, Any]], *, side: int) -> None:
     """Decodes the shards into `folder`, whole or not at all."""
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     part.mkdir(parents=True, exist_ok=True)
-    total = sum(int(entry["samples"]) for entry in shards)
+    total = sum(int(entry["samples"]) for entry in entries)
     images = np.lib.format.open_memmap(
         part / "images.npy", mode="w+", dtype=np.uint8, shape=(total, side, side, 3)
     )
     facts: list[tuple[int, int, bool]] = []
     with ThreadPoolExecutor() as pool:
-        for entry in shards:
-            path = _verified(shards_dir, entry)
-            samples = list(_samples(path))
-            if len(samples) != int(entry["samples"]):
+        for entry in entries:
+            path = shards.verified(shards_dir, entry)
+            found = list(shards.samples(path))
+            if len(found) != int(entry["samples"]):
                 raise BadShard(
-                    f"{path} holds {len(samples)} samples, and the manifest says "
+                    f"{path} holds {len(found)} samples, and the manifest says "
                     f"{entry['samples']}. Run stage 'shards' again."
                 )
-            decoded = pool.map(partial(_decode, side=side, path=path), samples)
-            for sample, image in zip(samples, decoded, strict=True):
+            decoded = pool.map(partial(shards.picture, side=side, path=path), found)
+            for sample, image in zip(found, decoded, strict=True):
                 images[len(facts)] = image
-                facts.append(_facts(sample, path))
+                facts.append(shards.facts(sample, path))
     images.flush()
     columns = list(zip(*facts, strict=True))
     np.save(part / "labels.npy", np.array(columns[0], dtype=np.int64))
@@ -185,84 +252,6 @@ def _fill(folder: Path, shards_dir: Path, shards: Sequence[dict[str, Any]], *, s
         if not folder.is_dir():
             raise
         shutil.rmtree(part)
-
-
-def _verified(shards_dir: Path, entry: dict[str, Any]) -> Path:
-    name = str(entry["shard"])
-    path = shards_dir / name
-    if Path(name).name != name:
-        raise BadShard(f"The manifest names the shard '{name}', which leads out of {shards_dir}.")
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise MissingInput(
-            f"{path} is absent or unreadable ({error}), and the manifest names it. "
-            "Run stage 'shards' again."
-        ) from error
-    if found != entry["sha256"]:
-        raise BadShard(
-            f"{path} has sha256 {found[:12]}…, and the manifest says {entry['sha256'][:12]}…: it "
-            "was changed or damaged after it was written. Run stage 'shards' again."
-        )
-    return path
-
-
-def _samples(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the members of each sample by suffix, with their common `key`."""
-    sample: dict[str, Any] = {}
-    try:
-        with tarfile.open(path, mode="r:") as archive:
-            for member in archive:
-                key, dot, suffix = member.name.partition(".")
-                if sample and sample["key"] != key:
-                    yield sample
-                    sample = {}
-                file = archive.extractfile(member)
-                sample |= {"key": key, dot + suffix: file.read() if file else b""}
-    except (tarfile.TarError, EOFError) as error:
-        raise BadShard(f"{path} is no readable tar ({error}). Run stage 'shards' again.") from error
-    if sample:
-        yield sample
-
-
-def _decode(
-    sample: dict[str, Any], *, side: int, path: Path
-) -> UInt8[np.ndarray, "height width 3"]:
-    content = next((sample[suffix] for suffix in _PICTURES if suffix in sample), None)
-    if content is None:
-        raise BadShard(
-            f"Sample {sample['key']} of {path} has no picture ({', '.join(_PICTURES)}). "
-            "Run stage 'shards' again."
-        )
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            size = image.size
-            # Before decoding: a header that claims a giant picture costs nothing.
-            pixels = np.asarray(image.convert("RGB")) if size == (side, side) else None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadShard(
-            f"The picture of sample {sample['key']} in {path} cannot be decoded ({error}). "
-            "Run stages 'measure' and 'shards' again."
-        ) from error
-    if pixels is None:
-        raise BadShard(
-            f"The picture of sample {sample['key']} in {path} is {size[0]}×{size[1]} pixels, and "
-            f"the manifest says {side}×{side}. Run stages 'measure' and 'shards' again."
-        )
-    return pixels
-
-
-def _facts(sample: dict[str, Any], path: Path) -> tuple[int, int, bool]:
-    try:
-        record = json.loads(sample[".json"])
-        leaf = int(sample[".cls"])
-        return leaf, int(record["post_id"]), bool(record["white_background"])
-    except (KeyError, ValueError) as error:
-        raise BadShard(
-            f"Sample {sample['key']} of {path} lacks a readable label or record ({error!r}). "
-            "Run stage 'shards' again."
-        ) from error
 
 
 def _check_labels(pictures: Pictures, labels: Sequence[str], split: str) -> None:

@@ -13,6 +13,13 @@ from rich.progress import Progress as Bar
 log = logging.getLogger(__name__)
 
 _LINE_SECONDS = 5.0  # between two plain lines
+_plain = False
+
+
+def plain() -> None:
+    """Prints lines from now on, on a terminal too: several processes cannot share one bar."""
+    global _plain  # noqa: PLW0603  # a process prints in one way
+    _plain = True
 
 
 class Progress:
@@ -26,7 +33,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         """Opens the bar, if standard error is a terminal."""
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _plain:
             self._bar = Bar(
                 TextColumn("{task.description}"),
                 BarColumn(),

@@ -14,11 +14,11 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from train.components import backbone, sampling
-from train.components.backbone import UppsalaCNN
+from train.components import augment, backbone, sampling
+from train.components.backbone import Network
 from train.components.classifier import Cost, FitReport, Mode
 from train.components.data import DataModule
-from train.components.loop import Trainer
+from train.components.trainer import Trainer
 from train.errors import BadHierarchy
 
 
@@ -48,7 +48,7 @@ class Classifier(nn.Module):
         params: Params,
         *,
         hierarchy: nx.DiGraph,
-        build: Callable[[int], UppsalaCNN],
+        build: Callable[[int], Network],
         mean: Float[np.ndarray, "3"],
     ) -> None:
         """Builds the network with one output a leaf; of the hierarchy only the leaves matter."""
@@ -86,7 +86,7 @@ class Classifier(nn.Module):
     ) -> Float[Tensor, "batch leaf"]:
         """Returns leaf probabilities, the same in every mode: there is one path."""
         del mode
-        logits = self.network(x - self.mean[:, None, None])
+        logits = self.network(augment.middle(x - self.mean[:, None, None], self.network.side))
         return torch.softmax(logits.float(), dim=1)
 
     def coarse_proba(self, x: Float[Tensor, "batch 3 height width"]) -> None:

@@ -15,15 +15,13 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from train.components import backbone, checkpoint, sampling, seeds
+from train.components import augment, backbone, checkpoint, sampling, seeds
 from train.components import hierarchy as trees
-from train.components.backbone import Attached, Branch, UppsalaCNN
-from train.components.classifier import Cost, FitReport, Mode, NetworkReport
+from train.components.backbone import Attached, Branch, Network
+from train.components.classifier import Cost, FitReport, Mode
 from train.components.data import DataModule
-from train.components.loop import Trainer
+from train.components.trainer import Pair, Trainer
 from train.errors import BadHierarchy, MissingInput
-
-_FIRST_OWN = {"conv": 5, "last_block": 4, "none": 0}  # first block that a subnetwork owns
 
 
 class Params(BaseModel):
@@ -73,7 +71,7 @@ class Classifier(nn.Module):
         params: Params,
         *,
         hierarchy: nx.DiGraph,
-        build: Callable[[int], UppsalaCNN],
+        build: Callable[[int], Network],
         mean: Float[np.ndarray, "3"],
     ) -> None:
         """
@@ -94,8 +92,9 @@ class Classifier(nn.Module):
         self.hierarchy = hierarchy
         self.clusters = trees.clusters(hierarchy)
         self.leaves = sum(map(len, self.clusters))
-        self.first_own = _FIRST_OWN[params.freeze]
         self.root = build(len(self.clusters))
+        blocks = len(self.root.blocks)
+        self.first_own = {"conv": blocks, "last_block": blocks - 1, "none": 0}[params.freeze]
         self.branches = nn.ModuleDict()
         for node, members in zip(self._nodes(), self.clusters, strict=True):
             if len(members) > 1:
@@ -127,9 +126,12 @@ class Classifier(nn.Module):
             )
         if len(self.clusters) > 1:
             reports.append(trainer.fit(self.root, self._root_task(data), seed=seed))
-        for node, members in zip(self._nodes(), self.clusters, strict=True):
-            if len(members) > 1:
-                reports.append(self._fit_branch(data, trainer, node, members, seed=seed))
+        pairs = [
+            self._own_task(data, node, members, seed=seed)
+            for node, members in zip(self._nodes(), self.clusters, strict=True)
+            if len(members) > 1
+        ]
+        reports += trainer.fit_all(pairs, seed=seed)
         self.eval()
         return FitReport(tuple(reports))
 
@@ -228,9 +230,8 @@ class Classifier(nn.Module):
             lr_scale=self.params.lr_scale if self.params.root_init == "flat" else 1.0,
         )
 
-    def _fit_branch(
-        self, data: DataModule, trainer: Trainer, node: str, members: list[int], *, seed: int
-    ) -> NetworkReport:
+    def _own_task(self, data: DataModule, node: str, members: list[int], *, seed: int) -> Pair:
+        """Returns a cluster's fresh branch on the frozen stem, and what it learns."""
         seeds.seed(seed, "uppsala", node)
         branch = self._branch(len(members))
         self.branches[node] = branch
@@ -250,15 +251,15 @@ class Classifier(nn.Module):
             slow=("branch.blocks",),
             waits_for="root" if len(self.clusters) > 1 else None,
         )
-        attached = Attached(self.root.blocks[: self.first_own], branch)
-        return trainer.fit(attached, task, seed=seed)
+        return Attached(self.root.blocks[: self.first_own], branch), task
 
     def _branch(self, outputs: int) -> Branch:
         return backbone.branch_of(self.root, outputs=outputs, first_own=self.first_own)
 
     def _root(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the maps of the shared blocks and the probabilities over the clusters."""
-        maps = self.root.blocks[: self.first_own](x - self.mean[:, None, None])
+        centred = augment.middle(x - self.mean[:, None, None], self.root.side)
+        maps = self.root.blocks[: self.first_own](centred)
         if len(self.clusters) == 1:
             return maps, torch.ones(len(x), 1, device=x.device)
         logits = self.root.head(self.root.blocks[self.first_own :](maps))

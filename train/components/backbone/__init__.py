@@ -1,0 +1,76 @@
+"""
+Networks by name: pictures to logits.
+
+Every backbone is a row of blocks and a head (`network`); parameters and MACs are counted from the
+layers themselves (`layers`).
+"""
+
+from train.components.backbone import uppsala_cnn
+from train.components.backbone.densenet import densenet_bc
+from train.components.backbone.fast_cnn import fast_cnn
+from train.components.backbone.layers import (
+    Layer,
+    count,
+    layer_table,
+    macs_of_blocks,
+    macs_of_head,
+)
+from train.components.backbone.network import (
+    Attached,
+    Branch,
+    Network,
+    branch_of,
+    initialise,
+    replace_last,
+)
+from train.components.backbone.params import NAMES, TORCHVISION, Params
+from train.components.backbone.resnet import BASIC, basic, bottleneck
+
+__all__ = [
+    "NAMES",
+    "Attached",
+    "Branch",
+    "Layer",
+    "Network",
+    "Params",
+    "branch_of",
+    "build",
+    "count",
+    "initialise",
+    "layer_table",
+    "macs_of_blocks",
+    "macs_of_head",
+    "replace_last",
+]
+
+
+def build(params: Params, *, outputs: int, side: int) -> Network:
+    """
+    Returns an untrained network for square pictures of `side` pixels.
+
+    Its weights are drawn from torch's generator: seed it first.
+
+    Raises:
+        BadParams: The pictures are too small for it, or torchvision has no such classifier.
+    """
+    network = _built(params, outputs, side)
+    initialise(network, how=params.init or ("glorot" if params.name == "uppsala_cnn" else "he"))
+    return network
+
+
+def _built(params: Params, outputs: int, side: int) -> Network:
+    if params.name == "uppsala_cnn":
+        return uppsala_cnn.uppsala_cnn(params, outputs=outputs, side=side)
+    if params.name == "fast_cnn":
+        return fast_cnn(width=params.width, outputs=outputs, side=side)
+    if params.name in BASIC:
+        return basic(params.name, width=params.width, act=params.act, outputs=outputs, side=side)
+    if params.name == "resnet164":
+        return bottleneck(width=params.width, act=params.act, outputs=outputs, side=side)
+    if params.name == "densenet_bc_100":
+        return densenet_bc(width=params.width, outputs=outputs, side=side)
+    from train.components.backbone.classifiers import (
+        classifier,  # torchvision takes seconds to import
+    )
+
+    return classifier(params.name.removeprefix(TORCHVISION), outputs=outputs, side=side)
