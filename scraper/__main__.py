@@ -28,11 +28,13 @@ from pydantic import BaseModel
 from scraper import contact, decide, download, listing, personae, planner, site, status
 from scraper import params as parameters
 from scraper.client import Client
-from scraper.errors import ScraperError, Unfinished
+from scraper.errors import BadParams, ScraperError, Unfinished
 from scraper.exchange import Limits
 from scraper.site import Site
-from scraper.sources import Tag
+from scraper.sources import Source, Tag
 from scraper.sources.danbooru import Danbooru
+from scraper.sources.folder import Folder
+from scraper.transfer import Transport
 
 _ParamsT = TypeVar("_ParamsT", bound=BaseModel)
 
@@ -169,6 +171,11 @@ def _parser(command: str) -> argparse.ArgumentParser:
                 metavar="SITE",
                 help="demo (built in), danbooru, or the URL of a compatible board (default: demo)",
             )
+            group.add_argument(
+                "--folder",
+                metavar="PATH",
+                help="labelled pictures on this machine instead of a board; see the README",
+            )
         # A group adds arguments as a parser does, but is no subclass of it.
         parameters.add_options(cast(argparse.ArgumentParser, group), _OPTIONS[name])
     return parser
@@ -183,15 +190,15 @@ def _run(command: str, options: argparse.Namespace) -> None:
     if command == "decide":
         _decide(settings)
         return
-    with _board(settings) as board:
+    with _place(settings) as place:
         if command == "plan":
-            print(_plan(settings, board))
+            print(_plan(settings, place))
             return
         for stage in stages:
             if stage == "decide":
                 _decide(settings)
             else:
-                asyncio.run(_ask(stage, settings, board))
+                asyncio.run(_ask(stage, settings, place))
     if not command:
         print(status.report(options.data))
 
@@ -210,19 +217,25 @@ class _Settings:
 
     def _section(self, name: str, model: type[_ParamsT]) -> _ParamsT:
         given = parameters.overrides(self.options, model)
+        if given.get("folder"):
+            given["name"] = given["name"] or site.FOLDER
         return parameters.section(self.options.params, name, model, given)
 
 
 @contextlib.contextmanager
-def _board(settings: _Settings) -> Iterator[Site]:
+def _place(settings: _Settings) -> Iterator[Site | Folder]:
     """The site, named in the first line printed; the demo board runs as long as it is needed."""
     name = settings.site.name
     what = ", the built-in board on this machine" if name == "demo" else ""
+    what = f", {settings.site.folder}" if name == site.FOLDER else what
     print(
-        f"Site: {name}{what}. Another: --site demo, --site danbooru, --site URL, or site.name in "
-        f"{settings.options.params}.",
+        f"Site: {name}{what}. Another: --site demo, --site danbooru, --site URL, --folder PATH, or "
+        f"site.name in {settings.options.params}.",
         flush=True,
     )
+    if name == site.FOLDER:
+        yield Folder(Path(settings.site.folder))
+        return
     who = contact.find(settings.site)
     with contextlib.ExitStack() as stack:
         demo_url = None
@@ -239,24 +252,26 @@ def _board(settings: _Settings) -> Iterator[Site]:
         )
 
 
-async def _ask(stage: str, settings: _Settings, board: Site) -> None:
-    """The stages that speak to the board."""
-    async with Client(board, Limits.of(settings.site)) as client:
-        if stage == "listing":
-            source = Danbooru(client, board.base_url, identity=_identity(settings, board))
-            await listing.run(
-                settings.listing, settings.personae, source, settings.data / "listing"
-            )
-        else:
-            await download.run(
-                settings.download,
-                client,
-                board,
-                settings.data / "listing",
-                settings.data / "decide",
-                settings.data / "download",
-            )
+async def _ask(stage: str, settings: _Settings, place: Site | Folder) -> None:
+    """The stages that speak to the board, or read the folder."""
+    if isinstance(place, Folder):
+        await _work(stage, settings, place, place, place)
+        return
+    async with Client(place, Limits.of(settings.site)) as client:
+        source = Danbooru(client, place.base_url, identity=_identity(settings, place))
+        await _work(stage, settings, place, source, client)
         _log.info("%s: %d requests", stage, client.requests)
+
+
+async def _work(
+    stage: str, settings: _Settings, place: Site | Folder, source: Source, transport: Transport
+) -> None:
+    data = settings.data
+    if stage == "listing":
+        await listing.run(settings.listing, settings.personae, source, data / "listing")
+    else:
+        folders = (data / "listing", data / "decide", data / "download")
+        await download.run(settings.download, transport, place, *folders)
 
 
 def _decide(settings: _Settings) -> None:
@@ -266,8 +281,13 @@ def _decide(settings: _Settings) -> None:
     status.require_personae(settings.data, settings.personae.min_images)
 
 
-def _plan(settings: _Settings, board: Site) -> str:
+def _plan(settings: _Settings, board: Site | Folder) -> str:
     """Asks a little and tells what a run would take."""
+    if isinstance(board, Folder):
+        raise BadParams(
+            "`plan` estimates what a board would be asked; a folder is asked nothing. Run "
+            "`python -m scraper listing` and `decide`: they download nothing."
+        )
     terms, page_size = settings.listing.terms, settings.listing.page_size
     with planner.Board(board) as questions:
         board_posts = questions.count()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,6 @@ from scraper.picture import Wanted, smallest_sufficient
 from scraper.post import DECISIONS_SCHEMA, Variant
 from scraper.progress import Progress
 from scraper.segments import Segments, room_needed
-from scraper.site import Site
 from scraper.transfer import Bounds, Transfer, Transport, Writer
 
 Ids: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -112,10 +111,18 @@ class Params(BaseModel):
         return Bounds(**{field.name: getattr(self, field.name) for field in fields(Bounds)})
 
 
+class Named(Protocol):
+    """A site or a folder, as far as it matters here."""
+
+    @property
+    def name(self) -> str:
+        """Keeps pictures of different sites apart."""
+
+
 async def run(  # noqa: PLR0917  # settings, the world, then folders in the order of the flow
     params: Params,
     client: Transport,
-    site: Site,
+    site: Named,
     listing_dir: Path,
     decide_dir: Path,
     out_dir: Path,
@@ -129,8 +136,8 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
 
     Args:
         params: Section `download`.
-        client: Fetches bytes, at the polite rate.
-        site: The board; its name keeps pictures of different boards apart.
+        client: Fetches bytes, at the polite rate; or reads them from a folder.
+        site: The board or folder; its name keeps pictures of different ones apart.
         listing_dir: Where `listing` wrote.
         decide_dir: Where `decide` wrote.
         out_dir: Where to write.

@@ -22,6 +22,7 @@ ScraperError
 ├── UnexpectedResponse   (stops)
 ├── MissingInput     (stops; a file of an earlier stage is absent)
 ├── MissingColumn    (stops; a table lacks a column that the reader states)
+├── BadFolder        (stops; a folder of labelled pictures contradicts itself)
 └── BadParams        (stops)
 """
 
@@ -44,6 +45,10 @@ class MissingInput(ScraperError):
 
 class MissingColumn(ScraperError):
     """A table lacks a column that its reader states."""
+
+
+class BadFolder(ScraperError):
+    """A folder of labelled pictures is not what its index says, or leads outside."""
 
 
 class TransientError(ScraperError):

@@ -14,11 +14,13 @@ from types import MappingProxyType
 from typing import Self
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from scraper.errors import BadParams
 from scraper.post import relative_url
 
+FOLDER = "folder"
+"""Name of the site that is no board: labelled pictures on this machine."""
 _HTTP_PORTS = {"http": 80, "https": 443}
 _PRINTABLE = re.compile(r"[ -~]{3,200}")
 
@@ -68,8 +70,17 @@ class Params(Manners):
     """Section `site`: which board, and the manners towards it."""
 
     name: str = Field(
-        "demo", description="the board: demo (built in), danbooru, or the URL of a compatible one"
+        "demo",
+        description="the board: demo (built in), danbooru, or the URL of a compatible one; or "
+        "folder, for labelled pictures on this machine",
     )
+    folder: str = Field("", description="path of those pictures, for site folder")
+
+    @model_validator(mode="after")
+    def _folder_has_a_path(self) -> Self:
+        if self.name == FOLDER and not self.folder:
+            raise ValueError("site 'folder' needs a path in 'site.folder', or --folder PATH")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +198,7 @@ class Site:
 
 def needs_contact(params: Params) -> bool:
     """Returns whether the board is public, so that its staff must be able to reach the user."""
-    if params.name == "demo":
+    if params.name in ("demo", FOLDER):
         return False
     known = _known(params.name)
     return not _is_loopback(_host(known.base_url if known else params.name))

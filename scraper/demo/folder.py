@@ -10,9 +10,7 @@ import csv
 import hashlib
 import json
 import logging
-import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +23,11 @@ from scraper.demo.params import Params
 from scraper.demo.record import CATEGORIES, DemoPost, Recipe
 from scraper.demo.shelf import Shelf
 from scraper.errors import MissingColumn, MissingInput
+from scraper.sources.labels import tag_name, tag_names
 
 _log = logging.getLogger(__name__)
 
 _EXTENSIONS = {".jpg": "jpg", ".jpeg": "jpg", ".png": "png", ".webp": "webp", ".gif": "gif"}
-_RESERVED = frozenset({"new", "search", "and", "or", "not"})
 _INDEX = "index.csv"
 _FIRST_MS, _STEP_MS = 1_672_531_200_000, 3_700_000
 _WHITE, _WHITE_SHARE = 245, 0.9
@@ -151,7 +149,7 @@ def _has_white_border(image: Image.Image) -> bool:
 
 
 def _post(number: int, picture: _Picture, label: str, family: str | None) -> DemoPost:
-    copyright_tags = (_tag_name(family) + "_(series)",) if family else ()
+    copyright_tags = (tag_name(family) + "_(series)",) if family else ()
     general: tuple[str, ...] = ("1girl", "simple_background", "solo", "white_background")
     if not picture.white:
         general = ("1girl", "solo")
@@ -183,29 +181,6 @@ def _post(number: int, picture: _Picture, label: str, family: str | None) -> Dem
         ),
         all_tags=tuple(sorted(name for names in tags.values() for name in names)),
     )
-
-
-def tag_names(labels: Iterable[str]) -> dict[str, str]:
-    """Label to a tag name that a board accepts; labels that would meet in one name are numbered."""
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    for label in labels:
-        name = first = _tag_name(label)
-        number = 2
-        while name in taken:
-            name, number = f"{first}_{number}", number + 1
-        taken.add(name)
-        found[label] = name
-    return found
-
-
-def _tag_name(label: str) -> str:
-    """Lowercase printable ASCII, no space, no double or outer underscore, never empty."""
-    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
-    name = re.sub(r"_+", "_", re.sub(r"[^a-z0-9.'&+-]+", "_", plain)).strip("_-.")
-    if not name:
-        name = "label_" + hashlib.sha256(label.encode()).hexdigest()[:8]
-    return f"{name}_label" if name in _RESERVED or name.isdigit() else name
 
 
 def _key(found: Sequence[tuple[Path, str]]) -> str:

@@ -21,6 +21,7 @@ from scraper import download, site
 from scraper.client import Client
 from scraper.errors import ScraperError
 from scraper.exchange import Limits
+from scraper.sources.folder import Folder
 
 
 async def run(job):
@@ -31,11 +32,15 @@ async def run(job):
         if (step, seen[step]) == (job.get("step"), job.get("count")):
             os.kill(os.getpid(), signal.SIGKILL)
 
+    params = download.Params(**job["params"])
+    folders = [Path(job["folder"]) / name for name in ("listing", "decide", "download")]
+    if "pictures" in job:
+        pictures = Folder(Path(job["pictures"]))
+        await download.run(params, pictures, pictures, *folders, at=at)
+        return
     board = replace(
         site.Site.resolve(site.Params(name=job["url"])), name="board", cdn_rate=job["rate"]
     )
-    params = download.Params(**job["params"])
-    folders = [Path(job["folder"]) / name for name in ("listing", "decide", "download")]
     patient = Limits(connect_seconds=120, read_seconds=120, total_seconds=240)
     async with Client(board, patient) as client:
         await download.run(params, client, board, *folders, at=at)

@@ -1,0 +1,35 @@
+"""Labels of a folder of pictures as tag names that a board would accept."""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+
+_RESERVED = frozenset({"new", "search", "and", "or", "not"})
+
+
+def tag_names(labels: Iterable[str], *, taken: Collection[str] = ()) -> dict[str, str]:
+    """
+    Label to a tag name that a board accepts, none of them in `taken`.
+
+    Labels that would meet in one name are numbered, in the order given.
+    """
+    found: dict[str, str] = {}
+    used = set(taken)
+    for label in labels:
+        name = first = tag_name(label)
+        number = 2
+        while name in used:
+            name, number = f"{first}_{number}", number + 1
+        used.add(name)
+        found[label] = name
+    return found
+
+
+def tag_name(label: str) -> str:
+    """Lowercase printable ASCII, no space, no double or outer underscore, never empty."""
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"_+", "_", re.sub(r"[^a-z0-9.'&+-]+", "_", plain)).strip("_-.")
+    if not name:
+        name = "label_" + hashlib.sha256(label.encode()).hexdigest()[:8]
+    return f"{name}_label" if name in _RESERVED or name.isdigit() else name

@@ -1,0 +1,77 @@
+"""Folders of labelled pictures in every layout, built by code."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+LABELS = ("Mr. Mime", "Élan", "plain")
+FAMILIES = {"Mr. Mime": "Mimes", "plain": "Others"}
+
+
+def pixels(number, side=12):
+    """Noise, the same for the same number."""
+    return np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
+
+
+def save(path, number, **options):
+    """Writes one picture; the type is that of the suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels(number)).save(path, **options)
+
+
+def by_label(root, *, per_label=3, top=()):
+    """`LABEL/*`, under each of the folders of `top` if there are any."""
+    number = 0
+    for folder in [root / name for name in top] or [root]:
+        for label in LABELS:
+            for copy in range(per_label):
+                suffix = ("png", "jpg", "webp")[copy % 3]
+                save(folder / label / f"{copy} #1%.{suffix}", number)
+                number += 1
+    return root
+
+
+def indexed(root, rows, columns=("path", "label", "split", "group", "family")):
+    """`index.csv` with these rows, as they are."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "index.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return root
+
+
+def mosaics(root, sheets, *, side=4, columns=3, rows=2, **changes):
+    """`index.json` and its sheets: name to split and the number of the label of each tile."""
+    root.mkdir(parents=True, exist_ok=True)
+    index = {
+        "train": [],
+        "test": [],
+        "fine_names": list(LABELS),
+        "coarse_names": ["Mimes", "Others"],
+        "coarse_of_fine": [0, 1, 1],
+    }
+    for number, (name, (split, fine)) in enumerate(sheets.items()):
+        canvas = np.zeros((rows * side, columns * side, 3), np.uint8)
+        for tile in range(len(fine)):
+            row, column = divmod(tile, columns)
+            place = np.s_[row * side : (row + 1) * side, column * side : (column + 1) * side]
+            canvas[place] = pixels(100 * number + tile, side)
+        Image.fromarray(canvas).save(root / name, lossless=True)
+        sheet = {"sheet": name, "rows": rows, "columns": columns, "tile": side, "fine": list(fine)}
+        index[split].append(sheet)
+    (root / "index.json").write_text(json.dumps(index | changes), encoding="utf-8")
+    return root
+
+
+def some_of_cifar100(source: Path, root: Path):
+    """The first sheet of each split of CIFAR-100, with an index of just these."""
+    index = json.loads((source / "index.json").read_text())
+    root.mkdir()
+    for split in ("train", "test"):
+        index[split] = index[split][:1]
+        name = index[split][0]["sheet"]
+        (root / name).write_bytes((source / name).read_bytes())
+    (root / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    return root

@@ -1,0 +1,424 @@
+"""A folder of labelled pictures as a source: stable ids, whole walks, sound bytes, hostile files."""
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import random
+import signal
+import tarfile
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from scraper import decide, listing, personae
+from scraper.__main__ import main
+from scraper.errors import (
+    BadFolder,
+    BadParams,
+    ForeignHost,
+    NotFound,
+    TooLarge,
+    UnexpectedResponse,
+)
+from scraper.sources.folder import Folder, png, post_id
+from scraper.sources.layout import MOST_TILES
+from tests.scraper.folder_fixture import (
+    FAMILIES,
+    LABELS,
+    by_label,
+    indexed,
+    mosaics,
+    pixels,
+    save,
+    some_of_cifar100,
+)
+from tests.scraper.test_resume import warm_parent
+
+
+def walked(folder, *, size=200):
+    """Every post of every label, as a listing meets them."""
+
+    async def walk():
+        found = []
+        async for tag in folder.candidates(1):
+            before = None
+            while (page := await folder.page(tag.name, before=before, size=size)).posts:
+                found += page.posts
+                before = page.cursor
+        return found
+
+    return asyncio.run(walk())
+
+
+def fetched(folder, post, *, max_bytes=10**6):
+    return asyncio.run(folder.get_bytes(post.variants[-1].url, max_bytes=max_bytes))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three labels with odd names, three pictures each, of three types."""
+    return by_label(tmp_path / "pictures")
+
+
+def test_posts_carry_what_the_folder_gives(tmp_path):
+    """Label, split, group and family come through; the post needs no tag about who is in it."""
+    root = tmp_path / "pictures"
+    rows = [(f"{n}.png", LABELS[n], "val", f"g{n}", FAMILIES.get(LABELS[n])) for n in range(3)]
+    for number in range(3):
+        save(root / f"{number}.png", number)
+    posts = {post.given_label: post for post in walked(Folder(indexed(root, rows)))}
+
+    assert set(LABELS) == set(posts)
+    post = posts["Mr. Mime"]
+    assert ("val", "g0") == (post.given_split, post.given_group)
+    assert (("mr._mime",), ("mimes",)) == (post.tags_character, post.tags_copyright)
+    assert ((12, 12), "png") == ((post.image_width, post.image_height), post.file_ext)
+    payload = (root / "0.png").read_bytes()
+    assert (hashlib.md5(payload).hexdigest(), len(payload)) == (post.md5, post.file_bytes)
+    assert () == posts["Élan"].tags_copyright
+
+
+def test_names_of_labels_and_families_never_meet(tmp_path):
+    """A family called as a label gets a tag of its own."""
+    save(tmp_path / "a.png", 0)
+    (post,) = walked(Folder(indexed(tmp_path, [("a.png", "Fish", "", "", "fish")])))
+
+    assert ((("fish",)), ("fish_2",)) == (post.tags_character, post.tags_copyright)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 200])
+def test_walks_meet_every_picture_once(pictures, size):
+    """Pages of any size, by falling ids, hold every picture once, and its bytes as they are."""
+    folder = Folder(pictures)
+    posts = walked(folder, size=size)
+
+    assert 9 == len({post.post_id for post in posts})
+    files = {path.read_bytes() for path in pictures.glob("*/*")}
+    assert files == {fetched(folder, post) for post in posts}
+    assert all(0 < post.post_id < 2**63 for post in posts)
+    assert {3} == {asyncio.run(folder.count(tag)) for post in posts for tag in post.tags_character}
+
+
+def test_ids_stay_when_the_folder_grows_or_moves(pictures, tmp_path):
+    """The id is of the relative path: other files, and the place of the folder, change none."""
+    before = {post.variants[0].url: post.post_id for post in walked(Folder(pictures))}
+    save(pictures / "aaa" / "new.png", 99)
+    pictures.rename(tmp_path / "moved")
+    after = {post.variants[0].url: post.post_id for post in walked(Folder(tmp_path / "moved"))}
+
+    assert 10 == len(after)
+    assert before == {url: after[url] for url in before}
+
+
+def test_a_changed_folder_is_another_collection(pictures):
+    """What was listed of another state is not taken for this one."""
+    before = Folder(pictures).identity
+    assert before == Folder(pictures).identity
+    save(pictures / "plain" / "0 #1%.png", 50, compress_level=0)
+
+    assert before != Folder(pictures).identity
+
+
+def test_two_pictures_of_one_id_are_an_error(pictures):
+    """A collision of sha256 is improbable, and never silent."""
+    with pytest.raises(BadFolder, match="get the same post id, 7"):
+        Folder(pictures, number=lambda _path, _tile: 7)
+
+
+@given(path=st.text(min_size=1, max_size=20), tile=st.integers(0, MOST_TILES - 1))
+def test_ids_are_positive_63_bits_and_tiles_follow_each_other(path, tile):
+    """Ids fit a signed integer; the tiles of one mosaic have consecutive ids."""
+    assert 0 < post_id(path) < 2**63
+    assert 0 < post_id(path, tile) < 2**63
+    assert tile == post_id(path, tile) - post_id(path, 0)
+
+
+@given(width=st.integers(1, 300), height=st.integers(1, 300), seed=st.integers(0, 100))
+def test_png_holds_the_pixels(width, height, seed):
+    """Any picture comes back as it was, read by Pillow with every checksum verified."""
+    drawn = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    with Image.open(io.BytesIO(png(drawn))) as image:
+        image.load()
+
+        assert ("PNG", "RGB") == (image.format, image.mode)
+        assert np.array_equal(drawn, np.asarray(image))
+
+
+def test_tiles_are_cut_and_told_apart(tmp_path):
+    """Each tile is its own picture, the same bytes whatever was asked before."""
+    mosaics(tmp_path, {"a.webp": ("train", [0, 1, 2, 2]), "b.png": ("test", [0, 0])})
+    folder = Folder(tmp_path)
+    posts = walked(folder)
+    found = {post.post_id: fetched(folder, post) for post in posts}
+
+    for name, number, tiles in (("a.webp", 0, 4), ("b.png", 1, 2)):
+        for tile in range(tiles):
+            assert png(pixels(100 * number + tile, 4)) == found[post_id(name, tile)]
+    assert {"train", "test"} == {post.given_split for post in posts}
+    assert {hashlib.md5(payload).hexdigest() for payload in found.values()} == {
+        post.md5 for post in posts
+    }
+
+
+def test_a_sheet_is_decoded_once_for_all_its_tiles(tmp_path, monkeypatch):
+    """In the order of ids, as the download asks, every sheet is opened once."""
+    mosaics(tmp_path, {f"{n}.png": ("train", [0, 1, 2, 0, 1, 2]) for n in range(7)})
+    folder = Folder(tmp_path)
+    posts = sorted(walked(folder), key=lambda post: post.post_id)
+    opened = []
+    decode = Image.open
+    monkeypatch.setattr(Image, "open", lambda file, **k: opened.append(file) or decode(file, **k))
+    fresh = Folder(tmp_path)
+    for post in posts:
+        fetched(fresh, post)
+
+    assert (42, 7) == (len(posts), len(opened))
+
+
+# Hostile files
+
+
+def _hostile(root, kind):
+    place = root / "plain" / "bad.png"
+    if kind == "link out":
+        save(root.parent / "outside.png", 5)
+        place.symlink_to(root.parent / "outside.png")
+    elif kind == "link in circles":
+        place.symlink_to(place)
+    elif kind == "dead link":
+        place.symlink_to(root / "nothing")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.write_bytes({"empty": b"", "text": b"<html>", "cut": b"\x89PNG\r\n\x1a\n"}[kind])
+    return place
+
+
+@pytest.mark.parametrize("kind", ["link out", "link in circles", "dead link", "pipe"])
+def test_what_is_no_file_is_listed_without_one(pictures, kind):
+    """A link that leaves or leads nowhere, or a pipe, is refused as hidden and never read."""
+    _hostile(pictures, kind)
+    (post,) = [post for post in walked(Folder(pictures)) if post.is_hidden]
+
+    assert () == post.variants
+    assert post_id("plain/bad.png") == post.post_id
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("link out", "hidden"),
+        ("dead link", "hidden"),
+        ("empty", "wrong_type"),
+        ("text", "wrong_type"),
+        ("cut", "corrupt"),
+    ],
+)
+def test_a_bad_file_is_a_recorded_refusal(pictures, tmp_path, monkeypatch, kind, reason):
+    """The whole scraper over a folder with one bad file: all others stored, that one has a reason."""
+    _hostile(pictures, kind)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"decide": {"min_side": 0}}))
+    assert 0 == main(["--folder", "pictures", "--min-images", "1"])
+
+    found = {
+        row["post_id"]: row["reason"]
+        for stage in ("decide", "download")
+        for row in pq.read_table(f"data/{stage}/decisions.parquet").to_pylist()
+    }
+    assert 10 == len(found)
+    assert {post_id("plain/bad.png"): reason} == {k: v for k, v in found.items() if v}
+    assert 9 == pq.read_table("data/download/images.parquet").num_rows
+
+
+def test_giant_files_and_removed_ones_are_refused(pictures):
+    """More bytes than the cap, or a file that is gone since the listing, is said by its error."""
+    folder = Folder(pictures)
+    post = walked(folder)[0]
+    size = post.file_bytes
+
+    assert size == len(fetched(folder, post, max_bytes=size))
+    with pytest.raises(TooLarge):
+        fetched(folder, post, max_bytes=size - 1)
+    for path in pictures.glob("*/*"):
+        path.unlink()
+    with pytest.raises(NotFound):
+        fetched(folder, post)
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("/original/ab.png", UnexpectedResponse),
+        ("http://127.0.0.1/a.png", UnexpectedResponse),
+        ("folder:../outside.png", ForeignHost),
+        ("folder:..%2foutside.png", ForeignHost),
+        ("folder:/etc/hosts", ForeignHost),
+        ("folder:plain", NotFound),
+        ("folder:a%00b.png", NotFound),
+        ("folder:plain/0 #1%25.png", NotFound),
+        ("folder:plain/0%20%231%25.png#0", NotFound),
+    ],
+)
+def test_no_url_leads_outside(pictures, tmp_path, url, error):
+    """Tables may be of another site, or changed by hand: no path out of the folder is followed."""
+    save(tmp_path / "outside.png", 5)
+
+    with pytest.raises(error):
+        asyncio.run(Folder(pictures).get_bytes(url, max_bytes=10**6))
+
+
+@pytest.mark.parametrize("kind", ["cut", "other size", "text", "absent"])
+def test_a_sheet_that_is_not_what_the_index_says(tmp_path, kind):
+    """A mosaic cut short, of another size, or none at all stops the listing and is named."""
+    mosaics(tmp_path, {"a.png": ("train", [0, 1])})
+    path = tmp_path / "a.png"
+    if kind == "cut":
+        path.write_bytes(path.read_bytes()[:-60])
+    elif kind == "other size":
+        save(path, 0)
+    elif kind == "text":
+        path.write_text("no picture")
+    else:
+        path.unlink()
+
+    with pytest.raises(BadFolder, match=r"a\.png .* Restore the file, or mend the index"):
+        walked(Folder(tmp_path))
+
+
+def test_a_folder_has_no_search(pictures):
+    """Further terms of a search would silently mean nothing."""
+    with pytest.raises(BadParams, match=r"Leave 'listing\.terms' empty"):
+        asyncio.run(Folder(pictures).page("plain solo", before=None, size=9))
+
+
+# The stages
+
+
+def test_default_rules_admit_every_picture(pictures, tmp_path):
+    """With `min_side: 0` no rule of `decide` holds anything against a labelled picture."""
+    folders = [tmp_path / name for name in ("listing", "decide")]
+    wanted = personae.Params(min_images=1)
+    asyncio.run(listing.run(listing.Params(), wanted, Folder(pictures), folders[0]))
+    decide.run(decide.Params(min_side=0), wanted, *folders)
+
+    kept = pq.read_table(folders[1] / "kept.parquet").to_pylist()
+    assert 9 == len(kept)
+    assert set(LABELS) == {row["persona"] for row in kept}
+
+
+def test_names_and_command(pictures, tmp_path, monkeypatch, capsys):
+    """`listing.names` chooses labels; a folder without a path, and `plan`, are wrong usage."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("site: {name: folder, folder: pictures}")
+    assert 0 == main(["listing", "--names", "mr._mime", "elan"])
+    assert 6 == pq.read_table("data/listing/posts.parquet").num_rows
+    assert 2 == main(["listing", "--names", "nobody"])
+    assert 2 == main(["plan"])
+    assert 5 == main(["listing", "--folder", "nowhere"])
+    (tmp_path / "params.yaml").write_text("site: {name: folder}")
+    assert 2 == main(["listing"])
+
+    out, err = capsys.readouterr()
+    assert out.startswith("Site: folder, pictures. Another:")
+    assert "a folder is asked nothing" in err
+    assert "nowhere is no folder" in err
+    assert "needs a path in 'site.folder'" in err
+
+
+# Killed and run again
+
+
+@pytest.fixture(scope="module")
+def parent():
+    with warm_parent() as process:
+        yield process
+
+
+def _job(parent, folder, pictures, **job):
+    params = {"side": None, "workers": 4, "queue": 8, "group": 8, "segment_bytes": 40_960}
+    common = {"folder": str(folder), "pictures": str(pictures), "params": params}
+    parent.stdin.write(json.dumps(common | job) + "\n")
+    parent.stdin.flush()
+    parent.stdout.readline()
+    return int(parent.stdout.readline())
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A folder of mosaics, listed and decided; and what its pictures are."""
+    chance = random.Random(0)
+    sheets = {f"{name}.png": ("train", [chance.randrange(3) for _ in range(40)]) for name in "abcd"}
+    root = mosaics(tmp_path / "pictures", sheets, side=8, columns=8, rows=5)
+    folder = Folder(root)
+    wanted = personae.Params(min_images=1)
+    asyncio.run(listing.run(listing.Params(), wanted, folder, tmp_path / "listing"))
+    decide.run(decide.Params(min_side=0), wanted, tmp_path / "listing", tmp_path / "decide")
+    return root, {post.post_id: fetched(folder, post) for post in walked(folder)}
+
+
+@pytest.mark.parametrize(
+    ("step", "count"),
+    [
+        ("segment begun", 2),
+        ("header", 1),
+        ("payload", 50),
+        ("padding", 77),
+        ("synced", 5),
+        ("recorded", 3),
+        ("committed", 9),
+        ("exporting", 1),
+        ("decisions exported", 1),
+    ],
+)
+def test_a_download_killed_and_run_again_ends_the_same(listed, parent, tmp_path, step, count):
+    """SIGKILL at a step of the writer, then the command again: every picture once, bytes equal."""
+    root, expected = listed
+    assert -signal.SIGKILL == _job(parent, tmp_path, root, step=step, count=count)
+    assert not (tmp_path / "download" / "images.parquet").exists()
+    assert 0 == _job(parent, tmp_path, root)
+
+    found = {}
+    for path in (tmp_path / "download" / "segments").iterdir():
+        with tarfile.open(path) as tar:
+            for member in tar:
+                assert member.name not in found
+                found[member.name] = tar.extractfile(member).read()
+    assert {f"{number}.png": payload for number, payload in expected.items()} == found
+    images = pq.read_table(tmp_path / "download" / "images.parquet").to_pylist()
+    assert sorted(expected) == [row["post_id"] for row in images]
+    assert all(hashlib.md5(expected[row["post_id"]]).hexdigest() == row["md5"] for row in images)
+
+
+# Real pictures
+
+
+def test_sheets_of_cifar100(real_data, tmp_path):
+    """One sheet of train and one of test: labels, coarse labels, splits, and pixels of the sheet."""
+    source = real_data / "cifar100"
+    if not (source / "index.json").is_file():
+        pytest.skip(f"{source} is absent: the real test data lacks CIFAR-100")
+    folder = Folder(some_of_cifar100(source, tmp_path / "cifar100"))
+    posts = walked(folder)
+
+    assert 5000 == len(posts)
+    counts = {(post.given_split, post.given_label): 0 for post in posts}
+    for post in posts:
+        counts[post.given_split, post.given_label] += 1
+    assert [500] * 5 == [count for (split, _), count in counts.items() if split == "train"]
+    assert {100} == {count for (split, _), count in counts.items() if split == "test"}
+    apple = next(post for post in posts if post.post_id == post_id("train-00.webp", 51))
+    assert ("apple", ("fruit_and_vegetables",)) == (apple.given_label, apple.tags_copyright)
+    with (
+        Image.open(source / "train-00.webp") as sheet,
+        Image.open(io.BytesIO(fetched(folder, apple))) as tile,
+    ):
+        cut = sheet.convert("RGB").crop((32, 32, 64, 64))
+        assert cut.tobytes() == tile.tobytes()

@@ -1,0 +1,244 @@
+"""Layouts of folders of pictures: known by their looks, and nothing hostile gets through."""
+
+import contextlib
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scraper.errors import BadFolder, MissingColumn, MissingInput, ScraperError
+from scraper.sources import layout
+from scraper.sources.layout import Mosaic, Picture
+from tests.scraper.folder_fixture import LABELS, by_label, indexed, mosaics, save
+
+
+def test_one_folder_a_label(tmp_path):
+    """Every jpg, png and webp under `LABEL/` is a picture; other files and hidden folders are not."""
+    by_label(tmp_path)
+    (tmp_path / "plain" / "notes.txt").write_text("no picture")
+    save(tmp_path / ".thumbnails" / "a.png", 0)
+    (tmp_path / "plain" / "deeper").mkdir()
+    found = layout.read(tmp_path).pictures
+
+    assert 9 == len(found)
+    assert set(LABELS) == {picture.label for picture in found}
+    assert {None} == {picture.split for picture in found}
+    assert Picture("plain/0 #1%.png", "plain") in found
+
+
+def test_split_above_label(tmp_path):
+    """`{train,val,test}/LABEL/*` gives the split; a label may be in all of them."""
+    by_label(tmp_path, top=("train", "test"))
+    found = layout.read(tmp_path).pictures
+
+    assert {(split, label) for split in ("train", "test") for label in LABELS} == {
+        (picture.split, picture.label) for picture in found
+    }
+
+
+def test_labels_called_as_splits(tmp_path):
+    """Folders named train and test that hold pictures, not labels, are labels."""
+    save(tmp_path / "train" / "a.png", 0)
+    save(tmp_path / "test" / "a.png", 1)
+
+    assert {("train", None), ("test", None)} == {
+        (picture.label, picture.split) for picture in layout.read(tmp_path).pictures
+    }
+
+
+def test_index_in_csv(tmp_path):
+    """Its rows count, whatever the folders are called; empty cells are nothing."""
+    rows = [("./a/b.png", "x", "train", "g", "f"), ("c.png", "y", "", "", "")]
+    found = layout.read(indexed(tmp_path, rows)).pictures
+
+    assert (Picture("a/b.png", "x", "train", "g", "f"), Picture("c.png", "y")) == found
+
+
+def test_index_of_mosaics(tmp_path):
+    """Tiles in order, each with its label, split and coarse label as family."""
+    mosaics(tmp_path, {"one.webp": ("train", [0, 2, 2]), "two.png": ("test", [1])})
+    found = layout.read(tmp_path)
+
+    assert {"one.webp": Mosaic(2, 3, 4), "two.png": Mosaic(2, 3, 4)} == found.mosaics
+    assert (
+        Picture("one.webp", "Mr. Mime", "train", None, "Mimes", 0),
+        Picture("one.webp", "plain", "train", None, "Others", 1),
+        Picture("one.webp", "plain", "train", None, "Others", 2),
+        Picture("two.png", "Élan", "test", None, "Others", 0),
+    ) == found.pictures
+
+
+def test_mosaics_without_coarse_labels(tmp_path):
+    """Without coarse names no picture has a family."""
+    mosaics(tmp_path, {"one.png": ("train", [0])}, coarse_names=[], coarse_of_fine=[])
+
+    assert [None] == [picture.family for picture in layout.read(tmp_path).pictures]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (("../out.png", "x"), "does not leave it"),
+        (("a/../../out.png", "x"), "does not leave it"),
+        (("/etc/passwd.png", "x"), "does not leave it"),
+        (("", "x"), "does not leave it"),
+        (("a\tb.png", "x"), "does not leave it"),
+        ((".", "x"), "Name a file"),
+        (("a.png", ""), "has the label ''"),
+        (("a.png", "  "), "has the label '  '"),
+        (("a.png", "x\ny"), "printable"),
+        (("a.png", "x" * 201), "1 to 200"),
+        (("a.png",), "has the label None"),
+        (("a.png", "x", "training"), "Write train, val, test or nothing"),
+        (("a.png", "x", "train", "\x07"), "has the group"),
+        (("a.png", "x", "train", "", "\x07"), "has the family"),
+        (("first.png", "y"), "which line 2 has named already"),
+        (("./first.png", "x"), "which line 2 has named already"),
+        (("a.png", '"'), None),
+    ],
+)
+def test_a_wrong_row_names_its_line(tmp_path, row, said):
+    """A path that leaves, a path twice, an odd label, an unknown split: the line and what to do."""
+    indexed(tmp_path, [("first.png", "x"), row])
+    if said is None:
+        assert 2 == len(layout.read(tmp_path).pictures)
+        return
+
+    with pytest.raises(BadFolder, match=said) as caught:
+        layout.read(tmp_path)
+    assert "index.csv, line " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"path,label\n\xff.png,x\n", BadFolder),
+        (b'path,label\n"a.png,x\n', BadFolder),
+        (b"path,label\n" + b"a" * 200_000 + b",x\n", BadFolder),
+        (b"path,species\na.png,x\n", MissingColumn),
+        (b"", MissingColumn),
+        (b"path,label\n", MissingInput),
+    ],
+)
+def test_a_damaged_csv_is_named(tmp_path, content, error):
+    """What is no CSV in UTF-8, or lacks columns or rows, is an error of its own."""
+    (tmp_path / "index.csv").write_bytes(content)
+
+    with pytest.raises(error):
+        layout.read(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    """Spreadsheets begin their files with one."""
+    (tmp_path / "index.csv").write_bytes(b"\xef\xbb\xbfpath,label\na.png,x\n")
+
+    assert (Picture("a.png", "x"),) == layout.read(tmp_path).pictures
+
+
+def _sheet(**changes):
+    return {"sheet": "a.png", "rows": 2, "columns": 2, "tile": 4, "fine": [0, 1]} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train": [_sheet(sheet="../a.png")]}, "does not leave it"),
+        ({"train": [_sheet(sheet="/a.png")]}, "does not leave it"),
+        ({"train": [_sheet(), _sheet()]}, "stands there twice"),
+        ({"train": [_sheet()], "test": [_sheet()]}, "stands there twice"),
+        ({"train": [_sheet(rows=0)]}, r"'train\.0\.rows' is wrong"),
+        ({"train": [_sheet(rows=True)]}, r"'train\.0\.rows' is wrong"),
+        ({"train": [_sheet(rows=1 << 20, columns=1 << 20)]}, "at most 1048576 tiles"),
+        ({"train": [_sheet(tile=10_000)]}, "at most 1048576 tiles and 50000000 pixels"),
+        ({"train": [_sheet(fine=[0] * 5)]}, "has 5 labels for 4 tiles"),
+        ({"train": [_sheet(fine=[3])]}, "has the label 3; there are 0 to 2"),
+        ({"train": [_sheet(fine=[-1])]}, "has the label -1"),
+        ({"train": [_sheet(fine=["0"])]}, r"'train\.0\.fine\.0' is wrong"),
+        ({"train": {}}, "'train' is wrong"),
+        ({"fine_names": ["a", "a", "b"]}, "a fine name twice"),
+        ({"fine_names": ["a", "\x00", "b"]}, "has the fine name"),
+        ({"fine_names": ["a", "\ud800", "b"]}, "has the fine name"),
+        ({"coarse_of_fine": [0, 1]}, "one number for each of the 3 fine names"),
+        ({"coarse_of_fine": [0, 1, 2]}, "from 0 to 1"),
+        ({"train": []}, "holds no labelled picture"),
+    ],
+)
+def test_a_wrong_index_of_mosaics_names_the_place(tmp_path, changes, said):
+    """Whatever is wrong in index.json is said with the sheet or the key, before any decoding."""
+    mosaics(tmp_path, {"a.png": ("train", [0])}, **changes)
+
+    with pytest.raises(ScraperError, match=said):
+        layout.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "3", "\xff"])
+def test_a_damaged_json_is_named(tmp_path, text):
+    """What is no JSON object is an error that names the file."""
+    (tmp_path / "index.json").write_text(text, encoding="latin-1")
+
+    with pytest.raises(BadFolder, match=r"index\.json"):
+        layout.read(tmp_path)
+
+
+@given(content=st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
+def test_any_index_is_read_or_refused_by_name(tmp_path_factory, content):
+    """Random bytes after a sound header never raise anything but our own errors."""
+    root = tmp_path_factory.mktemp("any")
+    (root / "index.csv").write_bytes(b"path,label,split\n" + content)
+    try:
+        found = layout.read(root).pictures
+    except ScraperError:
+        return
+
+    assert len(found) == len({picture.path for picture in found})
+    assert not any(picture.path.startswith(("/", "..")) for picture in found)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=10,
+)
+
+
+@given(key=st.sampled_from(["train", "fine_names", "coarse_of_fine", "sheet", "fine"]), value=JSON)
+def test_any_value_in_an_index_is_read_or_refused_by_name(tmp_path_factory, key, value):
+    """Whatever stands for a part of index.json never raises anything but our own errors."""
+    root = tmp_path_factory.mktemp("any")
+    changes = {key: value} if key not in ("sheet", "fine") else {"train": [_sheet(**{key: value})]}
+    mosaics(root, {"a.png": ("train", [0])})
+    index = json.loads((root / "index.json").read_text()) | changes
+    (root / "index.json").write_text(json.dumps(index))
+    with contextlib.suppress(ScraperError):
+        assert layout.read(root).pictures
+
+
+def test_absent_folders_and_empty_ones_are_named(tmp_path):
+    """A folder that is not there, or holds nothing, is an error that says what to give."""
+    with pytest.raises(MissingInput, match="is no folder"):
+        layout.read(tmp_path / "nowhere")
+    with pytest.raises(MissingInput, match="holds no labelled picture"):
+        layout.read(tmp_path)
+
+
+def test_a_label_that_leads_outside_is_an_error(tmp_path):
+    """A link to a folder elsewhere would bring in what nobody gave."""
+    save(tmp_path / "elsewhere" / "a.png", 0)
+    root = by_label(tmp_path / "pictures")
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(BadFolder, match="a link that leaves"):
+        layout.read(root)
+
+
+def test_a_label_that_is_no_utf8_is_an_error(tmp_path):
+    """Names of folders are bytes; a label is text."""
+    root = by_label(tmp_path / "pictures")
+    odd = root / os.fsdecode(b"\xff")
+    odd.mkdir()
+    (odd / "a.png").write_bytes(b"")
+
+    with pytest.raises(BadFolder, match="has the label"):
+        layout.read(root)
