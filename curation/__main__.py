@@ -151,7 +151,7 @@ def _verify(options: argparse.Namespace) -> int:
             f"{found} promises of the data set do not hold. What was changed by hand is restored "
             "by running the stage that writes it, or `dvc repro`."
         )
-    print("Every hash, every offset and every promise holds; nothing leaks.")
+    print("Every hash, every offset and every promise holds.")
     return 0
 
 

@@ -116,7 +116,7 @@ WHERE is_base OR one_base
 ORDER BY kind, name_similarity DESC, label_a, label_b;
 
 -- What must not be: the same or nearly the same picture on two sides of the split. Empty, or the
--- split is broken.
+-- split is broken; a given split (`split.mode`) is taken as it is, and this tells what it leaks.
 CREATE VIEW leaks AS
 WITH placed AS (
     SELECT s.post_id, s.split, s.group_id, m.sha256, m.image_sha256

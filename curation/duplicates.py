@@ -1,5 +1,6 @@
 """
-Stage `duplicates`: groups of posts that show the same picture; one post of a group survives.
+Stage `duplicates`: groups of posts that show the same picture; one post of a group survives, or
+all do and the groups are only reported.
 
 Reads what `filters` kept, the measures, the normalised pictures and the posts. Five rules link two
 posts: the same file (`exact`), the same pixels by the board's own hash (`pixel_hash`), a near
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -75,6 +76,11 @@ class Params(BaseModel):
         le=2,
         description="largest difference of the pixels, one minus their correlation at 32 × 32; "
         "of 400 copies cut by 2 % a side all lie under 0.15, recoloured twins reach 0.26",
+    )
+    keep: Literal["one", "all"] = Field(
+        "one",
+        description="`one` post of a group goes on; `all` only reports, for a set that is compared "
+        "as it was published",
     )
     families: bool = Field(True, description="parents and children count as one picture")
     source_posts: int = Field(
@@ -192,7 +198,7 @@ def survivor(posts: Iterable[Candidate]) -> int:
 
 def run(params: Params, *, data_dir: Path) -> None:
     """
-    Groups what `filters` kept, and keeps one post of each group.
+    Groups what `filters` kept, and keeps one post of each group, or all of them.
 
     Raises:
         MissingInput, MissingColumn: A table or tar of an earlier stage is absent or incomplete.
@@ -211,8 +217,10 @@ def run(params: Params, *, data_dir: Path) -> None:
     members: dict[int, list[Candidate]] = defaultdict(list)
     for post in posts:
         members[group_of[post.post_id]].append(post)
-    kept = {survivor(group) for group in members.values()}
-    groups, decisions = _outcomes(links, group_of, kept, params.distance)
+    chosen = {survivor(group) for group in members.values()}
+    kept = chosen if params.keep == "one" else set(group_of)
+    groups = _groups(links, group_of, chosen)
+    decisions = _decisions(links, group_of, kept, params.distance)
     out = data_dir / "duplicates"
     metadata = {"personae.params": params.model_dump_json()}
     tables.write(out / "links.parquet", _pairs(links))
@@ -221,9 +229,11 @@ def run(params: Params, *, data_dir: Path) -> None:
     tables.write(out / "groups.parquet", groups.replace_schema_metadata(metadata))
     kinds = Counter(link.kind for link in links)
     log.info(
-        "duplicates: %d of %d posts kept, largest group %d; links: %s; told apart by pixels: %d",
+        "duplicates: %d of %d posts kept, %d groups, largest %d; links: %s; told apart by pixels: "
+        "%d",
         len(kept),
         len(posts),
+        len(members),
         max((len(group) for group in members.values()), default=0),
         ", ".join(f"{kind} {kinds[kind]}" for kind in REASONS if kinds[kind]) or "none",
         len(apart),
@@ -352,31 +362,43 @@ def _pairs(links: Iterable[Link]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=LINKS)
 
 
-def _outcomes(
-    links: Iterable[Link], group_of: Mapping[int, int], kept: set[int], distance: int
-) -> tuple[pa.Table, pa.Table]:
-    """Returns groups and decisions: a refused post has a row for every kind of link it has."""
+def _kinds(links: Iterable[Link]) -> dict[int, dict[str, int | None]]:
+    """Kinds of links that each post has, with the smallest distance where a kind has one."""
     kinds: dict[int, dict[str, int | None]] = defaultdict(dict)
     for link in links:
         for post in (link.post_a, link.post_b):
             known = (kinds[post].get(link.kind), link.distance)
             kinds[post][link.kind] = min((bits for bits in known if bits is not None), default=None)
-    groups: list[dict[str, Any]] = []
-    decisions: list[dict[str, Any]] = []
+    return kinds
+
+
+def _groups(links: Iterable[Link], group_of: Mapping[int, int], chosen: set[int]) -> pa.Table:
+    """One row per post; all but the representative of a group say how they joined it."""
+    kinds = _kinds(links)
+    rows: list[dict[str, Any]] = []
     for post_id, group_id in sorted(group_of.items()):
-        group = {"post_id": post_id, "group_id": group_id, "representative": post_id in kept}
-        decision = {"post_id": post_id, "stage": "duplicates", "kept": post_id in kept}
+        row: dict[str, Any] = {"post_id": post_id, "group_id": group_id}
+        row["representative"] = post_id in chosen
+        if post_id not in chosen:
+            joined = next(kind for kind in REASONS if kind in kinds[post_id])
+            row |= {"link": joined, "distance": kinds[post_id].get("near")}
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=GROUPS)
+
+
+def _decisions(
+    links: Iterable[Link], group_of: Mapping[int, int], kept: set[int], distance: int
+) -> pa.Table:
+    """One row per kept post; a refused one has a row for every kind of link it has."""
+    kinds = _kinds(links)
+    rows: list[dict[str, Any]] = []
+    for post_id in sorted(group_of):
+        row = {"post_id": post_id, "stage": "duplicates", "kept": post_id in kept}
         if post_id in kept:
-            groups.append(group)
-            decisions.append(decision)
+            rows.append(row)
             continue
-        joined = [kind for kind in REASONS if kind in kinds[post_id]]
-        groups.append(group | {"link": joined[0], "distance": kinds[post_id].get("near")})
-        for kind in joined:
+        for kind in [kind for kind in REASONS if kind in kinds[post_id]]:
             bits = kinds[post_id][kind]
             compared = {"measured": bits, "threshold": distance} if kind == "near" else {}
-            decisions.append(decision | {"reason": REASONS[kind]} | compared)
-    return (
-        pa.Table.from_pylist(groups, schema=GROUPS),
-        pa.Table.from_pylist(decisions, schema=tables.DECISIONS),
-    )
+            rows.append(row | {"reason": REASONS[kind]} | compared)
+    return pa.Table.from_pylist(rows, schema=tables.DECISIONS)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from curation import certificate, tables
-from curation.errors import LeakingSplit, MissingInput, TooFewSamples
+from curation import certificate, given, tables
+from curation.errors import BadParams, LeakingSplit, MissingInput, TooFewSamples
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,17 @@ class Params(BaseModel):
     mode: Literal["hash", "given"] = Field(
         "hash", description="`hash` draws; `given` takes the source's own split and only reports"
     )
+    val_from: Literal["train", "test"] = Field(
+        "train",
+        description="side of a given split without val that its val is taken from; `test` is the "
+        "protocol of some papers, which choose on pictures of the official test set",
+    )
+    val_per_label: int | None = Field(
+        None,
+        ge=1,
+        description="pictures of each label that `given` takes for val, exactly; none draws the "
+        "share val / (train + val) of the side by hash",
+    )
     white_border: float = Field(
         0.9,
         ge=0,
@@ -73,6 +84,8 @@ class Params(BaseModel):
             raise ValueError(
                 f"train, val and test add up to {self.train + self.val + self.test:g}, not to 1"
             )
+        if self.mode == "hash" and (self.val_per_label is not None or self.val_from != "train"):
+            raise ValueError("val_from and val_per_label are for `mode: given`")
         return self
 
 
@@ -137,14 +150,18 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     Writes `split/split.parquet`, `split/decisions.parquet` and `split/certificate.json`.
 
     Raises:
-        TooFewSamples: A label's share is further from the wanted one than `tolerance`.
+        TooFewSamples: A label's share is further from the wanted one than `tolerance`, or a label
+            of a given split has not `val_per_label` pictures to give.
         LeakingSplit: Two pictures nearer than the duplicates' distance stand on different sides.
     """
     labels = tables.read(
         data_dir / "persona" / "labels.parquet", ["post_id", "label", "leaf"], stage="persona"
     ).sort_by("post_id")
-    found = _given(params, data_dir) if params.mode == "given" else _drawn(params, data_dir)
     labelled = labels.to_pylist()
+    if params.mode == "given":
+        found = _given(params, data_dir, {row["post_id"]: row["label"] for row in labelled})
+    else:
+        found = _drawn(params, data_dir)
     for row in labelled:
         if row["post_id"] not in found:
             raise MissingInput(
@@ -187,28 +204,67 @@ def _drawn(params: Params, data_dir: Path) -> dict[int, Side]:
         data_dir / "duplicates" / "links.parquet", ["post_a", "post_b"], stage="duplicates"
     )
     pairs = zip(*(links[name].to_numpy().tolist() for name in ("post_a", "post_b")), strict=True)
-    return sides(posts, pairs, seed=params.seed, train=params.train, val=params.val)
+    told = _told_together(data_dir, posts)
+    return sides(posts, [*pairs, *told], seed=params.seed, train=params.train, val=params.val)
 
 
-def _given(params: Params, data_dir: Path) -> dict[int, Side]:
-    """The source's sides; where it knows no `val`, part of its `train` is drawn to be it."""
+def _given(params: Params, data_dir: Path, label_of: Mapping[int, str]) -> dict[int, Side]:
+    """The source's sides; where it knows no `val`, part of `val_from` becomes it."""
     group_of = _by_post(_groups(data_dir), "group_id", stage="duplicates")
-    given = _by_post(data_dir / "listing" / "posts.parquet", "given_split", stage="listing")
-    names = {given.get(post) for post in group_of}
+    group_of = _joined(group_of, _told_together(data_dir, group_of))
+    of_source = _by_post(data_dir / "listing" / "posts.parquet", "given_split", stage="listing")
+    names = {of_source.get(post) for post in group_of}
     if not names <= set(SPLITS):
-        post = min(post for post in group_of if given.get(post) not in SPLITS)
+        post = min(post for post in group_of if of_source.get(post) not in SPLITS)
         raise MissingInput(
-            f"Post {post} has the given split {given.get(post)!r}, not train, val or test: "
+            f"Post {post} has the given split {of_source.get(post)!r}, not train, val or test: "
             "`mode: given` needs one for every post. Mend the source, or use `mode: hash`."
         )
-    keep = params.train / (params.train + params.val) if "val" not in names else 1.0
-    found = {}
-    for post, group in group_of.items():
-        split = str(given[post])
-        if split == "train":
-            split = drawn(group, seed=params.seed, train=keep, val=1 - keep)
-        found[post] = Side(group, (split,))
-    return found
+    if "val" in names and params.val_per_label is not None:
+        raise BadParams(
+            "`split.val_per_label` takes a validation part, but the source has one of its own. "
+            "Leave it out to use the source's."
+        )
+    giving = [post for post in group_of if of_source[post] == params.val_from]
+    chosen: set[int] = set()
+    if params.val_per_label is not None:
+        chosen = given.validation(
+            {post: group_of[post] for post in giving if post in label_of},
+            label_of,
+            per_label=params.val_per_label,
+            seed=params.seed,
+        )
+    elif "val" not in names:
+        keep = params.train / (params.train + params.val)
+        sides_of = {
+            group: drawn(group, seed=params.seed, train=keep, val=1 - keep)
+            for group in set(group_of.values())
+        }
+        chosen = {post for post in giving if sides_of[group_of[post]] == "val"}
+    return {
+        post: Side(group, ("val" if post in chosen else str(of_source[post]),))
+        for post, group in group_of.items()
+    }
+
+
+def _told_together(data_dir: Path, posts: Collection[int]) -> list[tuple[int, int]]:
+    """Pairs that join the posts of each group that the source itself gave, by the smallest id."""
+    told = _by_post(data_dir / "listing" / "posts.parquet", "given_group", stage="listing")
+    first: dict[str, int] = {}
+    return [
+        (first.setdefault(told[post], post), post)
+        for post in sorted(posts)
+        if told.get(post) is not None
+    ]
+
+
+def _joined(group_of: Mapping[int, int], pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """The groups after pairs of their posts have joined some; a group is its smallest id."""
+    parent = {group: group for group in group_of.values()}
+    for post_a, post_b in pairs:
+        root_a, root_b = _root(parent, group_of[post_a]), _root(parent, group_of[post_b])
+        parent[max(root_a, root_b)] = min(root_a, root_b)
+    return {post: _root(parent, group) for post, group in group_of.items()}
 
 
 def _root(parent: dict[int, int], post: int) -> int:
@@ -230,16 +286,17 @@ def _groups(data_dir: Path) -> Path:
 def _white_background(
     params: Params, data_dir: Path, label_of: Mapping[int, str]
 ) -> dict[int, bool]:
-    """White by its border, and by its tags where it has any beyond its label."""
+    """White by its border, and by its tags where it has any beyond what its source has given."""
     border = _by_post(data_dir / "measure" / "measures.parquet", "border_white", stage="measure")
     tagged = _by_post(data_dir / "decide" / "kept.parquet", "white_background_tag", stage="decide")
     kinds = [f"tags_{kind}" for kind in ("general", "character", "copyright", "artist", "meta")]
     posts = tables.read(
-        data_dir / "listing" / "posts.parquet", ["post_id", *kinds], stage="listing"
+        data_dir / "listing" / "posts.parquet", ["post_id", "given_label", *kinds], stage="listing"
     )
     posts = posts.filter(pc.is_in(posts["post_id"], pa.array(list(label_of), pa.int64())))
     told = {
-        row["post_id"]: any(tag != label_of[row["post_id"]] for kind in kinds for tag in row[kind])
+        row["post_id"]: row["given_label"] is None
+        and any(tag != label_of[row["post_id"]] for kind in kinds for tag in row[kind])
         for row in posts.to_pylist()
     }
     return {

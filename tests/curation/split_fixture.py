@@ -32,6 +32,8 @@ class Folder:
         self.hashes = {post: chance.randbytes(32) for post in self.labels}
         self.links: list[tuple[int, int]] = []
         self.given: dict[int, str | None] = {}
+        self.given_labels: set[int] = set()
+        self.told: dict[int, str] = {}
         self.border: dict[int, float] = {}
         self.tagged: set[int] = set()
         self.tags: dict[int, list[str]] = {}
@@ -90,11 +92,14 @@ class Folder:
             data / "listing" / "posts.parquet",
             [
                 {"post_id": post, "given_split": self.given.get(post), "tags_character": [label]}
+                | {"given_label": label if post in self.given_labels else None}
+                | {"given_group": self.told.get(post)}
                 | {kind: [] for kind in kinds}
                 | {"tags_general": self.tags.get(post, [])}
                 for post, label in self.labels.items()
             ],
             {"post_id": whole, "given_split": text, "tags_character": pa.list_(text)}
+            | {"given_label": text, "given_group": text}
             | dict.fromkeys(kinds, pa.list_(text)),
         )
 

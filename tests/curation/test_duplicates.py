@@ -179,6 +179,19 @@ def test_rules_can_be_switched_off(filtered) -> None:
     assert {"exact", "pixel_hash"} == {link["link"] for link in found["links"]}
 
 
+def test_all_are_kept_where_duplicates_are_only_reported(filtered) -> None:
+    """With `keep: all` groups and links are the same, and no post is refused."""
+    one, every = run(filtered), run(filtered, keep="all")
+
+    assert one["groups"] == every["groups"]
+    assert one["links"] == every["links"]
+    assert {True} == {row["kept"] for row in every["decisions"]}
+    assert [row["post_id"] for row in one["groups"]] == [
+        row["post_id"] for row in every["decisions"]
+    ]
+    assert {None} == {row["reason"] for row in every["decisions"]}
+
+
 def test_pixels_overrule_the_hash(filtered) -> None:
     """Two pictures whose hashes agree by chance stay apart, and the pair is written down."""
     path = filtered.data_dir / "measure" / "measures.parquet"

@@ -1,6 +1,6 @@
 """Sides of the split: drawn by group, stable under growth, within tolerance, without leaks."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,17 @@ def test_stage_is_stable_when_posts_are_added(tmp_path: Path) -> None:
     assert before == {post: after[post] for post in before}
 
 
+def test_given_groups_never_cross_drawn_sides(folder: Folder) -> None:
+    """With `mode: hash` too, what the source says belongs together stands on one side."""
+    posts = sorted(folder.labels)
+    folder.told = {post: f"scene {number % 50}" for number, post in enumerate(posts[:300])}
+    sides = defaultdict(set)
+    for row in folder.run():
+        sides[folder.told.get(row["post_id"], row["post_id"])].add(row["split"])
+
+    assert {1} == {len(found) for found in sides.values()}
+
+
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     """Two runs write the same three files."""
     folders = [Folder(tmp_path / name, posts=60) for name in "ab"]
@@ -264,43 +275,22 @@ def test_closest_equals_a_slow_search(size, seed) -> None:
         ),
         default=None,
     )
-    pair = certificate.closest(ids, hashes, names, apart=apart)
+    found = certificate.compare(ids, hashes, names, apart=apart, limit=8)
+    pair = found.closest
+    within = Counter(
+        "-".join(sorted((names[i], names[j]), key=split.SPLITS.index))
+        for i in range(size)
+        for j in range(i + 1, size)
+        if names[i] != names[j]
+        and (7 * j, 7 * i) not in apart
+        and sum(int(a ^ b).bit_count() for a, b in zip(hashes[i], hashes[j], strict=True)) <= 8
+    )
+    assert within == Counter(found.within)
 
     if slow is None or pair is None:
         assert slow is pair is None
     else:
         assert (slow[0], 7 * slow[1], 7 * slow[2]) == (pair.distance, pair.post_a, pair.post_b)
-
-
-def test_given_split_is_taken_and_leaks_are_only_reported(folder: Folder) -> None:
-    """`mode: given` uses the source's sides, whatever their shares, and reports a duplicate."""
-    folder.given = {post: ("test", "train", "train", "val")[post % 4] for post in folder.labels}
-    folder.hashes[4] = folder.hashes[1 + 4]
-    rows = folder.run(split.Params(mode="given", tolerance=0.01))
-
-    assert folder.given == {row["post_id"]: row["split"] for row in rows}
-    assert not folder.certificate()["passed"]
-    assert (4, 5, 0) == tuple(
-        folder.certificate()["closest"][name] for name in ("post_a", "post_b", "distance")
-    )
-
-
-def test_given_split_without_val_draws_it_from_train(folder: Folder) -> None:
-    """A source of train and test alone gets a validation part of its own train."""
-    folder.given = {post: "test" if post % 4 == 0 else "train" for post in folder.labels}
-    rows = folder.run(split.Params(mode="given"))
-    counts = Counter(row["split"] for row in rows)
-
-    assert {post for post, side in folder.given.items() if side == "test"} == {
-        row["post_id"] for row in rows if row["split"] == "test"
-    }
-    assert pytest.approx(0.2, abs=0.05) == counts["val"] / (counts["val"] + counts["train"])
-
-
-def test_post_without_given_split_is_named(folder: Folder) -> None:
-    """`mode: given` on a source that gives none says which post and what to do."""
-    with pytest.raises(MissingInput, match="Post 1 has the given split None"):
-        folder.run(split.Params(mode="given"))
 
 
 @pytest.mark.parametrize(
@@ -321,6 +311,15 @@ def test_white_background_is_border_and_tag(folder: Folder, border, tagged, tags
     rows = {row["post_id"]: row["white_background"] for row in folder.run()}
 
     assert expected == rows[1]
+
+
+def test_white_background_of_a_given_label_needs_no_tag(folder: Folder) -> None:
+    """Tags that a source makes of its label and family say nothing of the background."""
+    folder.border, folder.tags = {1: 0.95, 2: 0.95}, {1: ["family"], 2: ["family"]}
+    folder.given_labels = {1}
+    rows = {row["post_id"]: row["white_background"] for row in folder.run()}
+
+    assert (True, False) == (rows[1], rows[2])
 
 
 def test_labels_without_groups_are_tables_of_two_runs(folder: Folder) -> None:
