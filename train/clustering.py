@@ -1,15 +1,16 @@
 """
 Stage `clustering`: confusions on the validation pictures to one hierarchy per grouping rule.
 
-Reads results/flat/SEED/validation.parquet and model.json; writes data/clustering/SEED/GROUPING.json.
-`modularity` follows Newman's leading eigenvector (2006) with a sweep of the resolution; `random` is
-its control: the same cluster sizes, labels drawn by the seed (methods.md 2.2, 2.3, 7.3).
+Reads results/flat/SEED/validation.parquet, model.json and data/shards/classes.json; writes
+data/clustering/SEED/GROUPING.json. `modularity` follows Newman's leading eigenvector (2006) with a sweep of the resolution; `random` is
+its control: the same cluster sizes, labels drawn by the seed (methods.md 2.2, 2.3, 7.3). `given`
+is the data's own: labels of one copyright (work, family, coarse label), where it tells groups.
 """
 
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -232,6 +233,19 @@ def shuffled(clusters: Partition, *, seed: int) -> Partition:
     return sorted(result)
 
 
+def families(names: Sequence[str], family_of: Mapping[str, str | None]) -> Partition | None:
+    """
+    Returns the labels of each family as clusters; one without a family stands alone.
+
+    None where that groups nothing: fewer than two clusters, or as many as labels.
+    """
+    found: dict[str, list[int]] = {}
+    for leaf, name in enumerate(names):
+        family = family_of.get(name)
+        found.setdefault(f"label {name}" if family is None else f"family {family}", []).append(leaf)
+    return sorted(found.values()) if 1 < len(found) < len(names) else None
+
+
 def stability(
     labels: Int[np.ndarray, " image"],
     predicted: Int[np.ndarray, " image"],
@@ -282,6 +296,7 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
     names = _label_names(source / "model.json")
     columns = ["label", "predicted", "probabilities"]
     table = tables.read(source / "validation.parquet", columns, stage="flat")
+    own = families(names, _family_of(data_dir / "shards" / "classes.json"))
     labels = table["label"].to_numpy().astype(np.int64)
     predicted = table["predicted"].to_numpy().astype(np.int64)
     probabilities = np.array(table["probabilities"].to_pylist(), dtype=np.float64)
@@ -310,6 +325,8 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
     control: dict[str, Any] = {"gamma": None, "stability": None, "sweep": []}
     drawn = shuffled(chosen.clusters, seed=seed)
     _write(folder, "random", _figures(confusion, drawn, params) | common | control)
+    if own is not None:
+        _write(folder, "given", _figures(confusion, own, params) | common | control)
     log.info(
         "clustering: %d pictures, %d labels in %d clusters at gamma %.1f, excess %.4f, stability %s",
         len(labels), len(names), len(chosen.clusters), chosen.gamma, chosen.excess, stable,
@@ -356,6 +373,17 @@ def _label_names(path: Path) -> list[str]:
     except (OSError, ValueError, KeyError) as error:
         raise MissingInput(
             f"{path} is absent or names no labels ({error!r}). Stage 'flat' writes it: run it first."
+        ) from error
+
+
+def _family_of(path: Path) -> dict[str, str | None]:
+    """Copyright of each label, as the data set tells; empty where it tells none."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")).get("copyright", {}))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise MissingInput(
+            f"{path} is absent or names no labels ({error!r}). Stage 'shards' writes it: run it "
+            "first."
         ) from error
 
 

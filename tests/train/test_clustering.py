@@ -164,6 +164,13 @@ def write_flat(folder, *, families, seed=0, shuffle=False):
     (folder / "model.json").write_text(json.dumps({"labels": names}), encoding="utf-8")
 
 
+def write_classes(data_dir, copyrights):
+    """Writes what the data set tells of its labels."""
+    (data_dir / "shards").mkdir(parents=True)
+    told = {"labels": list(copyrights), "base": {}, "copyright": copyrights}
+    (data_dir / "shards" / "classes.json").write_text(json.dumps(told), encoding="utf-8")
+
+
 FAMILIES = [[0, 5, 7], [1, 2, 9], [3, 4, 11], [6, 8, 10]]
 
 
@@ -171,6 +178,7 @@ FAMILIES = [[0, 5, 7], [1, 2, 9], [3, 4, 11], [6, 8, 10]]
 def test_stage_recovers_planted_families(tmp_path, confusion):
     """Families planted in the validation predictions come back, and are stable."""
     write_flat(tmp_path / "results" / "flat" / "0", families=FAMILIES)
+    write_classes(tmp_path / "data", {f"label_{leaf}": "one" for leaf in range(12)})
     folder = clustering.run(
         Params(confusion=confusion, bootstrap=20),
         data_dir=tmp_path / "data", results_dir=tmp_path / "results", seed=0,
@@ -186,7 +194,56 @@ def test_stage_recovers_planted_families(tmp_path, confusion):
     assert [3, 3, 3, 3] == [len(group) for group in control["clusters"]]
     assert found["clusters"] != control["clusters"]
     assert control["excess"] < found["excess"]
-    assert not list(folder.glob("*.part"))
+    assert ["modularity.json", "random.json"] == sorted(path.name for path in folder.iterdir())
+
+
+def test_families_of_the_data_are_a_grouping(tmp_path):
+    """Labels of one copyright are a cluster of `given`, whose figures are of its own clusters."""
+    write_flat(tmp_path / "results" / "flat" / "0", families=FAMILIES)
+    of_leaf = hierarchy.parents(FAMILIES)
+    told = {f"label_{leaf}": f"work_{of_leaf[leaf]}" for leaf in reversed(range(12))}
+    write_classes(tmp_path / "data", told)
+    folder = clustering.run(
+        Params(bootstrap=0), data_dir=tmp_path / "data", results_dir=tmp_path / "results", seed=0
+    )
+    found, given = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("modularity", "given")
+    )
+
+    assert "given" == given["grouping"]
+    assert sorted(FAMILIES) == given["clusters"] == found["clusters"]
+    assert found.keys() == given.keys()
+    assert found["excess"] == given["excess"]
+    assert (None, None, []) == (given["gamma"], given["stability"], given["sweep"])
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"a": "x", "b": "x", "c": "y"}, [[0, 1], [2]]),
+        ({"a": "x", "c": "x"}, [[0, 2], [1]]),
+        ({"a": "x", "b": "x", "c": None}, [[0, 1], [2]]),
+        ({"a": "x", "b": "x", "c": "x"}, None),
+        ({"a": "x", "b": "y", "c": "z"}, None),
+        ({"a": None, "b": None, "c": None}, None),
+        ({"a": "label b", "b": None, "c": "label b"}, [[0, 2], [1]]),
+        ({}, None),
+    ],
+)
+def test_families_group_what_they_name(told, expected):
+    """A label without a family stands alone; families that group nothing are no grouping."""
+    assert expected == clustering.families(["a", "b", "c"], told)
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"copyright": 3}'])
+def test_unreadable_classes_name_the_stage(tmp_path, text):
+    """Without what the data set tells of its labels, the message says who writes it."""
+    write_flat(tmp_path / "flat" / "0", families=FAMILIES)
+    if text is not None:
+        write_classes(tmp_path, {})
+        (tmp_path / "shards" / "classes.json").write_text(text, encoding="utf-8")
+    with pytest.raises(MissingInput, match=r"classes\.json is absent or names no labels"):
+        clustering.run(Params(), data_dir=tmp_path, results_dir=tmp_path, seed=0)
 
 
 def test_bytes_do_not_depend_on_hash_seed(tmp_path):
@@ -200,12 +257,13 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
     written = []
     for hash_seed in ("1", "2"):
         out = tmp_path / hash_seed
+        write_classes(out, {f"label_{leaf}": f"work_{leaf % 3}" for leaf in range(12)})
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         command = [sys.executable, "-c", program, str(out), str(tmp_path / "results")]
         subprocess.run(command, check=True, env=environment)
         folder = out / "clustering" / "0"
         written.append(
-            [(folder / f"{name}.json").read_bytes() for name in ("modularity", "random")]
+            [(folder / f"{name}.json").read_bytes() for name in ("modularity", "random", "given")]
         )
 
     assert written[0] == written[1]
