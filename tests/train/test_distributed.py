@@ -1,0 +1,172 @@
+"""One network from several processes, from parts of batches, or beside others: the same weights."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from train.__main__ import main
+from train.components import checkpoint, hierarchy, loop, sampling
+from train.errors import BadParams
+from train.params import section
+
+# No norm, dropout or noise: these look at a part of a batch alone.
+PARAMS = {
+    "seeds": [0],
+    "data": {"batch_size": 10},
+    "backbone": {"widths": [8, 16, 16, 16, 16], "dense": 32, "init": "he", "dropout": 0, "noise": 0},
+    "loop": {"epochs": 3, "threads": 1, "device": "cpu", "lr": 0.02},
+    "evaluate": {"latency_seconds": 0.05},
+    "runs": {"families": {"method": "uppsala", "grouping": "families"}},
+    "uppsala": {"freeze": "last_block"},
+}
+FAMILIES = ((0, 1), (2, 3))
+
+
+@pytest.fixture
+def project(tiny_shards, tmp_path, monkeypatch):
+    """A working folder with params.yaml and tiny shards."""
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def torchrun(*command, processes=2):
+    """Runs `python -m train …` in several processes, as a user would."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*launcher, f"--nproc-per-node={processes}", "-m", "train", *command],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def weights(folder):
+    return checkpoint.under("network", checkpoint.load(folder / "flat/0/weights.safetensors")[0])
+
+
+def difference(first, second):
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+def test_two_processes_equal_one(project):
+    """The same global batches in two gloo processes give the weights of one, but for rounding."""
+    assert main(["flat", "--results", "one"]) == 0
+    torchrun("flat", "--results", "two", "--work", "other")
+    one, two = weights(project / "one"), weights(project / "two")
+
+    assert difference(one, two) < 2e-5
+    assert main(["flat", "--results", "less", "--epochs", "1"]) == 0
+    assert difference(one, weights(project / "less")) > 1e-3
+    assert not list((project / "other").glob("train/*"))
+
+
+@pytest.mark.parametrize("parts", [2, 3, 40])
+def test_accumulated_parts_equal_whole_batches(tiny_data, make_trainer, make_classifier, parts):
+    """A batch in parts gives the update of the whole batch, whatever the number of parts."""
+    data, found = tiny_data(), []
+    network = section_of("backbone")
+    for accumulate in (1, parts):
+        params = loop.Params(epochs=2, threads=1, device="cpu", lr=0.02, accumulate=accumulate)
+        model = make_classifier("flat", hierarchy.flat(4), network=network)
+        trainer = make_trainer(data, params=params, batch_size=10, folder=f"work{accumulate}")
+        model.fit(data, trainer, seed=0)
+        found.append(model.state_dict())
+
+    assert difference(*found) < 2e-6
+
+
+def section_of(name):
+    from train.components import backbone
+
+    return backbone.Params(**PARAMS[name])
+
+
+def test_weighted_parts_equal_whole_batches(tiny_data, make_trainer, make_classifier):
+    """Weights of the outputs are divided by once per batch, not once per part."""
+    data, found = tiny_data(), []
+    for accumulate in (1, 4):
+        params = loop.Params(epochs=2, threads=1, device="cpu", lr=0.02, accumulate=accumulate)
+        model = make_classifier(
+            "flat", hierarchy.flat(4), network=section_of("backbone"), balance="weights"
+        )
+        model.fit(data, make_trainer(data, params=params, folder=f"w{accumulate}"), seed=0)
+        found.append(model.state_dict())
+
+    assert difference(*found) < 2e-6
+
+
+def test_jobs_do_not_change_the_weights(tiny_data, make_trainer, make_classifier, monkeypatch):
+    """Two subnetworks at once are bit-equal to one after the other, and are trained elsewhere."""
+    data, found, reports = tiny_data(), [], []
+    tree = hierarchy.from_clusters(FAMILIES, 4)
+    for jobs in (1, 2):
+        params = loop.Params(epochs=2, threads=1, device="cpu", lr=0.02, jobs=jobs)
+        model = make_classifier("uppsala", tree, root_init="scratch", freeze="last_block")
+        trainer = make_trainer(data, params=params, folder=f"work{jobs}")
+        reports.append(model.fit(data, trainer, seed=0))
+        found.append(model.state_dict())
+
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    assert [n.network for n in reports[0].networks] == [n.network for n in reports[1].networks]
+    assert reports[1].critical_path_seconds < reports[1].total_seconds
+    # The parent found the networks finished: with its own hands tied it gets the same.
+    monkeypatch.setattr("train.components.trainer._Job.run_epoch", None)
+    model = make_classifier("uppsala", tree, root_init="scratch", freeze="last_block")
+    model.fit(data, make_trainer(data, params=params, folder="work2"), seed=0)
+    assert all(torch.equal(found[0][name], model.state_dict()[name]) for name in found[0])
+
+
+def test_failed_job_is_told_by_the_parent(tiny_data, make_trainer, make_classifier):
+    """A network that diverges in its own process ends the run with the usual error."""
+    from train.errors import Diverged
+
+    data = tiny_data()
+    tree = hierarchy.from_clusters(FAMILIES, 4)
+    params = loop.Params(
+        epochs=2, threads=1, device="cpu", lr=1e30, jobs=2, ema=0, clip=0, warm_up=0
+    )
+    model = make_classifier("uppsala", tree, root_init="scratch", freeze="last_block")
+    trainer = make_trainer(data, params=params)
+    pairs = [model._own_task(data, f"cluster-{k}", list(FAMILIES[k]), seed=0) for k in (0, 1)]
+    with pytest.raises(Diverged, match="'cluster-0' is no longer a number"):
+        trainer.fit_all(pairs, seed=0)
+
+
+def test_jobs_under_torchrun_are_refused(project, monkeypatch):
+    """Both at once would train every subnetwork several times."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    (project / "params.yaml").write_text("loop: {jobs: 2}\n", encoding="utf-8")
+    with pytest.raises(BadParams, match="jobs works within one process"):
+        section(project / "params.yaml", "loop", loop.Params)
+
+
+def test_too_large_batches_say_what_to_do(tiny_data, make_trainer, make_classifier, monkeypatch):
+    """A batch that does not fit ends in an error with the ways out, and keeps the checkpoint."""
+    from train.components.trainer import _Job
+    from train.errors import OutOfMemory
+
+    def full(*_arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+
+    data = tiny_data()
+    trainer = make_trainer(data)
+    monkeypatch.setattr(_Job, "_backward", full)
+    with pytest.raises(OutOfMemory, match=r"'root' does not fit .*loop\.accumulate"):
+        make_classifier("flat", hierarchy.flat(4)).fit(data, trainer, seed=0)
+    assert checkpoint.load(trainer.work_dir / "root.safetensors")[1]["epoch"] == 0
+
+
+def test_lone_pictures_train(tiny_data, make_trainer, make_classifier):
+    """A label with one picture, and an epoch that leaves one over, pass through every norm."""
+    data = tiny_data(per_label=2)
+    sampler = sampling.by_class(data.train.labels, [[0], [1], [2], [3]], balance="resample")
+    sampler = sampling.Sampler([[rows[:1] for rows in part] for part in sampler.classes], "resample")
+    task = sampling.Task("root", data, np.arange(4), sampler, macs_trained=1)
+    model = make_classifier("flat", hierarchy.flat(4))
+    trainer = make_trainer(data, params=loop.Params(epochs=2, device="cpu"), batch_size=3)
+
+    assert trainer.fit(model.network, task, seed=0).images_seen == 8

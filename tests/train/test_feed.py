@@ -1,0 +1,185 @@
+"""Batches: an order that any position can be asked for, parts of several processes, streaming."""
+
+import json
+import pickle
+import tarfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.components import augment, data, sampling
+from train.components.feed import Feed, Order, spans
+from train.errors import BadShard, MissingInput
+
+
+def order_of(pictures, *, seed=0, batch_size=4, rank=0, ranks=1, balance="none"):
+    sampler = sampling.by_class(pictures.train.labels, [[0, 1], [2], [3]], balance=balance)
+    task = sampling.Task("root", pictures, np.array([0, 0, 1, 2]), sampler, macs_trained=1)
+    return Order(task, seed, batch_size, rank, ranks)
+
+
+def write_index(folder):
+    """Writes samples.parquet over the shards in `folder`, as stage `shards` does."""
+    rows = []
+    for entry in json.loads((folder / "manifest.json").read_text())["shards"]:
+        with tarfile.open(folder / entry["shard"]) as archive:
+            for member in archive:
+                key, _, kind = member.name.partition(".")
+                if kind == "png":
+                    rows.append({"post_id": int(key), "split": entry["split"],
+                                 "shard": entry["shard"], "image_offset": member.offset_data,
+                                 "image_bytes": member.size})  # fmt: skip
+                elif kind == "json":
+                    record = json.loads(archive.extractfile(member).read())
+                    rows[-1] |= {key: record[key] for key in ("leaf", "white_background")}
+    pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet")
+
+
+@given(
+    count=st.integers(1, 200), batch_size=st.integers(1, 50), least=st.integers(1, 8)
+)  # fmt: skip
+def test_spans_cover_an_epoch(count, batch_size, least):
+    """Every position is in one batch, and none but a lone one is smaller than asked."""
+    found = spans(count, batch_size, least=least)
+
+    assert list(range(count)) == [place for span in found for place in range(*span)]
+    assert len(found) == 1 or found[-1][1] - found[-1][0] >= min(least, batch_size)
+    assert all(stop - start == batch_size for start, stop in found[:-1])
+
+
+def test_spans_of_the_worked_example():
+    """The last picture joins the batch before, two stand alone."""
+    assert [(0, 4), (4, 8), (8, 10)] == spans(10, 4)
+    assert [(0, 4), (4, 9)] == spans(9, 4)
+
+
+@given(
+    seed=st.integers(0, 3), epoch=st.integers(0, 3), batch_size=st.integers(1, 9),
+    ranks=st.integers(1, 3), balance=st.sampled_from(["none", "resample", "fixed", "weights"]),
+)  # fmt: skip
+def test_resume_at_every_position_gives_the_same_ids(
+    tiny_pictures, seed, epoch, batch_size, ranks, balance
+):
+    """From any update on, every process sees what it would have seen without the break."""
+    options = {"seed": seed, "batch_size": batch_size, "ranks": ranks, "balance": balance}
+    for rank in range(ranks):
+        whole = [ids.tolist() for ids in order_of(tiny_pictures, rank=rank, **options).ids(epoch)]
+        for start in range(len(whole) + 1):
+            again = order_of(tiny_pictures, rank=rank, **options).ids(epoch, start=start)
+            assert whole[start:] == [ids.tolist() for ids in again]
+
+
+@given(seed=st.integers(0, 3), batch_size=st.integers(2, 9), ranks=st.integers(2, 4))
+def test_processes_share_each_batch(tiny_pictures, seed, batch_size, ranks):
+    """Together the processes see the batch that one alone would, and no picture twice."""
+    parts = [
+        list(order_of(tiny_pictures, seed=seed, batch_size=batch_size, rank=r, ranks=ranks).ids(1))
+        for r in range(ranks)
+    ]
+    whole = order_of(tiny_pictures, seed=seed, batch_size=batch_size, ranks=ranks)
+    rows = whole.rows(1)
+    for place, (start, stop) in enumerate(whole.spans(len(rows))):
+        together = np.concatenate([part[place] for part in parts])
+        assert sorted(tiny_pictures.train.post_ids[rows[start:stop]]) == sorted(together)
+
+
+def test_epochs_differ_and_seeds_too(tiny_pictures):
+    """No two epochs and no two seeds have one order."""
+    orders = [
+        tuple(order_of(tiny_pictures, seed=seed).rows(epoch)) for seed in (0, 1) for epoch in (0, 1)
+    ]
+    assert len(set(orders)) == 4
+
+
+@pytest.fixture(scope="session")
+def tiny_pictures():
+    """Ten pictures of each of four labels, black, for what asks for ids alone."""
+    labels = np.repeat(np.arange(4), [10, 7, 12, 3])
+    images = np.zeros((len(labels), 4, 4, 3), dtype=np.uint8)
+    held = data.Pictures(images, labels, np.arange(len(labels)) + 100, np.zeros(len(labels), bool))
+    return data.DataModule(("a", "b", "c", "d"), 4, "0" * 64, held, held)
+
+
+def opened(shards, tmp_path, **options):
+    return data.open_data(shards, tmp_path / "cache", params=data.Params(**options))
+
+
+def test_streamed_pictures_equal_cached_ones(tiny_shards, tmp_path):
+    """Rows, labels, ids, flags and pixels are the same, whole, sliced, and in another process."""
+    write_index(tiny_shards)
+    cached = opened(tiny_shards, tmp_path, storage="cache")
+    streamed = opened(tiny_shards, tmp_path, storage="stream")
+    rows = np.array([5, 0, 23, 5])
+
+    for name in ("train", "val"):
+        one, two = getattr(cached, name), getattr(streamed, name)
+        assert one.images.shape == two.images.shape
+        assert (one.images[:] == two.images[:]).all()
+        for column in ("labels", "post_ids", "white"):
+            assert (getattr(one, column) == getattr(two, column)).all()
+    assert streamed.train.slow
+    assert not cached.train.slow
+    assert (cached.train.batch(rows) == streamed.train.batch(rows)).all()
+    for held in (cached, streamed):
+        travelled = pickle.loads(pickle.dumps(held.train))  # noqa: S301  # our own bytes
+        assert (travelled.batch(rows) == cached.train.batch(rows)).all()
+    assert (data.channel_mean(cached.train.images) == data.channel_mean(streamed.train.images)).all()
+
+
+def test_streamed_batches_equal_cached_ones(tiny_shards, tmp_path):
+    """A feed that fetches ahead gives the same inputs and targets in the same order."""
+    write_index(tiny_shards)
+    found = []
+    for storage in ("cache", "stream"):
+        held = opened(tiny_shards, tmp_path, storage=storage)
+        sampler = sampling.by_class(held.train.labels, [[0], [1], [2], [3]], balance="none")
+        task = sampling.Task("root", held, np.arange(4), sampler, macs_trained=1)
+        feed = Feed(
+            Order(task, 0, 5), moves=augment.Params(), mean=torch.zeros(3), weights=None,
+            device=torch.device("cpu"),
+        )  # fmt: skip
+        found.append(list(feed.epoch(0)))
+        assert feed.waited > 0
+
+    assert [5, 5, 5, 5, 4] == [len(batch.targets) for batch in found[0]]
+    for one, two in zip(*found, strict=True):
+        assert torch.equal(one.inputs, two.inputs)
+        assert torch.equal(one.targets, two.targets)
+
+
+def test_streaming_names_what_is_wrong(tiny_shards, tmp_path):
+    """An index that disagrees, a shorter shard, an absent one, a damaged picture."""
+    with pytest.raises(MissingInput, match=r"samples\.parquet is absent"):
+        opened(tiny_shards, tmp_path, storage="stream")
+    write_index(tiny_shards)
+    index = tiny_shards / "samples.parquet"
+    whole = pq.read_table(index)
+    pq.write_table(whole.slice(1), index)
+    with pytest.raises(BadShard, match="names 23 pictures of these shards"):
+        opened(tiny_shards, tmp_path, storage="stream")
+    pq.write_table(whole, index)
+    held = opened(tiny_shards, tmp_path, storage="stream").train
+    path = tiny_shards / "train-000000.tar"
+    content = bytearray(path.read_bytes())
+    start = int(held.images.offset[0])
+    content[start : start + 20] = bytes(20)
+    path.write_bytes(content)
+    with pytest.raises(BadShard, match=r"row 0 in .*train-000000\.tar cannot be decoded"):
+        opened(tiny_shards, tmp_path, storage="stream").train.batch(np.array([0]))
+    path.unlink()
+    with pytest.raises(MissingInput, match=r"train-000000\.tar is absent"):
+        opened(tiny_shards, tmp_path, storage="stream")
+
+
+def test_validation_pictures_may_be_trained_on(tiny_shards, tmp_path):
+    """With `train_on_val` the training set is both splits, and validation stays what it was."""
+    plain = opened(tiny_shards, tmp_path)
+    both = opened(tiny_shards, tmp_path, train_on_val=True)
+
+    assert set(plain.train.post_ids) | set(plain.val.post_ids) == set(both.train.post_ids)
+    assert (plain.val.post_ids == both.val.post_ids).all()
