@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from train.components import augment
 from train.components.augment import Draws, Params
+from train.errors import BadParams
 
 ZERO = torch.zeros(3)
 
@@ -118,3 +119,77 @@ def test_draws_stay_in_their_ranges(seed):
     assert not augment.draw(
         Params(flip="none"), 50, np.random.default_rng(seed), side=8
     ).mirrored.any()
+
+
+PADDING = {"reflect": "reflect", "border": "edge", "grey": "constant", "black": "constant"}
+
+
+@given(
+    outside=st.sampled_from(sorted(PADDING)), flip=st.sampled_from(["lr", "ud", "none"]),
+    crop=st.sampled_from([None, 6, 10]), seed=st.integers(0, 5),
+)  # fmt: skip
+def test_crops_equal_cutting_out_of_the_padded_picture(outside, flip, crop, seed):
+    """Every pixel is that of numpy's padding, a slice and a flip, with the same numbers drawn."""
+    params = Params(rotation=0, zoom=1, shift=0, pad=2, crop=crop, outside=outside, flip=flip)
+    pictures = images(16)
+    drawn = augment.draw(params, 16, np.random.default_rng(seed), side=8)
+    level = {"grey": 0.5}.get(outside, 0.0)
+    options = {"constant_values": level} if PADDING[outside] == "constant" else {}
+    side, result = crop or 8, augment.apply(pictures, drawn, params=params, mean=ZERO)
+
+    assert (16, 3, side, side) == tuple(result.shape)
+    for place, picture in enumerate(augment.scale(pictures).numpy()):
+        padded = np.pad(picture, ((0, 0), (2, 2), (2, 2)), PADDING[outside], **options)
+        top, left = int(drawn.shift_y[place]) + 2, int(drawn.shift_x[place]) + 2
+        expected = padded[:, top : top + side, left : left + side]
+        if drawn.mirrored[place]:
+            expected = np.flip(expected, 1 if flip == "ud" else 2)
+        assert np.array_equal(expected, result[place].numpy())
+
+
+def test_crops_reach_every_place_equally():
+    """With four pixels around 32 each of the nine shifts per axis comes as often as the others."""
+    params = Params(rotation=0, zoom=1, shift=0, pad=4)
+    drawn = augment.draw(params, 9000, np.random.default_rng(0), side=32)
+
+    assert [*range(-4, 5)] == sorted(set(drawn.shift_x.tolist()))
+    assert np.bincount(drawn.shift_y.astype(int) + 4).min() > 880
+    hdcnn = Params(rotation=0, zoom=1, shift=0, crop=26)
+    places = augment.draw(hdcnn, 9000, np.random.default_rng(0), side=32).shift_x
+    assert [*range(7)] == sorted(set(places.tolist()))
+
+
+def test_mean_outside_reads_as_zero():
+    """What lies outside is the mean colour, so zero after it is taken away."""
+    params = Params(rotation=0, zoom=1, shift=0, pad=3, outside="mean", flip="none")
+    result = augment.apply(images(1), draws(x=-3.0, y=0.0), params=params, mean=torch.full((3,), 0.4))
+
+    assert not result[..., :3].any()
+    assert result[..., 3:].abs().min() > 0
+
+
+def test_grey_outside_an_affine_map():
+    """HierNet's translation, bilinear: what comes in from outside is grey."""
+    params = Params(rotation=0, zoom=1, shift=0.125, outside="grey", flip="none")
+    mean = torch.tensor([0.1, 0.2, 0.3])
+    result = augment.apply(images(1), draws(x=0.25), params=params, mean=mean)
+
+    expected = (0.5 - mean)[:, None, None].expand(3, 8, 2)
+    assert torch.allclose(expected, result[0, :, :, :2], atol=1e-6)
+
+
+def test_middle_of_larger_pictures():
+    """Evaluation takes the middle 26 of 32 pixels; pictures of the right size stay."""
+    x = torch.arange(32.0).expand(1, 1, 32, 32)
+
+    assert [3.0, 28.0] == augment.middle(x, 26)[0, 0, 0, [0, -1]].tolist()
+    assert augment.middle(x, 32) is x
+
+
+def test_crops_exclude_the_affine_map():
+    """Whole pixels and turns are two ways; a crop larger than the padded picture is refused."""
+    with pytest.raises(ValueError, match="exclude rotation, zoom, shift"):
+        Params(pad=4)
+    with pytest.raises(BadParams, match=r"augment\.crop is 40"):
+        wide = Params(rotation=0, zoom=1, shift=0, crop=40)
+        augment.draw(wide, 3, np.random.default_rng(0), side=32)

@@ -42,7 +42,7 @@ class Params(BaseModel):
         "the padded picture), instead of rotation, zoom and shift; 4 is usual for CIFAR",
     )  # fmt: skip
     crop: int | None = Field(
-        None, ge=8, le=2048, description="side of a random crop, which the network then takes; "
+        None, ge=1, le=2048, description="side of a random crop, which the network then takes; "
         "evaluation takes the middle; HD-CNN: 26 of 32",
     )  # fmt: skip
     outside: Literal["border", "mean", "grey", "black", "reflect"] = Field(
