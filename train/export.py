@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from train import saved
 from train.components.classifier import HierarchicalClassifier
-from train.errors import BadExport, MissingPackage
+from train.errors import BadExport, BadParams, MissingPackage
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +60,17 @@ def run(
     Writes the run to `out`, by default NAME-SEED.onnx here, and returns the path.
 
     Raises:
+        BadParams: `out` is a folder.
         MissingInput: The run was not trained.
         MissingPackage: Extra `export` is not installed.
         BadExport: onnxruntime and torch differ; no file is left.
     """
     _check_packages()
+    path = out or Path(f"{name}-{seed}.onnx")
+    if path.is_dir():
+        raise BadParams(f"{path} is a folder: name a file in it with --out.")
     run_saved = saved.load(results_dir / name / str(seed))
     classifier, side = run_saved.classifier, run_saved.facts["side"]
-    path = out or Path(f"{name}-{seed}.onnx")
     facts = {
         "run": name,
         "seed": str(seed),
@@ -177,5 +180,5 @@ def _check_packages() -> None:
         except ImportError as error:
             raise MissingPackage(
                 f"Exporting needs {', '.join(_PACKAGES)}, and importing {package} failed "
-                f"({error}). Install the extra: pip install 'personae[export]'."
+                f"({error}). Install the extra: pip install -e '.[export]'."
             ) from error

@@ -29,7 +29,7 @@ def results_dir(tmp_path, make_classifier):
         facts = {
             "method": method, "labels": LABELS, "side": 16, "mean": [0.3, 0.2, 0.3],
             "hierarchy": hierarchy.to_json(tree), "root_sha256": "c" * 64,
-            "params": {"backbone": NETWORK.model_dump(mode="json"), method: {}},
+            "params": {"backbone": NETWORK.model_dump(mode="json"), "augment": {}, method: {}},
         }  # fmt: skip
         saved.save(tmp_path / "results" / method / "0", classifier, facts)
     return tmp_path / "results"
@@ -105,7 +105,9 @@ def test_missing_package_names_the_extra(results_dir, tmp_path, monkeypatch):
     """Without a package the message says which, and what to install."""
     monkeypatch.setitem(sys.modules, "onnxscript", None)
 
-    with pytest.raises(MissingPackage, match=r"importing onnxscript failed.*personae\[export\]"):
+    with pytest.raises(
+        MissingPackage, match=r"importing onnxscript failed.*pip install -e .\.\[export\]"
+    ):
         export.run("flat", seed=0, results_dir=results_dir, out=tmp_path / "m.onnx")
 
 

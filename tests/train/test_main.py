@@ -59,6 +59,8 @@ def test_whole_story_by_hand(project, capsys):
     assert main(["export", "tree", "--out", "tree.onnx"]) == 0
     assert "tree.onnx\n" == capsys.readouterr().out
     assert (project / "tree.onnx").stat().st_size > 10_000
+    assert main(["export", "tree", "--out", "results"]) == 2
+    assert "results is a folder: name a file in it with --out." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

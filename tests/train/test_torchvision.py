@@ -114,5 +114,5 @@ def test_missing_torchvision_names_the_extra(monkeypatch):
     """Where it is not installed, the message says what to install."""
     monkeypatch.setitem(sys.modules, "torchvision", None)
 
-    with pytest.raises(MissingPackage, match=r"personae\[train\]"):
+    with pytest.raises(MissingPackage, match=r"pip install -e .\.\[train\]"):
         vision.torchvision()

@@ -59,5 +59,5 @@ def _import() -> ModuleType:
 def _missing(error: Exception) -> MissingPackage:
     return MissingPackage(
         f"torchvision cannot be imported ({error}). Install the one made for torch "
-        f"{torch.__version__}: pip install 'personae[train]'."
+        f"{torch.__version__}: pip install -e '.[train]'."
     )
