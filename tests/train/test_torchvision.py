@@ -72,7 +72,7 @@ def test_every_movement_is_torchvisions(functional, movement, flip, side):
 def test_each_picture_has_its_own_movement(functional):
     """What `draw` gives for four pictures moves each of them as torchvision moves it alone."""
     params = augment.Params(outside="mean")
-    draws = augment.draw(params, 4, np.random.default_rng(5))
+    draws = augment.draw(params, 4, np.random.default_rng(5), side=32)
     pictures = torch.from_numpy(
         np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     )
