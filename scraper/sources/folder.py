@@ -6,22 +6,17 @@ into the `given_*` columns, so that no tag need say who is in the picture. A fil
 it is; a tile of a mosaic becomes a PNG whose bytes depend on its pixels alone.
 """
 
-import errno
 import hashlib
 import logging
 import os
 import stat
-import zlib
 from bisect import bisect_left
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, TypeAlias
+from typing import BinaryIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
-
-import numpy as np
-from PIL import Image
 
 from scraper.errors import (
     BadFolder,
@@ -31,7 +26,6 @@ from scraper.errors import (
     NotFound,
     RequestRefused,
     TooLarge,
-    TransientError,
     UnexpectedResponse,
 )
 from scraper.picture import Header, header
@@ -39,25 +33,14 @@ from scraper.post import CATEGORIES, Post, Variant
 from scraper.site import FOLDER
 from scraper.sources import Page, Tag
 from scraper.sources.labels import tag_names
-from scraper.sources.layout import MOST_TILES, Layout, Mosaic, Picture, files, read
-
-Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
+from scraper.sources.layout import MOST_TILES, Layout, Picture, files, read
+from scraper.sources.mosaic import HEADER_BYTES, Sheets, start_of, unreadable
 
 _log = logging.getLogger(__name__)
 
 _SCHEME = "folder:"
 _NO_PAIRS: tuple[tuple[str, str], ...] = ()
 _UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
-_HEADER_BYTES = 2**20  # a JPEG may carry profiles and previews before it tells its size
-_SHEETS_KEPT = 4  # a label of a sorted mosaic lies in two of train and two of test
-_MODES = ("PNG", "WEBP", "JPEG")
-# The file is not to be had, now or later; other failures of the system may pass.
-_LASTING = frozenset(
-    {
-        *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP),
-        *(errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG),
-    }
-)
 
 
 class Folder:
@@ -82,7 +65,7 @@ class Folder:
         self._root = root.resolve()
         self._layout = read(root)
         self._identity = f"{FOLDER} {_state(self._root, self._layout)[:32]}"
-        self._sheets = _Sheets(self)
+        self._sheets = Sheets(self.open, self._layout.mosaics)
         labels = sorted({picture.label for picture in self._layout.pictures})
         families = sorted({one.family for one in self._layout.pictures if one.family})
         self._tags = tag_names(labels)
@@ -155,10 +138,10 @@ class Folder:
         quoted, _, tile = url.removeprefix(_SCHEME).partition("#")
         path = os.fsdecode(unquote_to_bytes(quoted))
         if tile:
-            payload = self._tile(path, tile)
+            payload = self._sheets.tile(path, tile)
         else:
             with self.open(path) as file:
-                payload = _read(file, max_bytes + 1, path)
+                payload = start_of(file, max_bytes + 1, path)
         if len(payload) > max_bytes:
             raise TooLarge(f"{path} has more than {max_bytes} bytes (`max_bytes`).", url=url)
         return payload
@@ -177,17 +160,13 @@ class Folder:
             # Not waiting for whoever writes into a pipe; and what was resolved is no link.
             descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         except (RuntimeError, ValueError) as error:  # a loop of links; a zero byte
             raise NotFound(f"{path} cannot be followed ({error}).", url=path) from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise NotFound(f"{path} is no plain file.", url=path)
         return os.fdopen(descriptor, "rb")
-
-    def mosaic(self, path: str) -> Mosaic | None:
-        """How the tiles of a file lie; None where it is no mosaic."""
-        return self._layout.mosaics.get(path)
 
     def _by_tag(
         self, number_of: Callable[[str, int | None], int]
@@ -258,12 +237,12 @@ class Folder:
         file_ext = PurePosixPath(picture.path).suffix.lower().lstrip(".")
         try:
             if picture.tile is not None:
-                payload = self._tile(picture.path, str(picture.tile))
+                payload = self._sheets.tile(picture.path, str(picture.tile))
                 return _md5(payload), len(payload), header(payload) or Header("png", 0, 0), "png"
             with self.open(picture.path) as file:
-                start = _read(file, _HEADER_BYTES, picture.path)
+                start = start_of(file, HEADER_BYTES, picture.path)
                 digest = hashlib.md5(start, usedforsecurity=False)
-                while more := _read(file, _HEADER_BYTES, picture.path):
+                while more := start_of(file, HEADER_BYTES, picture.path):
                     digest.update(more)
                 found = header(start) or Header(file_ext, 0, 0)
                 return digest.hexdigest(), file.tell(), found, found.file_ext
@@ -272,53 +251,6 @@ class Folder:
                 raise BadFolder(f"{error} Restore the file, or mend the index.") from error
             _log.warning("listing: %s It is listed without a file.", error)
             return None, 0, Header(file_ext, 0, 0), file_ext
-
-    def _tile(self, path: str, number: str) -> bytes:
-        mosaic = self.mosaic(path)
-        if mosaic is None or not number.isdecimal() or int(number) >= mosaic.rows * mosaic.columns:
-            raise NotFound(f"{path} has no tile {number:.20} by the index.", url=path)
-        row, column = divmod(int(number), mosaic.columns)
-        side = mosaic.side
-        pixels = self._sheets[path]
-        return png(pixels[row * side : (row + 1) * side, column * side : (column + 1) * side])
-
-
-class _Sheets:
-    """Mosaics, decoded; the last few asked for are kept."""
-
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
-        self._kept: OrderedDict[str, Pixels] = OrderedDict()
-
-    def __getitem__(self, path: str) -> Pixels:
-        if path not in self._kept:
-            self._kept[path] = self._decoded(path)
-            if len(self._kept) > _SHEETS_KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(path)
-        return self._kept[path]
-
-    def _decoded(self, path: str) -> Pixels:
-        mosaic = self._folder.mosaic(path)
-        assert mosaic is not None, "a tile was asked for of what is no mosaic"  # noqa: S101  # our mistake
-        expected = (mosaic.columns * mosaic.side, mosaic.rows * mosaic.side)
-        with self._folder.open(path) as file:
-            # Read before any pixel is made: Pillow would decode whatever size the file claims.
-            found = header(_read(file, _HEADER_BYTES, path))
-            if found is None or (found.width, found.height) != expected:
-                told = f"{found.width} × {found.height}" if found else "no picture"
-                raise CorruptImage(
-                    f"{path} is {told}, where the index promises {expected[0]} × {expected[1]}."
-                )
-            file.seek(0)
-            try:
-                with Image.open(file, formats=_MODES) as image:
-                    pixels = np.asarray(image.convert("RGB"))
-            except (OSError, SyntaxError, ValueError, EOFError) as error:
-                raise CorruptImage(f"{path} cannot be decoded ({error}).") from error
-        if pixels.shape != (expected[1], expected[0], 3):
-            raise CorruptImage(f"{path} decodes to {pixels.shape}, another size than it tells.")
-        return pixels
 
 
 def post_id(path: str, tile: int | None = None) -> int:
@@ -332,35 +264,6 @@ def post_id(path: str, tile: int | None = None) -> int:
     if tile is None:
         return max(1, int.from_bytes(digest[:8], "big") >> 1)
     return max(1, int.from_bytes(digest[:8], "big") >> 21) * MOST_TILES + tile
-
-
-def png(pixels: Pixels) -> bytes:
-    """
-    Returns an 8-bit RGB picture `[height, width, 3]` as PNG (third edition), not compressed.
-
-    The bytes depend on the pixels alone, not on the version of a library, so md5 tells whether a
-    tile is still the one that was listed.
-    """
-    height, width, _ = pixels.shape
-    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each begins with its filter: none
-    rows[:, 1:] = pixels.reshape(height, 3 * width)
-    raw = rows.tobytes()
-    stored = [b"\x78\x01"]
-    for start in range(0, len(raw), 0xFFFF):
-        piece = raw[start : start + 0xFFFF]
-        is_last = start + 0xFFFF >= len(raw)
-        size = len(piece)
-        stored.append(
-            bytes([is_last]) + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little")
-        )
-        stored.append(piece)
-    stored.append(zlib.adler32(raw).to_bytes(4, "big"))
-    described = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\x00\x00\x00"
-    chunks = ((b"IHDR", described), (b"IDAT", b"".join(stored)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
-        for kind, body in chunks
-    )
 
 
 def _state(root: Path, layout: Layout) -> str:
@@ -377,19 +280,6 @@ def _state(root: Path, layout: Layout) -> str:
         digest.update(repr(picture).encode("utf-8", "surrogateescape"))
     digest.update(repr(sorted(layout.mosaics.items())).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def _read(file: BinaryIO, most: int, path: str) -> bytes:
-    try:
-        return file.read(most)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: str, error: OSError) -> NotFound | TransientError:
-    if error.errno in _LASTING:
-        return NotFound(f"{path} cannot be read ({error.strerror}).", url=path)
-    return TransientError(f"{path} could not be read ({error}). Is the disk well?", url=path)
 
 
 def _md5(payload: bytes) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import shards, verify
+from curation import catalog, shards, verify
 from curation.__main__ import main
 
 
@@ -109,6 +109,23 @@ def test_verify_notices_tampering(curated, change: str, capsys) -> None:
         or "Run that stage" in captured.err
         or "Remove" in captured.err
     )
+
+
+def test_verify_asks_nothing_of_a_split_that_was_given(curated) -> None:
+    """What leaks is a problem of a drawn split; of the source's own it is only reported."""
+    path = curated.data_dir / "split" / "split.parquet"
+    table = pq.read_table(path)
+    group = pa.array([1] * table.num_rows, table.schema.field("group_id").type)
+    leaking = table.set_column(table.schema.get_field_index("group_id"), "group_id", group)
+    found = {}
+    for mode in ("hash", "given"):
+        metadata = {"personae.params": json.dumps({"mode": mode})}
+        pq.write_table(leaking.replace_schema_metadata(metadata), path)
+        catalog.run(catalog.Params(), data_dir=curated.data_dir, work_dir=curated.data_dir)
+        found[mode] = list(verify.problems(curated.data_dir))
+
+    assert any("Leak (one_group)" in problem for problem in found["hash"])
+    assert [] == found["given"]
 
 
 def test_verify_finds_a_sample_that_agrees_with_the_hashes(curated) -> None:

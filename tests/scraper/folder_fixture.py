@@ -1,5 +1,6 @@
 """Folders of labelled pictures in every layout, built by code."""
 
+import asyncio
 import csv
 import json
 from pathlib import Path
@@ -75,3 +76,22 @@ def some_of_cifar100(source: Path, root: Path):
         (root / name).write_bytes((source / name).read_bytes())
     (root / "index.json").write_text(json.dumps(index), encoding="utf-8")
     return root
+
+
+def walked(folder, *, size=200):
+    """Every post of every label, as a listing meets them."""
+
+    async def walk():
+        found = []
+        async for tag in folder.candidates(1):
+            before = None
+            while (page := await folder.page(tag.name, before=before, size=size)).posts:
+                found += page.posts
+                before = page.cursor
+        return found
+
+    return asyncio.run(walk())
+
+
+def fetched(folder, post, *, max_bytes=10**6):
+    return asyncio.run(folder.get_bytes(post.variants[-1].url, max_bytes=max_bytes))

@@ -2,20 +2,17 @@
 
 import asyncio
 import hashlib
-import io
 import json
 import os
 import random
 import signal
 import tarfile
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from scraper import decide, listing, personae
 from scraper.__main__ import main
@@ -27,38 +24,19 @@ from scraper.errors import (
     TooLarge,
     UnexpectedResponse,
 )
-from scraper.sources.folder import Folder, png, post_id
+from scraper.sources.folder import Folder, post_id
 from scraper.sources.layout import MOST_TILES
 from tests.scraper.folder_fixture import (
     FAMILIES,
     LABELS,
     by_label,
+    fetched,
     indexed,
     mosaics,
-    pixels,
     save,
-    some_of_cifar100,
+    walked,
 )
 from tests.scraper.test_resume import warm_parent
-
-
-def walked(folder, *, size=200):
-    """Every post of every label, as a listing meets them."""
-
-    async def walk():
-        found = []
-        async for tag in folder.candidates(1):
-            before = None
-            while (page := await folder.page(tag.name, before=before, size=size)).posts:
-                found += page.posts
-                before = page.cursor
-        return found
-
-    return asyncio.run(walk())
-
-
-def fetched(folder, post, *, max_bytes=10**6):
-    return asyncio.run(folder.get_bytes(post.variants[-1].url, max_bytes=max_bytes))
 
 
 @pytest.fixture
@@ -138,48 +116,6 @@ def test_ids_are_positive_63_bits_and_tiles_follow_each_other(path, tile):
     assert 0 < post_id(path) < 2**63
     assert 0 < post_id(path, tile) < 2**63
     assert tile == post_id(path, tile) - post_id(path, 0)
-
-
-@given(width=st.integers(1, 300), height=st.integers(1, 300), seed=st.integers(0, 100))
-def test_png_holds_the_pixels(width, height, seed):
-    """Any picture comes back as it was, read by Pillow with every checksum verified."""
-    drawn = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    with Image.open(io.BytesIO(png(drawn))) as image:
-        image.load()
-
-        assert ("PNG", "RGB") == (image.format, image.mode)
-        assert np.array_equal(drawn, np.asarray(image))
-
-
-def test_tiles_are_cut_and_told_apart(tmp_path):
-    """Each tile is its own picture, the same bytes whatever was asked before."""
-    mosaics(tmp_path, {"a.webp": ("train", [0, 1, 2, 2]), "b.png": ("test", [0, 0])})
-    folder = Folder(tmp_path)
-    posts = walked(folder)
-    found = {post.post_id: fetched(folder, post) for post in posts}
-
-    for name, number, tiles in (("a.webp", 0, 4), ("b.png", 1, 2)):
-        for tile in range(tiles):
-            assert png(pixels(100 * number + tile, 4)) == found[post_id(name, tile)]
-    assert {"train", "test"} == {post.given_split for post in posts}
-    assert {hashlib.md5(payload).hexdigest() for payload in found.values()} == {
-        post.md5 for post in posts
-    }
-
-
-def test_a_sheet_is_decoded_once_for_all_its_tiles(tmp_path, monkeypatch):
-    """In the order of ids, as the download asks, every sheet is opened once."""
-    mosaics(tmp_path, {f"{n}.png": ("train", [0, 1, 2, 0, 1, 2]) for n in range(7)})
-    folder = Folder(tmp_path)
-    posts = sorted(walked(folder), key=lambda post: post.post_id)
-    opened = []
-    decode = Image.open
-    monkeypatch.setattr(Image, "open", lambda file, **k: opened.append(file) or decode(file, **k))
-    fresh = Folder(tmp_path)
-    for post in posts:
-        fetched(fresh, post)
-
-    assert (42, 7) == (len(posts), len(opened))
 
 
 # Hostile files
@@ -275,24 +211,6 @@ def test_no_url_leads_outside(pictures, tmp_path, url, error):
         asyncio.run(Folder(pictures).get_bytes(url, max_bytes=10**6))
 
 
-@pytest.mark.parametrize("kind", ["cut", "other size", "text", "absent"])
-def test_a_sheet_that_is_not_what_the_index_says(tmp_path, kind):
-    """A mosaic cut short, of another size, or none at all stops the listing and is named."""
-    mosaics(tmp_path, {"a.png": ("train", [0, 1])})
-    path = tmp_path / "a.png"
-    if kind == "cut":
-        path.write_bytes(path.read_bytes()[:-60])
-    elif kind == "other size":
-        save(path, 0)
-    elif kind == "text":
-        path.write_text("no picture")
-    else:
-        path.unlink()
-
-    with pytest.raises(BadFolder, match=r"a\.png .* Restore the file, or mend the index"):
-        walked(Folder(tmp_path))
-
-
 def test_a_folder_has_no_search(pictures):
     """Further terms of a search would silently mean nothing."""
     with pytest.raises(BadParams, match=r"Leave 'listing\.terms' empty"):
@@ -325,6 +243,8 @@ def test_names_and_command(pictures, tmp_path, monkeypatch, capsys):
     assert 5 == main(["listing", "--folder", "nowhere"])
     (tmp_path / "params.yaml").write_text("site: {name: folder}")
     assert 2 == main(["listing"])
+    (tmp_path / "params.yaml").write_text("site: {name: folder, folder: pictures}")
+    assert 3 == main(["listing", "--site", "http://127.0.0.1:9", "--attempts", "1"])
 
     out, err = capsys.readouterr()
     assert out.startswith("Site: folder, pictures. Another:")
@@ -395,30 +315,3 @@ def test_a_download_killed_and_run_again_ends_the_same(listed, parent, tmp_path,
     images = pq.read_table(tmp_path / "download" / "images.parquet").to_pylist()
     assert sorted(expected) == [row["post_id"] for row in images]
     assert all(hashlib.md5(expected[row["post_id"]]).hexdigest() == row["md5"] for row in images)
-
-
-# Real pictures
-
-
-def test_sheets_of_cifar100(real_data, tmp_path):
-    """One sheet of train and one of test: labels, coarse labels, splits, and pixels of the sheet."""
-    source = real_data / "cifar100"
-    if not (source / "index.json").is_file():
-        pytest.skip(f"{source} is absent: the real test data lacks CIFAR-100")
-    folder = Folder(some_of_cifar100(source, tmp_path / "cifar100"))
-    posts = walked(folder)
-
-    assert 5000 == len(posts)
-    counts = {(post.given_split, post.given_label): 0 for post in posts}
-    for post in posts:
-        counts[post.given_split, post.given_label] += 1
-    assert [500] * 5 == [count for (split, _), count in counts.items() if split == "train"]
-    assert {100} == {count for (split, _), count in counts.items() if split == "test"}
-    apple = next(post for post in posts if post.post_id == post_id("train-00.webp", 51))
-    assert ("apple", ("fruit_and_vegetables",)) == (apple.given_label, apple.tags_copyright)
-    with (
-        Image.open(source / "train-00.webp") as sheet,
-        Image.open(io.BytesIO(fetched(folder, apple))) as tile,
-    ):
-        cut = sheet.convert("RGB").crop((32, 32, 64, 64))
-        assert cut.tobytes() == tile.tobytes()

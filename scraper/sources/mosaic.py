@@ -1,0 +1,142 @@
+"""
+Mosaics: a sheet is decoded once for all its tiles, and a tile becomes a PNG of its own.
+
+The bytes of that PNG depend on the pixels alone. A sheet comes from strangers: its size is read
+from its first bytes, and must be the one that the index promises, before any pixel is made.
+"""
+
+import errno
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from scraper.errors import CorruptImage, NotFound, TransientError
+from scraper.picture import header
+from scraper.sources.layout import Mosaic
+
+Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
+
+HEADER_BYTES = 2**20
+"""A JPEG may carry profiles and previews before it tells its size."""
+_SHEETS_KEPT = 4  # a label of a sorted mosaic lies in two of train and two of test
+_FORMATS = ("PNG", "WEBP", "JPEG")
+_MODES = ("RGB", "L", "P", "1")  # what 8-bit RGB holds without loss
+# The file is not to be had, now or later; other failures of the system may pass.
+_LASTING = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP),
+        *(errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG),
+    }
+)
+
+
+class Sheets:
+    """
+    The mosaics of one folder; the last few asked for are kept decoded.
+
+    Args:
+        opened: Opens a file of the folder by its path.
+        mosaics: How the tiles of each lie.
+    """
+
+    def __init__(self, opened: Callable[[str], BinaryIO], mosaics: Mapping[str, Mosaic]) -> None:
+        self._opened = opened
+        self._mosaics = mosaics
+        self._kept: OrderedDict[str, Pixels] = OrderedDict()
+
+    def tile(self, path: str, number: str) -> bytes:
+        """
+        Returns a tile as PNG; `number` is as a URL has it.
+
+        Raises:
+            NotFound: The index knows no such tile; or as `opened` does.
+            CorruptImage: The file is not the mosaic that the index promises.
+        """
+        mosaic = self._mosaics.get(path)
+        is_number = number.isdecimal() and len(number) < 8
+        if mosaic is None or not is_number or int(number) >= mosaic.rows * mosaic.columns:
+            raise NotFound(f"{path} has no tile {number:.20} by the index.", url=path)
+        row, column = divmod(int(number), mosaic.columns)
+        side = mosaic.side
+        pixels = self._sheet(path, mosaic)
+        return png(pixels[row * side : (row + 1) * side, column * side : (column + 1) * side])
+
+    def _sheet(self, path: str, mosaic: Mosaic) -> Pixels:
+        if path not in self._kept:
+            self._kept[path] = self._decoded(path, mosaic)
+            if len(self._kept) > _SHEETS_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(path)
+        return self._kept[path]
+
+    def _decoded(self, path: str, mosaic: Mosaic) -> Pixels:
+        expected = (mosaic.columns * mosaic.side, mosaic.rows * mosaic.side)
+        with self._opened(path) as file:
+            # Read before any pixel is made: Pillow would decode whatever size the file claims.
+            found = header(start_of(file, HEADER_BYTES, path))
+            if found is None or (found.width, found.height) != expected:
+                told = f"{found.width} × {found.height}" if found else "no picture"
+                raise CorruptImage(
+                    f"{path} is {told}, where the index promises {expected[0]} × {expected[1]}."
+                )
+            file.seek(0)
+            try:
+                with Image.open(file, formats=_FORMATS) as image:
+                    if image.mode not in _MODES:
+                        raise CorruptImage(
+                            f"{path} has mode {image.mode}; a mosaic is 8-bit RGB or grey."
+                        )
+                    pixels = np.asarray(image.convert("RGB"))
+            except (OSError, SyntaxError, ValueError, EOFError) as error:
+                raise CorruptImage(f"{path} cannot be decoded ({error}).") from error
+        if pixels.shape != (expected[1], expected[0], 3):
+            raise CorruptImage(f"{path} decodes to {pixels.shape}, another size than it tells.")
+        return pixels
+
+
+def png(pixels: Pixels) -> bytes:
+    """
+    Returns an 8-bit RGB picture `[height, width, 3]` as PNG (third edition), not compressed.
+
+    The bytes depend on the pixels alone, not on the version of a library, so md5 tells whether a
+    tile is still the one that was listed.
+    """
+    height, width, _ = pixels.shape
+    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each begins with its filter: none
+    rows[:, 1:] = pixels.reshape(height, 3 * width)
+    raw = rows.tobytes()
+    stored = [b"\x78\x01"]
+    for start in range(0, len(raw), 0xFFFF):
+        piece = raw[start : start + 0xFFFF]
+        is_last = start + 0xFFFF >= len(raw)
+        size = len(piece)
+        stored.append(
+            bytes([is_last]) + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little")
+        )
+        stored.append(piece)
+    stored.append(zlib.adler32(raw).to_bytes(4, "big"))
+    described = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\x00\x00\x00"
+    chunks = ((b"IHDR", described), (b"IDAT", b"".join(stored)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+        for kind, body in chunks
+    )
+
+
+def start_of(file: BinaryIO, most: int, path: str) -> bytes:
+    """Reads the next `most` bytes; raises as `unreadable` says."""
+    try:
+        return file.read(most)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str, error: OSError) -> NotFound | TransientError:
+    """Our error for one of the system: a file that is not to be had, or one that may be later."""
+    if error.errno in _LASTING:
+        return NotFound(f"{path} cannot be read ({error.strerror}).", url=path)
+    return TransientError(f"{path} could not be read ({error}). Is the disk well?", url=path)
