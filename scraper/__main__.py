@@ -255,6 +255,8 @@ def _place(settings: _Settings) -> Iterator[Site | Folder]:
 async def _ask(stage: str, settings: _Settings, place: Site | Folder) -> None:
     """The stages that speak to the board, or read the folder."""
     if isinstance(place, Folder):
+        # Reading waits for nobody: one worker is as fast, and keeps the order of the files.
+        settings.download = settings.download.model_copy(update={"workers": 1})
         await _work(stage, settings, place, place, place)
         return
     async with Client(place, Limits.of(settings.site)) as client:

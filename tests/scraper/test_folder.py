@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import tarfile
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -230,6 +231,22 @@ def test_default_rules_admit_every_picture(pictures, tmp_path):
     kept = pq.read_table(folders[1] / "kept.parquet").to_pylist()
     assert 9 == len(kept)
     assert set(LABELS) == {row["persona"] for row in kept}
+
+
+def test_equal_folders_give_equal_bytes(pictures, tmp_path, monkeypatch):
+    """Two runs write the same tables and the same segments, in the order of ids."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("decide: {min_side: 0}")
+    for name in ("one", "two"):
+        assert 0 == main(["--folder", "pictures", "--min-images", "1", "--data", name])
+    files = [path.relative_to("one") for path in sorted(Path("one").rglob("*.parquet"))]
+    files += [path.relative_to("one") for path in sorted(Path("one").rglob("*.tar"))]
+
+    assert len(files) >= 10
+    for path in files:
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
+    stored = pq.read_table("one/download/images.parquet")
+    assert stored["offset"].to_pylist() == sorted(stored["offset"].to_pylist())
 
 
 def test_names_and_command(pictures, tmp_path, monkeypatch, capsys):
