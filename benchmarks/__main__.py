@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.result import Result
 
+HELPERS = ("__main__", "loader_data", "pairs", "result")  # no benchmarks themselves
 FOLDER = Path(__file__).parent
 LIBRARIES = ("aiohttp", "duckdb", "dvc", "numpy", "pillow", "pyarrow", "torch", "webdataset")
 
@@ -26,7 +27,7 @@ log = logging.getLogger("benchmarks")
 
 def names() -> list[str]:
     """Every benchmark of this folder."""
-    return sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__main__", "result"))
+    return sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in HELPERS)
 
 
 def machine() -> dict[str, object]:

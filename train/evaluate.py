@@ -31,6 +31,10 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    mirror: bool = Field(
+        default=False,
+        description="also judge the mean over each picture and its mirror image (msr_mirrored)",
+    )
     latency_batches: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
         (1, 256), description="pictures per timed call: alone, as a person asks, and many at once"
     )
@@ -82,6 +86,9 @@ def run(
         "seconds_total": fit_facts["total_seconds"],
         "seconds_critical": fit_facts["critical_path_seconds"],
     }
+    if params.mirror:
+        both = prediction.mirrored(classifier, pictures, device=device)
+        figures["msr_mirrored"] = metrics.msr(pictures.labels, both.argmax(axis=1))
     saved.write_json(folder / "metrics.json", figures)
     log.info(
         "%s seed %d: MSR %.4f of %d test pictures, %s of %d on white", name, seed, figures["msr"],

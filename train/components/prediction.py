@@ -45,6 +45,20 @@ class Predictions:
 
 
 @torch.no_grad()
+def mirrored(
+    classifier: HierarchicalClassifier, pictures: Pictures, *, device: torch.device
+) -> Float[np.ndarray, "picture leaf"]:
+    """Returns the mean of the probabilities of each picture and of its mirror image."""
+    found = []
+    for start in range(0, len(pictures), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(pictures)))
+        inputs = augment.scale(pictures.batch(rows).to(device))
+        both = classifier.predict_proba(inputs) + classifier.predict_proba(inputs.flip(3))
+        found.append((both / 2).float().cpu().numpy())
+    return np.concatenate(found)
+
+
+@torch.no_grad()
 def predict(
     classifier: HierarchicalClassifier, pictures: Pictures, *, device: torch.device
 ) -> Predictions:

@@ -1,0 +1,52 @@
+"""Decoded batches straight from the shards, against decoding the same bytes and nothing else."""
+
+import io
+import os
+import statistics
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import loader_data, pairs
+from benchmarks.result import Result
+from train.components import data
+from train.components.stream import Streamed
+
+BAR = 0.95
+BATCH = 128
+
+
+def run() -> Result:
+    """The peer decodes bytes that lie in memory, with as many threads, and throws the pixels away."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = loader_data.write(Path(name) / "shards")
+        pictures = data.open_split(folder, Path(name) / "cache", "train", storage="stream")
+        assert isinstance(pictures.images, Streamed)
+        encoded = [pictures.images.encoded(row) for row in range(len(pictures))]
+        rng = np.random.default_rng(0)
+
+        def ours() -> int:
+            order = rng.permutation(len(pictures))
+            starts = range(0, len(order), BATCH)
+            return sum(len(pictures.batch(order[start : start + BATCH])) for start in starts)
+
+        def theirs() -> int:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                return sum(pool.map(_decoded, encoded, chunksize=8))
+
+        ratios, rates = pairs.compared(ours, theirs)
+    value = statistics.median(ratios)
+    return Result(
+        value=value, unit="times the pictures per second of decoding alone", bar=f">= {BAR:g}",
+        ok=value >= BAR, runs=ratios, peer="Pillow on bytes in memory, as many threads",
+        details={"pictures_per_second": rates, "data": "5,000 drawn JPEG pictures of 128 pixels"},
+    )  # fmt: skip
+
+
+def _decoded(content: bytes) -> int:
+    with Image.open(io.BytesIO(content)) as image:
+        np.asarray(image.convert("RGB"))
+    return 1

@@ -1,0 +1,45 @@
+"""Encoded pictures and labels of an epoch in random order, against webdataset's shuffled reading."""
+
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import webdataset as wds
+
+from benchmarks import loader_data, pairs
+from benchmarks.result import Result
+from train.components import data
+from train.components.stream import Streamed
+
+BAR = 3.0
+
+
+def run() -> Result:
+    """Both give the bytes and the label of 5,000 JPEG pictures of 128 pixels, decoding nothing."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = loader_data.write(Path(name) / "shards")
+        pictures = data.open_split(folder, Path(name) / "cache", "train", storage="stream")
+        urls = sorted(str(path) for path in folder.glob("train-*.tar"))
+        rng = np.random.default_rng(0)
+
+        def ours() -> int:
+            images = pictures.images
+            assert isinstance(images, Streamed)
+            return sum(
+                1
+                for row in rng.permutation(len(pictures)).tolist()
+                if images.encoded(row) and pictures.labels[row] >= 0
+            )
+
+        def theirs() -> int:
+            stream = wds.WebDataset(urls, shardshuffle=100, seed=0).shuffle(1000)
+            return sum(1 for sample in stream if sample["jpg"] and int(sample["cls"]) >= 0)
+
+        ratios, rates = pairs.compared(ours, theirs)
+    value = statistics.median(ratios)
+    return Result(
+        value=value, unit="times webdataset's samples per second", bar=f">= {BAR:g}",
+        ok=value >= BAR, runs=ratios, peer="webdataset, shuffle(1000), nothing decoded",
+        details={"samples_per_second": rates, "data": "5,000 drawn JPEG pictures, page cache warm"},
+    )  # fmt: skip
