@@ -6,16 +6,12 @@ predicts by default and, for a hierarchy, `full` and `coarse`. The file is check
 there: onnxruntime must give what torch gives.
 """
 
-import builtins
 import importlib
 import json
 import logging
-import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +102,7 @@ def write(
     for talkative in ("onnxscript", "onnx_ir"):  # a line for every node they remove
         logging.getLogger(talkative).setLevel(logging.WARNING)
     try:
-        with warnings.catch_warnings(), _any_number(classifier):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's own deprecations
             program = torch.onnx.export(
                 _Outputs(classifier, names).eval(), (example,), dynamo=True, verbose=False,
@@ -155,22 +151,6 @@ def _difference(
     wanted: Float[np.ndarray, "batch output"], given: Float[np.ndarray, "..."]
 ) -> float:
     return float(np.abs(wanted - given).max()) if wanted.shape == given.shape else float("inf")
-
-
-@contextmanager
-def _any_number(classifier: HierarchicalClassifier) -> Iterator[None]:
-    """
-    Lets the exporter follow `len(x)` in the classifier's module, as it follows `x.shape[0]`.
-
-    Python turns what `len` returns into a plain number, so the number of pictures of the example
-    would be fixed in the file.
-    """
-    module: Any = sys.modules[type(classifier).__module__]
-    module.len = lambda x: x.shape[0] if isinstance(x, Tensor) else builtins.len(x)
-    try:
-        yield
-    finally:
-        del module.len
 
 
 def _check_packages() -> None:

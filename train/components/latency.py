@@ -6,8 +6,6 @@ machine to machine and from run to run, and stand apart from the figures that do
 """
 
 import platform
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from train.components import augment
+from train.components import augment, memory
 from train.components.classifier import HierarchicalClassifier
 from train.components.data import Pictures
 
-_MIB = 2**20
 _PICTURES = 256  # different pictures in turn, so that a router sends single ones everywhere
 
 
@@ -110,15 +107,11 @@ def reset_peak_memory(device: torch.device) -> None:
 
 def peak_memory(device: torch.device) -> dict[str, float | str]:
     """Returns `peak_memory_mib` and `peak_memory_of`, which says what was measured."""
-    if device.type == "cuda":
-        return {
-            "peak_memory_mib": torch.cuda.max_memory_allocated(device) / _MIB,
-            "peak_memory_of": "tensors allocated on the device while timing",
-        }
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, KiB elsewhere
     return {
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB,
-        "peak_memory_of": "resident set of the whole process since it started",
+        "peak_memory_mib": memory.peak_mib(device),
+        "peak_memory_of": "tensors allocated on the device while timing"
+        if device.type == "cuda"
+        else "resident set of the whole process since it started",
     }
 
 

@@ -1,5 +1,5 @@
 """
-Keeps freed memory in the process, where the C library allows it.
+Memory of this process: kept when it is freed, and its peak.
 
 A training step frees and asks for the same large blocks again and again; by default glibc hands
 them back to the system each time, and every step then pays for new pages. Keeping them made a step
@@ -7,6 +7,10 @@ them back to the system each time, and every step then pays for new pages. Keepi
 """
 
 import ctypes
+import resource
+import sys
+
+import torch
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # mallopt(3)
 _TOP_PAD_BYTES = 64 * 2**20
@@ -21,3 +25,11 @@ def keep() -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, _TOP_PAD_BYTES)
+
+
+def peak_mib(device: torch.device) -> float:
+    """Returns the most memory in use so far, in MiB: the accelerator's, or that of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -7,7 +7,6 @@ started again, the same weights come out.
 """
 
 import logging
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -20,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name that all of torch's documentation uses
 from torch import Tensor, nn
 
-from train.components import augment, checkpoint, distributed, loop, parallel, schedule
+from train.components import augment, checkpoint, distributed, loop, memory, parallel, schedule
 from train.components.classifier import Budget, NetworkReport
 from train.components.feed import Batch, Feed, Order
 from train.components.progress import Progress
@@ -152,7 +151,7 @@ class _Job:
         state = self.state
         state.epoch += 1
         state.seconds += time.perf_counter() - began
-        state.peak_memory_mib = max(state.peak_memory_mib, _peak_mib(self.trainer.device))
+        state.peak_memory_mib = max(state.peak_memory_mib, memory.peak_mib(self.trainer.device))
         if not self.recipe.stops_early:
             state.kept_epoch = state.epoch
         else:
@@ -357,13 +356,6 @@ def _line(state: _State) -> str:
     row = state.curves[-1]
     rate = state.images / max(state.seconds, 1e-9)
     return f"loss {row['train_loss']:.3f}, val {row['val_accuracy']:.1%}, {rate:.0f} pictures/s"
-
-
-def _peak_mib(device: torch.device) -> float:
-    """Most memory used so far: of the accelerator, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 @contextmanager

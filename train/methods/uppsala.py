@@ -149,7 +149,7 @@ class Classifier(nn.Module):
             return self.outputs(x)["full"]
         maps, coarse = self._root(x)
         chosen = coarse.argmax(dim=1)
-        result = torch.zeros(len(x), self.leaves, device=x.device)
+        result = torch.zeros(x.shape[0], self.leaves, device=x.device)
         for place, members in enumerate(self.clusters):
             rows = torch.nonzero(chosen == place).flatten()
             if len(rows):
@@ -166,7 +166,7 @@ class Classifier(nn.Module):
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
         """Returns `default` (by route), `full` and `coarse`, the shared blocks executed once."""
         maps, coarse = self._root(x)
-        full = torch.zeros(len(x), self.leaves, device=x.device)
+        full = torch.zeros(x.shape[0], self.leaves, device=x.device)
         route = torch.zeros_like(full)
         chosen = coarse.argmax(dim=1)
         for place, members in enumerate(self.clusters):
@@ -261,7 +261,7 @@ class Classifier(nn.Module):
         centred = augment.middle(x - self.mean[:, None, None], self.root.side)
         maps = self.root.blocks[: self.first_own](centred)
         if len(self.clusters) == 1:
-            return maps, torch.ones(len(x), 1, device=x.device)
+            return maps, torch.ones(x.shape[0], 1, device=x.device)
         logits = self.root.head(self.root.blocks[self.first_own :](maps))
         return maps, torch.softmax(logits.float(), dim=1)
 
@@ -269,7 +269,7 @@ class Classifier(nn.Module):
         """Returns the probabilities of a cluster's labels, given the cluster."""
         node = self._nodes()[place]
         if node not in self.branches:
-            return torch.ones(len(maps), 1, device=maps.device)
+            return torch.ones(maps.shape[0], 1, device=maps.device)
         return torch.softmax(self.branches[node](maps).float(), dim=1)
 
     def _branches(self) -> list[tuple[str, Branch]]:
