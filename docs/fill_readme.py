@@ -69,17 +69,23 @@ def results(preset: str) -> str:
         return ""
     some = next(iter(records.values()))[0]
     samples = some["data"]["samples"]
+    # Where pictures are judged with their mirror image too, that stands in place of white ones.
+    second, name = (
+        ("msr_mirrored", "with mirror image %")
+        if "msr_mirrored" in some["metrics"]
+        else ("msr_white", "white MSR %")
+    )
     lines = [
-        "| run | seeds | MSR % | white MSR % | n test | E[MAC] / flat | training s | critical path s |",
+        f"| run | seeds | MSR % | {name} | n test | E[MAC] / flat | training s | critical path s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     macs = statistics.mean(r["metrics"]["macs_expected"] for r in records["flat"])
     for run in sorted(records, key=lambda name: (name != "flat", name)):
         metrics = [record["metrics"] for record in records[run]]
         msr = [100 * m["msr"] for m in metrics]
-        white = [100 * m["msr_white"] for m in metrics if m["msr_white"] is not None]
+        other = [100 * m[second] for m in metrics if m.get(second) is not None]
         lines.append(
-            f"| `{run}` | {len(msr)} | {_spread(msr)} | {_spread(white)} | {metrics[0]['n_test']} | "
+            f"| `{run}` | {len(msr)} | {_spread(msr)} | {_spread(other)} | {metrics[0]['n_test']} | "
             f"{statistics.mean(m['macs_expected'] for m in metrics) / macs:.3f} | "
             f"{statistics.mean(m['seconds_total'] for m in metrics):.0f} | "
             f"{statistics.mean(m['seconds_critical'] for m in metrics):.0f} |"
@@ -89,8 +95,9 @@ def results(preset: str) -> str:
         (
             f"{some['data']['labels']} labels, {samples['train']} / {samples['val']} / {samples['test']} "
             f"pictures for training / validation / test at {some['data']['image']['side']} pixels; "
-            f"± is the standard deviation over seeds. Made by `dvc exp run -S 'seeds=[…]'` and "
-            f"`python -m train record {preset}` on {some['machine']['cpu_cores']} "
+            f"± is the standard deviation over seeds. Made by "
+            f"{' and '.join(f'`{command}`' for command in some['commands'])} on "
+            f"{some['machine']['cpu_cores']} "
             f"{some['machine']['architecture']} cores at commit {some['commit']}; "
             f"files in `experiments/{preset}/`."
         ),
@@ -145,6 +152,9 @@ def sections() -> dict[str, str | None]:
         "tree": tree(),
         "results:demo": results("demo"),
         "results:illustrations": results("illustrations"),
+        "results:cifar100": results("cifar100"),
+        "results:precision_float32": results("precision_float32"),
+        "results:precision_bfloat16": results("precision_bfloat16"),
         "benchmarks": benches(),
         "queries": queries(),
     }

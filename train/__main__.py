@@ -145,7 +145,11 @@ def _export(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 def _record(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import record
 
-    for path in record.run(options.preset, **folders, experiments_dir=options.experiments_dir):
+    written = record.run(
+        options.preset, **folders, experiments_dir=options.experiments_dir,
+        commands=options.made_by or ["dvc repro"],
+    )  # fmt: skip
+    for path in written:
         print(path)
 
 
@@ -248,6 +252,10 @@ def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--csv", action="store_true", help="plain CSV, shares from 0 to 1")
     if name == "record":
         command.add_argument("preset", metavar="PRESET", help="folder in experiments/")
+        command.add_argument(
+            "--made-by", action="append", metavar="COMMAND",
+            help="command that made the results (default: dvc repro); may be given again",
+        )  # fmt: skip
     if name in ("results", "record"):
         _add_folder(command, "experiments")
 

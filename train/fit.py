@@ -25,7 +25,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from train import saved, tables
+from train import revision, saved, tables
 from train.components import (
     augment,
     backbone,
@@ -227,6 +227,7 @@ def _fit_facts(report: FitReport, cost: Cost, device: torch.device) -> dict[str,
         "device_name": named,
         "threads": torch.get_num_threads(),
         "processes": distributed.size(),
+        "commit": revision.commit(),
         "cpu_cores": os.cpu_count(),
         "versions": _versions(),
     }

@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import re
-import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,18 @@ from train.errors import BadParams, MissingInput
 log = logging.getLogger(__name__)
 
 
-def run(preset: str, *, data_dir: Path, results_dir: Path, experiments_dir: Path) -> list[Path]:
+def run(
+    preset: str,
+    *,
+    data_dir: Path,
+    results_dir: Path,
+    experiments_dir: Path,
+    commands: Sequence[str] = ("dvc repro",),
+) -> list[Path]:
     """
     Writes one file per run and seed found under `results_dir` and returns their paths.
+
+    `commands` are those that made the results; the commit is that of the training.
 
     Raises:
         BadParams: `preset` is no plain name.
@@ -36,18 +45,19 @@ def run(preset: str, *, data_dir: Path, results_dir: Path, experiments_dir: Path
     manifest = _json(data_dir / "shards" / "manifest.json")
     written = []
     for path in found:
+        fit = _json(path.with_name("fit.json"))
         record = {
             "preset": preset,
             "run": path.parent.parent.name,
             "seed": int(path.parent.name),
             "metrics": _json(path),
             "cost": _json(path.with_name("cost.json")),
-            "fit": _json(path.with_name("fit.json")),
+            "fit": fit,
             "params": _json(path.with_name("model.json"))["params"],
             "data": {key: manifest[key] for key in ("root_sha256", "labels", "samples", "image")},
             "machine": {"cpu_cores": os.cpu_count(), "architecture": platform.machine()},
-            "commit": _commit(),
-            "commands": ["dvc repro", f"python -m train record {preset}"],
+            "commit": fit["commit"],
+            "commands": [*commands, f"python -m train record {preset}"],
         }
         target = experiments_dir / preset / f"{record['run']}-{record['seed']}.json"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,15 +71,3 @@ def run(preset: str, *, data_dir: Path, results_dir: Path, experiments_dir: Path
 
 def _json(path: Path) -> dict[str, Any]:
     return documents.read(path, written_by="dvc repro")
-
-
-def _commit() -> str:
-    # Outside a git checkout the figures are still worth keeping; they then name no commit.
-    try:
-        done = subprocess.run(  # a fixed command, nothing from outside
-            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607  # git is where the user has it
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()

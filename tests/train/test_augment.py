@@ -190,6 +190,6 @@ def test_crops_exclude_the_affine_map():
     """Whole pixels and turns are two ways; a crop larger than the padded picture is refused."""
     with pytest.raises(ValueError, match="exclude rotation, zoom, shift"):
         Params(pad=4)
+    wide = Params(rotation=0, zoom=1, shift=0, crop=40)
     with pytest.raises(BadParams, match=r"augment\.crop is 40"):
-        wide = Params(rotation=0, zoom=1, shift=0, crop=40)
         augment.draw(wide, 3, np.random.default_rng(0), side=32)

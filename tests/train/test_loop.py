@@ -1,5 +1,6 @@
 """Training: the report's arithmetic, both recipes, checkpoints, resuming, divergence, budgets."""
 
+import copy
 import json
 import math
 
@@ -254,17 +255,30 @@ def test_budget_in_seconds_stops(tiny_data, make_trainer):
 
 
 def test_class_weights_reach_the_loss(tiny_data, make_trainer):
-    """With balance `weights` the first loss is the weighted mean."""
+    """With balance `weights` the first loss is the weighted mean, and not the plain one."""
     data = tiny_data()
-    groups = [[0, 1, 2], [3]]
+    groups, outputs = [[0, 1, 2], [3]], np.array([0, 0, 0, 1])
     sampler = sampling.by_class(data.train.labels, groups, balance="weights")
-
-    assert np.allclose([32 / (2 * 24), 32 / (2 * 8)], sampler.weights())
+    plain = SMALL.model_copy(update={"dropout": 0.0, "noise": 0.0})
     seeds.seed(0)
-    two = backbone.build(SMALL, outputs=2, side=SIDE)
-    task = task_of(data, sampler=sampler, outputs=np.array([0, 0, 0, 1]))
-    report = make_trainer(data, params=params_of(epochs=1)).fit(two, task, seed=0)
+    two = backbone.build(plain, outputs=2, side=SIDE)
+    trainer = make_trainer(
+        data, params=params_of(epochs=1, lr=1e-12, label_smoothing=0.0), batch_size=32
+    )
+    inputs = augment.scale(data.train.batch(np.arange(32))) - trainer.mean[:, None, None]
+    with torch.no_grad():
+        logits = copy.deepcopy(two).train()(inputs)
+    targets = torch.from_numpy(outputs[data.train.labels])
+    weights = torch.tensor([32 / (2 * 24), 32 / (2 * 8)])
+    weighted, unweighted = (
+        float(nn.functional.cross_entropy(logits, targets, weight=w)) for w in (weights, None)
+    )
+    report = trainer.fit(two, task_of(data, sampler=sampler, outputs=outputs), seed=0)
+
+    assert np.allclose(weights, sampler.weights())
     assert (32, 32) == (report.images_seen, report.pictures)
+    assert math.isclose(weighted, trainer.curves[0]["train_loss"], rel_tol=1e-5)
+    assert abs(weighted - unweighted) > 1e-3
 
 
 def test_balanced_draws_of_the_worked_example():

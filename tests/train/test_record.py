@@ -14,7 +14,7 @@ def evaluated(tmp_path):
     folder = tmp_path / "results" / "flat" / "3"
     folder.mkdir(parents=True)
     documents = {
-        "metrics": {"msr": 0.5}, "cost": {"params": 9}, "fit": {"total_seconds": 1.0},
+        "metrics": {"msr": 0.5}, "cost": {"params": 9}, "fit": {"total_seconds": 1.0, "commit": "abc1234"},
         "model": {"params": {"loop": {"epochs": 2}}},
     }  # fmt: skip
     for name, document in documents.items():
@@ -44,6 +44,9 @@ def test_keeps_metrics_cost_fit_params_and_data(evaluated):
     assert {"loop": {"epochs": 2}} == kept["params"]
     assert "a" == kept["data"]["root_sha256"]
     assert [path] == [*path.parent.iterdir()]
+    assert ("abc1234", ["dvc repro", "python -m train record demo"]) == (
+        kept["commit"], kept["commands"],
+    )  # fmt: skip
 
 
 def test_refuses_what_is_not_whole(evaluated):

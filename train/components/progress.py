@@ -28,7 +28,8 @@ class Progress:
     def __init__(self, title: str, *, total: int, done: int = 0) -> None:
         """Starts at `done` of `total` steps."""
         self._title, self._total, self._done = title, total, done
-        self._printed = time.monotonic()
+        self._began = self._printed = time.monotonic()
+        self._steps = 0  # in this process
         self._bar: Bar | None = None
 
     def __enter__(self) -> Self:
@@ -61,8 +62,13 @@ class Progress:
     def advance(self, steps: int = 1, *, text: str = "") -> None:
         """Counts `steps` more; `text` stands beside the bar or in the line."""
         self._done += steps
+        self._steps += steps
         if self._bar is not None:
             self._bar.update(self._task, advance=steps, text=text)
         elif time.monotonic() - self._printed >= _LINE_SECONDS:
             self._printed = time.monotonic()
-            log.info("%s: %d of %d, %s", self._title, self._done, self._total, text)
+            left = (self._total - self._done) * (self._printed - self._began) / self._steps
+            log.info(
+                "%s: %d of %d, %s, about %.0f s left", self._title, self._done, self._total, text,
+                left,
+            )  # fmt: skip
