@@ -226,7 +226,10 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, line in COMMANDS.items():
-        command = commands.add_parser(name, help=line, description=line, allow_abbrev=False)
+        # An option of several sections is shown once, and sets it in each of them.
+        command = commands.add_parser(
+            name, help=line, description=line, allow_abbrev=False, conflict_handler="resolve"
+        )
         _add_places(command)
         _add_arguments(command, name)
         if name == next((word for word in arguments if word in COMMANDS), None):
@@ -277,11 +280,11 @@ def _add_model_options(command: argparse.ArgumentParser, name: str) -> None:
         from train.components import augment, backbone, data, loop
         from train.methods import METHODS
 
-        for model in (data.Params, augment.Params, backbone.Params, loop.Params):
-            add_options(command, model)
         methods = ("flat",) if name == "flat" else tuple(set(METHODS) - {"flat"})
         for method in sorted(methods):
             add_options(command, METHODS[method].Params)
+        for model in (data.Params, augment.Params, backbone.Params, loop.Params):
+            add_options(command, model)
 
 
 def _add_places(command: argparse.ArgumentParser) -> None:

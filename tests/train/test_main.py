@@ -24,6 +24,7 @@ clustering: {confusion: soft, bootstrap: 2}
 evaluate: {latency_seconds: 0.1}
 runs:
   tree: {method: uppsala, grouping: modularity}
+  grown: {method: hiernet, grouping: modularity}
   wrong: {method: upsala, grouping: modularity}
 """
 
@@ -61,6 +62,17 @@ def test_whole_story_by_hand(project, capsys):
     assert (project / "tree.onnx").stat().st_size > 10_000
     assert main(["export", "tree", "--out", "results"]) == 2
     assert "results is a folder: name a file in it with --out." in capsys.readouterr().err
+
+
+def test_option_of_several_sections_sets_each(project):
+    """`--epochs` is the loop's and the method's, `--balance` that of whichever method runs."""
+    assert main(["flat", "--epochs", "1"]) == 0
+    assert main(["clustering"]) == 0
+    assert main(["fit", "grown", "--epochs", "1", "--balance", "weights"]) == 0
+    facts = json.loads((project / "results" / "grown" / "0" / "model.json").read_text())
+
+    assert (1, 1) == (facts["params"]["loop"]["epochs"], facts["params"]["hiernet"]["epochs"])
+    assert "weights" == facts["params"]["hiernet"]["balance"]
 
 
 @pytest.mark.parametrize(

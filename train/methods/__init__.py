@@ -2,6 +2,6 @@
 
 from types import ModuleType
 
-from train.methods import flat, uppsala
+from train.methods import flat, hiernet, uppsala
 
-METHODS: dict[str, ModuleType] = {"flat": flat, "uppsala": uppsala}
+METHODS: dict[str, ModuleType] = {"flat": flat, "uppsala": uppsala, "hiernet": hiernet}

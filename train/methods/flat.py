@@ -2,7 +2,7 @@
 `flat`: one CNN, one softmax over all labels (methods.md 1).
 
 The baseline of every comparison, the source of the confusions that `clustering` reads, and the
-network that `uppsala` starts from.
+network that `uppsala` and `hiernet` start from.
 """
 
 from collections.abc import Callable, Mapping

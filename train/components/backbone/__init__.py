@@ -10,6 +10,7 @@ from train.components.backbone.densenet import densenet_bc
 from train.components.backbone.fast_cnn import fast_cnn
 from train.components.backbone.layers import (
     Layer,
+    channels_after,
     count,
     layer_table,
     macs_of_blocks,
@@ -20,7 +21,9 @@ from train.components.backbone.network import (
     Branch,
     Network,
     branch_of,
+    copy_parts,
     initialise,
+    pooled_head,
     replace_last,
 )
 from train.components.backbone.params import NAMES, TORCHVISION, Params
@@ -35,11 +38,14 @@ __all__ = [
     "Params",
     "branch_of",
     "build",
+    "channels_after",
+    "copy_parts",
     "count",
     "initialise",
     "layer_table",
     "macs_of_blocks",
     "macs_of_head",
+    "pooled_head",
     "replace_last",
 ]
 

@@ -81,6 +81,14 @@ def macs_of_head(head: nn.Module) -> int:
     return sum(part.weight.numel() for part in head.modules() if isinstance(part, nn.Linear))
 
 
+def channels_after(network: Network, blocks: int) -> int:
+    """Returns the channels of the map behind the first `blocks` blocks."""
+    shadow = copy.deepcopy(network.blocks[:blocks]).to("meta").eval()
+    with torch.no_grad():
+        maps = shadow(torch.zeros(1, 3, network.side, network.side, device="meta"))
+    return int(maps.shape[1])
+
+
 def count(*modules: nn.Module) -> int:
     """Counts the parameters of `modules`, those they share once."""
     found = {id(part): part.numel() for module in modules for part in module.parameters()}

@@ -89,6 +89,17 @@ def replace_last(head: nn.Sequential, *, outputs: int) -> None:
     head.predictions = fresh.to(last.weight.device)
 
 
+def copy_parts(source: nn.Module, target: nn.Module, *, but: str | None = None) -> None:
+    """
+    Copies every tensor of the parts that `target` has, from those of the same name, except `but`.
+
+    A slice of a row keeps the names of its blocks, so that each finds the one it is a copy of.
+    """
+    for name, part in target.named_children():
+        if name != but:
+            part.load_state_dict(source.get_submodule(name).state_dict())
+
+
 def initialise(module: nn.Module, *, how: str) -> None:
     """Draws all weights: Glorot uniform with zero biases, or He normal with a Glorot last layer."""
     for name, part in module.named_modules():

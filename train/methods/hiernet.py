@@ -1,0 +1,366 @@
+"""
+`hiernet`: one network that grows a branch per group of labels (methods.md 5).
+
+The first blocks of the backbone are shared. A group head says which group, a branch per group which
+label in it; a label's probability is the product of the two, and its logarithm the one loss, so
+that everything trains together. All blocks start from those of the flat network.
+"""
+
+from collections.abc import Callable, Mapping
+
+import networkx as nx
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from train.components import augment, backbone, checkpoint, sampling, seeds
+from train.components import hierarchy as trees
+from train.components.backbone import Branch, Network
+from train.components.backbone.resnet import BasicBlock
+from train.components.classifier import Cost, FitReport, Mode
+from train.components.data import DataModule
+from train.components.trainer import Trainer
+from train.errors import BadHierarchy, BadParams, MissingInput
+
+_PUBLISHED = {
+    "relu": {9: (5, 2), 15: (9, 3), 21: (12, 4), 27: (16, 5), 54: (38, 4)},
+    "elu": {9: (6, 2), 15: (9, 3), 21: (15, 2), 27: (19, 5), 54: (38, 4)},
+}
+"""Split and added blocks by flavour and residual blocks of the backbone (methods.md 5.3)."""
+_SHARED, _ADDED = 0.6, 0.2  # of the blocks, where nothing is published: about what the table has
+
+
+class Params(BaseModel):
+    """Section `hiernet`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    split: int | None = Field(
+        None, ge=0, le=1000, description="blocks after the first one (a resnet's stem) that all "
+        "groups share; null: as published for resnet20 to resnet110, else 60 % of them",
+    )  # fmt: skip
+    group_blocks: int | None = Field(
+        None, ge=0, le=1000, description="blocks of its own that the group head has (A_add), like "
+        "those that follow the split; null: as published, else 20 %, one at least",
+    )  # fmt: skip
+    transfer: bool = Field(
+        default=True, description="every block starts from the flat network of its seed, else from "
+        "scratch",
+    )  # fmt: skip
+    prune_singletons: bool = Field(
+        default=True, description="no branch for a group of one label, which has nothing to "
+        "decide; the paper keeps it, at more parameters and the same probabilities",
+    )  # fmt: skip
+    epochs: int | None = Field(
+        None, ge=1, le=10_000, description="passes over the training set; null: loop.epochs"
+    )
+    lr_scale: float = Field(
+        1.0, gt=0, le=10, description="learning rate after the transfer, relative to loop.lr"
+    )
+    balance: sampling.Balance = Field(
+        "none",
+        description="equal pictures per label and epoch: resample, fixed, weights; none: all "
+        "pictures (the paper)",
+    )
+
+
+class Tree(nn.Module):
+    """The backbone grown into a tree: pictures to log probabilities of the leaves, in their order."""
+
+    order: Tensor
+    parents: Tensor
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        group_head: Branch | None,
+        branches: Mapping[str, Branch],
+        *,
+        clusters: Mapping[str, list[int]],
+    ) -> None:
+        """Takes over the parts; a cluster without a branch has one label, and no head one cluster."""
+        super().__init__()
+        self.stem = stem
+        self.group_head = group_head
+        self.branches = nn.ModuleDict(branches)
+        self.clusters = dict(clusters)
+        # The branches' labels, one branch after the other, are a permutation of the leaves.
+        inside = [leaf for members in clusters.values() for leaf in members]
+        self.register_buffer("order", torch.tensor(inside).argsort())
+        parents = trees.parents(list(clusters.values()))
+        self.register_buffer("parents", torch.from_numpy(parents))
+
+    def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch leaf"]:
+        r"""
+        Returns $\log P(j) = \log q_{g(j)} + \log r_{g(j)}(j)$, every branch executed.
+
+        q are the probabilities of the groups, r_g those of the labels in group g. A row is
+        normalised, so that cross-entropy on it as on logits is -log P of the true label.
+
+        Example:
+            q = (.6, .4), r_0 = (.5, .3, .2), r_1 = (.9, .1): P = (.30, .18, .12, .36, .04), and the
+            loss of label 3 is 1.021651 (methods.md 5.1).
+        """
+        maps = self.stem(x)
+        return self.groups(maps)[:, self.parents] + self.labels(maps)
+
+    def groups(self, maps: Tensor) -> Float[Tensor, "batch cluster"]:
+        """Returns log q from the shared maps; zero for a single cluster."""
+        if self.group_head is None:
+            return torch.zeros(maps.shape[0], 1, device=maps.device)
+        return torch.log_softmax(self.group_head(maps).float(), dim=1)
+
+    def labels(self, maps: Tensor) -> Float[Tensor, "batch leaf"]:
+        """Returns log r of every label in its own group, in the order of the leaves."""
+        return torch.cat([self.inside(node, maps) for node in self.clusters], dim=1)[:, self.order]
+
+    def inside(self, node: str, maps: Tensor) -> Float[Tensor, "batch member"]:
+        """Returns log r of the labels of one cluster."""
+        if node not in self.branches:
+            return torch.zeros(maps.shape[0], 1, device=maps.device)
+        return torch.log_softmax(self.branches[node](maps).float(), dim=1)
+
+
+class Classifier(nn.Module):
+    """
+    A tree of two levels, trained as one network.
+
+    Source: Tempfli and Sándor, HierNet: Image Recognition with Hierarchical Convolutional Networks
+    (methods.md 5).
+
+    Differs:
+        `default` is the paper's fast evaluation (`route`), as for `uppsala`, and its slow one is
+        `full`. Hidden dense layers, which the paper's backbones do not have, are copied with the
+        blocks of a branch; the group head has none. Rates and epochs are those of `loop`.
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self,
+        params: Params,
+        *,
+        hierarchy: nx.DiGraph,
+        build: Callable[[int], Network],
+        mean: Float[np.ndarray, "3"],
+    ) -> None:
+        """
+        Builds the shared blocks, the group head and a branch per cluster.
+
+        Raises:
+            BadHierarchy: There is one label only, or a level between clusters and labels.
+            BadParams: The backbone has fewer blocks than the split and the group head take.
+        """
+        super().__init__()
+        _check(hierarchy)
+        self.params, self.hierarchy, self.build = params, hierarchy, build
+        nodes = trees.children(hierarchy, trees.ROOT)
+        clusters = dict(zip(nodes, trees.clusters(hierarchy), strict=True))
+        self.leaves = sum(map(len, clusters.values()))
+        whole = build(self.leaves)
+        split, added = _division(params, whole)
+        self.first_own, self.last_added = split + 1, split + added
+        self.block_macs, self.side = backbone.macs_of_blocks(whole), whole.side
+        self.network = Tree(
+            whole.blocks[: self.first_own],
+            self._group_head(len(clusters)) if len(clusters) > 1 else None,
+            {
+                node: self._branch(len(members))
+                for node, members in clusters.items()
+                if len(members) > 1 or not params.prune_singletons
+            },
+            clusters=clusters,
+        )
+        self.register_buffer("mean", torch.from_numpy(mean))
+
+    def fit(
+        self,
+        data: DataModule,
+        trainer: Trainer,
+        *,
+        seed: int,
+        start: Mapping[str, Tensor] | None = None,
+    ) -> FitReport:
+        """
+        Trains everything at once, on the probabilities of the labels.
+
+        Raises:
+            MissingInput: The blocks are to start from the flat network, and `start` is None.
+            BadCheckpoint: `start` holds a network of another shape.
+        """
+        if self.params.transfer:
+            self._begin_from(start)
+        self._draw_last_layers(seed)
+        task = sampling.Task(
+            name=trees.ROOT,
+            data=data,
+            outputs=np.arange(self.leaves),
+            sampler=sampling.by_class(
+                data.train.labels, [[leaf] for leaf in range(self.leaves)],
+                balance=self.params.balance,
+            ),
+            macs_trained=self.cost().macs_max,
+            epochs=self.params.epochs,
+            lr_scale=self.params.lr_scale if self.params.transfer else 1.0,
+        )  # fmt: skip
+        report = trainer.fit(self.network, task, seed=seed)
+        self.eval()
+        return FitReport((report,))
+
+    def predict_proba(
+        self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"
+    ) -> Float[Tensor, "batch leaf"]:
+        """
+        Returns leaf probabilities by `route` (the default) or in `full`.
+
+        By route only the branch of the likeliest group is executed, once for all pictures that
+        take it, and the row is that branch's own distribution. In full every leaf gets the product
+        of the probabilities along its path, on which the network was trained.
+        """
+        if mode == "full":
+            logarithms: Tensor = self.network(self._centred(x))
+            return logarithms.exp()
+        maps = self.network.stem(self._centred(x))
+        chosen = self.network.groups(maps).argmax(dim=1)
+        result = torch.zeros(x.shape[0], self.leaves, device=x.device)
+        for place, (node, members) in enumerate(self.network.clusters.items()):
+            rows = torch.nonzero(chosen == place).flatten()
+            if len(rows):
+                inside = self.network.inside(node, maps[rows]).exp()
+                result[rows[:, None], torch.tensor(members, device=x.device)] = inside
+        return result
+
+    def coarse_proba(
+        self, x: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch cluster"]:
+        """Returns the group head's probabilities over the clusters, in their order."""
+        return self.network.groups(self.network.stem(self._centred(x))).exp()
+
+    def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
+        """Returns `default` (by route), `full` and `coarse`, the shared blocks executed once."""
+        maps = self.network.stem(self._centred(x))
+        groups, labels = self.network.groups(maps), self.network.labels(maps)
+        parents = self.network.parents
+        route = labels.exp() * (groups.argmax(dim=1)[:, None] == parents)
+        full = (groups[:, parents] + labels).exp()
+        return {"default": route, "full": full, "coarse": groups.exp()}
+
+    def shares(self, coarse: Float[np.ndarray, "picture cluster"] | None) -> dict[str, float]:
+        """Returns the share of pictures that execute each part by route."""
+        result = {trees.ROOT: 1.0}
+        if coarse is not None:
+            places = coarse.argmax(axis=1)
+            taken = np.bincount(places, minlength=coarse.shape[1]) / len(coarse)
+            nodes = zip(self.network.clusters, taken, strict=True)
+            result |= {node: float(part) for node, part in nodes if node in self.network.branches}
+        return result
+
+    def cost(self) -> Cost:
+        """
+        Returns parameters and MACs; the shared blocks and the group head are the root's.
+
+        Example:
+            resnet20 at 32 pixels with groups of 40, 20, 12, 8, 7, 6, 5 and 2 labels: 1,924,924
+            parameters; 49,204,224 MACs by the route to the largest group, 173,988,608 in full
+            (methods.md 5.4).
+        """
+        shared, own = self.block_macs[: self.first_own], self.block_macs[self.first_own :]
+        macs = {trees.ROOT: sum(shared)}
+        if self.network.group_head is not None:
+            added = self.block_macs[self.first_own : self.last_added + 1]
+            macs[trees.ROOT] += sum(added) + backbone.macs_of_head(self.network.group_head.head)
+        for node, branch in self._branches().items():
+            macs[node] = sum(own) + backbone.macs_of_head(branch.head)
+        return Cost(params=backbone.count(self), macs=macs)
+
+    def _centred(self, x: Tensor) -> Tensor:
+        return augment.middle(x - self.mean[:, None, None], self.side)
+
+    def _group_head(self, outputs: int) -> Branch:
+        """Returns node A: the blocks after the split once more, the mean over their map, a choice."""
+        whole = self.build(outputs)
+        own = whole.blocks[self.first_own : self.last_added + 1]
+        channels = backbone.channels_after(whole, self.last_added + 1)
+        # The activation that closes a network of the elu flavour closes this head too.
+        head = backbone.pooled_head(channels, outputs, before=getattr(whole.head, "act", None))
+        backbone.replace_last(head, outputs=outputs)
+        return Branch(own, head)
+
+    def _branch(self, outputs: int) -> Branch:
+        whole = self.build(outputs)
+        return Branch(whole.blocks[self.first_own :], whole.head)
+
+    def _branches(self) -> dict[str, Branch]:
+        parts = self.network.branches.items()
+        return {node: part for node, part in parts if isinstance(part, Branch)}
+
+    def _begin_from(self, start: Mapping[str, Tensor] | None) -> None:
+        """Copies the flat network's blocks into every place where they stand in the tree."""
+        if start is None:
+            raise MissingInput(
+                "The blocks start from the flat network of their seed, and there is none. Run "
+                "stage 'flat' first, or set hiernet.transfer: false."
+            )
+        flat = self.build(self.leaves)
+        checkpoint.fill(flat, start, source="the flat network")
+        backbone.copy_parts(flat.blocks, self.network.stem)
+        if self.network.group_head is not None:
+            backbone.copy_parts(flat.blocks, self.network.group_head.blocks)
+        for branch in self._branches().values():
+            backbone.copy_parts(flat.blocks, branch.blocks)
+            backbone.copy_parts(flat.head, branch.head, but="predictions")
+
+    def _draw_last_layers(self, seed: int) -> None:
+        """Draws the layers that name groups and labels, each from its own seed."""
+        if self.network.group_head is not None:
+            seeds.seed(seed, "hiernet", trees.ROOT)
+            clusters = len(self.network.clusters)
+            backbone.replace_last(self.network.group_head.head, outputs=clusters)
+        for node, branch in self._branches().items():
+            seeds.seed(seed, "hiernet", node)
+            backbone.replace_last(branch.head, outputs=len(self.network.clusters[node]))
+
+
+def _check(hierarchy: nx.DiGraph) -> None:
+    """Refuses a tree that is not a root over clusters of labels."""
+    if len(hierarchy.nodes[trees.ROOT]["members"]) < 2:
+        raise BadHierarchy("A classifier needs at least two labels, and there is one.")
+    deepest = max(len(path) for path in trees.paths(hierarchy).values())
+    if deepest > 3:
+        raise BadHierarchy(
+            f"The tree has {deepest} levels, and hiernet takes three: root, clusters, labels. "
+            "Choose a grouping of two levels."
+        )
+
+
+def _division(params: Params, network: Network) -> tuple[int, int]:
+    """
+    Returns the blocks that are shared and those of the group head, not counting the first one.
+
+    Raises:
+        BadParams: Together they are more than the backbone has.
+    """
+    blocks = len(network.blocks) - 1
+    if not blocks:
+        raise BadParams(
+            "The backbone is one block, and hiernet shares some and copies the rest. Choose "
+            "another backbone.name, such as resnet20."
+        )
+    flavour = "elu" if hasattr(network.head, "act") else "relu"
+    is_basic = all(isinstance(block, BasicBlock) for block in list(network.blocks)[1:])
+    published = _PUBLISHED[flavour].get(blocks) if is_basic else None
+    usual_split, usual_added = published or (
+        round(_SHARED * blocks), max(1, round(_ADDED * blocks))
+    )  # fmt: skip
+    split = usual_split if params.split is None else params.split
+    added = params.group_blocks
+    if added is None:
+        added = max(0, min(usual_added, blocks - split))
+    if split + added > blocks:
+        raise BadParams(
+            f"hiernet.split {split} and hiernet.group_blocks {added} are more than the {blocks} "
+            "blocks that this backbone has after the first one. Lower one of them."
+        )
+    return split, added
