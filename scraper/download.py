@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from scraper import tables
-from scraper.errors import MissingInput
+from scraper.errors import MissingInput, NothingStored
 from scraper.ledger import Ledger, Refused, Stored
 from scraper.picture import Wanted, smallest_sufficient
 from scraper.post import DECISIONS_SCHEMA, Variant
@@ -148,6 +148,7 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
     Raises:
         Unfinished: Pictures are left to fetch; run again. (`DiskFull` and `AlreadyRunning` too.)
         RequestRefused: The board does not want this client.
+        NothingStored: Every picture was refused; the tables say why.
         ExceptionGroup: Of the above, when the writer itself fails.
     """
     _log.info("download: %s from %s", params, site.name)
@@ -291,8 +292,18 @@ def _export(
         "download: %d posts, %d stored; refused by reason: %s",
         outcome.num_rows,
         kept.num_rows,
-        ", ".join(f"{reason} {count}" for reason, count in counts.most_common()) or "none",
+        _told(counts) or "none",
     )
+    if outcome.num_rows and not kept.num_rows:
+        raise NothingStored(
+            f"All {outcome.num_rows} pictures were refused ({_told(counts)}): nothing is left to "
+            "curate. If the files are there again, run with --retry-refused; reasons such as "
+            "too_many_bytes are limits of section 'download'."
+        )
+
+
+def _told(counts: Counter[str]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
 
 
 def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:

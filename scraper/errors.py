@@ -22,6 +22,7 @@ ScraperError
 ├── UnexpectedResponse   (stops)
 ├── MissingInput     (stops; a file of an earlier stage is absent)
 ├── MissingColumn    (stops; a table lacks a column that the reader states)
+├── NothingStored    (stops; every picture was refused)
 ├── BadFolder        (stops; a folder of labelled pictures contradicts itself)
 └── BadParams        (stops)
 """
@@ -45,6 +46,10 @@ class MissingInput(ScraperError):
 
 class MissingColumn(ScraperError):
     """A table lacks a column that its reader states."""
+
+
+class NothingStored(ScraperError):
+    """Every picture asked for was refused: there is nothing to go on with."""
 
 
 class BadFolder(ScraperError):

@@ -15,7 +15,7 @@ from PIL import Image
 from scraper import download, site
 from scraper.client import Client
 from scraper.download import IMAGES_SCHEMA
-from scraper.errors import DiskFull, MissingInput, NotAuthorised, Unfinished
+from scraper.errors import DiskFull, MissingInput, NotAuthorised, NothingStored, Unfinished
 from scraper.post import DECISIONS_SCHEMA, Variant
 from scraper.segments import Segments
 from tests.scraper.download_fixture import _instant_retries, answer, fill, run
@@ -75,6 +75,18 @@ def test_second_run_asks_nothing_and_changes_nothing(shelf, run):
     assert {} == shelf.host.requests
     assert before == {path: path.read_bytes() for path in shelf.out_dir.rglob("*.[tp]ar*")}
     assert ("gone", None, None) == shelf.decisions()[99]
+
+
+def test_vanished_board_is_said(shelf, run):
+    """Where every file is gone the run ends with an error, and the table says why of each."""
+    for number in (1, 2, 3):
+        shelf.host.faults[f"/gone-{number}"] = answer(404)
+        shelf.add(number, variants=(Variant("180x180", f"/gone-{number}", 15, 20, "jpg"),))
+    shelf.write()
+
+    with pytest.raises(NothingStored, match=r"All 3 pictures were refused \(gone 3\)"):
+        run(side=16)
+    assert dict.fromkeys((1, 2, 3), ("gone", None, None)) == shelf.decisions()
 
 
 def test_only_kept_posts_are_fetched_and_listed(shelf, run):
