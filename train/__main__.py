@@ -154,14 +154,15 @@ def _record(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 
 
 def _fit(options: argparse.Namespace, folders: dict[str, Path]) -> None:
-    from train import fit, saved
+    from train import controls, fit, saved
     from train.components import augment, backbone, data, loop
 
     if options.command == "flat":
-        name, method, grouping = "flat", "flat", None
+        name, method, grouping, like, equal = "flat", "flat", None, None, None
     else:
         chosen = _check_run(options, flat_too=False)
         name, method, grouping = options.run, chosen.method, chosen.grouping
+        like, equal = chosen.like, chosen.equal
     settings = fit.Settings(
         method=method,
         grouping=grouping,
@@ -171,7 +172,15 @@ def _fit(options: argparse.Namespace, folders: dict[str, Path]) -> None:
         backbone=_section(options, "backbone", backbone.Params),
         loop=_section(options, "loop", loop.Params),
     )
-    fit.run(settings, name=name, seed=options.seed, work_dir=options.work_dir, **folders)
+    match = None
+    if like is not None and equal is not None:
+        settings, found = controls.settle(
+            settings, like=like, equal=equal, seed=options.seed, results_dir=options.results_dir
+        )
+        match = controls.document(found)
+    fit.run(
+        settings, name=name, seed=options.seed, work_dir=options.work_dir, match=match, **folders
+    )
 
 
 _STEPS: dict[str, Callable[[argparse.Namespace, dict[str, Path]], None]] = {
@@ -195,7 +204,7 @@ def _runs(options: argparse.Namespace) -> dict[str, Run]:
 
 
 def _check_run(options: argparse.Namespace, *, flat_too: bool) -> Run:
-    runs = _runs(options) | ({"flat": Run(method="flat", grouping="")} if flat_too else {})
+    runs = _runs(options) | ({"flat": Run(method="flat")} if flat_too else {})
     if options.run not in runs:
         raise BadParams(
             f"'{options.run}' is no run. Section 'runs' of {options.params} has "

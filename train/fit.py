@@ -73,18 +73,26 @@ class Settings:
 
 
 def run(
-    settings: Settings, *, name: str, seed: int, data_dir: Path, results_dir: Path, work_dir: Path
+    settings: Settings,
+    *,
+    name: str,
+    seed: int,
+    data_dir: Path,
+    results_dir: Path,
+    work_dir: Path,
+    match: Mapping[str, Any] | None = None,
 ) -> Path:
     """
     Trains the run `name` with this seed and returns its folder.
 
-    Under `torchrun` every process trains its part of each batch, and the first one writes.
+    Under `torchrun` every process trains its part of each batch, and the first one writes. `match`
+    is what `controls` says of a control, kept in fit.json.
     """
     device = loop.prepare(settings.loop)
     with distributed.joined(device):
         return _run(
             settings, device, name=name, seed=seed, data_dir=data_dir, results_dir=results_dir,
-            work_dir=work_dir,
+            work_dir=work_dir, match=match,
         )  # fmt: skip
 
 
@@ -97,6 +105,7 @@ def _run(
     data_dir: Path,
     results_dir: Path,
     work_dir: Path,
+    match: Mapping[str, Any] | None,
 ) -> Path:
     shards = data.open_data(
         data_dir / "shards", work_dir / "cache", params=settings.data, device=device
@@ -125,7 +134,10 @@ def _run(
     classifier.eval()
     folder = results_dir / name / str(seed)
     if distributed.rank() == 0:
-        _keep(folder, classifier, facts=facts, report=report, trainer=trainer, shards=shards)
+        _keep(
+            folder, classifier, facts=facts, report=report, trainer=trainer, shards=shards,
+            match=match,
+        )  # fmt: skip
         shutil.rmtree(checkpoints)
     distributed.wait()
     return folder
@@ -139,6 +151,7 @@ def _keep(
     report: FitReport,
     trainer: Trainer,
     shards: DataModule,
+    match: Mapping[str, Any] | None,
 ) -> None:
     """Writes everything that the stages below read."""
     saved.save(folder, classifier, facts)
@@ -147,7 +160,8 @@ def _keep(
         folder / "validation.parquet", prediction.table(predictions, shards.val, split="val")
     )
     _write_curves(folder / "curves.csv", trainer.curves)
-    saved.write_json(folder / "fit.json", _fit_facts(report, classifier.cost(), trainer.device))
+    document = _fit_facts(report, classifier.cost(), trainer.device) | {"match": match}
+    saved.write_json(folder / "fit.json", document)
     log.info(
         "%s: %d networks in %.1f s, critical path %.1f s, val MSR %.4f",
         folder, len(report.networks), report.total_seconds, report.critical_path_seconds,

@@ -21,6 +21,7 @@ NETWORK = backbone.Params(
     widths=(8, 16, 16, 16, 16), dense=32, batch_norm=True, dropout=0.0, noise=0.0, init="he"
 )
 ROOT = Path(__file__).resolve().parents[2]
+TREELESS = {"flat", "ensemble"}
 ALL = pytest.mark.parametrize("method", sorted(METHODS))
 
 
@@ -30,7 +31,7 @@ def fitted(make_classifier, make_trainer, tiny_data, two_level_hierarchy):
 
     def fit(method, *, seed=0, tree=None, data=None, params=FAST, folder="work", **built):
         data = data or tiny_data()
-        tree = tree or (hierarchy.flat(4) if method == "flat" else two_level_hierarchy)
+        tree = tree or (hierarchy.flat(4) if method in TREELESS else two_level_hierarchy)
         start = make_classifier("flat", hierarchy.flat(4), seed=seed, **built).network.state_dict()
         classifier = make_classifier(method, tree, seed=seed, **built)
         trainer = make_trainer(data, params=params, folder=f"{folder}-{method}-{seed}")
@@ -63,7 +64,7 @@ def test_rows_are_probabilities(fitted, method):
 def test_memorises_in_the_order_of_the_labels(fitted, tiny_data, method, leaves):
     """64 pictures are memorised, and whichever way the label list is permuted, leaves mean labels."""
     families = [[leaves[0], leaves[1]], [leaves[3], leaves[2]]]
-    tree = hierarchy.flat(4) if method == "flat" else hierarchy.from_clusters(families, 4)
+    tree = hierarchy.flat(4) if method in TREELESS else hierarchy.from_clusters(families, 4)
     params = FAST.model_copy(update={"epochs": 25, "ema": 0.5, "label_smoothing": 0.0, "lr": 0.1})
     classifier, data, _ = fitted(method, tree=tree, data=tiny_data(16, leaves=leaves), params=params)
     with torch.no_grad():
@@ -138,7 +139,7 @@ def test_saved_and_loaded_in_a_new_process(fitted, tmp_path, method):
     assert facts == inside == json.loads((tmp_path / "run" / "model.json").read_text())
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"flat"}))
+@pytest.mark.parametrize("method", sorted(set(METHODS) - TREELESS))
 def test_tree_is_used(fitted, method):
     """Exchanging two leaves between groups changes what is learnt; one group works as well."""
     first, data, _ = fitted(method)

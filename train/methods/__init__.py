@@ -2,6 +2,11 @@
 
 from types import ModuleType
 
-from train.methods import flat, hiernet, uppsala
+from train.methods import ensemble, flat, hiernet, uppsala
 
-METHODS: dict[str, ModuleType] = {"flat": flat, "uppsala": uppsala, "hiernet": hiernet}
+METHODS: dict[str, ModuleType] = {
+    "flat": flat,
+    "ensemble": ensemble,
+    "uppsala": uppsala,
+    "hiernet": hiernet,
+}

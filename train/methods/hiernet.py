@@ -223,7 +223,7 @@ class Classifier(nn.Module):
             logarithms: Tensor = self.network(self._centred(x))
             return logarithms.exp()
         maps = self.network.stem(self._centred(x))
-        chosen = self.network.groups(maps).argmax(dim=1)
+        chosen = self.network.groups(maps).exp().argmax(dim=1)
         result = torch.zeros(x.shape[0], self.leaves, device=x.device)
         for place, (node, members) in enumerate(self.network.clusters.items()):
             rows = torch.nonzero(chosen == place).flatten()
@@ -242,10 +242,10 @@ class Classifier(nn.Module):
         """Returns `default` (by route), `full` and `coarse`, the shared blocks executed once."""
         maps = self.network.stem(self._centred(x))
         groups, labels = self.network.groups(maps), self.network.labels(maps)
-        parents = self.network.parents
-        route = labels.exp() * (groups.argmax(dim=1)[:, None] == parents)
+        coarse, parents = groups.exp(), self.network.parents
+        route = labels.exp() * (coarse.argmax(dim=1)[:, None] == parents)
         full = (groups[:, parents] + labels).exp()
-        return {"default": route, "full": full, "coarse": groups.exp()}
+        return {"default": route, "full": full, "coarse": coarse}
 
     def shares(self, coarse: Float[np.ndarray, "picture cluster"] | None) -> dict[str, float]:
         """Returns the share of pictures that execute each part by route."""

@@ -121,16 +121,12 @@ class Comparison:
     @property
     def main(self) -> Summary | None:
         """The first run with clusters that were found: the one the answer speaks of."""
-        return self._first(control=False)
+        return next((row for row in self.summaries[1:] if not row.run.is_control), None)
 
     @property
     def control(self) -> Summary | None:
         """The control of the main run: its method, random clusters."""
-        return self._first(control=True)
-
-    def _first(self, *, control: bool) -> Summary | None:
-        rows = [row for row in self.summaries[1:] if row.run.is_control is control]
-        return rows[0] if rows else None
+        return next((row for row in self.summaries[1:] if row.run.is_random), None)
 
 
 def compare(results: Results, *, resamples: int, seed: int) -> Comparison:

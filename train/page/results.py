@@ -35,8 +35,8 @@ class RunLike(Protocol):
         """The module in train/methods."""
 
     @property
-    def grouping(self) -> str:
-        """The file of data/clustering/SEED."""
+    def grouping(self) -> str | None:
+        """The file of data/clustering/SEED; None where there is no tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,13 @@ class Run:
 
     @property
     def is_control(self) -> bool:
+        """Says whether there are no clusters, or such as were drawn by chance."""
+        return self.grouping is None or self.is_random
+
+    @property
+    def is_random(self) -> bool:
         """Says whether the clusters were drawn by chance."""
-        return self.grouping == CONTROL
+        return self.grouping is not None and self.grouping.startswith(CONTROL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +129,12 @@ class Results:
 
     @property
     def hierarchies(self) -> tuple[Run, ...]:
-        """The runs with clusters that were found, not drawn by chance."""
+        """The runs with clusters that were found or given, not drawn by chance."""
         return tuple(run for run in self.runs[1:] if not run.is_control)
 
     @property
     def controls(self) -> tuple[Run, ...]:
-        """The runs with clusters drawn by chance."""
+        """The runs with clusters drawn by chance, or with none."""
         return tuple(run for run in self.runs[1:] if run.is_control)
 
     def reference(self, seed: int) -> Grouping:
@@ -157,7 +162,8 @@ def read(
         _run(results_dir, name, run.method, run.grouping, seeds, leaves=len(classes["labels"]))
         for name, run in runs.items()
     ]
-    names = dict.fromkeys([REFERENCE, *(run.grouping for run in runs.values())])
+    found = (run.grouping for run in runs.values())
+    names = dict.fromkeys([REFERENCE, *(name for name in found if name is not None)])
     groupings = {
         (name, seed): _grouping(data_dir / "clustering" / str(seed) / f"{name}.json", name, seed)
         for name in names

@@ -1,0 +1,102 @@
+"""Controls: as many epochs, as wide a network, as another run has cost, within five per cent."""
+
+import json
+
+import pytest
+
+from train import controls, fit
+from train.components import augment, backbone, data, loop
+from train.errors import BadParams, MissingInput
+from train.methods import ensemble, flat
+from train.runs import Run
+
+FLAT = {"network": "root", "train_flops": 6.0 * 1000 * 4 * 40_818_944, "images_seen": 4000,
+        "epochs": 4}  # fmt: skip
+TREE = [{"network": "root", "train_flops": FLAT["train_flops"] / 2},
+        {"network": "cluster-0", "train_flops": FLAT["train_flops"] / 4}]  # fmt: skip
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Results of a flat ResNet-20 over 100 labels and of a tree that cost three quarters more."""
+    for name, networks, metrics in (
+        ("flat", [FLAT], {"macs_expected": 40_818_944.0, "params": 278_324}),
+        ("tree", TREE, {"macs_expected": 60_000_000.0, "params": 1_000_000}),
+    ):
+        folder = tmp_path / name / "0"
+        folder.mkdir(parents=True)
+        labels = [f"label {number}" for number in range(100)]
+        documents = {
+            "model": {"side": 32, "labels": labels}, "fit": {"networks": networks},
+            "metrics": metrics,
+        }  # fmt: skip
+        for kind, document in documents.items():
+            (folder / f"{kind}.json").write_text(json.dumps(document), encoding="utf-8")
+    return tmp_path
+
+
+def settings_of(method="flat", **own):
+    module = {"flat": flat, "ensemble": ensemble}[method]
+    return fit.Settings(
+        method=method, grouping=None, own=module.Params(**own), data=data.Params(),
+        augment=augment.Params(), backbone=backbone.Params(name="resnet20"),
+        loop=loop.Params(epochs=4),
+    )  # fmt: skip
+
+
+def settled(finished, equal, settings=None):
+    return controls.settle(
+        settings or settings_of(), like="tree", equal=equal, seed=0, results_dir=finished
+    )
+
+
+def test_longer_by_what_the_tree_and_its_flat_network_cost(finished):
+    """The tree's three quarters more, its flat network counted: seven epochs instead of four."""
+    found, match = settled(finished, "train_flops")
+
+    assert 7 == found.loop.epochs
+    assert pytest.approx(1.0) == match.ratio
+    assert settings_of().backbone == found.backbone
+
+
+@pytest.mark.parametrize(("equal", "wanted"), [("macs", 60e6), ("params", 1e6)])
+def test_wider_until_the_cost_is_reached(finished, equal, wanted):
+    """The width that costs 60 million MACs, or a million parameters, within five per cent."""
+    found, match = settled(finished, equal)
+    network = backbone.build(found.backbone, outputs=100, side=32)
+    macs = sum(row.macs for row in backbone.layer_table(network))
+
+    assert match.reached == (macs if equal == "macs" else backbone.count(network))
+    assert abs(match.reached / wanted - 1) < 0.05
+    assert found.backbone.width > 1
+    assert {"like", "equal", "wanted", "reached", "ratio"} == set(controls.document(match))
+
+
+def test_ensemble_shares_the_cost_among_its_members(finished):
+    """Four members of a million parameters together are a quarter of a million each."""
+    found, match = settled(finished, "params", settings_of("ensemble", members=4))
+    network = backbone.build(found.backbone, outputs=100, side=32)
+
+    assert abs(match.reached / 1e6 - 1) < 0.05
+    assert match.reached == 4 * backbone.count(network)
+
+
+def test_out_of_reach_is_said(finished):
+    """A cost that no width has is refused with the nearest; a run that is absent by its stage."""
+    path = finished / "tree" / "0" / "metrics.json"
+    path.write_text(json.dumps({"macs_expected": 1e15, "params": 1}), encoding="utf-8")
+    for equal in ("macs", "params"):
+        with pytest.raises(BadParams, match="comes no nearer than"):
+            settled(finished, equal)
+    path.unlink()
+    with pytest.raises(MissingInput, match="stage evaluate"):
+        settled(finished, "macs")
+
+
+@pytest.mark.parametrize(
+    "entry", [{"like": "tree"}, {"equal": "macs"}, {"like": "a", "equal": "macs", "grouping": "b"}]
+)
+def test_half_a_control_is_refused(entry):
+    """`like` and `equal` go together, and without a grouping."""
+    with pytest.raises(ValueError, match="both like and equal"):
+        Run(method="flat", **entry)

@@ -1,0 +1,132 @@
+"""
+Controls: a method without a tree, made as costly as a run with one (methods.md 7.3).
+
+A control names another run (`like`) and what must be equal: the operations of its training, the
+expected MACs of its predictions, or its parameters. Epochs or width are then chosen to reach that;
+what was reached stands beside what was wanted, and 5 % is the most that they may differ.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from train import documents, saved
+from train.components import hierarchy
+from train.components.classifier import Cost
+from train.errors import BadParams
+from train.fit import Settings
+
+log = logging.getLogger(__name__)
+
+Equal = Literal["train_flops", "macs", "params"]
+TOLERANCE = 0.05
+_WIDTHS, _STEPS = (0.01, 8.0), 40  # range of backbone.width, and how often it is halved
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a control was to equal, and what it reached."""
+
+    like: str
+    equal: Equal
+    wanted: float
+    reached: float
+
+    @property
+    def ratio(self) -> float:
+        """Reached / wanted."""
+        return self.reached / self.wanted
+
+
+def settle(
+    settings: Settings, *, like: str, equal: Equal, seed: int, results_dir: Path
+) -> tuple[Settings, Match]:
+    """
+    Returns settings whose run costs what the run `like` of this seed has cost.
+
+    Raises:
+        MissingInput: The run `like`, or the flat network, was not trained and evaluated.
+        BadParams: No width or number of epochs comes within 5 %.
+    """
+    facts = documents.read(results_dir / "flat" / str(seed) / "model.json", written_by="stage flat")
+    costs = partial(_cost, side=int(facts["side"]), labels=len(facts["labels"]))
+    if equal == "train_flops":
+        fits = [
+            documents.read(results_dir / name / str(seed) / "fit.json", written_by="stage fit")
+            for name in dict.fromkeys(("flat", like))
+        ]
+        settled, match = _longer(settings, like, fits, costs)
+    else:
+        folder = results_dir / like / str(seed)
+        figures = documents.read(folder / "metrics.json", written_by="stage evaluate")
+        wanted = float(figures["macs_expected" if equal == "macs" else "params"])
+        settled, match = _wider(settings, Match(like, equal, wanted, 0.0), costs)
+    log.info("%s of %s: wanted %.4g, reached %.4g", equal, like, match.wanted, match.reached)
+    if abs(match.ratio - 1) > TOLERANCE:
+        raise BadParams(
+            f"A control with the {equal} of '{like}' ({match.wanted:.4g}) comes no nearer than "
+            f"{match.reached:.4g} ({match.ratio:.3f} times). Choose another backbone or more epochs."
+        )
+    return settled, match
+
+
+def _longer(
+    settings: Settings,
+    like: str,
+    fits: Sequence[Mapping[str, Any]],
+    costs: Callable[[Settings], Cost],
+) -> tuple[Settings, Match]:
+    """As many epochs as the run and the flat network that it starts from have paid for together."""
+    networks = [network for found in fits for network in found["networks"]]
+    wanted = sum(float(network["train_flops"]) for network in networks)
+    flat = networks[0]
+    pictures = flat["images_seen"] / flat["epochs"]
+    per_epoch = 6.0 * pictures * costs(settings).macs_max
+    epochs = max(1, round(wanted / per_epoch))
+    longer = settings.loop.model_copy(update={"epochs": epochs})
+    return replace(settings, loop=longer), Match(like, "train_flops", wanted, epochs * per_epoch)
+
+
+def _wider(
+    settings: Settings, match: Match, costs: Callable[[Settings], Cost]
+) -> tuple[Settings, Match]:
+    """The width, by halving the range in which the cost grows with it."""
+
+    def at(width: float) -> tuple[float, Settings]:
+        backbone = settings.backbone.model_copy(update={"width": width})
+        chosen = replace(settings, backbone=backbone)
+        cost = costs(chosen)
+        return float(cost.macs_max if match.equal == "macs" else cost.params), chosen
+
+    low, high = _WIDTHS
+    for _ in range(_STEPS):
+        middle = round((low * high) ** 0.5, 6)
+        low, high = (low, middle) if at(middle)[0] > match.wanted else (middle, high)
+    reached, chosen = min(at(low), at(high), key=lambda found: abs(found[0] - match.wanted))
+    return chosen, replace(match, reached=reached)
+
+
+def _cost(settings: Settings, *, side: int, labels: int) -> Cost:
+    with torch.random.fork_rng(devices=[]):  # building draws weights, which are thrown away
+        classifier = saved.build(
+            settings.method, settings.own, settings.backbone, tree=hierarchy.flat(labels),
+            side=settings.augment.network_side(side), mean=np.zeros(3, dtype=np.float32),
+        )  # fmt: skip
+    return classifier.cost()
+
+
+def document(match: Match) -> dict[str, Any]:
+    """Returns what fit.json keeps of a control."""
+    return {
+        "like": match.like,
+        "equal": match.equal,
+        "wanted": match.wanted,
+        "reached": match.reached,
+        "ratio": match.ratio,
+    }
