@@ -247,3 +247,35 @@ def test_branch_copies_the_own_part_and_shares_the_stem():
     assert branch.blocks[0].B5C1.weight.grad.abs().max() > 0
     assert all((before[name] == value).all() for name, value in network.state_dict().items())
     assert backbone.count(network, attached) == backbone.count(network) + backbone.count(branch)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("resnet20", [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]),
+        ("fast_cnn", [32, 64, 128, 256]),
+        ("densenet_bc_100", [24, 36, 48]),
+    ],
+)
+def test_channels_behind_each_block(name, channels):
+    """The map behind a block has its channels, those a dense layer passes on included."""
+    network = backbone.build(Params(name=name), outputs=4, side=16)
+    places = range(1, len(channels) + 1)
+
+    assert channels == [backbone.channels_after(network, place) for place in places]
+
+
+def test_parts_are_copied_by_name():
+    """A slice gets the blocks of its own numbers, and the part left out stays as it was."""
+    params = Params(name="resnet20", width=0.25)
+    source, target = (backbone.build(params, outputs=4, side=16) for _ in range(2))
+    own = target.blocks[6:8]
+    backbone.copy_parts(source.blocks, own)
+    backbone.copy_parts(source.head, target.head, but="predictions")
+
+    assert ["6", "7"] == [name for name, _ in own.named_children()]
+    for place in range(10):
+        weights = [network.blocks[place].state_dict() for network in (source, target)]
+        same = all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+        assert same is (place in (6, 7))
+    assert not torch.equal(source.head.predictions.weight, target.head.predictions.weight)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import networkx as nx
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -247,8 +247,13 @@ class Classifier(nn.Module):
         full = (groups[:, parents] + labels).exp()
         return {"default": route, "full": full, "coarse": coarse}
 
-    def shares(self, coarse: Float[np.ndarray, "picture cluster"] | None) -> dict[str, float]:
+    def shares(
+        self,
+        predicted: Int[np.ndarray, " picture"],
+        coarse: Float[np.ndarray, "picture cluster"] | None,
+    ) -> dict[str, float]:
         """Returns the share of pictures that execute each part by route."""
+        del predicted
         result = {trees.ROOT: 1.0}
         if coarse is not None:
             places = coarse.argmax(axis=1)
