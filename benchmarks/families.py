@@ -16,7 +16,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.result import Result
 from scraper.demo.personae import PERSONAE
-from train.clustering import Params, confusion_of, select, sweep
+from train.clustering import Params, confusion_of
+from train.components.grouping.modularity import select, sweep
 from train.components.metrics import normalise_rows
 
 BAR, BAR_SHUFFLED, SHUFFLES = 0.6, 0.1, 20
@@ -37,14 +38,16 @@ def _shuffled(seed: int, labels: list[str]) -> float:
     table = pq.read_table(f"results/flat/{seed}/validation.parquet")
     truth, predicted = (table[name].to_numpy().astype(np.int64) for name in ("label", "predicted"))
     probabilities = np.array(table["probabilities"].to_pylist())
-    confusion = confusion_of(truth, predicted, probabilities, params=Params())
+    params = Params()
+    confusion = confusion_of(truth, predicted, probabilities, params=params)
     mistakes = ~np.eye(len(labels), dtype=bool)
     generator = np.random.default_rng(seed)
     values = []
     for _ in range(SHUFFLES):
         other = confusion.copy()
         other[mistakes] = generator.permutation(confusion[mistakes])
-        values.append(_index(select(sweep(normalise_rows(other), Params())).clusters, labels))
+        found = sweep(normalise_rows(other), gammas=params.gammas(), largest=params.largest)
+        values.append(_index(select(found).clusters, labels))
     return statistics.mean(values)
 
 

@@ -2,16 +2,15 @@
 Stage `clustering`: confusions on the validation pictures to one hierarchy per grouping rule.
 
 Reads results/flat/SEED/validation.parquet, model.json and data/shards/classes.json; writes
-data/clustering/SEED/GROUPING.json. `modularity` follows Newman's leading eigenvector (2006) with a sweep of the resolution; `random` is
-its control: the same cluster sizes, labels drawn by the seed (methods.md 2.2, 2.3, 7.3). `given`
-is the data's own: labels of one copyright (work, family, coarse label), where it tells groups.
+data/clustering/SEED/GROUPING.json. Each rule is a file of `components/grouping`; `given` is the
+data's own or a user's file; the `random` ones are controls of the same shape, labels drawn by the
+seed (methods.md 2.2, 2.3, 5.2, 6.3, 7.3).
 """
 
 import json
 import logging
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +20,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from train import tables
 from train.components import hierarchy, metrics
+from train.components.grouping import (
+    agglomerative,
+    average_linkage,
+    document,
+    given,
+    laplacian,
+    modularity,
+    spectral,
+)
+from train.components.grouping.partition import Partition, affinity, must_group, shuffled
+from train.components.hierarchy import Nested
 from train.errors import BadHierarchy, MissingInput
 
 log = logging.getLogger(__name__)
 
-Partition = list[list[int]]
-_ZERO = 1e-10  # smaller entries of an eigenvector, degrees and gains count as none (methods.md 2.3)
+_MAIN = "modularity"  # the stage fails without it; K and the controls are of its clusters
+_RESAMPLING = 23  # keys that keep the seed's random streams apart
+_CONTROL = 73
 
 
 class Params(BaseModel):
@@ -50,264 +61,148 @@ class Params(BaseModel):
     largest: float = Field(
         0.5, gt=0, le=1, description="largest share of the labels in one cluster: no giant"
     )
+    g_max: int | None = Field(
+        None,
+        ge=1,
+        description="labels in a group of average_linkage at most; none: half of the labels, as "
+        "HierNet's 50 of 100",
+    )
+    p_min: float | None = Field(
+        None,
+        ge=-1,
+        le=2,
+        description="groups of average_linkage merge above this proximity (HierNet 0.0075 with "
+        "ReLU, 0.005 with ELU); none: the one whose groups are nearest in number to groups_wanted",
+    )
+    groups_wanted: int | None = Field(
+        None,
+        ge=2,
+        description="number of groups that p_min is chosen for; none: square root of the labels, "
+        "near HierNet's 6 to 8 of 100",
+    )
+    clusters: int | None = Field(
+        None,
+        ge=2,
+        description="clusters of spectral and agglomerative; none: as many as modularity found",
+    )
+    given: Path | None = Field(
+        None,
+        description="JSON or DOT file with the tree of grouping `given`, by label names; none: the "
+        "families that the data set tells. After editing it: dvc repro --force -s clustering",
+    )
     bootstrap: int = Field(
         100, ge=0, le=10_000, description="resamples of the validation pictures for the stability"
     )
 
+    def gammas(self) -> list[float]:
+        """Returns the resolutions of the sweep, from the finest to the coarsest."""
+        steps = round((self.gamma_first - self.gamma_last) / self.gamma_step)
+        return [round(self.gamma_first - step * self.gamma_step, 6) for step in range(steps + 1)]
+
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """The partition of one resolution, with what speaks for and against it."""
+class Answers:
+    """What the flat network said of the validation pictures."""
 
-    gamma: float
-    clusters: Partition
-    micp: float
-    excess: float
-    """MICP above that of random clusters of the same sizes: what the sweep maximises."""
-    modularity: float
-    refused: str | None
-    """Why it may not be selected; None if it may."""
+    labels: Int[np.ndarray, " image"]
+    predicted: Int[np.ndarray, " image"]
+    probabilities: Float[np.ndarray, "image label"]
 
-
-def affinity(
-    confusion: Float[np.ndarray, "label label"], *, diagonal: bool = False
-) -> Float[np.ndarray, "label label"]:
-    """Returns A = (M + M^T)/2, without its diagonal unless asked: self-loops swamp the degrees."""
-    result = (confusion + confusion.T) / 2
-    if not diagonal:
-        np.fill_diagonal(result, 0.0)
-    return np.asarray(result)
+    def drawn(self, rows: Int[np.ndarray, " drawn"]) -> "Answers":
+        """Returns the answers of some pictures."""
+        return Answers(self.labels[rows], self.predicted[rows], self.probabilities[rows])
 
 
-def communities(weights: Float[np.ndarray, "label label"], *, gamma: float) -> Partition:
-    """
-    Returns the clusters of a symmetric, non-negative weight matrix at resolution `gamma`.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A grouping, with the parameters that a sweep chose for it."""
 
-    Groups are split in two by the leading eigenvector of their modularity matrix and refined, as
-    long as modularity gains (Newman 2006, eq. 2 to 6). Labels without any weight stand alone.
-    Clusters are sorted inside and ordered by their smallest label.
+    tree: Nested
+    gamma: float | None = None
+    p_min: float | None = None
+    sweep: list[dict[str, Any]] = field(default_factory=list)
 
-    Differs:
-        gamma scales the null model (Reichardt and Bornholdt 2006); the paper has gamma = 1.
-    """
-    degrees = weights.sum(axis=1)
-    connected = np.flatnonzero(degrees > _ZERO)
-    found: Partition = [[int(label)] for label in np.flatnonzero(degrees <= _ZERO)]
-    if len(connected):
-        surplus = modularity_matrix(weights, gamma=gamma)
-        groups = [connected]
-        while groups:
-            group = groups.pop()
-            sides = bisect(surplus, group, total=float(degrees.sum()))
-            if sides is None:
-                found.append(sorted(int(label) for label in group))
-            else:
-                groups += sides
-    return sorted(found)
+    @property
+    def clusters(self) -> Partition:
+        """The partition at the root."""
+        return hierarchy.clusters(hierarchy.from_nested(self.tree, self.labels))
+
+    @property
+    def labels(self) -> int:
+        """How many labels are grouped."""
+        return len(hierarchy.leaves(self.tree))
 
 
-def modularity_matrix(
-    weights: Float[np.ndarray, "label label"], *, gamma: float
-) -> Float[np.ndarray, "label label"]:
-    """Returns B = A - gamma k k^T / 2m; zero where nothing is connected."""
-    degrees = weights.sum(axis=1)
-    total = degrees.sum()
-    if total <= _ZERO:
-        return np.zeros_like(weights)
-    return np.asarray(weights - gamma * np.outer(degrees, degrees) / total)
-
-
-def modularity(
-    surplus: Float[np.ndarray, "label label"], clusters: Partition, total: float
-) -> float:
-    """Returns Q = (1/2m) sum over clusters of their block of B; `total` is 2m. Zero without edges."""
-    inside = sum(surplus[np.ix_(group, group)].sum() for group in clusters)
-    return float(inside / total) if total > _ZERO else 0.0
-
-
-def bisect(
-    surplus: Float[np.ndarray, "label label"], group: Int[np.ndarray, " member"], *, total: float
-) -> list[np.ndarray] | None:
-    """
-    Returns the two sides of the best division of `group`, or None if none gains modularity.
-
-    With Bg_ij = B_ij - delta_ij sum_l B_il over the group, s the signs of its leading eigenvector:
-    dQ = s^T Bg s / (2 * 2m), `total` being 2m (methods.md 2.3). The eigenvector's largest entry is
-    made positive, and entries below 1e-10 count as positive, so that every machine agrees.
-    """
-    block = surplus[np.ix_(group, group)]
-    block = block - np.diag(block.sum(axis=1))
-    signs = refine(block, _signs(leading_vector(block)))
-    gain = float(signs @ block @ signs) / (2 * total)
-    if gain <= _ZERO or abs(signs.sum()) == len(signs):
-        return None
-    return [group[signs > 0], group[signs < 0]]
-
-
-def leading_vector(block: Float[np.ndarray, "member member"]) -> Float[np.ndarray, " member"]:
-    """Returns the eigenvector of the largest eigenvalue, its largest entry positive."""
-    vector = np.linalg.eigh(block)[1][:, -1]
-    return np.asarray(vector * np.sign(vector[np.argmax(np.abs(vector))]))
-
-
-def refine(
-    block: Float[np.ndarray, "member member"], signs: Float[np.ndarray, " member"]
-) -> Float[np.ndarray, " member"]:
-    """
-    Returns signs that no pass of Kernighan and Lin's can better (Newman 2006, "refinement").
-
-    A pass flips every member once, each time the one that gains most (ties: the first), and keeps
-    the best prefix of the flips. Flipping i changes s^T Bg s by 4 (Bg_ii - s_i (Bg s)_i).
-    """
-    while True:
-        trial, free = signs.copy(), np.ones(len(signs), dtype=bool)
-        gains, flipped = [], []
-        for _ in signs:
-            change = 4 * (np.diag(block) - trial * (block @ trial))
-            best = int(np.argmax(np.where(free, change, -np.inf)))
-            trial[best] *= -1
-            free[best] = False
-            gains.append(float(change[best]))
-            flipped.append(best)
-        running = np.cumsum(gains)
-        kept = int(np.argmax(running))
-        if running[kept] <= _ZERO:
-            return signs
-        signs = signs.copy()
-        signs[flipped[: kept + 1]] *= -1
-
-
-def sweep(confusion: Float[np.ndarray, "label label"], params: Params) -> list[Candidate]:
-    """Returns one candidate per resolution, from the finest to the coarsest."""
-    weights = affinity(confusion, diagonal=params.diagonal)
-    total, labels = float(weights.sum()), len(weights)
-    steps = round((params.gamma_first - params.gamma_last) / params.gamma_step)
-    candidates = []
-    for step in range(steps + 1):
-        gamma = round(params.gamma_first - step * params.gamma_step, 6)
-        clusters = communities(weights, gamma=gamma)
-        candidates.append(
-            Candidate(
-                gamma=gamma,
-                clusters=clusters,
-                micp=metrics.micp(confusion, clusters),
-                excess=metrics.micp_excess(confusion, clusters),
-                modularity=modularity(modularity_matrix(weights, gamma=gamma), clusters, total),
-                refused=_refusal(clusters, labels, largest=params.largest),
-            )
-        )
-    return candidates
-
-
-def select(candidates: Sequence[Candidate]) -> Candidate:
-    """
-    Returns the allowed candidate of largest excess; ties go to the larger gamma.
-
-    If every one is refused, the best that still groups something stands in.
-
-    Raises:
-        BadHierarchy: No resolution gives at least two clusters with two labels in one of them.
-    """
-    allowed = [one for one in candidates if one.refused is None]
-    if not allowed:
-        allowed = [one for one in candidates if 1 < len(one.clusters) < _labels(one)]
-        if allowed:
-            log.warning("every partition of the sweep is refused; the best of them stands in")
-    if not allowed:
-        sizes = sorted({len(one.clusters) for one in candidates})
-        raise BadHierarchy(
-            f"No grouping of {_labels(candidates[0])} labels was found: the sweep gives {sizes} "
-            "clusters only. The validation pictures show too few confusions (or all labels "
-            "alike); take more of them, clustering.confusion: soft, or another range of gamma."
-        )
-    return max(allowed, key=lambda one: (round(one.excess, 12), one.gamma))
-
-
-def shuffled(clusters: Partition, *, seed: int) -> Partition:
-    """Returns random clusters of the same sizes: the control of methods.md 7.3."""
-    order = np.random.default_rng([seed, 73]).permutation(sum(map(len, clusters))).tolist()
-    result, start = [], 0
-    for cluster in clusters:
-        result.append(sorted(order[start : start + len(cluster)]))
-        start += len(cluster)
-    return sorted(result)
-
-
-def families(names: Sequence[str], family_of: Mapping[str, str | None]) -> Partition | None:
-    """
-    Returns the labels of each family as clusters; one without a family stands alone.
-
-    None where that groups nothing: fewer than two clusters, or as many as labels.
-    """
-    found: dict[str, list[int]] = {}
-    for leaf, name in enumerate(names):
-        family = family_of.get(name)
-        found.setdefault(f"label {name}" if family is None else f"family {family}", []).append(leaf)
-    return sorted(found.values()) if 1 < len(found) < len(names) else None
-
-
-def stability(
-    labels: Int[np.ndarray, " image"],
-    predicted: Int[np.ndarray, " image"],
-    probabilities: Float[np.ndarray, "image label"],
-    *,
-    chosen: Partition,
-    params: Params,
-    seed: int,
-) -> float | None:
-    """
-    Returns the mean adjusted Rand index between `chosen` and the partitions of resampled pictures.
-
-    A resample in which nothing can be grouped counts as all labels apart. None if not asked for.
-    """
-    if not params.bootstrap:
-        return None
-    rng = np.random.default_rng([seed, 23])
-    reference = hierarchy.parents(chosen)
-    indices = []
-    for _ in range(params.bootstrap):
-        rows = rng.integers(len(labels), size=len(labels))
-        matrix = confusion_of(labels[rows], predicted[rows], probabilities[rows], params=params)
-        try:
-            other = select(sweep(matrix, params)).clusters
-        except BadHierarchy:
-            other = [[label] for label in range(len(reference))]
-        indices.append(metrics.adjusted_rand(reference, hierarchy.parents(other)))
-    return float(np.mean(indices))
-
-
-def confusion_of(
-    labels: Int[np.ndarray, " image"],
-    predicted: Int[np.ndarray, " image"],
-    probabilities: Float[np.ndarray, "image label"],
-    *,
-    params: Params,
-) -> Float[np.ndarray, "label label"]:
-    """Returns M, from counts or from mean probabilities."""
-    if params.confusion == "soft":
-        return metrics.normalise_rows(metrics.soft_confusion(probabilities, labels))
-    leaves = probabilities.shape[1]
-    return metrics.normalise_rows(metrics.confusion_counts(labels, predicted, leaves=leaves))
+Rule = Callable[[Answers], Found]
 
 
 def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path:
-    """Clusters the labels of the flat network of this seed; returns the folder written."""
+    """Groups the labels of the flat network of this seed; returns the folder written."""
     source = results_dir / "flat" / str(seed)
     names = _label_names(source / "model.json")
-    columns = ["label", "predicted", "probabilities"]
-    table = tables.read(source / "validation.parquet", columns, stage="flat")
-    own = families(names, _family_of(data_dir / "shards" / "classes.json"))
-    labels = table["label"].to_numpy().astype(np.int64)
-    predicted = table["predicted"].to_numpy().astype(np.int64)
-    probabilities = np.array(table["probabilities"].to_pylist(), dtype=np.float64)
-    confusion = confusion_of(labels, predicted, probabilities, params=params)
+    answers = _answers(source / "validation.parquet")
+    own = _family_of(data_dir / "shards" / "classes.json")
+    found, rules, left_out = _search(params, answers)
+    told, reasons = _told(params, names, own)
+    controls = _controls(found | told, seed=seed)
+    stable = stability(rules, found, answers, resamples=params.bootstrap, seed=seed)
 
-    candidates = sweep(confusion, params)
-    chosen = select(candidates)
-    stable = stability(
-        labels, predicted, probabilities, chosen=chosen.clusters, params=params, seed=seed
+    confusion = confusion_of(
+        answers.labels, answers.predicted, answers.probabilities, params=params
     )
+    common = {"labels": names, "seed": seed, "params": params.model_dump(mode="json")}
+    written = {
+        name: _figures(confusion, one, params) | common | {"stability": stable.get(name)}
+        for name, one in (found | told | controls).items()
+    }
     folder = data_dir / "clustering" / str(seed)
+    document.write(folder, written, left_out | reasons)
+    for name, one in written.items():
+        log.info(
+            "clustering: %s, %d labels in %d clusters, excess %.4f, stability %s",
+            name, len(names), len(one["clusters"]), one["excess"], one["stability"],
+        )  # fmt: skip
+    return folder
+
+
+def _search(
+    params: Params, answers: Answers
+) -> tuple[dict[str, Found], dict[str, Rule], dict[str, str]]:
+    """What each rule finds, the rules that found something, and why others did not."""
+    main = _swept(answers, params, modularity.leading)
+    rules = _rules(params, clusters=params.clusters or len(main.clusters))
+    found: dict[str, Found] = {}
+    left_out: dict[str, str] = {}
+    for name, rule in rules.items():
+        try:
+            found[name] = main if name == _MAIN else rule(answers)
+        except BadHierarchy as error:
+            left_out[name] = str(error)
+            log.warning("clustering: %s is left out. %s", name, error)
+    return found, {name: rules[name] for name in found}, left_out
+
+
+def _rules(params: Params, *, clusters: int) -> dict[str, Rule]:
+    def weights(answers: Answers) -> Float[np.ndarray, "label label"]:
+        return affinity(_confusion(answers, params.confusion))
+
+    return {
+        _MAIN: lambda answers: _swept(answers, params, modularity.leading),
+        "laplacian": lambda answers: _swept(answers, params, laplacian.propose),
+        "average_linkage": lambda answers: _linked(answers, params),
+        "spectral": lambda answers: _plain(spectral.groups(weights(answers), clusters=clusters)),
+        "agglomerative": lambda answers: _plain(
+            agglomerative.groups(weights(answers), clusters=clusters)
+        ),
+    }
+
+
+def _swept(answers: Answers, params: Params, propose: modularity.Propose) -> Found:
+    candidates = modularity.sweep(
+        _confusion(answers, params.confusion),
+        gammas=params.gammas(), largest=params.largest, diagonal=params.diagonal, propose=propose,
+    )  # fmt: skip
+    chosen = modularity.select(candidates)
     rows = [
         {
             "gamma": one.gamma,
@@ -319,29 +214,117 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
         }
         for one in candidates
     ]
-    common = {"labels": names, "seed": seed, "params": params.model_dump()}
-    found = {"gamma": chosen.gamma, "stability": stable, "sweep": rows}
-    _write(folder, "modularity", _figures(confusion, chosen.clusters, params) | common | found)
-    control: dict[str, Any] = {"gamma": None, "stability": None, "sweep": []}
-    drawn = shuffled(chosen.clusters, seed=seed)
-    _write(folder, "random", _figures(confusion, drawn, params) | common | control)
-    if own is not None:
-        _write(folder, "given", _figures(confusion, own, params) | common | control)
-    log.info(
-        "clustering: %d pictures, %d labels in %d clusters at gamma %.1f, excess %.4f, stability %s",
-        len(labels), len(names), len(chosen.clusters), chosen.gamma, chosen.excess, stable,
-    )  # fmt: skip
-    return folder
+    return Found(_nested(chosen.clusters), gamma=chosen.gamma, sweep=rows)
+
+
+def _linked(answers: Answers, params: Params) -> Found:
+    """HierNet groups by probabilities, whatever `clustering.confusion` says."""
+    cpm = _confusion(answers, "soft")
+    g_max = params.g_max or max(len(cpm) // 2, 1)
+    if params.p_min is None:
+        wanted = params.groups_wanted or round(len(cpm) ** 0.5)
+        p_min, clusters = average_linkage.swept(cpm, g_max=g_max, wanted=wanted)
+    else:
+        p_min, clusters = params.p_min, average_linkage.groups(cpm, g_max=g_max, p_min=params.p_min)
+        must_group(clusters, remedy="Set clustering.p_min to null, or to another proximity.")
+    return Found(_nested(clusters), p_min=p_min)
+
+
+def _plain(clusters: Partition) -> Found:
+    return Found(_nested(clusters))
+
+
+def _nested(clusters: Partition) -> Nested:
+    return [list(cluster) for cluster in clusters]
+
+
+def _told(
+    params: Params, names: list[str], family_of: Mapping[str, str | None]
+) -> tuple[dict[str, Found], dict[str, str]]:
+    """The grouping `given`, or why there is none; a file that says nothing usable is an error."""
+    if params.given is not None:
+        return {"given": Found(given.read(params.given, names))}, {}
+    try:
+        return {"given": _plain(given.families(names, family_of))}, {}
+    except BadHierarchy as error:
+        log.info("clustering: given is left out. %s", error)
+        return {}, {name: str(error) for name in ("given", "random_given")}
+
+
+def _controls(found: Mapping[str, Found], *, seed: int) -> dict[str, Found]:
+    """Random groupings: three of the sizes of modularity's clusters, one of the shape of `given`."""
+    main = found[_MAIN].tree
+    drawn = {
+        "random": shuffled(main, key=[seed, _CONTROL]),
+        "random_1": shuffled(main, key=[seed, _CONTROL, 1]),
+        "random_2": shuffled(main, key=[seed, _CONTROL, 2]),
+    }
+    if "given" in found:
+        drawn["random_given"] = shuffled(found["given"].tree, key=[seed, _CONTROL])
+    return {name: Found(tree) for name, tree in drawn.items()}
+
+
+def stability(
+    rules: Mapping[str, Rule],
+    found: Mapping[str, Found],
+    answers: Answers,
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, float]:
+    """
+    Returns each rule's mean adjusted Rand index between `found` and resampled pictures.
+
+    All rules see the same resamples. One in which a rule finds nothing counts as all labels
+    apart. Empty without resamples.
+    """
+    rng = np.random.default_rng([seed, _RESAMPLING])
+    indices: dict[str, list[float]] = {}
+    for _ in range(resamples):
+        drawn = answers.drawn(rng.integers(len(answers.labels), size=len(answers.labels)))
+        for name, rule in rules.items():
+            reference = hierarchy.parents(found[name].clusters)
+            try:
+                other = rule(drawn).clusters
+            except BadHierarchy:
+                other = [[label] for label in range(len(reference))]
+            index = metrics.adjusted_rand(reference, hierarchy.parents(other))
+            indices.setdefault(name, []).append(index)
+    return {name: float(np.mean(values)) for name, values in indices.items()}
+
+
+def confusion_of(
+    labels: Int[np.ndarray, " image"],
+    predicted: Int[np.ndarray, " image"],
+    probabilities: Float[np.ndarray, "image label"],
+    *,
+    params: Params,
+) -> Float[np.ndarray, "label label"]:
+    """Returns M, from counts or from mean probabilities."""
+    return _confusion(Answers(labels, predicted, probabilities), params.confusion)
+
+
+def _confusion(answers: Answers, kind: Literal["counts", "soft"]) -> np.ndarray:
+    if kind == "soft":
+        soft = metrics.soft_confusion(answers.probabilities, answers.labels)
+        return metrics.normalise_rows(soft)
+    leaves = answers.probabilities.shape[1]
+    counts = metrics.confusion_counts(answers.labels, answers.predicted, leaves=leaves)
+    return metrics.normalise_rows(counts)
 
 
 def _figures(
-    confusion: Float[np.ndarray, "label label"], clusters: Partition, params: Params
+    confusion: Float[np.ndarray, "label label"], found: Found, params: Params
 ) -> dict[str, Any]:
-    weights = affinity(confusion, diagonal=params.diagonal)
-    surplus = modularity_matrix(weights, gamma=1.0)
+    weights, clusters = affinity(confusion, diagonal=params.diagonal), found.clusters
+    surplus = modularity.modularity_matrix(weights, gamma=1.0)
     return {
         "clusters": clusters,
-        "modularity": modularity(surplus, clusters, float(weights.sum())),
+        "tree": found.tree,
+        "gamma": found.gamma,
+        "p_min": found.p_min,
+        "sweep": found.sweep,
+        "modularity": modularity.modularity(surplus, clusters, float(weights.sum())),
         "micp": metrics.micp(confusion, clusters),
         "micp_random": metrics.micp_random(confusion, [len(group) for group in clusters]),
         "excess": metrics.micp_excess(confusion, clusters),
@@ -349,22 +332,14 @@ def _figures(
     }
 
 
-def _refusal(clusters: Partition, labels: int, *, largest: float) -> str | None:
-    if len(clusters) < 2:
-        return "one_cluster"
-    if len(clusters) > labels / 2:
-        return "too_many_clusters"
-    if max(map(len, clusters)) > largest * labels:
-        return "giant_cluster"
-    return None
-
-
-def _signs(vector: np.ndarray) -> np.ndarray:
-    return np.where(vector > -_ZERO, 1.0, -1.0)
-
-
-def _labels(candidate: Candidate) -> int:
-    return sum(map(len, candidate.clusters))
+def _answers(path: Path) -> Answers:
+    columns = ["label", "predicted", "probabilities"]
+    table = tables.read(path, columns, stage="flat")
+    return Answers(
+        labels=table["label"].to_numpy().astype(np.int64),
+        predicted=table["predicted"].to_numpy().astype(np.int64),
+        probabilities=np.array(table["probabilities"].to_pylist(), dtype=np.float64),
+    )
 
 
 def _label_names(path: Path) -> list[str]:
@@ -385,15 +360,3 @@ def _family_of(path: Path) -> dict[str, str | None]:
             f"{path} is absent or names no labels ({error!r}). Stage 'shards' writes it: run it "
             "first."
         ) from error
-
-
-def _write(folder: Path, grouping: str, document: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{grouping}.json"
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump({"grouping": grouping} | document, file, indent=1, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

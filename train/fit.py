@@ -39,6 +39,7 @@ from train.components import (
 )
 from train.components.classifier import Cost, FitReport, HierarchicalClassifier
 from train.components.data import DataModule
+from train.components.grouping import document
 from train.components.trainer import Trainer
 from train.errors import BadHierarchy
 
@@ -172,14 +173,13 @@ def _keep(
 def _tree(grouping: str | None, shards: DataModule, folder: Path) -> nx.DiGraph:
     if grouping is None:
         return hierarchy.flat(len(shards.labels))
-    path = folder / f"{grouping}.json"
-    document = saved.read_json(path, stage="clustering")
-    if document.get("labels") != list(shards.labels):
+    found = document.read(folder, grouping)
+    if found.get("labels") != list(shards.labels):
         raise BadHierarchy(
-            f"{path} groups other labels than the shards hold. Run stages 'flat' and 'clustering' "
-            "again on these shards."
+            f"{folder / grouping}.json groups other labels than the shards hold. Run stages 'flat' "
+            "and 'clustering' again on these shards."
         )
-    return hierarchy.from_clusters(document["clusters"], len(shards.labels))
+    return document.tree(found)
 
 
 def _flat_network(folder: Path) -> Mapping[str, Tensor] | None:

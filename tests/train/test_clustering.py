@@ -1,4 +1,4 @@
-"""Clusters from confusions: the worked values of methods.md 2.3, invariants, and the stage."""
+"""Stage `clustering`: what is written for which answers, what is left out, and why."""
 
 import json
 import os
@@ -8,141 +8,14 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from tests.train.confusions import M6
 from train import clustering, tables
 from train.clustering import Params
-from train.components import hierarchy, metrics
+from train.components import hierarchy
+from train.components.grouping import document
 from train.errors import BadHierarchy, BadParams, MissingInput
 from train.params import section
-
-M6 = np.array(
-    [
-        [0.70, 0.15, 0.10, 0.03, 0.01, 0.01],
-        [0.20, 0.60, 0.12, 0.04, 0.02, 0.02],
-        [0.10, 0.15, 0.65, 0.05, 0.03, 0.02],
-        [0.02, 0.03, 0.03, 0.72, 0.18, 0.02],
-        [0.01, 0.02, 0.02, 0.25, 0.68, 0.02],
-        [0.01, 0.01, 0.01, 0.02, 0.01, 0.94],
-    ]
-)
-
-
-def blocks(sizes, *, inside=0.3):
-    """A confusion with uniform blocks on the diagonal and no confusion elsewhere."""
-    matrix = np.zeros((sum(sizes), sum(sizes)))
-    start = 0
-    for size in sizes:
-        matrix[start : start + size, start : start + size] = inside / max(size - 1, 1)
-        start += size
-    np.fill_diagonal(matrix, 0)
-    np.fill_diagonal(matrix, 1 - matrix.sum(axis=1))
-    return matrix
-
-
-def test_first_split_of_m6():
-    """Degrees, 2m, leading eigenvalue, sides and gain are those of the worked example."""
-    weights = clustering.affinity(M6)
-    surplus = clustering.modularity_matrix(weights, gamma=1.0)
-    sides = clustering.bisect(surplus, np.arange(6), total=1.71)
-
-    assert np.allclose([0.32, 0.38, 0.315, 0.335, 0.285, 0.075], weights.sum(axis=1))
-    assert np.isclose(1.71, weights.sum())
-    assert np.isclose(0.178685, np.linalg.eigvalsh(surplus)[-1], atol=1e-6)
-    assert sorted(map(list, sides)) == [[0, 1, 2], [3, 4, 5]]
-    assert np.isclose(
-        0.254420, clustering.modularity(surplus, [[0, 1, 2], [3, 4, 5]], 1.71), atol=1e-6
-    )
-    for side in sides:
-        assert clustering.bisect(surplus, side, total=1.71) is None
-
-
-def test_sweep_of_m6():
-    """The sweep yields the four partitions at their resolutions and selects {012}{34}{5}."""
-    candidates = clustering.sweep(M6, Params())
-    by_gamma = {one.gamma: one for one in candidates}
-    fine, chosen = [[0, 1], [2], [3, 4], [5]], [[0, 1, 2], [3, 4], [5]]
-
-    assert {tuple(map(tuple, fine))} == {
-        tuple(map(tuple, by_gamma[gamma].clusters)) for gamma in (2.0, 1.9)
-    }
-    assert all(by_gamma[round(1.3 + step / 10, 1)].clusters == chosen for step in range(6))
-    assert all(
-        by_gamma[round(0.5 + step / 10, 1)].clusters == [[0, 1, 2], [3, 4, 5]] for step in range(8)
-    )
-    assert all(len(by_gamma[round(step / 10, 1)].clusters) == 1 for step in range(1, 5))
-    assert by_gamma[2.0].refused == "too_many_clusters"
-    assert by_gamma[0.1].refused == "one_cluster"
-    assert np.isclose(0.092, by_gamma[2.0].excess)
-    assert (1.8, chosen) == (clustering.select(candidates).gamma, by_gamma[1.8].clusters)
-    assert np.isclose(0.132333, clustering.select(candidates).excess, atol=1e-6)
-
-
-def test_refinement_mends_a_bad_start():
-    """Kernighan and Lin's passes lead from a wrong division of M6 to the best one."""
-    surplus = clustering.modularity_matrix(clustering.affinity(M6), gamma=1.0)
-    block = surplus - np.diag(surplus.sum(axis=1))
-    signs = clustering.refine(block, np.array([1.0, 1, -1, -1, -1, 1]))
-
-    assert np.isclose(0.254420, signs @ block @ signs / (2 * 1.71), atol=1e-6)
-
-
-def test_identity_leaves_labels_apart():
-    """Without any confusion every label stands alone, nothing is divided by zero."""
-    weights = clustering.affinity(np.eye(5))
-
-    assert clustering.communities(weights, gamma=1.0) == [[0], [1], [2], [3], [4]]
-    with pytest.raises(BadHierarchy, match="No grouping of 5 labels"):
-        clustering.select(clustering.sweep(np.eye(5), Params()))
-
-
-def test_label_without_confusion_stands_alone():
-    """A label with zero degree becomes a cluster of its own."""
-    matrix = np.eye(5)
-    matrix[:4, :4] = blocks([2, 2])
-
-    assert clustering.communities(clustering.affinity(matrix), gamma=1.0) == [[0, 1], [2, 3], [4]]
-
-
-def test_blocks_are_recovered():
-    """Uniform diagonal blocks come back exactly at gamma 1; tiny gamma joins connected labels."""
-    assert clustering.communities(clustering.affinity(blocks([3, 4, 2])), gamma=1.0) == [
-        [0, 1, 2], [3, 4, 5, 6], [7, 8],
-    ]  # fmt: skip
-    assert len(clustering.communities(clustering.affinity(M6), gamma=1e-6)) == 1
-    assert len(clustering.communities(clustering.affinity(M6), gamma=50.0)) == 6
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(4, 10))
-def test_permuted_labels_permute_the_partition(seed, labels):
-    """Renaming the labels renames the clusters and changes nothing else."""
-    rng = np.random.default_rng(seed)
-    matrix = rng.dirichlet(np.ones(labels) * 0.5, size=labels)
-    order = rng.permutation(labels)
-    weights = clustering.affinity(matrix)
-    before = clustering.communities(weights, gamma=1.0)
-    after = clustering.communities(weights[np.ix_(order, order)], gamma=1.0)
-
-    assert before == sorted(sorted(int(order[place]) for place in group) for group in after)
-
-
-def test_giant_cluster_is_refused():
-    """A partition with more than half of the labels in one cluster is not selected."""
-    candidates = clustering.sweep(blocks([5, 2]), Params(gamma_first=1.0))
-
-    assert "giant_cluster" in {one.refused for one in candidates}
-
-
-def test_random_clusters_keep_sizes():
-    """The control has the same sizes, depends on the seed alone, and holds each label once."""
-    chosen = [[0, 1, 2, 3], [4, 5], [6, 7, 8], [9]]
-    drawn = clustering.shuffled(chosen, seed=1)
-
-    assert sorted(map(len, chosen)) == sorted(map(len, drawn))
-    assert list(range(10)) == sorted(leaf for group in drawn for leaf in group)
-    assert drawn == clustering.shuffled(chosen, seed=1)
-    assert drawn != clustering.shuffled(chosen, seed=2)
 
 
 def write_flat(folder, *, families, seed=0, shuffle=False):
@@ -171,6 +44,8 @@ def write_classes(data_dir, copyrights):
     (data_dir / "shards" / "classes.json").write_text(json.dumps(told), encoding="utf-8")
 
 
+RULES = ("modularity", "laplacian", "average_linkage", "spectral", "agglomerative")
+RANDOM = ("random", "random_1", "random_2")
 FAMILIES = [[0, 5, 7], [1, 2, 9], [3, 4, 11], [6, 8, 10]]
 
 
@@ -194,7 +69,7 @@ def test_stage_recovers_planted_families(tmp_path, confusion):
     assert [3, 3, 3, 3] == [len(group) for group in control["clusters"]]
     assert found["clusters"] != control["clusters"]
     assert control["excess"] < found["excess"]
-    assert ["modularity.json", "random.json"] == sorted(path.name for path in folder.iterdir())
+    assert {*RULES, *RANDOM, "left_out"} == {path.stem for path in folder.iterdir()}
 
 
 def test_families_of_the_data_are_a_grouping(tmp_path):
@@ -215,24 +90,9 @@ def test_families_of_the_data_are_a_grouping(tmp_path):
     assert found.keys() == given.keys()
     assert found["excess"] == given["excess"]
     assert (None, None, []) == (given["gamma"], given["stability"], given["sweep"])
-
-
-@pytest.mark.parametrize(
-    ("told", "expected"),
-    [
-        ({"a": "x", "b": "x", "c": "y"}, [[0, 1], [2]]),
-        ({"a": "x", "c": "x"}, [[0, 2], [1]]),
-        ({"a": "x", "b": "x", "c": None}, [[0, 1], [2]]),
-        ({"a": "x", "b": "x", "c": "x"}, None),
-        ({"a": "x", "b": "y", "c": "z"}, None),
-        ({"a": None, "b": None, "c": None}, None),
-        ({"a": "label b", "b": None, "c": "label b"}, [[0, 2], [1]]),
-        ({}, None),
-    ],
-)
-def test_families_group_what_they_name(told, expected):
-    """A label without a family stands alone; families that group nothing are no grouping."""
-    assert expected == clustering.families(["a", "b", "c"], told)
+    assert {*RULES, *RANDOM, "given", "random_given", "left_out"} == {
+        path.stem for path in folder.iterdir()
+    }
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"copyright": 3}'])
@@ -262,11 +122,132 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
         command = [sys.executable, "-c", program, str(out), str(tmp_path / "results")]
         subprocess.run(command, check=True, env=environment)
         folder = out / "clustering" / "0"
-        written.append(
-            [(folder / f"{name}.json").read_bytes() for name in ("modularity", "random", "given")]
-        )
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
 
     assert written[0] == written[1]
+    assert len(written[0]) == 11
+
+
+def write_counts(folder, counts):
+    """Writes validation predictions with these counts, sure of what they say."""
+    labels, predicted = (
+        np.repeat(places, np.asarray(counts).ravel()) for places in np.indices(np.shape(counts))
+        .reshape(2, -1)
+    )  # fmt: skip
+    probabilities = list(np.eye(len(counts))[predicted])
+    folder.mkdir(parents=True)
+    table = {"label": labels, "predicted": predicted, "probabilities": probabilities}
+    tables.write(folder / "validation.parquet", pa.table(table))
+    names = [f"label_{leaf}" for leaf in range(len(counts))]
+    (folder / "model.json").write_text(json.dumps({"labels": names}), encoding="utf-8")
+
+
+def grouped(tmp_path, **fields):
+    """Runs the stage without resamples and returns what it wrote, by name."""
+    if not (tmp_path / "shards").exists():
+        write_classes(tmp_path, {})
+    params = Params(**{"bootstrap": 0} | fields)
+    folder = clustering.run(params, data_dir=tmp_path, results_dir=tmp_path, seed=0)
+    return {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
+
+
+def test_every_rule_finds_the_planted_families(tmp_path):
+    """All rules find the planted families, with their parameters and stability beside them."""
+    write_flat(tmp_path / "flat" / "0", families=FAMILIES)
+    found = grouped(tmp_path, bootstrap=5, groups_wanted=4)
+
+    assert {name: sorted(FAMILIES) for name in RULES} == {
+        name: found[name]["clusters"] for name in RULES
+    }
+    assert all(found[name]["stability"] > 0.8 for name in RULES)
+    assert all(found[name]["tree"] == found[name]["clusters"] for name in RULES)
+    assert [name for name in RULES if found[name]["p_min"] is not None] == ["average_linkage"]
+    assert [name for name in RULES if found[name]["gamma"] is not None] == list(RULES[:2])
+    assert len({str(found[name]["clusters"]) for name in (*RANDOM, "modularity")}) == 4
+    assert all([3, 3, 3, 3] == [len(one) for one in found[name]["clusters"]] for name in RANDOM)
+
+
+def test_worked_example_through_the_stage(tmp_path):
+    """M6 as counts leads to the worked groups; parameters of a rule change its groups alone."""
+    write_counts(tmp_path / "flat" / "0", np.round(100 * M6).astype(int))
+    found = grouped(tmp_path)
+    other = grouped(tmp_path, clusters=2, p_min=0.1, g_max=2)
+    worked = [[0, 1, 2], [3, 4], [5]]
+
+    assert (1.8, worked) == (found["modularity"]["gamma"], found["modularity"]["clusters"])
+    assert np.isclose(0.923333, found["modularity"]["micp"], atol=1e-6)
+    assert np.isclose(0.791, found["modularity"]["micp_random"])
+    assert worked == found["agglomerative"]["clusters"]
+    assert [[0, 1, 2], [3, 4, 5]] == found["average_linkage"]["clusters"]
+    assert [[0, 1], [2], [3, 4], [5]] == other["average_linkage"]["clusters"]
+    assert 2 == len(other["spectral"]["clusters"]) == len(other["agglomerative"]["clusters"])
+    assert other["modularity"]["clusters"] == worked
+
+
+def test_perfect_classifier_is_told_what_to_do(tmp_path):
+    """Without a mistake nothing is grouped: the stage says so and names its parameters."""
+    write_counts(tmp_path / "flat" / "0", 10 * np.eye(5, dtype=int))
+    with pytest.raises(BadHierarchy, match=r"No grouping of 5 labels.*clustering\.confusion: soft"):
+        grouped(tmp_path)
+
+
+def test_what_cannot_be_found_is_left_out_with_a_reason(tmp_path):
+    """Labels that are never confused leave too few clusters for K-means; a run is told so."""
+    counts = 10 * np.eye(8, dtype=int)
+    counts[0, 1] = counts[2, 3] = 3
+    write_counts(tmp_path / "flat" / "0", counts)
+    (tmp_path / "clustering" / "0").mkdir(parents=True)
+    (tmp_path / "clustering" / "0" / "spectral.json").write_text("{}", encoding="utf-8")
+    found = grouped(tmp_path, clusters=3)
+
+    assert [[0, 1], [2, 3], [4], [5], [6], [7]] == found["modularity"]["clusters"]
+    assert found["agglomerative"]["clusters"] == found["modularity"]["clusters"]
+    assert {"spectral", "given", "random_given"} == set(found["left_out"])
+    assert "spectral" not in found
+    with pytest.raises(BadHierarchy, match="4 of 8 labels are never confused"):
+        document.read(tmp_path / "clustering" / "0", "spectral")
+    with pytest.raises(BadHierarchy, match="'random_given' was left out"):
+        document.read(tmp_path / "clustering" / "0", "random_given")
+    with pytest.raises(MissingInput, match=r"spectrum\.json is absent"):
+        document.read(tmp_path / "clustering" / "0", "spectrum")
+
+
+def test_threshold_that_groups_nothing_is_left_out(tmp_path):
+    """A p_min above all proximities leaves labels apart: no grouping, and the message names it."""
+    write_counts(tmp_path / "flat" / "0", np.round(100 * M6).astype(int))
+
+    assert "clustering.p_min" in grouped(tmp_path, p_min=0.9)["left_out"]["average_linkage"]
+
+
+def test_tree_of_a_file_becomes_given(tmp_path):
+    """A deep tree by names is written with its levels, and random_given has its shape."""
+    write_counts(tmp_path / "flat" / "0", np.round(100 * M6).astype(int))
+    names = [f"label_{leaf}" for leaf in range(6)]
+    path = tmp_path / "tree.json"
+    path.write_text(
+        json.dumps(
+            {"left": [[names[0], names[2]], names[1]], "right": names[3:5], "own": names[5]}
+        ),
+        encoding="utf-8",
+    )
+    found = grouped(tmp_path, given=path)
+    tree = document.tree(found["given"])
+
+    assert [[[0, 2], 1], [3, 4], [5]] == found["given"]["tree"]
+    assert [[0, 1, 2], [3, 4], [5]] == found["given"]["clusters"]
+    assert 3 == hierarchy.heights(tree).max()
+    assert ["root", "cluster-0", "cluster-0-0", "label-2"] == hierarchy.paths(tree)[2]
+    assert [1, 2, 3] == sorted(len(one) for one in found["random_given"]["clusters"])
+    assert [2] == [len(one) for one in found["random_given"]["tree"] if [] != [
+        inner for inner in one if isinstance(inner, list)]]  # fmt: skip
+    assert "given" not in found["left_out"]
+
+
+def test_documents_without_a_tree_have_two_levels():
+    """Groupings written before there were deep ones are read as they were."""
+    tree = document.tree({"clusters": [[0, 2], [1]], "labels": ["a", "b", "c"]})
+
+    assert hierarchy.to_json(tree) == hierarchy.to_json(hierarchy.from_clusters([[0, 2], [1]], 3))
 
 
 def test_missing_predictions_name_the_stage(tmp_path):
@@ -277,20 +258,6 @@ def test_missing_predictions_name_the_stage(tmp_path):
     (tmp_path / "flat" / "0" / "model.json").write_text('{"labels": ["a"]}', encoding="utf-8")
     with pytest.raises(MissingInput, match=r"validation\.parquet is absent"):
         clustering.run(Params(), data_dir=tmp_path, results_dir=tmp_path, seed=0)
-
-
-def test_shuffled_confusion_finds_no_families():
-    """Rows of a shuffled confusion lead to clusters unrelated to the families, on average."""
-    parents = hierarchy.parents(FAMILIES)
-    near = (parents[None, :] == parents[:, None]).astype(float)
-    matrix = metrics.normalise_rows(0.15 * near + 0.6 * np.eye(12) + 0.01)
-    indices = []
-    for seed in range(20):
-        order = np.random.default_rng(seed).permutation(12)
-        found = clustering.select(clustering.sweep(matrix[np.ix_(order, order)], Params()))
-        indices.append(metrics.adjusted_rand(parents, hierarchy.parents(found.clusters)))
-
-    assert np.mean(indices) < 0.1
 
 
 def test_misspelt_parameter_names_the_nearest(tmp_path):

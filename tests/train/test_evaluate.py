@@ -189,7 +189,7 @@ def test_missing_inputs_name_the_stage(tiny_shards, tmp_path):
     """No run, no clusters, no flat network: each message says what to run."""
     with pytest.raises(MissingInput, match="Stage 'fit'"):
         evaluate.run(QUICK, loop_params=LOOP, name="flat", seed=0, **places(tmp_path))
-    with pytest.raises(MissingInput, match="Stage 'clustering'"):
+    with pytest.raises(MissingInput, match="python -m train clustering"):
         fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(tmp_path))
     write_clusters(tmp_path)
     with pytest.raises(MissingInput, match="stage 'flat'"):

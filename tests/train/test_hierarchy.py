@@ -17,6 +17,20 @@ def partitions(draw):
     return draw(st.permutations([group for group in groups if group]))
 
 
+@st.composite
+def trees(draw, labels=None):
+    """A tree of any depth over 1 to 9 labels, in the order that `from_nested` keeps."""
+    labels = draw(st.permutations(range(draw(st.integers(1, 9))))) if labels is None else labels
+    below, rest = [], list(labels)
+    while rest:
+        size = draw(st.integers(1, len(rest)))
+        part, rest = rest[:size], rest[size:]
+        deeper = size < len(labels) and draw(st.booleans())
+        below += [draw(trees(part))] if deeper else part
+    groups = [one for one in below if isinstance(one, list)]
+    return groups + sorted(one for one in below if isinstance(one, int))
+
+
 def test_flat_hierarchy_has_one_level():
     """The flat hierarchy is a root that decides among all labels."""
     graph = hierarchy.flat(4)
@@ -41,10 +55,60 @@ def test_partition_gives_a_valid_tree(groups):
         assert all(hierarchy.parents(groups)[leaf] == place for leaf in group)
 
 
+@given(trees())
+def test_nested_lists_give_a_valid_tree(tree):
+    """Nested lists of any depth give a tree that validates and gives the lists back."""
+    labels = len(hierarchy.leaves(tree))
+    graph = hierarchy.from_nested(tree, labels)
+
+    hierarchy.validate(graph, labels)
+    assert nx.is_arborescence(graph)
+    assert tree == hierarchy.to_nested(graph)
+    assert set(range(labels)) == set(hierarchy.paths(graph))
+
+
+def test_deep_tree():
+    """Nodes are named by their places, decide where they have a choice, and lie in levels."""
+    graph = hierarchy.from_nested([[0, 1], [[2, 4], 3]], 5)
+    heights = hierarchy.heights(graph)
+
+    assert ["root", "cluster-1", "cluster-1-0", "label-4"] == hierarchy.paths(graph)[4]
+    assert ["cluster-1-0", "label-3"] == hierarchy.children(graph, "cluster-1")
+    assert "cluster-1-0" == graph.nodes["cluster-1-0"]["net"]
+    assert (1, 1, 2, 3) == (heights[0, 1], heights[2, 4], heights[2, 3], heights[0, 4])
+
+
+def test_single_children_decide_nothing():
+    """Nodes with one child have no network, at any depth, and one label is a tree."""
+    graph = hierarchy.from_nested([[[0, 1]]], 2)
+
+    assert [None, None, "cluster-0-0"] == [
+        graph.nodes[node]["net"] for node in ("root", "cluster-0", "cluster-0-0")
+    ]
+    assert ["root", "label-0"] == hierarchy.paths(hierarchy.from_nested([0], 1))[0]
+
+
 @given(partitions())
-def test_json_round_trip(groups):
+def test_partition_is_a_tree_of_two_levels(groups):
+    """A partition and the same lists nested are one hierarchy, down to the order of nodes."""
+    labels = sum(map(len, groups))
+    graph, other = hierarchy.from_clusters(groups, labels), hierarchy.from_nested(groups, labels)
+
+    assert hierarchy.to_json(graph) == hierarchy.to_json(other)
+    assert list(graph) == list(other)
+
+
+@pytest.mark.parametrize("tree", [[], [[]], [0, [1, []]], [0, [1, 1]], [0, [2]], [0, [1, [2]]]])
+def test_rejects_lists_that_are_no_tree(tree):
+    """Empty groups, labels twice, missing and unknown ones are refused at any depth."""
+    with pytest.raises(BadHierarchy, match="no partition of 2 labels"):
+        hierarchy.from_nested(tree, 2)
+
+
+@given(trees())
+def test_json_round_trip(tree):
     """A hierarchy survives JSON with nodes, fields, edges and orders."""
-    graph = hierarchy.from_clusters(groups, sum(map(len, groups)))
+    graph = hierarchy.from_nested(tree, len(hierarchy.leaves(tree)))
     again = hierarchy.from_json(hierarchy.to_json(graph))
 
     assert dict(graph.nodes(data=True)) == dict(again.nodes(data=True))

@@ -1,11 +1,12 @@
 """
-The label tree as a networkx graph: construction, checks, heights, paths, JSON.
+The label tree as a networkx graph: construction, checks, heights, paths, JSON, nested lists.
 
 Nodes carry `kind` (root, cluster, label), `members` (sorted leaves below), `net` (the network that
 decides there, or None) and, for labels, `label`. Edges carry `order`, the output index of the child
 at its parent. A label's index is its leaf: its place in the data set's label order.
 """
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from train.errors import BadHierarchy
 
 ROOT = "root"
 Clusters = Sequence[Sequence[int]]
+Nested = list["int | Nested"]
+"""A tree as lists: a whole number is a leaf, a list is a node with what stands below it."""
 
 
 def flat(labels: int) -> nx.DiGraph:
@@ -40,25 +43,47 @@ def from_clusters(clusters: Clusters, labels: int) -> nx.DiGraph:
     Raises:
         BadHierarchy: The clusters are no partition of the leaves.
     """
-    seen = sorted(leaf for cluster in clusters for leaf in cluster)
-    if seen != list(range(labels)) or not all(clusters):
+    return from_nested([[int(leaf) for leaf in cluster] for cluster in clusters], labels)
+
+
+def from_nested(tree: Nested, labels: int) -> nx.DiGraph:
+    """
+    Returns the hierarchy of any depth that nested lists describe.
+
+    Groups keep their order; labels beside them come last, sorted. A node with one child has no
+    network. The group at place 1 of `cluster-0` is `cluster-0-1`.
+
+    Raises:
+        BadHierarchy: The leaves are not each of 0 to `labels` - 1 once, or a list is empty.
+
+    Example:
+        `[[0, 1], [[2, 3], 4]]` has the clusters {0, 1} and {2, 3, 4}, and {2, 3} in the second.
+    """
+    if labels < 1 or sorted(leaves(tree)) != list(range(labels)) or not _is_filled(tree):
         raise BadHierarchy(
-            f"The clusters {[list(cluster) for cluster in clusters]} are no partition of "
-            f"{labels} labels: each label must stand in exactly one cluster, and none may be empty."
+            f"The clusters {tree} are no partition of {labels} labels: each label must stand in "
+            "exactly one cluster, and none may be empty."
         )
     graph = nx.DiGraph()
-    net = ROOT if len(clusters) > 1 else None
-    graph.add_node(ROOT, kind="root", members=tuple(range(labels)), net=net)
-    for place, cluster in enumerate(clusters):
-        members = tuple(sorted(cluster))
-        node = f"cluster-{place}"
-        graph.add_node(
-            node, kind="cluster", members=members, net=node if len(members) > 1 else None
-        )
-        graph.add_edge(ROOT, node, order=place)
-        for order, leaf in enumerate(members):
-            _add_label(graph, node, leaf, order=order)
+    _add_group(graph, ROOT, tree, kind="root")
     return graph
+
+
+def to_nested(graph: nx.DiGraph, node: str = ROOT) -> Nested:
+    """Returns what stands below `node` as nested lists; one that shares nodes is written out."""
+    below = children(graph, node)
+    kinds = [graph.nodes[child]["kind"] for child in below]
+    return [
+        int(graph.nodes[child]["label"]) if kind == "label" else to_nested(graph, child)
+        for child, kind in zip(below, kinds, strict=True)
+    ]
+
+
+def leaves(tree: Nested) -> list[int]:
+    """Returns the leaves of nested lists, in the order in which they stand."""
+    return [
+        leaf for child in tree for leaf in ([child] if isinstance(child, int) else leaves(child))
+    ]
 
 
 def validate(graph: nx.DiGraph, labels: int) -> None:
@@ -96,6 +121,20 @@ def validate(graph: nx.DiGraph, labels: int) -> None:
             raise BadHierarchy(f"The outputs of node '{node}' are numbered {orders}, with gaps.")
         if len(below) < 2 and data["net"] is not None:
             raise BadHierarchy(f"Node '{node}' has a network and nothing to decide.")
+
+
+def leaf_of(name: str, names: Sequence[str]) -> int:
+    """
+    Returns the leaf of the label `name`.
+
+    Raises:
+        BadHierarchy: No label has this name; the message offers the nearest.
+    """
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"There are {', '.join(names[:5])}, …"
+        raise BadHierarchy(f"'{name}' is none of the {len(names)} labels. {hint}")
+    return names.index(name)
 
 
 def children(graph: nx.DiGraph, node: str) -> list[str]:
@@ -185,3 +224,20 @@ def from_json(document: Any) -> nx.DiGraph:
 def _add_label(graph: nx.DiGraph, parent: str, leaf: int, *, order: int) -> None:
     graph.add_node(f"label-{leaf}", kind="label", label=leaf, members=(leaf,), net=None)
     graph.add_edge(parent, f"label-{leaf}", order=order)
+
+
+def _add_group(graph: nx.DiGraph, node: str, tree: Nested, *, kind: str) -> None:
+    members = tuple(sorted(leaves(tree)))
+    graph.add_node(node, kind=kind, members=members, net=node if len(tree) > 1 else None)
+    groups = [child for child in tree if not isinstance(child, int)]
+    for order, group in enumerate(groups):
+        name = f"cluster-{order}" if node == ROOT else f"{node}-{order}"
+        _add_group(graph, name, group, kind="cluster")
+        graph.add_edge(node, name, order=order)
+    own = sorted(child for child in tree if isinstance(child, int))
+    for order, leaf in enumerate(own, start=len(groups)):
+        _add_label(graph, node, leaf, order=order)
+
+
+def _is_filled(tree: Nested) -> bool:
+    return bool(tree) and all(isinstance(child, int) or _is_filled(child) for child in tree)

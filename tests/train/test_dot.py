@@ -1,0 +1,89 @@
+"""The tree in Graphviz' language: round trips, files written by hand, what is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.train.test_hierarchy import trees
+from train.components import dot, hierarchy
+from train.errors import BadHierarchy
+
+NAMES = ["ann", "bea", "cem", "dua"]
+BY_HAND = """
+// siblings, by hand
+digraph personae {
+  rankdir=LR;
+  node [shape=box];
+  all -> "the east";
+  all -> "the west"; # a comment
+  "the east" -> cem
+  "the east" -> dua [order=0];
+  "the west" -> ann;
+  "the west" -> "second";
+  "second" [label="bea", color=red];
+}
+"""
+
+
+@given(trees(), st.data())
+def test_dot_round_trip(tree, data):
+    """A hierarchy survives Graphviz' language, whatever the labels are called."""
+    labels = len(hierarchy.leaves(tree))
+    some = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8)
+    names = data.draw(st.lists(some, min_size=labels, max_size=labels, unique=True))
+    graph = hierarchy.from_nested(tree, labels)
+    again = dot.from_dot(dot.to_dot(graph, names), names)
+
+    assert hierarchy.to_json(graph) == hierarchy.to_json(again)
+    assert dot.to_dot(graph, names) == dot.to_dot(again, names)
+
+
+def test_drawing_tells_what_decides():
+    """A box is a network, a dashed one has nothing to decide, a label shows its name."""
+    text = dot.to_dot(hierarchy.from_clusters([[0, 1], [2]], 3), ["a", 'b "2"', "c\\d"])
+
+    assert '"cluster-0" [shape=box];' in text
+    assert '"cluster-1" [shape=box, style=dashed];' in text
+    assert '"label-1" [shape=plaintext, label="b \\"2\\""];' in text
+    assert '"label-2" [shape=plaintext, label="c\\\\d"];' in text
+    assert '"root" -> "cluster-1" [order=1];' in text
+
+
+def test_file_by_hand_is_read():
+    """Identifiers without quotes, comments, settings and labels by attribute are understood."""
+    graph = dot.from_dot(BY_HAND.replace(" # a comment", ""), NAMES)
+
+    assert [[2, 3], [0, 1]] == hierarchy.clusters(graph)
+    assert ["the east", "the west"] == hierarchy.children(graph, "root")
+    assert ["label-3", "label-2"] == hierarchy.children(graph, "the east")
+    assert "the west" == graph.nodes["the west"]["net"]
+
+
+def test_shared_nodes_are_kept():
+    """A label below two clusters is one node: overlapping sets are a hierarchy too."""
+    graph = dot.from_dot("r -> x\nr -> y\nx -> ann\nx -> bea\ny -> bea\ny -> cem\n", NAMES[:3])
+
+    assert [[0, 1], [1, 2]] == hierarchy.clusters(graph)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("all -> x -> ann", "Line 1 is no node and no single edge"),
+        ("digraph {\nall -> ann\nall -> bea; all -> cem\n}", "Line 3 is no node"),
+        ("all -> ann [order=first]", "Line 1: order=first is no whole number"),
+        ("all -> ann\nall -> bee", "'bee' is none of the 4 labels. Did you mean 'bea'"),
+        ("all -> ann\nall -> zzzzzz", "There are ann, bea, cem, dua"),
+        ("all -> ann\nnone -> bea", "has the roots"),
+        ("all -> x\nx -> y\ny -> x\ny -> ann", "a cycle"),
+        ("a -> b\nb -> a", "a cycle"),
+        ("", "has the roots"),
+        ("all -> ann\nall -> other\nother [label=ann]", r"\['label-0'\] stand there twice"),
+        ("all -> root\nroot -> ann\nroot -> bea", r"\['root'\] stand there twice"),
+        ("all -> ann\nall -> bea", "holds the labels"),
+    ],
+)
+def test_what_is_no_hierarchy_is_refused(text, message):
+    """Every mistake is named with its line, its node or the nearest label."""
+    with pytest.raises(BadHierarchy, match=message):
+        dot.from_dot(text, NAMES)
