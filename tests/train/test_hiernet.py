@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  # as in the trainer
+from torch.utils.flop_counter import FlopCounterMode
 
 from train import evaluate
 from train.components import augment, backbone, checkpoint, hierarchy, loop, prediction
@@ -174,6 +175,25 @@ def test_route_executes_one_branch(make_classifier, tiny_data):
     assert [16] == calls
 
 
+def test_executed_operations_are_the_counted_ones(make_classifier, tiny_data):
+    """What torch executes for 16 pictures by route and in full is what `cost` and `shares` say."""
+    classifier = make_classifier("hiernet", of_groups((2,) * 8), network=RESNET).eval()
+    x, executed = inputs_of(tiny_data()), {}
+    for mode in ("route", "full"):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            rows = classifier.predict_proba(x, mode=mode)
+        executed[mode] = counter.get_total_flops() / (2 * len(x))
+        if mode == "route":
+            predicted = rows.argmax(dim=1).numpy()
+    with torch.no_grad():
+        shares = classifier.shares(predicted, classifier.coarse_proba(x).numpy())
+    cost = classifier.cost()
+
+    assert math.isclose(cost.macs_expected(shares), executed["route"])
+    assert cost.macs_max == executed["full"]
+    assert executed["route"] / executed["full"] <= 0.35
+
+
 def test_sure_group_makes_both_evaluations_one(make_classifier, tiny_data):
     """Where q is one-hot, route and full are the same rows."""
     classifier = make_classifier("hiernet", of_groups((2, 2)), network=RESNET).eval()
@@ -294,7 +314,8 @@ def test_pruned_branches_decide_nothing(make_classifier, make_trainer, tiny_data
         costs.append(classifier.cost())
         with torch.no_grad():
             rows.append(classifier.outputs(inputs_of(data)))
-            shares = classifier.shares(rows[-1]["coarse"].numpy())
+            predicted = rows[-1]["default"].argmax(dim=1).numpy()
+            shares = classifier.shares(predicted, rows[-1]["coarse"].numpy())
         assert set(costs[-1].macs) == set(shares)
 
     assert all(torch.equal(rows[0][name], rows[1][name]) for name in rows[0])
