@@ -2,7 +2,7 @@
 Stage `clustering`: confusions on the validation pictures to one hierarchy per grouping rule.
 
 Reads results/flat/SEED/validation.parquet, model.json and data/shards/classes.json; writes
-data/clustering/SEED/GROUPING.json. Each rule is a file of `components/grouping`; `given` is the
+data/clustering/SEED/GROUPING.{json,dot}. Each rule is a file of `components/grouping`; `given` is the
 data's own or a user's file; the `random` ones are controls of the same shape, labels drawn by the
 seed (methods.md 2.2, 2.3, 5.2, 6.3, 7.3).
 """

@@ -1,5 +1,5 @@
 """
-The files of data/clustering/SEED: one JSON a grouping, and why others are absent.
+The files of data/clustering/SEED: JSON and a drawing of each grouping, and why others are absent.
 
 `left_out.json` maps each grouping that is impossible on this confusion to the reason.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import networkx as nx
 
 from train import documents
-from train.components import hierarchy
+from train.components import dot, hierarchy
 from train.errors import BadHierarchy
 
 LEFT_OUT = "left_out"
@@ -25,12 +25,13 @@ def write(
 ) -> None:
     """Writes each grouping and the reasons for those left out; removes files of earlier ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = {name: {"grouping": name, **found} for name, found in groupings.items()}
-    for path in folder.glob("*.json"):
-        if path.stem not in written:
+    for path in [*folder.glob("*.json"), *folder.glob("*.dot")]:
+        if path.stem not in groupings:
             path.unlink()
-    for name, document in {**written, LEFT_OUT: left_out}.items():
-        _write(folder / f"{name}.json", document)
+    for name, found in groupings.items():
+        _write(folder / f"{name}.json", _lines({"grouping": name, **found}))
+        _write(folder / f"{name}.dot", dot.to_dot(tree(found), found["labels"]))
+    _write(folder / f"{LEFT_OUT}.json", _lines(left_out))
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
@@ -59,11 +60,14 @@ def tree(document: Mapping[str, Any]) -> nx.DiGraph:
     return hierarchy.from_nested(nested, len(document["labels"]))
 
 
-def _write(path: Path, document: Mapping[str, Any]) -> None:
+def _lines(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1, sort_keys=True)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

@@ -53,36 +53,54 @@ def k_means(
     points: Float[np.ndarray, "point dimension"], *, clusters: int
 ) -> Int[np.ndarray, " point"]:
     """
-    Returns the cluster of each point: the best of Lloyd's optima from as many starts as points.
+    Returns the cluster of each point: the best of as many optima as there are points to start from.
 
-    A start takes one point and adds the one farthest from all centres until there are enough.
+    A start takes one point and adds the one that leaves the least sum of squares, as often. No
+    move of points to the nearest centres, or of one point, betters what it ends in.
     Points that coincide share a cluster, so that fewer clusters may be used than asked for.
     """
+    squares = _squares(points, points)
     best, least = np.zeros(len(points), dtype=np.int64), np.inf
     for start in range(len(points)):
-        owners, spread = _lloyd(points, _spread_out(points, start, clusters))
+        owners, spread = _settled(points, points[_greedy(squares, start, clusters)])
         if spread < least - ZERO:
             best, least = owners, spread
     return best
 
 
-def _spread_out(points: np.ndarray, start: int, clusters: int) -> np.ndarray:
-    chosen = [start]
-    nearest = ((points - points[start]) ** 2).sum(axis=1)
+def _greedy(squares: np.ndarray, start: int, clusters: int) -> list[int]:
+    chosen, nearest = [start], squares[start]
     while len(chosen) < clusters:
-        chosen.append(int(np.argmax(nearest)))
-        nearest = np.minimum(nearest, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
-    return np.asarray(points[chosen])
+        left = np.minimum(nearest, squares).sum(axis=1)  # if that point were taken next
+        chosen.append(int(np.argmin(left)))
+        nearest = np.minimum(nearest, squares[chosen[-1]])
+    return chosen
 
 
-def _lloyd(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:
-    owners = np.full(len(points), -1)
+def _settled(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:
+    """Moves points to nearer centres, and where that ends, one by one to what gains most."""
+    every = np.arange(len(points))
+    owners = _squares(points, centres).argmin(axis=1)
     while True:
-        squares = ((points[:, None] - centres[None]) ** 2).sum(axis=2)
-        nearest = squares.argmin(axis=1)
-        if np.array_equal(nearest, owners):
-            return owners, float(squares.min(axis=1).sum())
-        owners = nearest
-        used = np.unique(owners)
-        centres = centres.copy()
+        sizes = np.bincount(owners, minlength=len(centres))
+        used = np.flatnonzero(sizes)
         centres[used] = [points[owners == place].mean(axis=0) for place in used]
+        squares = _squares(points, centres)
+        nearest, own = squares.argmin(axis=1), squares[every, owners]
+        nearer = squares[every, nearest] < own - ZERO
+        if nearer.any():
+            owners = np.where(nearer, nearest, owners)
+            continue
+        # Hartigan 1975: leaving frees n/(n-1) d^2, entering costs n/(n+1) d^2.
+        costs = squares * (sizes / (sizes + 1))
+        costs[every, owners] = np.inf
+        left = sizes[owners]
+        gains = (own * left / np.maximum(left - 1, 1))[:, None] - costs
+        point, place = np.unravel_index(np.argmax(gains), gains.shape)
+        if gains[point, place] <= ZERO:
+            return owners, float(own.sum())
+        owners[point] = place
+
+
+def _squares(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    return np.asarray(((points[:, None] - centres[None]) ** 2).sum(axis=2))
