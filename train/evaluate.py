@@ -108,7 +108,7 @@ def measure(
     predicted = probabilities.argmax(axis=1)
     white = pictures.white
     cost = classifier.cost()
-    shares = classifier.shares(predictions.coarse)
+    shares = classifier.shares(predictions.probabilities.argmax(axis=1), predictions.coarse)
     figures = {
         "msr": metrics.msr(labels, predicted),
         "msr_macro": metrics.msr_macro(labels, predicted, leaves=probabilities.shape[1]),
@@ -147,7 +147,7 @@ def cost(
 ) -> dict[str, Any]:
     """Returns what a prediction costs, counted and measured on these pictures, as in cost.json."""
     counted = classifier.cost()
-    shares = classifier.shares(predictions.coarse)
+    shares = classifier.shares(predictions.probabilities.argmax(axis=1), predictions.coarse)
     latency.reset_peak_memory(device)
     measured = [
         latency.measure(

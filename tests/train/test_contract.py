@@ -186,7 +186,8 @@ def test_costs_are_counted_from_the_tensors(fitted, method):
     cost = classifier.cost()
     with torch.no_grad():
         coarse = classifier.coarse_proba(inputs_of(data))
-    shares = classifier.shares(None if coarse is None else coarse.numpy())
+    predicted = classifier.predict_proba(inputs_of(data)).argmax(dim=1).numpy()
+    shares = classifier.shares(predicted, None if coarse is None else coarse.numpy())
 
     assert sum(weight.numel() for weight in classifier.parameters()) == cost.params
     assert set(cost.macs) == set(shares)

@@ -202,13 +202,57 @@ def test_root_is_balanced_by_cluster(make_classifier, make_trainer, tiny_data, s
     assert ["root", "cluster-0"] == [network.network for network in report.networks]
 
 
-def test_deeper_trees_are_refused(make_classifier):
-    """A tree of three levels of decisions is said to be too deep."""
-    tree = hierarchy.from_clusters([[0, 1], [2, 3]], 4)
-    tree.add_node("inner", kind="cluster", members=(0, 1), net=None)
-    tree.remove_edge("root", "cluster-0")
-    tree.add_edge("root", "inner", order=0)
-    tree.add_edge("inner", "cluster-0", order=0)
+DEEP = [[[0, 1], 2], 3]
 
-    with pytest.raises(BadHierarchy, match="4 levels"):
+
+def test_deep_trees_follow_every_decision(make_classifier, tiny_data):
+    """Three decisions deep: rows sum to one, one path by route, products in full, in both passes."""
+    classifier = make_classifier("uppsala", hierarchy.from_nested(DEEP, 4)).eval()
+    x = inputs_of(tiny_data())
+    maps = classifier.root.blocks(x - classifier.mean[:, None, None])
+    with torch.no_grad():
+        top = classifier.coarse_proba(x)
+        middle = torch.softmax(classifier.branches["cluster-0"](maps), dim=1)
+        inner = torch.softmax(classifier.branches["cluster-0-0"](maps), dim=1)
+        route, full = classifier.predict_proba(x), classifier.predict_proba(x, mode="full")
+        outputs = classifier.outputs(x)
+    expected = torch.cat(
+        [top[:, :1] * middle[:, :1] * inner, top[:, :1] * middle[:, 1:], top[:, 1:]], dim=1
+    )
+
+    assert torch.allclose(expected, full, atol=1e-6)
+    assert torch.allclose(torch.ones(16), route.sum(dim=1), atol=1e-6)
+    for row, probabilities in enumerate(route):
+        if top[row].argmax() == 1:
+            wanted = [0.0, 0.0, 0.0, 1.0]
+        elif middle[row].argmax() == 1:
+            wanted = [0.0, 0.0, 1.0, 0.0]
+        else:
+            wanted = [*inner[row].tolist(), 0.0, 0.0]
+        assert np.allclose(wanted, probabilities.tolist(), atol=1e-6)
+    assert torch.allclose(outputs["default"], route, atol=1e-6)
+    assert torch.allclose(outputs["full"], full, atol=1e-6)
+    shares = classifier.shares(np.array([0, 1, 2, 3]), None)
+    assert {"root": 1.0, "cluster-0": 0.75, "cluster-0-0": 0.5} == shares
+    assert set(shares) == set(classifier.cost().macs)
+
+
+def test_deep_trees_train_level_by_level(make_classifier, make_trainer, tiny_data, start):
+    """Each network waits for its parent and starts from it; the critical path is the longest chain."""
+    data = tiny_data()
+    classifier = make_classifier("uppsala", hierarchy.from_nested(DEEP, 4), freeze="last_block")
+    report = classifier.fit(data, make_trainer(data, params=PARAMS), seed=0, start=start)
+    waits = {network.network: network.waits_for for network in report.networks}
+
+    assert {"root": None, "cluster-0": "root", "cluster-0-0": "cluster-0"} == waits
+    assert math.isclose(report.total_seconds, report.critical_path_seconds)
+    assert [32, 24, 16] == [network.pictures for network in report.networks]
+
+
+def test_labels_with_two_parents_are_refused(make_classifier):
+    """Overlapping clusters are no tree, so no path leads to a label."""
+    tree = hierarchy.from_clusters([[0, 1], [2, 3]], 4)
+    tree.add_edge("cluster-1", "label-0", order=2)
+
+    with pytest.raises(BadHierarchy, match="two parents"):
         make_classifier("uppsala", tree)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import networkx as nx
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Mode = Literal["default", "route", "full"]
@@ -140,8 +140,16 @@ class HierarchicalClassifier(Protocol):
         """Returns `default` and, where they are defined, `full` and `coarse`, in one pass."""
         ...
 
-    def shares(self, coarse: Float[np.ndarray, "picture cluster"] | None) -> dict[str, float]:
-        """Returns for each part of `cost().macs` the share of pictures that execute it."""
+    def shares(
+        self,
+        predicted: Int[np.ndarray, " picture"],
+        coarse: Float[np.ndarray, "picture cluster"] | None,
+    ) -> dict[str, float]:
+        """
+        Returns for each part of `cost().macs` the share of pictures that execute it.
+
+        `predicted` are the likeliest leaves in the default mode, `coarse` what `outputs` returned.
+        """
         ...
 
     def cost(self) -> Cost:

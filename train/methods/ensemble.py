@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import networkx as nx
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -106,9 +106,13 @@ class Classifier(nn.Module):
         """Returns `default` alone."""
         return {"default": self.predict_proba(x)}
 
-    def shares(self, coarse: Float[np.ndarray, "picture cluster"] | None) -> dict[str, float]:
+    def shares(
+        self,
+        predicted: Int[np.ndarray, " picture"],
+        coarse: Float[np.ndarray, "picture cluster"] | None,
+    ) -> dict[str, float]:
         """Returns the share of pictures that execute each member: all."""
-        del coarse
+        del predicted, coarse
         return dict.fromkeys(self.cost().macs, 1.0)
 
     def cost(self) -> Cost:

@@ -1,17 +1,19 @@
 """
 `uppsala`: a root over clusters, and a fine-tuned subnetwork per cluster (methods.md 2).
 
-The root starts from the flat network with a fresh last layer; a subnetwork is a copy of the trained
-root whose convolutions are shared and frozen, so that one picture passes through them once.
+The root starts from the flat network with a fresh last layer; a subnetwork is a copy of its trained
+parent whose convolutions are shared and frozen, so that one picture passes through them once. A
+tree may have any depth: what lies in a cluster may be clusters again.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 import networkx as nx
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -55,13 +57,13 @@ class Params(BaseModel):
 
 class Classifier(nn.Module):
     """
-    A tree of two levels.
+    A tree of networks.
 
-    Source: the report of the Uppsala students, its hierarchical network of depth 2 (methods.md 2.1).
+    Source: the report of the Uppsala students, its hierarchical networks (methods.md 2.1, 2.7).
 
     Differs:
         The shared convolutions run once per picture (1.0018 times the flat network's MACs instead
-        of 2); the report loads and runs whole networks one after the other.
+        of 2 in a tree of two levels); the report loads and runs whole networks one after the other.
     """
 
     mean: Tensor
@@ -75,30 +77,27 @@ class Classifier(nn.Module):
         mean: Float[np.ndarray, "3"],
     ) -> None:
         """
-        Builds the root and an untrained branch per cluster of two or more labels.
+        Builds the root and an untrained branch per node below it that has something to decide.
 
         Raises:
-            BadHierarchy: The tree is deeper than a root, clusters and labels.
+            BadHierarchy: There is one label only, or one that hangs below two nodes.
         """
         super().__init__()
-        if len(hierarchy.nodes["root"]["members"]) < 2:
+        if len(hierarchy.nodes[trees.ROOT]["members"]) < 2:
             raise BadHierarchy("A classifier needs at least two labels, and there is one.")
-        deepest = max(len(path) for path in trees.paths(hierarchy).values())
-        if deepest > 3:
+        if not nx.is_tree(hierarchy):
             raise BadHierarchy(
-                f"The tree has {deepest} levels, and uppsala takes three: root, clusters, labels."
+                "uppsala takes a tree, and some node of this hierarchy has two parents."
             )
         self.params = params
         self.hierarchy = hierarchy
-        self.clusters = trees.clusters(hierarchy)
-        self.leaves = sum(map(len, self.clusters))
-        self.root = build(len(self.clusters))
+        self.leaves = len(hierarchy.nodes[trees.ROOT]["members"])
+        self.root = build(len(self._below(trees.ROOT)))
         blocks = len(self.root.blocks)
         self.first_own = {"conv": blocks, "last_block": blocks - 1, "none": 0}[params.freeze]
         self.branches = nn.ModuleDict()
-        for node, members in zip(self._nodes(), self.clusters, strict=True):
-            if len(members) > 1:
-                self.branches[node] = self._branch(len(members))
+        for node in self._deciding():
+            self.branches[node] = self._branch(node)
         self.register_buffer("mean", torch.from_numpy(mean))
 
     def fit(
@@ -110,28 +109,26 @@ class Classifier(nn.Module):
         start: Mapping[str, Tensor] | None = None,
     ) -> FitReport:
         """
-        Trains the root, then every subnetwork from it.
+        Trains the root, then level by level every subnetwork from its parent.
 
         Raises:
             MissingInput: The root is to start from the flat network, and `start` is None.
             BadCheckpoint: `start` holds a network of another shape.
         """
         reports = []
+        decides = self.hierarchy.nodes[trees.ROOT]["net"] is not None
         if self.params.root_init == "flat":
             self._begin_from(start, seed=seed)
-        elif len(self.clusters) == 1 and self.first_own:
+        elif not decides and self.first_own:
             raise BadHierarchy(
                 "One cluster holds every label, so there is no root to train, and its convolutions "
                 "would stay random. Set uppsala.root_init: flat, or uppsala.freeze: none."
             )
-        if len(self.clusters) > 1:
+        if decides:
             reports.append(trainer.fit(self.root, self._root_task(data), seed=seed))
-        pairs = [
-            self._own_task(data, node, members, seed=seed)
-            for node, members in zip(self._nodes(), self.clusters, strict=True)
-            if len(members) > 1
-        ]
-        reports += trainer.fit_all(pairs, seed=seed)
+        for level in self._levels():
+            pairs = [self._own_task(data, node, seed=seed) for node in level]
+            reports += trainer.fit_all(pairs, seed=seed)
         self.eval()
         return FitReport(tuple(reports))
 
@@ -141,20 +138,29 @@ class Classifier(nn.Module):
         """
         Returns leaf probabilities by `route` (the default, the report's rule) or in `full`.
 
-        By route only the branch that the root prefers is executed, once for all pictures that
-        take it, and the row is that branch's own distribution. In full every leaf gets the product
-        of the probabilities along its path.
+        By route each network on the way down is executed once for all pictures that reach it, and
+        the row is the last one's own distribution. In full every leaf gets the product of the
+        probabilities along its path.
         """
         if mode == "full":
             return self.outputs(x)["full"]
         maps, coarse = self._root(x)
-        chosen = coarse.argmax(dim=1)
         result = torch.zeros(x.shape[0], self.leaves, device=x.device)
-        for place, members in enumerate(self.clusters):
-            rows = torch.nonzero(chosen == place).flatten()
-            if len(rows):
-                inside = self._inside(place, maps[rows])
-                result[rows[:, None], torch.tensor(members, device=x.device)] = inside
+        waiting = [(trees.ROOT, torch.arange(x.shape[0], device=x.device))]
+        while waiting:
+            node, rows = waiting.pop()
+            inside = coarse[rows] if node == trees.ROOT else self._inside(node, maps[rows])
+            below, labels = self._below(node), self._labels(node)
+            if len(labels) == len(below):
+                result[rows[:, None], torch.tensor(labels, device=x.device)] = inside
+                continue
+            chosen = inside.argmax(dim=1)
+            for place, child in enumerate(below):
+                taken = rows[chosen == place]
+                if len(taken) and self.hierarchy.nodes[child]["kind"] == "label":
+                    result[taken, self.hierarchy.nodes[child]["label"]] = 1.0
+                elif len(taken):
+                    waiting.append((child, taken))
         return result
 
     def coarse_proba(
@@ -168,21 +174,35 @@ class Classifier(nn.Module):
         maps, coarse = self._root(x)
         full = torch.zeros(x.shape[0], self.leaves, device=x.device)
         route = torch.zeros_like(full)
-        chosen = coarse.argmax(dim=1)
-        for place, members in enumerate(self.clusters):
-            inside = self._inside(place, maps)
-            full[:, members] = coarse[:, place : place + 1] * inside
-            route[:, members] = inside * (chosen == place)[:, None]
+        # For each node the probability of coming there, and whether the route does.
+        reached = {trees.ROOT: (torch.ones_like(coarse[:, :1]), torch.ones_like(coarse[:, :1]))}
+        for node in self._inner():
+            probability, routed = reached[node]
+            inside = coarse if node == trees.ROOT else self._inside(node, maps)
+            below, labels = self._below(node), self._labels(node)
+            if len(labels) == len(below):
+                full[:, labels], route[:, labels] = probability * inside, routed * inside
+                continue
+            chosen = inside.argmax(dim=1)
+            for place, child in enumerate(below):
+                part = probability * inside[:, place : place + 1]
+                goes = routed * (chosen == place)[:, None]
+                reached[child] = part, goes
+                if self.hierarchy.nodes[child]["kind"] == "label":
+                    leaf = self.hierarchy.nodes[child]["label"]
+                    full[:, leaf : leaf + 1], route[:, leaf : leaf + 1] = part, goes
         return {"default": route, "full": full, "coarse": coarse}
 
-    def shares(self, coarse: Float[np.ndarray, "picture cluster"] | None) -> dict[str, float]:
-        """Returns the share of pictures that execute each network by route."""
-        result = {"root": 1.0}
-        if coarse is not None:
-            taken = np.bincount(coarse.argmax(axis=1), minlength=len(self.clusters)) / len(coarse)
-            nodes = zip(self._nodes(), taken, strict=True)
-            result |= {node: float(share) for node, share in nodes if node in self.branches}
-        return result
+    def shares(
+        self,
+        predicted: Int[np.ndarray, " picture"],
+        coarse: Float[np.ndarray, "picture cluster"] | None,
+    ) -> dict[str, float]:
+        """Returns the share of pictures that execute each network: those that end below it."""
+        del coarse
+        taken = np.bincount(predicted, minlength=self.leaves) / max(1, len(predicted))
+        members = {node: list(self.hierarchy.nodes[node]["members"]) for node in self.branches}
+        return {"root": 1.0} | {node: float(taken[own].sum()) for node, own in members.items()}
 
     def cost(self) -> Cost:
         """
@@ -195,7 +215,7 @@ class Classifier(nn.Module):
         blocks = backbone.macs_of_blocks(self.root)
         shared, own = sum(blocks[: self.first_own]), sum(blocks[self.first_own :])
         macs = {"root": shared}
-        if len(self.clusters) > 1:
+        if self.hierarchy.nodes[trees.ROOT]["net"] is not None:
             macs["root"] += own + backbone.macs_of_head(self.root.head)
         for node, branch in self._branches():
             macs[node] = own + backbone.macs_of_head(branch.head)
@@ -209,7 +229,7 @@ class Classifier(nn.Module):
                 "'flat' first, or set uppsala.root_init: scratch."
             )
         seeds.seed(seed, "uppsala", "root")
-        backbone.replace_last(self.root.head, outputs=len(self.clusters))
+        backbone.replace_last(self.root.head, outputs=len(self._below(trees.ROOT)))
         fresh = {
             n: t for n, t in self.root.state_dict().items() if n.startswith("head.predictions")
         }
@@ -221,53 +241,66 @@ class Classifier(nn.Module):
         return sampling.Task(
             name="root",
             data=data,
-            outputs=trees.parents(self.clusters),
-            sampler=sampling.by_class(
-                data.train.labels, self.clusters, balance=self.params.balance
-            ),
+            outputs=self._outputs(trees.ROOT),
+            sampler=self._sampler(data, trees.ROOT),
             macs_trained=macs,
             epochs=self.params.root_epochs,
             lr_scale=self.params.lr_scale if self.params.root_init == "flat" else 1.0,
         )
 
-    def _own_task(self, data: DataModule, node: str, members: list[int], *, seed: int) -> Pair:
-        """Returns a cluster's fresh branch on the frozen stem, and what it learns."""
+    def _own_task(self, data: DataModule, node: str, *, seed: int) -> Pair:
+        """Returns a node's fresh branch on the frozen stem, and what it learns."""
         seeds.seed(seed, "uppsala", node)
-        branch = self._branch(len(members))
+        branch = self._branch(node)
         self.branches[node] = branch
-        outputs = np.full(self.leaves, -1)
-        outputs[members] = np.arange(len(members))
-        groups = [[leaf] for leaf in members]
         blocks = backbone.macs_of_blocks(self.root)
+        parent = self._parent(node)
         task = sampling.Task(
             name=node,
             data=data,
-            outputs=outputs,
-            sampler=sampling.by_class(data.train.labels, groups, balance=self.params.balance),
+            outputs=self._outputs(node),
+            sampler=self._sampler(data, node),
             macs_trained=sum(blocks[self.first_own :]) + backbone.macs_of_head(branch.head),
             macs_frozen=sum(blocks[: self.first_own]),
             epochs=self.params.subnetwork_epochs,
             lr_scale=self.params.lr_scale,
             slow=("branch.blocks",),
-            waits_for="root" if len(self.clusters) > 1 else None,
+            waits_for=parent if self.hierarchy.nodes[parent]["net"] is not None else None,
         )
         return Attached(self.root.blocks[: self.first_own], branch), task
 
-    def _branch(self, outputs: int) -> Branch:
-        return backbone.branch_of(self.root, outputs=outputs, first_own=self.first_own)
+    def _outputs(self, node: str) -> Int[np.ndarray, " leaf"]:
+        """The output of `node` for each leaf; -1 for leaves that are not below it."""
+        result = np.full(self.leaves, -1)
+        for place, child in enumerate(self._below(node)):
+            result[list(self.hierarchy.nodes[child]["members"])] = place
+        return result
+
+    def _sampler(self, data: DataModule, node: str) -> sampling.Sampler:
+        groups = [self.hierarchy.nodes[child]["members"] for child in self._below(node)]
+        return sampling.by_class(data.train.labels, groups, balance=self.params.balance)
+
+    def _branch(self, node: str) -> Branch:
+        """A copy of what the parent of `node` has learnt, with a last layer of its own."""
+        outputs, parent = len(self._below(node)), self._parent(node)
+        if parent == trees.ROOT:
+            return backbone.branch_of(self.root, outputs=outputs, first_own=self.first_own)
+        branch = copy.deepcopy(self.branches[parent])
+        assert isinstance(branch, Branch), "branches are branches"  # noqa: S101  # torch loses the type
+        backbone.replace_last(branch.head, outputs=outputs)
+        return branch
 
     def _root(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the maps of the shared blocks and the probabilities over the clusters."""
         centred = augment.middle(x - self.mean[:, None, None], self.root.side)
         maps = self.root.blocks[: self.first_own](centred)
-        if len(self.clusters) == 1:
+        if self.hierarchy.nodes[trees.ROOT]["net"] is None:
             return maps, torch.ones(x.shape[0], 1, device=x.device)
         logits = self.root.head(self.root.blocks[self.first_own :](maps))
         return maps, torch.softmax(logits.float(), dim=1)
 
-    def _inside(self, place: int, maps: Tensor) -> Tensor:
-        """Returns the probabilities of a cluster's labels, given the cluster."""
-        node = self._nodes()[place]
+    def _inside(self, node: str, maps: Tensor) -> Tensor:
+        """Returns the probabilities of a node's children, given the node."""
         if node not in self.branches:
             return torch.ones(maps.shape[0], 1, device=maps.device)
         return torch.softmax(self.branches[node](maps).float(), dim=1)
@@ -275,5 +308,34 @@ class Classifier(nn.Module):
     def _branches(self) -> list[tuple[str, Branch]]:
         return [(node, part) for node, part in self.branches.items() if isinstance(part, Branch)]
 
-    def _nodes(self) -> list[str]:
-        return trees.children(self.hierarchy, trees.ROOT)
+    def _below(self, node: str) -> list[str]:
+        return trees.children(self.hierarchy, node)
+
+    def _labels(self, node: str) -> list[int]:
+        """The labels that hang on `node` itself, in the order of its outputs."""
+        below = (self.hierarchy.nodes[child] for child in self._below(node))
+        return [data["label"] for data in below if data["kind"] == "label"]
+
+    def _inner(self) -> list[str]:
+        """Every node but the labels, parents first, in the order of outputs."""
+        found = [trees.ROOT]
+        for node in found:
+            found += [c for c in self._below(node) if self.hierarchy.nodes[c]["kind"] != "label"]
+        return found
+
+    def _deciding(self) -> list[str]:
+        """The nodes below the root that have a network."""
+        return [n for n in self._inner()[1:] if self.hierarchy.nodes[n]["net"] is not None]
+
+    def _levels(self) -> list[list[str]]:
+        """The deciding nodes by the number of decisions above them."""
+        depth = nx.shortest_path_length(self.hierarchy, trees.ROOT)
+        nodes = self._deciding()
+        return [
+            [n for n in nodes if depth[n] == level] for level in sorted({depth[n] for n in nodes})
+        ]
+
+    def _parent(self, node: str) -> str:
+        """The nearest node above that decides; the root where none does."""
+        (parent,) = self.hierarchy.predecessors(node)
+        return parent if parent == trees.ROOT or parent in self.branches else self._parent(parent)
