@@ -162,8 +162,8 @@ def read(
         _run(results_dir, name, run.method, run.grouping, seeds, leaves=len(classes["labels"]))
         for name, run in runs.items()
     ]
-    found = (run.grouping for run in runs.values())
-    names = dict.fromkeys([REFERENCE, *(name for name in found if name is not None)])
+    asked = (run.grouping for run in runs.values())
+    names = dict.fromkeys([REFERENCE, *(name for name in asked if name is not None)])
     groupings = {
         (name, seed): _grouping(data_dir / "clustering" / str(seed) / f"{name}.json", name, seed)
         for name in names

@@ -56,7 +56,7 @@ def read(path: Path, names: Sequence[str]) -> Nested:
             graph = dot.from_dot(text, names)
         else:
             graph = hierarchy.from_nested(_group(_json(text), names), len(names))
-        tree = [
+        tree: Nested = [
             [one] if isinstance(one, int) else one for one in hierarchy.to_nested(graph)
         ]  # every child of the root is a cluster, also a single label
         must_group(hierarchy.clusters(graph), remedy="Its root must have groups below it.")
