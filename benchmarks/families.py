@@ -16,7 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.result import Result
 from scraper.demo.personae import PERSONAE
-from train.clustering import Params, confusion_of
+from train.clustering import Answers, Params, confusion_of
 from train.components.grouping.modularity import select, sweep
 from train.components.metrics import normalise_rows
 
@@ -39,7 +39,7 @@ def _shuffled(seed: int, labels: list[str]) -> float:
     truth, predicted = (table[name].to_numpy().astype(np.int64) for name in ("label", "predicted"))
     probabilities = np.array(table["probabilities"].to_pylist())
     params = Params()
-    confusion = confusion_of(truth, predicted, probabilities, params=params)
+    confusion = confusion_of(Answers(truth, predicted, probabilities), params.confusion)
     mistakes = ~np.eye(len(labels), dtype=bool)
     generator = np.random.default_rng(seed)
     values = []

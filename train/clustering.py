@@ -147,9 +147,7 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
     controls = _controls(found | told, seed=seed)
     stable = stability(rules, found, answers, resamples=params.bootstrap, seed=seed)
 
-    confusion = confusion_of(
-        answers.labels, answers.predicted, answers.probabilities, params=params
-    )
+    confusion = confusion_of(answers, params.confusion)
     common = {"labels": names, "seed": seed, "params": params.model_dump(mode="json")}
     written = {
         name: _figures(confusion, one, params) | common | {"stability": stable.get(name)}
@@ -184,7 +182,7 @@ def _search(
 
 def _rules(params: Params, *, clusters: int) -> dict[str, Rule]:
     def weights(answers: Answers) -> Float[np.ndarray, "label label"]:
-        return affinity(_confusion(answers, params.confusion))
+        return affinity(confusion_of(answers, params.confusion))
 
     return {
         _MAIN: lambda answers: _swept(answers, params, modularity.leading),
@@ -199,7 +197,7 @@ def _rules(params: Params, *, clusters: int) -> dict[str, Rule]:
 
 def _swept(answers: Answers, params: Params, propose: modularity.Propose) -> Found:
     candidates = modularity.sweep(
-        _confusion(answers, params.confusion),
+        confusion_of(answers, params.confusion),
         gammas=params.gammas(), largest=params.largest, diagonal=params.diagonal, propose=propose,
     )  # fmt: skip
     chosen = modularity.select(candidates)
@@ -219,7 +217,7 @@ def _swept(answers: Answers, params: Params, propose: modularity.Propose) -> Fou
 
 def _linked(answers: Answers, params: Params) -> Found:
     """HierNet groups by probabilities, whatever `clustering.confusion` says."""
-    cpm = _confusion(answers, "soft")
+    cpm = confusion_of(answers, "soft")
     g_max = params.g_max or max(len(cpm) // 2, 1)
     if params.p_min is None:
         wanted = params.groups_wanted or round(len(cpm) ** 0.5)
@@ -294,17 +292,9 @@ def stability(
 
 
 def confusion_of(
-    labels: Int[np.ndarray, " image"],
-    predicted: Int[np.ndarray, " image"],
-    probabilities: Float[np.ndarray, "image label"],
-    *,
-    params: Params,
+    answers: Answers, kind: Literal["counts", "soft"]
 ) -> Float[np.ndarray, "label label"]:
     """Returns M, from counts or from mean probabilities."""
-    return _confusion(Answers(labels, predicted, probabilities), params.confusion)
-
-
-def _confusion(answers: Answers, kind: Literal["counts", "soft"]) -> np.ndarray:
     if kind == "soft":
         soft = metrics.soft_confusion(answers.probabilities, answers.labels)
         return metrics.normalise_rows(soft)

@@ -8,18 +8,8 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.train.confusions import M6, blocks
 from train.components import hierarchy, metrics
-
-M6 = np.array(
-    [
-        [0.70, 0.15, 0.10, 0.03, 0.01, 0.01],
-        [0.20, 0.60, 0.12, 0.04, 0.02, 0.02],
-        [0.10, 0.15, 0.65, 0.05, 0.03, 0.02],
-        [0.02, 0.03, 0.03, 0.72, 0.18, 0.02],
-        [0.01, 0.02, 0.02, 0.25, 0.68, 0.02],
-        [0.01, 0.01, 0.01, 0.02, 0.01, 0.94],
-    ]
-)
 
 
 @st.composite
@@ -83,6 +73,15 @@ def test_micp_of_the_worked_table(clusters, value, random, excess):
     assert math.isclose(value, metrics.micp(M6, clusters), abs_tol=1e-6)
     assert math.isclose(random, metrics.micp_random(M6, sizes), abs_tol=1e-6)
     assert math.isclose(excess, metrics.micp_excess(M6, clusters), abs_tol=1e-6)
+
+
+def test_micp_is_the_accuracy_where_clusters_hold_no_confusion():
+    """Clusters gain nothing over the diagonal exactly where none of their labels are confused."""
+    confusion = blocks([2, 3])
+
+    assert math.isclose(0.7, np.mean(np.diag(confusion)))
+    assert math.isclose(0.7, metrics.micp(confusion, [[0, 2], [1, 3], [4]]))
+    assert math.isclose(0.76, metrics.micp(confusion, [[0, 2], [1, 3, 4]]))
 
 
 def test_expected_micp_is_the_mean_over_relabellings():
