@@ -258,7 +258,7 @@ def _controls(found: Mapping[str, Found], *, seed: int) -> dict[str, Found]:
         "random_2": shuffled(main, key=[seed, _CONTROL, 2]),
     }
     if "given" in found:
-        drawn["random_given"] = shuffled(found["given"].tree, key=[seed, _CONTROL])
+        drawn["random_given"] = shuffled(found["given"].tree, key=[seed, _CONTROL, 3])
     return {name: Found(tree) for name, tree in drawn.items()}
 
 

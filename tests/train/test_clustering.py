@@ -89,6 +89,8 @@ def test_families_of_the_data_are_a_grouping(tmp_path):
     assert sorted(FAMILIES) == given["clusters"] == found["clusters"]
     assert found.keys() == given.keys()
     assert found["excess"] == given["excess"]
+    assert 4 == len({str(json.loads((folder / f"{name}.json").read_text())["clusters"])
+                     for name in (*RANDOM, "random_given")})  # fmt: skip
     assert (None, None, []) == (given["gamma"], given["stability"], given["sweep"])
     assert {*RULES, *RANDOM, "given", "random_given", "left_out"} == {
         path.stem for path in folder.iterdir()
