@@ -79,7 +79,7 @@ def test_option_of_several_sections_sets_each(project):
     ("command", "code", "message"),
     [
         (["fit", "absent"], 2, "'absent' is no run. Section 'runs'"),
-        (["fit", "wrong"], 2, "'upsala' is no method. Known: flat, uppsala"),
+        (["fit", "wrong"], 2, "'upsala' is no method. Known: flat, ensemble, uppsala"),
         (["evaluate", "flat"], 5, "Stage 'fit' writes it"),
         (["clustering"], 5, "Stage 'flat' writes it"),
         (["predict", "flat", "x.png"], 5, "Stage 'fit' writes it"),
