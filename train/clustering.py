@@ -31,7 +31,7 @@ from train.components.grouping import (
 )
 from train.components.grouping.partition import Partition, affinity, must_group, shuffled
 from train.components.hierarchy import Nested
-from train.errors import BadHierarchy, MissingInput
+from train.errors import BadHierarchy, BadParams, MissingInput
 
 log = logging.getLogger(__name__)
 
@@ -334,11 +334,18 @@ def _answers(path: Path) -> Answers:
 
 def _label_names(path: Path) -> list[str]:
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["labels"])
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        labels = list(facts["labels"])
     except (OSError, ValueError, KeyError) as error:
         raise MissingInput(
             f"{path} is absent or names no labels ({error!r}). Stage 'flat' writes it: run it first."
         ) from error
+    if facts.get("params", {}).get("data", {}).get("train_on_val"):
+        raise BadParams(
+            f"{path.parent} was trained on its validation pictures (data.train_on_val), so its "
+            "mistakes on them tell nothing of its confusions. Group first, without it."
+        )
+    return labels
 
 
 def _family_of(path: Path) -> dict[str, str | None]:

@@ -6,6 +6,7 @@ writes results/RUN/SEED/{weights.safetensors,model.json,fit.json,curves.csv,vali
 Checkpoints lie in work/train/RUN-SEED-KEY, KEY being a hash of all inputs, until the run is done.
 """
 
+import copy
 import csv
 import hashlib
 import json
@@ -25,7 +26,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from train import revision, saved, tables
+from train import documents, revision, saved, tables
 from train.components import (
     augment,
     backbone,
@@ -41,7 +42,7 @@ from train.components.classifier import Cost, FitReport, HierarchicalClassifier
 from train.components.data import DataModule
 from train.components.grouping import document
 from train.components.trainer import Trainer
-from train.errors import BadHierarchy
+from train.errors import BadCheckpoint, BadHierarchy, BadParams
 
 log = logging.getLogger(__name__)
 
@@ -108,11 +109,19 @@ def _run(
     work_dir: Path,
     match: Mapping[str, Any] | None,
 ) -> Path:
+    commit = revision.commit()  # what is edited meanwhile does not train here
+    if settings.data.batch_size < 2 * distributed.size():
+        raise BadParams(
+            f"data.batch_size is {settings.data.batch_size}, and {distributed.size()} processes "
+            "need two pictures each of every batch. Raise it, or start fewer processes."
+        )
     shards = data.open_data(
         data_dir / "shards", work_dir / "cache", params=settings.data, device=device
     )
     tree = _tree(settings.grouping, shards, data_dir / "clustering" / str(seed))
-    start = _flat_network(results_dir / "flat" / str(seed)) if settings.grouping else None
+    start = None
+    if settings.grouping:
+        start = _flat_network(results_dir / "flat" / str(seed), root_sha256=shards.root_sha256)
     mean = data.channel_mean(shards.train.images)
     seeds.seed(seed, name, "weights")
     classifier = saved.build(
@@ -121,7 +130,7 @@ def _run(
     )  # fmt: skip
     classifier.to(device)
     facts = _facts(settings, name=name, seed=seed, shards=shards, tree=tree, mean=mean.tolist())
-    checkpoints = work_dir / "train" / f"{name}-{seed}-{_key(facts, start)}"
+    checkpoints = work_dir / "train" / f"{name}-{seed}-{_key(facts, start, device)}"
     log.info("%s: %s on %s, %d labels", name, settings.document(), device, len(shards.labels))
     trainer = Trainer(
         params=settings.loop,
@@ -137,7 +146,7 @@ def _run(
     if distributed.rank() == 0:
         _keep(
             folder, classifier, facts=facts, report=report, trainer=trainer, shards=shards,
-            match=match,
+            match=match, commit=commit,
         )  # fmt: skip
         shutil.rmtree(checkpoints)
     distributed.wait()
@@ -153,6 +162,7 @@ def _keep(
     trainer: Trainer,
     shards: DataModule,
     match: Mapping[str, Any] | None,
+    commit: str,
 ) -> None:
     """Writes everything that the stages below read."""
     saved.save(folder, classifier, facts)
@@ -161,13 +171,22 @@ def _keep(
         folder / "validation.parquet", prediction.table(predictions, shards.val, split="val")
     )
     _write_curves(folder / "curves.csv", trainer.curves)
-    document = _fit_facts(report, classifier.cost(), trainer.device) | {"match": match}
+    document = _fit_facts(report, classifier.cost(), trainer.device)
+    document |= {"match": _reached(match, report), "commit": commit}
     saved.write_json(folder / "fit.json", document)
     log.info(
         "%s: %d networks in %.1f s, critical path %.1f s, val MSR %.4f",
         folder, len(report.networks), report.total_seconds, report.critical_path_seconds,
         np.mean(predictions.probabilities.argmax(axis=1) == shards.val.labels),
     )  # fmt: skip
+
+
+def _reached(match: Mapping[str, Any] | None, report: FitReport) -> Mapping[str, Any] | None:
+    """What a control of equal training has really cost: it may have stopped before its time."""
+    if match is None or match["equal"] != "train_flops":
+        return match
+    reached = sum(network.train_flops for network in report.networks)
+    return {**match, "reached": reached, "ratio": reached / match["wanted"]}
 
 
 def _tree(grouping: str | None, shards: DataModule, folder: Path) -> nx.DiGraph:
@@ -182,11 +201,18 @@ def _tree(grouping: str | None, shards: DataModule, folder: Path) -> nx.DiGraph:
     return document.tree(found)
 
 
-def _flat_network(folder: Path) -> Mapping[str, Tensor] | None:
+def _flat_network(folder: Path, *, root_sha256: str) -> Mapping[str, Tensor] | None:
     """Returns the tensors of the flat network of this seed, or None if it was not trained."""
     path = folder / "weights.safetensors"
     if not path.exists():
         return None
+    facts = documents.read(folder / "model.json", written_by="stage flat")
+    if facts.get("root_sha256") != root_sha256:
+        raise BadCheckpoint(
+            f"{folder} was trained on the shards {str(facts.get('root_sha256'))[:12]}…, and these "
+            f"are {root_sha256[:12]}…: it may have seen what is validated or tested here. Run stages "
+            "'flat' and 'clustering' again."
+        )
     return checkpoint.under("network", checkpoint.load(path)[0])
 
 
@@ -209,8 +235,12 @@ def _facts(
     }
 
 
-def _key(facts: Mapping[str, Any], start: Mapping[str, Tensor] | None) -> str:
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+def _key(facts: Mapping[str, Any], start: Mapping[str, Tensor] | None, device: torch.device) -> str:
+    """A hash of all inputs; how many networks train at once and where pictures lie are none."""
+    params = copy.deepcopy(facts["params"])
+    del params["loop"]["jobs"], params["data"]["storage"]
+    inputs = [{**facts, "params": params}, device.type, distributed.size()]
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
     for name, tensor in sorted((start or {}).items()):
         digest.update(name.encode() + tensor.numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -241,7 +271,6 @@ def _fit_facts(report: FitReport, cost: Cost, device: torch.device) -> dict[str,
         "device_name": named,
         "threads": torch.get_num_threads(),
         "processes": distributed.size(),
-        "commit": revision.commit(),
         "cpu_cores": os.cpu_count(),
         "versions": _versions(),
     }

@@ -7,8 +7,6 @@ experiments/PRESET/RUN-SEED.json, which is committed. `results/` itself changes 
 
 import json
 import logging
-import os
-import platform
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,8 +53,8 @@ def run(
             "fit": fit,
             "params": _json(path.with_name("model.json"))["params"],
             "data": {key: manifest[key] for key in ("root_sha256", "labels", "samples", "image")},
-            "machine": {"cpu_cores": os.cpu_count(), "architecture": platform.machine()},
-            "commit": fit["commit"],
+            "machine": {"cpu_cores": fit["cpu_cores"], "architecture": fit["device_name"]},
+            "commit": fit.get("commit", ""),
             "commands": [*commands, f"python -m train record {preset}"],
         }
         target = experiments_dir / preset / f"{record['run']}-{record['seed']}.json"

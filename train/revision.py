@@ -1,22 +1,22 @@
-"""Which version of the program made a figure."""
+"""Which version of the program makes a figure."""
 
 import subprocess
+from pathlib import Path
 
 
 def commit() -> str:
-    """Returns the short hash of the checkout, with `+` where files differ from it; else nothing."""
-    # Outside a git checkout the figures are still worth keeping; they then name no commit.
+    """Returns the short hash of the program's checkout, with `+` where code differs from it."""
+    # Installed without git the figures are still worth keeping; they then name no commit.
     try:
-        head, changed = (_git("rev-parse", "--short", "HEAD"), _git("status", "--short", "-uno"))
+        head, changed = _git("rev-parse", "--short", "HEAD"), _git("status", "--short", "-uno")
     except (OSError, subprocess.CalledProcessError):
         return ""
-    code = [line for line in changed.splitlines() if line.endswith(".py")]
-    return head + ("+" if code else "")
+    return head + ("+" if any(line.endswith(".py") for line in changed.splitlines()) else "")
 
 
 def _git(*arguments: str) -> str:
     done = subprocess.run(  # noqa: S603  # fixed commands, nothing from outside
         ["git", *arguments],  # noqa: S607  # git is where the user has it
-        capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return done.stdout.strip()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from scraper.errors import NothingStored
 from scraper.post import Variant
 from tests.scraper.download_fixture import _instant_retries, answer, fill, run
 
@@ -36,7 +37,8 @@ def test_wrong_checksum_is_a_decision(shelf, run):
     """An original whose bytes are not those of the listed md5 is refused."""
     shelf.add(1, md5="0" * 32)
     shelf.write()
-    run()
+    with pytest.raises(NothingStored):
+        run()
 
     assert "wrong_md5" == shelf.decisions()[1][0]
     assert {} == shelf.stored()
@@ -46,7 +48,8 @@ def test_foreign_host_is_a_decision(shelf, run):
     """A file on a host that is not on the list is refused, and that host is never asked."""
     shelf.add(1, variants=(Variant("180x180", "http://127.0.0.1:9/x.jpg", 15, 20, "jpg"),))
     shelf.write()
-    run(side=16)
+    with pytest.raises(NothingStored):
+        run(side=16)
 
     assert ("foreign_host", None, None) == shelf.decisions()[1]
 
@@ -57,7 +60,8 @@ def test_post_without_a_still_picture_is_refused_without_a_request(shelf, run):
     film = Variant("original", "/film.mp4", 30, 40, "mp4")
     shelf.posts[1] = replace(post, variants=(film,))
     shelf.write()
-    run()
+    with pytest.raises(NothingStored):
+        run()
 
     assert ("wrong_type", None, None) == shelf.decisions()[1]
     assert {} == shelf.host.requests
@@ -66,7 +70,8 @@ def test_post_without_a_still_picture_is_refused_without_a_request(shelf, run):
 def test_too_many_pixels_are_refused_before_decoding(shelf, run):
     """The pixel cap is checked in the header."""
     fill(shelf, 1)
-    run(max_pixels=1199)
+    with pytest.raises(NothingStored):
+        run(max_pixels=1199)
 
     assert ("too_large", 1200, 1199) == shelf.decisions()[100]
 

@@ -126,7 +126,7 @@ PADDING = {"reflect": "reflect", "border": "edge", "grey": "constant", "black": 
 
 @given(
     outside=st.sampled_from(sorted(PADDING)), flip=st.sampled_from(["lr", "ud", "none"]),
-    crop=st.sampled_from([None, 6, 10]), seed=st.integers(0, 5),
+    crop=st.sampled_from([None, 6, 8]), seed=st.integers(0, 5),
 )  # fmt: skip
 def test_crops_equal_cutting_out_of_the_padded_picture(outside, flip, crop, seed):
     """Every pixel is that of numpy's padding, a slice and a flip, with the same numbers drawn."""
@@ -162,7 +162,9 @@ def test_crops_reach_every_place_equally():
 def test_mean_outside_reads_as_zero():
     """What lies outside is the mean colour, so zero after it is taken away."""
     params = Params(rotation=0, zoom=1, shift=0, pad=3, outside="mean", flip="none")
-    result = augment.apply(images(1), draws(x=-3.0, y=0.0), params=params, mean=torch.full((3,), 0.4))
+    result = augment.apply(
+        images(1), draws(x=-3.0, y=0.0), params=params, mean=torch.full((3,), 0.4)
+    )
 
     assert not result[..., :3].any()
     assert result[..., 3:].abs().min() > 0
@@ -191,5 +193,5 @@ def test_crops_exclude_the_affine_map():
     with pytest.raises(ValueError, match="exclude rotation, zoom, shift"):
         Params(pad=4)
     wide = Params(rotation=0, zoom=1, shift=0, crop=40)
-    with pytest.raises(BadParams, match=r"augment\.crop is 40"):
+    with pytest.raises(BadParams, match=r"augment\.crop is 40, and the pictures have 32"):
         augment.draw(wide, 3, np.random.default_rng(0), side=32)

@@ -66,7 +66,9 @@ def test_memorises_in_the_order_of_the_labels(fitted, tiny_data, method, leaves)
     families = [[leaves[0], leaves[1]], [leaves[3], leaves[2]]]
     tree = hierarchy.flat(4) if method in TREELESS else hierarchy.from_clusters(families, 4)
     params = FAST.model_copy(update={"epochs": 25, "ema": 0.5, "label_smoothing": 0.0, "lr": 0.1})
-    classifier, data, _ = fitted(method, tree=tree, data=tiny_data(16, leaves=leaves), params=params)
+    classifier, data, _ = fitted(
+        method, tree=tree, data=tiny_data(16, leaves=leaves), params=params
+    )
     with torch.no_grad():
         predicted = classifier.predict_proba(inputs_of(data, range(64))).argmax(dim=1).numpy()
 

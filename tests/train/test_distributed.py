@@ -17,7 +17,13 @@ from train.params import section
 PARAMS = {
     "seeds": [0],
     "data": {"batch_size": 10},
-    "backbone": {"widths": [8, 16, 16, 16, 16], "dense": 32, "init": "he", "dropout": 0, "noise": 0},
+    "backbone": {
+        "widths": [8, 16, 16, 16, 16],
+        "dense": 32,
+        "init": "he",
+        "dropout": 0,
+        "noise": 0,
+    },
     "loop": {"epochs": 3, "threads": 1, "device": "cpu", "lr": 0.02},
     "evaluate": {"latency_seconds": 0.05},
     "runs": {"families": {"method": "uppsala", "grouping": "families"}},
@@ -50,6 +56,22 @@ def weights(folder):
 
 def difference(first, second):
     return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+def test_uneven_parts_in_two_processes_equal_one(project):
+    """Parts that do not come out even are exchanged once per batch, on every process."""
+    options = ["--batch-size", "9", "--accumulate", "4"]
+    assert main(["flat", "--results", "one", *options]) == 0
+    torchrun("flat", "--results", "two", "--work", "other", *options)
+
+    assert difference(weights(project / "one"), weights(project / "two")) < 2e-5
+
+
+def test_too_few_pictures_for_the_processes(project, monkeypatch):
+    """Every process needs two pictures of a batch; that is said before anything is trained."""
+    monkeypatch.setattr("train.components.distributed.size", lambda: 8)
+    assert main(["flat"]) == 2
+    assert not (project / "work").exists()
 
 
 def test_two_processes_equal_one(project):
@@ -131,7 +153,7 @@ def test_failed_job_is_told_by_the_parent(tiny_data, make_trainer, make_classifi
     )
     model = make_classifier("uppsala", tree, root_init="scratch", freeze="last_block")
     trainer = make_trainer(data, params=params)
-    pairs = [model._own_task(data, f"cluster-{k}", list(FAMILIES[k]), seed=0) for k in (0, 1)]
+    pairs = [model._own_task(data, f"cluster-{k}", seed=0) for k in (0, 1)]
     with pytest.raises(Diverged, match="'cluster-0' is no longer a number"):
         trainer.fit_all(pairs, seed=0)
 
@@ -164,7 +186,9 @@ def test_lone_pictures_train(tiny_data, make_trainer, make_classifier):
     """A label with one picture, and an epoch that leaves one over, pass through every norm."""
     data = tiny_data(per_label=2)
     sampler = sampling.by_class(data.train.labels, [[0], [1], [2], [3]], balance="resample")
-    sampler = sampling.Sampler([[rows[:1] for rows in part] for part in sampler.classes], "resample")
+    sampler = sampling.Sampler(
+        [[rows[:1] for rows in part] for part in sampler.classes], "resample"
+    )
     task = sampling.Task("root", data, np.arange(4), sampler, macs_trained=1)
     model = make_classifier("flat", hierarchy.flat(4))
     trainer = make_trainer(data, params=loop.Params(epochs=2, device="cpu"), batch_size=3)

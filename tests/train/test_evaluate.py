@@ -180,6 +180,8 @@ def test_other_shards_are_refused(trained):
     path.write_text(json.dumps(document | {"root_sha256": "f" * 64}), encoding="utf-8")
     with pytest.raises(BadCheckpoint, match="was trained on the shards"):
         evaluate.run(QUICK, loop_params=LOOP, name="flat", seed=0, **places(trained))
+    with pytest.raises(BadCheckpoint, match="may have seen what is validated or tested"):
+        fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(trained))
     write_clusters(trained, labels=("ann", "bea", "cem", "eve"))
     with pytest.raises(BadHierarchy, match="groups other labels"):
         fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(trained))

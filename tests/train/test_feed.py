@@ -126,7 +126,9 @@ def test_streamed_pictures_equal_cached_ones(tiny_shards, tmp_path):
     for held in (cached, streamed):
         travelled = pickle.loads(pickle.dumps(held.train))  # our own bytes
         assert (travelled.batch(rows) == cached.train.batch(rows)).all()
-    assert (data.channel_mean(cached.train.images) == data.channel_mean(streamed.train.images)).all()
+    assert (
+        data.channel_mean(cached.train.images) == data.channel_mean(streamed.train.images)
+    ).all()
 
 
 def test_streamed_batches_equal_cached_ones(tiny_shards, tmp_path):

@@ -14,7 +14,8 @@ def evaluated(tmp_path):
     folder = tmp_path / "results" / "flat" / "3"
     folder.mkdir(parents=True)
     documents = {
-        "metrics": {"msr": 0.5}, "cost": {"params": 9}, "fit": {"total_seconds": 1.0, "commit": "abc1234"},
+        "metrics": {"msr": 0.5}, "cost": {"params": 9}, "fit": {"total_seconds": 1.0, "commit": "abc1234", "cpu_cores": 2,
+                                                 "device_name": "x86_64"},
         "model": {"params": {"loop": {"epochs": 2}}},
     }  # fmt: skip
     for name, document in documents.items():

@@ -9,7 +9,7 @@ import torch
 
 import train
 from train.components import augment, backbone, hierarchy, loop, seeds
-from train.components.data import DataModule, Pictures
+from train.components.data import DataModule, Pictures, channel_mean
 
 SOURCES = sorted(Path(train.__file__).parent.rglob("*.py"))
 
@@ -65,7 +65,8 @@ def test_64_pictures_are_learnt_by_heart(make_trainer, make_classifier, name, pr
         epochs=80, lr=0.05, threads=1, device="cpu", label_smoothing=0, weight_decay=0, ema=0.5,
         clip=0, precision=precision,
     )  # fmt: skip
-    model = make_classifier("flat", hierarchy.flat(4), network=network)
+    mean = channel_mean(data.train.images)
+    model = make_classifier("flat", hierarchy.flat(4), network=network, mean=mean)
     trainer = make_trainer(data, params=params)
     model.fit(data, trainer, seed=0)
     model.eval()

@@ -101,17 +101,17 @@ def draw(params: Params, count: int, rng: np.random.Generator, *, side: int) -> 
     The first positions stay the same whatever `count` is.
 
     Raises:
-        BadParams: The crop is larger than the padded picture.
+        BadParams: The crop is larger than the picture.
     """
     uniform = rng.random((count, 5), dtype=np.float32)
     centred = 2 * uniform[:, :4] - 1
     shift = centred[:, 2:4] * params.shift
     if params.crops:
         places = side + 2 * params.pad - params.network_side(side) + 1
-        if places < 1:
+        if params.network_side(side) > side:
             raise BadParams(
-                f"augment.crop is {params.crop}, and the pictures have {side} pixels with "
-                f"{params.pad} more on each side. Choose a smaller crop."
+                f"augment.crop is {params.crop}, and the pictures have {side} pixels: evaluation "
+                "takes their middle. Choose a smaller crop."
             )
         shift = np.minimum(np.floor(uniform[:, 2:4] * places), places - 1) - params.pad
     return Draws(

@@ -96,6 +96,7 @@ def fill_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     for name, value in tensors.items():
         place, _, key = name.partition(".")
         weight = weights[int(place)]
-        # Counters such as Adam's stay where torch keeps them, on the CPU.
-        target = weight.device if value.shape == weight.shape else torch.device("cpu")
-        optimiser.state[weight][key] = value.to(target)
+        # In the layout of the weight, which decides the last bits; counters such as Adam's stay
+        # where torch keeps them, on the CPU.
+        alike = value.shape == weight.shape
+        optimiser.state[weight][key] = torch.empty_like(weight).copy_(value) if alike else value

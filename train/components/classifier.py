@@ -53,7 +53,7 @@ class NetworkReport:
     stopped_by: str
     """The limit reached first: epochs, early_stop, seconds or flops."""
     peak_memory_mib: float = 0.0
-    """Most memory in use while it trained: the accelerator's, or this process's."""
+    """Most memory in use: of the accelerator while it trained, or of this process until then."""
     waits_for: str | None = None
     """The network that must be finished before this one can start."""
 

@@ -30,6 +30,7 @@ _FORMAT = "1"  # part of the cache key: raised when the cached arrays change the
 _DEVICE_SHARE = 0.5  # of an accelerator's free memory that pictures may take
 
 Storage = Literal["auto", "cache", "device", "stream"]
+_PLACES = ("cache", "device", "stream")
 
 
 class Params(BaseModel):
@@ -163,7 +164,8 @@ def open_split(
         )
     side = int(manifest["image"]["side"])
     size = sum(int(entry["samples"]) for entry in chosen) * side * side * 3
-    where = _place(storage, size, device)
+    place = _PLACES.index(_place(storage, size, device))
+    where = _PLACES[int(distributed.agreed(place, device=device or torch.device("cpu")))]
     if where == "stream":
         images, column = stream.open_rows(shards_dir, chosen, side=side)
         pictures = Pictures(images, column["leaf"], column["post_id"], column["white"])

@@ -6,12 +6,15 @@ function below is then the identity.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+_PATIENCE = timedelta(hours=12)  # others wait while one decodes a large set for the first time
 
 
 def rank() -> int:
@@ -35,7 +38,11 @@ def joined(device: torch.device) -> Iterator[None]:
     if expected() == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        dist.init_process_group("nccl", device_id=device, timeout=_PATIENCE)
+    else:
+        dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
         yield
     finally:
@@ -56,6 +63,13 @@ def agreed(value: float, *, device: torch.device) -> float:
     told = torch.tensor(value, dtype=torch.float64, device=device)
     dist.broadcast(told, src=0)
     return float(told)
+
+
+def alike(tensors: Iterable[Tensor]) -> None:
+    """Gives every process rank 0's values, in place."""
+    if size() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
 
 
 def wait() -> None:

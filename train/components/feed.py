@@ -96,6 +96,8 @@ class Feed:
         self._weights, self._device = weights, device
         self.waited = 0.0
         """Seconds spent waiting for pictures."""
+        self.augmented = 0.0
+        """Seconds spent moving them; on a CPU part of the computing, elsewhere of its queueing."""
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yields the batches of an epoch, for this process."""
@@ -108,7 +110,9 @@ class Feed:
             asked = time.perf_counter()
             images = next(fetched)
             self.waited += time.perf_counter() - asked
+            began = time.perf_counter()
             inputs = augment.apply(images, draws.at(own), params=self._moves, mean=self._mean)
+            self.augmented += time.perf_counter() - began
             yield Batch(inputs, targets[own].to(device), self._weight(targets[start:stop]))
 
     def _weight(self, targets: Int[Tensor, " picture"]) -> float:

@@ -103,6 +103,7 @@ def prepare(params: Params) -> torch.device:
         )
     memory.keep()
     torch.use_deterministic_algorithms(mode=True)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     # Filling fresh memory is a debugging aid; nothing here reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set by a property of the module
     torch.set_num_threads(threads(params))

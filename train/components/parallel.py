@@ -8,8 +8,10 @@ error, in its own words.
 
 import logging
 import multiprocessing as mp
+import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import wait
@@ -51,6 +53,7 @@ def run(works: Sequence[Work], *, jobs: int, threads: int) -> None:
 def _train(work: Work, threads: int, level: int) -> None:
     trainer, network, task, seed = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
     progress.plain()
     memory.keep()
@@ -62,3 +65,11 @@ def _train(work: Work, threads: int, level: int) -> None:
     except Exception as error:  # noqa: BLE001  # the parent meets and tells it
         log.warning("%s: %s", task.name, error)
         sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent is gone, however that ended: it would train for nobody."""
+    parent = mp.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

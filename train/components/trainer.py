@@ -7,6 +7,7 @@ started again, the same weights come out.
 """
 
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -29,6 +30,7 @@ from train.errors import Diverged, OutOfMemory
 log = logging.getLogger(__name__)
 
 _VALIDATION_BATCH = 512
+_FULL = re.compile(r"out of memory|not enough memory|can't allocate|alloc_failed", re.IGNORECASE)
 
 Pair = tuple[nn.Module, Task]
 """A network and what it learns."""
@@ -139,6 +141,8 @@ class _Job:
     def begin(self, path: Path) -> None:
         """Takes up the checkpoint at `path`, or writes the first one there."""
         self.path = path
+        if self.trainer.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.trainer.device)
         with distributed.one_first():
             (self._restore if path.exists() else self.save)()
 
@@ -146,6 +150,9 @@ class _Job:
         """Trains one epoch, validates, and decides what is kept and whether to go on."""
         began = time.perf_counter()
         train_loss, rate = self._train()
+        # Norms have seen each process's own part of the batches; what rank 0 saw is kept.
+        distributed.alike(dict(self.network.named_buffers()).values())
+        distributed.alike(self.kept[name] for name, _ in self.network.named_buffers())
         averaged = self.kept if self.recipe.ema else self.network.state_dict()
         val_loss, val_accuracy = self._validate(averaged)
         state = self.state
@@ -219,7 +226,7 @@ class _Job:
         """Returns the mean loss of one epoch and its last rate; nothing waits for the device."""
         losses, sizes, rates = [], [], []
         self.network.train()
-        self.feed.waited = 0.0
+        self.feed.waited = self.feed.augmented = 0.0
         for batch in self.feed.epoch(self.state.epoch):
             rate = self._rate()
             for group in self.optimiser.param_groups:
@@ -241,11 +248,11 @@ class _Job:
     def _update(self, batch: Batch) -> Tensor:
         """Applies one update, in parts if asked, and returns the sum of this process's losses."""
         self.optimiser.zero_grad(set_to_none=True)
-        parts = min(self.params.accumulate, max(1, len(batch.targets)))
-        found = []
-        chunks = zip(batch.inputs.chunk(parts), batch.targets.chunk(parts), strict=True)
+        parts, found = self.params.accumulate, []
+        # `chunk` may return fewer parts than it is asked for.
+        chunks = list(zip(batch.inputs.chunk(parts), batch.targets.chunk(parts), strict=True))
         for number, (inputs, targets) in enumerate(chunks, start=1):
-            with self._unsent(last=number == parts):
+            with self._unsent(last=number == len(chunks)):
                 found.append(self._backward(inputs, targets, batch.weight))
         if self.recipe.clip:
             weights = [weight for _, weight in schedule.trained(self.network)]
@@ -364,10 +371,11 @@ def _memory_told(task: Task) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+        text = str(error).partition("\n")[0][:120]
+        if isinstance(error, RuntimeError) and not _FULL.search(text):
             raise
         raise OutOfMemory(
-            f"Network '{task.name}' does not fit the memory ({str(error).splitlines()[0][:120]}). "
-            "The last finished epoch is kept. Raise loop.accumulate (parts of a batch), or lower "
-            "data.batch_size, loop.jobs or backbone.width."
+            f"Network '{task.name}' does not fit the memory ({text or type(error).__name__}). The "
+            "last finished epoch is kept. Lower loop.jobs, or begin this run anew with a higher "
+            "loop.accumulate (parts of a batch), a lower data.batch_size or backbone.width."
         ) from error

@@ -12,6 +12,8 @@ from train.components import vision
 from train.components.backbone.network import Network
 from train.errors import BadParams
 
+_TWO_HEADS = ("googlenet", "inception_v3")
+
 
 def classifier(name: str, *, outputs: int, side: int) -> Network:
     """
@@ -27,7 +29,9 @@ def classifier(name: str, *, outputs: int, side: int) -> Network:
             f"torchvision has no classifier '{name}'. It has {', '.join(known)}: set backbone.name "
             "to torchvision/ and one of them."
         )
-    model = models.get_model(name, weights=None)
+    # Their second heads, for training alone, would return something else than logits.
+    single = {"aux_logits": False, "init_weights": False} if name in _TWO_HEADS else {}
+    model = models.get_model(name, weights=None, **single)
     dense = [path for path, part in model.named_modules() if isinstance(part, nn.Linear)]
     if not dense:
         raise BadParams(f"torchvision's '{name}' ends in no dense layer: choose another backbone.")

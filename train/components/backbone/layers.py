@@ -1,8 +1,8 @@
 """
 What a network consists of, layer by layer: outputs, parameters and MACs, read off the layers.
 
-One pass without numbers (torch's `meta` device) tells every layer's output, so that the count holds
-for any network (methods.md 0.1: convolutions and dense layers count, all else is free).
+One pass without numbers (torch's `meta` device) tells every layer's output (methods.md 0.1:
+convolutions and dense layers count, all else is free). A network that computes elsewhere is refused.
 """
 
 import copy
@@ -66,6 +66,12 @@ def layer_table(network: Network) -> list[Layer]:
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise BadParams("The backbone returns something else than logits: choose another one.")
+    unseen = count(network) - sum(row.params for row in rows)
+    if unseen > 0:
+        raise BadParams(
+            f"{unseen} parameters of the backbone work outside convolutions, dense layers and norms "
+            "(attention, for example), so its MACs cannot be counted. Choose another backbone.name."
+        )
     return rows
 
 
