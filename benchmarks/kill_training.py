@@ -114,7 +114,8 @@ def run() -> Result:
         began = []
         for command in COMMANDS:
             start = time.perf_counter()
-            _run(whole, command).wait()
+            if _run(whole, command).wait():
+                raise SystemExit(f"{command} failed without being killed")
             began.append(time.perf_counter() - start)
         expected = _outcome(whole)
         for number in range(ROUNDS):

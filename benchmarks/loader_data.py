@@ -28,10 +28,10 @@ def picture(rng: np.random.Generator, side: int = SIDE) -> Image.Image:
 
 
 def write(folder: Path, *, samples: int = SAMPLES, side: int = SIDE) -> Path:
-    """Writes the shards of a training set and a small validation set of JPEG pictures."""
+    """Writes the shards of a training set and of small validation and test sets of JPEG pictures."""
     folder.mkdir(parents=True)
     rng, entries, rows = np.random.default_rng(0), [], []
-    for split, count in (("train", samples), ("val", LABELS * 2)):
+    for split, count in (("train", samples), ("val", LABELS * 2), ("test", LABELS * 2)):
         for start in range(0, count, PER_SHARD):
             path = folder / f"{split}-{start // PER_SHARD:06d}.tar"
             numbers = range(start, min(start + PER_SHARD, count))
@@ -57,7 +57,7 @@ def _add(
 ) -> dict[str, object]:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90)
-    post_id = number + (0 if split == "train" else 10**6)
+    post_id = number + {"train": 0, "val": 10**6, "test": 2 * 10**6}[split]
     leaf = number % LABELS
     record = {"post_id": post_id, "white_background": False, "leaf": leaf}
     content = buffer.getvalue()
