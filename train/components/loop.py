@@ -89,9 +89,11 @@ class Params(BaseModel):
         return self
 
 
-def prepare(params: Params) -> torch.device:
+def prepare(params: Params, *, at_once: int = 1) -> torch.device:
     """
     Sets threads and deterministic algorithms, and returns the device to train on.
+
+    `at_once` is the number of processes like this one that share the machine.
 
     Raises:
         BadParams: An accelerator is asked for and there is none.
@@ -106,7 +108,7 @@ def prepare(params: Params) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     # Filling fresh memory is a debugging aid; nothing here reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set by a property of the module
-    torch.set_num_threads(threads(params))
+    torch.set_num_threads(threads(params, at_once=at_once))
     if available and params.device != "cpu":
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")

@@ -17,9 +17,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
-import torch
-
-from train.components import memory, progress
+from train.components import loop, progress
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +25,8 @@ Work = tuple[Any, Any, Any, int]
 """Trainer, network, task and seed."""
 
 
-def run(works: Sequence[Work], *, jobs: int, threads: int) -> None:
-    """Trains all of `works`, at most `jobs` at once with so many CPU threads each."""
+def run(works: Sequence[Work], *, jobs: int) -> None:
+    """Trains all of `works`, at most `jobs` at once, which share the CPU's threads."""
     # A fresh interpreter: a fork would inherit torch's threads in an unknown state.
     context = mp.get_context("spawn")
     waiting, running = deque(works), dict[Any, Any]()
@@ -36,7 +34,7 @@ def run(works: Sequence[Work], *, jobs: int, threads: int) -> None:
         while waiting or running:
             while waiting and len(running) < jobs:
                 level = logging.getLogger().getEffectiveLevel()
-                process = context.Process(target=_train, args=(waiting.popleft(), threads, level))
+                process = context.Process(target=_train, args=(waiting.popleft(), jobs, level))
                 process.start()
                 running[process.sentinel] = process
             for sentinel in wait(list(running)):
@@ -50,16 +48,13 @@ def run(works: Sequence[Work], *, jobs: int, threads: int) -> None:
             process.join()
 
 
-def _train(work: Work, threads: int, level: int) -> None:
+def _train(work: Work, at_once: int, level: int) -> None:
     trainer, network, task, seed = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
     progress.plain()
-    memory.keep()
-    torch.use_deterministic_algorithms(mode=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set by a property of the module
-    torch.set_num_threads(threads)
+    loop.prepare(trainer.params, at_once=at_once)
     try:
         trainer.fit(network, task, seed=seed)
     except Exception as error:  # noqa: BLE001  # the parent meets and tells it

@@ -4,12 +4,14 @@ A trained classifier and pictures to the table of predictions that every stage b
 One row per picture, sorted by `post_id`; probabilities are in leaf order, in float32.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from train.components import augment
 from train.components.classifier import HierarchicalClassifier
@@ -50,9 +52,7 @@ def mirrored(
 ) -> Float[np.ndarray, "picture leaf"]:
     """Returns the mean of the probabilities of each picture and of its mirror image."""
     found = []
-    for start in range(0, len(pictures), _BATCH):
-        rows = np.arange(start, min(start + _BATCH, len(pictures)))
-        inputs = augment.scale(pictures.batch(rows).to(device))
+    for inputs in _inputs(pictures, device):
         both = classifier.predict_proba(inputs) + classifier.predict_proba(inputs.flip(3))
         found.append((both / 2).float().cpu().numpy())
     return np.concatenate(found)
@@ -64,9 +64,7 @@ def predict(
 ) -> Predictions:
     """Runs the classifier over pictures, in float32 whatever it was trained in."""
     found: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(pictures), _BATCH):
-        rows = np.arange(start, min(start + _BATCH, len(pictures)))
-        inputs = augment.scale(pictures.batch(rows).to(device))
+    for inputs in _inputs(pictures, device):
         for name, values in classifier.outputs(inputs).items():
             found.setdefault(name, []).append(values.float().cpu().numpy())
     joined = {name: np.concatenate(parts) for name, parts in found.items()}
@@ -90,6 +88,12 @@ def table(predictions: Predictions, pictures: Pictures, *, split: str) -> pa.Tab
         },
         schema=SCHEMA,
     )
+
+
+def _inputs(pictures: Pictures, device: torch.device) -> Iterator[Tensor]:
+    for start in range(0, len(pictures), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(pictures)))
+        yield augment.scale(pictures.batch(rows).to(device))
 
 
 def _rows(values: np.ndarray | None, order: np.ndarray) -> list[np.ndarray | None]:

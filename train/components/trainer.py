@@ -108,7 +108,6 @@ class Trainer:
             parallel.run(
                 [(self, network, task, seed) for network, task in pairs],
                 jobs=self.params.jobs,
-                threads=loop.threads(self.params, at_once=self.params.jobs),
             )
         return [self.fit(network, task, seed=seed) for network, task in pairs]
 
