@@ -147,6 +147,19 @@ def clusters(graph: nx.DiGraph) -> list[list[int]]:
     return [list(graph.nodes[child]["members"]) for child in children(graph, ROOT)]
 
 
+def leaf_count(graph: nx.DiGraph) -> int:
+    """
+    Returns the number of labels that a classifier has to tell apart.
+
+    Raises:
+        BadHierarchy: There is one label only.
+    """
+    labels = len(graph.nodes[ROOT]["members"])
+    if labels < 2:
+        raise BadHierarchy("A classifier needs at least two labels, and there is one.")
+    return labels
+
+
 def parents(groups: Clusters) -> Int[np.ndarray, " label"]:
     """Returns s(j) of methods.md 0.1: the index of each leaf's cluster."""
     result = np.zeros(sum(len(group) for group in groups), dtype=np.int64)

@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from train.components import augment, backbone, sampling
+from train.components import hierarchy as trees
 from train.components.backbone import Network
 from train.components.classifier import Cost, FitReport, Mode
 from train.components.data import DataModule
 from train.components.trainer import Trainer
-from train.errors import BadHierarchy
 
 
 class Params(BaseModel):
@@ -53,9 +53,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.params = params
         self.hierarchy = hierarchy
-        self.leaves = len(hierarchy.nodes["root"]["members"])
-        if self.leaves < 2:
-            raise BadHierarchy("A classifier needs at least two labels, and there is one.")
+        self.leaves = trees.leaf_count(hierarchy)
         self.members = nn.ModuleList(build(self.leaves) for _ in range(params.members))
         self.register_buffer("mean", torch.from_numpy(mean))
 

@@ -330,8 +330,7 @@ class Classifier(nn.Module):
 
 def _check(hierarchy: nx.DiGraph) -> None:
     """Refuses a tree that is not a root over clusters of labels."""
-    if len(hierarchy.nodes[trees.ROOT]["members"]) < 2:
-        raise BadHierarchy("A classifier needs at least two labels, and there is one.")
+    trees.leaf_count(hierarchy)
     deepest = max(len(path) for path in trees.paths(hierarchy).values())
     if deepest > 3:
         raise BadHierarchy(

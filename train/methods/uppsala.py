@@ -83,15 +83,13 @@ class Classifier(nn.Module):
             BadHierarchy: There is one label only, or one that hangs below two nodes.
         """
         super().__init__()
-        if len(hierarchy.nodes[trees.ROOT]["members"]) < 2:
-            raise BadHierarchy("A classifier needs at least two labels, and there is one.")
+        self.leaves = trees.leaf_count(hierarchy)
         if not nx.is_tree(hierarchy):
             raise BadHierarchy(
                 "uppsala takes a tree, and some node of this hierarchy has two parents."
             )
         self.params = params
         self.hierarchy = hierarchy
-        self.leaves = len(hierarchy.nodes[trees.ROOT]["members"])
         self.root = build(len(self._below(trees.ROOT)))
         blocks = len(self.root.blocks)
         self.first_own = {"conv": blocks, "last_block": blocks - 1, "none": 0}[params.freeze]
