@@ -45,30 +45,36 @@ def test_command_names_the_stage(stage):
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_outputs_lie_in_the_folder_of_the_stage(stage):
-    """The last named folder of an output is the stage, or the run for `fit` and `evaluate`."""
+    """The last named folder of an output is the stage, or the run where there are several."""
     outputs = PIPELINE[stage]["outs"] + PIPELINE[stage].get("metrics", [])
     paths = [next(iter(out)) if isinstance(out, dict) else out for out in outputs]
-    folder = "${item.run}" if stage in ("fit", "evaluate") else stage
+    runs = {"fit": "${item.run}", "evaluate": "${item.run}", "control": "${item.like}_${item.equal}"}
 
-    assert [path for path in paths if path.split("/")[1] != folder] == []
+    assert {path.split("/")[1] for path in paths} <= {stage, runs.get(stage)}
 
 
 def test_fitted_files_are_the_same_for_all():
-    """`flat` and `fit` write the same files, so that nothing downstream asks which it was."""
-    written = [{out.split("/")[-1] for out in PIPELINE[stage]["outs"]} for stage in ("flat", "fit")]
+    """All that train write the same files, so that nothing downstream asks which it was."""
+    stages = ("flat", "fit", "control")
+    written = [{out.split("/")[-1] for out in PIPELINE[stage]["outs"]} for stage in stages]
 
-    assert [FIT_OUTPUTS, FIT_OUTPUTS] == written
+    assert [FIT_OUTPUTS] * 3 == written
 
 
-def test_runs_name_methods_and_stand_in_the_matrices():
-    """Each run names a known method with a section, and stands in the matrices that need it."""
+@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda p: p.stem)
+def test_runs_name_methods_and_are_compared(preset):
+    """Each run names a known method with a section; what a preset compares, it trains."""
     methods = importlib.import_module("train.methods").METHODS
-    runs = PARAMS["runs"]
+    runs = importlib.import_module("train.runs")
+    sections = yaml.safe_load(preset.read_text())
+    named = runs.Runs(**sections["runs"]).named()
 
-    assert {run["method"] for run in runs.values()} <= set(methods)
-    assert set(methods) <= set(PARAMS)
-    assert list(runs) == PIPELINE["fit"]["matrix"]["run"]
-    assert ["flat", *runs] == PIPELINE["evaluate"]["matrix"]["run"]
+    compared = runs.Compare(**sections["compare"]).compared(named)
+
+    assert {run.method for run in named.values()} <= set(methods) <= set(sections)
+    assert [] == [run for run in named.values() if not methods[run.method].Params(**run.params)]
+    assert set(sections["compare"]["fit"]) <= set(compared)
+    assert ["flat", *compared] == sections["compare"]["evaluate"]
 
 
 def test_every_section_is_read_by_a_stage():

@@ -2,6 +2,7 @@
 python -m train flat --seed 0                  the network over all labels
 python -m train clustering --seed 0            its validation confusions to clusters
 python -m train fit RUN --seed 0               a run of params.yaml: a method with a grouping
+python -m train control RUN EQUAL --seed 0     a flat network as costly as that run
 python -m train evaluate RUN --seed 0          test predictions and figures
 python -m train report                         one page that compares the runs
 python -m train predict RUN PICTURE…           labels, probabilities, the path through the tree
@@ -26,7 +27,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from train.errors import BadParams, TrainError
 from train.params import add_options, overrides, section
-from train.runs import Run, Runs
+from train.runs import EQUALS, FLAT, Compare, Control, Run, Runs
 
 log = logging.getLogger("train")
 
@@ -34,6 +35,7 @@ COMMANDS = {
     "flat": "train the network over all labels, the baseline",
     "clustering": "group the labels by the flat network's confusions on validation pictures",
     "fit": "train a run of params.yaml: a method with a grouping",
+    "control": "train a network without a tree that costs what a run with one has cost",
     "evaluate": "predict the test pictures with a trained run",
     "report": "compare all runs on one page",
     "predict": "name the persona on pictures of yours",
@@ -45,13 +47,14 @@ _EPILOG = """\
 examples:
   python -m train flat --seed 0 --epochs 5             one parameter changed
   python -m train fit uppsala_random --seed 1
+  python -m train control uppsala macs --seed 1        as many MACs; writes results/uppsala_macs/1
   python -m train predict uppsala picture.png --seed 0
   python -m train results                              what was evaluated here
   python -m train results demo --csv                   the committed figures of a preset
   python -m train evaluate flat --latency-seconds 300  all 200 timed calls, even on a slow CPU
   python -m train export uppsala --seed 0 --out uppsala.onnx
 
-`dvc repro` runs flat, clustering, fit, evaluate and report whose inputs changed. A run that was
+`dvc repro` runs the stages whose inputs changed, for the runs of section `compare`. A run that was
 stopped goes on after its last finished epoch when it is started again.
 
 exit codes: 0 done, 2 wrong usage or parameter, 3 stopped but resumable, 5 bad data
@@ -89,8 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     folders = {"data_dir": options.data_dir, "results_dir": options.results_dir}
-    name = "fit" if options.command == "flat" else options.command
-    _STEPS[name](options, folders)
+    _STEPS[options.command](options, folders)
 
 
 def _clustering(options: argparse.Namespace, folders: dict[str, Path]) -> None:
@@ -104,7 +106,6 @@ def _evaluate(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import evaluate
     from train.components import loop
 
-    _check_run(options, flat_too=True)
     evaluate.run(
         _section(options, "evaluate", evaluate.Params),
         loop_params=_section(options, "loop", loop.Params),
@@ -116,7 +117,8 @@ def _report(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import report
 
     params = _section(options, "report", report.Params)
-    report.run(params, **folders, runs=_runs(options), seeds=_seeds(options.params))
+    compared = section(options.params, "compare", Compare).compared(_runs(options))
+    report.run(params, **folders, runs=compared, seeds=_seeds(options.params))
 
 
 def _predict(options: argparse.Namespace, folders: dict[str, Path]) -> None:
@@ -153,39 +155,58 @@ def _record(options: argparse.Namespace, folders: dict[str, Path]) -> None:
         print(path)
 
 
+def _flat(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    from train import fit
+
+    settings = _settings(options, Run(method=FLAT))
+    fit.run(settings, name=FLAT, seed=options.seed, work_dir=options.work_dir, **folders)
+
+
 def _fit(options: argparse.Namespace, folders: dict[str, Path]) -> None:
-    from train import controls, fit, saved
+    from train import fit
+
+    settings = _settings(options, _known_run(options))
+    fit.run(settings, name=options.run, seed=options.seed, work_dir=options.work_dir, **folders)
+
+
+def _control(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    from train import control, fit
+
+    _known_run(options)
+    wanted = Control(like=options.run, equal=options.equal)
+    settings, match = control.settle(
+        _settings(options, Run(method=wanted.method)), wanted, seed=options.seed,
+        results_dir=options.results_dir,
+    )  # fmt: skip
+    fit.run(
+        settings, name=wanted.name, seed=options.seed, work_dir=options.work_dir,
+        match=control.document(match), **folders,
+    )  # fmt: skip
+
+
+def _settings(options: argparse.Namespace, run: Run) -> Any:
+    """Returns all parameters of a run; its own values win over its method's section."""
+    from train import fit, saved
     from train.components import augment, backbone, data, loop
 
-    if options.command == "flat":
-        name, method, grouping, like, equal = "flat", "flat", None, None, None
-    else:
-        chosen = _check_run(options, flat_too=False)
-        name, method, grouping = options.run, chosen.method, chosen.grouping
-        like, equal = chosen.like, chosen.equal
-    settings = fit.Settings(
-        method=method,
-        grouping=grouping,
-        own=_section(options, method, saved.method_params(method)),
+    model = saved.method_params(run.method)
+    own = run.params | {k: v for k, v in overrides(options, model).items() if v is not None}
+    return fit.Settings(
+        method=run.method,
+        grouping=run.grouping,
+        own=section(options.params, run.method, model, own),
         data=_section(options, "data", data.Params),
         augment=_section(options, "augment", augment.Params),
         backbone=_section(options, "backbone", backbone.Params),
         loop=_section(options, "loop", loop.Params),
     )
-    match = None
-    if like is not None and equal is not None:
-        settings, found = controls.settle(
-            settings, like=like, equal=equal, seed=options.seed, results_dir=options.results_dir
-        )
-        match = controls.document(found)
-    fit.run(
-        settings, name=name, seed=options.seed, work_dir=options.work_dir, match=match, **folders
-    )
 
 
 _STEPS: dict[str, Callable[[argparse.Namespace, dict[str, Path]], None]] = {
-    "fit": _fit,
+    "flat": _flat,
     "clustering": _clustering,
+    "fit": _fit,
+    "control": _control,
     "evaluate": _evaluate,
     "report": _report,
     "predict": _predict,
@@ -203,8 +224,8 @@ def _runs(options: argparse.Namespace) -> dict[str, Run]:
     return section(options.params, "runs", Runs).named()
 
 
-def _check_run(options: argparse.Namespace, *, flat_too: bool) -> Run:
-    runs = _runs(options) | ({"flat": Run(method="flat")} if flat_too else {})
+def _known_run(options: argparse.Namespace) -> Run:
+    runs = _runs(options)
     if options.run not in runs:
         raise BadParams(
             f"'{options.run}' is no run. Section 'runs' of {options.params} has "
@@ -247,9 +268,15 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
-    if name in ("fit", "evaluate", "predict", "export"):
-        command.add_argument("run", metavar="RUN", help="name in section `runs`, or flat")
-    if name in ("flat", "clustering", "fit", "evaluate", "predict", "export"):
+    if name in ("fit", "control", "evaluate", "predict", "export"):
+        shown = "name in section `runs`" if name in ("fit", "control") else "folder in results/"
+        command.add_argument("run", metavar="RUN", help=shown)
+    if name == "control":
+        command.add_argument(
+            "equal", choices=EQUALS, metavar="EQUAL", help="what it shares with RUN: train_flops, "
+            "macs, params, or ensemble (several networks with its parameters)",
+        )  # fmt: skip
+    if name in ("flat", "clustering", "fit", "control", "evaluate", "predict", "export"):
         command.add_argument("--seed", type=_seed, default=0, help="default: 0")
     if name == "predict":
         command.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
@@ -285,11 +312,11 @@ def _add_model_options(command: argparse.ArgumentParser, name: str) -> None:
         from train import evaluate
 
         add_options(command, evaluate.Params)
-    elif name in ("flat", "fit"):
+    elif name in ("flat", "fit", "control"):
         from train.components import augment, backbone, data, loop
         from train.methods import METHODS
 
-        methods = ("flat",) if name == "flat" else tuple(set(METHODS) - {"flat"})
+        methods = {"flat": {"flat"}, "control": {"flat", "ensemble"}}.get(name, METHODS)
         for method in sorted(methods):
             add_options(command, METHODS[method].Params)
         for model in (data.Params, augment.Params, backbone.Params, loop.Params):

@@ -3,9 +3,11 @@ Stage `evaluate`: a trained run to predictions.parquet, metrics.json and cost.js
 
 The only reader of the test shards. Computes what needs no reference tree; tree-aware figures are
 `report`'s, from the stored probabilities, equally for every method. What is timed differs from run
-to run, so it stands in cost.json alone.
+to run, so it stands in cost.json alone. data/evaluate/SEED/RUN.json, written last, holds a hash of each file:
+`report` waits for that folder, because a stage cannot name files by a list of parameters.
 """
 
+import hashlib
 import logging
 import math
 from dataclasses import asdict
@@ -97,6 +99,9 @@ def run(
     saved.write_json(
         folder / "cost.json", cost(params, classifier, predictions, pictures, device=device)
     )
+    receipt = data_dir / "evaluate" / str(seed) / f"{name}.json"
+    receipt.parent.mkdir(parents=True, exist_ok=True)
+    saved.write_json(receipt, {one.name: _sha256(one) for one in sorted(folder.iterdir())})
     return figures
 
 
@@ -175,3 +180,7 @@ def cost(
         **latency.peak_memory(device),
         **latency.machine(device),
     }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,20 +1,24 @@
 """
-Section `runs` of params.yaml: which runs there are beside `flat`.
+Sections `runs` and `compare` of params.yaml: which runs there are beside `flat`.
 
-A run's name is the name of its folder in results/.
+A run's name is the name of its folder in results/. The control that costs as much as the run `like`
+is called `LIKE_EQUAL`: `uppsala_macs` has the expected MACs of `uppsala`.
 """
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
+
+from train.errors import BadParams
+
+Equal = Literal["train_flops", "macs", "params", "ensemble"]
+EQUALS: tuple[Equal, ...] = get_args(Equal)
+FLAT = "flat"
 
 
 class Run(BaseModel):
-    """
-    An entry of section `runs`: a method with a grouping, or without one as costly as another run.
-
-    Controls are runs like any other.
-    """
+    """An entry of section `runs`: a method, with a grouping where it has a tree."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,17 +26,34 @@ class Run(BaseModel):
     grouping: str | None = Field(
         None, description="file in data/clustering/SEED that gives the tree; null: there is none"
     )
-    like: str | None = Field(None, description="a control: the run whose cost it must equal")
-    equal: Literal["train_flops", "macs", "params"] | None = Field(
-        None, description="which cost: operations of training (the flat network that found the "
-        "clusters included), expected MACs of a prediction, or parameters",
-    )  # fmt: skip
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="values that this run has in place of its method's section"
+    )
 
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if (self.like is None) != (self.equal is None) or (self.like and self.grouping):
-            raise ValueError("a control has both like and equal, and no grouping")
-        return self
+
+class Control(BaseModel):
+    """A method without a tree that is made as costly as the run `like` (methods.md 7.3)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    like: str
+    equal: Equal
+    """Operations of training, expected MACs or parameters of one network; ensemble: parameters of
+    several networks together."""
+
+    @property
+    def method(self) -> str:
+        """The module in train/methods."""
+        return "ensemble" if self.equal == "ensemble" else FLAT
+
+    @property
+    def grouping(self) -> None:
+        """There is no tree."""
+
+    @property
+    def name(self) -> str:
+        """The folder in results/."""
+        return f"{self.like}_{self.equal}"
 
 
 class Runs(BaseModel):
@@ -45,3 +66,39 @@ class Runs(BaseModel):
     def named(self) -> dict[str, Run]:
         """Returns the runs by name."""
         return dict(self.__pydantic_extra__)
+
+
+class Compare(BaseModel):
+    """Section `compare`: what `dvc repro` trains and compares. Its lists are matrices of dvc.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fit: tuple[str, ...] = Field((), description="runs of section `runs` that are trained")
+    like: tuple[str, ...] = Field((), description="runs of `fit` that get controls of equal cost")
+    equal: tuple[Equal, ...] = Field(EQUALS, description="which controls each of them gets")
+    evaluate: tuple[str, ...] = Field(
+        (FLAT,), description="what is evaluated and reported: flat, names of `fit`, and LIKE_EQUAL"
+    )
+
+    def compared(self, runs: Mapping[str, Run]) -> dict[str, Run | Control]:
+        """
+        Returns what the report shows beside `flat`, by name and in its order.
+
+        Raises:
+            BadParams: A name is no run, or is evaluated without being trained.
+        """
+        controls = [Control(like=like, equal=equal) for like in self.like for equal in self.equal]
+        known: dict[str, Run | Control] = {name: runs[name] for name in self.fit if name in runs}
+        known |= {control.name: control for control in controls}
+        self._check(self.fit, runs, where="fit", of="section 'runs'")
+        self._check(self.like, self.fit, where="like", of="compare.fit")
+        self._check(self.evaluate, {FLAT, *known}, where="evaluate", of="what is trained")
+        return {name: known[name] for name in self.evaluate if name != FLAT}
+
+    def _check(self: Self, names: Any, known: Any, *, where: str, of: str) -> None:
+        for name in names:
+            if name not in known:
+                raise BadParams(
+                    f"compare.{where} names '{name}', which is none of {of}: "
+                    f"{', '.join(sorted(known)) or 'nothing'}. Mend the list in params.yaml."
+                )

@@ -1,9 +1,9 @@
 """
-Controls: a method without a tree, made as costly as a run with one (methods.md 7.3).
+Stage `control`: a method without a tree, made as costly as a run with one (methods.md 7.3).
 
-A control names another run (`like`) and what must be equal: the operations of its training, the
-expected MACs of its predictions, or its parameters. Epochs or width are then chosen to reach that;
-what was reached stands beside what was wanted, and 5 % is the most that they may differ.
+Reads fit.json of the run that it is `like`, and what `fit` reads; writes what `fit` writes. Epochs
+are chosen for the operations of training, or the width for expected MACs (on validation pictures) or
+parameters; what was reached stands beside what was wanted, and 5 % is the most that they may differ.
 """
 
 import logging
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +21,10 @@ from train.components import hierarchy
 from train.components.classifier import Cost
 from train.errors import BadParams
 from train.fit import Settings
+from train.runs import Control, Equal
 
 log = logging.getLogger(__name__)
 
-Equal = Literal["train_flops", "macs", "params"]
 TOLERANCE = 0.05
 _WIDTHS, _STEPS = (0.01, 8.0), 40  # range of backbone.width, and how often it is halved
 
@@ -45,27 +45,27 @@ class Match:
 
 
 def settle(
-    settings: Settings, *, like: str, equal: Equal, seed: int, results_dir: Path
+    settings: Settings, control: Control, *, seed: int, results_dir: Path
 ) -> tuple[Settings, Match]:
     """
-    Returns settings whose run costs what the run `like` of this seed has cost.
+    Returns settings whose run costs what the run that it is like has cost with this seed.
 
     Raises:
-        MissingInput: The run `like`, or the flat network, was not trained and evaluated.
+        MissingInput: That run, or the flat network, was not trained.
         BadParams: No width or number of epochs comes within 5 %.
     """
+    like, equal = control.like, control.equal
     facts = documents.read(results_dir / "flat" / str(seed) / "model.json", written_by="stage flat")
     costs = partial(_cost, side=int(facts["side"]), labels=len(facts["labels"]))
+    fits = [
+        documents.read(results_dir / name / str(seed) / "fit.json", written_by="stage fit")
+        for name in dict.fromkeys(("flat", like))
+    ]
     if equal == "train_flops":
-        fits = [
-            documents.read(results_dir / name / str(seed) / "fit.json", written_by="stage fit")
-            for name in dict.fromkeys(("flat", like))
-        ]
         settled, match = _longer(settings, like, fits, costs)
     else:
-        folder = results_dir / like / str(seed)
-        figures = documents.read(folder / "metrics.json", written_by="stage evaluate")
-        wanted = float(figures["macs_expected" if equal == "macs" else "params"])
+        cost = fits[-1]["cost"]
+        wanted = float(cost["macs_expected" if equal == "macs" else "params"])
         settled, match = _wider(settings, Match(like, equal, wanted, 0.0), costs)
     log.info("%s of %s: wanted %.4g, reached %.4g", equal, like, match.wanted, match.reached)
     if abs(match.ratio - 1) > TOLERANCE:

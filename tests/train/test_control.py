@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from train import controls, fit
+from train import control, fit
 from train.components import augment, backbone, data, loop
 from train.errors import BadParams, MissingInput
 from train.methods import ensemble, flat
-from train.runs import Run
+from train.runs import Compare, Control, Run
 
 FLAT = {"network": "root", "train_flops": 6.0 * 1000 * 4 * 40_818_944, "images_seen": 4000,
         "epochs": 4}  # fmt: skip
@@ -19,7 +19,7 @@ TREE = [{"network": "root", "train_flops": FLAT["train_flops"] / 2},
 @pytest.fixture
 def finished(tmp_path):
     """Results of a flat ResNet-20 over 100 labels and of a tree that cost three quarters more."""
-    for name, networks, metrics in (
+    for name, networks, cost in (
         ("flat", [FLAT], {"macs_expected": 40_818_944.0, "params": 278_324}),
         ("tree", TREE, {"macs_expected": 60_000_000.0, "params": 1_000_000}),
     ):
@@ -27,8 +27,8 @@ def finished(tmp_path):
         folder.mkdir(parents=True)
         labels = [f"label {number}" for number in range(100)]
         documents = {
-            "model": {"side": 32, "labels": labels}, "fit": {"networks": networks},
-            "metrics": metrics,
+            "model": {"side": 32, "labels": labels},
+            "fit": {"networks": networks, "cost": cost},
         }  # fmt: skip
         for kind, document in documents.items():
             (folder / f"{kind}.json").write_text(json.dumps(document), encoding="utf-8")
@@ -45,9 +45,8 @@ def settings_of(method="flat", **own):
 
 
 def settled(finished, equal, settings=None):
-    return controls.settle(
-        settings or settings_of(), like="tree", equal=equal, seed=0, results_dir=finished
-    )
+    wanted = Control(like="tree", equal=equal)
+    return control.settle(settings or settings_of(), wanted, seed=0, results_dir=finished)
 
 
 def test_longer_by_what_the_tree_and_its_flat_network_cost(finished):
@@ -69,12 +68,12 @@ def test_wider_until_the_cost_is_reached(finished, equal, wanted):
     assert match.reached == (macs if equal == "macs" else backbone.count(network))
     assert abs(match.reached / wanted - 1) < 0.05
     assert found.backbone.width > 1
-    assert {"like", "equal", "wanted", "reached", "ratio"} == set(controls.document(match))
+    assert {"like", "equal", "wanted", "reached", "ratio"} == set(control.document(match))
 
 
 def test_ensemble_shares_the_cost_among_its_members(finished):
     """Four members of a million parameters together are a quarter of a million each."""
-    found, match = settled(finished, "params", settings_of("ensemble", members=4))
+    found, match = settled(finished, "ensemble", settings_of("ensemble", members=4))
     network = backbone.build(found.backbone, outputs=100, side=32)
 
     assert abs(match.reached / 1e6 - 1) < 0.05
@@ -83,20 +82,41 @@ def test_ensemble_shares_the_cost_among_its_members(finished):
 
 def test_out_of_reach_is_said(finished):
     """A cost that no width has is refused with the nearest; a run that is absent by its stage."""
-    path = finished / "tree" / "0" / "metrics.json"
-    path.write_text(json.dumps({"macs_expected": 1e15, "params": 1}), encoding="utf-8")
+    path = finished / "tree" / "0" / "fit.json"
+    cost = {"macs_expected": 1e15, "params": 1}
+    path.write_text(json.dumps({"networks": TREE, "cost": cost}), encoding="utf-8")
     for equal in ("macs", "params"):
         with pytest.raises(BadParams, match="comes no nearer than"):
             settled(finished, equal)
     path.unlink()
-    with pytest.raises(MissingInput, match="stage evaluate"):
+    with pytest.raises(MissingInput, match="stage fit"):
         settled(finished, "macs")
 
 
+RUNS = {"a": Run(method="uppsala", grouping="modularity"), "b": Run(method="hiernet")}
+
+
+def test_controls_are_named_by_what_they_equal():
+    """What is evaluated comes in the order of the list, controls with the run that they are like."""
+    lists = Compare(fit=("a", "b"), like=("b",), evaluate=("flat", "b_ensemble", "a", "b_macs"))
+
+    found = lists.compared(RUNS)
+
+    assert ["b_ensemble", "a", "b_macs"] == list(found)
+    assert ["ensemble", "uppsala", "flat"] == [run.method for run in found.values()]
+    assert Control(like="b", equal="macs") == found["b_macs"]
+
+
 @pytest.mark.parametrize(
-    "entry", [{"like": "tree"}, {"equal": "macs"}, {"like": "a", "equal": "macs", "grouping": "b"}]
+    ("lists", "said"),
+    [
+        ({"fit": ["c"]}, "compare.fit names 'c', which is none of section 'runs': a, b"),
+        ({"fit": ["a"], "like": ["b"]}, "compare.like names 'b', which is none of compare.fit: a"),
+        ({"fit": ["a"], "evaluate": ["flat", "b"]}, "compare.evaluate names 'b', which is none of"),
+        ({"fit": ["a"], "evaluate": ["a_macs"]}, "compare.evaluate names 'a_macs'"),
+    ],
 )
-def test_half_a_control_is_refused(entry):
-    """`like` and `equal` go together, and without a grouping."""
-    with pytest.raises(ValueError, match="both like and equal"):
-        Run(method="flat", **entry)
+def test_what_is_compared_must_be_trained(lists, said):
+    """A list that names what nothing trains is refused, with what there is."""
+    with pytest.raises(BadParams, match=said):
+        Compare(**lists).compared(RUNS)
