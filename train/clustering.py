@@ -144,7 +144,7 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
     """Groups the labels of the flat network of this seed; returns the folder written."""
     source = results_dir / "flat" / str(seed)
     names = _label_names(source / "model.json")
-    answers = _answers(source / "validation.parquet")
+    answers = read_answers(source / "validation.parquet")
     own = _family_of(data_dir / "shards" / "classes.json")
     found, rules, left_out = _search(params, answers)
     told, reasons = _told(params, names, own)
@@ -334,7 +334,8 @@ def _figures(
     }
 
 
-def _answers(path: Path) -> Answers:
+def read_answers(path: Path) -> Answers:
+    """Returns what stage `flat` or `evaluate` wrote of a network's answers to `path`."""
     columns = ["label", "predicted", "probabilities"]
     table = tables.read(path, columns, stage="flat")
     return Answers(
