@@ -114,8 +114,13 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
     write_flat(tmp_path / "results" / "flat" / "0", families=FAMILIES)
     program = (
         "from pathlib import Path; from train import clustering; import sys;"
-        "clustering.run(clustering.Params(bootstrap=5), data_dir=Path(sys.argv[1]),"
-        "results_dir=Path(sys.argv[2]), seed=0)"
+        "from train.components.grouping import cover;"
+        "folder = clustering.run(clustering.Params(bootstrap=5), data_dir=Path(sys.argv[1]),"
+        "results_dir=Path(sys.argv[2]), seed=0);"
+        "answers = clustering._answers(Path(sys.argv[2]) / 'flat/0/validation.parquet');"
+        "weights = cover.soft_weights(answers.probabilities, answers.labels);"
+        "sets = cover.greedy_cover(weights, experts=3, largest=4);"
+        "(folder / 'cover').write_text(str(sets))"
     )
     written = []
     for hash_seed in ("1", "2"):
@@ -128,7 +133,8 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
 
     assert written[0] == written[1]
-    assert len(written[0]) == 2 * 13 + 1
+    assert len(written[0]) == 2 * 13 + 1 + 1
+    assert written[0]["cover"].count(b"[") > 1
 
 
 def write_counts(folder, counts):
@@ -199,6 +205,49 @@ def test_perfect_classifier_is_told_what_to_do(tmp_path):
     write_counts(tmp_path / "flat" / "0", 10 * np.eye(5, dtype=int))
     with pytest.raises(BadHierarchy, match=r"No grouping of 5 labels.*clustering\.confusion: soft"):
         grouped(tmp_path)
+
+
+NEVER = np.zeros((6, 6), dtype=int)
+NEVER[:3, :3], NEVER[3:5, 3:5] = 4, 5
+DEGENERATE = {
+    "never_confused": NEVER + np.diag([9, 9, 9, 9, 9, 20]),
+    "never_predicted": NEVER + np.diag([9, 9, 9, 9, 9, 0]) + np.outer([0] * 5 + [9], [0, 0, 0, 1, 1, 0]),
+    "without_pictures": NEVER + np.diag([9, 9, 9, 9, 9, 0])
+    + np.outer([0, 0, 0, 1, 1, 0], [0] * 5 + [4]),
+    "unknown": NEVER + np.diag([9, 9, 9, 9, 9, 0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("counts", DEGENERATE.values(), ids=DEGENERATE)
+def test_labels_of_which_little_is_known_have_their_cluster(tmp_path, counts):
+    """Every grouping, told, found or drawn, holds each label once, with figures that are numbers."""
+    write_counts(tmp_path / "flat" / "0", counts)
+    write_classes(tmp_path, {f"label_{leaf}": "ab"[leaf % 2] for leaf in range(6)})
+    found = grouped(tmp_path, clusters=3, groups_wanted=3, bootstrap=3)
+    left_out = found.pop("left_out")
+    alone = not (counts[5, :5].any() or counts[:5, 5].any())
+
+    assert {*RULES, *RANDOM, "given", "random_given"} == {*found, *left_out}
+    assert set(left_out) <= {"spectral"}  # three clusters of what K-means may find to be two
+    for name, one in found.items():
+        assert list(range(6)) == sorted(leaf for group in one["clusters"] for leaf in group), name
+        assert np.isfinite([one[key] for key in ("modularity", "micp", "excess", "accuracy")]).all()
+        assert one["accuracy"] <= one["micp"] + 1e-12 <= 1 + 1e-9
+    for name in ("modularity", "laplacian"):
+        assert ([5] in found[name]["clusters"]) == alone, name
+    assert [[0, 2, 4], [1, 3, 5]] == found["given"]["clusters"]
+
+
+@pytest.mark.parametrize(
+    "counts", [[[8, 2], [3, 7]], [[5]], np.full((6, 6), 3)], ids=["two", "one", "alike"]
+)
+def test_too_few_or_equal_labels_are_told_what_to_do(tmp_path, counts):
+    """Two labels, one, or six that are confused alike have no grouping; nothing is written."""
+    write_counts(tmp_path / "flat" / "0", np.array(counts))
+    with pytest.raises(BadHierarchy, match=f"No grouping of {len(counts)} labels was found"):
+        grouped(tmp_path)
+
+    assert not (tmp_path / "clustering").exists()
 
 
 def test_what_cannot_be_found_is_left_out_with_a_reason(tmp_path):

@@ -353,6 +353,7 @@ def test_balanced_draws_of_the_worked_example():
     counts = np.bincount(labels[rows], minlength=6)
 
     assert 300 == len(rows) == sampler.epoch_pictures
+    assert 600 == sampler.pictures
     assert [33, 33, 34] == sorted(counts[:3].tolist())
     assert [50, 50, 100] == counts[3:].tolist()
     assert len(set(rows.tolist())) == 300
@@ -389,6 +390,16 @@ def test_critical_path_of_the_worked_example():
 
     assert (6620, 4620) == (report.total_seconds, report.critical_path_seconds)
     assert math.isclose(453.33, sum(subs) / 6, abs_tol=0.01)
+
+
+def test_critical_path_of_a_deep_tree():
+    """The largest sum from the root down counts, not the root and the longest single network."""
+    took = [("a", 1500, "root"), ("a-0", 300, "a"), ("b", 1400, "root"), ("b-0", 900, "b")]
+    networks = [report_of("root", 2220)]
+    networks += [report_of(name, seconds, waits_for=parent) for name, seconds, parent in took]
+    report = FitReport(tuple(networks))
+
+    assert (6320, 2220 + 1400 + 900) == (report.total_seconds, report.critical_path_seconds)
 
 
 def test_expected_macs_of_the_worked_example():

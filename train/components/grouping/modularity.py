@@ -175,8 +175,11 @@ def refine(
         kept = int(np.argmax(running))
         if running[kept] <= ZERO:
             return side
-        side = side.copy()
-        side[flipped[: kept + 1]] *= -1
+        better = side.copy()
+        better[flipped[: kept + 1]] *= -1
+        if better @ block @ better <= side @ block @ side:
+            return side  # what looked like a gain was rounding
+        side = better
 
 
 def sweep(
