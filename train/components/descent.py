@@ -43,7 +43,7 @@ def full(
 ) -> Float[Tensor, "batch leaf"]:
     """Returns for every leaf the product of the probabilities along its path."""
     root = inside(tree, trees.ROOT, logits[trees.ROOT])
-    rows = torch.zeros(len(root), trees.leaf_count(tree), device=root.device)
+    rows = torch.zeros(root.shape[0], trees.leaf_count(tree), device=root.device)
     reached = {trees.ROOT: torch.ones_like(root[:, :1])}
     for node in trees.inner(tree):
         below = reached[node] * inside(tree, node, logits[node])
@@ -68,8 +68,8 @@ def route(tree: nx.DiGraph, says: Says, *, pictures: Tensor, attempts: int = 0) 
         pictures: Anything with one row a picture, on the device of the logits.
         attempts: K of methods.md 2.7.
     """
-    comes = torch.ones(len(pictures), dtype=torch.bool, device=pictures.device)
-    found = Route(torch.zeros(len(pictures), trees.leaf_count(tree), device=pictures.device))
+    comes = torch.ones(pictures.shape[0], dtype=torch.bool, device=pictures.device)
+    found = Route(torch.zeros(pictures.shape[0], trees.leaf_count(tree), device=pictures.device))
     logits, reached = {trees.ROOT: says(trees.ROOT, comes)}, {trees.ROOT: comes}
     found.executed[trees.ROOT] = comes
     for node in trees.inner(tree):

@@ -367,7 +367,7 @@ class Classifier(nn.Module):
     def _logits(self, node: str, maps: Tensor) -> Tensor:
         """Returns what the network of a node says of maps; zeros where there is none."""
         if self.hierarchy.nodes[node]["net"] is None:
-            return torch.zeros(len(maps), 1, device=maps.device)
+            return torch.zeros(maps.shape[0], 1, device=maps.device)
         if node == trees.ROOT:
             logits: Tensor = self.root.head(self.root.blocks[self.first_own :](maps))
         else:
