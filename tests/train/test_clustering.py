@@ -117,7 +117,7 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
         "from train.components.grouping import cover;"
         "folder = clustering.run(clustering.Params(bootstrap=5), data_dir=Path(sys.argv[1]),"
         "results_dir=Path(sys.argv[2]), seed=0);"
-        "answers = clustering._answers(Path(sys.argv[2]) / 'flat/0/validation.parquet');"
+        "answers = clustering.read_answers(Path(sys.argv[2]) / 'flat/0/validation.parquet');"
         "weights = cover.soft_weights(answers.probabilities, answers.labels);"
         "sets = cover.greedy_cover(weights, experts=3, largest=4);"
         "(folder / 'cover').write_text(str(sets))"
