@@ -161,9 +161,10 @@ def _contest(contest: Contest) -> Html:
         "run", "what it is", "cost: reached / wanted", "MSR, %", "difference, points",
         "difference in full, points", "p of each seed, Holm",
     )  # fmt: skip
-    seeds = ", ".join(map(str, contest.run.answers))
+    seeds = f"seed{'s' if len(contest.run.answers) > 1 else ''} "
+    seeds += ", ".join(map(str, contest.run.answers))
     caption = (
-        f"{contest.run.name} minus each control, seeds {seeds}. Brackets: 95\u00a0% interval of the "
+        f"{contest.run.name} minus each control, {seeds}. Brackets: 95\u00a0% interval of the "
         "paired bootstrap over test pictures, averaged over seeds. p: exact McNemar test, after "
         "Holm's correction over this table."
     )
