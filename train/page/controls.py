@@ -35,7 +35,7 @@ class Match:
     @property
     def is_equal(self) -> bool:
         """Says whether the two are within 5 %."""
-        return abs(self.ratio - 1) <= TOLERANCE
+        return abs(self.reached - self.wanted) <= TOLERANCE * self.wanted
 
 
 @dataclass(frozen=True, slots=True)
