@@ -227,7 +227,7 @@ def test_labels_of_which_little_is_known_have_their_cluster(tmp_path, counts):
     left_out = found.pop("left_out")
     alone = not (counts[5, :5].any() or counts[:5, 5].any())
 
-    assert {*RULES, *RANDOM, "given", "random_given"} == {*found, *left_out}
+    assert {*RULES, *RANDOM, *SHAPED, "given", "random_given"} == {*found, *left_out}
     assert set(left_out) <= {"spectral"}  # three clusters of what K-means may find to be two
     for name, one in found.items():
         assert list(range(6)) == sorted(leaf for group in one["clusters"] for leaf in group), name
