@@ -113,7 +113,6 @@ def measure(
     predicted = probabilities.argmax(axis=1)
     white = pictures.white
     cost = classifier.cost()
-    shares = classifier.shares(predictions.probabilities.argmax(axis=1), predictions.coarse)
     figures = {
         "msr": metrics.msr(labels, predicted),
         "msr_macro": metrics.msr_macro(labels, predicted, leaves=probabilities.shape[1]),
@@ -123,7 +122,7 @@ def measure(
         "ece": metrics.ece(probabilities.max(axis=1), predicted == labels),
         "n_test": len(labels),
         "n_white": int(white.sum()),
-        "macs_expected": cost.macs_expected(shares),
+        "macs_expected": cost.macs_expected(predictions.executed),
         "macs_max": cost.macs_max,
         "params": cost.params,
     }
@@ -152,7 +151,6 @@ def cost(
 ) -> dict[str, Any]:
     """Returns what a prediction costs, counted and measured on these pictures, as in cost.json."""
     counted = classifier.cost()
-    shares = classifier.shares(predictions.probabilities.argmax(axis=1), predictions.coarse)
     latency.reset_peak_memory(device)
     measured = [
         latency.measure(
@@ -174,8 +172,8 @@ def cost(
         "params_resident": latency.params_resident(classifier),
         "macs": dict(counted.macs),
         "macs_max": counted.macs_max,
-        "macs_expected": counted.macs_expected(shares),
-        "shares": shares,
+        "macs_expected": counted.macs_expected(predictions.executed),
+        "shares": predictions.executed,
         "latency": [asdict(some) for some in measured],
         **latency.peak_memory(device),
         **latency.machine(device),

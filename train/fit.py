@@ -171,7 +171,7 @@ def _keep(
         folder / "validation.parquet", prediction.table(predictions, shards.val, split="val")
     )
     _write_curves(folder / "curves.csv", trainer.curves)
-    document = _fit_facts(report, classifier.cost(), trainer.device)
+    document = _fit_facts(report, classifier.cost(), trainer.device, shares=predictions.executed)
     document |= {"match": _reached(match, report), "commit": commit}
     saved.write_json(folder / "fit.json", document)
     log.info(
@@ -255,7 +255,9 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _fit_facts(report: FitReport, cost: Cost, device: torch.device) -> dict[str, Any]:
+def _fit_facts(
+    report: FitReport, cost: Cost, device: torch.device, *, shares: Mapping[str, float]
+) -> dict[str, Any]:
     named = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     return {
         "networks": [asdict(network) for network in report.networks],
@@ -265,7 +267,8 @@ def _fit_facts(report: FitReport, cost: Cost, device: torch.device) -> dict[str,
             "params": cost.params,
             "macs": dict(cost.macs),
             "macs_max": cost.macs_max,
-            "macs_expected": None,
+            "macs_expected": cost.macs_expected(shares),
+            "shares": dict(shares),
         },
         "device": device.type,
         "device_name": named,

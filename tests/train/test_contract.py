@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from train import saved
-from train.components import augment, backbone, checkpoint, hierarchy, loop
+from train.components import augment, backbone, checkpoint, hierarchy, loop, prediction
 from train.errors import Diverged
 from train.methods import METHODS
 
@@ -187,11 +187,14 @@ def test_costs_are_counted_from_the_tensors(fitted, method):
     classifier, data, report = fitted(method)
     cost = classifier.cost()
     with torch.no_grad():
-        coarse = classifier.coarse_proba(inputs_of(data))
-    predicted = classifier.predict_proba(inputs_of(data)).argmax(dim=1).numpy()
-    shares = classifier.shares(predicted, None if coarse is None else coarse.numpy())
+        executed = classifier.outputs(inputs_of(data))["executed"]
+    shares = prediction.predict(classifier, data.train, device=torch.device("cpu")).executed
 
     assert sum(weight.numel() for weight in classifier.parameters()) == cost.params
-    assert set(cost.macs) == set(shares)
+    assert (len(data.train), len(cost.macs)) == tuple(executed.shape)
+    assert executed.dtype == torch.bool
+    assert executed[:, 0].all()
+    assert executed.double().mean(dim=0).tolist() == pytest.approx(list(shares.values()))
+    assert list(cost.macs) == list(shares)
     assert 0 < cost.macs_expected(shares) <= cost.macs_max
     assert all(network.train_flops > 0 for network in report.networks)

@@ -122,7 +122,11 @@ def test_files_of_a_run_tell_the_whole_story(trained):
     assert CLUSTERS == hierarchy.clusters(hierarchy.from_json(facts["hierarchy"]))
     assert ["root", "cluster-0", "cluster-1"] == [row["network"] for row in took["networks"]]
     assert took["critical_path_seconds"] < took["total_seconds"]
-    assert took["cost"]["macs_expected"] is None
+    shares, macs = took["cost"]["shares"], took["cost"]["macs"]
+    assert math.isclose(1, shares["cluster-0"] + shares["cluster-1"])
+    assert math.isclose(
+        took["cost"]["macs_expected"], sum(macs[name] * shares[name] for name in macs)
+    )
     assert "network,epoch,step,lr,train_loss,val_loss,val_accuracy,seconds" == curves[0]
     assert 1 + 3 * 2 == len(curves)
     assert {"val"} == set(pq.read_table(folder / "validation.parquet")["split"].to_pylist())

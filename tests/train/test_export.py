@@ -49,7 +49,7 @@ def test_onnxruntime_gives_what_torch_gives(results_dir, tmp_path, method):
         default = classifier.predict_proba(pictures)
 
     assert names[0] == "probabilities"
-    assert set(wanted) - {"default"} == set(names) - {"probabilities"}
+    assert set(wanted) - {"default", "executed"} == set(names) - {"probabilities"}
     assert np.allclose(default, given["probabilities"], atol=1e-5)
     for name in set(names) - {"probabilities"}:
         assert np.allclose(wanted[name], given[name], atol=1e-5)

@@ -176,18 +176,17 @@ def test_route_executes_one_branch(make_classifier, tiny_data):
 
 
 def test_executed_operations_are_the_counted_ones(make_classifier, tiny_data):
-    """What torch executes for 16 pictures by route and in full is what `cost` and `shares` say."""
+    """What torch executes for 16 pictures by route and in full is what `cost` and `executed` say."""
     classifier = make_classifier("hiernet", of_groups((2,) * 8), network=RESNET).eval()
     x, executed = inputs_of(tiny_data()), {}
     for mode in ("route", "full"):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            rows = classifier.predict_proba(x, mode=mode)
+            classifier.predict_proba(x, mode=mode)
         executed[mode] = counter.get_total_flops() / (2 * len(x))
-        if mode == "route":
-            predicted = rows.argmax(dim=1).numpy()
     with torch.no_grad():
-        shares = classifier.shares(predicted, classifier.coarse_proba(x).numpy())
+        taken = classifier.outputs(x)["executed"].double().mean(dim=0).tolist()
     cost = classifier.cost()
+    shares = dict(zip(cost.macs, taken, strict=True))
 
     assert math.isclose(cost.macs_expected(shares), executed["route"])
     assert cost.macs_max == executed["full"]
@@ -314,11 +313,12 @@ def test_pruned_branches_decide_nothing(make_classifier, make_trainer, tiny_data
         costs.append(classifier.cost())
         with torch.no_grad():
             rows.append(classifier.outputs(inputs_of(data)))
-            predicted = rows[-1]["default"].argmax(dim=1).numpy()
-            shares = classifier.shares(predicted, rows[-1]["coarse"].numpy())
-        assert set(costs[-1].macs) == set(shares)
+        chosen = rows[-1]["coarse"].argmax(dim=1)
+        for place, node in enumerate(costs[-1].macs):
+            wanted = chosen == int(node[-1]) if place else torch.ones(16, dtype=torch.bool)
+            assert torch.equal(wanted, rows[-1]["executed"][:, place])
 
-    assert all(torch.equal(rows[0][name], rows[1][name]) for name in rows[0])
+    assert all(torch.equal(rows[0][name], rows[1][name]) for name in ("default", "full", "coarse"))
     assert {"root", "cluster-0"} == set(costs[0].macs)
     assert {"root", "cluster-0", "cluster-1", "cluster-2"} == set(costs[1].macs)
     assert costs[0].params < costs[1].params

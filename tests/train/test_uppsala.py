@@ -232,9 +232,10 @@ def test_deep_trees_follow_every_decision(make_classifier, tiny_data):
         assert np.allclose(wanted, probabilities.tolist(), atol=1e-6)
     assert torch.allclose(outputs["default"], route, atol=1e-6)
     assert torch.allclose(outputs["full"], full, atol=1e-6)
-    shares = classifier.shares(np.array([0, 1, 2, 3]), None)
-    assert {"root": 1.0, "cluster-0": 0.75, "cluster-0-0": 0.5} == shares
-    assert set(shares) == set(classifier.cost().macs)
+    to_middle, to_inner = top.argmax(dim=1) == 0, middle.argmax(dim=1) == 0
+    executed = [torch.ones(16, dtype=torch.bool), to_middle, to_middle & to_inner]
+    assert torch.equal(torch.stack(executed, dim=1), outputs["executed"])
+    assert ["root", "cluster-0", "cluster-0-0"] == list(classifier.cost().macs)
 
 
 def test_deep_trees_train_level_by_level(make_classifier, make_trainer, tiny_data, start):

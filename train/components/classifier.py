@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import networkx as nx
-import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 Mode = Literal["default", "route", "full"]
@@ -136,19 +135,12 @@ class HierarchicalClassifier(Protocol):
 
     def outputs(
         self, x: Float[Tensor, "batch channel height width"]
-    ) -> dict[str, Float[Tensor, "batch output"]]:
-        """Returns `default` and, where they are defined, `full` and `coarse`, in one pass."""
-        ...
-
-    def shares(
-        self,
-        predicted: Int[np.ndarray, " picture"],
-        coarse: Float[np.ndarray, "picture cluster"] | None,
-    ) -> dict[str, float]:
+    ) -> dict[str, Shaped[Tensor, "batch output"]]:
         """
-        Returns for each part of `cost().macs` the share of pictures that execute it.
+        Returns `default`, `executed` and, where they are defined, `full` and `coarse`, in one pass.
 
-        `predicted` are the likeliest leaves in the default mode, `coarse` what `outputs` returned.
+        `executed` (batch part, bool) tells for each part of `cost().macs`, in that order, whether
+        the default mode executes it for the picture; the first one, what all share, always is.
         """
         ...
 

@@ -44,6 +44,8 @@ class Predictions:
     """All branches executed; None where there is one path only."""
     coarse: Float[np.ndarray, "picture cluster"] | None
     """Over the router's own clusters."""
+    executed: dict[str, float]
+    """For each part of `cost().macs`, the share of pictures that execute it in the default mode."""
 
 
 @torch.no_grad()
@@ -68,7 +70,11 @@ def predict(
         for name, values in classifier.outputs(inputs).items():
             found.setdefault(name, []).append(values.float().cpu().numpy())
     joined = {name: np.concatenate(parts) for name, parts in found.items()}
-    return Predictions(joined["default"], joined.get("full"), joined.get("coarse"))
+    shares = joined["executed"].mean(axis=0, dtype=np.float64).tolist()
+    return Predictions(
+        joined["default"], joined.get("full"), joined.get("coarse"),
+        executed=dict(zip(classifier.cost().macs, shares, strict=True)),
+    )  # fmt: skip
 
 
 def table(predictions: Predictions, pictures: Pictures, *, split: str) -> pa.Table:

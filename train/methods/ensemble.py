@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import networkx as nx
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -101,17 +101,9 @@ class Classifier(nn.Module):
         del x
 
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
-        """Returns `default` alone."""
-        return {"default": self.predict_proba(x)}
-
-    def shares(
-        self,
-        predicted: Int[np.ndarray, " picture"],
-        coarse: Float[np.ndarray, "picture cluster"] | None,
-    ) -> dict[str, float]:
-        """Returns the share of pictures that execute each member: all."""
-        del predicted, coarse
-        return dict.fromkeys(self.cost().macs, 1.0)
+        """Returns `default`, and `executed`: every member for every picture."""
+        executed = torch.ones(x.shape[0], len(self.members), dtype=torch.bool, device=x.device)
+        return {"default": self.predict_proba(x), "executed": executed}
 
     def cost(self) -> Cost:
         """Returns parameters and MACs; every member is executed for every picture."""

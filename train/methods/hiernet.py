@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import networkx as nx
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -239,28 +239,17 @@ class Classifier(nn.Module):
         return self.network.groups(self.network.stem(self._centred(x))).exp()
 
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
-        """Returns `default` (by route), `full` and `coarse`, the shared blocks executed once."""
+        """Returns `default` (by route), `executed` by it, `full` and `coarse`, in one pass."""
         maps = self.network.stem(self._centred(x))
         groups, labels = self.network.groups(maps), self.network.labels(maps)
         coarse, parents = groups.exp(), self.network.parents
-        route = labels.exp() * (coarse.argmax(dim=1)[:, None] == parents)
+        chosen = coarse.argmax(dim=1)
+        route = labels.exp() * (chosen[:, None] == parents)
         full = (groups[:, parents] + labels).exp()
-        return {"default": route, "full": full, "coarse": coarse}
-
-    def shares(
-        self,
-        predicted: Int[np.ndarray, " picture"],
-        coarse: Float[np.ndarray, "picture cluster"] | None,
-    ) -> dict[str, float]:
-        """Returns the share of pictures that execute each part by route."""
-        del predicted
-        result = {trees.ROOT: 1.0}
-        if coarse is not None:
-            places = coarse.argmax(axis=1)
-            taken = np.bincount(places, minlength=coarse.shape[1]) / len(coarse)
-            nodes = zip(self.network.clusters, taken, strict=True)
-            result |= {node: float(part) for node, part in nodes if node in self.network.branches}
-        return result
+        places = {node: place for place, node in enumerate(self.network.clusters)}
+        taken = [chosen == places[node] for node in self.network.branches]
+        executed = torch.stack([torch.ones_like(chosen, dtype=torch.bool), *taken], dim=1)
+        return {"default": route, "executed": executed, "full": full, "coarse": coarse}
 
     def cost(self) -> Cost:
         """

@@ -168,7 +168,7 @@ class Classifier(nn.Module):
         return self._root(x)[1]
 
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
-        """Returns `default` (by route), `full` and `coarse`, the shared blocks executed once."""
+        """Returns `default` (by route), `executed` by it, `full` and `coarse`, in one pass."""
         maps, coarse = self._root(x)
         full = torch.zeros(x.shape[0], self.leaves, device=x.device)
         route = torch.zeros_like(full)
@@ -189,18 +189,9 @@ class Classifier(nn.Module):
                 if self.hierarchy.nodes[child]["kind"] == "label":
                     leaf = self.hierarchy.nodes[child]["label"]
                     full[:, leaf : leaf + 1], route[:, leaf : leaf + 1] = part, goes
-        return {"default": route, "full": full, "coarse": coarse}
-
-    def shares(
-        self,
-        predicted: Int[np.ndarray, " picture"],
-        coarse: Float[np.ndarray, "picture cluster"] | None,
-    ) -> dict[str, float]:
-        """Returns the share of pictures that execute each network: those that end below it."""
-        del coarse
-        taken = np.bincount(predicted, minlength=self.leaves) / max(1, len(predicted))
-        members = {node: list(self.hierarchy.nodes[node]["members"]) for node in self.branches}
-        return {"root": 1.0} | {node: float(taken[own].sum()) for node, own in members.items()}
+        taken = [reached[node][1] for node in (trees.ROOT, *self.branches)]
+        executed = torch.cat(taken, dim=1).bool()
+        return {"default": route, "executed": executed, "full": full, "coarse": coarse}
 
     def cost(self) -> Cost:
         """
