@@ -7,7 +7,8 @@ tree may have any depth: what lies in a cluster may be clusters again.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import networkx as nx
@@ -130,6 +131,45 @@ class Classifier(nn.Module):
         self.eval()
         return FitReport(tuple(reports))
 
+    def refit(
+        self,
+        data: DataModule,
+        trainer: Trainer,
+        *,
+        seed: int,
+        again: Collection[str],
+        anew: Collection[str],
+    ) -> FitReport:
+        """
+        Trains the root's own part and some subnetworks once more; no other tensor changes.
+
+        The root and the nodes `again` go on from the weights they have, the nodes `anew` start as
+        copies of their parents (methods.md 2.7, extend). The shared blocks stay as they are.
+        """
+        reports = []
+        if self.hierarchy.nodes[trees.ROOT]["net"] is not None:
+            blocks = backbone.macs_of_blocks(self.root)
+            frozen = sum(blocks[: self.first_own])
+            task = self._root_task(data)
+            task = replace(
+                task,
+                macs_trained=task.macs_trained - frozen,
+                macs_frozen=frozen,
+                lr_scale=self.params.lr_scale,
+            )
+            own = Branch(self.root.blocks[self.first_own :], self.root.head)
+            network = Attached(self.root.blocks[: self.first_own], own)
+            reports.append(trainer.fit(network, task, seed=seed))
+        for level in self._levels():
+            pairs = [
+                self._own_task(data, node, seed=seed, anew=node in anew)
+                for node in level
+                if node in again or node in anew
+            ]
+            reports += trainer.fit_all(pairs, seed=seed)
+        self.eval()
+        return FitReport(tuple(reports))
+
     def predict_proba(
         self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"
     ) -> Float[Tensor, "batch leaf"]:
@@ -237,10 +277,10 @@ class Classifier(nn.Module):
             lr_scale=self.params.lr_scale if self.params.root_init == "flat" else 1.0,
         )
 
-    def _own_task(self, data: DataModule, node: str, *, seed: int) -> Pair:
-        """Returns a node's fresh branch on the frozen stem, and what it learns."""
+    def _own_task(self, data: DataModule, node: str, *, seed: int, anew: bool = True) -> Pair:
+        """Returns a node's branch, a fresh one if `anew`, on the frozen stem, and what it learns."""
         seeds.seed(seed, "uppsala", node)
-        branch = self._branch(node)
+        branch = self._branch(node) if anew else dict(self._branches())[node]
         self.branches[node] = branch
         blocks = backbone.macs_of_blocks(self.root)
         parent = self._parent(node)
