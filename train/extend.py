@@ -83,7 +83,7 @@ def run(
     device = loop.prepare(settings.loop)
     with distributed.joined(device):
         shards = fit.open_shards(settings, device, data_dir=data_dir, work_dir=work_dir)
-        old = origin.load(folder, settings, side=shards.side)
+        old = origin.load(folder, settings, side=shards.side, target=results_dir / name / str(seed))
         seeds.seed(seed, name, "weights")
         grown = grow(old, settings, shards, device=device, source=str(folder))
         classifier = grown.classifier

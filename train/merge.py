@@ -51,7 +51,10 @@ def run(
     device = loop.prepare(settings.loop)
     with distributed.joined(device):
         shards = fit.open_shards(settings, device, data_dir=data_dir, work_dir=work_dir)
-        first, second = (origin.load(one, settings, side=shards.side) for one in (folder, other))
+        target = results_dir / name / str(seed)
+        first, second = (
+            origin.load(one, settings, side=shards.side, target=target) for one in (folder, other)
+        )
         _check_labels(
             first.facts["labels"], second.facts["labels"], shards, folders=(folder, other)
         )

@@ -10,15 +10,18 @@ from train.fit import Settings
 METHOD = "uppsala"
 
 
-def load(folder: Path, settings: Settings, *, side: int) -> saved.Saved:
+def load(folder: Path, settings: Settings, *, side: int, target: Path) -> saved.Saved:
     """
-    Returns the tree in `folder`, to be used with these settings on pictures of `side` pixels.
+    Returns the tree in `folder`, for a run in `target` on pictures of `side` pixels.
 
     Raises:
         MissingInput: There is no trained run.
         BadCheckpoint: The weights are damaged, or the run was trained on pictures of another side.
-        BadParams: It is a run of another method, or the settings ask for another network.
+        BadParams: It is a run of another method, or the settings ask for another network, or
+            `target` is its own folder.
     """
+    if folder.resolve() == target.resolve():
+        raise BadParams(f"{folder} cannot be read and written at once. Name another new run.")
     found = saved.load(folder)
     facts = found.facts
     if facts["method"] != METHOD:
