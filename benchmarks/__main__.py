@@ -15,10 +15,11 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from benchmarks.result import Result
 
-HELPERS = ("__main__", "loader_data", "pairs", "result")  # no benchmarks themselves
+HELPERS = ("__main__", "loader_data", "pairs", "result", "shuffled")  # no benchmarks themselves
 FOLDER = Path(__file__).parent
 LIBRARIES = ("aiohttp", "duckdb", "dvc", "numpy", "pillow", "pyarrow", "torch", "webdataset")
 
@@ -40,12 +41,12 @@ def machine() -> dict[str, object]:
     }
 
 
-def write(name: str, result: Result) -> Path:
+def write(name: str, result: Result, *, preset: str | None = None) -> Path:
     """Writes one result file, whole or not at all."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    record = {
+    record: dict[str, Any] = {
         "name": name,
         "value": result.value,
         "unit": result.unit,
@@ -59,7 +60,10 @@ def write(name: str, result: Result) -> Path:
         "commands": [*result.commands, f"python -m benchmarks {name}"],
         "commit": commit,
     }
-    path = FOLDER / "results" / f"{name}.json"
+    if preset is not None:
+        record |= {"preset": preset}
+        record["commands"] = [f"make preset NAME={preset}", *record["commands"]]
+    path = FOLDER / "results" / f"{name}{f'-{preset}' if preset else ''}.json"
     path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(record, indent=1) + "\n")
@@ -71,14 +75,18 @@ def main() -> int:
     """Runs what the command line names; exit 1 when a bar is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(names())}")
-    chosen = parser.parse_args().names or names()
+    parser.add_argument(
+        "--preset", metavar="NAME", help="data at hand, where it is not the demo's: NAME-PRESET.json"
+    )
+    options = parser.parse_args()
+    chosen = options.names or names()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     missed = 0
     for name in chosen:
         if name not in names():
             parser.error(f"no benchmark {name!r}; there are {', '.join(names())}")
         result: Result = importlib.import_module(f"benchmarks.{name}").run()
-        path = write(name, result)
+        path = write(name, result, preset=options.preset)
         missed += not result.ok
         log.info(
             "%s: %.4g %s (bar %s, %s) -> %s",

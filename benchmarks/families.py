@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.result import Result
+from benchmarks.shuffled import moved
 from scraper.demo.personae import PERSONAE
 from train.clustering import Answers, Params, confusion_of
 from train.components.grouping.modularity import select, sweep
-from train.components.metrics import normalise_rows
 
 BAR, BAR_SHUFFLED, SHUFFLES = 0.6, 0.1, 20
 
@@ -40,13 +40,10 @@ def _shuffled(seed: int, labels: list[str]) -> float:
     probabilities = np.array(table["probabilities"].to_pylist())
     params = Params()
     confusion = confusion_of(Answers(truth, predicted, probabilities), params.confusion)
-    mistakes = ~np.eye(len(labels), dtype=bool)
     generator = np.random.default_rng(seed)
     values = []
     for _ in range(SHUFFLES):
-        other = confusion.copy()
-        other[mistakes] = generator.permutation(confusion[mistakes])
-        found = sweep(normalise_rows(other), gammas=params.gammas(), largest=params.largest)
+        found = sweep(moved(confusion, generator), gammas=params.gammas(), largest=params.largest)
         values.append(_index(select(found).clusters, labels))
     return statistics.mean(values)
 

@@ -48,7 +48,11 @@ def test_outputs_lie_in_the_folder_of_the_stage(stage):
     """The last named folder of an output is the stage, or the run where there are several."""
     outputs = PIPELINE[stage]["outs"] + PIPELINE[stage].get("metrics", [])
     paths = [next(iter(out)) if isinstance(out, dict) else out for out in outputs]
-    runs = {"fit": "${item.run}", "evaluate": "${item.run}", "control": "${item.like}_${item.equal}"}
+    runs = {
+        "fit": "${item.run}",
+        "evaluate": "${item.run}",
+        "control": "${item.like}_${item.equal}",
+    }
 
     assert {path.split("/")[1] for path in paths} <= {stage, runs.get(stage)}
 

@@ -166,21 +166,15 @@ def _record(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 
 
 def _flat(options: argparse.Namespace, folders: dict[str, Path]) -> None:
-    from train import fit
-
-    settings = _settings(options, Run(method=FLAT))
-    fit.run(settings, name=FLAT, seed=options.seed, work_dir=options.work_dir, **folders)
+    _train(options, folders, _settings(options, Run(method=FLAT)), name=FLAT)
 
 
 def _fit(options: argparse.Namespace, folders: dict[str, Path]) -> None:
-    from train import fit
-
-    settings = _settings(options, _known_run(options))
-    fit.run(settings, name=options.run, seed=options.seed, work_dir=options.work_dir, **folders)
+    _train(options, folders, _settings(options, _known_run(options)), name=options.run)
 
 
 def _control(options: argparse.Namespace, folders: dict[str, Path]) -> None:
-    from train import control, fit
+    from train import control
 
     _known_run(options)
     wanted = Control(like=options.run, equal=options.equal)
@@ -188,10 +182,22 @@ def _control(options: argparse.Namespace, folders: dict[str, Path]) -> None:
         _settings(options, Run(method=wanted.method)), wanted, seed=options.seed,
         results_dir=options.results_dir,
     )  # fmt: skip
+    _train(options, folders, settings, name=wanted.name, match=control.document(match))
+
+
+def _train(
+    options: argparse.Namespace,
+    folders: dict[str, Path],
+    settings: Any,
+    *,
+    name: str,
+    match: dict[str, Any] | None = None,
+) -> None:
+    from train import fit
+
     fit.run(
-        settings, name=wanted.name, seed=options.seed, work_dir=options.work_dir,
-        match=control.document(match), **folders,
-    )  # fmt: skip
+        settings, name=name, seed=options.seed, work_dir=options.work_dir, match=match, **folders
+    )
 
 
 def _grow(options: argparse.Namespace, folders: dict[str, Path]) -> None:

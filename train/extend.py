@@ -19,7 +19,7 @@ from torch import Tensor
 from train import fit, origin, saved
 from train.components import augment, distributed, grafting, loop, seeds
 from train.components.data import DataModule, Pictures
-from train.errors import MixedResults
+from train.errors import BadParams, MixedResults
 from train.methods import uppsala
 
 log = logging.getLogger(__name__)
@@ -122,12 +122,17 @@ def grow(
 
     Raises:
         MixedResults: The shards lack a label of the tree, or have no other.
-        BadParams: The settings freeze other blocks than the old run.
+        BadParams: The settings freeze other blocks than the old run, or there is rollback.
     """
     before = old.classifier
     assert isinstance(before, uppsala.Classifier), "origin loads trees"  # noqa: S101  # our own mistake
     assert isinstance(settings.own, uppsala.Params), "settings are made for trees"  # noqa: S101  # our own mistake
     origin.check(Path(source), "uppsala.freeze", before.params.freeze, settings.own.freeze)
+    if before.params.rollback or settings.own.rollback:
+        raise BadParams(
+            "A tree with rollback cannot be extended: what every subnetwork rejects changes with each "
+            f"new label, and those of {source} stay as they are. Train it without uppsala.rollback."
+        )
     names = list(old.facts["labels"])
     new = _new_labels(names, shards.labels, source=source)
     before.to(device)

@@ -153,7 +153,7 @@ def train(
     learn: Callable[[Trainer], FitReport],
     *,
     settings: Settings,
-    facts: Mapping[str, Any],
+    facts: dict[str, Any],
     start: Mapping[str, Tensor] | None,
     shards: DataModule,
     device: torch.device,
@@ -164,7 +164,8 @@ def train(
     """
     Lets `learn` train the classifier, writes the run that `facts` describe, and returns its folder.
 
-    `start` are the tensors that training starts from: with the facts they name the checkpoints.
+    `start` are the tensors that training starts from: with the facts they name the checkpoints. The
+    tree that training leaves is put in `facts`.
     """
     commit = revision.commit()  # what is edited meanwhile does not train here
     name, seed = str(facts["run"]), int(facts["seed"])
@@ -181,6 +182,7 @@ def train(
     )
     report = learn(trainer)
     classifier.eval()
+    facts["hierarchy"] = hierarchy.to_json(classifier.hierarchy)  # it may have grown
     folder = results_dir / name / str(seed)
     if distributed.rank() == 0:
         _keep(

@@ -28,8 +28,17 @@ class Run(BaseModel):
         None, description="file in data/clustering/SEED that gives the tree; null: there is none"
     )
     params: dict[str, Any] = Field(
-        default_factory=dict, description="values that this run has in place of its method's section"
+        default_factory=dict,
+        description="values that this run has in place of its method's section",
     )
+
+    @property
+    def like(self) -> None:
+        """It is made as costly as no other run."""
+
+    @property
+    def equal(self) -> None:
+        """It is made as costly as no other run."""
 
 
 class Control(BaseModel):

@@ -46,6 +46,7 @@ def write_classes(data_dir, copyrights):
 
 RULES = ("modularity", "laplacian", "average_linkage", "spectral", "agglomerative")
 RANDOM = ("random", "random_1", "random_2")
+SHAPED = ("bisection", "random_bisection", "random_average_linkage")
 FAMILIES = [[0, 5, 7], [1, 2, 9], [3, 4, 11], [6, 8, 10]]
 
 
@@ -69,7 +70,7 @@ def test_stage_recovers_planted_families(tmp_path, confusion):
     assert [3, 3, 3, 3] == [len(group) for group in control["clusters"]]
     assert found["clusters"] != control["clusters"]
     assert control["excess"] < found["excess"]
-    assert {*RULES, *RANDOM, "left_out"} == {path.stem for path in folder.iterdir()}
+    assert {*RULES, *RANDOM, *SHAPED, "left_out"} == {path.stem for path in folder.iterdir()}
 
 
 def test_families_of_the_data_are_a_grouping(tmp_path):
@@ -92,7 +93,7 @@ def test_families_of_the_data_are_a_grouping(tmp_path):
     assert 4 == len({str(json.loads((folder / f"{name}.json").read_text())["clusters"])
                      for name in (*RANDOM, "random_given")})  # fmt: skip
     assert (None, None, []) == (given["gamma"], given["stability"], given["sweep"])
-    assert {*RULES, *RANDOM, "given", "random_given", "left_out"} == {
+    assert {*RULES, *RANDOM, *SHAPED, "given", "random_given", "left_out"} == {
         path.stem for path in folder.iterdir()
     }
 
@@ -127,7 +128,7 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
 
     assert written[0] == written[1]
-    assert len(written[0]) == 2 * 10 + 1
+    assert len(written[0]) == 2 * 13 + 1
 
 
 def write_counts(folder, counts):
@@ -167,6 +168,11 @@ def test_every_rule_finds_the_planted_families(tmp_path):
     assert [name for name in RULES if found[name]["gamma"] is not None] == list(RULES[:2])
     assert len({str(found[name]["clusters"]) for name in (*RANDOM, "modularity")}) == 4
     assert all([3, 3, 3, 3] == [len(one) for one in found[name]["clusters"]] for name in RANDOM)
+    assert [6, 6] == [len(one) for one in found["bisection"]["clusters"]]
+    for name in ("bisection", "average_linkage"):
+        control = found[f"random_{name}"]
+        assert sorted(map(len, found[name]["clusters"])) == sorted(map(len, control["clusters"]))
+        assert control["clusters"] != found[name]["clusters"]
 
 
 def test_worked_example_through_the_stage(tmp_path):
@@ -182,6 +188,8 @@ def test_worked_example_through_the_stage(tmp_path):
     assert worked == found["agglomerative"]["clusters"]
     assert [[0, 1, 2], [3, 4, 5]] == found["average_linkage"]["clusters"]
     assert [[0, 1], [2], [3, 4], [5]] == other["average_linkage"]["clusters"]
+    assert [[0, 1, 2], [3, 4, 5]] == found["bisection"]["clusters"]
+    assert np.isclose(0.254420, found["bisection"]["modularity"], atol=1e-6)
     assert 2 == len(other["spectral"]["clusters"]) == len(other["agglomerative"]["clusters"])
     assert other["modularity"]["clusters"] == worked
 
@@ -219,7 +227,20 @@ def test_threshold_that_groups_nothing_is_left_out(tmp_path):
     """A p_min above all proximities leaves labels apart: no grouping, and the message names it."""
     write_counts(tmp_path / "flat" / "0", np.round(100 * M6).astype(int))
 
-    assert "clustering.p_min" in grouped(tmp_path, p_min=0.9)["left_out"]["average_linkage"]
+    left_out = grouped(tmp_path, p_min=0.9)["left_out"]
+
+    assert "clustering.p_min" in left_out["average_linkage"]
+    assert left_out["average_linkage"] == left_out["random_average_linkage"]
+
+
+def test_labels_that_hang_together_have_no_bisection(tmp_path):
+    """A finer resolution finds groups, but no division in two gains at gamma 1: it says why."""
+    counts = np.array([[10, 2, 2, 1], [1, 10, 0, 0], [0, 3, 10, 3], [2, 2, 3, 10]])
+    write_counts(tmp_path / "flat" / "0", counts)
+    left_out = grouped(tmp_path)["left_out"]
+
+    assert "No division of 4 labels in two" in left_out["bisection"]
+    assert left_out["bisection"] == left_out["random_bisection"]
 
 
 def test_tree_of_a_file_becomes_given(tmp_path):

@@ -251,6 +251,7 @@ def test_command_writes_a_run_like_any_other(project, capsys):
         (["old/tree/0", "grown", "--freeze", "none"], 2, "with uppsala.freeze 'conv'"),
         (["old/tree/0", "grown", "--flip", "none", "--crop", "8", "--rotation", "0", "--zoom", "1",
           "--shift", "0"], 2, "augment.crop None, and it is 8 now"),
+        (["old/tree/0", "grown", "--rollback", "1"], 2, "A tree with rollback cannot be extended"),
         (["old/tree/0", "grown", "--data", "before"], 5, "there is nothing to add"),
         (["old/tree/0", "tree"], 2, "'tree' cannot be a new run"),
         (["old/tree/0", "a/b"], 2, "'a/b' cannot be a new run"),

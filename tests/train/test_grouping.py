@@ -1,5 +1,7 @@
 """Grouping rules: the worked values of methods.md 2.3, 5.2, planted groups, invariants."""
 
+import inspect
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import AgglomerativeClustering, KMeans
 
 from tests.train.confusions import M6, blocks, dense, families
+from train import clustering
 from train.components import hierarchy, metrics
 from train.components.grouping import (
     agglomerative,
@@ -175,6 +178,37 @@ def test_sweep_of_m6():
     assert np.isclose(0.092, by_gamma[2.0].excess)
     assert (1.8, chosen) == (modularity.select(candidates).gamma, by_gamma[1.8].clusters)
     assert np.isclose(0.132333, modularity.select(candidates).excess, atol=1e-6)
+
+
+def test_bisection_of_m6_is_the_first_division_alone():
+    """The worked sides; blocks are divided once, and a label without confusion stands alone."""
+    apart = np.eye(7)
+    apart[:6, :6] = blocks([2, 2, 2])
+    weights = affinity(M6)
+    surplus = modularity.modularity_matrix(weights, gamma=1.0)
+    sides = modularity.bisection(weights)
+
+    assert [[0, 1, 2], [3, 4, 5]] == sides
+    assert np.isclose(0.254420, modularity.modularity(surplus, sides, weights.sum()), atol=1e-6)
+    found = modularity.bisection(affinity(apart))
+    assert [1, 2, 4] == sorted(map(len, found))
+    assert [6] in found
+    for nothing in (np.eye(5), np.full((4, 4), 0.25)):
+        with pytest.raises(BadHierarchy, match="in two gains modularity"):
+            modularity.bisection(affinity(nothing))
+
+
+def test_refused_candidates_are_not_accepted():
+    """A division inside a cluster needs a candidate that the sweep allows; the root takes the best."""
+    three = swept(blocks([2, 1]) * 0.9 + 0.1 / 3)
+
+    assert modularity.accepted(three) is None
+    assert [[0, 1], [2]] == modularity.select(three).clusters
+    assert modularity.accepted(swept(M6)) == modularity.select(swept(M6))
+    assert clustering.Params().gammas() == modularity.resolutions()
+    assert clustering.Params().largest == inspect.signature(modularity.sweep).parameters[
+        "largest"
+    ].default  # fmt: skip
 
 
 def test_refinement_mends_a_bad_start():
