@@ -203,14 +203,13 @@ def project(trained, tmp_path, monkeypatch):
 
 
 def test_command_writes_a_run_like_any_other(project, capsys):
-    """`merge`, `evaluate`, `predict`, `export`; loaded again, both trees are as they were."""
+    """`merge`, `evaluate` and `predict` in a row; loaded again, both trees are as they were."""
     Image.new("RGB", (20, 30), "red").save(project / "mine.png")
     assert 0 == main(["merge", "a/tree/0", "b/tree/0", "both"])
     assert 0 == main(["evaluate", "both"])
     capsys.readouterr()
     assert 0 == main(["predict", "both", "mine.png"])
     line = json.loads(capsys.readouterr().out)
-    assert 0 == main(["export", "both", "--out", "both.onnx"])
     folder = project / "results" / "both" / "0"
     run = saved.load(folder)
     cost = json.loads((folder / "cost.json").read_text())
