@@ -183,7 +183,9 @@ def read(
     absent = []
     for name, asked in runs.items():
         there = [seed for seed in seeds if (results_dir / name / str(seed)).is_dir()]
-        absent += [f"{name} (seed {seed})" for seed in seeds if seed not in there]
+        lacking = [str(seed) for seed in seeds if seed not in there]
+        if lacking:
+            absent.append(f"{name} (seed {', '.join(lacking)})" if there else name)
         if there:
             found.append(_run(results_dir, name, asked, there, leaves=leaves))
     pairs = [(REFERENCE, seed) for seed in seeds]
