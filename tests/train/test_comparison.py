@@ -75,6 +75,25 @@ def test_micp_uses_the_reference_and_the_own_clusters(folder):
     assert control.micp.values[0] != control.micp_own.values[0]
 
 
+def test_mistakes_are_measured_in_the_tree_that_the_data_tells(experiments, small):
+    """Severity counts wrong pictures alone, cost all of them; without such a tree there is neither."""
+    found, compared = compare(experiments)
+    told = hierarchy.from_nested(found.told(0).tree, len(found.labels))
+    height = hierarchy.heights(told)
+    one = compared.flat.answers[0]
+    each = height[one.trained.label, one.predicted]
+
+    assert each.mean() == pytest.approx(compared.flat.average_cost.values[0])
+    assert each[each > 0].mean() == pytest.approx(compared.flat.severity.values[0])
+    assert height.max() > compared.flat.severity.mean > 1
+    for row in compared.summaries:
+        wrong = 1 - np.array(row.msr.values)
+        assert row.average_cost.values == pytest.approx(wrong * row.severity.values)
+    for path in small.data_dir.glob("clustering/*/given.json"):
+        path.unlink()
+    assert compare(small)[1].flat.severity is None
+
+
 def test_tree_shows_what_each_network_gets_right(folder):
     """A subnetwork's success is that on its own labels' pictures; the root's is its routing."""
     found, compared = compare(folder)

@@ -82,7 +82,7 @@ def results(found: Results, comparison: Comparison, drawings: Mapping[str, Drawi
     ]
     absent = f" Not trained yet, and left out: {', '.join(found.absent)}." if found.absent else ""
     many = len(comparison.summaries) > _LONG
-    others = [_routing(comparison), _costs(comparison)]
+    others = [_routing(comparison), _severity(comparison), _costs(comparison)]
     body = [
         paragraph(
             f"{count(images)} test pictures, {count(white)} of them on white; "
@@ -265,6 +265,27 @@ def _routing(comparison: Comparison) -> Html:
         "MSR in full, %",
     )  # fmt: skip
     return table(head, rows, caption=caption) if rows else Html("")
+
+
+def _severity(comparison: Comparison) -> Html:
+    """How bad the mistakes are, where the data tells a tree."""
+    rows = [
+        (row.name, spread(row.msr), _plain(row.severity), _plain(row.average_cost))
+        for row in comparison.summaries
+        if row.severity is not None and row.average_cost is not None
+    ]
+    caption = (
+        "Mistakes in the tree that the data tells (grouping given): the height of the lowest node "
+        "above truth and answer, 1 inside a group and 2 across groups of two levels. Severity is its "
+        "mean over the mistakes, cost over all pictures; severity alone falls with every easy mistake."
+    )
+    head = ("run", "MSR, %", "severity", "average cost")
+    return table(head, rows, caption=caption, marked=(0,)) if rows else Html("")
+
+
+def _plain(value: Spread) -> str:
+    deviation = value.deviation
+    return f"{value.mean:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
 
 
 def _costs(comparison: Comparison) -> Html:
