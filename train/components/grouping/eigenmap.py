@@ -62,12 +62,17 @@ def embedding(
 
     Where the graph has more than five parts there are as many vectors as tell them apart: which of
     equal eigenvalues come first would be chance.
+
+    Differs:
+        Fewer than 24 labels have a sixth of their number of coordinates, where four would tell
+        apart what belongs together.
     """
     parts = nx.number_connected_components(nx.from_numpy_array(weights > ZERO))
     degrees = weights.sum(axis=1)
     # L v = lambda Deg v is A v = (1 - lambda) Deg v; the trivial vector, which is known, goes last.
     trivial = np.sqrt(degrees / degrees.sum())
     deflated = normalised(weights) - 3 * np.outer(trivial, trivial)
-    wanted = min(max(_DIMENSIONS, parts - 1), len(weights) - 1)
+    usual = max(1, min(_DIMENSIONS, len(weights) // 6))
+    wanted = min(max(usual, parts - 1), len(weights) - 1)
     vectors = np.linalg.eigh(deflated)[1][:, ::-1][:, :wanted]
     return np.asarray(vectors / np.sqrt(degrees)[:, None])
