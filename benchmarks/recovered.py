@@ -87,7 +87,7 @@ def run() -> Result:
     if not folders:
         raise SystemExit("no clusters with groups to compare: run `dvc repro`, on data with families")
     found = [
-        measure(folder, clustering.read_answers(Path(f"results/flat/{folder.name}")))
+        measure(folder, clustering.read_answers(Path(f"results/flat/{folder.name}/validation.parquet")))
         for folder in folders
     ]
     values = [one["index"]["modularity"] for one in found]

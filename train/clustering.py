@@ -38,6 +38,11 @@ log = logging.getLogger(__name__)
 _MAIN = "modularity"  # the stage fails without it; K and the controls are of its clusters
 _RESAMPLING = 23  # keys that keep the seed's random streams apart
 _CONTROL = 73
+_COPIED = {
+    "given": 3,
+    "average_linkage": 4,
+    "bisection": 5,
+}  # groupings with a control of their own
 
 
 class Params(BaseModel):
@@ -96,8 +101,7 @@ class Params(BaseModel):
 
     def gammas(self) -> list[float]:
         """Returns the resolutions of the sweep, from the finest to the coarsest."""
-        steps = round((self.gamma_first - self.gamma_last) / self.gamma_step)
-        return [round(self.gamma_first - step * self.gamma_step, 6) for step in range(steps + 1)]
+        return modularity.resolutions(self.gamma_first, self.gamma_last, self.gamma_step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
     """Groups the labels of the flat network of this seed; returns the folder written."""
     source = results_dir / "flat" / str(seed)
     names = _label_names(source / "model.json")
-    answers = _answers(source / "validation.parquet")
+    answers = read_answers(source / "validation.parquet")
     own = _family_of(data_dir / "shards" / "classes.json")
     found, rules, left_out = _search(params, answers)
     told, reasons = _told(params, names, own)
@@ -154,7 +158,9 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
         for name, one in (found | told | controls).items()
     }
     folder = data_dir / "clustering" / str(seed)
-    document.write(folder, written, left_out | reasons)
+    left_out |= reasons
+    left_out |= {f"random_{name}": left_out[name] for name in _COPIED if name in left_out}
+    document.write(folder, written, left_out)
     for name, one in written.items():
         log.info(
             "clustering: %s, %d labels in %d clusters, excess %.4f, stability %s",
@@ -186,6 +192,11 @@ def _rules(params: Params, *, clusters: int) -> dict[str, Rule]:
 
     return {
         _MAIN: lambda answers: _swept(answers, params, modularity.leading),
+        "bisection": lambda answers: _plain(
+            modularity.bisection(
+                affinity(confusion_of(answers, params.confusion), diagonal=params.diagonal)
+            )
+        ),
         "laplacian": lambda answers: _swept(answers, params, laplacian.propose),
         "average_linkage": lambda answers: _linked(answers, params),
         "spectral": lambda answers: _plain(spectral.groups(weights(answers), clusters=clusters)),
@@ -246,19 +257,20 @@ def _told(
         return {"given": _plain(given.families(names, family_of))}, {}
     except BadHierarchy as error:
         log.info("clustering: given is left out. %s", error)
-        return {}, {name: str(error) for name in ("given", "random_given")}
+        return {}, {"given": str(error)}
 
 
 def _controls(found: Mapping[str, Found], *, seed: int) -> dict[str, Found]:
-    """Random groupings: three of the sizes of modularity's clusters, one of the shape of `given`."""
+    """Random groupings: three of the sizes of modularity's clusters, one of each other shape."""
     main = found[_MAIN].tree
     drawn = {
         "random": shuffled(main, key=[seed, _CONTROL]),
         "random_1": shuffled(main, key=[seed, _CONTROL, 1]),
         "random_2": shuffled(main, key=[seed, _CONTROL, 2]),
     }
-    if "given" in found:
-        drawn["random_given"] = shuffled(found["given"].tree, key=[seed, _CONTROL, 3])
+    for name, key in _COPIED.items():
+        if name in found:
+            drawn[f"random_{name}"] = shuffled(found[name].tree, key=[seed, _CONTROL, key])
     return {name: Found(tree) for name, tree in drawn.items()}
 
 
@@ -322,7 +334,8 @@ def _figures(
     }
 
 
-def _answers(path: Path) -> Answers:
+def read_answers(path: Path) -> Answers:
+    """Returns what stage `flat` or `evaluate` wrote of a network's answers to `path`."""
     columns = ["label", "predicted", "probabilities"]
     table = tables.read(path, columns, stage="flat")
     return Answers(

@@ -142,6 +142,7 @@ def _run(
     )
     report = classifier.fit(shards, trainer, seed=seed, start=start)
     classifier.eval()
+    facts["hierarchy"] = hierarchy.to_json(classifier.hierarchy)  # it may have grown
     folder = results_dir / name / str(seed)
     if distributed.rank() == 0:
         _keep(

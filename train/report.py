@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from train import tables
 from train.page import (
     answer,
+    beside,
     comparison,
     curves,
     details,
@@ -27,7 +28,9 @@ from train.page import (
     mosaic,
     page,
     results,
+    scatter,
     sections,
+    summary,
     tree,
 )
 
@@ -93,37 +96,36 @@ def _draw(
     """Returns every figure under its name."""
     leaves, seed = len(found.labels), found.seeds[0]
     clusters = found.reference(seed).clusters
-    flat = comparison.shares(compared.flat.answers, leaves)
+    flat = summary.shares(compared.flat.answers, leaves)
     drawings = [
         figures.confusion(flat, found.labels, name="confusion"),
         figures.confusion(flat, found.labels, name="confusion-clusters", clusters=clusters),
         curves.draw(curves.read(found.flat.seeds[seed].curves), name="curves-flat"),
     ]
-    intervals = {row.name: row.difference for row in compared.summaries if row.difference}
+    intervals = {
+        row.name: row.difference
+        for row in compared.summaries
+        if row.difference and (row.mode == "default" or not row.run.is_control)
+    }
     if intervals:
+        drawings.append(scatter.draw(scatter.points(compared), name="cost"))
         caption = "MSR minus that of flat, percentage points"
         drawings.append(figures.intervals(intervals, name="differences", caption=caption))
     if steps.steps:
         stages = [(step.stage, step.kept, step.refused) for step in steps.steps]
         drawings.append(figures.funnel(stages, name="funnel"))
-    for row in _hierarchies(compared):
-        change = comparison.shares(row.answers, leaves) - flat
+    for row in compared.hierarchies:
+        seed = next(iter(row.answers))
+        change = summary.shares(row.answers, leaves) - flat
         name = row.run.name
         own = found.own(row.run, seed)
-        groups = own.clusters if own else clusters
+        groups = own.ordered if own else clusters
         drawings += [
             figures.difference(change, found.labels, name=f"difference-{name}", clusters=groups),
             tree.draw(tree.build(row, compared.flat, found.labels, seed=seed), name=f"tree-{name}"),
             curves.draw(curves.read(row.run.seeds[seed].curves), name=f"curves-{name}"),
         ]
     return {drawing.name: drawing for drawing in drawings}
-
-
-def _hierarchies(compared: comparison.Comparison) -> list[comparison.Summary]:
-    """The runs whose figures are worth a look: clusters that were found, as the run predicts."""
-    return [
-        row for row in compared.summaries[1:] if row.mode == "default" and not row.run.is_control
-    ]
 
 
 def _tiles(
@@ -135,7 +137,7 @@ def _tiles(
 ) -> list[list[mosaic.Tile]]:
     seed = found.seeds[0]
     flat = compared.flat.answers[seed]
-    other = compared.main.answers[seed] if compared.main else None
+    other = compared.main.answers.get(seed) if compared.main else None
     rows = mosaic.choose(flat, leaves=len(found.labels), each=params.samples, seed=params.seed)
     return mosaic.read(rows, flat, other, shards_dir=shards_dir)
 
@@ -149,10 +151,13 @@ def _sections(
     drawn: Mapping[str, figures.Drawing],
     tiles: Sequence[Sequence[mosaic.Tile]],
 ) -> list[sections.Section]:
-    names = [row.run.name for row in _hierarchies(compared)]
+    names = [row.run.name for row in compared.hierarchies]
+    leading = [row.run.name for row in compared.leading]
     parts = [
         sections.answer(answer.write(compared, images=len(found.white))),
-        sections.results(found, compared, drawn.get("differences")),
+        sections.results(found, compared, drawn),
+        *([sections.controls(compared)] if compared.contests else []),
+        beside.section(found, compared),
         sections.funnel(steps, drawn.get("funnel")),
         details.mosaic(tiles, found.labels, compared.flat),
         details.confusions(
@@ -162,13 +167,15 @@ def _sections(
     if names:
         parts += [
             details.differences(
-                {name: drawn[f"difference-{name}"] for name in names}, found, compared
+                {name: drawn[f"difference-{name}"] for name in names}, leading, found, compared
             ),
-            details.trees({name: drawn[f"tree-{name}"] for name in names}, seed=found.seeds[0]),
+            details.trees({name: drawn[f"tree-{name}"] for name in names}, leading, found),
         ]
     parts += [
         details.clustering(found),
-        details.curves({name: drawn[f"curves-{name}"] for name in ("flat", *names)}, found),
+        details.curves(
+            {name: drawn[f"curves-{name}"] for name in ("flat", *names)}, leading, found
+        ),
         details.white(found, compared),
         details.worst(found, compared, limit=params.confusions),
         details.made(

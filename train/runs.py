@@ -31,6 +31,14 @@ class Run(BaseModel):
         description="values that this run has in place of its method's section",
     )
 
+    @property
+    def like(self) -> None:
+        """It is made as costly as no other run."""
+
+    @property
+    def equal(self) -> None:
+        """It is made as costly as no other run."""
+
 
 class Control(BaseModel):
     """A method without a tree that is made as costly as the run `like` (methods.md 7.3)."""

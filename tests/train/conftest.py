@@ -110,6 +110,40 @@ def make_classifier():
     return build
 
 
+@pytest.fixture
+def noise():
+    """Builds noise of more labels than the drawings have: `noise(8)`, four pictures a label."""
+
+    def build(labels):
+        rng = np.random.default_rng(labels)
+        leaves = np.repeat(np.arange(labels), 4)
+        parts = [
+            Pictures(
+                rng.integers(0, 255, size=(len(leaves), SIDE, SIDE, 3), dtype=np.uint8),
+                leaves, np.arange(len(leaves)) + first, np.zeros(len(leaves), dtype=bool),
+            )
+            for first in (1, 1000)
+        ]  # fmt: skip
+        return DataModule(tuple(f"label_{leaf}" for leaf in range(labels)), SIDE, "0" * 64, *parts)
+
+    return build
+
+
+@pytest.fixture
+def fitted_tree(make_classifier, make_trainer, tiny_data):
+    """Fits uppsala for an epoch on four labels: `fitted_tree(clusters, depth=…)` and its report."""
+
+    def build(clusters, *, folder="work", data=None, **own):
+        data = data or tiny_data()
+        start = make_classifier("flat", hierarchy.flat(4)).network.state_dict()
+        classifier = make_classifier("uppsala", hierarchy.from_clusters(clusters, 4), **own)
+        params = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
+        trainer = make_trainer(data, params=params, folder=folder)
+        return classifier, classifier.fit(data, trainer, seed=0, start=start)
+
+    return build
+
+
 def _add(archive, name, content):
     member = tarfile.TarInfo(name)
     member.size = len(content)

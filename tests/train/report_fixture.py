@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,11 +23,39 @@ from train.report import Params
 HOSTILE = ("<script>alert(1)</script>", 'a"onload=x', "--><img src=http://x/y.png>&amp;$x^2$")
 LABELS = (*HOSTILE, *(f"persona_{number}" for number in range(3, 12)))
 CLUSTERS = ((0, 3, 4), (1, 5, 6), (2, 7, 8, 9), (10,), (11,))
-RANDOM = ((0, 5, 10), (1, 2, 11), (3, 6, 7, 9), (4,), (8,))
-RUNS = {
-    "uppsala": SimpleNamespace(method="uppsala", grouping="modularity"),
-    "uppsala_random": SimpleNamespace(method="uppsala", grouping="random"),
+TREES = {
+    "modularity": [[0, 3, 4], [1, 5, 6], [2, 7, 8, 9], [10], [11]],
+    "random": [[0, 5, 10], [1, 2, 11], [3, 6, 7, 9], [4], [8]],
+    "random_1": [[1, 5, 9], [0, 2, 3], [4, 6, 8, 10], [7], [11]],
+    "given": [[[0, 3], [4, 1], 5], [[2, 7], 6, 8, 9], [10, 11]],
 }
+
+
+def asked(method, grouping=None, like=None, equal=None):
+    """An entry of section `runs`."""
+    return SimpleNamespace(method=method, grouping=grouping, like=like, equal=equal)
+
+
+RUNS = {
+    "uppsala": asked("uppsala", "modularity"),
+    "uppsala_random": asked("uppsala", "random"),
+}
+EXPERIMENTS = {
+    **RUNS,
+    "uppsala_random_1": asked("uppsala", "random_1"),
+    "uppsala_deep": asked("uppsala", "given"),
+    "uppsala_train_flops": asked("flat", None, "uppsala", "train_flops"),
+    "uppsala_macs": asked("flat", None, "uppsala", "macs"),
+    "uppsala_params": asked("flat", None, "uppsala", "params"),
+    "uppsala_ensemble": asked("ensemble", None, "uppsala", "params"),
+    "hiernet": asked("hiernet", "modularity"),
+}
+MATCHES = {  # wanted and reached; the record of uppsala_params is older than these
+    "uppsala_train_flops": (2.0e14, 2.02e14),
+    "uppsala_macs": (5.1e6, 5.1e6),
+    "uppsala_ensemble": (4.0e5, 4.4e5),
+}
+FINDER = "finder-0"  # a network of the deep run that only found clusters
 ROUTING = ("router_accuracy", "oracle_msr", "route_msr", "msr_full")
 ROOT_HASH = "ab" * 32
 SIDE = 24
@@ -39,6 +68,8 @@ class Folder:
     data_dir: Path
     results_dir: Path
     seeds: tuple[int, ...]
+    runs: dict[str, Any]
+    labels: tuple[str, ...]
 
     @property
     def report_dir(self) -> Path:
@@ -52,30 +83,34 @@ def write(
     each: int = 30,
     gain: float = 0.6,
     random_gain: float = 0.0,
+    equal_gain: float = 0.0,
     catalog: bool = True,
+    runs: dict[str, Any] = RUNS,
+    labels: tuple[str, ...] = LABELS,
+    trees: dict[str, Any] = TREES,
 ) -> Folder:
     """
-    Writes results of a flat run and two hierarchies on `each` test pictures a label.
+    Writes results of a flat run and of `runs` on `each` test pictures a label.
 
-    `gain` and `random_gain` are how much surer of the true label the hierarchies are.
+    `gain`, `random_gain` and `equal_gain` are how much surer of the true label the hierarchies,
+    those with random groups, and the controls of equal cost are.
     """
-    folder = Folder(root / "data", root / "results", seeds)
-    labels = np.repeat(np.arange(len(LABELS)), each + each // 2)
-    split = np.tile(["test"] * each + ["val"] * (each // 2), len(LABELS))
-    post_id = np.random.default_rng(7).permutation(len(labels)) + 1000
+    folder = Folder(root / "data", root / "results", seeds, runs, labels)
+    leaves = np.repeat(np.arange(len(labels)), each + each // 2)
+    split = np.tile(["test"] * each + ["val"] * (each // 2), len(labels))
+    post_id = np.random.default_rng(7).permutation(len(leaves)) + 1000
     order = np.argsort(post_id)
-    pictures = {"post_id": post_id[order], "label": labels[order], "split": split[order]}
+    pictures = {"post_id": post_id[order], "label": leaves[order], "split": split[order]}
     pictures["white"] = pictures["post_id"] % 3 == 0
-    _shards(folder.data_dir / "shards", pictures)
+    _shards(folder.data_dir / "shards", pictures, labels)
     for seed in seeds:
-        _grouping(folder, "modularity", CLUSTERS, seed)
-        _grouping(folder, "random", RANDOM, seed)
-        for run, clusters, surer in (
-            ("flat", None, 0.0),
-            ("uppsala", CLUSTERS, gain),
-            ("uppsala_random", RANDOM, random_gain),
-        ):
-            _run(folder, run, clusters, seed=seed, pictures=pictures, surer=surer)
+        for name, tree in trees.items():
+            _grouping(folder, name, tree, seed)
+        _run(folder, "flat", asked("flat"), trees, seed=seed, pictures=pictures, surer=0.0)
+        for run, one in runs.items():
+            surer = gain if one.grouping else equal_gain
+            surer = random_gain if (one.grouping or "").startswith("random") else surer
+            _run(folder, run, one, trees, seed=seed, pictures=pictures, surer=surer)
     if catalog:
         _catalog(folder.data_dir / "catalog" / "catalog.duckdb")
     return folder
@@ -87,7 +122,7 @@ def arguments(folder: Folder, **changed: Any) -> dict[str, Any]:
         "params": Params(samples=4, resamples=500),
         "data_dir": folder.data_dir,
         "results_dir": folder.results_dir,
-        "runs": RUNS,
+        "runs": folder.runs,
         "seeds": folder.seeds,
         **changed,
     }
@@ -96,7 +131,10 @@ def arguments(folder: Folder, **changed: Any) -> dict[str, Any]:
 def read(folder: Folder) -> results.Results:
     """Returns what the report reads of this folder."""
     return results.read(
-        data_dir=folder.data_dir, results_dir=folder.results_dir, runs=RUNS, seeds=folder.seeds
+        data_dir=folder.data_dir,
+        results_dir=folder.results_dir,
+        runs=folder.runs,
+        seeds=folder.seeds,
     )
 
 
@@ -106,23 +144,29 @@ def compare(folder: Folder) -> tuple[results.Results, comparison.Comparison]:
     return found, comparison.compare(found, resamples=300, seed=0)
 
 
-def _run(folder, run, clusters, *, seed, pictures, surer) -> None:
+def _run(folder, run, one, trees, *, seed, pictures, surer) -> None:
     out = folder.results_dir / run / str(seed)
     out.mkdir(parents=True)
-    probabilities, full, coarse = _outputs(run, clusters, seed, pictures["label"], surer)
-    _predictions(out / "predictions.parquet", pictures, probabilities, full, coarse)
-    leaves = len(LABELS)
-    graph = hierarchy.from_clusters(clusters, leaves) if clusters else hierarchy.flat(leaves)
+    leaves = len(folder.labels)
+    tree = trees[one.grouping] if one.grouping else None
+    graph = hierarchy.from_nested(tree, leaves) if tree else hierarchy.flat(leaves)
+    family = hierarchy.clusters(hierarchy.from_nested(trees["modularity"], leaves))
+    clusters = hierarchy.clusters(graph) if tree else None
+    outputs = _outputs(run, clusters, family, seed=seed, label=pictures["label"], surer=surer)
+    _predictions(out / "predictions.parquet", pictures, *outputs)
     networks = [data["net"] for _, data in graph.nodes(data=True) if data["net"]]
+    if one.method == "hiernet":
+        networks = ["root"]
     _json(
         out / "model.json",
         {
-            "method": "uppsala" if clusters else "flat",
+            "method": one.method,
             "run": run,
             "seed": seed,
-            "labels": list(LABELS),
+            "labels": list(folder.labels),
             "hierarchy": hierarchy.to_json(graph),
-            "params": {"loop": {"recipe": "fast"}},
+            "params": {"loop": {"recipe": "fast"}, one.method: {}},
+            "backbone": "resnet32" if one.method == "hiernet" else "uppsala_cnn",
             "root_sha256": ROOT_HASH,
         },
     )
@@ -135,17 +179,26 @@ def _run(folder, run, clusters, *, seed, pictures, surer) -> None:
             **(dict.fromkeys(ROUTING, 0.625) if clusters else {}),
         },
     )
-    _json(out / "fit.json", _fit(networks, critical_path_seconds=39.0 if clusters else 20.0))
+    if run == "uppsala_deep":
+        networks.append(FINDER)
+    fit = _fit(networks, graph, critical_path_seconds=39.0 if clusters else 20.0)
+    if run in MATCHES:
+        wanted, reached = MATCHES[run]
+        fit["match"] = {
+            "like": one.like, "equal": one.equal, "wanted": wanted, "reached": reached,
+            "ratio": reached / wanted,
+        }  # fmt: skip
+    _json(out / "fit.json", fit)
     _curves(out / "curves.csv", networks)
 
 
-def _outputs(run, clusters, seed, label, surer):
+def _outputs(run, clusters, families, *, seed, label, surer):
     """Draws probabilities: as the run predicts, in full, and over its clusters; None where flat."""
-    leaves = len(LABELS)
-    rng = np.random.default_rng([seed, len(run)])
+    family = hierarchy.parents(families)
+    leaves = len(family)
+    rng = np.random.default_rng([seed, zlib.crc32(run.encode())])
     shared = np.random.default_rng(seed).normal(0, 1.0, (len(label), leaves))
     logits = shared + rng.normal(0, 0.5, (len(label), leaves))
-    family = hierarchy.parents(CLUSTERS)
     logits += 1.4 * (family[label][:, None] == family[None, :])
     logits[np.arange(len(label)), label] += 1.3 + surer
     full = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -173,8 +226,9 @@ def _predictions(path: Path, pictures, probabilities, full, coarse) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def _fit(networks: list[str], *, critical_path_seconds: float) -> dict[str, Any]:
+def _fit(networks: list[str], graph: Any, *, critical_path_seconds: float) -> dict[str, Any]:
     """Returns fit.json of networks trained one after the other, each a second faster."""
+    above = {name: next(iter(graph.predecessors(name)), None) for name in networks if name in graph}
     seconds = [20.0 - place for place in range(len(networks))]
     return {
         "networks": [
@@ -184,7 +238,9 @@ def _fit(networks: list[str], *, critical_path_seconds: float) -> dict[str, Any]
                 "pictures": 1200,
                 "epochs": 12,
                 "discarded_epochs": 2,
+                "train_flops": 1e12 * took,
                 "stopped_by": "epochs",
+                "waits_for": above.get(network, "root"),
             }
             for network, took in zip(networks, seconds, strict=True)
         ],
@@ -214,8 +270,10 @@ def _curves(path: Path, networks: list[str]) -> None:
                 )  # fmt: skip
 
 
-def _grouping(folder: Folder, name: str, clusters: tuple[tuple[int, ...], ...], seed: int) -> None:
-    everything = [list(range(len(LABELS)))]
+def _grouping(folder: Folder, name: str, tree: Any, seed: int) -> None:
+    leaves = len(folder.labels)
+    clusters = hierarchy.clusters(hierarchy.from_nested(tree, leaves))
+    everything = [list(range(leaves))]
     sweep = [
         {"gamma": 1.1, "clusters": clusters, "micp": 0.8, "excess": 0.2, "selected": True,
          "refused": None},
@@ -229,8 +287,9 @@ def _grouping(folder: Folder, name: str, clusters: tuple[tuple[int, ...], ...], 
         {
             "grouping": name,
             "seed": seed,
-            "labels": list(LABELS),
+            "labels": list(folder.labels),
             "clusters": clusters,
+            "tree": tree,
             "gamma": 1.1,
             "stability": 0.91,
             "sweep": sweep if name == "modularity" else [],
@@ -238,7 +297,7 @@ def _grouping(folder: Folder, name: str, clusters: tuple[tuple[int, ...], ...], 
     )
 
 
-def _shards(folder: Path, pictures: dict[str, np.ndarray]) -> None:
+def _shards(folder: Path, pictures: dict[str, np.ndarray], labels: tuple[str, ...]) -> None:
     folder.mkdir(parents=True)
     rows = []
     chosen = pictures["split"] == "test"
@@ -257,14 +316,14 @@ def _shards(folder: Path, pictures: dict[str, np.ndarray]) -> None:
     names = ("post_id", "shard", "image_offset", "image_bytes")
     table = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
     pq.write_table(table, folder / "samples.parquet")
-    _json(folder / "classes.json", {"labels": list(LABELS), "base": {}, "copyright": {}})
+    _json(folder / "classes.json", {"labels": list(labels), "base": {}, "copyright": {}})
     counts = {split: int(np.sum(pictures["split"] == split)) for split in ("val", "test")}
     _json(
         folder / "manifest.json",
         {
             "root_sha256": ROOT_HASH,
             "samples": {"train": 1200, **counts},
-            "labels": len(LABELS),
+            "labels": len(labels),
             "image": {"side": SIDE, "format": "png"},
             "versions": {"pillow": "12.0"},
         },

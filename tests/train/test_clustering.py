@@ -46,6 +46,7 @@ def write_classes(data_dir, copyrights):
 
 RULES = ("modularity", "laplacian", "average_linkage", "spectral", "agglomerative")
 RANDOM = ("random", "random_1", "random_2")
+SHAPED = ("bisection", "random_bisection", "random_average_linkage")
 FAMILIES = [[0, 5, 7], [1, 2, 9], [3, 4, 11], [6, 8, 10]]
 
 
@@ -69,7 +70,7 @@ def test_stage_recovers_planted_families(tmp_path, confusion):
     assert [3, 3, 3, 3] == [len(group) for group in control["clusters"]]
     assert found["clusters"] != control["clusters"]
     assert control["excess"] < found["excess"]
-    assert {*RULES, *RANDOM, "left_out"} == {path.stem for path in folder.iterdir()}
+    assert {*RULES, *RANDOM, *SHAPED, "left_out"} == {path.stem for path in folder.iterdir()}
 
 
 def test_families_of_the_data_are_a_grouping(tmp_path):
@@ -92,7 +93,7 @@ def test_families_of_the_data_are_a_grouping(tmp_path):
     assert 4 == len({str(json.loads((folder / f"{name}.json").read_text())["clusters"])
                      for name in (*RANDOM, "random_given")})  # fmt: skip
     assert (None, None, []) == (given["gamma"], given["stability"], given["sweep"])
-    assert {*RULES, *RANDOM, "given", "random_given", "left_out"} == {
+    assert {*RULES, *RANDOM, *SHAPED, "given", "random_given", "left_out"} == {
         path.stem for path in folder.iterdir()
     }
 
@@ -113,8 +114,13 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
     write_flat(tmp_path / "results" / "flat" / "0", families=FAMILIES)
     program = (
         "from pathlib import Path; from train import clustering; import sys;"
-        "clustering.run(clustering.Params(bootstrap=5), data_dir=Path(sys.argv[1]),"
-        "results_dir=Path(sys.argv[2]), seed=0)"
+        "from train.components.grouping import cover;"
+        "folder = clustering.run(clustering.Params(bootstrap=5), data_dir=Path(sys.argv[1]),"
+        "results_dir=Path(sys.argv[2]), seed=0);"
+        "answers = clustering.read_answers(Path(sys.argv[2]) / 'flat/0/validation.parquet');"
+        "weights = cover.soft_weights(answers.probabilities, answers.labels);"
+        "sets = cover.greedy_cover(weights, experts=3, largest=4);"
+        "(folder / 'cover').write_text(str(sets))"
     )
     written = []
     for hash_seed in ("1", "2"):
@@ -127,7 +133,8 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
 
     assert written[0] == written[1]
-    assert len(written[0]) == 2 * 10 + 1
+    assert len(written[0]) == 2 * 13 + 1 + 1
+    assert written[0]["cover"].count(b"[") > 1
 
 
 def write_counts(folder, counts):
@@ -167,6 +174,11 @@ def test_every_rule_finds_the_planted_families(tmp_path):
     assert [name for name in RULES if found[name]["gamma"] is not None] == list(RULES[:2])
     assert len({str(found[name]["clusters"]) for name in (*RANDOM, "modularity")}) == 4
     assert all([3, 3, 3, 3] == [len(one) for one in found[name]["clusters"]] for name in RANDOM)
+    assert [6, 6] == [len(one) for one in found["bisection"]["clusters"]]
+    for name in ("bisection", "average_linkage"):
+        control = found[f"random_{name}"]
+        assert sorted(map(len, found[name]["clusters"])) == sorted(map(len, control["clusters"]))
+        assert control["clusters"] != found[name]["clusters"]
 
 
 def test_worked_example_through_the_stage(tmp_path):
@@ -182,6 +194,8 @@ def test_worked_example_through_the_stage(tmp_path):
     assert worked == found["agglomerative"]["clusters"]
     assert [[0, 1, 2], [3, 4, 5]] == found["average_linkage"]["clusters"]
     assert [[0, 1], [2], [3, 4], [5]] == other["average_linkage"]["clusters"]
+    assert [[0, 1, 2], [3, 4, 5]] == found["bisection"]["clusters"]
+    assert np.isclose(0.254420, found["bisection"]["modularity"], atol=1e-6)
     assert 2 == len(other["spectral"]["clusters"]) == len(other["agglomerative"]["clusters"])
     assert other["modularity"]["clusters"] == worked
 
@@ -191,6 +205,49 @@ def test_perfect_classifier_is_told_what_to_do(tmp_path):
     write_counts(tmp_path / "flat" / "0", 10 * np.eye(5, dtype=int))
     with pytest.raises(BadHierarchy, match=r"No grouping of 5 labels.*clustering\.confusion: soft"):
         grouped(tmp_path)
+
+
+NEVER = np.zeros((6, 6), dtype=int)
+NEVER[:3, :3], NEVER[3:5, 3:5] = 4, 5
+DEGENERATE = {
+    "never_confused": NEVER + np.diag([9, 9, 9, 9, 9, 20]),
+    "never_predicted": NEVER + np.diag([9, 9, 9, 9, 9, 0]) + np.outer([0] * 5 + [9], [0, 0, 0, 1, 1, 0]),
+    "without_pictures": NEVER + np.diag([9, 9, 9, 9, 9, 0])
+    + np.outer([0, 0, 0, 1, 1, 0], [0] * 5 + [4]),
+    "unknown": NEVER + np.diag([9, 9, 9, 9, 9, 0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("counts", DEGENERATE.values(), ids=DEGENERATE)
+def test_labels_of_which_little_is_known_have_their_cluster(tmp_path, counts):
+    """Every grouping, told, found or drawn, holds each label once, with figures that are numbers."""
+    write_counts(tmp_path / "flat" / "0", counts)
+    write_classes(tmp_path, {f"label_{leaf}": "ab"[leaf % 2] for leaf in range(6)})
+    found = grouped(tmp_path, clusters=3, groups_wanted=3, bootstrap=3)
+    left_out = found.pop("left_out")
+    alone = not (counts[5, :5].any() or counts[:5, 5].any())
+
+    assert {*RULES, *RANDOM, "given", "random_given"} == {*found, *left_out}
+    assert set(left_out) <= {"spectral"}  # three clusters of what K-means may find to be two
+    for name, one in found.items():
+        assert list(range(6)) == sorted(leaf for group in one["clusters"] for leaf in group), name
+        assert np.isfinite([one[key] for key in ("modularity", "micp", "excess", "accuracy")]).all()
+        assert one["accuracy"] <= one["micp"] + 1e-12 <= 1 + 1e-9
+    for name in ("modularity", "laplacian"):
+        assert ([5] in found[name]["clusters"]) == alone, name
+    assert [[0, 2, 4], [1, 3, 5]] == found["given"]["clusters"]
+
+
+@pytest.mark.parametrize(
+    "counts", [[[8, 2], [3, 7]], [[5]], np.full((6, 6), 3)], ids=["two", "one", "alike"]
+)
+def test_too_few_or_equal_labels_are_told_what_to_do(tmp_path, counts):
+    """Two labels, one, or six that are confused alike have no grouping; nothing is written."""
+    write_counts(tmp_path / "flat" / "0", np.array(counts))
+    with pytest.raises(BadHierarchy, match=f"No grouping of {len(counts)} labels was found"):
+        grouped(tmp_path)
+
+    assert not (tmp_path / "clustering").exists()
 
 
 def test_what_cannot_be_found_is_left_out_with_a_reason(tmp_path):
@@ -219,7 +276,20 @@ def test_threshold_that_groups_nothing_is_left_out(tmp_path):
     """A p_min above all proximities leaves labels apart: no grouping, and the message names it."""
     write_counts(tmp_path / "flat" / "0", np.round(100 * M6).astype(int))
 
-    assert "clustering.p_min" in grouped(tmp_path, p_min=0.9)["left_out"]["average_linkage"]
+    left_out = grouped(tmp_path, p_min=0.9)["left_out"]
+
+    assert "clustering.p_min" in left_out["average_linkage"]
+    assert left_out["average_linkage"] == left_out["random_average_linkage"]
+
+
+def test_labels_that_hang_together_have_no_bisection(tmp_path):
+    """A finer resolution finds groups, but no division in two gains at gamma 1: it says why."""
+    counts = np.array([[10, 2, 2, 1], [1, 10, 0, 0], [0, 3, 10, 3], [2, 2, 3, 10]])
+    write_counts(tmp_path / "flat" / "0", counts)
+    left_out = grouped(tmp_path)["left_out"]
+
+    assert "No division of 4 labels in two" in left_out["bisection"]
+    assert left_out["bisection"] == left_out["random_bisection"]
 
 
 def test_tree_of_a_file_becomes_given(tmp_path):

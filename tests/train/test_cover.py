@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import recoverable
+from tests.train.confusions import blocks
 from train.components import metrics
 from train.components.grouping import cover
+from train.components.grouping.partition import affinity
 
 PAIRS = {(0, 1): 60, (0, 2): 40, (1, 2): 50, (2, 3): 45, (3, 4): 80, (4, 5): 10, (0, 5): 15}
 
@@ -97,6 +99,36 @@ def test_soft_weights_are_those_of_the_formula():
         assert np.isclose((rows[:, a] * rows[:, b]).sum() / 30, weights[a, b])
     assert (weights == weights.T).all()
     assert not np.diag(weights).any()
+
+
+@pytest.mark.parametrize(
+    ("confusion", "expected"),
+    [
+        (blocks([3, 4, 2]), [[3, 4, 5, 6], [0, 1, 2], [7, 8]]),
+        (np.eye(5), []),
+        (np.zeros((4, 4)), []),
+        (np.array([[0.8, 0.2], [0.3, 0.7]]), [[0, 1]]),
+        (np.array([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]]), [[0, 1]]),
+        (np.array([[0.8, 0, 0.2], [0, 0.7, 0.3], [0, 0, 0]]), [[0, 1, 2]]),
+        (np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 1, 0]]), [[0, 1, 2]]),
+    ],
+    ids=["planted", "perfect", "no_pictures", "two_labels", "never_confused", "without_pictures",
+         "never_predicted"],
+)  # fmt: skip
+def test_covers_of_little_confusion(confusion, expected):
+    """Planted blocks come back, the heaviest first; labels without confusion are in no set."""
+    assert expected == cover.greedy_cover(affinity(confusion), experts=4, largest=4)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_renamed_labels_rename_the_cover(seed):
+    """Permuting the labels permutes the sets and changes nothing else."""
+    weights, order = weights_of(seed, 8), np.random.default_rng(seed).permutation(8)
+    found = cover.greedy_cover(weights, experts=3, largest=3)
+    other = cover.greedy_cover(weights[np.ix_(order, order)], experts=3, largest=3)
+
+    assert [set(one) for one in found] == [{int(order[place]) for place in one} for one in other]
 
 
 @given(st.integers(0, 2**32 - 1), st.data())

@@ -1,5 +1,8 @@
 """Grouping rules: the worked values of methods.md 2.3, 5.2, planted groups, invariants."""
 
+import inspect
+
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import AgglomerativeClustering, KMeans
 
 from tests.train.confusions import M6, blocks, dense, families
+from train import clustering
 from train.components import hierarchy, metrics
 from train.components.grouping import (
     agglomerative,
@@ -15,7 +19,7 @@ from train.components.grouping import (
     modularity,
     spectral,
 )
-from train.components.grouping.partition import affinity, must_group, shuffled
+from train.components.grouping.partition import affinity, by_owner, must_group, shuffled
 from train.errors import BadHierarchy
 
 GAMMAS = [round(2.0 - step / 10, 1) for step in range(20)]
@@ -115,6 +119,37 @@ def test_never_predicted_label_joins_what_it_is_taken_for(rule):
     assert [[0, 1], [2, 3, 4]] == rule(matrix, 2)
 
 
+@rules
+def test_label_without_pictures_joins_what_is_taken_for_it(rule):
+    """A label that no validation picture shows, a row of zeros, lies with those called by its name."""
+    matrix = families(np.array([0, 0, 0, 1, 1, 1]))
+    matrix[5] = 0
+
+    assert [[0, 1, 2], [3, 4, 5]] == rule(matrix, 2)
+
+
+@rules
+def test_label_of_which_nothing_is_known_stands_alone(rule):
+    """Without pictures and never predicted a label is a cluster of its own, no division by zero."""
+    matrix = families(np.array([0, 0, 0, 1, 1, 1]))
+    matrix[5] = matrix[:, 5] = 0
+
+    assert [[0, 1, 2], [3, 4], [5]] == rule(metrics.normalise_rows(matrix), 3)
+
+
+@rules
+@pytest.mark.parametrize(
+    "matrix",
+    [np.eye(5), np.zeros((4, 4)), np.array([[0.8, 0.2], [0.3, 0.7]]), np.eye(2), np.ones((1, 1)),
+     np.full((6, 6), 1 / 6)],
+    ids=["perfect", "no_pictures", "two_labels", "two_perfect", "one_label", "all_alike"],
+)  # fmt: skip
+def test_nothing_to_group_is_refused(rule, matrix):
+    """One cluster, two labels, no confusion, no pictures: no rule makes a grouping of them."""
+    with pytest.raises(BadHierarchy, match="clusters"):
+        must_group(rule(matrix, 1), remedy="")
+
+
 @pytest.mark.parametrize("rule", ["average_linkage", "spectral", "agglomerative"])
 def test_perfect_classifier_has_no_grouping(rule):
     """Without a confusion there is nothing to group, and the message says what to do."""
@@ -171,10 +206,43 @@ def test_sweep_of_m6():
     assert all(len(by_gamma[round(step / 10, 1)].clusters) == 1 for step in range(1, 5))
     assert by_gamma[2.0].refused == "too_many_clusters"
     assert by_gamma[0.1].refused == "one_cluster"
+    assert by_gamma[1.2].refused is None
+    assert np.allclose([0.935, 0.106], [by_gamma[1.2].micp, by_gamma[1.2].excess])
     assert np.isclose(0.845, by_gamma[2.0].micp)
     assert np.isclose(0.092, by_gamma[2.0].excess)
     assert (1.8, chosen) == (modularity.select(candidates).gamma, by_gamma[1.8].clusters)
     assert np.isclose(0.132333, modularity.select(candidates).excess, atol=1e-6)
+
+
+def test_bisection_of_m6_is_the_first_division_alone():
+    """The worked sides; blocks are divided once, and a label without confusion stands alone."""
+    apart = np.eye(7)
+    apart[:6, :6] = blocks([2, 2, 2])
+    weights = affinity(M6)
+    surplus = modularity.modularity_matrix(weights, gamma=1.0)
+    sides = modularity.bisection(weights)
+
+    assert [[0, 1, 2], [3, 4, 5]] == sides
+    assert np.isclose(0.254420, modularity.modularity(surplus, sides, weights.sum()), atol=1e-6)
+    found = modularity.bisection(affinity(apart))
+    assert [1, 2, 4] == sorted(map(len, found))
+    assert [6] in found
+    for nothing in (np.eye(5), np.full((4, 4), 0.25)):
+        with pytest.raises(BadHierarchy, match="in two gains modularity"):
+            modularity.bisection(affinity(nothing))
+
+
+def test_refused_candidates_are_not_accepted():
+    """A division inside a cluster needs a candidate that the sweep allows; the root takes the best."""
+    three = swept(blocks([2, 1]) * 0.9 + 0.1 / 3)
+
+    assert modularity.accepted(three) is None
+    assert [[0, 1], [2]] == modularity.select(three).clusters
+    assert modularity.accepted(swept(M6)) == modularity.select(swept(M6))
+    assert clustering.Params().gammas() == modularity.resolutions()
+    assert clustering.Params().largest == inspect.signature(modularity.sweep).parameters[
+        "largest"
+    ].default  # fmt: skip
 
 
 def test_refinement_mends_a_bad_start():
@@ -190,6 +258,65 @@ def test_resolution_has_its_limits():
     """A tiny gamma joins what is connected, a large one leaves all labels apart."""
     assert len(modularity.communities(affinity(M6), gamma=1e-6)) == 1
     assert len(modularity.communities(affinity(M6), gamma=50.0)) == 6
+
+
+@pytest.mark.parametrize("propose", [modularity.leading, laplacian.propose])
+@given(
+    sizes=st.lists(st.integers(2, 6), min_size=2, max_size=4),
+    inside=st.floats(0.05, 0.95),
+    gamma=st.sampled_from([0.1, 0.5, 1.0, 1.5]),
+)
+@settings(max_examples=30, deadline=None)
+def test_uniform_blocks_come_back_at_every_resolution_around_one(propose, sizes, inside, gamma):
+    """Equal blocks make the leading eigenvalue multiple; no gamma in 0.1..1.5 cuts through one."""
+    ends = np.cumsum(sizes)
+    expected = [list(range(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
+    weights = affinity(blocks(sizes, inside=inside))
+
+    assert expected == modularity.communities(weights, gamma=gamma, propose=propose)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 9))
+@settings(max_examples=20, deadline=None)
+def test_resolution_has_its_limits_on_any_confusion(seed, labels):
+    """Where everything is connected a tiny gamma gives one cluster, a large one as many as labels."""
+    weights = affinity(0.9 * dense(labels, seed) + 0.1 / labels)
+
+    assert len(modularity.communities(weights, gamma=1e-6)) == 1
+    assert len(modularity.communities(weights, gamma=1e6)) == labels
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.5, 1.0, 1.7]))
+@settings(max_examples=20, deadline=None)
+def test_modularity_is_that_of_networkx(seed, gamma):
+    """Q of any partition at any resolution equals the reference's."""
+    weights = affinity(dense(7, seed))
+    owners = np.random.default_rng(seed).integers(3, size=7)
+    clusters = by_owner(range(7), owners)
+    surplus = modularity.modularity_matrix(weights, gamma=gamma)
+
+    assert np.isclose(
+        nx.community.modularity(nx.from_numpy_array(weights), clusters, resolution=gamma),
+        modularity.modularity(surplus, clusters, float(weights.sum())),
+    )
+
+
+def test_entries_near_zero_count_as_positive():
+    """What rounding leaves of a zero decides nothing; the largest entry faces up."""
+    vector = np.array([1e-11, -1e-11, 0.0, -1e-9, 0.5])
+
+    assert [1, 1, 1, -1, 1] == modularity.signs(vector).tolist()
+    assert vector.tolist() == modularity.facing(-vector).tolist()
+
+
+def test_diagonal_is_kept_on_demand():
+    """Right answers count as self-loops where asked for, and leave labels apart for longer."""
+    weights = affinity(M6, diagonal=True)
+    kept = modularity.sweep(M6, gammas=[1.0], largest=0.5, diagonal=True)
+
+    assert np.diag(M6).tolist() == np.diag(weights).tolist()
+    assert not np.diag(affinity(M6)).any()
+    assert len(kept[0].clusters) > len(swept(M6)[10].clusters)
 
 
 def test_giant_cluster_is_refused():
@@ -227,10 +354,24 @@ def test_groups_of_m6(p_min, g_max, expected):
 
 
 def test_merges_of_m6():
-    """The proximities at which M6's groups merge are the worked ones."""
+    """M6's groups merge in the worked order and at the worked proximities."""
     merges = list(average_linkage.merges(average_linkage.proximities(M6), g_max=6))
 
     assert np.allclose([0.43, 0.35, 0.235, 0.051667, 0.03], [p for p, _ in merges], atol=1e-6)
+    assert [
+        [[0], [1], [2], [3, 4], [5]],
+        [[0, 1], [2], [3, 4], [5]],
+        [[0, 1, 2], [3, 4], [5]],
+        [[0, 1, 2, 3, 4], [5]],
+        [[0, 1, 2, 3, 4, 5]],
+    ] == [found for _, found in merges]
+
+
+def test_ties_merge_the_lowest_labels():
+    """Where all pairs are equally close, pairs form in the order of the labels."""
+    assert [[0, 1], [2, 3], [4, 5]] == average_linkage.groups(
+        np.full((6, 6), 1 / 6), g_max=2, p_min=0.0
+    )
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(1, 9))

@@ -169,3 +169,23 @@ def test_rejects_damaged_trees():
         hierarchy.from_json({"nodes": [{"kind": "root"}], "edges": []})
     with pytest.raises(BadHierarchy, match="at least one label"):
         hierarchy.flat(0)
+
+
+def test_labels_of_a_node_are_divided():
+    """The labels of one node stand in groups below it, named as everywhere; the rest stays."""
+    graph = hierarchy.from_nested([[0, 2, 3, 5], [1, 4]], 6)
+    before = hierarchy.to_json(graph)
+    divided = hierarchy.divide(graph, "cluster-0", [[3, 0], [2], [5]])
+
+    hierarchy.validate(divided, 6)
+    assert [[[0, 3], [2], [5]], [1, 4]] == hierarchy.to_nested(divided)
+    assert ["root", "cluster-0", "cluster-0-0", "label-3"] == hierarchy.paths(divided)[3]
+    assert before == hierarchy.to_json(graph)
+    assert ["root", "cluster-0", "cluster-1", "cluster-0-0", "cluster-0-1", "cluster-0-2"] == (
+        hierarchy.inner(divided)
+    )
+    assert [] == hierarchy.own_labels(divided, "cluster-0")
+    assert [1, 4] == hierarchy.own_labels(divided, "cluster-1")
+    for node, groups in (("cluster-1", [[1], [3]]), ("cluster-1", [[1]]), ("root", [[0, 1]])):
+        with pytest.raises(BadHierarchy, match="no partition of the labels"):
+            hierarchy.divide(graph, node, groups)

@@ -128,6 +128,65 @@ def test_one_cycle_rises_and_falls():
     assert rates[24:] == sorted(rates[24:], reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("own", "rates"),
+    [
+        (
+            {"warm_up": 0.02564, "cuts": (0.4359, 0.64103)},
+            {0: 0.01, 1_999: 0.01, 2_000: 0.1, 33_999: 0.1, 34_000: 0.01, 49_999: 0.01,
+             50_000: 0.001, 77_999: 0.001},
+        ),
+        ({}, {0: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 77_999: 0.001}),
+    ],
+    ids=["hiernet", "backbone"],
+)  # fmt: skip
+def test_step_recipe_has_the_rates_of_hiernet(own, rates):
+    """Of 78,000 updates each has the rate of methods.md 5.3, of HierNet and of its backbone."""
+    recipe = loop.recipe_of(loop.Params(recipe="step", **own))
+    found = {step: recipe.rate(step, steps=78_000, factor=1.0) for step in rates}
+
+    assert found == pytest.approx(rates, rel=1e-12)
+
+
+def test_step_recipe_is_plain_sgd():
+    """Momentum 0.9 that is not Nesterov's, 1e-4 on every weight, and nothing of the fast recipe."""
+    recipe = loop.recipe_of(loop.Params(recipe="step", optimiser="adamw"))
+    optimiser = schedule.optimiser(recipe, network())
+    (group,) = optimiser.param_groups
+
+    assert schedule.Recipe("step", 0.1, 0.9, 1e-4, cuts=(0.41026, 0.61538)) == recipe
+    assert not recipe.stops_early
+    assert isinstance(optimiser, torch.optim.SGD)
+    assert (0.9, 1e-4, False) == tuple(
+        group[name] for name in ("momentum", "weight_decay", "nesterov")
+    )
+    assert len(group["params"]) == len(schedule.trained(network()))
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"), [({}, 0.25), ({"warm_up": 0.0}, 0.0), ({"optimiser": "adamw"}, 0.25)]
+)
+def test_warm_up_is_the_recipes_own_unless_given(own, expected):
+    """A quarter of the updates rises in recipe fast, whatever the optimiser; 0 is 0."""
+    assert expected == loop.recipe_of(loop.Params(**own)).warm_up
+
+
+def test_cuts_outside_the_training_are_refused():
+    """A cut is a share of the updates: 32,000 itself is none."""
+    with pytest.raises(ValueError, match=r"cuts\.0"):
+        loop.Params(cuts=(32_000,))
+
+
+def test_step_recipe_keeps_the_last_weights(tiny_data, make_trainer):
+    """Nothing stops early: all epochs run, at the rates of their shares, and the last one is kept."""
+    params = params_of(recipe="step", epochs=4, cuts=(0.5, 0.75), warm_up=0.25, lr=0.1)
+    trainer, trained = make_trainer(tiny_data(), params=params), network()
+    report = trainer.fit(trained, task_of(tiny_data()), seed=0)
+
+    assert (4, 0, "epochs") == (report.epochs, report.discarded_epochs, report.stopped_by)
+    assert [0.01, 0.1, 0.01, 0.001] == pytest.approx([row["lr"] for row in trainer.curves])
+
+
 def test_fast_recipe_spares_biases_and_slows_convolutions():
     """Matrices decay, vectors do not; named prefixes learn at a tenth."""
     recipe = loop.recipe_of(loop.Params())
@@ -140,7 +199,12 @@ def test_fast_recipe_spares_biases_and_slows_convolutions():
 
 @pytest.mark.parametrize(
     "options",
-    [{"recipe": "report"}, {"optimiser": "sgd"}, {"optimiser": "adamw", "precision": "bfloat16"}],
+    [
+        {"recipe": "report"},
+        {"recipe": "step"},
+        {"optimiser": "sgd"},
+        {"optimiser": "adamw", "precision": "bfloat16"},
+    ],
 )
 def test_stopped_training_goes_on_to_the_same_weights(tiny_data, make_trainer, options):
     """Interrupted in its third epoch and started again, a training ends with the same bits."""
@@ -289,6 +353,7 @@ def test_balanced_draws_of_the_worked_example():
     counts = np.bincount(labels[rows], minlength=6)
 
     assert 300 == len(rows) == sampler.epoch_pictures
+    assert 600 == sampler.pictures
     assert [33, 33, 34] == sorted(counts[:3].tolist())
     assert [50, 50, 100] == counts[3:].tolist()
     assert len(set(rows.tolist())) == 300
@@ -325,6 +390,16 @@ def test_critical_path_of_the_worked_example():
 
     assert (6620, 4620) == (report.total_seconds, report.critical_path_seconds)
     assert math.isclose(453.33, sum(subs) / 6, abs_tol=0.01)
+
+
+def test_critical_path_of_a_deep_tree():
+    """The largest sum from the root down counts, not the root and the longest single network."""
+    took = [("a", 1500, "root"), ("a-0", 300, "a"), ("b", 1400, "root"), ("b-0", 900, "b")]
+    networks = [report_of("root", 2220)]
+    networks += [report_of(name, seconds, waits_for=parent) for name, seconds, parent in took]
+    report = FitReport(tuple(networks))
+
+    assert (6320, 2220 + 1400 + 900) == (report.total_seconds, report.critical_path_seconds)
 
 
 def test_expected_macs_of_the_worked_example():

@@ -107,6 +107,25 @@ def test_micp_lies_between_accuracy_and_one(given_predictions, data):
     assert np.mean(np.diag(confusion)) - 1e-12 <= metrics.micp(confusion, groups) <= 1 + 1e-12
 
 
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.integers(0, 2), min_size=2, max_size=7),
+    st.floats(0, 1),
+)
+def test_micp_equals_the_accuracy_only_without_confusion_inside(seed, owners, density):
+    """MICP is the mean diagonal if and only if no cluster holds a confusion, and 1 if all lie inside."""
+    rng, leaves = np.random.default_rng(seed), len(owners)
+    confusion = rng.random((leaves, leaves)) * (rng.random((leaves, leaves)) < density)
+    confusion = metrics.normalise_rows(confusion + np.eye(leaves))
+    groups = [[leaf for leaf in range(leaves) if owners[leaf] == own] for own in set(owners)]
+    near = np.equal.outer(owners, owners)
+    inside = confusion[near & ~np.eye(leaves, dtype=bool)].sum()
+    found, accuracy = metrics.micp(confusion, groups), float(np.mean(np.diag(confusion)))
+
+    assert math.isclose(accuracy, found, abs_tol=1e-12) == (inside < 1e-12)
+    assert math.isclose(1, found, abs_tol=1e-12) == (confusion[~near].sum() < 1e-12)
+
+
 @given(predictions())
 def test_agrees_with_scikit_learn(given_predictions):
     """Confusion, recall, top-k, log loss and adjusted Rand index equal the reference."""
@@ -158,6 +177,20 @@ def test_severity_of_the_worked_example():
     assert metrics.coarse_accuracy(labels, predicted, np.array([0, 0, 1, 1])) == 0.8
 
 
+@given(st.integers(0, 2**32 - 1))
+def test_severity_of_the_official_tree_is_symmetric(seed):
+    """Twenty groups of five, as CIFAR-100 has: exchanging truth and prediction changes nothing."""
+    rng = np.random.default_rng(seed)
+    heights = hierarchy.heights(
+        hierarchy.from_clusters(rng.permutation(100).reshape(20, 5).tolist(), 100)
+    )
+    labels, predicted = rng.integers(100, size=(2, 50))
+
+    assert [100, 400, 9_500] == np.bincount(heights.ravel()).tolist()
+    for figure in (metrics.severity, metrics.average_cost):
+        assert figure(labels, predicted, heights) == figure(predicted, labels, heights)
+
+
 def test_distance_of_the_likeliest_labels():
     """The two likeliest labels, the true one and a far one, are one level away on average."""
     heights = hierarchy.heights(hierarchy.from_clusters([[0, 1], [2, 3]], 4))
@@ -170,6 +203,7 @@ def test_node_and_path_accuracy_of_the_worked_example():
     """Truth B, F against B, G: no path is right, half of the nodes are."""
     truth, predicted = np.array([["B", "F"]]), np.array([["B", "G"]])
 
+    # In a tree whose leaves lie equally deep a picture's node precision, recall and F1 are this too.
     assert metrics.node_accuracy(truth, predicted) == 0.5
     assert metrics.path_accuracy(truth, predicted) == 0.0
 

@@ -11,7 +11,7 @@ import pytest
 from tests.train.report_fixture import HOSTILE, LABELS, RUNS, arguments, compare, read, write
 from train import report
 from train.errors import BadParams, BadShard, MissingInput, MixedResults
-from train.page import comparison, funnel, mosaic, published
+from train.page import comparison, funnel, mosaic, published, summary
 from train.params import section
 
 
@@ -71,7 +71,8 @@ def test_writes_page_table_and_every_figure_with_its_rows(folder):
     assert "index.html" in names
     assert comparison.SCHEMA.names == table.names
     assert {
-        "confusion", "confusion-clusters", "curves-flat", "curves-uppsala", "difference-uppsala",
+        "confusion", "confusion-clusters", "cost", "curves-flat", "curves-uppsala",
+        "difference-uppsala",
         "differences", "funnel", "tree-uppsala",
     } == drawn  # fmt: skip
     assert {f"{name}.csv" for name in drawn} == {name for name in names if name.endswith(".csv")}
@@ -82,7 +83,7 @@ def test_page_has_every_section_in_order(folder):
     sections = [attrs["id"] for tag, attrs in _parsed(folder).found if tag == "section"]
 
     assert [
-        "answer", "results", "funnel", "mosaic", "confusion", "difference", "tree",
+        "answer", "results", "controls", "published", "funnel", "mosaic", "confusion", "difference", "tree",
         "clustering", "curves", "white", "worst", "made",
     ] == sections  # fmt: skip
 
@@ -273,7 +274,7 @@ def test_csv_of_the_confusion_equals_the_predictions(folder):
             for row in csv.DictReader(file)
         }
     found, compared = compare(folder)
-    shares = comparison.shares(compared.flat.answers, len(found.labels))
+    shares = summary.shares(compared.flat.answers, len(found.labels))
 
     assert shares[0, 3] == pytest.approx(float(rows[HOSTILE[0], LABELS[3]]))
 

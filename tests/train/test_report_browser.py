@@ -98,7 +98,7 @@ def test_every_heading_is_visible(browser, page_path):
         ".filter(a => !document.querySelector(a.getAttribute('href'))).length"
     )
 
-    assert 12 == len(headings)
+    assert 14 == len(headings)
     assert [name for name, boxes, visible in headings if not (boxes and visible)] == []
     assert 0 == broken
 

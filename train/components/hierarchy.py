@@ -112,6 +112,25 @@ def to_nested(graph: nx.DiGraph, node: str = ROOT) -> Nested:
     ]
 
 
+def divide(graph: nx.DiGraph, node: str, groups: Clusters) -> nx.DiGraph:
+    """
+    Returns a copy in which the labels that hang on `node` stand in `groups` below it.
+
+    Raises:
+        BadHierarchy: The groups are no partition of the labels on the node.
+    """
+    labels = own_labels(graph, node)
+    tree: Nested = [[int(leaf) for leaf in group] for group in groups]
+    if sorted(leaves(tree)) != list(graph.nodes[node]["members"]) or set(leaves(tree)) != {*labels}:
+        raise BadHierarchy(
+            f"The groups {tree} are no partition of the labels {labels} on node '{node}'."
+        )
+    result = graph.copy()
+    result.remove_nodes_from(children(graph, node))
+    _add_group(result, node, tree, kind=graph.nodes[node]["kind"])
+    return result
+
+
 def leaves(tree: Nested) -> list[int]:
     """Returns the leaves of nested lists, in the order in which they stand."""
     return [
@@ -173,6 +192,20 @@ def leaf_of(name: str, names: Sequence[str]) -> int:
 def children(graph: nx.DiGraph, node: str) -> list[str]:
     """Returns the children of `node` in the order of its outputs."""
     return sorted(graph.successors(node), key=lambda child: graph.edges[node, child]["order"])
+
+
+def own_labels(graph: nx.DiGraph, node: str) -> list[int]:
+    """Returns the labels that hang on `node` itself, in the order of its outputs."""
+    below = (graph.nodes[child] for child in children(graph, node))
+    return [data["label"] for data in below if data["kind"] == "label"]
+
+
+def inner(graph: nx.DiGraph) -> list[str]:
+    """Returns every node of a tree but the labels, parents first, in the order of outputs."""
+    found = [ROOT]
+    for node in found:
+        found += [c for c in children(graph, node) if graph.nodes[c]["kind"] != "label"]
+    return found
 
 
 def clusters(graph: nx.DiGraph) -> list[list[int]]:

@@ -6,7 +6,7 @@ How networks are trained: section `loop`, settled into a recipe and a device.
 
 import os
 from dataclasses import replace
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,10 +20,11 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    recipe: Literal["report", "fast"] = Field(
+    recipe: Literal["report", "step", "fast"] = Field(
         "fast",
         description="report: the report's recipe exactly, which needs tens of thousands of "
-        "pictures; fast: one cycle of the rate, label smoothing, averaged weights",
+        "pictures; step: HierNet's, the rate divided by 10 at cuts; fast: one cycle of the rate, "
+        "label smoothing, averaged weights",
     )
     epochs: int = Field(
         30, ge=1, le=10_000, description="passes over the training set; report: at most so many"
@@ -37,20 +38,26 @@ class Params(BaseModel):
         None, gt=0, description="train a network for at most so many floating-point operations"
     )
     lr: float | None = Field(
-        None, gt=0, description="learning rate at its highest; null: 1e-3 (report), 0.05 (fast sgd), "
-        "3e-3 (fast adamw)",
+        None, gt=0, description="learning rate at its highest; null: 1e-3 (report), 0.1 (step), "
+        "0.05 (fast sgd), 3e-3 (fast adamw)",
     )  # fmt: skip
     momentum: float | None = Field(
-        None, ge=0, lt=1, description="of SGD; null: 0.5 (report), 0.9 (fast)"
+        None, ge=0, lt=1, description="of SGD; null: 0.5 (report), 0.9 (step, fast)"
     )
     weight_decay: float | None = Field(
         None, ge=0, description="null: 4e-5 on all weights (report; 8e-5 if its source meant a "
-        "penalty), 5e-4 on matrices (fast sgd), 0.05 (fast adamw)",
+        "penalty), 1e-4 on all weights (step), 5e-4 on matrices (fast sgd), 0.05 (fast adamw)",
     )  # fmt: skip
     lr_decay: float = Field(1e-5, ge=0, description="per update, recipe report only; the report's")
     optimiser: Literal["sgd", "adamw"] = Field("sgd", description="recipe fast only")
-    warm_up: float = Field(
-        0.25, ge=0, le=1, description="share of the updates with rising rate, recipe fast only"
+    warm_up: float | None = Field(
+        None, ge=0, le=1, description="share of the updates with rising rate (fast; null: 0.25), or "
+        "at a tenth of it (step; null: none; HierNet 0.02564); not of recipe report",
+    )  # fmt: skip
+    cuts: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.41026, 0.61538),
+        description="shares of all updates after which the rate is divided by 10, recipe step only; "
+        "32,000 and 48,000 of 78,000 (HierNet 0.4359 0.64103, its 34,000 and 50,000)",
     )
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, description="share of the target spread over all outputs, recipe fast only"
@@ -122,16 +129,17 @@ def threads(params: Params, *, at_once: int = 1) -> int:
 
 def recipe_of(params: Params) -> schedule.Recipe:
     """Returns the recipe that the section asks for, with the recipe's own value where it is null."""
-    own = schedule.RECIPES[
-        "report" if params.recipe == "report" else f"{params.recipe}_{params.optimiser}"
-    ]
-    given = {name: getattr(params, name) for name in ("lr", "momentum", "weight_decay")}
-    own = replace(own, **{name: value for name, value in given.items() if value is not None})
-    if own.name == "report":
+    name = f"fast_{params.optimiser}" if params.recipe == "fast" else params.recipe
+    own = schedule.RECIPES[name]
+    given = {key: getattr(params, key) for key in ("lr", "momentum", "weight_decay")}
+    own = replace(own, **{key: value for key, value in given.items() if value is not None})
+    if name == "report":
         return replace(own, lr_decay=params.lr_decay)
+    own = replace(own, warm_up=own.warm_up if params.warm_up is None else params.warm_up)
+    if name == "step":
+        return replace(own, cuts=params.cuts)
     return replace(
         own,
-        warm_up=params.warm_up,
         label_smoothing=params.label_smoothing,
         ema=params.ema,
         clip=params.clip,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from train.components import augment
@@ -54,7 +54,7 @@ def mirrored(
 ) -> Float[np.ndarray, "picture leaf"]:
     """Returns the mean of the probabilities of each picture and of its mirror image."""
     found = []
-    for inputs in _inputs(pictures, device):
+    for inputs in batches(pictures, device):
         both = classifier.predict_proba(inputs) + classifier.predict_proba(inputs.flip(3))
         found.append((both / 2).float().cpu().numpy())
     return np.concatenate(found)
@@ -66,7 +66,7 @@ def predict(
 ) -> Predictions:
     """Runs the classifier over pictures, in float32 whatever it was trained in."""
     found: dict[str, list[np.ndarray]] = {}
-    for inputs in _inputs(pictures, device):
+    for inputs in batches(pictures, device):
         for name, values in classifier.outputs(inputs).items():
             found.setdefault(name, []).append(values.float().cpu().numpy())
     joined = {name: np.concatenate(parts) for name, parts in found.items()}
@@ -75,6 +75,15 @@ def predict(
         joined["default"], joined.get("full"), joined.get("coarse"),
         executed=dict(zip(classifier.cost().macs, shares, strict=True)),
     )  # fmt: skip
+
+
+def batches(
+    pictures: Pictures, device: torch.device, *, rows: Int[np.ndarray, " row"] | None = None
+) -> Iterator[Float[Tensor, "batch 3 height width"]]:
+    """Yields network input on the device: all pictures, or those at `rows`, in order."""
+    wanted = np.arange(len(pictures)) if rows is None else rows
+    for start in range(0, len(wanted), _BATCH):
+        yield augment.scale(pictures.batch(wanted[start : start + _BATCH]).to(device))
 
 
 def table(predictions: Predictions, pictures: Pictures, *, split: str) -> pa.Table:
@@ -94,12 +103,6 @@ def table(predictions: Predictions, pictures: Pictures, *, split: str) -> pa.Tab
         },
         schema=SCHEMA,
     )
-
-
-def _inputs(pictures: Pictures, device: torch.device) -> Iterator[Tensor]:
-    for start in range(0, len(pictures), _BATCH):
-        rows = np.arange(start, min(start + _BATCH, len(pictures)))
-        yield augment.scale(pictures.batch(rows).to(device))
 
 
 def _rows(values: np.ndarray | None, order: np.ndarray) -> list[np.ndarray | None]:

@@ -1,7 +1,8 @@
 """
-Learning rates, stopping and the update rule: the arithmetic of the two recipes, without a network.
+Learning rates, stopping and the update rule: the arithmetic of the recipes, without a network.
 
-`report` follows methods.md 1.2 to the letter; `fast` is a one-cycle schedule (methods.md 9.8).
+`report` follows methods.md 1.2 to the letter; `step` is HierNet's and its backbones' (methods.md
+5.3); `fast` is a one-cycle schedule (methods.md 9.8).
 """
 
 import math
@@ -22,14 +23,16 @@ class Recipe:
     """How weights are updated, with every number settled."""
 
     name: str
-    """report, fast_sgd or fast_adamw."""
+    """report, step, fast_sgd or fast_adamw."""
     lr: float
     momentum: float
     weight_decay: float
     lr_decay: float = 0.0
     """Per update; the report's."""
     warm_up: float = 0.0
-    """Share of the updates with rising rate."""
+    """Share of the updates with rising rate; step: at a tenth of the rate."""
+    cuts: tuple[float, ...] = ()
+    """Shares of all updates after which step divides the rate by 10."""
     label_smoothing: float = 0.0
     ema: float = 0.0
     """Decay per update of the averaged weights; 0: none are kept."""
@@ -45,6 +48,8 @@ class Recipe:
         """Returns the learning rate of update `step` of `steps`; `factor` is that of `Plateau`."""
         if self.stops_early:
             return decayed(self.lr, step, decay=self.lr_decay) * factor
+        if self.name == "step":
+            return stepped(self.lr, step, steps=steps, warm_up=self.warm_up, cuts=self.cuts)
         return one_cycle(self.lr, step, steps=steps, warm_up=self.warm_up)
 
 
@@ -52,8 +57,9 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("report", lr=1e-3, momentum=0.5, weight_decay=4e-5),
-        Recipe("fast_sgd", lr=0.05, momentum=0.9, weight_decay=5e-4),
-        Recipe("fast_adamw", lr=3e-3, momentum=0.9, weight_decay=0.05),
+        Recipe("step", lr=0.1, momentum=0.9, weight_decay=1e-4),
+        Recipe("fast_sgd", lr=0.05, momentum=0.9, weight_decay=5e-4, warm_up=0.25),
+        Recipe("fast_adamw", lr=3e-3, momentum=0.9, weight_decay=0.05, warm_up=0.25),
     )
 }
 
@@ -63,12 +69,12 @@ def optimiser(recipe: Recipe, network: nn.Module, *, slow: tuple[str, ...] = ())
     Returns the recipe's optimiser over the weights that learn.
 
     Each group carries its `scale` of the rate: 0.1 for names that begin with one of `slow`. The
-    report decays all weights, the fast recipes spare biases and norms (methods.md 9.8).
+    fast recipes spare biases and norms from the decay (methods.md 9.8), the others do not.
     """
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weight in trained(network):
         scale = 0.1 if slow and name.startswith(slow) else 1.0
-        spared = not recipe.stops_early and weight.ndim < 2
+        spared = recipe.name in ("fast_sgd", "fast_adamw") and weight.ndim < 2
         groups.setdefault((scale, 0.0 if spared else recipe.weight_decay), []).append(weight)
     options = [
         {"params": weights, "scale": scale, "weight_decay": decay}
@@ -79,7 +85,8 @@ def optimiser(recipe: Recipe, network: nn.Module, *, slow: tuple[str, ...] = ())
         return Nesterov(options, lr=recipe.lr, momentum=momentum)
     if recipe.name == "fast_adamw":
         return torch.optim.AdamW(options, lr=recipe.lr, betas=(momentum, 0.999))
-    return torch.optim.SGD(options, lr=recipe.lr, momentum=momentum, nesterov=momentum > 0)
+    nesterov = recipe.name == "fast_sgd" and momentum > 0
+    return torch.optim.SGD(options, lr=recipe.lr, momentum=momentum, nesterov=nesterov)
 
 
 def trained(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -138,6 +145,24 @@ def one_cycle(base: float, step: int, *, steps: int, warm_up: float) -> float:
         return base * (step + 1) / rising
     share = (step + 1 - rising) / max(1.0, steps - rising)
     return base * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def stepped(
+    base: float, step: int, *, steps: int, warm_up: float, cuts: tuple[float, ...]
+) -> float:
+    """
+    Returns the rate of update `step` (from 0) of `steps`: a tenth of `base` during the warm-up,
+    then `base`, divided by 10 at each of `cuts`.
+
+    Warm-up and cuts are shares of all updates, rounded to the nearest one.
+
+    Example:
+        HierNet's 0.1 in 78,000 updates, 2,000 of them warm-up, with cuts at 34,000 and 50,000:
+        0.01 from update 0, 0.1 from 2,000, 0.01 from 34,000, 0.001 from 50,000 (methods.md 5.3).
+    """
+    if step < round(warm_up * steps):
+        return base / 10
+    return float(base / 10 ** sum(step >= round(cut * steps) for cut in cuts))
 
 
 class Nesterov(Optimizer):

@@ -3,10 +3,12 @@
 
 The root starts from the flat network with a fresh last layer; a subnetwork is a copy of its trained
 parent whose convolutions are shared and frozen, so that one picture passes through them once. A
-tree may have any depth: what lies in a cluster may be clusters again.
+tree may have any depth: what lies in a cluster may be clusters again, given or found by its
+subnetwork's own confusions.
 """
 
 import copy
+import logging
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -17,13 +19,26 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from train.components import augment, backbone, checkpoint, sampling, seeds
+from train.components import (
+    augment,
+    backbone,
+    checkpoint,
+    descent,
+    distributed,
+    metrics,
+    prediction,
+    sampling,
+    seeds,
+)
 from train.components import hierarchy as trees
 from train.components.backbone import Attached, Branch, Network
 from train.components.classifier import Cost, FitReport, Mode
 from train.components.data import DataModule
+from train.components.grouping import modularity
 from train.components.trainer import Pair, Trainer
-from train.errors import BadHierarchy, MissingInput
+from train.errors import BadHierarchy, BadParams, MissingInput
+
+log = logging.getLogger(__name__)
 
 
 class Params(BaseModel):
@@ -43,6 +58,16 @@ class Params(BaseModel):
         description="equal pictures per cluster at the root and per label below: resample (drawn "
         "anew each epoch), fixed (the report), weights (all pictures, weighted loss), none",
     )
+    depth: int | None = Field(
+        None, ge=2, le=100, description="networks on the longest path at most: a cluster whose "
+        "subnetwork confuses its labels in groups is divided by them, and so on; null: the tree "
+        "of the grouping as it is",
+    )  # fmt: skip
+    rollback: int = Field(
+        0, ge=0, le=100, description="attempts after the first choice: a subnetwork learns to "
+        "reject the pictures of the clusters beside it, and its parent then takes the next "
+        "likeliest; 0: none (the report)",
+    )  # fmt: skip
     root_epochs: int | None = Field(
         None, ge=1, le=10_000, description="passes of the root; null: loop.epochs"
     )
@@ -95,7 +120,8 @@ class Classifier(nn.Module):
         self.first_own = {"conv": blocks, "last_block": blocks - 1, "none": 0}[params.freeze]
         self.branches = nn.ModuleDict()
         for node in self._deciding():
-            self.branches[node] = self._branch(node)
+            self.branches[node] = self._branch(node, self._parent(node))
+        self.tasks: dict[str, str] = {}
         self.register_buffer("mean", torch.from_numpy(mean))
 
     def fit(
@@ -109,24 +135,31 @@ class Classifier(nn.Module):
         """
         Trains the root, then level by level every subnetwork from its parent.
 
+        With `depth`, a cluster whose subnetwork confuses its labels in groups is divided by them:
+        a second network, `NODE-clusters`, starts from that one and decides among the groups.
+
         Raises:
+            BadHierarchy: There is no root to train, and it was not to start from the flat network.
+            BadParams: Clusters are to be divided by the mistakes on pictures that are learnt.
             MissingInput: The root is to start from the flat network, and `start` is None.
             BadCheckpoint: `start` holds a network of another shape.
         """
+        self._check(data)
         reports = []
         decides = self.hierarchy.nodes[trees.ROOT]["net"] is not None
         if self.params.root_init == "flat":
             self._begin_from(start, seed=seed)
-        elif not decides and self.first_own:
-            raise BadHierarchy(
-                "One cluster holds every label, so there is no root to train, and its convolutions "
-                "would stay random. Set uppsala.root_init: flat, or uppsala.freeze: none."
-            )
         if decides:
             reports.append(trainer.fit(self.root, self._root_task(data), seed=seed))
-        for level in self._levels():
+        self.tasks = {trees.ROOT: trees.ROOT} if decides else {}
+        level = self._decided_by([trees.ROOT])
+        while level:
             pairs = [self._own_task(data, node, seed=seed) for node in level]
             reports += trainer.fit_all(pairs, seed=seed)
+            divided = [node for node in level if self._divide(node, data)]
+            pairs = [self._own_task(data, node, seed=seed) for node in divided]
+            reports += trainer.fit_all(pairs, seed=seed)
+            level = self._decided_by(level)
         self.eval()
         return FitReport(tuple(reports))
 
@@ -136,62 +169,44 @@ class Classifier(nn.Module):
         """
         Returns leaf probabilities by `route` (the default, the report's rule) or in `full`.
 
-        By route each network on the way down is executed once for all pictures that reach it, and
-        the row is the last one's own distribution. In full every leaf gets the product of the
-        probabilities along its path.
+        By route each network on the way down is executed for the pictures that reach it alone, and
+        the row is the last one's own distribution; with rollback it may send them back. In full
+        every leaf gets the product of the probabilities along its path.
         """
         if mode == "full":
             return self.outputs(x)["full"]
-        maps, coarse = self._root(x)
-        result = torch.zeros(x.shape[0], self.leaves, device=x.device)
-        waiting = [(trees.ROOT, torch.arange(x.shape[0], device=x.device))]
-        while waiting:
-            node, rows = waiting.pop()
-            inside = coarse[rows] if node == trees.ROOT else self._inside(node, maps[rows])
-            below, labels = self._below(node), self._labels(node)
-            if len(labels) == len(below):
-                result[rows[:, None], torch.tensor(labels, device=x.device)] = inside
-                continue
-            chosen = inside.argmax(dim=1)
-            for place, child in enumerate(below):
-                taken = rows[chosen == place]
-                if len(taken) and self.hierarchy.nodes[child]["kind"] == "label":
-                    result[taken, self.hierarchy.nodes[child]["label"]] = 1.0
-                elif len(taken):
-                    waiting.append((child, taken))
-        return result
+        maps = self._maps(x)
+
+        def says(node: str, comes: Tensor) -> Tensor:
+            rows = torch.nonzero(comes).flatten()
+            if len(rows) == len(maps):
+                return self._logits(node, maps)
+            logits = torch.zeros(len(maps), len(self._classes(node)), device=maps.device)
+            if len(rows):
+                logits[rows] = self._logits(node, maps[rows])
+            return logits
+
+        return self._route(says, maps).rows
 
     def coarse_proba(
         self, x: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch cluster"]:
         """Returns the root's probabilities over its clusters, in their order."""
-        return self._root(x)[1]
+        logits = self._logits(trees.ROOT, self._maps(x))
+        return descent.inside(self.hierarchy, trees.ROOT, logits)
 
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
         """Returns `default` (by route), `executed` by it, `full` and `coarse`, in one pass."""
-        maps, coarse = self._root(x)
-        full = torch.zeros(x.shape[0], self.leaves, device=x.device)
-        route = torch.zeros_like(full)
-        # For each node the probability of coming there, and whether the route does.
-        reached = {trees.ROOT: (torch.ones_like(coarse[:, :1]), torch.ones_like(coarse[:, :1]))}
-        for node in self._inner():
-            probability, routed = reached[node]
-            inside = coarse if node == trees.ROOT else self._inside(node, maps)
-            below, labels = self._below(node), self._labels(node)
-            if len(labels) == len(below):
-                full[:, labels], route[:, labels] = probability * inside, routed * inside
-                continue
-            chosen = inside.argmax(dim=1)
-            for place, child in enumerate(below):
-                part = probability * inside[:, place : place + 1]
-                goes = routed * (chosen == place)[:, None]
-                reached[child] = part, goes
-                if self.hierarchy.nodes[child]["kind"] == "label":
-                    leaf = self.hierarchy.nodes[child]["label"]
-                    full[:, leaf : leaf + 1], route[:, leaf : leaf + 1] = part, goes
-        taken = [reached[node][1] for node in (trees.ROOT, *self.branches)]
-        executed = torch.cat(taken, dim=1).bool()
-        return {"default": route, "executed": executed, "full": full, "coarse": coarse}
+        maps = self._maps(x)
+        logits = {node: self._logits(node, maps) for node in trees.inner(self.hierarchy)}
+        route = self._route(lambda node, _: logits[node], maps)
+        executed = [route.executed[node] for node in (trees.ROOT, *self._deciding())]
+        return {
+            "default": route.rows,
+            "executed": torch.stack(executed, dim=1),
+            "full": descent.full(self.hierarchy, logits),
+            "coarse": descent.inside(self.hierarchy, trees.ROOT, logits[trees.ROOT]),
+        }
 
     def cost(self) -> Cost:
         """
@@ -209,6 +224,21 @@ class Classifier(nn.Module):
         for node, branch in self._branches():
             macs[node] = own + backbone.macs_of_head(branch.head)
         return Cost(params=backbone.count(self), macs=macs)
+
+    def _check(self, data: DataModule) -> None:
+        """Refuses what cannot be trained as asked."""
+        decides = self.hierarchy.nodes[trees.ROOT]["net"] is not None
+        if self.params.root_init == "scratch" and not decides and self.first_own:
+            raise BadHierarchy(
+                "One cluster holds every label, so there is no root to train, and its convolutions "
+                "would stay random. Set uppsala.root_init: flat, or uppsala.freeze: none."
+            )
+        if self.params.depth and np.isin(data.val.post_ids, data.train.post_ids).any():
+            raise BadParams(
+                "uppsala.depth divides clusters by the mistakes on the validation pictures, and "
+                "these are trained on (data.train_on_val). Set uppsala.depth: null, or train "
+                "without them."
+            )
 
     def _begin_from(self, start: Mapping[str, Tensor] | None, *, seed: int) -> None:
         """Copies the flat network into the root, all but the last layer, which is drawn anew."""
@@ -238,14 +268,19 @@ class Classifier(nn.Module):
         )
 
     def _own_task(self, data: DataModule, node: str, *, seed: int) -> Pair:
-        """Returns a node's fresh branch on the frozen stem, and what it learns."""
-        seeds.seed(seed, "uppsala", node)
-        branch = self._branch(node)
+        """
+        Returns a node's fresh branch on the frozen stem, and what it learns.
+
+        It starts from the parent's; once the node is divided, from the one over its labels.
+        """
+        divided = node in self.tasks
+        name, source = (f"{node}-clusters", node) if divided else (node, self._parent(node))
+        seeds.seed(seed, "uppsala", name)
+        branch = self._branch(node, source)
         self.branches[node] = branch
         blocks = backbone.macs_of_blocks(self.root)
-        parent = self._parent(node)
         task = sampling.Task(
-            name=node,
+            name=name,
             data=data,
             outputs=self._outputs(node),
             sampler=self._sampler(data, node),
@@ -254,75 +289,109 @@ class Classifier(nn.Module):
             epochs=self.params.subnetwork_epochs,
             lr_scale=self.params.lr_scale,
             slow=("branch.blocks",),
-            waits_for=parent if self.hierarchy.nodes[parent]["net"] is not None else None,
+            waits_for=self.tasks.get(source),
         )
+        self.tasks[node] = name
         return Attached(self.root.blocks[: self.first_own], branch), task
 
+    def _divide(self, node: str, data: DataModule) -> bool:
+        """Puts the labels of `node` in groups, if its network confuses them so, and says whether."""
+        path = nx.shortest_path(self.hierarchy, trees.ROOT, node)
+        networks = sum(self.hierarchy.nodes[one]["net"] is not None for one in path)
+        labels = trees.own_labels(self.hierarchy, node)
+        if networks >= (self.params.depth or 0) or len(labels) < len(self._below(node)):
+            return False
+        confusion = metrics.normalise_rows(self._confusions(node, data))
+        chosen = modularity.accepted(modularity.sweep(confusion, gammas=modularity.resolutions()))
+        if chosen is None:
+            return False
+        groups = [[labels[place] for place in group] for group in chosen.clusters]
+        self.hierarchy = trees.divide(self.hierarchy, node, groups)
+        log.info("%s: divided, %s", node, groups)
+        return True
+
+    @torch.no_grad()
+    def _confusions(self, node: str, data: DataModule) -> Int[np.ndarray, "label label"]:
+        """Counts what the network of `node` says of the validation pictures of its labels."""
+        self.eval()
+        children = len(self._below(node))
+        outputs = self._outputs(node)[data.val.labels]
+        rows = np.flatnonzero((outputs >= 0) & (outputs < children))
+        inputs = prediction.batches(data.val, self.mean.device, rows=rows)
+        logits = [self._logits(node, self._maps(x)) for x in inputs]
+        predicted = torch.cat(logits)[:, :children].argmax(dim=1)
+        distributed.alike([predicted])
+        return metrics.confusion_counts(outputs[rows], predicted.cpu().numpy(), leaves=children)
+
     def _outputs(self, node: str) -> Int[np.ndarray, " leaf"]:
-        """The output of `node` for each leaf; -1 for leaves that are not below it."""
+        """The output of `node` for each leaf; -1 for leaves that it never sees."""
         result = np.full(self.leaves, -1)
-        for place, child in enumerate(self._below(node)):
-            result[list(self.hierarchy.nodes[child]["members"])] = place
+        for place, leaves in enumerate(self._classes(node)):
+            result[list(leaves)] = place
         return result
 
     def _sampler(self, data: DataModule, node: str) -> sampling.Sampler:
-        groups = [self.hierarchy.nodes[child]["members"] for child in self._below(node)]
-        return sampling.by_class(data.train.labels, groups, balance=self.params.balance)
+        return sampling.by_class(
+            data.train.labels, self._classes(node), balance=self.params.balance
+        )
 
-    def _branch(self, node: str) -> Branch:
-        """A copy of what the parent of `node` has learnt, with a last layer of its own."""
-        outputs, parent = len(self._below(node)), self._parent(node)
-        if parent == trees.ROOT:
+    def _classes(self, node: str) -> list[tuple[int, ...]]:
+        """The leaves of each output: those of each child, then those to be rejected."""
+        below = [self.hierarchy.nodes[child]["members"] for child in self._below(node)]
+        return below + ([self._rejected(node)] if self._rejected(node) else [])
+
+    def _rejected(self, node: str) -> tuple[int, ...]:
+        """The leaves beside `node` at its parent, where rollback lets that one choose again."""
+        above = list(self.hierarchy.predecessors(node))
+        if not self.params.rollback or not above or self.hierarchy.nodes[node]["net"] is None:
+            return ()
+        own = self.hierarchy.nodes[node]["members"]
+        return tuple(leaf for leaf in self.hierarchy.nodes[above[0]]["members"] if leaf not in own)
+
+    def _branch(self, node: str, source: str) -> Branch:
+        """A copy of what the network of `source` has learnt, with a last layer of its own."""
+        outputs = len(self._classes(node))
+        if source == trees.ROOT:
             return backbone.branch_of(self.root, outputs=outputs, first_own=self.first_own)
-        branch = copy.deepcopy(self.branches[parent])
+        branch = copy.deepcopy(self.branches[source])
         assert isinstance(branch, Branch), "branches are branches"  # noqa: S101  # torch loses the type
         backbone.replace_last(branch.head, outputs=outputs)
         return branch
 
-    def _root(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the maps of the shared blocks and the probabilities over the clusters."""
+    def _maps(self, x: Tensor) -> Tensor:
+        """Returns what comes out of the shared blocks."""
         centred = augment.middle(x - self.mean[:, None, None], self.root.side)
-        maps = self.root.blocks[: self.first_own](centred)
-        if self.hierarchy.nodes[trees.ROOT]["net"] is None:
-            return maps, torch.ones(x.shape[0], 1, device=x.device)
-        logits = self.root.head(self.root.blocks[self.first_own :](maps))
-        return maps, torch.softmax(logits.float(), dim=1)
+        maps: Tensor = self.root.blocks[: self.first_own](centred)
+        return maps
 
-    def _inside(self, node: str, maps: Tensor) -> Tensor:
-        """Returns the probabilities of a node's children, given the node."""
-        if node not in self.branches:
-            return torch.ones(maps.shape[0], 1, device=maps.device)
-        return torch.softmax(self.branches[node](maps).float(), dim=1)
+    def _logits(self, node: str, maps: Tensor) -> Tensor:
+        """Returns what the network of a node says of maps; zeros where there is none."""
+        if self.hierarchy.nodes[node]["net"] is None:
+            return torch.zeros(maps.shape[0], 1, device=maps.device)
+        if node == trees.ROOT:
+            logits: Tensor = self.root.head(self.root.blocks[self.first_own :](maps))
+        else:
+            logits = self.branches[node](maps)
+        return logits.float()
+
+    def _route(self, says: descent.Says, maps: Tensor) -> descent.Route:
+        return descent.route(self.hierarchy, says, pictures=maps, attempts=self.params.rollback)
 
     def _branches(self) -> list[tuple[str, Branch]]:
-        return [(node, part) for node, part in self.branches.items() if isinstance(part, Branch)]
+        parts = [(node, self.branches[node]) for node in self._deciding()]
+        return [(node, part) for node, part in parts if isinstance(part, Branch)]
 
     def _below(self, node: str) -> list[str]:
         return trees.children(self.hierarchy, node)
 
-    def _labels(self, node: str) -> list[int]:
-        """The labels that hang on `node` itself, in the order of its outputs."""
-        below = (self.hierarchy.nodes[child] for child in self._below(node))
-        return [data["label"] for data in below if data["kind"] == "label"]
-
-    def _inner(self) -> list[str]:
-        """Every node but the labels, parents first, in the order of outputs."""
-        found = [trees.ROOT]
-        for node in found:
-            found += [c for c in self._below(node) if self.hierarchy.nodes[c]["kind"] != "label"]
-        return found
-
     def _deciding(self) -> list[str]:
-        """The nodes below the root that have a network."""
-        return [n for n in self._inner()[1:] if self.hierarchy.nodes[n]["net"] is not None]
+        """The nodes below the root that have a network, parents first."""
+        nodes = trees.inner(self.hierarchy)[1:]
+        return [node for node in nodes if self.hierarchy.nodes[node]["net"] is not None]
 
-    def _levels(self) -> list[list[str]]:
-        """The deciding nodes by the number of decisions above them."""
-        depth = nx.shortest_path_length(self.hierarchy, trees.ROOT)
-        nodes = self._deciding()
-        return [
-            [n for n in nodes if depth[n] == level] for level in sorted({depth[n] for n in nodes})
-        ]
+    def _decided_by(self, level: list[str]) -> list[str]:
+        """The deciding nodes right below those of a level."""
+        return [n for n in self._deciding() if n not in level and self._parent(n) in level]
 
     def _parent(self, node: str) -> str:
         """The nearest node above that decides; the root where none does."""

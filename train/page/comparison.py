@@ -1,34 +1,28 @@
 """
-The numbers of the report: each run against the flat one, with intervals and counts.
+The numbers of the report: each run against the flat one and against its controls.
 
-Comes in: results as read from disk. Goes out: one summary per run and way of predicting, and
-the long table that is written as comparison.parquet.
+Comes in: results as read from disk. Goes out: one summary per run and way of predicting, one
+contest per hierarchy that has controls, and the long table written as comparison.parquet.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float, Int
 
-from train.components.hierarchy import parents
-from train.components.metrics import (
-    confusion_counts,
-    micp,
-    msr,
-    msr_macro,
-    msr_per_label,
-    normalise_rows,
-)
-from train.page.results import Results, Run, Trained
-from train.page.statistics import Flips, Interval, flips, holm, paired_interval
+from train.page.controls import Contest, contests
+from train.page.results import FLAT as _FLAT
+from train.page.results import Results
+from train.page.statistics import Flips, Interval, holm
+from train.page.summary import Summary, modes, per_label, summarise
 
 _TYPES: dict[str, pa.DataType] = {
     "run": pa.string(),
     "mode": pa.string(),  # default or full
     "measure": pa.string(),
+    "against": pa.string(),  # the other run of a difference; null: of none
     "label": pa.string(),  # null: all labels
     "seed": pa.int32(),  # null: the mean over seeds
     "value": pa.float64(),
@@ -37,81 +31,15 @@ _TYPES: dict[str, pa.DataType] = {
     "count": pa.int64(),  # test pictures behind the value
 }
 SCHEMA = pa.schema(_TYPES)
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A value per seed. The standard deviation needs two seeds, and is None with one."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """The mean over seeds."""
-        return float(np.mean(self.values))
-
-    @property
-    def deviation(self) -> float | None:
-        """The standard deviation over seeds (n - 1)."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What one run said of the test pictures with one seed, in one way of predicting."""
-
-    trained: Trained
-    predicted: Int[np.ndarray, " image"]
-
-    @property
-    def correct(self) -> Bool[np.ndarray, " image"]:
-        """Says of each picture whether it was named rightly."""
-        return np.asarray(self.trained.label == self.predicted)
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a run costs: parameters, multiply-accumulates of one picture, seconds of training."""
-
-    params: int
-    macs: float
-    seconds_total: Spread
-    seconds_critical: Spread
-    seconds_clustering: Spread | None  # of the flat network that the clusters were found with
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """One line of the results table. Shares are in 0..1; differences are to the flat run."""
-
-    run: Run
-    mode: str
-    answers: Mapping[int, Answers]
-    msr: Spread
-    msr_macro: Spread
-    msr_white: Spread | None
-    micp: Spread
-    micp_own: Spread | None
-    wrong_inside: Spread  # wrong label, right reference cluster
-    wrong_across: Spread  # wrong reference cluster
-    cost: Cost
-    difference: Interval | None = None
-    difference_white: Interval | None = None
-    flips: Mapping[int, Flips] = field(default_factory=dict)
-    p_values: Mapping[int, float] = field(default_factory=dict)  # after Holm, over the table
-
-    @property
-    def name(self) -> str:
-        """The run, with the way of predicting where it is not the run's own."""
-        return self.run.name if self.mode == "default" else f"{self.run.name} ({self.mode})"
+KEY = ("run", "mode", "measure", "against", "label", "seed")
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All summaries, the flat one first, and the hierarchy against its control."""
+    """All summaries, the flat one first, and the hierarchies against their controls."""
 
     summaries: tuple[Summary, ...]
-    against_control: Interval | None
+    contests: tuple[Contest, ...]
 
     @property
     def flat(self) -> Summary:
@@ -119,170 +47,56 @@ class Comparison:
         return self.summaries[0]
 
     @property
-    def main(self) -> Summary | None:
-        """The first run with clusters that were found: the one the answer speaks of."""
-        return next((row for row in self.summaries[1:] if not row.run.is_control), None)
+    def hierarchies(self) -> tuple[Summary, ...]:
+        """The runs with clusters that were found or given, as they predict by default."""
+        return tuple(
+            row for row in self.summaries[1:] if row.mode == "default" and not row.run.is_control
+        )
 
     @property
-    def control(self) -> Summary | None:
-        """The control of the main run: its method, random clusters."""
-        return next((row for row in self.summaries[1:] if row.run.is_random), None)
+    def leading(self) -> tuple[Summary, ...]:
+        """The first hierarchy of each method: those that the answer speaks of."""
+        first: dict[str, Summary] = {}
+        for row in self.hierarchies:
+            first.setdefault(row.run.method, row)
+        return tuple(first.values())
+
+    @property
+    def main(self) -> Summary | None:
+        """The first of them all."""
+        return next(iter(self.hierarchies), None)
+
+    def full(self, row: Summary) -> Summary | None:
+        """The same run with every network executed; None where that was not stored."""
+        wanted = (row.run.name, "full")
+        return next((one for one in self.summaries if (one.run.name, one.mode) == wanted), None)
+
+    def contest(self, row: Summary) -> Contest | None:
+        """A hierarchy against its controls; None where it has none."""
+        return next((one for one in self.contests if one.run.name == row.run.name), None)
 
 
 def compare(results: Results, *, resamples: int, seed: int) -> Comparison:
-    """Computes every summary; `resamples` and `seed` are those of the bootstrap."""
-    baseline = _answers(results.flat, "default")
-    summaries = [
-        _summary(results, run, mode, baseline, resamples=resamples, seed=seed)
-        for run in results.runs
-        for mode in _modes(run)
-    ]
-    comparison = Comparison(summaries=_corrected(summaries), against_control=None)
-    main, control = comparison.main, comparison.control
-    if main is None or control is None:
-        return comparison
-    difference = _difference(main.answers, control.answers)
-    interval = paired_interval(difference, resamples=resamples, seed=seed)
-    return Comparison(summaries=comparison.summaries, against_control=interval)
-
-
-def shares(answers: Mapping[int, Answers], leaves: int) -> Float[np.ndarray, "leaf leaf"]:
-    """Returns the row-normalised test confusion, averaged over seeds; rows are true labels."""
-    each = [
-        normalise_rows(confusion_counts(one.trained.label, one.predicted, leaves=leaves))
-        for one in answers.values()
-    ]
-    return np.asarray(np.mean(each, axis=0))
-
-
-def per_label(answers: Mapping[int, Answers], leaves: int) -> Float[np.ndarray, " leaf"]:
-    """Returns the success of each label, averaged over seeds; NaN for a label never tested."""
-    each = [
-        msr_per_label(one.trained.label, one.predicted, leaves=leaves) for one in answers.values()
-    ]
-    return np.asarray(np.mean(each, axis=0))
+    """Computes every summary and contest; `resamples` and `seed` are those of the bootstrap."""
+    summaries = _corrected(
+        [
+            summarise(results, run, mode, resamples=resamples, seed=seed)
+            for run in results.runs
+            for mode in modes(run)
+        ]
+    )
+    return Comparison(summaries, contests(summaries, resamples=resamples, seed=seed))
 
 
 def table(results: Results, comparison: Comparison) -> pa.Table:
-    """Returns the long table: a row per run, mode, measure, label and seed, sorted by these."""
+    """Returns the long table: one row for each value of `KEY`, sorted by it."""
     rows: list[dict[str, Any]] = []
     for summary in comparison.summaries:
         rows += _rows(summary, results)
-    rows.sort(
-        key=lambda row: tuple(
-            (row[name] is not None, row[name])
-            for name in ("run", "mode", "measure", "label", "seed")
-        )
-    )
+    for contest in comparison.contests:
+        rows += _rows_of_contest(contest, images=len(results.white))
+    rows.sort(key=lambda row: tuple((row[name] is not None, row[name]) for name in KEY))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def _modes(run: Run) -> list[str]:
-    has_full = all(trained.full is not None for trained in run.seeds.values())
-    return ["default", "full"] if has_full else ["default"]
-
-
-def _answers(run: Run, mode: str) -> dict[int, Answers]:
-    answers = {}
-    for seed, trained in run.seeds.items():
-        whole = trained.full if mode == "full" else None
-        predicted = trained.predicted if whole is None else whole.argmax(axis=1)
-        answers[seed] = Answers(trained=trained, predicted=predicted)
-    return answers
-
-
-def _difference(
-    after: Mapping[int, Answers], before: Mapping[int, Answers]
-) -> Float[np.ndarray, " image"]:
-    pairs = [after[seed].correct.astype(float) - before[seed].correct for seed in after]
-    return np.asarray(np.mean(pairs, axis=0))
-
-
-def _summary(
-    results: Results,
-    run: Run,
-    mode: str,
-    baseline: Mapping[int, Answers],
-    *,
-    resamples: int,
-    seed: int,
-) -> Summary:
-    answers, leaves = _answers(run, mode), len(results.labels)
-    white = results.white
-    difference = _difference(answers, baseline)
-    confusions = {s: shares({s: one}, leaves) for s, one in answers.items()}
-    macro = [msr_macro(a.trained.label, a.predicted, leaves=leaves) for a in answers.values()]
-    reference = [micp(one, results.reference(s).clusters) for s, one in confusions.items()]
-    inside, across = _mistakes(results, answers)
-    summary = Summary(
-        run=run,
-        mode=mode,
-        answers=answers,
-        msr=Spread(tuple(msr(one.trained.label, one.predicted) for one in answers.values())),
-        msr_macro=Spread(tuple(macro)),
-        msr_white=_part(answers, white),
-        micp=Spread(tuple(reference)),
-        micp_own=_own_micp(results, run, confusions),
-        wrong_inside=inside,
-        wrong_across=across,
-        cost=_cost(results, run, mode),
-    )
-    if run is results.flat:
-        return summary
-    changed = {s: flips(baseline[s].correct, answers[s].correct) for s in answers}
-    return replace(
-        summary,
-        difference=paired_interval(difference, resamples=resamples, seed=seed),
-        difference_white=(
-            paired_interval(difference[white], resamples=resamples, seed=seed)
-            if white.any()
-            else None
-        ),
-        flips=changed,
-        p_values={s: one.p_value for s, one in changed.items()},
-    )
-
-
-def _part(answers: Mapping[int, Answers], chosen: Bool[np.ndarray, " image"]) -> Spread | None:
-    """The success on the chosen pictures; None where none is chosen."""
-    if not chosen.any():
-        return None
-    return Spread(tuple(float(one.correct[chosen].mean()) for one in answers.values()))
-
-
-def _own_micp(
-    results: Results, run: Run, confusions: Mapping[int, Float[np.ndarray, "leaf leaf"]]
-) -> Spread | None:
-    values = []
-    for seed, shared in confusions.items():
-        own = results.own(run, seed)
-        if own is None:
-            return None
-        values.append(micp(shared, own.clusters))
-    return Spread(tuple(values))
-
-
-def _mistakes(results: Results, answers: Mapping[int, Answers]) -> tuple[Spread, Spread]:
-    inside, across = [], []
-    for seed, one in answers.items():
-        cluster = parents(results.reference(seed).clusters)
-        same = cluster[one.trained.label] == cluster[one.predicted]
-        inside.append(float(np.mean(same & ~one.correct)))
-        across.append(float(np.mean(~same)))
-    return Spread(tuple(inside)), Spread(tuple(across))
-
-
-def _cost(results: Results, run: Run, mode: str) -> Cost:
-    fits = [trained.fit for trained in run.seeds.values()]
-    first = next(iter(run.seeds.values())).metrics
-    flat = [float(trained.fit["total_seconds"]) for trained in results.flat.seeds.values()]
-    return Cost(
-        params=int(first["params"]),
-        macs=float(first["macs_max" if mode == "full" else "macs_expected"]),
-        seconds_total=Spread(tuple(float(fit["total_seconds"]) for fit in fits)),
-        seconds_critical=Spread(tuple(float(fit["critical_path_seconds"]) for fit in fits)),
-        seconds_clustering=Spread(tuple(flat)) if run.grouping else None,
-    )
 
 
 def _corrected(summaries: Sequence[Summary]) -> tuple[Summary, ...]:
@@ -309,13 +123,13 @@ def _rows(summary: Summary, results: Results) -> list[dict[str, Any]]:
         "seconds_critical": (summary.cost.seconds_critical, None),
     }
     rows = [
-        _row(summary, "params", value=float(summary.cost.params)),
+        _row(summary, "params", value=summary.cost.params),
         _row(summary, "macs", value=summary.cost.macs),
     ]
     for measure, (spread, count) in spreads.items():
         if spread is not None:
             rows.append(_row(summary, measure, value=spread.mean, count=count))
-            pairs = zip(results.seeds, spread.values, strict=True)
+            pairs = zip(summary.answers, spread.values, strict=True)
             rows += [
                 _row(summary, measure, seed=seed, value=value, count=count) for seed, value in pairs
             ]
@@ -324,20 +138,48 @@ def _rows(summary: Summary, results: Results) -> list[dict[str, Any]]:
         ("difference_white", summary.difference_white, white),
     ):
         if interval is not None:
-            found = {"value": interval.mean, "low": interval.low, "high": interval.high}
-            rows.append(_row(summary, measure, count=count, **found))
-    return rows + _row_per_flip(summary, images) + _row_per_label(summary, results)
+            rows.append(_row_of(summary, measure, interval, against=_FLAT, count=count))
+    rows += _row_per_flip(summary, summary.flips, summary.p_values, against=_FLAT, count=images)
+    return rows + _row_per_label(summary, results)
 
 
-def _row_per_flip(summary: Summary, images: int) -> list[dict[str, Any]]:
+def _rows_of_contest(contest: Contest, *, images: int) -> list[dict[str, Any]]:
+    rows = []
+    for one in contest.controls:
+        name = one.summary.run.name
+        pairs = [(contest.run, one.difference), (contest.full, one.difference_full)]
+        rows += [
+            _row_of(row, "difference", interval, against=name, count=images)
+            for row, interval in pairs
+            if row is not None and interval is not None
+        ]
+        rows += _row_per_flip(contest.run, one.flips, one.p_values, against=name, count=images)
+    return rows
+
+
+def _row_of(
+    summary: Summary, measure: str, interval: Interval, *, against: str, count: int
+) -> dict[str, Any]:
+    found = {"value": interval.mean, "low": interval.low, "high": interval.high}
+    return _row(summary, measure, against=against, count=count, **found)
+
+
+def _row_per_flip(
+    summary: Summary,
+    flips: Mapping[int, Flips],
+    p_values: Mapping[int, float],
+    *,
+    against: str,
+    count: int,
+) -> list[dict[str, Any]]:
     return [
-        _row(summary, measure, seed=seed, value=float(value), count=images)
-        for seed, changed in summary.flips.items()
+        _row(summary, measure, against=against, seed=seed, value=float(value), count=count)
+        for seed, changed in flips.items()
         for measure, value in (
             ("fixed", changed.fixed),
             ("broken", changed.broken),
             ("mcnemar_p", changed.p_value),
-            ("mcnemar_p_holm", summary.p_values[seed]),
+            ("mcnemar_p_holm", p_values[seed]),
         )
     ]
 

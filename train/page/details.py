@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from train.page.comparison import Comparison, Summary, per_label, shares
+from train.components.hierarchy import Nested
+from train.page.comparison import Comparison
 from train.page.figures import ANNOTATED_LABELS, Drawing
 from train.page.markup import (
     Html,
     between,
     count,
     element,
+    folded,
     join,
     paragraph,
     percent,
@@ -24,8 +26,10 @@ from train.page.markup import (
 from train.page.mosaic import Tile
 from train.page.results import Results, Run
 from train.page.sections import Section, picture, spread
+from train.page.summary import Summary, per_label, shares
 
 _LONG = 30  # labels; a longer table is folded
+_SHOWN = 12  # labels of the mosaic that are open
 _DEVICE = {"device": "", "device_name": "", "threads": "threads", "cpu_cores": "cores"}
 _OUTCOMES = {
     "both": "both right",
@@ -59,8 +63,11 @@ def mosaic(lines: Sequence[Sequence[Tile]], labels: Sequence[str], flat: Summary
     body = [
         paragraph("Test pictures drawn by seed, one label a row. ", class_="note"),
         element("p", *keys, class_="keys"),
-        element("div", *rows, class_="mosaic"),
+        element("div", *rows[:_SHOWN], class_="mosaic"),
     ]
+    if rows[_SHOWN:]:
+        rest = element("div", *rows[_SHOWN:], class_="mosaic")
+        body.append(folded(f"The other {len(rows) - _SHOWN} labels", rest))
     return Section("mosaic", "Test pictures", join(body))
 
 
@@ -75,55 +82,68 @@ def confusions(plain: Drawing, ordered: Drawing, *, labels: int) -> Section:
     return Section("confusion", "What the flat network confuses", body)
 
 
-def differences(drawings: Mapping[str, Drawing], found: Results, comparison: Comparison) -> Section:
+def differences(
+    drawings: Mapping[str, Drawing],
+    leading: Sequence[str],
+    found: Results,
+    comparison: Comparison,
+) -> Section:
     """Returns what each hierarchy changed in the confusion, and every label's success."""
     said = paragraph(
         "Blue: the hierarchy answers this more often; orange: less often. On the diagonal blue is "
         "better, off the diagonal orange is."
     )
-    figures = [picture(drawing, note=f"{name} minus flat.") for name, drawing in drawings.items()]
+    notes = {name: f"{name} minus flat." for name in drawings}
+    open_, rest = _pictures(drawings, notes, leading)
     labels = _every_label(found, comparison)
     if len(found.labels) > _LONG:
-        labels = element("details", element("summary", "Every label"), labels)
-    body = join([said, element("div", *figures, labels, class_=_beside(len(found.labels)))])
+        labels = folded("Every label", labels)
+    beside = element("div", *open_, labels, class_=_beside(len(found.labels)))
+    body = join([said, beside, rest])
     return Section("difference", "What the hierarchy changes", body)
 
 
-def trees(drawings: Mapping[str, Drawing], *, seed: int) -> Section:
-    """Returns the tree of each hierarchy."""
+def trees(drawings: Mapping[str, Drawing], leading: Sequence[str], found: Results) -> Section:
+    """Returns the tree of each hierarchy, with its first seed."""
+    first = _first_seeds(found)
     said = paragraph(
-        f"Seed {seed}. Rectangles are networks: the share of the test pictures of their own labels "
+        "Rectangles are networks: the share of the test pictures of their own labels "
         "that they send on rightly. Ellipses are labels: their success, and beside it the points "
         "gained or lost against the flat network."
     )
-    figures = [picture(drawing, note=name) for name, drawing in drawings.items()]
-    return Section("tree", "The tree", join([said, *figures]))
+    notes = {name: f"{name}, seed {first[name]}." for name in drawings}
+    open_, rest = _pictures(drawings, notes, leading)
+    return Section("tree", "The tree", join([said, *open_, rest]))
 
 
 def clustering(found: Results) -> Section:
     """Returns the sweep of each seed with the choice, and the clusters drawn by chance."""
     body = []
-    for seed in found.seeds:
-        facts = found.reference(seed).facts
-        body.append(_sweep(facts, seed=seed))
+    for place, seed in enumerate(found.seeds):
+        sweep = _sweep(found.reference(seed).facts, seed=seed)
+        body.append(folded(f"Resolutions of seed {seed}", sweep) if place else sweep)
         body.append(_clusters(found, seed))
     return Section("clustering", "How the clusters were found", join(body))
 
 
-def curves(drawings: Mapping[str, Drawing], found: Results) -> Section:
-    """Returns the loss curves and what every network's training took, for the first seed."""
-    seed = found.seeds[0]
-    figures = [picture(drawing, note=f"{name}, seed {seed}.") for name, drawing in drawings.items()]
+def curves(drawings: Mapping[str, Drawing], leading: Sequence[str], found: Results) -> Section:
+    """Returns the loss curves and what every network's training took, for each run's first seed."""
+    first = _first_seeds(found)
+    notes = {name: f"{name}, seed {first[name]}." for name in drawings}
+    open_, rest = _pictures(drawings, notes, (found.flat.name, *leading))
     rows = [
         (run.name, *_network(network))
         for run in found.runs
-        for network in run.seeds[seed].fit.get("networks", [])
+        for network in run.seeds[first[run.name]].fit.get("networks", [])
     ]
     head = ("run", "network", "pictures", "epochs", "discarded", "seconds", "stopped by")
     taken = table(
-        head, rows, caption=f"What each network's training took, seed {seed}.", words=(0, 1, 6)
+        head, rows, caption="What each network's training took, first seed.", words=(0, 1, 6)
     )
-    return Section("curves", "How training went", join([*figures, taken if rows else ""]))
+    return Section(
+        "curves", "How training went",
+        join([*open_, rest, folded(f"Every network ({len(rows)})", taken)]),
+    )  # fmt: skip
 
 
 def white(found: Results, comparison: Comparison) -> Section:
@@ -153,6 +173,8 @@ def white(found: Results, comparison: Comparison) -> Section:
         "95 % interval",
     )
     made = table(head, rows, caption="Simple compositions: the report found them easier.")
+    if len(rows) > _SHOWN:
+        made = folded("Every run", made)
     return Section("white", "White backgrounds", made)
 
 
@@ -219,17 +241,30 @@ def made(found: Results, *, params: Mapping[str, Any], versions: Mapping[str, st
     ]
     settings = {
         "report": params,
-        **{run.name: _params_of(run, found.seeds[0]) for run in found.runs},
+        **{run.name: _params_of(run) for run in found.runs},
     }
-    folded = [
-        element(
-            "details",
-            element("summary", f"Parameters of {name}"),
+    written = [
+        folded(
+            f"Parameters of {name}",
             element("pre", json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False)),
         )
         for name, values in settings.items()
     ]
-    return Section("made", "How this was made", join([element("dl", *listed), *folded]))
+    return Section("made", "How this was made", join([element("dl", *listed), *written]))
+
+
+def _pictures(
+    drawings: Mapping[str, Drawing], notes: Mapping[str, str], leading: Sequence[str]
+) -> tuple[list[Html], Html]:
+    """Returns the figures of the leading runs, and those of all others behind one line."""
+    made = {name: picture(drawing, note=notes[name]) for name, drawing in drawings.items()}
+    rest = [made[name] for name in made if name not in leading]
+    shown = [made[name] for name in made if name in leading]
+    return shown, folded(f"The other runs ({len(rest)})", *rest) if rest else Html("")
+
+
+def _first_seeds(found: Results) -> dict[str, int]:
+    return {run.name: next(iter(run.seeds)) for run in found.runs}
 
 
 def _beside(labels: int) -> str:
@@ -292,14 +327,23 @@ def _clusters(found: Results, seed: int) -> Html:
         element(
             "tr",
             element("th", grouping.name if place == 0 else "", scope="row", class_="word"),
-            element("td", ", ".join(found.labels[leaf] for leaf in cluster), class_="word"),
+            element("td", _nested(cluster, found.labels), class_="word"),
         )
         for (_, of), grouping in found.groupings.items()
         if of == seed
-        for place, cluster in enumerate(grouping.clusters)
+        for place, cluster in enumerate(grouping.tree)
     ]
     listed = element("div", element("table", element("tbody", *groups)), class_="scroll")
-    return element("details", element("summary", f"Clusters of seed {seed}"), listed)
+    return folded(f"Clusters of seed {seed}", listed)
+
+
+def _nested(tree: int | Nested, labels: Sequence[str]) -> str:
+    """The labels below a node, those of a deeper node in brackets."""
+    if isinstance(tree, int):
+        return labels[tree]
+    return ", ".join(
+        labels[child] if isinstance(child, int) else f"({_nested(child, labels)})" for child in tree
+    )
 
 
 def _network(network: Mapping[str, Any]) -> tuple[str, ...]:
@@ -345,5 +389,5 @@ def _every_label(found: Results, comparison: Comparison) -> Html:
     return table(head, rows, caption=caption)
 
 
-def _params_of(run: Run, seed: int) -> Any:
-    return run.seeds[seed].model.get("params", {})
+def _params_of(run: Run) -> Any:
+    return next(iter(run.seeds.values())).model.get("params", {})

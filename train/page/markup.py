@@ -45,6 +45,11 @@ def paragraph(*inside: Text, **attributes: str) -> Html:
     return element("p", *inside, **attributes)
 
 
+def folded(summary: Text, *inside: Text) -> Html:
+    """Returns what only some readers want, behind a line that opens it."""
+    return element("details", element("summary", summary), *inside)
+
+
 def table(
     head: Sequence[Text],
     rows: Iterable[Sequence[Text]],
@@ -65,7 +70,7 @@ def table(
     )
     body = []
     for number, row in enumerate(rows):
-        cells = [element("th", row[0], scope="row", class_="word")]
+        cells = [element("th", _breakable(row[0]), scope="row", class_="word")]
         cells += [
             element("td", cell, class_="word" if place in words else "number")
             for place, cell in enumerate(row[1:], start=1)
@@ -75,6 +80,11 @@ def table(
     # The words stand outside the box that scrolls; the box must be reachable by keyboard.
     box = element("div", made, class_="scroll", tabindex="0")
     return element("figure", element("figcaption", caption), box, class_="table")
+
+
+def _breakable(name: Text) -> Html:
+    """A long name breaks after an underscore rather than anywhere."""
+    return name if isinstance(name, Html) else Html(escape(name).replace("_", "_<wbr>"))
 
 
 def _unit(heading: Text) -> Text:

@@ -8,7 +8,7 @@ import numpy as np
 
 from train import tables
 from train.errors import BadShard
-from train.page.comparison import Answers
+from train.page.summary import Answers
 
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
 from train import tables
+from train.components.hierarchy import Nested, leaves
 from train.errors import MissingInput, MixedResults
 
 FLAT = "flat"
@@ -37,6 +38,14 @@ class RunLike(Protocol):
     @property
     def grouping(self) -> str | None:
         """The file of data/clustering/SEED; None where there is no tree."""
+
+    @property
+    def like(self) -> str | None:
+        """Of a control of equal cost, the run that it is to cost as much as."""
+
+    @property
+    def equal(self) -> str | None:
+        """Which cost is to be equal: train_flops, macs or params."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +78,14 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A method with a grouping, for every seed."""
+    """A method with a grouping, for every seed that it was trained with."""
 
     name: str
     method: str
     grouping: str | None
     seeds: Mapping[int, Trained]
+    like: str | None = None
+    equal: str | None = None
 
     @property
     def is_control(self) -> bool:
@@ -96,16 +107,33 @@ class Grouping:
     clusters: tuple[tuple[int, ...], ...]
     facts: Mapping[str, Any]
 
+    @property
+    def tree(self) -> Nested:
+        """All levels; the clusters where the file knows no more."""
+        return self.facts.get("tree") or [list(cluster) for cluster in self.clusters]
+
+    @property
+    def ordered(self) -> tuple[tuple[int, ...], ...]:
+        """The clusters, their labels in the order of the tree."""
+        return tuple(
+            (child,) if isinstance(child, int) else tuple(leaves(child)) for child in self.tree
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything the report is drawn from. `runs` begins with the flat one."""
+    """
+    Everything the report is drawn from. `runs` begins with the flat one.
+
+    `absent` names runs, or runs with a seed, that were never trained: they are left out.
+    """
 
     labels: tuple[str, ...]
     classes: Mapping[str, Any]
     manifest: Mapping[str, Any]
     runs: tuple[Run, ...]
     groupings: Mapping[tuple[str, int], Grouping]
+    absent: tuple[str, ...] = ()
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -127,16 +155,6 @@ class Results:
         """The true leaf of each test picture."""
         return self.flat.seeds[self.seeds[0]].label
 
-    @property
-    def hierarchies(self) -> tuple[Run, ...]:
-        """The runs with clusters that were found or given, not drawn by chance."""
-        return tuple(run for run in self.runs[1:] if not run.is_control)
-
-    @property
-    def controls(self) -> tuple[Run, ...]:
-        """The runs with clusters drawn by chance, or with none."""
-        return tuple(run for run in self.runs[1:] if run.is_control)
-
     def reference(self, seed: int) -> Grouping:
         """The clusters that every run of this seed is measured against."""
         return self.groupings[REFERENCE, seed]
@@ -152,22 +170,27 @@ def read(
     """
     Reads all that the stages above wrote for `runs` and `seeds`.
 
+    A run without a folder was not trained yet, and is left out; so is a seed of a run.
+
     Raises:
         MissingInput: A file is absent or unreadable; the message names the stage that writes it.
         MixedResults: Two runs were evaluated on different pictures or labels.
     """
     classes = _json(data_dir / "shards" / "classes.json", stage="shards")
-    found = [_run(results_dir, FLAT, FLAT, None, seeds, leaves=len(classes["labels"]))]
-    found += [
-        _run(results_dir, name, run.method, run.grouping, seeds, leaves=len(classes["labels"]))
-        for name, run in runs.items()
-    ]
-    asked = (run.grouping for run in runs.values())
-    names = dict.fromkeys([REFERENCE, *(name for name in asked if name is not None)])
+    leaves = len(classes["labels"])
+    flat = {seed: _trained(results_dir / FLAT / str(seed), FLAT, seed, leaves) for seed in seeds}
+    found = [Run(name=FLAT, method=FLAT, grouping=None, seeds=flat)]
+    absent = []
+    for name, asked in runs.items():
+        there = [seed for seed in seeds if (results_dir / name / str(seed)).is_dir()]
+        absent += [f"{name} (seed {seed})" for seed in seeds if seed not in there]
+        if there:
+            found.append(_run(results_dir, name, asked, there, leaves=leaves))
+    pairs = [(REFERENCE, seed) for seed in seeds]
+    pairs += [(run.grouping, seed) for run in found for seed in run.seeds if run.grouping]
     groupings = {
         (name, seed): _grouping(data_dir / "clustering" / str(seed) / f"{name}.json", name, seed)
-        for name in names
-        for seed in seeds
+        for name, seed in dict.fromkeys(pairs)
     }
     manifest = _json(data_dir / "shards" / "manifest.json", stage="shards")
     _check_same_data(found, labels=classes["labels"], root_sha256=manifest["root_sha256"])
@@ -179,20 +202,13 @@ def read(
         manifest=manifest,
         runs=tuple(found),
         groupings=groupings,
+        absent=tuple(absent),
     )
 
 
-def _run(
-    results_dir: Path,
-    name: str,
-    method: str,
-    grouping: str | None,
-    seeds: Sequence[int],
-    *,
-    leaves: int,
-) -> Run:
+def _run(results_dir: Path, name: str, asked: RunLike, seeds: Sequence[int], *, leaves: int) -> Run:
     trained = {seed: _trained(results_dir / name / str(seed), name, seed, leaves) for seed in seeds}
-    return Run(name=name, method=method, grouping=grouping, seeds=trained)
+    return Run(name, asked.method, asked.grouping, trained, asked.like, asked.equal)
 
 
 def _trained(folder: Path, run: str, seed: int, leaves: int) -> Trained:

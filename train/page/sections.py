@@ -1,12 +1,12 @@
-"""The first half of the page: the answer, the results table, published figures, the funnel."""
+"""The first half of the page: the answer, the results table, the controls, the funnel."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from train.page import published
 from train.page.answer import Answer
-from train.page.comparison import Comparison, Spread, Summary
+from train.page.comparison import Comparison
+from train.page.controls import Contest, Control, kind
 from train.page.figures import Drawing
 from train.page.funnel import Funnel, Step
 from train.page.markup import (
@@ -14,6 +14,7 @@ from train.page.markup import (
     between,
     count,
     element,
+    folded,
     join,
     millions,
     p_value,
@@ -24,6 +25,10 @@ from train.page.markup import (
     table,
 )
 from train.page.results import Results
+from train.page.statistics import Interval
+from train.page.summary import Spread, Summary
+
+_LONG = 12  # rows; a longer table of the second rank is folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,42 +60,53 @@ def picture(drawing: Drawing, *, note: str = "") -> Html:
 
 
 def answer(said: Answer) -> Section:
-    """Returns the answer: a verdict, the sentence, and the facts behind it."""
-    facts = [
-        element("div", element("dt", question), element("dd", fact))
-        for question, fact in said.facts
-    ]
-    body = join(
-        [
-            paragraph(element("strong", f"{said.verdict}."), " ", said.sentence, class_="sentence"),
-            element("dl", *facts, class_="facts") if facts else "",
-        ]
-    )
-    return Section("answer", "The answer", body)
+    """Returns the answer: a verdict, the sentence, and a paragraph for each hierarchical method."""
+    body = [paragraph(element("strong", f"{said.verdict}."), " ", said.sentence, class_="sentence")]
+    for finding in said.findings:
+        heading = element("h3", f"{finding.run}: {finding.verdict.lower()}")
+        body += [heading, paragraph(finding.text)]
+    body += [paragraph(said.sure, class_="note")] if said.sure else []
+    return Section("answer", "The answer", join(body))
 
 
-def results(found: Results, comparison: Comparison, drawing: Drawing | None) -> Section:
-    """Returns the results of every run, their costs, and the published figures."""
+def results(found: Results, comparison: Comparison, drawings: Mapping[str, Drawing]) -> Section:
+    """Returns the results of every run, their differences to flat, routing and costs."""
     images, white = len(found.white), int(found.white.sum())
+    notes = {
+        "differences": "Paired bootstrap over test pictures, averaged over seeds.",
+        "cost": "Success against operations, means over seeds; bars are one standard deviation.",
+    }
+    figures = [
+        picture(drawings[name], note=said) for name, said in notes.items() if name in drawings
+    ]
+    absent = f" Not trained yet, and left out: {', '.join(found.absent)}." if found.absent else ""
+    many = len(comparison.summaries) > _LONG
+    others = [_routing(comparison), _costs(comparison)]
     body = [
         paragraph(
             f"{count(images)} test pictures, {count(white)} of them on white; "
-            f"{len(found.labels)} labels; " + _seeds(found),
+            f"{len(found.labels)} labels; " + _seeds(found) + absent,
         ),
         _success(comparison, images=images, white=white),
-        element(
-            "div",
-            picture(drawing, note="Paired bootstrap over test pictures, averaged over seeds.")
-            if drawing
-            else "",
-            _changes(comparison),
-            class_="pair",
-        ),
-        _routing(comparison),
-        _costs(comparison),
-        _published(found),
+        element("div", *figures, class_="pair"),
+        *([folded("Routing and cost of every run", *others)] if many else others),
+        folded("Pictures fixed and broken against flat, by seed", _changes(comparison))
+        if comparison.summaries[1:]
+        else "",
     ]
     return Section("results", "Results", join(body))
+
+
+def controls(comparison: Comparison) -> Section:
+    """Returns a table for each hierarchy: its random groups, and the runs that cost as much."""
+    said = paragraph(
+        "Is it the tree, or what it cost? Random groups of the same sizes keep the tree and lose "
+        "what was found. A control of equal cost has no tree; its cost is equal within 5\u00a0%, or "
+        "flagged. Differences are the hierarchy minus the control: above zero the hierarchy is "
+        "better."
+    )
+    tables = [_contest(contest) for contest in comparison.contests]
+    return Section("controls", "Against its controls", join([said, *tables]))
 
 
 def funnel(found: Funnel, drawing: Drawing | None) -> Section:
@@ -121,6 +137,60 @@ def spread(values: Spread | None) -> str:
     return percent(values.mean) + ("" if deviation is None else f" ± {percent(deviation)}")
 
 
+def _contest(contest: Contest) -> Html:
+    runs = [row for row in (contest.run, contest.full) if row is not None]
+    rows: list[tuple[str, ...]] = [
+        (row.name, "all its networks" if row.mode == "full" else "the hierarchy", "",
+         spread(row.msr), "", "", "")
+        for row in runs
+    ]  # fmt: skip
+    rows += [
+        (
+            one.summary.name,
+            _kind(one),
+            _match(one),
+            spread(one.summary.msr),
+            _interval(one.difference),
+            _interval(one.difference_full),
+            " · ".join(p_value(p) for p in one.p_values.values()),
+        )
+        for one in contest.controls
+    ]
+    head = (
+        "run", "what it is", "cost: reached / wanted", "MSR, %", "difference, points",
+        "difference in full, points", "p of each seed, Holm",
+    )  # fmt: skip
+    seeds = ", ".join(map(str, contest.run.answers))
+    caption = (
+        f"{contest.run.name} minus each control, seeds {seeds}. Brackets: 95\u00a0% interval of the "
+        "paired bootstrap over test pictures, averaged over seeds. p: exact McNemar test, after "
+        "Holm's correction over this table."
+    )
+    return table(head, rows, caption=caption, words=(0, 1), marked=range(len(runs)))
+
+
+def _kind(one: Control) -> str:
+    said = kind(one.equal, one.summary.run.method)
+    return said if one.is_same_shape else f"{said}, of other sizes"
+
+
+def _match(one: Control) -> str:
+    if one.equal is None:
+        return ""
+    if one.match is None:
+        return "not recorded"
+    size, unit = (1e12, "T") if one.equal == "train_flops" else (1e6, "M")
+    reached, wanted = (
+        f"{cost / size:.3g} {unit}" for cost in (one.match.reached, one.match.wanted)
+    )
+    flag = "" if one.match.is_equal else ", not equal"
+    return f"{reached} / {wanted} = {one.match.ratio:.3f}{flag}"
+
+
+def _interval(interval: Interval | None) -> str:
+    return "" if interval is None else f"{points(interval.mean)} [{between(interval)}]"
+
+
 def _success(comparison: Comparison, *, images: int, white: int) -> Html:
     head = (
         "run", "clusters", "MSR, %", "MSR macro, %", "difference to flat, points [95\u00a0% interval]",
@@ -132,7 +202,7 @@ def _success(comparison: Comparison, *, images: int, white: int) -> Html:
             row.run.grouping or "none",
             spread(row.msr),
             spread(row.msr_macro),
-            f"{points(row.difference.mean)} [{between(row.difference)}]" if row.difference else "",
+            _interval(row.difference),
             spread(row.micp),
             spread(row.micp_own),
             spread(row.msr_white),
@@ -171,8 +241,7 @@ def _changes(comparison: Comparison) -> Html:
         "Test pictures fixed (flat wrong, run right) and broken, with the two-sided p of the exact "
         "McNemar test and after Holm's correction over this table."
     )
-    head = ("run", "seed", "fixed", "broken", "p", "p, Holm")
-    return table(head, rows, caption=caption) if rows else Html("")
+    return table(("run", "seed", "fixed", "broken", "p", "p, Holm"), rows, caption=caption)
 
 
 def _routing(comparison: Comparison) -> Html:
@@ -229,60 +298,6 @@ def _with_root(row: Summary) -> tuple[str, str]:
         return "", ""
     total, critical = row.cost.seconds_total.mean, row.cost.seconds_critical.mean
     return seconds(total + root.mean), seconds(critical + root.mean)
-
-
-def _published(found: Results) -> Html:
-    success = table(
-        ("architecture", "labels", "MSR, %", "MICP, %", "MSR white, %"),
-        [
-            (
-                row.architecture,
-                str(row.labels),
-                f"{row.msr}",
-                "" if row.micp is None else f"{row.micp}",
-                f"{row.msr_white}",
-            )
-            for row in published.SUCCESS
-        ],
-        caption="Uppsala report, Table 1 (n not printed).",
-    )
-    times = table(
-        ("architecture", "labels", "flat, s", "root, s", "subnetworks, mean / longest, s",
-         "total, s", "in parallel, s"),
-        [
-            (
-                row.architecture,
-                str(row.labels),
-                count(row.flat),
-                count(row.root),
-                f"{count(row.subnetworks_mean)} / {count(row.subnetworks_max)}",
-                count(row.total),
-                count(row.parallel),
-            )
-            for row in published.SECONDS
-        ],
-        caption="Uppsala report, Table 2: seconds of training.",
-    )  # fmt: skip
-    return element(
-        "div",
-        element("h3", "Published, on other data"),
-        paragraph("There: ", published.DATA),
-        paragraph(
-            "Here: ", _data(found), " The figures stand side by side, not against each other."
-        ),
-        element("div", success, times, class_="pair"),
-        element("ul", *(element("li", doubt) for doubt in published.DOUBTS), class_="note"),
-        class_="published",
-    )
-
-
-def _data(found: Results) -> str:
-    samples, side = found.manifest["samples"], found.manifest["image"]["side"]
-    return (
-        f"{len(found.labels)} labels, {count(sum(samples.values()))} pictures of {side} × {side} "
-        f"pixels ({', '.join(f'{count(n)} {split}' for split, n in samples.items())}), "
-        f"{len(found.seeds)} training{'s' if len(found.seeds) > 1 else ''} of each run."
-    )
 
 
 def _reasons(step: Step, widest: int) -> Html:

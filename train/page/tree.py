@@ -17,9 +17,9 @@ from matplotlib.patches import Ellipse, FancyBboxPatch
 
 from train.components import hierarchy
 from train.components.metrics import msr
-from train.page.comparison import Summary, per_label
 from train.page.figures import INKS, STYLE, Drawing, figure, render, shown
 from train.page.results import Trained
+from train.page.summary import Summary, per_label
 
 _COLUMN = 3.1  # inches from a level to the next
 _ROW = 0.3  # inches from a label to the next

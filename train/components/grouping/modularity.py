@@ -71,6 +71,30 @@ def communities(
     return sorted(found)
 
 
+def bisection(weights: Float[np.ndarray, "label label"]) -> Partition:
+    """
+    Returns the first division of `communities` at gamma = 1, not divided again (methods.md 2.3).
+
+    Labels without any weight stand alone here too.
+
+    Raises:
+        BadHierarchy: No division in two gains modularity.
+
+    Example:
+        M6 gives {0, 1, 2} and {3, 4, 5}, dQ = 0.254420.
+    """
+    found, connected = isolated(weights)
+    surplus, total = modularity_matrix(weights, gamma=1.0), float(weights.sum())
+    sides = bisect(weights, surplus, connected, total=total) if len(connected) else None
+    if sides is None:
+        raise BadHierarchy(
+            f"No division of {len(weights)} labels in two gains modularity: the validation "
+            "pictures show too few confusions, or all labels alike. Take more of them, or "
+            "clustering.confusion: soft."
+        )
+    return sorted([*found, *(sorted(int(label) for label in side) for side in sides)])
+
+
 def modularity_matrix(
     weights: Float[np.ndarray, "label label"], *, gamma: float
 ) -> Float[np.ndarray, "label label"]:
@@ -151,15 +175,18 @@ def refine(
         kept = int(np.argmax(running))
         if running[kept] <= ZERO:
             return side
-        side = side.copy()
-        side[flipped[: kept + 1]] *= -1
+        better = side.copy()
+        better[flipped[: kept + 1]] *= -1
+        if better @ block @ better <= side @ block @ side:
+            return side  # what looked like a gain was rounding
+        side = better
 
 
 def sweep(
     confusion: Float[np.ndarray, "label label"],
     *,
     gammas: Sequence[float],
-    largest: float,
+    largest: float = 0.5,
     diagonal: bool = False,
     propose: Propose = leading,
 ) -> list[Candidate]:
@@ -190,28 +217,40 @@ def sweep(
     return candidates
 
 
+def resolutions(first: float = 2.0, last: float = 0.1, step: float = 0.1) -> list[float]:
+    """Returns the resolutions of a sweep, from the finest to the coarsest."""
+    return [round(first - place * step, 6) for place in range(round((first - last) / step) + 1)]
+
+
+def accepted(candidates: Sequence[Candidate]) -> Candidate | None:
+    """Returns the allowed candidate of largest excess, if any; ties go to the larger gamma."""
+    return _best([one for one in candidates if one.refused is None])
+
+
 def select(candidates: Sequence[Candidate]) -> Candidate:
     """
-    Returns the allowed candidate of largest excess; ties go to the larger gamma.
-
-    If every one is refused, the best that still groups something stands in.
+    Returns the accepted candidate; if every one is refused, the best that still groups something.
 
     Raises:
         BadHierarchy: No resolution gives at least two clusters with two labels in one of them.
     """
-    allowed = [one for one in candidates if one.refused is None]
-    if not allowed:
-        allowed = [one for one in candidates if 1 < len(one.clusters) < _labels(one)]
-        if allowed:
+    chosen = accepted(candidates)
+    if chosen is None:
+        chosen = _best([one for one in candidates if 1 < len(one.clusters) < _labels(one)])
+        if chosen is not None:
             log.warning("every partition of the sweep is refused; the best of them stands in")
-    if not allowed:
+    if chosen is None:
         sizes = sorted({len(one.clusters) for one in candidates})
         raise BadHierarchy(
             f"No grouping of {_labels(candidates[0])} labels was found: the sweep gives {sizes} "
             "clusters only. The validation pictures show too few confusions (or all labels "
             "alike); take more of them, clustering.confusion: soft, or another range of gamma."
         )
-    return max(allowed, key=lambda one: (round(one.excess, 12), one.gamma))
+    return chosen
+
+
+def _best(candidates: Sequence[Candidate]) -> Candidate | None:
+    return max(candidates, key=lambda one: (round(one.excess, 12), one.gamma), default=None)
 
 
 def _refusal(clusters: Partition, labels: int, *, largest: float) -> str | None:

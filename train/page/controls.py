@@ -1,0 +1,193 @@
+"""
+A hierarchy against its controls: random groups, and runs without a tree that cost as much.
+
+Comes in: summaries. Goes out: for each hierarchy the paired difference to every control, how
+likely by chance, and how nearly equal the cost came (methods.md 7.3, 7.4).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from train.components import hierarchy
+from train.components.hierarchy import Nested
+from train.page.results import Run
+from train.page.statistics import Flips, Interval, flips, holm, paired_interval
+from train.page.summary import Summary, difference
+
+TOLERANCE = 0.05  # a cost further from the one wanted is not called equal (methods.md 7.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a control was to cost and what it cost, in the unit of the cost."""
+
+    wanted: float
+    reached: float
+
+    @property
+    def ratio(self) -> float:
+        """Reached / wanted."""
+        return self.reached / self.wanted
+
+    @property
+    def is_equal(self) -> bool:
+        """Says whether the two are within 5 %."""
+        return abs(self.ratio - 1) <= TOLERANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """
+    One control of a hierarchy. Differences are the hierarchy minus the control, in shares.
+
+    `match` is that of the seed which came furthest from equal; None for random groups, and where
+    the record does not say. `fixed` of a flip: the control is wrong there and the hierarchy right.
+    """
+
+    summary: Summary
+    is_same_shape: bool  # random groups: as many and as large as those of the hierarchy
+    match: Match | None
+    difference: Interval
+    difference_full: Interval | None  # the hierarchy in full, against the control in full if it has
+    flips: Mapping[int, Flips]
+    p_values: Mapping[int, float] = field(default_factory=dict)  # after Holm, over the contest
+
+    @property
+    def equal(self) -> str | None:
+        """Which cost is equal; None for random groups."""
+        return self.summary.run.equal
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """A hierarchy and all its controls; `against_random` is over all random groups together."""
+
+    run: Summary
+    full: Summary | None
+    controls: tuple[Control, ...]
+    against_random: Interval | None
+
+    @property
+    def random(self) -> tuple[Control, ...]:
+        """The controls with random groups."""
+        return tuple(one for one in self.controls if one.summary.run.is_random)
+
+    @property
+    def equals(self) -> tuple[Control, ...]:
+        """The controls of equal cost."""
+        return tuple(one for one in self.controls if not one.summary.run.is_random)
+
+
+def contests(summaries: Sequence[Summary], *, resamples: int, seed: int) -> tuple[Contest, ...]:
+    """Returns a contest for each hierarchy that has a control; the first summary is flat's."""
+    full = {row.run.name: row for row in summaries if row.mode == "full"}
+    plain = [row for row in summaries[1:] if row.mode == "default"]
+    found = []
+    for row in plain:
+        rivals = [] if row.run.is_control else _rivals(row, plain)
+        if rivals:
+            found.append(_contest(row, rivals, full, resamples=resamples, seed=seed))
+    return tuple(found)
+
+
+def kind(equal: str | None, method: str) -> str:
+    """Returns what a control is in words."""
+    costs = {"train_flops": "training operations", "macs": "MACs", "params": "parameters"}
+    return f"{method} with equal {costs.get(equal, equal)}" if equal else "random groups"
+
+
+def _contest(
+    row: Summary,
+    rivals: Sequence[tuple[Summary, bool]],
+    full: Mapping[str, Summary],
+    *,
+    resamples: int,
+    seed: int,
+) -> Contest:
+    whole = full.get(row.run.name)
+    controls, random = [], []
+    for rival, is_same_shape in rivals:
+        change = difference(row.answers, rival.answers)
+        if rival.run.is_random:
+            random.append(change)
+        change_full = None
+        if whole is not None:
+            change_full = difference(whole.answers, full.get(rival.run.name, rival).answers)
+        controls.append(
+            Control(
+                summary=rival,
+                is_same_shape=is_same_shape,
+                match=_match(rival.run),
+                difference=paired_interval(change, resamples=resamples, seed=seed),
+                difference_full=(
+                    None
+                    if change_full is None
+                    else paired_interval(change_full, resamples=resamples, seed=seed)
+                ),
+                flips={
+                    s: flips(rival.answers[s].correct, one.correct)
+                    for s, one in row.answers.items()
+                    if s in rival.answers
+                },
+            )
+        )
+    pooled = None
+    if random:
+        mean = np.asarray(np.mean(random, axis=0))
+        pooled = paired_interval(mean, resamples=resamples, seed=seed)
+    return Contest(row, whole, _corrected(controls), pooled)
+
+
+def _rivals(row: Summary, plain: Sequence[Summary]) -> list[tuple[Summary, bool]]:
+    """
+    The controls of a run: random groups for the same method and settings, then those like it.
+
+    Random groups of other sizes count where there are none of the run's own sizes.
+    """
+    shape, settings = _shape(row.run), _settings(row.run)
+    others = [one for one in plain if set(one.answers) & set(row.answers)]
+    random = [
+        (one, _shape(one.run) == shape)
+        for one in others
+        if one.run.is_random and one.run.method == row.run.method and _settings(one.run) == settings
+    ]
+    if any(is_same for _, is_same in random):
+        random = [(one, is_same) for one, is_same in random if is_same]
+    return [*random, *((one, True) for one in others if one.run.like == row.run.name)]
+
+
+def _shape(run: Run) -> str:
+    """The sizes of a run's tree without its labels: equal for trees that differ by a permutation."""
+    first = next(iter(run.seeds.values()))
+    return _sizes(hierarchy.to_nested(hierarchy.from_json(first.model["hierarchy"])))
+
+
+def _sizes(tree: Nested) -> str:
+    below = sorted("." if isinstance(child, int) else _sizes(child) for child in tree)
+    return f"({''.join(below)})"
+
+
+def _settings(run: Run) -> Any:
+    """The section of the method: an ablation has controls of its own, if any."""
+    first = next(iter(run.seeds.values()))
+    return first.model.get("params", {}).get(run.method)
+
+
+def _match(run: Run) -> Match | None:
+    found = [trained.fit.get("match") for trained in run.seeds.values()]
+    matches = [Match(float(one["wanted"]), float(one["reached"])) for one in found if one]
+    return max(matches, key=lambda one: abs(one.ratio - 1), default=None)
+
+
+def _corrected(controls: Sequence[Control]) -> tuple[Control, ...]:
+    """Holm's correction over every control and seed of the contest."""
+    keys = [(place, seed) for place, one in enumerate(controls) for seed in one.flips]
+    corrected = holm([controls[place].flips[seed].p_value for place, seed in keys])
+    found = dict(zip(keys, corrected, strict=True))
+    return tuple(
+        replace(one, p_values={seed: found[place, seed] for seed in one.flips})
+        for place, one in enumerate(controls)
+    )

@@ -1,0 +1,230 @@
+"""
+The numbers of one run: success, mistakes and cost over its seeds, and its difference to flat.
+
+Comes in: results as read from disk. Goes out: a summary per run and way of predicting.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from train.components.hierarchy import parents
+from train.components.metrics import (
+    confusion_counts,
+    micp,
+    msr,
+    msr_macro,
+    msr_per_label,
+    normalise_rows,
+)
+from train.page.results import Results, Run, Trained
+from train.page.statistics import Flips, Interval, flips, paired_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A value per seed. The standard deviation needs two seeds, and is None with one."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds."""
+        return float(np.mean(self.values))
+
+    @property
+    def deviation(self) -> float | None:
+        """The standard deviation over seeds (n - 1)."""
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one run said of the test pictures with one seed, in one way of predicting."""
+
+    trained: Trained
+    predicted: Int[np.ndarray, " image"]
+
+    @property
+    def correct(self) -> Bool[np.ndarray, " image"]:
+        """Says of each picture whether it was named rightly."""
+        return np.asarray(self.trained.label == self.predicted)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a run costs, means over seeds: parameters, multiply-accumulates of one picture, time."""
+
+    params: float
+    macs: float
+    seconds_total: Spread
+    seconds_critical: Spread
+    seconds_clustering: Spread | None  # of the flat network that the clusters were found with
+    flops: Spread | None  # of training, that flat network counted; None where it was not recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One line of the results table. Shares are in 0..1; differences are to the flat run."""
+
+    run: Run
+    mode: str
+    answers: Mapping[int, Answers]
+    msr: Spread
+    msr_macro: Spread
+    msr_white: Spread | None
+    micp: Spread
+    micp_own: Spread | None
+    wrong_inside: Spread  # wrong label, right reference cluster
+    wrong_across: Spread  # wrong reference cluster
+    cost: Cost
+    difference: Interval | None = None
+    difference_white: Interval | None = None
+    flips: Mapping[int, Flips] = field(default_factory=dict)
+    p_values: Mapping[int, float] = field(default_factory=dict)  # after Holm, over the table
+
+    @property
+    def name(self) -> str:
+        """The run, with the way of predicting where it is not the run's own."""
+        return self.run.name if self.mode == "default" else f"{self.run.name} ({self.mode})"
+
+
+def shares(answers: Mapping[int, Answers], leaves: int) -> Float[np.ndarray, "leaf leaf"]:
+    """Returns the row-normalised test confusion, averaged over seeds; rows are true labels."""
+    each = [
+        normalise_rows(confusion_counts(one.trained.label, one.predicted, leaves=leaves))
+        for one in answers.values()
+    ]
+    return np.asarray(np.mean(each, axis=0))
+
+
+def per_label(answers: Mapping[int, Answers], leaves: int) -> Float[np.ndarray, " leaf"]:
+    """Returns the success of each label, averaged over seeds; NaN for a label never tested."""
+    each = [
+        msr_per_label(one.trained.label, one.predicted, leaves=leaves) for one in answers.values()
+    ]
+    return np.asarray(np.mean(each, axis=0))
+
+
+def modes(run: Run) -> list[str]:
+    """Returns the ways in which a run predicts: as it does by default, and in full if stored."""
+    has_full = all(trained.full is not None for trained in run.seeds.values())
+    return ["default", "full"] if has_full else ["default"]
+
+
+def answers_of(run: Run, mode: str) -> dict[int, Answers]:
+    """Returns what a run said with each seed, in one way of predicting."""
+    answers = {}
+    for seed, trained in run.seeds.items():
+        whole = trained.full if mode == "full" else None
+        predicted = trained.predicted if whole is None else whole.argmax(axis=1)
+        answers[seed] = Answers(trained=trained, predicted=predicted)
+    return answers
+
+
+def difference(
+    after: Mapping[int, Answers], before: Mapping[int, Answers]
+) -> Float[np.ndarray, " image"]:
+    """
+    Returns for each picture the correctness of `after` minus that of `before`, in -1..1.
+
+    The mean over the seeds that both have. There must be one.
+    """
+    pairs = [
+        after[seed].correct.astype(float) - before[seed].correct for seed in after if seed in before
+    ]
+    return np.asarray(np.mean(pairs, axis=0))
+
+
+def summarise(results: Results, run: Run, mode: str, *, resamples: int, seed: int) -> Summary:
+    """Returns the numbers of a run in one way of predicting; the p values are not corrected yet."""
+    baseline = answers_of(results.flat, "default")
+    answers, leaves = answers_of(run, mode), len(results.labels)
+    white = results.white
+    confusions = {s: shares({s: one}, leaves) for s, one in answers.items()}
+    macro = [msr_macro(a.trained.label, a.predicted, leaves=leaves) for a in answers.values()]
+    reference = [micp(one, results.reference(s).clusters) for s, one in confusions.items()]
+    inside, across = _mistakes(results, answers)
+    summary = Summary(
+        run=run,
+        mode=mode,
+        answers=answers,
+        msr=Spread(tuple(msr(one.trained.label, one.predicted) for one in answers.values())),
+        msr_macro=Spread(tuple(macro)),
+        msr_white=_part(answers, white),
+        micp=Spread(tuple(reference)),
+        micp_own=_own_micp(results, run, confusions),
+        wrong_inside=inside,
+        wrong_across=across,
+        cost=_cost(results, run, mode),
+    )
+    if run is results.flat:
+        return summary
+    change = difference(answers, baseline)
+    changed = {s: flips(baseline[s].correct, answers[s].correct) for s in answers}
+    return replace(
+        summary,
+        difference=paired_interval(change, resamples=resamples, seed=seed),
+        difference_white=(
+            paired_interval(change[white], resamples=resamples, seed=seed) if white.any() else None
+        ),
+        flips=changed,
+        p_values={s: one.p_value for s, one in changed.items()},
+    )
+
+
+def _part(answers: Mapping[int, Answers], chosen: Bool[np.ndarray, " image"]) -> Spread | None:
+    """The success on the chosen pictures; None where none is chosen."""
+    if not chosen.any():
+        return None
+    return Spread(tuple(float(one.correct[chosen].mean()) for one in answers.values()))
+
+
+def _own_micp(
+    results: Results, run: Run, confusions: Mapping[int, Float[np.ndarray, "leaf leaf"]]
+) -> Spread | None:
+    values = []
+    for seed, shared in confusions.items():
+        own = results.own(run, seed)
+        if own is None:
+            return None
+        values.append(micp(shared, own.clusters))
+    return Spread(tuple(values))
+
+
+def _mistakes(results: Results, answers: Mapping[int, Answers]) -> tuple[Spread, Spread]:
+    inside, across = [], []
+    for seed, one in answers.items():
+        cluster = parents(results.reference(seed).clusters)
+        same = cluster[one.trained.label] == cluster[one.predicted]
+        inside.append(float(np.mean(same & ~one.correct)))
+        across.append(float(np.mean(~same)))
+    return Spread(tuple(inside)), Spread(tuple(across))
+
+
+def _cost(results: Results, run: Run, mode: str) -> Cost:
+    fits = [trained.fit for trained in run.seeds.values()]
+    figures = [trained.metrics for trained in run.seeds.values()]
+    macs = "macs_max" if mode == "full" else "macs_expected"
+    paid = [results.flat.seeds[seed].fit for seed in run.seeds] if run.grouping else []
+    flops = [_flops(fit) for fit in fits]
+    if paid:
+        flops = [own + _flops(flat) for own, flat in zip(flops, paid, strict=True)]
+    return Cost(
+        params=float(np.mean([one["params"] for one in figures])),
+        macs=float(np.mean([one[macs] for one in figures])),
+        seconds_total=Spread(tuple(float(fit["total_seconds"]) for fit in fits)),
+        seconds_critical=Spread(tuple(float(fit["critical_path_seconds"]) for fit in fits)),
+        seconds_clustering=(
+            Spread(tuple(float(fit["total_seconds"]) for fit in paid)) if paid else None
+        ),
+        flops=Spread(tuple(flops)) if np.isfinite(flops).all() else None,
+    )
+
+
+def _flops(fit: Mapping[str, Any]) -> float:
+    """Operations of training all networks; NaN where a record does not know them."""
+    return float(sum(network.get("train_flops", np.nan) for network in fit["networks"]))
