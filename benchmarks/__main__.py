@@ -76,7 +76,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(names())}")
     parser.add_argument(
-        "--preset", metavar="NAME", help="data at hand, where it is not the demo's: NAME-PRESET.json"
+        "--preset",
+        metavar="NAME",
+        help="data at hand, where it is not the demo's: NAME-PRESET.json",
     )
     options = parser.parse_args()
     chosen = options.names or names()

@@ -85,9 +85,13 @@ def run() -> Result:
     folders = sorted(Path("data/clustering").glob("[0-9]*"), key=lambda folder: int(folder.name))
     folders = [folder for folder in folders if (folder / "given.json").exists()]
     if not folders:
-        raise SystemExit("no clusters with groups to compare: run `dvc repro`, on data with families")
+        raise SystemExit(
+            "no clusters with groups to compare: run `dvc repro`, on data with families"
+        )
     found = [
-        measure(folder, clustering.read_answers(Path(f"results/flat/{folder.name}/validation.parquet")))
+        measure(
+            folder, clustering.read_answers(Path(f"results/flat/{folder.name}/validation.parquet"))
+        )
         for folder in folders
     ]
     values = [one["index"]["modularity"] for one in found]

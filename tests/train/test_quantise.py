@@ -58,7 +58,7 @@ def test_worked_loss():
 )  # fmt: skip
 @settings(max_examples=30, deadline=None)
 def test_as_many_centres_as_rows_lose_nothing(rows, columns, width, seed):
-    """k >= m gives the matrix back, whatever the last segment's width and however rows repeat."""
+    """Codebooks of k >= m give the matrix back, whatever the last segment's width and however rows repeat."""
     matrix = np.random.default_rng(seed).integers(0, 3, size=(rows, columns)).astype(float)
 
     found = quantise.quantise(matrix, codebook=12, width=width)

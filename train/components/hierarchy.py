@@ -84,7 +84,11 @@ def from_cover(cover: Clusters, labels: int) -> nx.DiGraph:
     """
     sets = [sorted(int(leaf) for leaf in one) for one in cover]
     found = sorted({leaf for one in sets for leaf in one})
-    if labels < 1 or found != list(range(labels)) or any(len({*s}) != len(s) or not s for s in sets):
+    if (
+        labels < 1
+        or found != list(range(labels))
+        or any(len({*s}) != len(s) or not s for s in sets)
+    ):
         raise BadHierarchy(
             f"The sets {sets} are no cover of {labels} labels: each label must stand in one of them "
             "at least, in none twice, and none may be empty."

@@ -105,9 +105,7 @@ def k_means(
     clusters: int,
     rng: np.random.Generator,
     restarts: int = _RESTARTS,
-) -> tuple[
-    Float[np.ndarray, "problem cluster dimension"], Int[np.ndarray, "problem point"]
-]:
+) -> tuple[Float[np.ndarray, "problem cluster dimension"], Int[np.ndarray, "problem point"]]:
     """
     Returns centres and owners of many small problems at once, the best of `restarts` for each.
 
@@ -158,9 +156,7 @@ def _put(weight: Tensor, values: np.ndarray) -> None:
     weight.data.copy_(from_numpy(values).reshape(weight.shape))
 
 
-def _spans(
-    columns: int, whole: int, width: int, *, room: int
-) -> Iterator[tuple[int, int, int]]:
+def _spans(columns: int, whole: int, width: int, *, room: int) -> Iterator[tuple[int, int, int]]:
     """Columns from, to, and the width of their segments: `room` segments at once, the narrow last."""
     for start in range(0, whole, room * width):
         yield start, min(start + room * width, whole), width
@@ -185,16 +181,16 @@ def _drawn(points: np.ndarray, clusters: int, rng: np.random.Generator) -> np.nd
     return centres
 
 
-def _settled(
-    points: np.ndarray, centres: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _settled(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Moves centres to the mean of their points until no point changes its owner."""
     owners = np.full(points.shape[:2], -1)
     moving = np.arange(len(points))
     for _ in range(_ROUNDS):
         squares = _squares(points[moving], centres[moving])
         fresh = squares.argmin(axis=2)
-        _repair(fresh, np.take_along_axis(squares, fresh[:, :, None], axis=2)[:, :, 0], centres.shape[1])
+        _repair(
+            fresh, np.take_along_axis(squares, fresh[:, :, None], axis=2)[:, :, 0], centres.shape[1]
+        )
         changed = (fresh != owners[moving]).any(axis=1)
         moving, fresh = moving[changed], fresh[changed]
         if not len(moving):

@@ -166,7 +166,9 @@ class Classifier(nn.Module):
         """
         maps = self.network.stem(self._centred(x))
         coarse = self.network.shares(maps).exp()
-        chosen = torch.ones_like(coarse, dtype=torch.bool) if mode == "full" else self.chosen(coarse)
+        chosen = (
+            torch.ones_like(coarse, dtype=torch.bool) if mode == "full" else self.chosen(coarse)
+        )
         return _averaged(coarse, chosen, self.network.answers(maps, chosen))
 
     def coarse_proba(
@@ -200,7 +202,9 @@ class Classifier(nn.Module):
         if self.params.beta is None:
             return torch.ones_like(coarse, dtype=torch.bool)
         enough = coarse >= 1 / (self.params.beta * coarse.shape[1])
-        largest = torch.zeros_like(enough).scatter(1, coarse.argmax(dim=1, keepdim=True), value=True)
+        largest = torch.zeros_like(enough).scatter(
+            1, coarse.argmax(dim=1, keepdim=True), value=True
+        )
         return torch.where(enough.any(dim=1, keepdim=True), enough, largest)
 
     def cost(self) -> Cost:

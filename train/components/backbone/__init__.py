@@ -52,6 +52,8 @@ __all__ = [
 
 _OWN_INIT = {"uppsala_cnn": "glorot", "nin": "gaussian"}  # he elsewhere
 
+_SIZED = {"fast_cnn": fast_cnn, "densenet_bc_100": densenet_bc}  # known by their width alone
+
 
 def build(params: Params, *, outputs: int, side: int) -> Network:
     """
@@ -75,14 +77,12 @@ def _built(params: Params, outputs: int, side: int) -> Network:
             width=params.width, dropout=params.dropout, logit_relu=params.logit_relu,
             outputs=outputs, side=side,
         )  # fmt: skip
-    if params.name == "fast_cnn":
-        return fast_cnn(width=params.width, outputs=outputs, side=side)
+    if params.name in _SIZED:
+        return _SIZED[params.name](width=params.width, outputs=outputs, side=side)
     if params.name in BASIC:
         return basic(params.name, width=params.width, act=params.act, outputs=outputs, side=side)
     if params.name == "resnet164":
         return bottleneck(width=params.width, act=params.act, outputs=outputs, side=side)
-    if params.name == "densenet_bc_100":
-        return densenet_bc(width=params.width, outputs=outputs, side=side)
     from train.components.backbone.classifiers import (
         classifier,  # torchvision takes seconds to import
     )

@@ -25,9 +25,7 @@ class MeanOfPixels(nn.Module):
         return (rows.relu() if self.relu else rows).mean(dim=1)
 
 
-def nin(
-    *, width: float, dropout: float, logit_relu: bool, outputs: int, side: int
-) -> Network:
+def nin(*, width: float, dropout: float, logit_relu: bool, outputs: int, side: int) -> Network:
     """
     Returns the network; at width 1, 26 pixels and 100 labels it has 984,356 parameters.
 

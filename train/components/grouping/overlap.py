@@ -48,7 +48,9 @@ def grown(
     for place, cluster in enumerate(clusters):
         others = [label for label in np.argsort(-chances[:, place], kind="stable").tolist()
                   if label not in cluster]  # fmt: skip
-        enough = [one for one in others if chances[one, place] >= 1 / (gamma * len(clusters)) - ZERO]
+        enough = [
+            one for one in others if chances[one, place] >= 1 / (gamma * len(clusters)) - ZERO
+        ]
         found.append(sorted([*cluster, *enough[: max(room - len(cluster), 0)]]))
     return found
 
