@@ -167,7 +167,7 @@ def test_training_and_prediction_say_the_same(built, tiny_data, cover, network):
     classifier = built(cover, network=network, seed=4)
     x = inputs_of(tiny_data())
     with torch.no_grad():
-        logarithms, coarse = classifier.network(classifier._centred(x))
+        logarithms, coarse = classifier.network(classifier.centred(x))
         found = classifier.outputs(x)
 
     assert torch.allclose(logarithms.exp(), found["full"], atol=1e-6)
@@ -193,7 +193,7 @@ def test_gathered_pictures_equal_the_loop(built, tiny_data, beta):
     with torch.no_grad():
         together = classifier.predict_proba(x)
         coarse = classifier.coarse_proba(x)
-        maps = classifier.network.stem(classifier._centred(x))
+        maps = classifier.network.stem(classifier.centred(x))
         found = classifier.outputs(x)["default"]
         for row in range(16):
             enough = (coarse[row] >= 1 / (beta * 3)).nonzero().flatten().tolist()
@@ -221,7 +221,7 @@ def test_limits_of_beta(built, tiny_data):
         assert torch.equal(full, classifier.predict_proba(x))
         classifier.params = classifier.params.model_copy(update={"beta": 1e-9})
         best = classifier.coarse_proba(x).argmax(dim=1)
-        maps = classifier.network.stem(classifier._centred(x))
+        maps = classifier.network.stem(classifier.centred(x))
         alone = classifier.predict_proba(x)
         for row in range(16):
             inside = classifier.network.inside(f"cluster-{best[row]}", maps[row : row + 1])
@@ -292,8 +292,8 @@ def test_one_set_of_all_labels_is_its_component(built, tiny_data, start, network
     whole.load_state_dict(weights)
     x = inputs_of(tiny_data())
     with torch.no_grad():
-        expected = torch.softmax(whole(classifier._centred(x)), dim=1)
-        maps = classifier.network.stem(classifier._centred(x))
+        expected = torch.softmax(whole(classifier.centred(x)), dim=1)
+        maps = classifier.network.stem(classifier.centred(x))
 
         assert torch.equal(classifier.network.inside("cluster-0", maps).exp(),
                            classifier.predict_proba(x))  # fmt: skip
@@ -310,7 +310,7 @@ def test_labels_apart_are_the_flat_network(built, tiny_data, start):
     whole.load_state_dict(start())
     x = inputs_of(tiny_data())
     with torch.no_grad():
-        expected = torch.softmax(whole(classifier._centred(x)), dim=1)
+        expected = torch.softmax(whole(classifier.centred(x)), dim=1)
         assert torch.allclose(expected, classifier.predict_proba(x), atol=1e-6)
         assert torch.equal(expected.argmax(1), classifier.predict_proba(x, mode="full").argmax(1))
     assert not classifier.network.fine
@@ -322,7 +322,7 @@ def test_disjoint_sets_need_no_normalisation(built, tiny_data, start):
     classifier = built([[0, 3], [1, 2]])
     x = inputs_of(tiny_data())
     with torch.no_grad():
-        maps = classifier.network.stem(classifier._centred(x))
+        maps = classifier.network.stem(classifier.centred(x))
         fine = torch.softmax(classifier.network.coarse(maps), dim=1)
         expected = torch.stack([fine[:, [0, 3]].sum(1), fine[:, [1, 2]].sum(1)], dim=1)
 

@@ -26,7 +26,7 @@ def grown(gamma, largest=0.8):
 
 
 def test_worked_likelihoods():
-    """u of M6 is the table of methods.md 6.3."""
+    """The u of M6 is the table of methods.md 6.3."""
     expected = [
         [0.95, 0.04, 0.01], [0.92, 0.06, 0.02], [0.90, 0.08, 0.02],
         [0.08, 0.90, 0.02], [0.05, 0.93, 0.02], [0.03, 0.03, 0.94],

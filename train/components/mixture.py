@@ -58,10 +58,7 @@ class Mixture(nn.Module):
         """
         maps = self.stem(x)
         coarse = self.shares(maps)
-        rows = [self.inside(node, maps) for node in self.clusters]
-        nothing = torch.full_like(coarse[:, :1], -torch.inf)
-        labels = torch.cat([*rows, nothing], dim=1)[:, self.places]
-        return torch.logsumexp(coarse[:, :, None] + labels, dim=1), coarse.exp()
+        return torch.logsumexp(coarse[:, :, None] + self.labels(maps), dim=1), coarse.exp()
 
     def shares(self, maps: Tensor) -> Float[Tensor, "batch cluster"]:
         r"""
@@ -79,6 +76,12 @@ class Mixture(nn.Module):
         outside = ~self.members[None]
         sums = torch.logsumexp(fine[:, None, :].masked_fill(outside, -torch.inf), dim=2)
         return torch.log_softmax(sums, dim=1)
+
+    def labels(self, maps: Tensor) -> Float[Tensor, "batch cluster leaf"]:
+        """Returns log p_k of every label, all components executed; -inf outside their sets."""
+        rows = [self.inside(node, maps) for node in self.clusters]
+        nothing = torch.full_like(rows[0][:, :1], -torch.inf)
+        return torch.cat([*rows, nothing], dim=1)[:, self.places]
 
     def inside(self, node: str, maps: Tensor) -> Float[Tensor, "batch member"]:
         """Returns log p_k of the labels of one cluster."""

@@ -164,7 +164,7 @@ class Classifier(nn.Module):
         In `full` these are all. By default (`route` alike) component k is run on the pictures with
         B_k >= 1 / (beta K), or with the largest B where there is none.
         """
-        maps = self.network.stem(self._centred(x))
+        maps = self.network.stem(self.centred(x))
         coarse = self.network.shares(maps).exp()
         chosen = (
             torch.ones_like(coarse, dtype=torch.bool) if mode == "full" else self.chosen(coarse)
@@ -175,14 +175,14 @@ class Classifier(nn.Module):
         self, x: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch cluster"]:
         """Returns B, the coarse component's shares of the clusters, in their order."""
-        return self.network.shares(self.network.stem(self._centred(x))).exp()
+        return self.network.shares(self.network.stem(self.centred(x))).exp()
 
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
         """Returns `default` (conditional), `executed` by it, `full` and `coarse`, in one pass."""
-        maps = self.network.stem(self._centred(x))
+        maps = self.network.stem(self.centred(x))
         coarse = self.network.shares(maps).exp()
         chosen, every = self.chosen(coarse), torch.ones_like(coarse, dtype=torch.bool)
-        answers = self.network.answers(maps, every)
+        answers = self.network.labels(maps).exp()
         places = {node: place for place, node in enumerate(self.network.clusters)}
         taken = [chosen[:, places[node]] for node in self.network.fine]
         return {
@@ -202,9 +202,8 @@ class Classifier(nn.Module):
         if self.params.beta is None:
             return torch.ones_like(coarse, dtype=torch.bool)
         enough = coarse >= 1 / (self.params.beta * coarse.shape[1])
-        largest = torch.zeros_like(enough).scatter(
-            1, coarse.argmax(dim=1, keepdim=True), value=True
-        )
+        places = torch.arange(coarse.shape[1], device=coarse.device)
+        largest = places == coarse.argmax(dim=1, keepdim=True)
         return torch.where(enough.any(dim=1, keepdim=True), enough, largest)
 
     def cost(self) -> Cost:
@@ -223,12 +222,13 @@ class Classifier(nn.Module):
             macs[node] = sum(own) + backbone.macs_of_head(branch.head)
         return Cost(params=backbone.count(self), macs=macs)
 
+    def centred(self, x: Float[Tensor, "batch 3 height width"]) -> Tensor:
+        """Returns what the network is given: the middle of the pictures, less the mean colour."""
+        return augment.middle(x - self.mean[:, None, None], self.side)
+
     def compress(self, *, codebook: int, width: int) -> quantise.Storage:
         """Quantises the fine components in place, all but their last layers (methods.md 6.6)."""
         return quantise.compress(self.network.fine, codebook=codebook, width=width)
-
-    def _centred(self, x: Tensor) -> Tensor:
-        return augment.middle(x - self.mean[:, None, None], self.side)
 
     def _fine(self) -> dict[str, Branch]:
         parts = self.network.fine.items()
