@@ -47,6 +47,7 @@ def write_classes(data_dir, copyrights):
 RULES = ("modularity", "laplacian", "average_linkage", "spectral", "agglomerative")
 RANDOM = ("random", "random_1", "random_2")
 SHAPED = ("bisection", "random_bisection", "random_average_linkage")
+COVERS = ("hdcnn", "hdcnn_spectral", "hdcnn_disjoint", "random_hdcnn")
 FAMILIES = [[0, 5, 7], [1, 2, 9], [3, 4, 11], [6, 8, 10]]
 
 
@@ -70,7 +71,9 @@ def test_stage_recovers_planted_families(tmp_path, confusion):
     assert [3, 3, 3, 3] == [len(group) for group in control["clusters"]]
     assert found["clusters"] != control["clusters"]
     assert control["excess"] < found["excess"]
-    assert {*RULES, *RANDOM, *SHAPED, "left_out"} == {path.stem for path in folder.iterdir()}
+    assert {*RULES, *RANDOM, *SHAPED, *COVERS, "left_out"} == {
+        path.stem for path in folder.iterdir()
+    }
 
 
 def test_families_of_the_data_are_a_grouping(tmp_path):
@@ -93,7 +96,7 @@ def test_families_of_the_data_are_a_grouping(tmp_path):
     assert 4 == len({str(json.loads((folder / f"{name}.json").read_text())["clusters"])
                      for name in (*RANDOM, "random_given")})  # fmt: skip
     assert (None, None, []) == (given["gamma"], given["stability"], given["sweep"])
-    assert {*RULES, *RANDOM, *SHAPED, "given", "random_given", "left_out"} == {
+    assert {*RULES, *RANDOM, *SHAPED, *COVERS, "given", "random_given", "left_out"} == {
         path.stem for path in folder.iterdir()
     }
 
@@ -133,7 +136,7 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
 
     assert written[0] == written[1]
-    assert len(written[0]) == 2 * 13 + 1 + 1
+    assert len(written[0]) == 2 * 17 + 1 + 1
     assert written[0]["cover"].count(b"[") > 1
 
 

@@ -36,7 +36,7 @@ def nin(*, width: float, dropout: float, logit_relu: bool, outputs: int, side: i
     """
     first, second, full = (max(1, round(own * width)) for own in (160, 96, 192))
     last = _pooled(_pooled(side))
-    if side < 4 or last < 1:
+    if side < 6:
         raise BadParams(
             f"nin takes pictures of 6 pixels or more, and these have {side}. Set measure.side, or "
             "choose another backbone.name."
