@@ -109,7 +109,12 @@ def run(
 def measure(
     classifier: HierarchicalClassifier, predictions: Predictions, pictures: Pictures
 ) -> dict[str, Any]:
-    """Returns the figures of one split under the names of metrics.json; null where undefined."""
+    """
+    Returns the figures of one split under the names of metrics.json; null where undefined.
+
+    A router is right where the cluster that it prefers holds the label; where clusters overlap that
+    may be several, and there is no oracle, which would be given the one.
+    """
     labels, probabilities = pictures.labels, predictions.probabilities
     predicted = probabilities.argmax(axis=1)
     white = pictures.white

@@ -78,7 +78,13 @@ class Mixture(nn.Module):
         return torch.log_softmax(sums, dim=1)
 
     def labels(self, maps: Tensor) -> Float[Tensor, "batch cluster leaf"]:
-        """Returns log p_k of every label, all components executed; -inf outside their sets."""
+        """
+        Returns log p_k of every label, all components executed; -inf outside their sets.
+
+        They run one after the other. As one grouped computation over stacked weights eight
+        components of resnet20 took 1.4 times as long on a CPU for 32 pictures; alone it gains for
+        a single one.
+        """
         rows = [self.inside(node, maps) for node in self.clusters]
         nothing = torch.full_like(rows[0][:, :1], -torch.inf)
         return torch.cat([*rows, nothing], dim=1)[:, self.places]
