@@ -28,7 +28,7 @@ import yaml
 from scraper.demo.process import running
 
 ROOT = Path(__file__).resolve().parent.parent
-TRAINING = {"flat", "clustering", "fit", "evaluate", "report"}
+TRAINING = {"flat", "clustering", "fit", "control", "evaluate", "report"}
 
 pytestmark = pytest.mark.chain
 
@@ -115,6 +115,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made.change("clustering", bootstrap=5)
     made.change("evaluate", latency_seconds=0.2)
     made.change("report", samples=3, resamples=500)
+    evaluated = ["flat", "uppsala", "uppsala_random", "uppsala_macs"]
+    made.change("compare", like=["uppsala"], equal=["macs"], evaluate=evaluated)
     made.run("git", "init", "-q")
     made.run("git", "add", "-A")
     made.run("git", "commit", "-qm", "Start")
@@ -130,7 +132,7 @@ def test_runs_from_board_to_report(project):
     assert stages == project.ran
     assert (project.root / "results/report/index.html").stat().st_size > 10_000
     assert project.ask("SELECT count(*) FROM leaks") == [(0,)]
-    assert {"flat", "uppsala", "uppsala_random"} <= {
+    assert {"flat", "uppsala", "uppsala_random", "uppsala_macs"} == {
         p.parent.parent.name for p in (project.root / "results").glob("*/*/metrics.json")
     }
 
@@ -241,5 +243,5 @@ def test_formats_page_matches_the_files(project):
         if written != _columns(section):
             wrong[name] = (written, _columns(section))
 
-    assert len(sections) == 15
+    assert len(sections) == 16
     assert wrong == {}

@@ -3,6 +3,8 @@ python -m train flat --seed 0                  the network over all labels
 python -m train clustering --seed 0            its validation confusions to clusters
 python -m train fit RUN --seed 0               a run of params.yaml: a method with a grouping
 python -m train control RUN EQUAL --seed 0     a flat network as costly as that run
+python -m train extend FOLDER NEW_RUN          add the labels that a trained tree lacks
+python -m train merge FOLDER FOLDER NEW_RUN    two trained trees under a new root
 python -m train evaluate RUN --seed 0          test predictions and figures
 python -m train report                         one page that compares the runs
 python -m train predict RUN PICTURE…           labels, probabilities, the path through the tree
@@ -15,6 +17,7 @@ Reads params.yaml, runs one command, and says what went wrong in one line.
 
 import argparse
 import errno
+import importlib
 import logging
 import os
 import sys
@@ -27,7 +30,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from train.errors import BadParams, TrainError
 from train.params import add_options, overrides, section
-from train.runs import EQUALS, FLAT, Compare, Control, Run, Runs
+from train.runs import EQUALS, FLAT, Compare, Control, Run, Runs, check_new
 
 log = logging.getLogger("train")
 
@@ -36,6 +39,8 @@ COMMANDS = {
     "clustering": "group the labels by the flat network's confusions on validation pictures",
     "fit": "train a run of params.yaml: a method with a grouping",
     "control": "train a network without a tree that costs what a run with one has cost",
+    "extend": "add labels to a trained tree, training the root and the clusters they join",
+    "merge": "put two trained trees under a new root, training that root alone",
     "evaluate": "predict the test pictures with a trained run",
     "report": "compare all runs on one page",
     "predict": "name the persona on pictures of yours",
@@ -48,6 +53,8 @@ examples:
   python -m train flat --seed 0 --epochs 5             one parameter changed
   python -m train fit uppsala_random --seed 1
   python -m train control uppsala macs --seed 1        as many MACs; writes results/uppsala_macs/1
+  python -m train extend old/uppsala/0 grown           old/ is results/ of fewer labels
+  python -m train merge cats/uppsala/0 dogs/uppsala/0 pets
   python -m train predict uppsala picture.png --seed 0
   python -m train results                              what was evaluated here
   python -m train results demo --csv                   the committed figures of a preset
@@ -59,6 +66,9 @@ stopped goes on after its last finished epoch when it is started again.
 
 exit codes: 0 done, 2 wrong usage or parameter, 3 stopped but resumable, 5 bad data
 """
+_METHODS_OF: dict[str, tuple[str, ...]] = {
+    "flat": ("flat",), "control": ("flat", "ensemble"), "extend": ("uppsala",), "merge": ("uppsala",),
+}  # fmt: skip
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR}
 
 
@@ -190,6 +200,17 @@ def _train(
     )
 
 
+def _grow(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    from train import extend, merge
+
+    step: Callable[..., Path] = extend.run if options.command == "extend" else merge.run
+    name = check_new(options.run, _runs(options))
+    settings = _settings(options, Run(method="uppsala"))
+    step(
+        settings, *options.trees, name=name, seed=options.seed, work_dir=options.work_dir, **folders
+    )
+
+
 def _settings(options: argparse.Namespace, run: Run) -> Any:
     """Returns all parameters of a run; its own values win over its method's section."""
     from train import fit, saved
@@ -213,6 +234,8 @@ _STEPS: dict[str, Callable[[argparse.Namespace, dict[str, Path]], None]] = {
     "clustering": _clustering,
     "fit": _fit,
     "control": _control,
+    "extend": _grow,
+    "merge": _grow,
     "evaluate": _evaluate,
     "report": _report,
     "predict": _predict,
@@ -264,8 +287,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     for name, line in COMMANDS.items():
         # An option of several sections is shown once, and sets it in each of them.
         command = commands.add_parser(
-            name, help=line, description=line, allow_abbrev=False, conflict_handler="resolve"
-        )
+            name, help=line, description=line, allow_abbrev=False, conflict_handler="resolve",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
         _add_places(command)
         _add_arguments(command, name)
         if name == next((word for word in arguments if word in COMMANDS), None):
@@ -274,6 +298,12 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
+    if name in ("extend", "merge"):
+        command.add_argument(
+            "trees", type=Path, nargs=1 + (name == "merge"), metavar="FOLDER",
+            help="trained tree: results/RUN/SEED, wherever that lies now",
+        )  # fmt: skip
+        command.add_argument("run", metavar="NEW_RUN", help="new folder in results/")
     if name in ("fit", "control", "evaluate", "predict", "export"):
         shown = "name in section `runs`" if name in ("fit", "control") else "folder in results/"
         command.add_argument("run", metavar="RUN", help=shown)
@@ -282,7 +312,7 @@ def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
             "equal", choices=EQUALS, metavar="EQUAL", help="what it shares with RUN: train_flops, "
             "macs, params, or ensemble (several networks with its parameters)",
         )  # fmt: skip
-    if name in ("flat", "clustering", "fit", "control", "evaluate", "predict", "export"):
+    if name not in ("report", "results", "record"):
         command.add_argument("--seed", type=_seed, default=0, help="default: 0")
     if name == "predict":
         command.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
@@ -318,11 +348,13 @@ def _add_model_options(command: argparse.ArgumentParser, name: str) -> None:
         from train import evaluate
 
         add_options(command, evaluate.Params)
-    elif name in ("flat", "fit", "control"):
+    elif name in ("flat", "fit", "control", "extend", "merge"):
         from train.components import augment, backbone, data, loop
         from train.methods import METHODS
 
-        methods = {"flat": {"flat"}, "control": {"flat", "ensemble"}}.get(name, METHODS)
+        if _STEPS[name] is _grow:
+            command.epilog = importlib.import_module(f"train.{name}").EXAMPLE
+        methods = _METHODS_OF.get(name, METHODS)
         for method in sorted(methods):
             add_options(command, METHODS[method].Params)
         for model in (data.Params, augment.Params, backbone.Params, loop.Params):

@@ -14,7 +14,7 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,15 +109,7 @@ def _run(
     work_dir: Path,
     match: Mapping[str, Any] | None,
 ) -> Path:
-    commit = revision.commit()  # what is edited meanwhile does not train here
-    if settings.data.batch_size < 2 * distributed.size():
-        raise BadParams(
-            f"data.batch_size is {settings.data.batch_size}, and {distributed.size()} processes "
-            "need two pictures each of every batch. Raise it, or start fewer processes."
-        )
-    shards = data.open_data(
-        data_dir / "shards", work_dir / "cache", params=settings.data, device=device
-    )
+    shards = open_shards(settings, device, data_dir=data_dir, work_dir=work_dir)
     tree = _tree(settings.grouping, shards, data_dir / "clustering" / str(seed))
     start = None
     if settings.grouping:
@@ -128,19 +120,67 @@ def _run(
         settings.method, settings.own, settings.backbone, tree=tree,
         side=settings.augment.network_side(shards.side), mean=mean,
     )  # fmt: skip
-    classifier.to(device)
-    facts = _facts(settings, name=name, seed=seed, shards=shards, tree=tree, mean=mean.tolist())
+    facts = describe(settings, name=name, seed=seed, shards=shards, tree=tree, mean=mean.tolist())
+    return train(
+        classifier,
+        lambda trainer: classifier.fit(shards, trainer, seed=seed, start=start),
+        settings=settings, facts=facts, start=start, shards=shards, device=device,
+        results_dir=results_dir, work_dir=work_dir, match=match,
+    )  # fmt: skip
+
+
+def open_shards(
+    settings: Settings, device: torch.device, *, data_dir: Path, work_dir: Path
+) -> DataModule:
+    """
+    Opens what training may see; raises as `open_data`.
+
+    Raises:
+        BadParams: A batch has less than two pictures for each process.
+    """
+    if settings.data.batch_size < 2 * distributed.size():
+        raise BadParams(
+            f"data.batch_size is {settings.data.batch_size}, and {distributed.size()} processes "
+            "need two pictures each of every batch. Raise it, or start fewer processes."
+        )
+    return data.open_data(
+        data_dir / "shards", work_dir / "cache", params=settings.data, device=device
+    )
+
+
+def train(
+    classifier: HierarchicalClassifier,
+    learn: Callable[[Trainer], FitReport],
+    *,
+    settings: Settings,
+    facts: dict[str, Any],
+    start: Mapping[str, Tensor] | None,
+    shards: DataModule,
+    device: torch.device,
+    results_dir: Path,
+    work_dir: Path,
+    match: Mapping[str, Any] | None = None,
+) -> Path:
+    """
+    Lets `learn` train the classifier, writes the run that `facts` describe, and returns its folder.
+
+    `start` are the tensors that training starts from: with the facts they name the checkpoints. The
+    tree that training leaves is put in `facts`.
+    """
+    commit = revision.commit()  # what is edited meanwhile does not train here
+    name, seed = str(facts["run"]), int(facts["seed"])
     checkpoints = work_dir / "train" / f"{name}-{seed}-{_key(facts, start, device)}"
     log.info("%s: %s on %s, %d labels", name, settings.document(), device, len(shards.labels))
+    classifier.to(device)
     trainer = Trainer(
         params=settings.loop,
         augment=settings.augment,
         batch_size=settings.data.batch_size,
-        mean=torch.from_numpy(mean).to(device),
+        mean=torch.tensor(facts["mean"], dtype=torch.float32, device=device),
         device=device,
         work_dir=checkpoints,
     )
-    report = classifier.fit(shards, trainer, seed=seed, start=start)
+    report = learn(trainer)
     classifier.eval()
     facts["hierarchy"] = hierarchy.to_json(classifier.hierarchy)  # it may have grown
     folder = results_dir / name / str(seed)
@@ -217,9 +257,10 @@ def _flat_network(folder: Path, *, root_sha256: str) -> Mapping[str, Tensor] | N
     return checkpoint.under("network", checkpoint.load(path)[0])
 
 
-def _facts(
+def describe(
     settings: Settings, *, name: str, seed: int, shards: DataModule, tree: nx.DiGraph, mean: Any
 ) -> dict[str, Any]:
+    """Returns what model.json says of a run; `mean` is the list of its channels' means."""
     return {
         "method": settings.method,
         "grouping": settings.grouping,

@@ -5,6 +5,7 @@ A run's name is the name of its folder in results/. The control that costs as mu
 is called `LIKE_EQUAL`: `uppsala_macs` has the expected MACs of `uppsala`.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
@@ -111,3 +112,19 @@ class Compare(BaseModel):
                     f"compare.{where} names '{name}', which is none of {of}: "
                     f"{', '.join(sorted(known)) or 'nothing'}. Mend the list in params.yaml."
                 )
+
+
+def check_new(name: str, runs: Mapping[str, Run]) -> str:
+    """
+    Returns the name of a run that no section names.
+
+    Raises:
+        BadParams: It is no plain name of a folder, or another command writes that folder.
+    """
+    taken = {FLAT, *runs}
+    if name in taken or not re.fullmatch(r"\w[\w.-]*", name):
+        raise BadParams(
+            f"'{name}' cannot be a new run: that takes the plain name of a folder, and other "
+            f"commands write {', '.join(sorted(taken))}. Choose another."
+        )
+    return name

@@ -22,7 +22,7 @@ from train.components import augment, backbone, checkpoint, hierarchy
 from train.components.backbone import Network
 from train.components.classifier import HierarchicalClassifier
 from train.errors import BadCheckpoint, BadParams, MissingInput
-from train.methods import METHODS
+from train.methods import METHODS, fusion
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +80,14 @@ def load(folder: Path) -> Saved:
     """
     facts = read_json(folder / "model.json", stage="fit")
     try:
-        params = facts["params"]
-        method = facts["method"]
-        classifier = build(
-            method,
-            method_params(method)(**params[method]),
-            backbone.Params(**params["backbone"]),
-            tree=hierarchy.from_json(facts["hierarchy"]),
-            side=augment.Params(**params["augment"]).network_side(facts["side"]),
-            mean=np.array(facts["mean"]),
-        )
+        classifier = _described(facts)
     except (KeyError, ValueError, TypeError) as error:
         raise BadCheckpoint(
             f"{folder / 'model.json'} describes no model of this version ({error!r}). Train again."
         ) from error
     tensors, _ = checkpoint.load(folder / "weights.safetensors")
     if not isinstance(classifier, nn.Module):
-        raise BadCheckpoint(f"Method '{method}' keeps no weights.")
+        raise BadCheckpoint(f"Method '{facts['method']}' keeps no weights.")
     checkpoint.fill(classifier, tensors, source=str(folder))
     classifier.eval()
     return Saved(classifier, facts)
@@ -129,6 +120,24 @@ def write_json(path: Path, document: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def _described(facts: Mapping[str, Any]) -> HierarchicalClassifier:
+    """Returns the untrained classifier that model.json describes."""
+    params, method, mean = facts["params"], facts["method"], np.array(facts["mean"], np.float32)
+    network = backbone.Params(**params["backbone"])
+    side = augment.Params(**params["augment"]).network_side(facts["side"])
+    if method == fusion.NAME:
+        parts = facts["parts"]
+        return fusion.Classifier(
+            [_described(part) for part in parts],
+            leaves=[[facts["labels"].index(label) for label in part["labels"]] for part in parts],
+            build=partial(_network, network, side),
+            mean=mean,
+        )
+    tree = hierarchy.from_json(facts["hierarchy"])
+    own = method_params(method)(**params[method])
+    return build(method, own, network, tree=tree, side=side, mean=mean)
 
 
 def _network(params: backbone.Params, side: int, outputs: int) -> Network:

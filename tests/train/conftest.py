@@ -190,7 +190,7 @@ def tiny_shards(tmp_path):
     return write_shards(tmp_path / "data" / "shards", {"train": 6, "val": 4, "test": 4})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shard_writer():
     """The two functions that write shards and their manifest."""
     return write_shards, write_manifest

@@ -230,8 +230,8 @@ def test_labels_of_which_little_is_known_have_their_cluster(tmp_path, counts):
     left_out = found.pop("left_out")
     alone = not (counts[5, :5].any() or counts[:5, 5].any())
 
-    assert {*RULES, *RANDOM, "given", "random_given"} == {*found, *left_out}
-    assert set(left_out) <= {"spectral"}  # three clusters of what K-means may find to be two
+    assert {*RULES, *RANDOM, *SHAPED, *COVERS, "given", "random_given"} == {*found, *left_out}
+    assert set(left_out) <= {"spectral", "hdcnn_spectral"}  # three clusters of what K-means may find to be two
     for name, one in found.items():
         assert list(range(6)) == sorted(leaf for group in one["clusters"] for leaf in group), name
         assert np.isfinite([one[key] for key in ("modularity", "micp", "excess", "accuracy")]).all()
@@ -265,7 +265,7 @@ def test_what_cannot_be_found_is_left_out_with_a_reason(tmp_path):
 
     assert [[0, 1], [2, 3], [4], [5], [6], [7]] == found["modularity"]["clusters"]
     assert found["agglomerative"]["clusters"] == found["modularity"]["clusters"]
-    assert {"spectral", "given", "random_given"} == set(found["left_out"])
+    assert {"spectral", "hdcnn_spectral", "given", "random_given"} == set(found["left_out"])
     assert not list((tmp_path / "clustering" / "0").glob("spectral.*"))
     with pytest.raises(BadHierarchy, match="4 of 8 labels are never confused"):
         document.read(tmp_path / "clustering" / "0", "spectral")

@@ -1,20 +1,29 @@
 """The numbers of the report: sums that must add up, trees, and what the first words say."""
 
+import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.train.report_fixture import CLUSTERS, LABELS, compare, write
+from tests.train.report_fixture import CLUSTERS, EXPERIMENTS, LABELS, asked, compare, write
 from train.components import hierarchy, metrics
-from train.page import answer, comparison, results, tree
+from train.page import answer, comparison, controls, results, statistics, summary, tree
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Results of two seeds."""
     return write(tmp_path_factory.mktemp("comparison"), catalog=False)
+
+
+@pytest.fixture(scope="module")
+def experiments(tmp_path_factory):
+    """Results of three seeds: three hierarchies, random groups, four controls of equal cost."""
+    root = tmp_path_factory.mktemp("experiments")
+    return write(root, seeds=(0, 1, 2), each=10, catalog=False, runs=EXPERIMENTS)
 
 
 @pytest.fixture
@@ -57,13 +66,32 @@ def test_full_probabilities_make_a_row_of_their_own(folder):
 def test_micp_uses_the_reference_and_the_own_clusters(folder):
     """The control's MICP is taken once against the modularity clusters, once against its own."""
     _, compared = compare(folder)
-    control = compared.control
+    control = compared.contests[0].random[0].summary
     trained = control.answers[0].trained
     counts = metrics.confusion_counts(trained.label, trained.predicted, leaves=len(LABELS))
     shares = metrics.normalise_rows(counts)
 
     assert metrics.micp(shares, CLUSTERS) == pytest.approx(control.micp.values[0])
     assert control.micp.values[0] != control.micp_own.values[0]
+
+
+def test_mistakes_are_measured_in_the_tree_that_the_data_tells(experiments, small):
+    """Severity counts wrong pictures alone, cost all of them; without such a tree there is neither."""
+    found, compared = compare(experiments)
+    told = hierarchy.from_nested(found.told(0).tree, len(found.labels))
+    height = hierarchy.heights(told)
+    one = compared.flat.answers[0]
+    each = height[one.trained.label, one.predicted]
+
+    assert each.mean() == pytest.approx(compared.flat.average_cost.values[0])
+    assert each[each > 0].mean() == pytest.approx(compared.flat.severity.values[0])
+    assert height.max() > compared.flat.severity.mean > 1
+    for row in compared.summaries:
+        wrong = 1 - np.array(row.msr.values)
+        assert row.average_cost.values == pytest.approx(wrong * row.severity.values)
+    for path in small.data_dir.glob("clustering/*/given.json"):
+        path.unlink()
+    assert compare(small)[1].flat.severity is None
 
 
 def test_tree_shows_what_each_network_gets_right(folder):
@@ -90,10 +118,10 @@ def test_tree_without_full_probabilities_counts_what_arrived(small):
         **{name: getattr(main.answers[0].trained, name) for name in results.Trained.__slots__}
         | {"full": None}
     )
-    summary = comparison.replace(
-        main, answers={0: comparison.Answers(trained=trained, predicted=trained.predicted)}
+    row = summary.replace(
+        main, answers={0: summary.Answers(trained=trained, predicted=trained.predicted)}
     )
-    root = tree.build(summary, compared.flat, found.labels, seed=0)
+    root = tree.build(row, compared.flat, found.labels, seed=0)
     arrived = np.isin(trained.label, CLUSTERS[0]) & np.isin(trained.predicted, CLUSTERS[0])
 
     assert int(arrived.sum()) == root.children[0].images
@@ -122,24 +150,24 @@ def test_verdict_without_a_measurable_difference(small):
     said = _say(small)
 
     assert "Not measurably" == said.verdict
-    assert "within chance" in said.sentence
+    assert "which includes zero" in said.findings[0].text
 
 
 def test_one_seed_is_called_one_seed(small, folder):
     """A report of one seed says so and gives the paired interval; one of two says it is few."""
     alone, two = _say(small), _say(folder)
 
-    assert "one seed" in alone.sentence
+    assert "This is one seed" in alone.sure
     assert "95\u00a0% interval" in alone.sentence
-    assert "one seed" not in two.sentence
-    assert "Fewer than 3" in dict(two.facts)["How sure is this?"]
+    assert "one seed" not in two.sure
+    assert "Fewer than 3" in two.sure
 
 
 def test_table_has_its_schema_and_order(folder):
     """The table is sorted by run, mode, measure, label, seed, and each of these is unique."""
     table = comparison.table(*compare(folder))
     keys = [
-        tuple((row[name] is not None, row[name]) for name in table.column_names[:5])
+        tuple((row[name] is not None, row[name]) for name in comparison.KEY)
         for row in table.to_pylist()
     ]
 
@@ -162,3 +190,201 @@ def test_table_holds_what_the_predictions_say(folder):
     assert [expected] == [row["value"] for row in chosen if row["seed"] == 1]
     assert set(LABELS) == {row["label"] for row in chosen if row["label"] is not None}
     assert 30 * len(LABELS) == chosen[0]["count"]
+
+
+def test_controls_stand_with_their_hierarchy(experiments):
+    """Random groups of its sizes and what is like it; HierNet has none and no contest."""
+    _, compared = compare(experiments)
+    contest = compared.contest(compared.main)
+    names = [one.summary.run.name for one in contest.controls]
+    deep = next(one for one in compared.contests if one.run.name == "uppsala_deep")
+
+    assert [
+        "uppsala_random", "uppsala_random_1", "uppsala_train_flops", "uppsala_macs",
+        "uppsala_params", "uppsala_ensemble",
+    ] == names  # fmt: skip
+    assert ["uppsala", "uppsala_deep"] == [one.run.name for one in compared.contests]
+    assert all(one.is_same_shape for one in contest.controls)
+    assert [False, False] == [one.is_same_shape for one in deep.controls]
+    assert ["uppsala", "hiernet"] == [row.name for row in compared.leading]
+
+
+def test_control_differences_are_those_of_the_predictions(experiments):
+    """A difference is that of the means; the flips of a seed make it up; p is Holm's over all."""
+    _, compared = compare(experiments)
+    contest = compared.contests[0]
+    raw = [flip.p_value for one in contest.controls for flip in one.flips.values()]
+    corrected = [p for one in contest.controls for p in one.p_values.values()]
+
+    for one in contest.controls:
+        rival = one.summary
+        assert contest.run.msr.mean - rival.msr.mean == pytest.approx(one.difference.mean)
+        for place, flip in enumerate(one.flips.values()):
+            gained = contest.run.msr.values[place] - rival.msr.values[place]
+            assert (flip.fixed - flip.broken) / (10 * len(LABELS)) == pytest.approx(gained)
+    assert statistics.holm(raw) == corrected
+    assert 18 == len(corrected)
+    pooled = np.mean([one.difference.mean for one in contest.random])
+    assert pooled == pytest.approx(contest.against_random.mean)
+
+
+def test_full_is_compared_with_full_where_the_control_has_it(experiments):
+    """Random groups are compared in full too, flat controls as they predict."""
+    _, compared = compare(experiments)
+    contest = compared.contests[0]
+    random, macs = contest.controls[0], contest.controls[3]
+    whole = compared.full(random.summary)
+
+    assert contest.full.msr.mean - whole.msr.mean == pytest.approx(random.difference_full.mean)
+    assert contest.full.msr.mean - macs.summary.msr.mean == pytest.approx(macs.difference_full.mean)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reached", "ratio", "is_equal"),
+    [
+        (100, 105, 1.05, True),
+        (100, 105.1, 1.051, False),
+        (200, 190, 0.95, True),
+        (4, 3, 0.75, False),
+    ],
+)
+def test_equal_is_within_five_per_cent(wanted, reached, ratio, is_equal):
+    """A cost 5 % away is equal, one further away is not."""
+    match = controls.Match(wanted, reached)
+
+    assert ratio == pytest.approx(match.ratio)
+    assert is_equal is match.is_equal
+
+
+def test_old_record_without_match_is_kept(experiments):
+    """A control whose record does not say how equal it is has a row, and the answer says so."""
+    _, compared = compare(experiments)
+    found = {one.summary.run.name: one.match for one in compared.contests[0].controls}
+
+    assert found["uppsala_params"] is None
+    assert 1.1 == pytest.approx(found["uppsala_ensemble"].ratio)
+    text = _say(experiments).findings[0].text
+    assert "whether its cost is equal was not recorded" in text
+    assert "its cost is 1.10 times, not equal" in text
+
+
+def test_ablation_has_its_own_controls_alone(small):
+    """A run of other settings is not compared with random groups of the usual ones."""
+    for run, freeze in (("uppsala", "none"), ("uppsala_random", "conv")):
+        path = small.results_dir / run / "0" / "model.json"
+        model = json.loads(path.read_text())
+        model["params"]["uppsala"] = {"freeze": freeze}
+        path.write_text(json.dumps(model))
+    _, compared = compare(small)
+
+    assert () == compared.contests
+    assert "not compared with random groups" in _say(small).findings[0].text
+
+
+def test_costs_count_the_flat_network(experiments):
+    """Five networks and the flat one: 20 + 19 + 18 + 17 and 20 seconds, 10^12 operations each."""
+    _, compared = compare(experiments)
+    cost = compared.main.cost
+
+    assert (74.0, 20.0) == (cost.seconds_total.mean, cost.seconds_clustering.mean)
+    assert 94e12 == pytest.approx(cost.flops.mean)
+    assert 20e12 == pytest.approx(compared.flat.cost.flops.mean)
+    assert "its training takes 4.70 times the operations and 4.70 times the seconds" in (
+        _say(experiments).findings[0].text
+    )
+
+
+def test_unknown_operations_are_left_out(small):
+    """A record without operations of training gives seconds alone."""
+    path = small.results_dir / "uppsala" / "0" / "fit.json"
+    fit = json.loads(path.read_text())
+    for network in fit["networks"]:
+        del network["train_flops"]
+    path.write_text(json.dumps(fit))
+
+    assert "its training takes 4.70 times the seconds" in _say(small).findings[0].text
+
+
+def test_answer_has_a_paragraph_for_each_method(experiments):
+    """Uppsala and HierNet have one each; the deep tree and the controls have none."""
+    said = _say(experiments)
+
+    assert ["uppsala", "hiernet"] == [one.run for one in said.findings]
+    assert "uppsala: " in said.verdict
+    assert "Random groups of the same sizes, 2 draws," in said.findings[0].text
+    assert "It was not compared with runs of equal cost." in said.findings[1].text
+    assert "a root that never errs would give 62.5\u00a0%, so routing costs 0.0 points" in (
+        said.findings[0].text
+    )
+
+
+@pytest.mark.parametrize(
+    ("equal_gain", "verdict", "said"),
+    [
+        (-1.5, "Yes", "It beats flat with equal MACs (+"),
+        (
+            2.5,
+            "Yes, but a control of equal cost does as well",
+            "It does worse than flat with equal",
+        ),
+    ],
+)
+def test_verdict_knows_controls_of_equal_cost(tmp_path, equal_gain, verdict, said):
+    """A gain that a flat network of the same cost has too is no gain of the hierarchy."""
+    runs = {
+        "uppsala": asked("uppsala", "modularity"),
+        "uppsala_macs": asked("flat", None, "uppsala", "macs"),
+    }
+    folder = write(
+        tmp_path, seeds=(0,), gain=0.8, equal_gain=equal_gain, catalog=False, runs=runs
+    )  # fmt: skip
+    finding = _say(folder).findings[0]
+
+    assert verdict == finding.verdict
+    assert said in finding.text
+
+
+def test_runs_that_were_not_trained_are_left_out(experiments, tmp_path):
+    """A missing run is absent, a missing seed leaves the others; both are named."""
+    shutil.copytree(experiments.data_dir, tmp_path / "data")
+    shutil.copytree(experiments.results_dir, tmp_path / "results")
+    shutil.rmtree(tmp_path / "results" / "hiernet")
+    shutil.rmtree(tmp_path / "results" / "uppsala_macs" / "2")
+    folder = replace(experiments, data_dir=tmp_path / "data", results_dir=tmp_path / "results")
+    found, compared = compare(folder)
+    control = compared.contests[0].controls[3]
+    ours = np.mean(compared.main.msr.values[:2]) - np.mean(control.summary.msr.values)
+
+    assert "hiernet" not in [run.name for run in found.runs]
+    assert ("uppsala_macs (seed 2)", "hiernet") == found.absent
+    assert [0, 1] == [*control.flips]
+    assert ours == pytest.approx(control.difference.mean)
+    assert comparison.table(found, compared).num_rows > 0
+
+
+def test_table_names_what_a_difference_is_against(experiments):
+    """Differences and their flips stand once against flat and once against each control."""
+    found, compared = compare(experiments)
+    rows = [
+        row for row in comparison.table(found, compared).to_pylist()
+        if (row["run"], row["mode"], row["measure"]) == ("uppsala", "default", "difference")
+    ]  # fmt: skip
+    names = {one.summary.run.name for one in compared.contests[0].controls}
+
+    assert {"flat", *names} == {row["against"] for row in rows}
+    assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
+
+
+def test_tree_of_any_depth_shows_each_network(experiments):
+    """A network below a cluster is measured on its own labels' pictures, whatever led to them."""
+    found, compared = compare(experiments)
+    deep = next(row for row in compared.summaries if row.name == "uppsala_deep")
+    root = tree.build(deep, compared.flat, found.labels, seed=0)
+    inner = root.children[0].children[0]
+    trained = deep.answers[0].trained
+    own = np.isin(trained.label, (0, 3))
+    chosen = np.array([0, 3])[trained.full[own][:, [0, 3]].argmax(axis=1)]
+
+    assert ("cluster-0-0", 20) == (inner.name, inner.images)
+    assert np.mean(chosen == trained.label[own]) == pytest.approx(inner.success)
+    assert {LABELS[0], LABELS[3]} == {child.name for child in inner.children}

@@ -1,11 +1,12 @@
 """Figures: the same bytes for the same numbers, hostile names, and the rows they were drawn from."""
 
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 
-from train.page import curves, figures, tree
+from train.page import curves, figures, scatter, tree
 from train.page.statistics import Interval
 
 LABELS = ["<script>alert(1)</script>", 'a"onload=x', "-->&amp;$x^2$ 初音ミク", "plain"]
@@ -160,3 +161,73 @@ def test_tree_draws_networks_and_labels():
     assert figures.shown(LABELS[0]) in texts
     assert 4 == texts.count("−20")
     assert 7 == len(drawn.rows)
+
+
+def _points(*macs):
+    return [
+        scatter.Point(f"run_{place}", "flat" if place == 0 else "hierarchy", cost, 0.5, None, 1)
+        for place, cost in enumerate(macs)
+    ]
+
+
+@pytest.mark.parametrize(("highest", "is_log"), [(3.9e6, False), (4.1e6, True)])
+def test_scatter_is_logarithmic_beyond_four_times(highest, is_log):
+    """Costs that differ more than four times stand on a logarithmic axis, which says so."""
+    texts = _texts(scatter.draw(_points(1e6, highest), name="cost").svg)
+
+    assert is_log is any("logarithmic" in text for text in texts)
+    assert {"run_0", "run_1", "flat", "hierarchy"} <= set(texts)
+
+
+def test_scatter_writes_what_it_draws():
+    """Its rows are operations and shares, not millions and per cent."""
+    drawn = scatter.draw(_points(5e6, 6e6), name="cost")
+
+    assert ("run", "kind", "macs", "msr", "deviation", "seeds") == drawn.columns
+    assert ("run_1", "hierarchy", 6e6, 0.5, None, 1) == drawn.rows[1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ([], []),
+        ([0.5, 0.5, 0.9], [0.5, 0.7, 0.9]),
+        ([0.9, 0.95, 1.0], [0.6, 0.8, 1.0]),
+        ([0.1, 0.4], [0.1, 0.4]),
+    ],
+)
+def test_names_beside_points_keep_apart(wanted, expected):
+    """Names stay in order, 0.2 apart, and below the top."""
+    assert expected == pytest.approx(scatter.spaced(wanted, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("labels", "side", "letters"), [(4, 3.2, 8), (16, 5.76, 8), (25, 5.8, 8), (100, 9.4, 6.5)]
+)
+def test_a_hundred_labels_fit_the_width_of_the_page(labels, side, letters):
+    """With its names a matrix of a hundred labels is as wide as the page: 1,088 pixels, 816 pt."""
+    names = [str(number) for number in range(labels)]
+    svg = figures.confusion(np.eye(labels), names, name="c").svg
+    width = float(re.search(r'width="([\d.]+)pt"', svg).group(1))
+
+    assert 72 * (side + 1.9) == pytest.approx(width)
+    assert width <= 816
+    assert letters == pytest.approx(
+        min(map(float, re.findall(r"font-size: ([\d.]+)px[^>]*rotate\(-90", svg)))
+    )
+
+
+def test_deep_tree_has_a_column_for_each_level():
+    """Each level of networks adds a column, and a label stands in the last."""
+    label = tree.Node("ann", True, 0.5, 10, 0.1, ())
+    inner = tree.Node("cluster-0-1", False, 0.8, 20, None, (label, label))
+    middle = tree.Node("cluster-0", False, 0.7, 30, None, (inner, label))
+    deep = tree.draw(tree.Node("root", False, 0.9, 40, None, (middle, label)), name="d")
+    plain = tree.draw(tree.Node("root", False, 0.9, 40, None, (inner, label)), name="p")
+    wide, narrow = (
+        float(re.search(r'width="([\d.]+)pt"', one.svg).group(1)) for one in (deep, plain)
+    )
+
+    assert "cluster-0-1" in _texts(deep.svg)
+    assert 72 * 3.1 == pytest.approx(wide - narrow, abs=0.1)
+    assert ("cluster-0-1", "network", 0.8, 20, None) == deep.rows[2]

@@ -2,16 +2,26 @@
 
 import csv
 import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.train.report_fixture import HOSTILE, LABELS, RUNS, arguments, compare, read, write
+from tests.train.report_fixture import (
+    EXPERIMENTS,
+    HOSTILE,
+    LABELS,
+    RUNS,
+    arguments,
+    compare,
+    read,
+    write,
+)
 from train import report
 from train.errors import BadParams, BadShard, MissingInput, MixedResults
-from train.page import comparison, funnel, mosaic, published, summary
+from train.page import comparison, details, funnel, mosaic, summary
 from train.params import section
 
 
@@ -279,15 +289,29 @@ def test_csv_of_the_confusion_equals_the_predictions(folder):
     assert shares[0, 3] == pytest.approx(float(rows[HOSTILE[0], LABELS[3]]))
 
 
-def test_published_figures_are_consistent():
-    """The speed-ups that the methods derive from the report's Table 2 follow from ours."""
-    ups = [
-        (round(row.flat / row.total, 3), round(row.flat / row.parallel, 3))
-        for row in published.SECONDS
-    ]
+def test_long_tables_are_folded(folder):
+    """What McNemar says of each seed and what each network took open on demand."""
+    summaries = re.findall(r"<summary>([^<]*)</summary>", _page(folder))
 
-    assert [(1.495, 2.143), (1.039, 2.661), (1.129, 1.884)] == ups
-    assert (65.3, 66.0) == (published.SUCCESS[0].msr, published.SUCCESS[1].msr)
+    assert "Pictures fixed and broken against flat, by seed" in summaries
+    assert "Every network (9)" in summaries
+
+
+def test_page_without_controls_has_no_such_section(alone):
+    """Nothing is said of controls where none ran."""
+    assert 'id="controls"' not in _page(alone)
+    assert 'id="published"' in _page(alone)
+
+
+def test_clusters_of_a_deep_tree_are_listed_in_brackets(tmp_path):
+    """A cluster of clusters shows its levels; a figure orders labels as the tree does."""
+    made = write(tmp_path, seeds=(0,), each=6, catalog=False, runs=EXPERIMENTS)
+    found = read(made)
+    body = details.clustering(found).body
+    own = found.groupings["given", 0]
+
+    assert f"({LABELS[4]}, a&quot;onload=x), {LABELS[5]}" in body
+    assert (0, 3, 4, 1, 5) == own.ordered[0]
 
 
 def test_unknown_parameter_is_refused(tmp_path):

@@ -153,7 +153,7 @@ class _Job:
         distributed.alike(dict(self.network.named_buffers()).values())
         distributed.alike(self.kept[name] for name, _ in self.network.named_buffers())
         averaged = self.kept if self.recipe.ema else self.network.state_dict()
-        val_loss, val_accuracy = self._validate(averaged)
+        val_loss, val_accuracy = self._validate(averaged, rate=rate)
         state = self.state
         state.epoch += 1
         state.seconds += time.perf_counter() - began
@@ -282,7 +282,7 @@ class _Job:
         return self.training.no_sync()
 
     @torch.no_grad()
-    def _validate(self, tensors: checkpoint.Tensors) -> tuple[float, float]:
+    def _validate(self, tensors: checkpoint.Tensors, *, rate: float) -> tuple[float, float]:
         """Returns loss and accuracy on the validation pictures of the network's labels."""
         trainer, data, outputs = self.trainer, self.task.data, self.task.outputs
         self.network.eval()
@@ -302,7 +302,7 @@ class _Job:
             found += torch.stack([loss, right]).double().cpu()
         loss_sum, right_sum = distributed.total(found.to(trainer.device)).tolist()
         if not np.isfinite(loss_sum):
-            raise self._diverged(self.state.step, self._rate())
+            raise self._diverged(self.state.step, rate)  # that of the last update
         return loss_sum / len(self.val_rows), right_sum / len(self.val_rows)
 
     def _rate(self) -> float:

@@ -9,7 +9,8 @@ subnetwork's own confusions.
 
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import networkx as nx
@@ -163,6 +164,36 @@ class Classifier(nn.Module):
         self.eval()
         return FitReport(tuple(reports))
 
+    def refit(
+        self,
+        data: DataModule,
+        trainer: Trainer,
+        *,
+        seed: int,
+        again: Collection[str],
+        anew: Collection[str],
+    ) -> FitReport:
+        """
+        Trains the root's own part and some subnetworks; no other tensor changes (methods.md 2.7).
+
+        The root and the nodes `again` go on from their weights, those `anew` start from the root's.
+        """
+        reports = []
+        if self.hierarchy.nodes[trees.ROOT]["net"] is not None:
+            frozen = sum(backbone.macs_of_blocks(self.root)[: self.first_own])
+            task = self._root_task(data)
+            trained, rate = task.macs_trained - frozen, self.params.lr_scale
+            task = replace(task, macs_trained=trained, macs_frozen=frozen, lr_scale=rate)
+            own = Branch(self.root.blocks[self.first_own :], self.root.head)
+            network = Attached(self.root.blocks[: self.first_own], own)
+            reports.append(trainer.fit(network, task, seed=seed))
+            self.tasks[trees.ROOT] = trees.ROOT
+        nodes = [node for node in self.branches if node in {*again, *anew}]
+        pairs = [self._own_task(data, node, seed=seed, anew=node in anew) for node in nodes]
+        reports += trainer.fit_all(pairs, seed=seed)
+        self.eval()
+        return FitReport(tuple(reports))
+
     def predict_proba(
         self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"
     ) -> Float[Tensor, "batch leaf"]:
@@ -267,16 +298,16 @@ class Classifier(nn.Module):
             lr_scale=self.params.lr_scale if self.params.root_init == "flat" else 1.0,
         )
 
-    def _own_task(self, data: DataModule, node: str, *, seed: int) -> Pair:
+    def _own_task(self, data: DataModule, node: str, *, seed: int, anew: bool = True) -> Pair:
         """
-        Returns a node's fresh branch on the frozen stem, and what it learns.
+        Returns a node's branch, a fresh one if `anew`, on the frozen stem, and what it learns.
 
         It starts from the parent's; once the node is divided, from the one over its labels.
         """
         divided = node in self.tasks
         name, source = (f"{node}-clusters", node) if divided else (node, self._parent(node))
         seeds.seed(seed, "uppsala", name)
-        branch = self._branch(node, source)
+        branch = self._branch(node, source) if anew else dict(self._branches())[node]
         self.branches[node] = branch
         blocks = backbone.macs_of_blocks(self.root)
         task = sampling.Task(

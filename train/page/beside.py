@@ -66,7 +66,7 @@ def times(run: Run, flat: Run) -> Seconds:
     rows = [_times(trained, flat.seeds[seed]) for seed, trained in run.seeds.items()]
 
     def mean(name: str) -> float | None:
-        values = [row[name] for row in rows if row[name] is not None]
+        values = [value for row in rows if (value := row[name]) is not None]
         return float(np.mean(values)) if values else None
 
     return Seconds(

@@ -119,6 +119,8 @@ def _rows(summary: Summary, results: Results) -> list[dict[str, Any]]:
         "micp_own": (summary.micp_own, images),
         "wrong_inside_cluster": (summary.wrong_inside, images),
         "wrong_across_clusters": (summary.wrong_across, images),
+        "severity": (summary.severity, images),
+        "average_cost": (summary.average_cost, images),
         "seconds_total": (summary.cost.seconds_total, None),
         "seconds_critical": (summary.cost.seconds_critical, None),
     }

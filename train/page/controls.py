@@ -35,7 +35,7 @@ class Match:
     @property
     def is_equal(self) -> bool:
         """Says whether the two are within 5 %."""
-        return abs(self.ratio - 1) <= TOLERANCE
+        return abs(self.reached - self.wanted) <= TOLERANCE * self.wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,9 @@ def _rivals(row: Summary, plain: Sequence[Summary]) -> list[tuple[Summary, bool]
     random = [
         (one, _shape(one.run) == shape)
         for one in others
-        if one.run.is_random and one.run.method == row.run.method and _settings(one.run) == settings
+        if one.run.is_random
+        and one.run.method == row.run.method
+        and _is_alike(_settings(one.run), settings)
     ]
     if any(is_same for _, is_same in random):
         random = [(one, is_same) for one, is_same in random if is_same]
@@ -170,10 +172,16 @@ def _sizes(tree: Nested) -> str:
     return f"({''.join(below)})"
 
 
-def _settings(run: Run) -> Any:
+def _settings(run: Run) -> Mapping[str, Any]:
     """The section of the method: an ablation has controls of its own, if any."""
     first = next(iter(run.seeds.values()))
-    return first.model.get("params", {}).get(run.method)
+    section: Mapping[str, Any] = first.model.get("params", {}).get(run.method) or {}
+    return section
+
+
+def _is_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Two sections are alike in what both tell: an older record lacks later parameters."""
+    return all(one[name] == other[name] for name in one.keys() & other.keys())
 
 
 def _match(run: Run) -> Match | None:

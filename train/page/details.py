@@ -112,7 +112,8 @@ def trees(drawings: Mapping[str, Drawing], leading: Sequence[str], found: Result
         "gained or lost against the flat network."
     )
     notes = {name: f"{name}, seed {first[name]}." for name in drawings}
-    open_, rest = _pictures(drawings, notes, leading)
+    is_long = len(found.labels) > _LONG
+    open_, rest = _pictures(drawings, notes, () if is_long else leading)
     return Section("tree", "The tree", join([said, *open_, rest]))
 
 
@@ -260,7 +261,8 @@ def _pictures(
     made = {name: picture(drawing, note=notes[name]) for name, drawing in drawings.items()}
     rest = [made[name] for name in made if name not in leading]
     shown = [made[name] for name in made if name in leading]
-    return shown, folded(f"The other runs ({len(rest)})", *rest) if rest else Html("")
+    title = "The other runs" if shown else "Every run"
+    return shown, folded(f"{title} ({len(rest)})", *rest) if rest else Html("")
 
 
 def _first_seeds(found: Results) -> dict[str, int]:

@@ -243,7 +243,7 @@ def _matrix(
     order = (
         [leaf for cluster in clusters for leaf in cluster] if clusters else [*range(len(labels))]
     )
-    side = min(24.0, max(3.2, 0.36 * len(labels)))
+    side, letters = _size(len(labels))
     drawn = figure(side + 1.9, side + 2.3)
     with mpl.rc_context(STYLE):
         bar, axes = drawn.subplots(2, 1, height_ratios=[0.16, side])
@@ -251,7 +251,7 @@ def _matrix(
         names = [shown(labels[leaf]) for leaf in order]
         axes.set_xticks(range(len(order)), names, rotation=90)
         axes.set_yticks(range(len(order)), names)
-        axes.tick_params(length=0, labelsize=8)
+        axes.tick_params(length=0, labelsize=letters)
         axes.set_xlabel("predicted label")
         axes.set_ylabel("true label")
         axes.spines[["top", "right"]].set_visible(True)
@@ -270,6 +270,12 @@ def _matrix(
             for j in range(len(labels))
         ],
     )
+
+
+def _size(labels: int) -> tuple[float, float]:
+    """Inches of a matrix and points of its names: a hundred labels still fit the page's width."""
+    side = max(3.2, min(0.36 * labels, 5.8), min(0.2 * labels, 9.4), 0.094 * labels)
+    return side, 8.0 if side / labels > 0.13 else 6.5
 
 
 def _outline(axes: Axes, clusters: Sequence[Sequence[int]]) -> None:

@@ -24,6 +24,7 @@ from train.errors import MissingInput, MixedResults
 
 FLAT = "flat"
 REFERENCE = "modularity"  # the grouping whose clusters every run is measured against
+TOLD = "given"  # the tree that the data tells, fixed before any network was trained
 CONTROL = "random"
 _COLUMNS = ("post_id", "split", "white_background", "label", "predicted")
 
@@ -159,6 +160,10 @@ class Results:
         """The clusters that every run of this seed is measured against."""
         return self.groupings[REFERENCE, seed]
 
+    def told(self, seed: int) -> Grouping | None:
+        """The tree that the data tells; None where it tells none."""
+        return self.groupings.get((TOLD, seed))
+
     def own(self, run: Run, seed: int) -> Grouping | None:
         """The clusters that a run was built on; None for the flat one."""
         return self.groupings[run.grouping, seed] if run.grouping else None
@@ -183,13 +188,17 @@ def read(
     absent = []
     for name, asked in runs.items():
         there = [seed for seed in seeds if (results_dir / name / str(seed)).is_dir()]
-        absent += [f"{name} (seed {seed})" for seed in seeds if seed not in there]
+        lacking = [str(seed) for seed in seeds if seed not in there]
+        if lacking:
+            absent.append(f"{name} (seed {', '.join(lacking)})" if there else name)
         if there:
             found.append(_run(results_dir, name, asked, there, leaves=leaves))
     pairs = [(REFERENCE, seed) for seed in seeds]
     pairs += [(run.grouping, seed) for run in found for seed in run.seeds if run.grouping]
+    folder = data_dir / "clustering"
+    pairs += [(TOLD, seed) for seed in seeds if (folder / str(seed) / f"{TOLD}.json").exists()]
     groupings = {
-        (name, seed): _grouping(data_dir / "clustering" / str(seed) / f"{name}.json", name, seed)
+        (name, seed): _grouping(folder / str(seed) / f"{name}.json", name, seed)
         for name, seed in dict.fromkeys(pairs)
     }
     manifest = _json(data_dir / "shards" / "manifest.json", stage="shards")

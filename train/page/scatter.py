@@ -13,7 +13,7 @@ from train.page.summary import Summary
 
 _LOG_BEYOND = 4  # a wider range of costs would press the small ones together
 _ROOM = 0.19  # inches from a name to the next
-_LEFT, _WIDTH, _NAMES, _BELOW, _ABOVE = 0.62, 4.7, 2.3, 0.55, 0.4  # inches
+_LEFT, _WIDTH, _NAMES, _BELOW, _ABOVE = 0.62, 3.7, 1.7, 0.55, 0.5  # inches
 _LOOKS = {  # colour, marker, filled
     "flat": ("ink", "s", True),
     "hierarchy": ("blue", "o", True),
@@ -61,7 +61,7 @@ def draw(found: Sequence[Point], *, name: str) -> Drawing:
         _scale(axes, found)
         _name(axes, found, spacing=_ROOM / high)
         axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=6, frameon=False, fontsize=8,
+            loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, fontsize=8,
             handletextpad=0.1, columnspacing=1.0,
         )  # fmt: skip
     return Drawing(

@@ -11,6 +11,7 @@ from train.page.figures import Drawing
 from train.page.funnel import Funnel, Step
 from train.page.markup import (
     Html,
+    Text,
     between,
     count,
     element,
@@ -81,7 +82,7 @@ def results(found: Results, comparison: Comparison, drawings: Mapping[str, Drawi
     ]
     absent = f" Not trained yet, and left out: {', '.join(found.absent)}." if found.absent else ""
     many = len(comparison.summaries) > _LONG
-    others = [_routing(comparison), _costs(comparison)]
+    others = [_routing(comparison), _severity(comparison), _costs(comparison)]
     body = [
         paragraph(
             f"{count(images)} test pictures, {count(white)} of them on white; "
@@ -139,7 +140,7 @@ def spread(values: Spread | None) -> str:
 
 def _contest(contest: Contest) -> Html:
     runs = [row for row in (contest.run, contest.full) if row is not None]
-    rows: list[tuple[str, ...]] = [
+    rows: list[tuple[Text, ...]] = [
         (row.name, "all its networks" if row.mode == "full" else "the hierarchy", "",
          spread(row.msr), "", "", "")
         for row in runs
@@ -160,9 +161,10 @@ def _contest(contest: Contest) -> Html:
         "run", "what it is", "cost: reached / wanted", "MSR, %", "difference, points",
         "difference in full, points", "p of each seed, Holm",
     )  # fmt: skip
-    seeds = ", ".join(map(str, contest.run.answers))
+    seeds = f"seed{'s' if len(contest.run.answers) > 1 else ''} "
+    seeds += ", ".join(map(str, contest.run.answers))
     caption = (
-        f"{contest.run.name} minus each control, seeds {seeds}. Brackets: 95\u00a0% interval of the "
+        f"{contest.run.name} minus each control, {seeds}. Brackets: 95\u00a0% interval of the "
         "paired bootstrap over test pictures, averaged over seeds. p: exact McNemar test, after "
         "Holm's correction over this table."
     )
@@ -174,7 +176,7 @@ def _kind(one: Control) -> str:
     return said if one.is_same_shape else f"{said}, of other sizes"
 
 
-def _match(one: Control) -> str:
+def _match(one: Control) -> Text:
     if one.equal is None:
         return ""
     if one.match is None:
@@ -184,7 +186,7 @@ def _match(one: Control) -> str:
         f"{cost / size:.3g} {unit}" for cost in (one.match.reached, one.match.wanted)
     )
     flag = "" if one.match.is_equal else ", not equal"
-    return f"{reached} / {wanted} = {one.match.ratio:.3f}{flag}"
+    return join([f"{reached} / {wanted}", Html("<br>"), f"= {one.match.ratio:.3f}{flag}"])
 
 
 def _interval(interval: Interval | None) -> str:
@@ -265,6 +267,27 @@ def _routing(comparison: Comparison) -> Html:
         "MSR in full, %",
     )  # fmt: skip
     return table(head, rows, caption=caption) if rows else Html("")
+
+
+def _severity(comparison: Comparison) -> Html:
+    """How bad the mistakes are, where the data tells a tree."""
+    rows = [
+        (row.name, spread(row.msr), _plain(row.severity), _plain(row.average_cost))
+        for row in comparison.summaries
+        if row.severity is not None and row.average_cost is not None
+    ]
+    caption = (
+        "Mistakes in the tree that the data tells (grouping given): the height of the lowest node "
+        "above truth and answer, 1 inside a group and 2 across groups of two levels. Severity is its "
+        "mean over the mistakes, cost over all pictures; severity alone falls with every easy mistake."
+    )
+    head = ("run", "MSR, %", "severity", "average cost")
+    return table(head, rows, caption=caption, marked=(0,)) if rows else Html("")
+
+
+def _plain(value: Spread) -> str:
+    deviation = value.deviation
+    return f"{value.mean:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
 
 
 def _costs(comparison: Comparison) -> Html:

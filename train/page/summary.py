@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from train.components.hierarchy import parents
+from train.components.hierarchy import from_nested, heights, parents
 from train.components.metrics import (
+    average_cost,
     confusion_counts,
     micp,
     msr,
     msr_macro,
     msr_per_label,
     normalise_rows,
+    severity,
 )
 from train.page.results import Results, Run, Trained
 from train.page.statistics import Flips, Interval, flips, paired_interval
@@ -81,6 +83,8 @@ class Summary:
     wrong_inside: Spread  # wrong label, right reference cluster
     wrong_across: Spread  # wrong reference cluster
     cost: Cost
+    severity: Spread | None = None  # of mistakes, by the tree that the data tells, if it does
+    average_cost: Spread | None = None  # the same over all pictures, right ones 0
     difference: Interval | None = None
     difference_white: Interval | None = None
     flips: Mapping[int, Flips] = field(default_factory=dict)
@@ -148,6 +152,7 @@ def summarise(results: Results, run: Run, mode: str, *, resamples: int, seed: in
     macro = [msr_macro(a.trained.label, a.predicted, leaves=leaves) for a in answers.values()]
     reference = [micp(one, results.reference(s).clusters) for s, one in confusions.items()]
     inside, across = _mistakes(results, answers)
+    height, cost_of_mistakes = _heights(results, answers)
     summary = Summary(
         run=run,
         mode=mode,
@@ -160,6 +165,8 @@ def summarise(results: Results, run: Run, mode: str, *, resamples: int, seed: in
         wrong_inside=inside,
         wrong_across=across,
         cost=_cost(results, run, mode),
+        severity=height,
+        average_cost=cost_of_mistakes,
     )
     if run is results.flat:
         return summary
@@ -203,6 +210,21 @@ def _mistakes(results: Results, answers: Mapping[int, Answers]) -> tuple[Spread,
         inside.append(float(np.mean(same & ~one.correct)))
         across.append(float(np.mean(~same)))
     return Spread(tuple(inside)), Spread(tuple(across))
+
+
+def _heights(
+    results: Results, answers: Mapping[int, Answers]
+) -> tuple[Spread, Spread] | tuple[None, None]:
+    """How far from the truth the answers are in the tree that the data tells (methods.md 7.1)."""
+    severities, costs = [], []
+    for seed, one in answers.items():
+        told = results.told(seed)
+        if told is None:
+            return None, None
+        height = heights(from_nested(told.tree, len(results.labels)))
+        severities.append(severity(one.trained.label, one.predicted, height))
+        costs.append(average_cost(one.trained.label, one.predicted, height))
+    return Spread(tuple(severities)), Spread(tuple(costs))
 
 
 def _cost(results: Results, run: Run, mode: str) -> Cost:

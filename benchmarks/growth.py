@@ -1,0 +1,299 @@
+"""
+What growing a tree costs: extended by a label, or merged of two, against training on all labels.
+
+Run after `dvc repro` with the preset demo: takes data/shards and the sections of params.yaml, and
+holds labels out in memory. Clusters are the demo's own families, so that growing alone is measured
+and not what finds them. Every seed holds another label out; test pictures judge. FLOPs are the
+program's estimate, with those of the flat network that a tree starts from.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.result import Result
+from scraper.demo.personae import PERSONAE
+from train import extend, fit, merge, saved
+from train.components import (
+    augment,
+    backbone,
+    checkpoint,
+    data,
+    hierarchy,
+    loop,
+    metrics,
+    prediction,
+    seeds,
+)
+from train.components.classifier import FitReport, HierarchicalClassifier
+from train.components.data import DataModule, Pictures
+from train.components.trainer import Trainer
+from train.methods import METHODS
+from train.params import section
+
+SEEDS = (0, 1, 2)
+SHARDS, CACHE, PARAMS = Path("data/shards"), Path("work/cache"), Path("params.yaml")
+FAMILY = {persona.name: persona.family for persona in PERSONAE}
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all trainings of one seed share."""
+
+    settings: fit.Settings
+    device: torch.device
+    everything: DataModule
+    test: Pictures
+    work_dir: Path
+    seed: int
+
+    def trainer(self, mean: np.ndarray, name: str) -> Trainer:
+        """A trainer whose checkpoints are its own."""
+        settings = self.settings
+        return Trainer(
+            settings.loop, settings.augment, settings.data.batch_size,
+            torch.from_numpy(mean).to(self.device), self.device, self.work_dir / name,
+        )  # fmt: skip
+
+    def only(self, names: Sequence[str]) -> DataModule:
+        """The training and validation pictures of some labels, in the order of the shards."""
+        whole = self.everything
+        leaves = [leaf for leaf, name in enumerate(whole.labels) if name in names]
+        return DataModule(
+            tuple(whole.labels[leaf] for leaf in leaves), whole.side, whole.root_sha256,
+            _only(whole.train, leaves), _only(whole.val, leaves),
+        )  # fmt: skip
+
+    def predicted(self, classifier: HierarchicalClassifier, known: Sequence[str]) -> np.ndarray:
+        """The likeliest label of every test picture, as a leaf of the whole set."""
+        found = prediction.predict(classifier, self.test, device=self.device)
+        leaves = np.array([self.everything.labels.index(name) for name in known])
+        return np.asarray(leaves[found.probabilities.argmax(axis=1)])
+
+    def msr(self, predicted: np.ndarray, names: Sequence[str]) -> float:
+        """Mean success rate over the test pictures of some labels."""
+        wanted = [self.everything.labels.index(name) for name in names]
+        rows = np.isin(self.test.labels, wanted)
+        return metrics.msr(self.test.labels[rows], predicted[rows])
+
+
+def run() -> Result:
+    """The median over seeds of the extended tree's MSR less that of a tree trained on all labels."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = [_seed(_bench(seed, Path(folder) / str(seed))) for seed in SEEDS]
+    gains = [one["extend"]["msr"] - one["all"]["msr"] for one in found]
+    return Result(
+        value=statistics.median(gains),
+        unit="MSR of the extended tree less that of one trained on all labels",
+        bar="every subnetwork but the joined one the same to the bit, for every seed",
+        ok=all(one["extend"]["others_identical"] for one in found),
+        runs=gains,
+        peer="flat network and tree trained on all labels",
+        details={
+            "seeds": found,
+            "summary": {
+                "extend_flops_share": _median(found, "extend", "train_flops_share"),
+                "extend_seconds_share": _median(found, "extend", "seconds_share"),
+                "merge_less_all": statistics.median(
+                    one["merge"]["msr"] - one["all"]["msr"] for one in found
+                ),
+                "merge_flops_share": _median(found, "merge", "train_flops_share"),
+                "merge_root": _median(found, "merge", "root_accuracy"),
+            },
+            "root_sha256": found[0]["root_sha256"],
+        },
+        commands=["make preset NAME=demo", "dvc repro"],
+    )
+
+
+def _bench(seed: int, work_dir: Path) -> Bench:
+    if not (SHARDS / "manifest.json").exists():
+        raise SystemExit("data/shards is absent: run `dvc repro`")
+    settings = fit.Settings(
+        method="uppsala", grouping=None, own=section(PARAMS, "uppsala", METHODS["uppsala"].Params),
+        data=section(PARAMS, "data", data.Params),
+        augment=section(PARAMS, "augment", augment.Params),
+        backbone=section(PARAMS, "backbone", backbone.Params),
+        loop=section(PARAMS, "loop", loop.Params),
+    )  # fmt: skip
+    device = loop.prepare(settings.loop)
+    everything = data.open_data(SHARDS, CACHE, params=settings.data, device=device)
+    strange = sorted(set(everything.labels) - set(FAMILY))
+    if strange:
+        raise SystemExit(f"data/shards is not the demo's: nobody there is {', '.join(strange)}")
+    test = data.open_split(SHARDS, CACHE, "test")
+    return Bench(settings, device, everything, test, work_dir, seed)
+
+
+def _seed(bench: Bench) -> dict[str, Any]:
+    labels = bench.everything.labels
+    rng = seeds.seed(bench.seed, "growth")
+    new = str(rng.choice([n for n in labels if sum(FAMILY[n] == FAMILY[m] for m in labels) > 1]))
+    whole, took = _tree(bench, labels, "all")
+    everything = bench.predicted(whole.classifier, labels)
+    rest = [name for name in labels if name != new]
+    return {
+        "seed": bench.seed,
+        "root_sha256": bench.everything.root_sha256,
+        "all": took
+        | {
+            "msr": bench.msr(everything, labels),
+            "msr_old": bench.msr(everything, rest),
+            "msr_new": bench.msr(everything, [new]),
+        },
+        "extend": _extend(bench, rest, new, took),
+        "merge": _merge(bench, rng, took),
+    }
+
+
+def _extend(bench: Bench, rest: Sequence[str], new: str, all_took: dict[str, float]) -> Any:
+    """A tree without one label, then extended by it."""
+    labels = bench.everything.labels
+    old, before = _tree(bench, rest, "rest")
+    was = bench.msr(bench.predicted(old.classifier, rest), rest)
+    seeds.seed(bench.seed, "grown", "weights")
+    grown = extend.grow(
+        old, bench.settings, bench.everything, device=bench.device, source="the tree of the rest"
+    )
+    tree, placed = grown.classifier, grown.placed[new]
+    untouched = _copies(tree, but=placed.node)
+    tree.to(bench.device)
+    mean = np.array(old.facts["mean"], dtype=np.float32)
+    took = _took(
+        tree.refit(
+            bench.everything, bench.trainer(mean, "grown"), seed=bench.seed, again=grown.again,
+            anew=grown.anew,
+        )
+    )  # fmt: skip
+    predicted = bench.predicted(tree, labels)
+    family = {labels[leaf] for leaf in tree.hierarchy.nodes[placed.node]["members"]} - {new}
+    now = tree.state_dict()
+    return _shares(took, all_took) | {
+        "label": new,
+        "node": placed.node,
+        "mass": placed.mass,
+        "joined_its_family": {FAMILY[name] for name in family} == {FAMILY[new]},
+        "msr_before": was,
+        "msr": bench.msr(predicted, labels),
+        "msr_old": bench.msr(predicted, rest),
+        "msr_new": bench.msr(predicted, [new]),
+        "others_identical": all(torch.equal(t, now[n].cpu()) for n, t in untouched.items()),
+        "tensors_untouched": len(untouched),
+        "old_tree": before,
+    }
+
+
+def _merge(bench: Bench, rng: np.random.Generator, all_took: dict[str, float]) -> Any:
+    """Half of the families in one tree and half in another, then fused."""
+    labels = bench.everything.labels
+    families = rng.permutation(sorted({FAMILY[name] for name in labels})).tolist()
+    halves = [
+        [name for name in labels if FAMILY[name] in chosen]
+        for chosen in (families[: len(families) // 2], families[len(families) // 2 :])
+    ]
+    trees = [_tree(bench, half, f"half-{place}") for place, half in enumerate(halves)]
+    apart = [
+        bench.msr(bench.predicted(tree.classifier, half), half)
+        for (tree, _), half in zip(trees, halves, strict=True)
+    ]
+    (first, _), (second, _) = trees
+    mean = data.channel_mean(bench.everything.train.images)
+    seeds.seed(bench.seed, "fused", "weights")
+    fused = merge.fuse(first, second, bench.settings, bench.everything, mean=mean)
+    fused.to(bench.device)
+    trainer = bench.trainer(mean, "fused")
+    took = _took(
+        merge.learn(fused, first, bench.settings, bench.everything, trainer, seed=bench.seed)
+    )
+    coarse = prediction.predict(fused, bench.test, device=bench.device).coarse
+    assert coarse is not None, "a fusion has a root"  # noqa: S101  # our own mistake
+    side = np.array([labels[leaf] in halves[1] for leaf in bench.test.labels], dtype=np.int64)
+    return _shares(took, all_took) | {
+        "families": families,
+        "msr_apart": apart,
+        "msr": bench.msr(bench.predicted(fused, labels), labels),
+        "root_accuracy": metrics.msr(side, coarse.argmax(axis=1)),
+        "old_trees": [before for _, before in trees],
+    }
+
+
+def _tree(bench: Bench, names: Sequence[str], name: str) -> tuple[saved.Saved, dict[str, float]]:
+    """A flat network over some labels and the tree that starts from it, and what both took."""
+    pictures = bench.only(names)
+    mean = data.channel_mean(pictures.train.images)
+    trainer, leaves = bench.trainer(mean, name), len(pictures.labels)
+    families = sorted({FAMILY[label] for label in pictures.labels})
+    clusters = [
+        [leaf for leaf, label in enumerate(pictures.labels) if FAMILY[label] == family]
+        for family in families
+    ]
+    build = _builder(bench, pictures, mean)
+    flat = build("flat", hierarchy.flat(leaves))
+    reports = [flat.fit(pictures, bench.trainer(mean, f"{name}-flat"), seed=bench.seed)]
+    start = checkpoint.under("network", flat.state_dict())
+    tree = build("uppsala", hierarchy.from_clusters(clusters, leaves))
+    reports.append(tree.fit(pictures, trainer, seed=bench.seed, start=start))
+    facts = {"labels": list(pictures.labels), "mean": mean.tolist()}
+    return saved.Saved(tree, facts), _took(*reports)
+
+
+def _builder(
+    bench: Bench, pictures: DataModule, mean: np.ndarray
+) -> Callable[[str, Any], HierarchicalClassifier]:
+    settings = bench.settings
+
+    def build(method: str, tree: Any) -> HierarchicalClassifier:
+        seeds.seed(bench.seed, method, "weights")
+        own = (
+            settings.own if method == "uppsala" else section(PARAMS, method, METHODS[method].Params)
+        )
+        built = saved.build(
+            method, own, settings.backbone, tree=tree, mean=mean,
+            side=settings.augment.network_side(pictures.side),
+        )  # fmt: skip
+        built.to(bench.device)
+        return built
+
+    return build
+
+
+def _only(pictures: Pictures, leaves: Sequence[int]) -> Pictures:
+    rows = np.flatnonzero(np.isin(pictures.labels, leaves))
+    return Pictures(
+        pictures.images[rows], np.searchsorted(leaves, pictures.labels[rows]),
+        pictures.post_ids[rows], pictures.white[rows],
+    )  # fmt: skip
+
+
+def _copies(tree: torch.nn.Module, *, but: str) -> dict[str, torch.Tensor]:
+    """Every tensor of the subnetworks but one."""
+    return {
+        name: tensor.clone()
+        for name, tensor in tree.state_dict().items()
+        if name.startswith("branches.") and name.split(".")[1] != but
+    }
+
+
+def _took(*reports: FitReport) -> dict[str, float]:
+    networks = [network for report in reports for network in report.networks]
+    return {
+        "seconds": sum(network.seconds for network in networks),
+        "train_flops": sum(network.train_flops for network in networks),
+        "networks": len(networks),
+    }
+
+
+def _shares(took: dict[str, float], whole: dict[str, float]) -> dict[str, Any]:
+    """What it took, and as a share of training on all labels."""
+    shares = {f"{n}_share": took[n] / whole[n] for n in ("seconds", "train_flops")}
+    return {**took, **shares}
+
+
+def _median(found: Sequence[dict[str, Any]], part: str, name: str) -> float:
+    return statistics.median(one[part][name] for one in found)

@@ -1,0 +1,167 @@
+"""The papers' tables and ours beside them: worked values of methods.md 2.7, 2.8 and 5.5."""
+
+import re
+
+import pytest
+
+from tests.train.report_fixture import EXPERIMENTS, FINDER, compare, write
+from train.components import hierarchy
+from train.page import beside, published, results, sections
+
+NAMES = ("root", *(f"cluster-{number}" for number in range(6)))
+SUBNETWORKS = (720, 600, 500, 400, 320, 180)
+SIX = [[2 * number, 2 * number + 1] for number in range(6)]
+DEEP = [[[0, 1], [2, 3], 4], [5, 6]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Results of one seed with every kind of run."""
+    root = tmp_path_factory.mktemp("tables")
+    return write(root, seeds=(0,), each=10, catalog=False, runs=EXPERIMENTS)
+
+
+def _trained(tree, networks, *, total=0.0):
+    leaves = len(hierarchy.leaves(tree))
+    model = {"hierarchy": hierarchy.to_json(hierarchy.from_nested(tree, leaves))}
+    fit = {"networks": networks, "total_seconds": total}
+    return results.Trained("run", 0, *[None] * 6, {}, fit, model, ())
+
+
+def _run(tree, networks, *, name="uppsala", total=0.0):
+    return results.Run(name, "uppsala", "given", {0: _trained(tree, networks, total=total)})
+
+
+def _flat(seconds):
+    return _run([0, 1], [{"network": "root", "seconds": seconds}], name="flat", total=seconds)
+
+
+def _networks(names, seconds, above):
+    return [
+        {"network": name, "seconds": took, "waits_for": waits}
+        for name, took, waits in zip(names, seconds, above, strict=True)
+    ]
+
+
+def test_success_inside_the_cluster_is_derived():
+    """66.0 / 77.0 = 85.7, and the other rows of methods.md 2.8; nothing where MICP is not given."""
+    found = [row.implied and round(row.implied, 1) for row in published.SUCCESS]
+
+    assert [83.9, 85.7, None, 66.4, 59.8] == found
+
+
+def test_speed_ups_with_and_without_the_flat_network():
+    """1.495 / 2.143 as the report counts; with the flat network the ordinary tree is slower."""
+    rows = published.SECONDS
+    found = [tuple(round(value, 3) for value in row.speed_ups) for row in rows]
+
+    assert [(1.495, 2.143), (1.039, 2.661), (1.129, 1.884)] == found
+    assert (16520, 14520) == rows[0].whole
+    assert (0.599, 0.682) == tuple(round(value, 3) for value in rows[0].whole_speed_ups)
+
+
+def test_times_of_an_ordinary_tree():
+    """The worked tree of methods.md 2.7: total 6,620, in parallel 4,620, mean 453.33."""
+    networks = _networks(NAMES, (3900, *SUBNETWORKS), (None, *["root"] * 6))
+    row = beside.times(_run(SIX, networks), _flat(9900.0))
+
+    assert (6620, 4620, 3900, 720) == (row.total, row.parallel, row.root, row.subnetworks_max)
+    assert 453.33 == pytest.approx(row.subnetworks_mean, abs=0.005)
+    assert (1.495, 2.143) == tuple(round(value, 3) for value in row.speed_ups)
+    assert (16520, 14520) == row.whole
+
+
+def test_times_of_a_deep_tree_follow_the_longest_chain():
+    """Root 10, cluster-0 5 with 4 and 1 below, cluster-1 7: the chain of 19 is the longest."""
+    names = ("root", "cluster-0", "cluster-1", "cluster-0-0", "cluster-0-1")
+    above = (None, "root", "root", "cluster-0", "cluster-0")
+    row = beside.times(_run(DEEP, _networks(names, (10, 5, 7, 4, 1), above)), _flat(20.0))
+
+    assert "here, deep (uppsala)" == row.kind
+    assert (27, 19) == (row.total, row.parallel)
+    assert (4.25, 7) == (row.subnetworks_mean, row.subnetworks_max)
+
+
+def test_network_that_only_found_clusters_stands_apart():
+    """A finder of 6 between cluster-0 and what is below counts with the clusters' networks alone."""
+    names = ("root", "cluster-0", "cluster-1", FINDER, "cluster-0-0", "cluster-0-1")
+    above = (None, "root", "root", "cluster-0", FINDER, FINDER)
+    row = beside.times(_run(DEEP, _networks(names, (10, 5, 7, 6, 4, 1), above)), _flat(20.0))
+
+    assert (27, 19, 4.25) == (row.total, row.parallel, row.subnetworks_mean)
+    assert (6, 6) == (row.finding, row.finding_parallel)
+    assert (53, 45) == row.whole
+
+
+def test_old_record_of_networks_is_a_root_and_its_subnetworks():
+    """Without `waits_for` every subnetwork waits for the root."""
+    networks = [
+        {"network": name, "seconds": took}
+        for name, took in zip(NAMES, (3900, *SUBNETWORKS), strict=True)
+    ]
+
+    assert 4620 == beside.times(_run(SIX, networks), _flat(9900.0)).parallel
+
+
+def test_one_network_for_a_whole_tree_has_no_subnetworks():
+    """HierNet trains one network: total and parallel are its seconds, the cells between empty."""
+    row = beside.times(_run(SIX, _networks(["root"], [40.0], [None])), _flat(20.0))
+
+    assert (None, None, None) == (row.root, row.subnetworks_mean, row.subnetworks_max)
+    assert (40, 40) == (row.total, row.parallel)
+
+
+def test_success_of_a_run_is_in_the_form_of_the_report(folder):
+    """MICP is that of the run's own clusters, flat's of the reference; architectures are named."""
+    _, compared = compare(folder)
+    rows = [beside.success(row) for row in (compared.flat, *compared.hierarchies)]
+
+    assert [
+        "flat", "hierarchical (uppsala)", "deep hierarchical (uppsala_deep)",
+        "hierarchical (hiernet)",
+    ] == [row.architecture for row in rows]  # fmt: skip
+    assert 100 * compared.flat.micp.mean == pytest.approx(rows[0].micp)
+    assert 100 * compared.hierarchies[1].micp_own.mean == pytest.approx(rows[2].micp)
+    assert 100 * rows[1].msr / rows[1].micp == pytest.approx(rows[1].implied)
+
+
+def test_page_prints_theirs_above_ours(folder):
+    """Both tables, the doubts, and HierNet's row of the same depth with the differences named."""
+    text = re.sub(r"<[^>]+>", "|", beside.section(*compare(folder)).body)
+
+    assert "1.495 / 2.143" in text
+    assert "5.79 subnetworks" in text
+    assert "published, n = 5" in text
+    assert "+3.57" in text
+    assert "Flat: 12 epochs. HierNet: 12 epochs." in text
+    assert "4,992 pictures" in text
+
+
+def test_hiernet_is_absent_where_it_did_not_run(tmp_path):
+    """A report without HierNet prints nothing of its paper."""
+    body = beside.section(*compare(write(tmp_path, seeds=(0,), each=6, catalog=False))).body
+
+    assert "HierNet" not in body
+
+
+def test_published_rows_have_the_depth_of_a_backbone():
+    """N = 3 is ResNet-20 and n = 18 ResNet-110; the gains are those of methods.md 5.5."""
+    rows = published.HIERNET
+
+    assert ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"] == [
+        row.backbone for row in rows
+    ]
+    assert [2.93, 3.57, 3.13, 3.77, 2.12] == [round(row.full - row.flat, 2) for row in rows]
+
+
+def test_controls_are_printed_with_what_they_cost(folder):
+    """Wanted, reached and their ratio stand beside each; what is not equal or not known is said."""
+    _, compared = compare(folder)
+    text = re.sub(r"<[^>]+>", "|", sections.controls(compared).body)
+
+    assert "202 T / 200 T" in text
+    assert "= 1.010|" in text
+    assert "= 1.100, not equal" in text
+    assert "|not recorded|" in text
+    assert "ensemble with equal parameters" in text
+    assert "random groups, of other sizes" in text

@@ -1,0 +1,133 @@
+"""
+`python -m train merge FOLDER FOLDER NEW_RUN`: two trained trees under a new root (methods.md 2.7).
+
+Reads both folders (results/RUN/SEED), whose trees have no label in common, and data/shards with the
+labels of both; writes results/NEW_RUN/SEED as `fit` does. Only the new root is trained, as section
+`uppsala` says of roots; it starts from the first tree's.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from train import fit, origin, saved
+from train.components import backbone, checkpoint, data, distributed, loop, seeds
+from train.components.classifier import FitReport
+from train.components.data import DataModule
+from train.components.trainer import Trainer
+from train.errors import MixedResults
+from train.methods import fusion, uppsala
+
+EXAMPLE = """\
+The two trees have no label in common; data/shards holds exactly the labels of both. The new root
+learns which tree a picture belongs to, from the first tree's root on, and nothing else changes.
+
+example: a tree of cats and a tree of dogs, trained apart, on shards of both
+  python -m train merge cats/uppsala/0 dogs/uppsala/0 pets
+  python -m train evaluate pets
+  python -m train predict pets picture.png
+"""
+
+
+def run(
+    settings: fit.Settings,
+    folder: Path,
+    other: Path,
+    *,
+    name: str,
+    seed: int,
+    data_dir: Path,
+    results_dir: Path,
+    work_dir: Path,
+) -> Path:
+    """
+    Fuses the trees of two folders, and returns the new run's folder.
+
+    Raises:
+        MixedResults: The trees share a label, or the shards hold other labels than theirs.
+        BadParams: A folder is no run of `uppsala`, or the settings ask for other networks.
+    """
+    device = loop.prepare(settings.loop)
+    with distributed.joined(device):
+        shards = fit.open_shards(settings, device, data_dir=data_dir, work_dir=work_dir)
+        target = results_dir / name / str(seed)
+        first, second = (
+            origin.load(one, settings, side=shards.side, target=target) for one in (folder, other)
+        )
+        _check_labels(
+            first.facts["labels"], second.facts["labels"], shards, folders=(folder, other)
+        )
+        mean = data.channel_mean(shards.train.images)
+        seeds.seed(seed, name, "weights")
+        classifier = fuse(first, second, settings, shards, mean=mean)
+        facts = fit.describe(
+            settings, name=name, seed=seed, shards=shards, tree=classifier.hierarchy,
+            mean=mean.tolist(),
+        )  # fmt: skip
+        facts |= {"method": fusion.NAME, "parts": [first.facts, second.facts]}
+        return fit.train(
+            classifier,
+            lambda trainer: learn(classifier, first, settings, shards, trainer, seed=seed),
+            settings=settings, facts=facts, start=classifier.state_dict(), shards=shards,
+            device=device, results_dir=results_dir, work_dir=work_dir,
+        )  # fmt: skip
+
+
+def fuse(
+    first: saved.Saved,
+    second: saved.Saved,
+    settings: fit.Settings,
+    shards: DataModule,
+    *,
+    mean: Float[np.ndarray, "3"],
+) -> fusion.Classifier:
+    """Returns both trees under an untrained root, drawn from torch's generator: seed it first."""
+    side = settings.augment.network_side(shards.side)
+    return fusion.Classifier(
+        [first.classifier, second.classifier],
+        leaves=[
+            [shards.labels.index(label) for label in one.facts["labels"]] for one in (first, second)
+        ],
+        build=lambda outputs: backbone.build(settings.backbone, outputs=outputs, side=side),
+        mean=mean,
+    )
+
+
+def learn(
+    classifier: fusion.Classifier,
+    first: saved.Saved,
+    settings: fit.Settings,
+    shards: DataModule,
+    trainer: Trainer,
+    *,
+    seed: int,
+) -> FitReport:
+    """Trains the new root; `uppsala.root_init: flat` lets it start from the first tree's root."""
+    own = settings.own
+    assert isinstance(own, uppsala.Params), "settings are made for trees"  # noqa: S101  # our own mistake
+    start = None
+    if own.root_init == "flat":
+        start = checkpoint.under("root", first.classifier.state_dict())
+    return classifier.fit(
+        shards, trainer, seed=seed, start=start, balance=own.balance, epochs=own.root_epochs,
+        lr_scale=1.0 if start is None else own.lr_scale,
+    )  # fmt: skip
+
+
+def _check_labels(
+    first: list[str], second: list[str], shards: DataModule, *, folders: tuple[Path, Path]
+) -> None:
+    both = sorted(set(first) & set(second))
+    if both:
+        raise MixedResults(
+            f"{folders[0]} and {folders[1]} both know {', '.join(both[:5])}: a label can hang in one "
+            "tree only. Merge trees without a common label, or extend one of them."
+        )
+    odd = sorted({*first, *second} ^ set(shards.labels))
+    if odd:
+        raise MixedResults(
+            f"The shards hold {len(shards.labels)} labels, and the two trees know "
+            f"{len(first) + len(second)}; only one side has {', '.join(odd[:5])}. Curate a data set "
+            "with exactly the labels of both."
+        )
