@@ -119,7 +119,7 @@ def measure(
     predicted = probabilities.argmax(axis=1)
     white = pictures.white
     cost = classifier.cost()
-    figures = {
+    figures: dict[str, float | None] = {
         "msr": metrics.msr(labels, predicted),
         "msr_macro": metrics.msr_macro(labels, predicted, leaves=probabilities.shape[1]),
         "msr_white": metrics.msr(labels[white], predicted[white]),

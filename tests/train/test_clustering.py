@@ -231,7 +231,10 @@ def test_labels_of_which_little_is_known_have_their_cluster(tmp_path, counts):
     alone = not (counts[5, :5].any() or counts[:5, 5].any())
 
     assert {*RULES, *RANDOM, *SHAPED, *COVERS, "given", "random_given"} == {*found, *left_out}
-    assert set(left_out) <= {"spectral", "hdcnn_spectral"}  # three clusters of what K-means may find to be two
+    assert set(left_out) <= {
+        "spectral",
+        "hdcnn_spectral",
+    }  # three clusters of what K-means may find to be two
     for name, one in found.items():
         assert list(range(6)) == sorted(leaf for group in one["clusters"] for leaf in group), name
         assert np.isfinite([one[key] for key in ("modularity", "micp", "excess", "accuracy")]).all()

@@ -7,6 +7,7 @@ A term of HD-CNN's loss, so that the coarse component keeps its meaning while ev
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -43,7 +44,7 @@ class Consistency:
 
 
 def targets(
-    clusters: Sequence[Sequence[int]], pictures: Sequence[int] | Int[Tensor, " label"]
+    clusters: Sequence[Sequence[int]], pictures: Sequence[int] | Int[np.ndarray, " label"]
 ) -> list[float]:
     """
     Returns t_k = pictures of the labels in S_k / sum over k' of those in S_k'.

@@ -42,7 +42,7 @@ class Quantised:
         Example:
             m = n = 1000, k = 64, s = 2: 5.291005.
         """
-        return 32 * len(self.indices) * self.centres.shape[1] / self.bits
+        return float(32 * len(self.indices) * self.centres.shape[1] / self.bits)
 
     def restored(self) -> Float[np.ndarray, "row column"]:
         """Returns the matrix that the centres make."""
