@@ -19,7 +19,14 @@ from typing import Any
 
 from benchmarks.result import Result
 
-HELPERS = ("__main__", "loader_data", "pairs", "result", "shuffled")  # no benchmarks themselves
+HELPERS = (
+    "__main__",
+    "averaged",
+    "loader_data",
+    "pairs",
+    "result",
+    "shuffled",
+)  # no benchmarks themselves
 FOLDER = Path(__file__).parent
 LIBRARIES = ("aiohttp", "duckdb", "dvc", "numpy", "pillow", "pyarrow", "torch", "webdataset")
 

@@ -15,20 +15,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 
-from train import tables
 from train.components import hierarchy, metrics
 from train.components.grouping import (
     agglomerative,
     average_linkage,
     document,
+    eigenmap,
     given,
     laplacian,
     modularity,
+    overlap,
     spectral,
 )
+from train.components.grouping.answers import Answers, confusion_of, read_answers
 from train.components.grouping.partition import Partition, affinity, must_group, shuffled
 from train.components.hierarchy import Nested
 from train.errors import BadHierarchy, BadParams, MissingInput
@@ -36,6 +38,7 @@ from train.errors import BadHierarchy, BadParams, MissingInput
 log = logging.getLogger(__name__)
 
 _MAIN = "modularity"  # the stage fails without it; K and the controls are of its clusters
+_COVER = "hdcnn"  # label sets that overlap
 _RESAMPLING = 23  # keys that keep the seed's random streams apart
 _CONTROL = 73
 _COPIED = {
@@ -95,6 +98,19 @@ class Params(BaseModel):
         description="JSON or DOT file with the tree of grouping `given`, by label names; none: the "
         "families that the data set tells. After editing it: dvc repro --force -s clustering",
     )
+    neighbours: int | None = Field(
+        None,
+        ge=1,
+        description="nearest labels that hdcnn's graph joins a label with; none: half the square "
+        "root of the labels, HD-CNN's 5 of 100",
+    )
+    overlap: float = Field(
+        5.0, gt=0, le=1e6, description="gamma of HD-CNN: a label joins each of K sets for whose "
+        "labels its pictures are taken with a mean probability of 1 / (gamma K); more overlaps more",
+    )  # fmt: skip
+    overlap_largest: float = Field(
+        0.8, gt=0, le=1, description="share of the labels to which overlap grows a set at most"
+    )
     bootstrap: int = Field(
         100, ge=0, le=10_000, description="resamples of the validation pictures for the stability"
     )
@@ -105,23 +121,11 @@ class Params(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What the flat network said of the validation pictures."""
-
-    labels: Int[np.ndarray, " image"]
-    predicted: Int[np.ndarray, " image"]
-    probabilities: Float[np.ndarray, "image label"]
-
-    def drawn(self, rows: Int[np.ndarray, " drawn"]) -> "Answers":
-        """Returns the answers of some pictures."""
-        return Answers(self.labels[rows], self.predicted[rows], self.probabilities[rows])
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """A grouping, with the parameters that a sweep chose for it."""
 
     tree: Nested
+    cover: list[list[int]] | None = None
     gamma: float | None = None
     p_min: float | None = None
     sweep: list[dict[str, Any]] = field(default_factory=list)
@@ -159,7 +163,10 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
     }
     folder = data_dir / "clustering" / str(seed)
     left_out |= reasons
-    left_out |= {f"random_{name}": left_out[name] for name in _COPIED if name in left_out}
+    copies = {f"random_{name}": name for name in (*_COPIED, _COVER)} | {
+        f"{_COVER}_disjoint": _COVER
+    }
+    left_out |= {copy: left_out[name] for copy, name in copies.items() if name in left_out}
     document.write(folder, written, left_out)
     for name, one in written.items():
         log.info(
@@ -203,6 +210,14 @@ def _rules(params: Params, *, clusters: int) -> dict[str, Rule]:
         "agglomerative": lambda answers: _plain(
             agglomerative.groups(weights(answers), clusters=clusters)
         ),
+        _COVER: lambda answers: _overlapping(
+            answers,
+            params,
+            eigenmap.groups(weights(answers), neighbours=_neighbours(params, answers)),
+        ),
+        "hdcnn_spectral": lambda answers: _overlapping(
+            answers, params, spectral.groups(weights(answers), clusters=clusters)
+        ),
     }
 
 
@@ -239,6 +254,21 @@ def _linked(answers: Answers, params: Params) -> Found:
     return Found(_nested(clusters), p_min=p_min)
 
 
+def _overlapping(answers: Answers, params: Params, clusters: Partition) -> Found:
+    """HD-CNN overlaps by probabilities, whatever `clustering.confusion` says."""
+    cover = overlap.grown(
+        clusters,
+        confusion_of(answers, "soft"),
+        gamma=params.overlap,
+        largest=params.overlap_largest,
+    )
+    return Found(_nested(clusters), cover=cover)
+
+
+def _neighbours(params: Params, answers: Answers) -> int:
+    return params.neighbours or max(1, round(answers.probabilities.shape[1] ** 0.5 / 2))
+
+
 def _plain(clusters: Partition) -> Found:
     return Found(_nested(clusters))
 
@@ -261,7 +291,11 @@ def _told(
 
 
 def _controls(found: Mapping[str, Found], *, seed: int) -> dict[str, Found]:
-    """Random groupings: three of the sizes of modularity's clusters, one of each other shape."""
+    """
+    Random groupings: three of the sizes of modularity's clusters, one of each other shape.
+
+    The cover of HD-CNN also loses its overlap.
+    """
     main = found[_MAIN].tree
     drawn = {
         "random": shuffled(main, key=[seed, _CONTROL]),
@@ -271,7 +305,13 @@ def _controls(found: Mapping[str, Found], *, seed: int) -> dict[str, Found]:
     for name, key in _COPIED.items():
         if name in found:
             drawn[f"random_{name}"] = shuffled(found[name].tree, key=[seed, _CONTROL, key])
-    return {name: Found(tree) for name, tree in drawn.items()}
+    result = {name: Found(tree) for name, tree in drawn.items()}
+    if _COVER in found:
+        one = found[_COVER]
+        clusters, cover = overlap.permuted(one.clusters, one.cover or [], key=[seed, _CONTROL, 6])
+        result[f"random_{_COVER}"] = Found(_nested(clusters), cover=cover)
+        result[f"{_COVER}_disjoint"] = Found(one.tree)
+    return result
 
 
 def stability(
@@ -303,18 +343,6 @@ def stability(
     return {name: float(np.mean(values)) for name, values in indices.items()}
 
 
-def confusion_of(
-    answers: Answers, kind: Literal["counts", "soft"]
-) -> Float[np.ndarray, "label label"]:
-    """Returns M, from counts or from mean probabilities."""
-    if kind == "soft":
-        soft = metrics.soft_confusion(answers.probabilities, answers.labels)
-        return metrics.normalise_rows(soft)
-    leaves = answers.probabilities.shape[1]
-    counts = metrics.confusion_counts(answers.labels, answers.predicted, leaves=leaves)
-    return metrics.normalise_rows(counts)
-
-
 def _figures(
     confusion: Float[np.ndarray, "label label"], found: Found, params: Params
 ) -> dict[str, Any]:
@@ -323,6 +351,7 @@ def _figures(
     return {
         "clusters": clusters,
         "tree": found.tree,
+        "cover": found.cover,
         "gamma": found.gamma,
         "p_min": found.p_min,
         "sweep": found.sweep,
@@ -332,17 +361,6 @@ def _figures(
         "excess": metrics.micp_excess(confusion, clusters),
         "accuracy": float(np.mean(np.diag(confusion))),
     }
-
-
-def read_answers(path: Path) -> Answers:
-    """Returns what stage `flat` or `evaluate` wrote of a network's answers to `path`."""
-    columns = ["label", "predicted", "probabilities"]
-    table = tables.read(path, columns, stage="flat")
-    return Answers(
-        labels=table["label"].to_numpy().astype(np.int64),
-        predicted=table["predicted"].to_numpy().astype(np.int64),
-        probabilities=np.array(table["probabilities"].to_pylist(), dtype=np.float64),
-    )
 
 
 def _label_names(path: Path) -> list[str]:

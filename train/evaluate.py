@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -108,12 +109,17 @@ def run(
 def measure(
     classifier: HierarchicalClassifier, predictions: Predictions, pictures: Pictures
 ) -> dict[str, Any]:
-    """Returns the figures of one split under the names of metrics.json; null where undefined."""
+    """
+    Returns the figures of one split under the names of metrics.json; null where undefined.
+
+    A router is right where the cluster that it prefers holds the label; where clusters overlap that
+    may be several, and there is no oracle, which would be given the one.
+    """
     labels, probabilities = pictures.labels, predictions.probabilities
     predicted = probabilities.argmax(axis=1)
     white = pictures.white
     cost = classifier.cost()
-    figures = {
+    figures: dict[str, float | None] = {
         "msr": metrics.msr(labels, predicted),
         "msr_macro": metrics.msr_macro(labels, predicted, leaves=probabilities.shape[1]),
         "msr_white": metrics.msr(labels[white], predicted[white]),
@@ -127,13 +133,20 @@ def measure(
         "params": cost.params,
     }
     if predictions.full is not None and predictions.coarse is not None:
-        parents = hierarchy.parents(hierarchy.clusters(classifier.hierarchy))
+        groups = hierarchy.clusters(classifier.hierarchy)
+        members = hierarchy.membership(groups, probabilities.shape[1])
         routed = predictions.coarse.argmax(axis=1)
+        # Where sets overlap, no one cluster of a label could be given.
+        is_partition = bool((members.sum(axis=0) == 1).all())
         figures |= {
             "msr_full": metrics.msr(labels, predictions.full.argmax(axis=1)),
             "route_msr": figures["msr"],
-            "router_accuracy": metrics.msr(parents[labels], routed),
-            "oracle_msr": metrics.oracle_routing(predictions.full, labels, parents),
+            "router_accuracy": float(np.mean(members[routed, labels])),
+            "oracle_msr": (
+                metrics.oracle_routing(predictions.full, labels, hierarchy.parents(groups))
+                if is_partition
+                else None
+            ),
         }
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value

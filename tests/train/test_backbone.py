@@ -91,6 +91,61 @@ def test_counts_of_the_other_backbones(name, params, macs):
     assert macs == sum(backbone.macs_of_blocks(network)) + backbone.macs_of_head(network.head)
 
 
+NIN = [
+    ("conv1", (26, 26, 192), 14_592, 9_734_400),
+    ("cccp1", (26, 26, 160), 30_880, 20_766_720),
+    ("cccp2", (26, 26, 96), 15_456, 10_383_360),
+    ("pool1", (13, 13, 96), 0, 0),
+    ("conv2", (13, 13, 192), 460_992, 77_875_200),
+    ("cccp3", (13, 13, 192), 37_056, 6_230_016),
+    ("cccp4", (13, 13, 192), 37_056, 6_230_016),
+    ("pool2", (6, 6, 192), 0, 0),
+    ("conv3", (6, 6, 192), 331_968, 11_943_936),
+    ("cccp5", (6, 6, 192), 37_056, 1_327_104),
+    ("predictions", (36, 100), 19_300, 691_200),
+]
+
+
+def test_layer_table_of_nin():
+    """Every layer has the parameters and MACs of methods.md 6.2; the first block is 28.2 %."""
+    network = backbone.build(Params(name="nin"), outputs=100, side=26)
+    rows = backbone.layer_table(network)
+    blocks = backbone.macs_of_blocks(network)
+
+    assert [(row.name, row.output, row.params, row.macs) for row in rows] == NIN
+    assert backbone.count(network) == 984_356
+    assert sum(row.macs for row in rows) == 145_181_952
+    assert sum(blocks) + backbone.macs_of_head(network.head) == 145_181_952
+    assert (backbone.count(network.blocks[:1]), blocks[0]) == (60_928, 40_884_480)
+
+
+def test_logits_of_nin_are_cut_at_every_pixel():
+    """With the original's activation no logit is negative; without it is the mean of the pixels."""
+    options = {"name": "nin", "width": 0.05, "dropout": 0.0}
+    seeds.seed(0)
+    cut = backbone.build(Params(**options), outputs=5, side=26).eval()
+    plain = backbone.build(Params(**options, logit_relu=False), outputs=5, side=26).eval()
+    plain.load_state_dict(cut.state_dict())
+    x = torch.randn(3, 3, 26, 26)
+    maps = cut.blocks(x)
+    last = cut.head.predictions
+    pixels = nn.functional.conv2d(maps, last.weight[:, :, None, None], last.bias)
+
+    assert torch.allclose(pixels.mean(dim=(2, 3)), plain(x), atol=1e-6)
+    assert torch.allclose(pixels.relu().mean(dim=(2, 3)), cut(x), atol=1e-6)
+    assert abs(cut.blocks[1].conv2.weight.std() - 0.05) < 0.01
+    assert not cut.blocks[1].conv2.bias.any()
+
+
+def test_nin_takes_six_pixels():
+    """From there on both pools leave something; smaller pictures are refused."""
+    with pytest.raises(BadParams, match="6 pixels or more, and these have 5"):
+        backbone.build(Params(name="nin"), outputs=5, side=5)
+    network = backbone.build(Params(name="nin", width=0.05), outputs=5, side=6)
+    assert 1 == network.head.pixels.places
+    assert (2, 5) == tuple(network(torch.zeros(2, 3, 6, 6)).shape)
+
+
 def test_elu_flavour_of_hiernet():
     """No norm after a block's first convolution, no activation after its sum, one before the pool."""
     seeds.seed(0)
@@ -140,6 +195,9 @@ def test_torchvision_classifier_by_name():
         {"name": "fast_cnn", "act": "elu"},
         {"name": "torchvision/resnet18", "width": 2.0},
         {"act": "elu"},
+        {"logit_relu": False},
+        {"name": "nin", "dense": 64},
+        {"name": "nin", "act": "elu"},
     ],
 )
 def test_fields_without_meaning_are_refused(options):

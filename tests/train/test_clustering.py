@@ -47,6 +47,7 @@ def write_classes(data_dir, copyrights):
 RULES = ("modularity", "laplacian", "average_linkage", "spectral", "agglomerative")
 RANDOM = ("random", "random_1", "random_2")
 SHAPED = ("bisection", "random_bisection", "random_average_linkage")
+COVERS = ("hdcnn", "hdcnn_spectral", "hdcnn_disjoint", "random_hdcnn")
 FAMILIES = [[0, 5, 7], [1, 2, 9], [3, 4, 11], [6, 8, 10]]
 
 
@@ -70,7 +71,9 @@ def test_stage_recovers_planted_families(tmp_path, confusion):
     assert [3, 3, 3, 3] == [len(group) for group in control["clusters"]]
     assert found["clusters"] != control["clusters"]
     assert control["excess"] < found["excess"]
-    assert {*RULES, *RANDOM, *SHAPED, "left_out"} == {path.stem for path in folder.iterdir()}
+    assert {*RULES, *RANDOM, *SHAPED, *COVERS, "left_out"} == {
+        path.stem for path in folder.iterdir()
+    }
 
 
 def test_families_of_the_data_are_a_grouping(tmp_path):
@@ -93,7 +96,7 @@ def test_families_of_the_data_are_a_grouping(tmp_path):
     assert 4 == len({str(json.loads((folder / f"{name}.json").read_text())["clusters"])
                      for name in (*RANDOM, "random_given")})  # fmt: skip
     assert (None, None, []) == (given["gamma"], given["stability"], given["sweep"])
-    assert {*RULES, *RANDOM, *SHAPED, "given", "random_given", "left_out"} == {
+    assert {*RULES, *RANDOM, *SHAPED, *COVERS, "given", "random_given", "left_out"} == {
         path.stem for path in folder.iterdir()
     }
 
@@ -133,7 +136,7 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
 
     assert written[0] == written[1]
-    assert len(written[0]) == 2 * 13 + 1 + 1
+    assert len(written[0]) == 2 * 17 + 1 + 1
     assert written[0]["cover"].count(b"[") > 1
 
 
@@ -227,8 +230,11 @@ def test_labels_of_which_little_is_known_have_their_cluster(tmp_path, counts):
     left_out = found.pop("left_out")
     alone = not (counts[5, :5].any() or counts[:5, 5].any())
 
-    assert {*RULES, *RANDOM, *SHAPED, "given", "random_given"} == {*found, *left_out}
-    assert set(left_out) <= {"spectral"}  # three clusters of what K-means may find to be two
+    assert {*RULES, *RANDOM, *SHAPED, *COVERS, "given", "random_given"} == {*found, *left_out}
+    assert set(left_out) <= {
+        "spectral",
+        "hdcnn_spectral",
+    }  # three clusters of what K-means may find to be two
     for name, one in found.items():
         assert list(range(6)) == sorted(leaf for group in one["clusters"] for leaf in group), name
         assert np.isfinite([one[key] for key in ("modularity", "micp", "excess", "accuracy")]).all()
@@ -262,7 +268,7 @@ def test_what_cannot_be_found_is_left_out_with_a_reason(tmp_path):
 
     assert [[0, 1], [2, 3], [4], [5], [6], [7]] == found["modularity"]["clusters"]
     assert found["agglomerative"]["clusters"] == found["modularity"]["clusters"]
-    assert {"spectral", "given", "random_given"} == set(found["left_out"])
+    assert {"spectral", "hdcnn_spectral", "given", "random_given"} == set(found["left_out"])
     assert not list((tmp_path / "clustering" / "0").glob("spectral.*"))
     with pytest.raises(BadHierarchy, match="4 of 8 labels are never confused"):
         document.read(tmp_path / "clustering" / "0", "spectral")

@@ -1,5 +1,6 @@
 """One network from several processes, from parts of batches, or beside others: the same weights."""
 
+import json
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from tests.train.conftest import LABELS
 from train.__main__ import main
 from train.components import checkpoint, hierarchy, loop, sampling
 from train.errors import BadParams
@@ -54,6 +56,11 @@ def weights(folder):
     return checkpoint.under("network", checkpoint.load(folder / "flat/0/weights.safetensors")[0])
 
 
+def floats(folder):
+    tensors = checkpoint.load(folder / "weights.safetensors")[0]
+    return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+
+
 def difference(first, second):
     return max(float((first[name] - second[name]).abs().max()) for name in first)
 
@@ -84,6 +91,29 @@ def test_two_processes_equal_one(project):
     assert main(["flat", "--results", "less", "--epochs", "1"]) == 0
     assert difference(one, weights(project / "less")) > 1e-3
     assert not list((project / "other").glob("train/*"))
+
+
+def test_term_of_the_whole_batch_in_two_processes(project):
+    """The consistency term of HD-CNN is of the mean over both parts: the weights are those of one."""
+    run = {"method": "hdcnn", "grouping": "cover", "params": {"consistency": 50.0}}
+    loose = {**run, "params": {"consistency": 0.0}}
+    params = {**PARAMS, "runs": {"one": run, "two": run, "without": loose}, "hdcnn": {}}
+    (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    folder = project / "data" / "clustering" / "0"
+    folder.mkdir(parents=True)
+    cover = {"labels": list(LABELS), "clusters": FAMILIES, "cover": ((0, 1, 2), (1, 2, 3))}
+    (folder / "cover.json").write_text(json.dumps(cover), encoding="utf-8")
+    options = ["--batch-size", "9", "--joint-lr-scale", "1.0"]
+    assert main(["flat", "--batch-size", "9"]) == 0
+    assert main(["fit", "one", *options]) == 0
+    assert main(["fit", "without", *options]) == 0
+    torchrun("fit", "two", *options)
+    one, two, without = (
+        floats(project / "results" / name / "0") for name in ("one", "two", "without")
+    )
+
+    assert difference(one, two) < 2e-5
+    assert difference(one, without) > 1e-3
 
 
 @pytest.mark.parametrize("parts", [2, 3, 40])

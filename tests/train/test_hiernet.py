@@ -381,6 +381,8 @@ def test_deeper_trees_and_single_blocks_are_refused(make_classifier):
         make_classifier("hiernet", tree)
     with pytest.raises(BadHierarchy, match="two labels"):
         make_classifier("hiernet", hierarchy.flat(1))
+    with pytest.raises(BadHierarchy, match="two parents"):
+        make_classifier("hiernet", hierarchy.from_cover([[0, 1, 2], [2, 3]], 4))
     block = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 256, 8))
     with pytest.raises(BadParams, match="one block"):
         hiernet.Classifier(

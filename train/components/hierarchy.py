@@ -1,9 +1,10 @@
 """
-The label tree as a networkx graph: construction, checks, heights, paths, JSON, nested lists.
+The label tree as a networkx graph: construction, checks, heights, paths, JSON, nested lists, covers.
 
 Nodes carry `kind` (root, cluster, label), `members` (sorted leaves below), `net` (the network that
 decides there, or None) and, for labels, `label`. Edges carry `order`, the output index of the child
-at its parent. A label's index is its leaf: its place in the data set's label order.
+at its parent. A label's index is its leaf: its place in the data set's label order. Where clusters
+overlap, a label has several parents, and the tree is a DAG.
 """
 
 import difflib
@@ -12,7 +13,7 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from train.errors import BadHierarchy
 
@@ -66,6 +67,42 @@ def from_nested(tree: Nested, labels: int) -> nx.DiGraph:
         )
     graph = nx.DiGraph()
     _add_group(graph, ROOT, tree, kind="root")
+    return graph
+
+
+def from_cover(cover: Clusters, labels: int) -> nx.DiGraph:
+    """
+    Returns the two-level hierarchy of label sets that may overlap: a DAG where they do.
+
+    Sets keep their order, labels inside them are sorted; networks are as in `from_clusters`.
+
+    Raises:
+        BadHierarchy: A label stands in no set, or twice in one, or is unknown, or a set is empty.
+
+    Example:
+        {0, 1, 2}, {2, 3, 4} and {5}: label 2 has two parents (methods.md 6.1).
+    """
+    sets = [sorted(int(leaf) for leaf in one) for one in cover]
+    found = sorted({leaf for one in sets for leaf in one})
+    if (
+        labels < 1
+        or found != list(range(labels))
+        or any(len({*s}) != len(s) or not s for s in sets)
+    ):
+        raise BadHierarchy(
+            f"The sets {sets} are no cover of {labels} labels: each label must stand in one of them "
+            "at least, in none twice, and none may be empty."
+        )
+    graph = nx.DiGraph()
+    everything = tuple(range(labels))
+    graph.add_node(ROOT, kind="root", members=everything, net=ROOT if len(sets) > 1 else None)
+    for order, members in enumerate(sets):
+        name = f"cluster-{order}"
+        net = name if len(members) > 1 else None
+        graph.add_node(name, kind="cluster", members=tuple(members), net=net)
+        graph.add_edge(ROOT, name, order=order)
+        for place, leaf in enumerate(members):
+            _add_label(graph, name, leaf, order=place)
     return graph
 
 
@@ -194,10 +231,18 @@ def leaf_count(graph: nx.DiGraph) -> int:
 
 
 def parents(groups: Clusters) -> Int[np.ndarray, " label"]:
-    """Returns s(j) of methods.md 0.1: the index of each leaf's cluster."""
+    """Returns s(j) of methods.md 0.1: the index of each leaf's cluster, of a partition."""
     result = np.zeros(sum(len(group) for group in groups), dtype=np.int64)
     for place, group in enumerate(groups):
         result[list(group)] = place
+    return result
+
+
+def membership(groups: Clusters, labels: int) -> Bool[np.ndarray, "cluster label"]:
+    """Says of each group which labels it holds; of a cover, too, where several hold one."""
+    result = np.zeros((len(groups), labels), dtype=bool)
+    for place, group in enumerate(groups):
+        result[place, list(group)] = True
     return result
 
 

@@ -153,7 +153,7 @@ class _Job:
         distributed.alike(dict(self.network.named_buffers()).values())
         distributed.alike(self.kept[name] for name, _ in self.network.named_buffers())
         averaged = self.kept if self.recipe.ema else self.network.state_dict()
-        val_loss, val_accuracy = self._validate(averaged)
+        val_loss, val_accuracy = self._validate(averaged, rate=rate)
         state = self.state
         state.epoch += 1
         state.seconds += time.perf_counter() - began
@@ -263,11 +263,14 @@ class _Job:
 
     def _backward(self, inputs: Tensor, targets: Tensor, weight: float) -> Tensor:
         with self._autocast():
-            logits = self.training(inputs)
+            logits, beside = _parted(self.training(inputs))
         loss = F.cross_entropy(
             logits.float(), targets, weight=self.weights, reduction="sum",
             label_smoothing=self.recipe.label_smoothing,
         )  # fmt: skip
+        if self.task.penalty is not None:
+            # Of the whole batch, known to every process: its share of what is summed up.
+            loss = loss + self.task.penalty(beside.float()) * weight / distributed.size()
         # The wrapper takes the mean over processes of what is a share of one sum.
         (loss * (distributed.size() / weight)).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         return loss.detach()
@@ -279,7 +282,7 @@ class _Job:
         return self.training.no_sync()
 
     @torch.no_grad()
-    def _validate(self, tensors: checkpoint.Tensors) -> tuple[float, float]:
+    def _validate(self, tensors: checkpoint.Tensors, *, rate: float) -> tuple[float, float]:
         """Returns loss and accuracy on the validation pictures of the network's labels."""
         trainer, data, outputs = self.trainer, self.task.data, self.task.outputs
         self.network.eval()
@@ -292,13 +295,14 @@ class _Job:
             inputs = augment.scale(data.val.batch(rows).to(trainer.device))
             centred = augment.middle(inputs - trainer.mean[:, None, None], side)
             with self._autocast():
-                logits = torch.func.functional_call(self.network, tensors, (centred,)).float()
+                output = torch.func.functional_call(self.network, tensors, (centred,))
+            logits = _parted(output)[0].float()
             loss = F.cross_entropy(logits, targets, reduction="sum")
             right = (logits.argmax(dim=1) == targets).sum()
             found += torch.stack([loss, right]).double().cpu()
         loss_sum, right_sum = distributed.total(found.to(trainer.device)).tolist()
         if not np.isfinite(loss_sum):
-            raise self._diverged(self.state.step, self._rate())
+            raise self._diverged(self.state.step, rate)  # that of the last update
         return loss_sum / len(self.val_rows), right_sum / len(self.val_rows)
 
     def _rate(self) -> float:
@@ -342,6 +346,11 @@ class _Job:
 
     def _copy(self) -> checkpoint.Tensors:
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
+
+def _parted(output: Any) -> tuple[Tensor, Any]:
+    """Returns logits, and what the network returns beside them."""
+    return output if isinstance(output, tuple) else (output, None)
 
 
 def _epochs(params: loop.Params, task: Task) -> int:

@@ -320,6 +320,11 @@ class Classifier(nn.Module):
 def _check(hierarchy: nx.DiGraph) -> None:
     """Refuses a tree that is not a root over clusters of labels."""
     trees.leaf_count(hierarchy)
+    if not nx.is_tree(hierarchy):
+        raise BadHierarchy(
+            "hiernet takes a tree, and some label of this hierarchy has two parents. Choose a "
+            "grouping without overlap."
+        )
     deepest = max(len(path) for path in trees.paths(hierarchy).values())
     if deepest > 3:
         raise BadHierarchy(

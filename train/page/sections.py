@@ -252,7 +252,9 @@ def _routing(comparison: Comparison) -> Html:
     rows = []
     for row in comparison.summaries:
         metrics = [trained.metrics for trained in row.run.seeds.values()]
-        if row.mode == "default" and all(name in one for one in metrics for name in measured):
+        if row.mode == "default" and all(
+            one.get(name) is not None for one in metrics for name in measured
+        ):
             values = [Spread(tuple(float(one[name]) for one in metrics)) for name in measured]
             rows.append((row.name, *(spread(value) for value in values)))
     caption = (

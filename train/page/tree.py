@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse, FancyBboxPatch
 
 from train.components import hierarchy
-from train.components.metrics import msr
 from train.page.figures import INKS, STYLE, Drawing, figure, render, shown
 from train.page.results import Trained
 from train.page.summary import Summary, per_label
@@ -107,21 +106,20 @@ def _decisions(
     The share of a network's own pictures that it sends to the right child, and their number.
 
     With probabilities of mode `full` these are all test pictures of its labels, because inside
-    a node they are ordered as its network orders them. Without, those that reached it.
+    a node they are ordered as its network orders them. Without, those that reached it. Where
+    children overlap, each that holds the label is right.
     """
-    branch = np.full(max(graph.nodes[hierarchy.ROOT]["members"]) + 1, -1)
-    for place, child in enumerate(below):
-        branch[list(graph.nodes[child]["members"])] = place
+    groups = [graph.nodes[child]["members"] for child in below]
+    holds = hierarchy.membership(groups, len(graph.nodes[hierarchy.ROOT]["members"]))
     own = np.isin(trained.label, members)
     if trained.full is None:
         own &= np.isin(trained.predicted, members)
-        chosen = branch[trained.predicted[own]]
+        chosen = holds.argmax(axis=0)[trained.predicted[own]]
     else:
-        sums = [
-            trained.full[own][:, list(graph.nodes[child]["members"])].sum(axis=1) for child in below
-        ]
+        sums = [trained.full[own][:, list(group)].sum(axis=1) for group in groups]
         chosen = np.argmax(sums, axis=0)
-    return msr(branch[trained.label[own]], chosen), int(own.sum())
+    right = holds[chosen, trained.label[own]]
+    return float(right.mean()) if right.size else float("nan"), int(own.sum())
 
 
 def _leaves(node: Node) -> int:

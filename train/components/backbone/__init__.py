@@ -26,6 +26,7 @@ from train.components.backbone.network import (
     pooled_head,
     replace_last,
 )
+from train.components.backbone.nin import nin
 from train.components.backbone.params import NAMES, TORCHVISION, Params
 from train.components.backbone.resnet import BASIC, basic, bottleneck
 
@@ -49,6 +50,10 @@ __all__ = [
     "replace_last",
 ]
 
+_OWN_INIT = {"uppsala_cnn": "glorot", "nin": "gaussian"}  # he elsewhere
+
+_SIZED = {"fast_cnn": fast_cnn, "densenet_bc_100": densenet_bc}  # known by their width alone
+
 
 def build(params: Params, *, outputs: int, side: int) -> Network:
     """
@@ -60,21 +65,24 @@ def build(params: Params, *, outputs: int, side: int) -> Network:
         BadParams: The pictures are too small for it, or torchvision has no such classifier.
     """
     network = _built(params, outputs, side)
-    initialise(network, how=params.init or ("glorot" if params.name == "uppsala_cnn" else "he"))
+    initialise(network, how=params.init or _OWN_INIT.get(params.name, "he"))
     return network
 
 
 def _built(params: Params, outputs: int, side: int) -> Network:
     if params.name == "uppsala_cnn":
         return uppsala_cnn.uppsala_cnn(params, outputs=outputs, side=side)
-    if params.name == "fast_cnn":
-        return fast_cnn(width=params.width, outputs=outputs, side=side)
+    if params.name == "nin":
+        return nin(
+            width=params.width, dropout=params.dropout, logit_relu=params.logit_relu,
+            outputs=outputs, side=side,
+        )  # fmt: skip
+    if params.name in _SIZED:
+        return _SIZED[params.name](width=params.width, outputs=outputs, side=side)
     if params.name in BASIC:
         return basic(params.name, width=params.width, act=params.act, outputs=outputs, side=side)
     if params.name == "resnet164":
         return bottleneck(width=params.width, act=params.act, outputs=outputs, side=side)
-    if params.name == "densenet_bc_100":
-        return densenet_bc(width=params.width, outputs=outputs, side=side)
     from train.components.backbone.classifiers import (
         classifier,  # torchvision takes seconds to import
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from train.components.backbone.network import Network
+from train.components.backbone.network import Network, Pixels
 from train.errors import BadParams
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
@@ -83,8 +83,10 @@ def macs_of_blocks(network: Network) -> list[int]:
 
 
 def macs_of_head(head: nn.Module) -> int:
-    """Returns the MACs per picture of a head: the weights of its dense layers, without biases."""
-    return sum(part.weight.numel() for part in head.modules() if isinstance(part, nn.Linear))
+    """Returns the MACs per picture of a head: the weights of its dense layers, at every pixel."""
+    places = next((part.places for part in head.modules() if isinstance(part, Pixels)), 1)
+    dense = (part.weight.numel() for part in head.modules() if isinstance(part, nn.Linear))
+    return places * sum(dense)
 
 
 def channels_after(network: Network, blocks: int) -> int:

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+_DEVIATION = 0.05  # of gaussian weights, as HD-CNN's block has them
+
 
 class Network(nn.Module):
     """Blocks (`blocks`) and a head (`head`) that ends in `predictions`: pictures to logits."""
@@ -67,6 +69,19 @@ class Attached(nn.Module):
         return logits
 
 
+class Pixels(nn.Module):
+    """Opens a head whose dense layer works on every pixel of a map: channels first to rows."""
+
+    def __init__(self, places: int) -> None:
+        """Keeps the number of pixels, which the operations of the head are counted by."""
+        super().__init__()
+        self.places = places
+
+    def forward(self, maps: Float[Tensor, "batch channel height width"]) -> Tensor:
+        """Returns a row of channels for every pixel."""
+        return maps.flatten(2).transpose(1, 2)
+
+
 def branch_of(network: Network, *, outputs: int, first_own: int) -> Branch:
     """
     Returns a copy of `network` from block `first_own` (0: all of it) on, with a fresh last layer.
@@ -101,10 +116,16 @@ def copy_parts(source: nn.Module, target: nn.Module, *, but: str | None = None) 
 
 
 def initialise(module: nn.Module, *, how: str) -> None:
-    """Draws all weights: Glorot uniform with zero biases, or He normal with a Glorot last layer."""
+    """
+    Draws all weights; biases are zero.
+
+    `how` is glorot (uniform), he (normal, and a Glorot last layer) or gaussian (deviation 0.05).
+    """
     for name, part in module.named_modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
-            if how == "he" and not name.endswith("predictions"):
+            if how == "gaussian":
+                nn.init.normal_(part.weight, std=_DEVIATION)
+            elif how == "he" and not name.endswith("predictions"):
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
             else:
                 nn.init.xavier_uniform_(part.weight)

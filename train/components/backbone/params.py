@@ -6,12 +6,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from train.components.backbone.resnet import BASIC
 
-NAMES = ("uppsala_cnn", "fast_cnn", *BASIC, "resnet164", "densenet_bc_100")
+NAMES = ("uppsala_cnn", "fast_cnn", "nin", *BASIC, "resnet164", "densenet_bc_100")
 TORCHVISION = "torchvision/"
-# Fields that mean something to the report's network alone.
-_UPPSALA = (
-    "widths", "dense", "identity_pools", "batch_norm", "dropout", "noise", "noise_at",
-)  # fmt: skip
+# Fields that mean something to these backbones alone.
+_OWN = {
+    "uppsala_cnn": (
+        "widths", "dense", "identity_pools", "batch_norm", "dropout", "noise", "noise_at",
+    ),
+    "nin": ("dropout", "logit_relu"),
+}  # fmt: skip
 
 
 class Params(BaseModel):
@@ -21,7 +24,8 @@ class Params(BaseModel):
 
     name: str = Field(
         "uppsala_cnn",
-        description="uppsala_cnn (the report's), fast_cnn (ours, for CPUs), resnet20, resnet32, "
+        description="uppsala_cnn (the report's), fast_cnn (ours, for CPUs), nin (HD-CNN's, for "
+        "crops of 26 pixels), resnet20, resnet32, "
         "resnet44, resnet56, resnet110, resnet164, densenet_bc_100, or torchvision/NAME",
     )
     width: float = Field(
@@ -30,9 +34,9 @@ class Params(BaseModel):
     act: Literal["relu", "selu", "elu"] = Field(
         "relu", description="activation; elu makes a resnet HierNet's flavour"
     )
-    init: Literal["glorot", "he"] | None = Field(
-        None, description="glorot: uniform, zero biases (Keras); he: normal, for large rates; null: "
-        "glorot for uppsala_cnn, he for the others",
+    init: Literal["glorot", "he", "gaussian"] | None = Field(
+        None, description="glorot: uniform, zero biases (Keras); he: normal, for large rates; "
+        "gaussian: deviation 0.05; null: glorot for uppsala_cnn, gaussian for nin, he for the others",
     )  # fmt: skip
     widths: tuple[int, int, int, int, int] = Field(
         (64, 128, 128, 128, 128), description="uppsala_cnn: channels of the five blocks"
@@ -48,8 +52,13 @@ class Params(BaseModel):
         False, description="uppsala_cnn: normalise after each convolution; the report has none"
     )
     dropout: float = Field(
-        0.5, ge=0, lt=1, description="uppsala_cnn: share dropped after the dense layers"
-    )
+        0.5, ge=0, lt=1, description="uppsala_cnn: share dropped after the dense layers; nin: after "
+        "each pool",
+    )  # fmt: skip
+    logit_relu: bool = Field(
+        default=True, description="nin: logits below zero count as zero, at every pixel (the "
+        "original)",
+    )  # fmt: skip
     noise: float = Field(
         0.01, ge=0, le=1, description="uppsala_cnn: standard deviation of the noise in training"
     )
@@ -64,17 +73,17 @@ class Params(BaseModel):
             raise ValueError(
                 f"'{self.name}' is no backbone; known: {', '.join(NAMES)}, torchvision/NAME"
             )
-        if self.name != "uppsala_cnn":
-            fields = type(self).model_fields
-            odd = [name for name in _UPPSALA if getattr(self, name) != fields[name].default]
-            if self.name.startswith(TORCHVISION):
-                odd += [
-                    name for name in ("width", "act") if getattr(self, name) != fields[name].default
-                ]
-            elif self.act == "selu" or (self.act == "elu" and self.name not in BASIC):
-                odd.append("act")
-            if odd:
-                raise ValueError(f"{self.name} has no {', '.join(odd)}: leave it out")
-        elif self.act == "elu":
+        fields = type(self).model_fields
+        others = {name for own in _OWN.values() for name in own} - {*_OWN.get(self.name, ())}
+        if self.name.startswith(TORCHVISION):
+            others |= {"width", "act"}
+        odd = [name for name in fields if name in others]
+        odd = [name for name in odd if getattr(self, name) != fields[name].default]
+        elu = self.name in BASIC or self.name.startswith(TORCHVISION)
+        if self.name != "uppsala_cnn" and (self.act == "selu" or (self.act == "elu" and not elu)):
+            odd.append("act")
+        if odd:
+            raise ValueError(f"{self.name} has no {', '.join(dict.fromkeys(odd))}: leave it out")
+        if self.name == "uppsala_cnn" and self.act == "elu":
             raise ValueError("uppsala_cnn takes relu or selu")
         return self

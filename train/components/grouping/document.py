@@ -55,7 +55,14 @@ def read(folder: Path, name: str) -> dict[str, Any]:
 
 
 def tree(document: Mapping[str, Any]) -> nx.DiGraph:
-    """Returns the hierarchy of a document: its `tree`, or two levels where it tells only clusters."""
+    """
+    Returns the hierarchy of a document.
+
+    That is its `cover` where clusters overlap, else its `tree`, or two levels where it tells only
+    clusters.
+    """
+    if document.get("cover"):
+        return hierarchy.from_cover(document["cover"], len(document["labels"]))
     nested = document.get("tree", document["clusters"])
     return hierarchy.from_nested(nested, len(document["labels"]))
 

@@ -1,0 +1,62 @@
+"""What the benchmarks of HD-CNN share: trained runs, and what every component says of pictures."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from train import saved
+from train.components import augment
+from train.components.data import Pictures, open_split
+from train.methods.hdcnn import Classifier
+
+RUN = "hdcnn"
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The run of one seed, and the pictures that it is judged on."""
+
+    seed: int
+    classifier: Classifier
+    val: Pictures
+    test: Pictures
+
+
+def trained() -> Iterator[Trained]:
+    """Yields the run of every seed that results/hdcnn holds."""
+    folders = sorted(Path("results", RUN).glob("[0-9]*"), key=lambda folder: int(folder.name))
+    if not folders:
+        raise SystemExit(f"results/{RUN} is empty: name a run '{RUN}' in params.yaml, `dvc repro`")
+    val, test = (
+        open_split(Path("data/shards"), Path("work/cache"), one) for one in ("val", "test")
+    )
+    for folder in folders:
+        classifier = saved.load(folder).classifier
+        if not isinstance(classifier, Classifier):
+            raise SystemExit(f"{folder} is no run of method hdcnn")
+        yield Trained(int(folder.name), classifier, val, test)
+
+
+@torch.no_grad()
+def answers(classifier: Classifier, pictures: Pictures) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns B, and p_k of every label: (picture, cluster) and (picture, cluster, leaf)."""
+    found = []
+    for start in range(0, len(pictures), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(pictures)))
+        x = augment.scale(pictures.batch(rows))
+        maps = classifier.network.stem(classifier.centred(x))
+        found.append((classifier.network.shares(maps).exp(), classifier.network.labels(maps).exp()))
+    coarse, labels = zip(*found, strict=True)
+    return torch.cat(coarse), torch.cat(labels)
+
+
+@torch.no_grad()
+def accuracy(classifier: Classifier, pictures: Pictures) -> float:
+    """Returns the share of pictures that are named rightly with every component executed."""
+    coarse, labels = answers(classifier, pictures)
+    full = (coarse[:, :, None] * labels).sum(dim=1)
+    return float(np.mean(full.argmax(dim=1).numpy() == pictures.labels))

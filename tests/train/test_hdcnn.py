@@ -1,0 +1,514 @@
+"""HD-CNN: worked averages, conditional execution, the consistency term, what is copied, limits."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  # as in the trainer
+from torch.utils.flop_counter import FlopCounterMode
+
+from train import evaluate
+from train.components import augment, backbone, checkpoint, hierarchy, loop, prediction, sampling
+from train.components.consistency import Consistency, targets
+from train.errors import BadCheckpoint, BadHierarchy, BadParams, MissingInput
+from train.methods import hdcnn
+
+PARAMS = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
+COVER = ((0, 1, 2), (2, 3, 4), (5,))
+TINY = ((0, 1, 2), (1, 2, 3), (3,))
+RESNET = backbone.Params(name="resnet20", width=0.25)
+NIN = backbone.Params(name="nin", width=0.05, dropout=0.0, init="he")
+FINE = [0.30, 0.20, 0.15, 0.20, 0.10, 0.05]
+ANSWERS = [[0.5, 0.3, 0.2], [0.3, 0.6, 0.1]]
+FULL = [0.282609, 0.169565, 0.230435, 0.234783, 0.039130, 0.043478]
+TWO = [0.295455, 0.177273, 0.240909, 0.245455, 0.040909, 0.0]
+
+
+@pytest.fixture
+def start(make_classifier):
+    """Builds the tensors of an untrained flat network: `start(network)`."""
+
+    def build(network=RESNET, leaves=4):
+        tree = hierarchy.flat(leaves)
+        return make_classifier("flat", tree, network=network).network.state_dict()
+
+    return build
+
+
+@pytest.fixture
+def built(make_classifier):
+    """Builds an untrained classifier over a cover: `built(cover, leaves, …)`."""
+
+    def build(cover=TINY, leaves=4, *, network=RESNET, **own):
+        tree = hierarchy.from_cover(cover, leaves)
+        return make_classifier("hdcnn", tree, network=network, **own).eval()
+
+    return build
+
+
+def inputs_of(data, rows=range(16)):
+    return augment.scale(data.train.batch(np.array(list(rows))))
+
+
+def say(classifier, fine, answers):
+    """Makes the coarse and the fine components answer with these probabilities for any picture."""
+    parts = [classifier.network.coarse, *classifier.network.fine.values()]
+    for part, row in zip(parts, [fine, *answers], strict=True):
+        torch.nn.init.zeros_(part.head.predictions.weight)
+        part.head.predictions.bias.data = torch.tensor(row).log()
+
+
+def test_worked_average(built, tiny_data):
+    """b, B, p, its largest label and the loss of label 3 are those of methods.md 6.1."""
+    classifier = built(COVER, 6)
+    say(classifier, FINE, ANSWERS)
+    x = inputs_of(tiny_data())[:2]
+    with torch.no_grad():
+        coarse, full = classifier.coarse_proba(x), classifier.predict_proba(x, mode="full")
+        loss = F.cross_entropy(classifier.network(x)[0], torch.tensor([3, 3]))
+
+    assert torch.allclose(torch.tensor([0.565217, 0.391304, 0.043478]), coarse, atol=1e-6)
+    assert torch.allclose(torch.tensor(FULL), full, atol=1e-6)
+    assert (0, 0) == tuple(full.argmax(dim=1).tolist())
+    assert math.isclose(1.449095, loss.item(), abs_tol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("beta", "expected", "components"),
+    [
+        (1, TWO, [True, True]), (2, TWO, [True, True]), (3, TWO, [True, True]),
+        (6, TWO, [True, True]), (7, TWO, [True, True]), (8, FULL, [True, True]),
+        (1e9, FULL, [True, True]), (None, FULL, [True, True]),
+        (0.6, [0.5, 0.3, 0.2, 0, 0, 0], [True, False]),
+        (0.1, [0.5, 0.3, 0.2, 0, 0, 0], [True, False]),
+    ],
+)  # fmt: skip
+def test_worked_conditional_execution(built, tiny_data, beta, expected, components):
+    """Each beta runs the components of the table of 6.5; where none qualifies, the largest."""
+    classifier = built(COVER, 6, beta=beta)
+    say(classifier, FINE, ANSWERS)
+    x = inputs_of(tiny_data())[:1]
+    with torch.no_grad():
+        found = classifier.outputs(x)
+
+        assert torch.allclose(torch.tensor([expected]), classifier.predict_proba(x), atol=1e-6)
+    assert torch.allclose(torch.tensor([expected]), found["default"], atol=1e-6)
+    assert [[True, *components]] == found["executed"].tolist()
+    assert torch.allclose(torch.tensor([FULL]), found["full"], atol=1e-6)
+
+
+def consistency_of(coarse):
+    return Consistency(targets=(0.4, 0.4, 0.2), strength=5.0)(coarse)
+
+
+def test_worked_loss():
+    """E of four pictures is .804719 and .0375 (methods.md 6.4)."""
+    coarse = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.2, 0.7, 0.1], [0.6, 0.1, 0.3]])
+    data = -torch.tensor([0.5, 0.4, 0.25, 0.8]).log().mean()
+
+    assert math.isclose(0.804719, data.item(), abs_tol=1e-6)
+    assert math.isclose(0.0375, consistency_of(coarse).item(), abs_tol=1e-6)
+    assert math.isclose(0.842219, (data + consistency_of(coarse)).item(), abs_tol=1e-6)
+
+
+def test_gradient_of_the_consistency_term():
+    """It is -(lambda/n) (t_k - mean B_k), as finite differences say."""
+    torch.manual_seed(0)
+    coarse = torch.rand(7, 3, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(consistency_of(coarse), coarse)
+    means = coarse.detach().mean(dim=0)
+    formula = -5.0 / 7 * (torch.tensor([0.4, 0.4, 0.2], dtype=torch.float64) - means)
+
+    assert torch.autograd.gradcheck(consistency_of, (coarse,))
+    assert torch.allclose(formula.expand(7, 3), gradient)
+
+
+def test_targets_count_labels_in_every_set():
+    """Shares of the sets sum to one where they overlap; counts of pictures weigh the labels."""
+    assert np.allclose([3 / 7, 3 / 7, 1 / 7], targets(COVER, [50] * 6))
+    assert np.allclose([0.5, 0.25, 0.25], targets([[0], [1], [2]], [20, 10, 10]))
+
+
+def test_term_is_added_to_the_loss(tiny_data, make_trainer):
+    """The trainer hands the second output to the term and adds its value to the mean loss."""
+
+    class Pair(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(4))
+
+        def forward(self, x):
+            return self.weight.expand(len(x), 4), torch.ones(len(x), 2) * self.weight[:2]
+
+    data, curves, weights = tiny_data(), [], []
+    sampler = sampling.by_class(data.train.labels, [[0], [1], [2], [3]], balance="none")
+    for name, strength in (("without", 0.0), ("with", 2.0)):
+        penalty = Consistency((0.5, -0.5), strength) if strength else None
+        task = sampling.Task("root", data, np.arange(4), sampler, macs_trained=1, penalty=penalty)
+        params = PARAMS.model_copy(update={"label_smoothing": 0.1, "ema": 0.0, "clip": 0.0})
+        network = Pair()
+        trainer = make_trainer(data, params=params, batch_size=32, folder=name)
+        trainer.fit(network, task, seed=0)
+        curves.append(trainer.curves[0]["train_loss"])
+        weights.append(network.weight.detach())
+
+    # The only batch: its term is 2/2 (.25 + .25), and label 0 is pulled up, label 1 down.
+    assert math.isclose(math.log(4), curves[0], abs_tol=1e-6)
+    assert math.isclose(math.log(4) + 0.5, curves[1], abs_tol=1e-6)
+    assert weights[0][0] < weights[1][0]
+    assert weights[0][1] > weights[1][1]
+
+
+@pytest.mark.parametrize("network", [RESNET, NIN], ids=["resnet20", "nin"])
+@pytest.mark.parametrize("cover", [TINY, ((0, 3), (1, 2)), ((0, 1, 2, 3), (0, 1, 2, 3))])
+def test_training_and_prediction_say_the_same(built, tiny_data, cover, network):
+    """Log probabilities of the training output are those of `full`; rows sum to one."""
+    classifier = built(cover, network=network, seed=4)
+    x = inputs_of(tiny_data())
+    with torch.no_grad():
+        logarithms, coarse = classifier.network(classifier.centred(x))
+        found = classifier.outputs(x)
+
+    assert torch.allclose(logarithms.exp(), found["full"], atol=1e-6)
+    assert torch.allclose(coarse, found["coarse"], atol=1e-6)
+    for name in ("default", "full", "coarse"):
+        assert torch.allclose(torch.ones(16), found[name].sum(dim=1), atol=1e-6)
+    assert torch.allclose(torch.ones(16), logarithms.exp().sum(dim=1), atol=1e-6)
+
+
+def spread(classifier, seed=0, std=3.0):
+    """Makes the components differ from picture to picture and from one another."""
+    torch.manual_seed(seed)
+    for part in (classifier.network.coarse, *classifier.network.fine.values()):
+        torch.nn.init.normal_(part.head.predictions.weight, std=std)
+    return classifier
+
+
+@pytest.mark.parametrize("beta", [0.3, 1.0, 1.4, 3.0])
+def test_gathered_pictures_equal_the_loop(built, tiny_data, beta):
+    """Each component run once on the pictures that need it gives what picture by picture gives."""
+    classifier = spread(built(beta=beta))
+    x = inputs_of(tiny_data())
+    with torch.no_grad():
+        together = classifier.predict_proba(x)
+        coarse = classifier.coarse_proba(x)
+        maps = classifier.network.stem(classifier.centred(x))
+        found = classifier.outputs(x)["default"]
+        for row in range(16):
+            enough = (coarse[row] >= 1 / (beta * 3)).nonzero().flatten().tolist()
+            chosen = enough or [int(coarse[row].argmax())]
+            expected = torch.zeros(4)
+            for place in chosen:
+                inside = classifier.network.inside(f"cluster-{place}", maps[row : row + 1]).exp()
+                expected[list(TINY[place])] += coarse[row, place] * inside[0]
+            expected /= coarse[row, chosen].sum()
+
+            assert torch.allclose(expected, together[row], atol=1e-6)
+    assert torch.allclose(together, found, atol=1e-6)
+    assert torch.equal(together, classifier.predict_proba(x, mode="route"))
+
+
+def test_limits_of_beta(built, tiny_data):
+    """Without a limit all is `full`, to the bit; with the tightest, the best component alone."""
+    classifier = spread(built(beta=1e9))
+    x = inputs_of(tiny_data())
+    with torch.no_grad():
+        full = classifier.predict_proba(x, mode="full")
+        assert torch.equal(full, classifier.predict_proba(x))
+        assert classifier.outputs(x)["executed"].all()
+        classifier.params = classifier.params.model_copy(update={"beta": None})
+        assert torch.equal(full, classifier.predict_proba(x))
+        classifier.params = classifier.params.model_copy(update={"beta": 1e-9})
+        best = classifier.coarse_proba(x).argmax(dim=1)
+        maps = classifier.network.stem(classifier.centred(x))
+        alone = classifier.predict_proba(x)
+        for row in range(16):
+            inside = classifier.network.inside(f"cluster-{best[row]}", maps[row : row + 1])
+            expected = torch.zeros(4)
+            expected[list(TINY[best[row]])] = inside.exp()[0]
+            assert torch.allclose(expected, alone[row], atol=1e-6)
+
+
+def test_executed_operations_are_those_measured(built, tiny_data):
+    """What torch counts while predicting is what `cost` and `executed` say, and falls with beta."""
+    cover = [[leaf, (leaf + 1) % 8, (leaf + 2) % 8] for leaf in range(8)]
+    classifier, x = spread(built(cover, 8), std=0.3), inputs_of(tiny_data())
+    expected, cost = [], classifier.cost()
+    for beta in (0.1, 1.0, 1.5, 4.0, 1e9):
+        classifier.params = classifier.params.model_copy(update={"beta": beta})
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            classifier.predict_proba(x)
+        with torch.no_grad():
+            taken = classifier.outputs(x)["executed"].double().mean(dim=0).tolist()
+        expected.append(cost.macs_expected(dict(zip(cost.macs, taken, strict=True))))
+        assert math.isclose(expected[-1], counter.get_total_flops() / (2 * len(x)))
+
+    assert sorted(expected) == expected
+    assert expected[0] < expected[-1]
+    assert cost.macs_max == expected[-1]
+
+
+def test_paper_network_costs_what_it_must():
+    """Nin with 9 components over 389 memberships: parameters and MACs of methods.md 6.2."""
+    cover = [sorted({(start + step) % 100 for step in range(43)}) for start in range(0, 99, 11)]
+    cover[0], cover[8] = sorted({*cover[0], 50}), sorted({*cover[8], 50})
+    network = backbone.Params(name="nin")
+    classifier = hdcnn.Classifier(
+        hdcnn.Params(), hierarchy=hierarchy.from_cover(cover, 100), mean=np.zeros(3, np.float32),
+        build=lambda outputs: backbone.build(network, outputs=outputs, side=26),
+    )  # fmt: skip
+    cost = classifier.cost()
+    branches = [macs for node, macs in cost.macs.items() if node != "root"]
+
+    assert (9, 389) == (len(cover), sum(map(len, cover)))
+    assert 9_196_585 == cost.params
+    assert 1_080_327_168 == cost.macs_max
+    assert 1 == classifier.first_own
+    assert math.isclose(7.44, cost.macs_max / 145_181_952, abs_tol=0.005)
+    assert math.isclose(1.72, 1 + np.mean(branches) / 145_181_952, abs_tol=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"), [("resnet20", 4), ("resnet56", 10), ("nin", 1), ("fast_cnn", 2)]
+)
+def test_a_third_of_the_operations_is_shared(name, shared):
+    """Without other wishes a resnet shares its stem and first stage, nin its first block."""
+    macs = backbone.macs_of_blocks(backbone.build(backbone.Params(name=name), outputs=100, side=32))
+
+    assert shared == hdcnn._division(hdcnn.Params(), macs)
+
+
+@pytest.mark.parametrize("network", [RESNET, NIN], ids=["resnet20", "nin"])
+def test_one_set_of_all_labels_is_its_component(built, tiny_data, start, network):
+    """K = 1: p is the component's own, with the flat network's last layer the flat network."""
+    weights = start(network)
+    classifier = built([[0, 1, 2, 3]], network=network, seed=3)
+    classifier._begin_from(weights)
+    part = classifier.network.fine["cluster-0"]
+    part.head.predictions.weight.data = weights["head.predictions.weight"].clone()
+    part.head.predictions.bias.data = weights["head.predictions.bias"].clone()
+    whole = backbone.build(network, outputs=4, side=16).eval()
+    whole.load_state_dict(weights)
+    x = inputs_of(tiny_data())
+    with torch.no_grad():
+        expected = torch.softmax(whole(classifier.centred(x)), dim=1)
+        maps = classifier.network.stem(classifier.centred(x))
+
+        assert torch.equal(classifier.network.inside("cluster-0", maps).exp(),
+                           classifier.predict_proba(x))  # fmt: skip
+        assert torch.allclose(expected, classifier.predict_proba(x), atol=1e-6)
+    assert classifier.network.coarse is None
+    assert backbone.count(whole) == classifier.cost().params
+
+
+def test_labels_apart_are_the_flat_network(built, tiny_data, start):
+    """Sets of one label have no component: the coarse one decides, as the flat network does."""
+    classifier = built([[2], [0], [3], [1]], seed=3)
+    classifier._begin_from(start())
+    whole = backbone.build(RESNET, outputs=4, side=16).eval()
+    whole.load_state_dict(start())
+    x = inputs_of(tiny_data())
+    with torch.no_grad():
+        expected = torch.softmax(whole(classifier.centred(x)), dim=1)
+        assert torch.allclose(expected, classifier.predict_proba(x), atol=1e-6)
+        assert torch.equal(expected.argmax(1), classifier.predict_proba(x, mode="full").argmax(1))
+    assert not classifier.network.fine
+    assert ["root"] == list(classifier.cost().macs)
+
+
+def test_disjoint_sets_need_no_normalisation(built, tiny_data, start):
+    """Where no label is in two sets B is the plain sum of the coarse component's probabilities."""
+    classifier = built([[0, 3], [1, 2]])
+    x = inputs_of(tiny_data())
+    with torch.no_grad():
+        maps = classifier.network.stem(classifier.centred(x))
+        fine = torch.softmax(classifier.network.coarse(maps), dim=1)
+        expected = torch.stack([fine[:, [0, 3]].sum(1), fine[:, [1, 2]].sum(1)], dim=1)
+
+        assert torch.allclose(expected, classifier.coarse_proba(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("network", [RESNET, NIN], ids=["resnet20", "nin"])
+def test_every_part_is_its_copy(built, start, network):
+    """Shared blocks and the coarse component are the flat network, fine ones all but the last layer."""
+    weights = start(network)
+    classifier = built(network=network, seed=7)
+    classifier._begin_from(weights)
+    classifier._draw_last_layers(0)
+    part = classifier.network
+    first, second = part.fine.values()
+    taken = {f"blocks.{name}": tensor for name, tensor in part.stem.state_dict().items()}
+    taken |= {f"blocks.{n}": t for n, t in part.coarse.blocks.state_dict().items()}
+    taken |= {f"head.{n}": t for n, t in part.coarse.head.state_dict().items()}
+
+    assert weights.keys() == taken.keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in taken.items())
+    for branch in (first, second):
+        for name, tensor in branch.blocks.state_dict().items():
+            assert torch.equal(weights[f"blocks.{name}"], tensor)
+        assert 3 == len(branch.head.predictions.weight)
+    assert not torch.equal(first.head.predictions.weight, second.head.predictions.weight)
+    assert not torch.equal(first.head.predictions.weight, weights["head.predictions.weight"][:3])
+
+
+def test_components_train_on_frozen_shared_blocks(built, make_trainer, tiny_data, start):
+    """Without the tuning together shared blocks and coarse component stay the flat network's."""
+    data, weights = tiny_data(), start()
+    classifier = built(joint_epochs=0, component_epochs=2)
+    report = classifier.fit(data, make_trainer(data, params=PARAMS), seed=0, start=weights)
+    names = [network.network for network in report.networks]
+    cost = classifier.cost()
+    shared = sum(classifier.block_macs[: classifier.first_own])
+
+    for name, tensor in classifier.network.stem.state_dict().items():
+        assert torch.equal(weights[f"blocks.{name}"], tensor)
+    for name, tensor in classifier.network.coarse.state_dict().items():
+        assert torch.equal(weights[name], tensor)
+    for name, tensor in classifier.network.fine["cluster-0"].blocks.named_parameters():
+        assert not torch.equal(weights[f"blocks.{name}"], tensor), name
+    assert ["cluster-0", "cluster-1"] == names
+    # Three of four labels with eight pictures each, over two epochs.
+    for network in report.networks:
+        assert (2, 48, 24) == (network.epochs, network.images_seen, network.pictures)
+        expected = 48 * (6.0 * cost.macs[network.network] + 2.0 * shared)
+        assert math.isclose(expected, network.train_flops)
+
+
+def test_everything_is_tuned_together(built, make_trainer, tiny_data, start):
+    """Afterwards all weights move, all operations count, and the slowest component is waited for."""
+    data = tiny_data()
+    classifier = built(joint_lr_scale=1.0)
+    report = classifier.fit(data, make_trainer(data, params=PARAMS), seed=0, start=start())
+    last, after = report.networks[-1], classifier.state_dict()
+    slowest = max(report.networks[:-1], key=lambda network: network.seconds)
+
+    assert all(weight.requires_grad for weight in classifier.parameters())
+    for name, tensor in classifier.network.stem.named_parameters():
+        assert not torch.equal(start()[f"blocks.{name}"], after[f"network.stem.{name}"]), tensor
+    assert ("root", 32) == (last.network, last.images_seen)
+    assert math.isclose(6.0 * 32 * classifier.cost().macs_max, last.train_flops)
+    assert slowest.network == last.waits_for
+    assert report.critical_path_seconds == pytest.approx(slowest.seconds + last.seconds)
+
+
+def test_consistency_changes_what_is_learnt(built, make_trainer, tiny_data, start):
+    """With the term the tuning gives other weights than without; its strength is lambda."""
+    data, found = tiny_data(), []
+    for strength in (0.0, 50.0):
+        classifier = built(consistency=strength, joint_lr_scale=1.0)
+        trainer = make_trainer(data, params=PARAMS, folder=f"work-{strength}")
+        classifier.fit(data, trainer, seed=0, start=start())
+        found.append(classifier.state_dict())
+    task = classifier._joint(data)
+
+    assert any(not torch.equal(found[0][name], found[1][name]) for name in found[0])
+    assert (50.0, [3 / 7, 3 / 7, 1 / 7]) == (task.penalty.strength, list(task.penalty.targets))
+
+
+def test_tuning_resumes_where_it_stopped(built, make_trainer, tiny_data, start):
+    """Stopped after its first epoch and begun again, the tuning ends in the same weights."""
+    data, found = tiny_data(), []
+    params = PARAMS.model_copy(update={"epochs": 2})
+    for folder in ("unbroken", "broken"):
+        classifier = built()
+        trainer = make_trainer(data, params=params, folder=folder)
+        if folder == "broken":
+            run_epoch, runs = trainer_job().run_epoch, []
+
+            def interrupted(job, run_epoch=run_epoch, runs=runs):
+                if job.task.name == "root" and runs.append(1) is None and len(runs) == 2:
+                    raise KeyboardInterrupt
+                run_epoch(job)
+
+            weights = start()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(trainer_job(), "run_epoch", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    classifier.fit(data, trainer, seed=0, start=weights)
+            classifier = built()
+        classifier.fit(data, trainer, seed=0, start=start())
+        found.append(classifier.state_dict())
+
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def trainer_job():
+    from train.components import trainer
+
+    return trainer._Job
+
+
+def test_figures_of_a_cover(built, tiny_data, make_trainer):
+    """The router is right where the label is in the set it prefers; there is no oracle of a cover."""
+    data = tiny_data()
+    classifier = spread(built(beta=1.0))
+    found = prediction.predict(classifier, data.val, device=torch.device("cpu"))
+    figures = evaluate.measure(classifier, found, data.val)
+    right = [
+        label in TINY[chosen]
+        for label, chosen in zip(data.val.labels, found.coarse.argmax(axis=1), strict=True)
+    ]
+    disjoint = spread(built([[0, 1], [2, 3]]))
+    other = evaluate.measure(
+        disjoint, prediction.predict(disjoint, data.val, device=torch.device("cpu")), data.val
+    )
+
+    assert math.isclose(np.mean(right), figures["router_accuracy"])
+    assert figures["oracle_msr"] is None
+    assert other["oracle_msr"] >= other["msr_full"]
+    assert figures["macs_expected"] < figures["macs_max"]
+    assert ["root", "cluster-0", "cluster-1"] == list(found.executed)
+
+
+def test_state_is_whole(built, tiny_data, tmp_path):
+    """A classifier built from the hierarchy's JSON takes the state and says the same."""
+    first = built(seed=1)
+    tree = hierarchy.from_json(hierarchy.to_json(first.hierarchy))
+    second = built(hierarchy.clusters(tree), seed=2)
+    checkpoint.save(tmp_path / "state.safetensors", first.state_dict(), {})
+    checkpoint.fill(second, checkpoint.load(tmp_path / "state.safetensors")[0], source="here")
+    x = inputs_of(tiny_data())
+    with torch.no_grad():
+        assert torch.equal(first.predict_proba(x), second.predict_proba(x))
+
+
+def test_compression_keeps_the_rest(built, tiny_data):
+    """Fine components become smaller, nearly the same; shared blocks and the coarse one stay."""
+    classifier = built(network=backbone.Params(name="resnet20", width=0.5), seed=2)
+    before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+    x = inputs_of(tiny_data())
+    with torch.no_grad():
+        rows = classifier.predict_proba(x)
+        storage = classifier.compress(codebook=8, width=2)
+        after = classifier.predict_proba(x)
+    changed = {
+        n for n, tensor in classifier.state_dict().items() if not torch.equal(before[n], tensor)
+    }
+
+    assert changed
+    assert all(name.startswith("network.fine.") for name in changed)
+    assert not any("predictions" in name or "norm" in name for name in changed)
+    assert storage.bytes_before == 4 * backbone.count(classifier.network.fine)
+    assert 1.2 < storage.factor < 4
+    assert torch.allclose(rows, after, atol=0.2)
+
+
+def test_impossible_requests_are_refused(built, make_classifier, make_trainer, tiny_data, start):
+    """A split too deep, a batch in parts, an absent or foreign flat network, a deeper tree."""
+    data = tiny_data()
+    with pytest.raises(BadParams, match=r"hdcnn\.split 10 is more than the 9 blocks"):
+        built(split=10)
+    parts = make_trainer(data, params=PARAMS.model_copy(update={"accumulate": 2}))
+    with pytest.raises(BadParams, match=r"loop\.accumulate is 2"):
+        built().fit(data, parts, seed=0, start=start())
+    with pytest.raises(MissingInput, match="stage 'flat'"):
+        built().fit(data, make_trainer(data), seed=0)
+    with pytest.raises(BadCheckpoint, match="flat network"):
+        built()._begin_from(start(NIN))
+    with pytest.raises(BadHierarchy, match="4 levels"):
+        make_classifier("hdcnn", hierarchy.from_nested([[[0, 1], 2], 3], 4), network=RESNET)
+    with pytest.raises(BadHierarchy, match="two labels"):
+        make_classifier("hdcnn", hierarchy.flat(1), network=RESNET)
+    with pytest.raises(BadParams, match="one block"):
+        hdcnn._division(hdcnn.Params(), [5])
