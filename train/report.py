@@ -74,8 +74,14 @@ def run(
     compared = comparison.compare(found, resamples=params.resamples, seed=params.seed)
     steps = funnel.read(data_dir / "catalog" / "catalog.duckdb")
     tiles = _tiles(found, compared, params, shards_dir=data_dir / "shards")
-    drawn = _draw(found, compared, steps)
-    parts = _sections(params, found=found, compared=compared, steps=steps, drawn=drawn, tiles=tiles)
+    trees = {
+        row.run.name: tree.build(row, compared.flat, found.labels, seed=next(iter(row.answers)))
+        for row in compared.hierarchies
+    }
+    drawn = _draw(found, compared, steps, trees)
+    parts = _sections(
+        params, found=found, compared=compared, steps=steps, drawn=drawn, tiles=tiles, trees=trees
+    )
     out_dir = results_dir / "report"
     shutil.rmtree(out_dir, ignore_errors=True)  # figures of runs that are gone
     for drawing in drawn.values():
@@ -91,7 +97,10 @@ def run(
 
 
 def _draw(
-    found: results.Results, compared: comparison.Comparison, steps: funnel.Funnel
+    found: results.Results,
+    compared: comparison.Comparison,
+    steps: funnel.Funnel,
+    trees: Mapping[str, tree.Node],
 ) -> dict[str, figures.Drawing]:
     """Returns every figure under its name."""
     leaves, seed = len(found.labels), found.seeds[0]
@@ -122,7 +131,7 @@ def _draw(
         groups = own.ordered if own else clusters
         drawings += [
             figures.difference(change, found.labels, name=f"difference-{name}", clusters=groups),
-            tree.draw(tree.build(row, compared.flat, found.labels, seed=seed), name=f"tree-{name}"),
+            tree.draw(trees[name], name=f"tree-{name}"),
             curves.draw(curves.read(row.run.seeds[seed].curves), name=f"curves-{name}"),
         ]
     return {drawing.name: drawing for drawing in drawings}
@@ -150,6 +159,7 @@ def _sections(
     steps: funnel.Funnel,
     drawn: Mapping[str, figures.Drawing],
     tiles: Sequence[Sequence[mosaic.Tile]],
+    trees: Mapping[str, tree.Node],
 ) -> list[sections.Section]:
     names = [row.run.name for row in compared.hierarchies]
     leading = [row.run.name for row in compared.leading]
@@ -169,7 +179,12 @@ def _sections(
             details.differences(
                 {name: drawn[f"difference-{name}"] for name in names}, leading, found, compared
             ),
-            details.trees({name: drawn[f"tree-{name}"] for name in names}, leading, found),
+            details.trees(
+                {name: drawn[f"tree-{name}"] for name in names},
+                [tree.levels(trees[name], name=name) for name in names],
+                leading,
+                found,
+            ),
         ]
     parts += [
         details.clustering(found),

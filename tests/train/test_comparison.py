@@ -110,6 +110,25 @@ def test_tree_shows_what_each_network_gets_right(folder):
     assert root.children[3].is_label
 
 
+def test_networks_know_the_micp_of_their_groups(experiments):
+    """In a tree of any depth: between success and one, and above chance where groups are found."""
+    found, compared = compare(experiments)
+    row = next(one for one in compared.hierarchies if one.run.name == "uppsala_deep")
+    root = tree.build(row, compared.flat, found.labels, seed=0)
+    trained = row.answers[0].trained
+    groups = [[0, 1, 3, 4, 5], [2, 6, 7, 8, 9], [10, 11]]
+    counts = metrics.confusion_counts(trained.label, trained.full.argmax(axis=1), leaves=12)
+    confusion = metrics.normalise_rows(counts)
+    first = root.children[0]
+
+    assert metrics.micp(confusion, groups) == pytest.approx(root.micp)
+    assert metrics.micp_random(confusion, [5, 5, 2]) == pytest.approx(root.micp_random)
+    assert first.micp_random < first.micp <= 1
+    leaves_alone = first.children[0]
+    assert leaves_alone.micp == pytest.approx(leaves_alone.micp_random)
+    assert "cluster-0-0" in tree.levels(root, name="uppsala_deep")
+
+
 def test_tree_without_full_probabilities_counts_what_arrived(small):
     """Without mode full a subnetwork is measured on the pictures that reached it."""
     found, compared = compare(small)

@@ -103,7 +103,9 @@ def differences(
     return Section("difference", "What the hierarchy changes", body)
 
 
-def trees(drawings: Mapping[str, Drawing], leading: Sequence[str], found: Results) -> Section:
+def trees(
+    drawings: Mapping[str, Drawing], levels: Sequence[Html], leading: Sequence[str], found: Results
+) -> Section:
     """Returns the tree of each hierarchy, with its first seed."""
     first = _first_seeds(found)
     said = paragraph(
@@ -114,6 +116,7 @@ def trees(drawings: Mapping[str, Drawing], leading: Sequence[str], found: Result
     notes = {name: f"{name}, seed {first[name]}." for name in drawings}
     is_long = len(found.labels) > _LONG
     open_, rest = _pictures(drawings, notes, () if is_long else leading)
+    rest = join([rest, folded("MICP of every network", *levels)])
     return Section("tree", "The tree", join([said, *open_, rest]))
 
 

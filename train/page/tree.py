@@ -16,7 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse, FancyBboxPatch
 
 from train.components import hierarchy
+from train.components.metrics import confusion_counts, micp, micp_random, normalise_rows
 from train.page.figures import INKS, STYLE, Drawing, figure, render, shown
+from train.page.markup import Html, percent, table
 from train.page.results import Trained
 from train.page.summary import Summary, per_label
 
@@ -26,12 +28,17 @@ _BOX = (1.75, 0.44)
 _ELLIPSE = (2.5, 0.26)
 
 
+COLUMNS = ("node", "kind", "success", "images", "difference_to_flat", "micp", "micp_random")
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """
     A network or a label. `success` is its share of right decisions among `images`.
 
-    A network's images are the test pictures of the labels below it: those it should get. A
+    A network's images are the test pictures of the labels below it: those it should get. Its `micp`
+    is over the groups of its children, inside its labels, and `micp_random` what groups of their
+    sizes have by chance; None without probabilities of mode `full`, or where children overlap. A
     label's `change` is its success minus that of the flat run.
     """
 
@@ -41,6 +48,8 @@ class Node:
     images: int
     change: float | None
     children: tuple["Node", ...]
+    micp: float | None = None
+    micp_random: float | None = None
 
 
 def build(summary: Summary, flat: Summary, labels: Sequence[str], *, seed: int) -> Node:
@@ -67,9 +76,30 @@ def draw(tree: Node, *, name: str) -> Drawing:
         name=name,
         description="Tree of networks (rectangles) and labels (ellipses) with their success.",
         svg=render(drawn, name=name),
-        columns=("node", "kind", "success", "images", "difference_to_flat"),
+        columns=COLUMNS,
         rows=_rows(tree),
     )
+
+
+def levels(tree: Node, *, name: str) -> Html:
+    """Returns a table of the MICP of each network of a tree, with what chance gives."""
+    rows = [
+        (node.name, percent(node.micp), percent(node.micp_random), str(node.images))
+        for node in _networks(tree)
+        if node.micp is not None
+    ]
+    caption = (
+        f"{name}: the probability that a picture of a network's labels lands in the right one of its "
+        "groups, and the expectation for groups of the same sizes drawn by chance. Where every label "
+        "stands alone the two are equal: both are its success."
+    )
+    head = ("network", "MICP, %", "by chance, %", "test pictures")
+    return table(head, rows, caption=caption) if rows else Html("")
+
+
+def _networks(node: Node) -> list[Node]:
+    """Every network of a tree, parents first."""
+    return [node, *(one for child in node.children for one in _networks(child) if not one.is_label)]
 
 
 def _node(
@@ -89,6 +119,8 @@ def _node(
             labels[leaf], True, float(success[0][leaf]), images, float(success[1][leaf]), ()
         )
     right, images = _decisions(graph, below, trained, members)
+    groups = [list(graph.nodes[child]["members"]) for child in below]
+    landed, by_chance = _micp(trained, members, groups)
     return Node(
         name=name,
         is_label=False,
@@ -96,6 +128,8 @@ def _node(
         images=images,
         change=None,
         children=tuple(_node(graph, child, trained, labels, success) for child in below),
+        micp=landed,
+        micp_random=by_chance,
     )
 
 
@@ -122,6 +156,22 @@ def _decisions(
     return float(right.mean()) if right.size else float("nan"), int(own.sum())
 
 
+def _micp(
+    trained: Trained, members: list[int], groups: Sequence[Sequence[int]]
+) -> tuple[float, float] | tuple[None, None]:
+    """MICP of the groups among the labels of one network, and its expectation by chance."""
+    own = np.isin(trained.label, members)
+    if trained.full is None or sum(map(len, groups)) > len(members) or not own.any():
+        return None, None
+    place = {leaf: number for number, leaf in enumerate(members)}
+    truth = np.array([place[leaf] for leaf in trained.label[own].tolist()])
+    predicted = trained.full[own][:, members].argmax(axis=1)
+    counts = confusion_counts(truth, predicted, leaves=len(members))
+    confusion = normalise_rows(counts)
+    inside = [[place[leaf] for leaf in group] for group in groups]
+    return micp(confusion, inside), micp_random(confusion, [len(group) for group in groups])
+
+
 def _leaves(node: Node) -> int:
     return sum(_leaves(child) for child in node.children) if node.children else 1
 
@@ -132,7 +182,8 @@ def _depth(node: Node) -> int:
 
 def _rows(node: Node) -> list[tuple[object, ...]]:
     kind = "label" if node.is_label else "network"
-    rows: list[tuple[object, ...]] = [(node.name, kind, node.success, node.images, node.change)]
+    figures = (node.success, node.images, node.change, node.micp, node.micp_random)
+    rows: list[tuple[object, ...]] = [(node.name, kind, *figures)]
     for child in node.children:
         rows += _rows(child)
     return rows
