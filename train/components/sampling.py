@@ -5,12 +5,13 @@ A class is an output of the network in training: a label, or a cluster of labels
 epoch is a pure function of the random generator, which is one of seed, network and epoch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from train.components.data import DataModule
 
@@ -91,6 +92,9 @@ class Task:
     """Prefixes of parameters that learn at a tenth of the rate (methods.md 2.6)."""
     waits_for: str | None = None
     """Network that must be finished before."""
+    loss_beside: Callable[..., Tensor] | None = None
+    """Sum over pictures of a further loss, of what the network returns beside its logits, of the
+    targets, and by keyword of the outputs' `weights` and the `label_smoothing`."""
 
     @property
     def flops_per_picture(self) -> float:

@@ -263,11 +263,16 @@ class _Job:
 
     def _backward(self, inputs: Tensor, targets: Tensor, weight: float) -> Tensor:
         with self._autocast():
-            logits = self.training(inputs)
+            logits, beside = _parted(self.training(inputs))
         loss = F.cross_entropy(
             logits.float(), targets, weight=self.weights, reduction="sum",
             label_smoothing=self.recipe.label_smoothing,
         )  # fmt: skip
+        if self.task.loss_beside is not None:
+            loss = loss + self.task.loss_beside(
+                beside.float(), targets, weights=self.weights,
+                label_smoothing=self.recipe.label_smoothing,
+            )  # fmt: skip
         # The wrapper takes the mean over processes of what is a share of one sum.
         (loss * (distributed.size() / weight)).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         return loss.detach()
@@ -292,7 +297,8 @@ class _Job:
             inputs = augment.scale(data.val.batch(rows).to(trainer.device))
             centred = augment.middle(inputs - trainer.mean[:, None, None], side)
             with self._autocast():
-                logits = torch.func.functional_call(self.network, tensors, (centred,)).float()
+                output = torch.func.functional_call(self.network, tensors, (centred,))
+            logits = _parted(output)[0].float()
             loss = F.cross_entropy(logits, targets, reduction="sum")
             right = (logits.argmax(dim=1) == targets).sum()
             found += torch.stack([loss, right]).double().cpu()
@@ -342,6 +348,11 @@ class _Job:
 
     def _copy(self) -> checkpoint.Tensors:
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
+
+def _parted(output: Any) -> tuple[Tensor, Any]:
+    """Returns logits, and what the network returns beside them."""
+    return output if isinstance(output, tuple) else (output, None)
 
 
 def _epochs(params: loop.Params, task: Task) -> int:

@@ -2,11 +2,12 @@
 
 from types import ModuleType
 
-from train.methods import ensemble, flat, hiernet, uppsala
+from train.methods import ensemble, flat, hiernet, merged, uppsala
 
 METHODS: dict[str, ModuleType] = {
     "flat": flat,
     "ensemble": ensemble,
     "uppsala": uppsala,
     "hiernet": hiernet,
+    "merged": merged,
 }
