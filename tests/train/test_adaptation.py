@@ -173,7 +173,7 @@ def test_sides_agree_after_full_adaptation(found):
 
 @given(answers())
 def test_limits_of_alpha(found):
-    """alpha 0 changes nothing; 2 exchanges what the two sides say of the categories."""
+    """Without alpha nothing changes; 2 exchanges what the two sides say of the categories."""
     coarse, fine, parents = tensors(found)
     totals = sums(fine, parents, categories=len(found[0]))
     product = adapt_fine(coarse, fine, parents, alpha=2)

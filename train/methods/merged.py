@@ -300,27 +300,34 @@ class Classifier(nn.Module):
         loss = None
         if self.network.coarse is not None:
             loss = CoarseLoss(self.parents.cpu(), self.params.coarse_weight)
-        macs = self.cost().macs_max
-        return self._task(data, trees.ROOT, np.arange(self.leaves), every, macs, loss)
+        return self._task(
+            data, every, name=trees.ROOT, outputs=np.arange(self.leaves),
+            macs=self.cost().macs_max, loss=loss,
+        )  # fmt: skip
 
     def _apart(self, data: DataModule) -> list[Pair]:
         """Returns each branch, a whole network here, and what it learns."""
         every = [[leaf] for leaf in range(self.leaves)]
         macs = self.cost().macs
-        task = self._task(data, trees.ROOT, np.arange(self.leaves), every, macs[trees.ROOT])
+        task = self._task(
+            data, every, name=trees.ROOT, outputs=np.arange(self.leaves), macs=macs[trees.ROOT]
+        )
         pairs: list[Pair] = [(self.network.fine, task)]
         if self.network.coarse is not None:
             parents = self.parents.cpu().numpy()
-            task = self._task(data, _COARSE, parents, self.clusters, macs[_COARSE])
+            task = self._task(
+                data, self.clusters, name=_COARSE, outputs=parents, macs=macs[_COARSE]
+            )
             pairs.append((self.network.coarse, task))
         return pairs
 
     def _task(
         self,
         data: DataModule,
+        classes: Sequence[Sequence[int]],
+        *,
         name: str,
         outputs: Int[np.ndarray, " leaf"],
-        classes: Sequence[Sequence[int]],
         macs: int,
         loss: CoarseLoss | None = None,
     ) -> sampling.Task:
