@@ -94,7 +94,8 @@ class Task:
     """Network that must be finished before."""
     loss_beside: Callable[..., Tensor] | None = None
     """Sum over pictures of a further loss, of what the network returns beside its logits, of the
-    targets, and by keyword of the outputs' `weights` and the `label_smoothing`."""
+    targets, and by keyword of the outputs' `weights` and the `label_smoothing`. Validation judges
+    the logits alone."""
 
     @property
     def flops_per_picture(self) -> float:
