@@ -95,6 +95,10 @@ class Task:
     penalty: Callable[[Tensor], Tensor] | None = None
     """A number that is added to the mean loss of a batch; of what the network returns beside its
     logits, a row a picture."""
+    loss_beside: Callable[..., Tensor] | None = None
+    """Sum over pictures of a further loss, of what the network returns beside its logits, of the
+    targets, and by keyword of the outputs' `weights` and the `label_smoothing`. Validation judges
+    the logits alone."""
 
     @property
     def flops_per_picture(self) -> float:

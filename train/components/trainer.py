@@ -271,6 +271,11 @@ class _Job:
         if self.task.penalty is not None:
             # Of the whole batch, known to every process: its share of what is summed up.
             loss = loss + self.task.penalty(beside.float()) * weight / distributed.size()
+        if self.task.loss_beside is not None:
+            loss = loss + self.task.loss_beside(
+                beside.float(), targets, weights=self.weights,
+                label_smoothing=self.recipe.label_smoothing,
+            )  # fmt: skip
         # The wrapper takes the mean over processes of what is a share of one sum.
         (loss * (distributed.size() / weight)).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         return loss.detach()

@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from train.methods import ensemble, flat, hdcnn, hiernet, uppsala
+from train.methods import ensemble, flat, hdcnn, hiernet, merged, uppsala
 
 METHODS: dict[str, ModuleType] = {
     "flat": flat,
@@ -10,4 +10,5 @@ METHODS: dict[str, ModuleType] = {
     "uppsala": uppsala,
     "hiernet": hiernet,
     "hdcnn": hdcnn,
+    "merged": merged,
 }

@@ -1,0 +1,305 @@
+"""
+Accuracy against alpha, agreement and training time of merged networks (methods.md 3).
+
+Run after `fit` of runs of method `merged`, and `evaluate` of `flat` and of runs that have a tree.
+The curves of Dutt's figures 3 and 4 on validation and test pictures, for every run and seed, for
+ensembles of seeds, and for the flat network with the categories of each tree; the points of its
+figure 1; paired t over seeds. alpha is chosen on validation. Bar: at the chosen alpha both levels
+are at least as good as at 0, in the mean over runs and seeds.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from benchmarks.result import Result
+from train import saved
+from train.components import adaptation, data, hierarchy, prediction
+from train.page.statistics import paired_t
+
+SPLITS = ("val", "test")
+SIZES = (1, 2, 4)  # members of an ensemble, as the paper has them
+POINTS = 200  # pictures of the category, and as many others, in the scatter
+LEVELS = ("coarse", "fine")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the two sides say of the pictures of one split before they are adapted."""
+
+    coarse: torch.Tensor
+    fine: torch.Tensor
+    labels: torch.Tensor
+    parents: torch.Tensor
+
+
+Both = dict[str, Answers]
+"""By split."""
+
+
+def of_run(folder: Path, data_dir: Path, work_dir: Path) -> Both:
+    """What both heads of a merged run say; its own alphas are not asked."""
+    classifier: Any = saved.load(folder).classifier
+    found = {}
+    for split in SPLITS:
+        pictures = data.open_split(data_dir / "shards", work_dir / "cache", split)
+        with torch.no_grad():
+            batches = prediction.batches(pictures, torch.device("cpu"))
+            said = list(zip(*(classifier.confidences(x) for x in batches), strict=True))
+        coarse, fine = (torch.cat(parts) for parts in said)
+        labels = torch.from_numpy(pictures.labels)
+        found[split] = Answers(coarse, fine, labels, classifier.parents)
+    return found
+
+
+def of_flat(folder: Path, flat: Path) -> Both | None:
+    """The flat network's labels and another run's categories; None where it has no partition."""
+    graph = hierarchy.from_json(saved.read_json(folder / "model.json", stage="fit")["hierarchy"])
+    clusters = hierarchy.clusters(graph)
+    if sum(map(len, clusters)) != len(graph.nodes[hierarchy.ROOT]["members"]):
+        return None
+    try:
+        ours = pq.read_table(flat / "predictions.parquet").sort_by("post_id")
+        theirs = pq.read_table(folder / "predictions.parquet").sort_by("post_id")
+    except FileNotFoundError:
+        return None
+    if theirs["coarse"].null_count or ours["post_id"] != theirs["post_id"]:
+        return None
+    fine = torch.tensor(ours["probabilities"].to_pylist())
+    coarse = torch.tensor(theirs["coarse"].to_pylist())
+    labels = torch.from_numpy(ours["label"].to_numpy().astype(np.int64))
+    splits = np.array(ours["split"].to_pylist())
+    parents = torch.from_numpy(hierarchy.parents(clusters))
+    return {
+        split: Answers(
+            coarse[splits == split], fine[splits == split], labels[splits == split], parents
+        )
+        for split in SPLITS
+    }
+
+
+def averaged(members: Iterable[Both]) -> Both:
+    """An ensemble: the mean of the members' probabilities, each side of its own."""
+    every = list(members)
+    return {
+        split: Answers(
+            torch.stack([one[split].coarse for one in every]).mean(dim=0),
+            torch.stack([one[split].fine for one in every]).mean(dim=0),
+            every[0][split].labels,
+            every[0][split].parents,
+        )
+        for split in SPLITS
+    }
+
+
+def measure(found: Both) -> dict[str, Any]:
+    """Curves of both splits, the alphas that validation chooses, and the agreement on test."""
+    curves = {split: _curve(one) for split, one in found.items()}
+    alphas = dict(zip(LEVELS, adaptation.chosen(curves["val"]), strict=True))
+    reached = {
+        level: {str(alpha): getattr(_at(curves["test"], alpha), level) for alpha in (0.0, 1.0, 2.0)}
+        | {"chosen": getattr(_at(curves["test"], alphas[level]), level)}
+        for level in LEVELS
+    }
+    return {
+        "alpha": alphas,
+        "test": reached,
+        "agreement": agreement(found["test"], alphas),
+        "curves": {
+            split: {name: [asdict(point)[name] for point in points] for name in ("alpha", *LEVELS)}
+            for split, points in curves.items()
+        },
+    }
+
+
+def agreement(found: Answers, alphas: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """How far P_c and Q lie apart, and how often both name one category, before and after."""
+    sides = (found.coarse, found.fine, found.parents)
+    adapted = {
+        "chosen": _adapted(found, alphas),
+        "full": _adapted(found, {"coarse": 1.0, "fine": 1.0}),
+    }
+    result = {}
+    for name, (coarse, fine) in {"none": sides[:2], **adapted}.items():
+        same = coarse.argmax(dim=1) == found.parents[fine.argmax(dim=1)]
+        apart = adaptation.disagreement(coarse, fine, found.parents)
+        result[name] = {
+            "mass_apart": float(apart.mean()), "same_category": float(same.double().mean()),
+        }  # fmt: skip
+    return result
+
+
+def scatter(found: Answers, *, category: int = 0) -> dict[str, Any]:
+    """Figure 1: P_c and Q of one category, for pictures of it and for others, in picture order."""
+    totals = adaptation.sums(found.fine, found.parents, categories=found.coarse.shape[1])
+    inside = found.parents[found.labels] == category
+    points = torch.stack([found.coarse[:, category], totals[:, category]], dim=1)
+    rows = {"members": points[inside][:POINTS], "others": points[~inside][:POINTS]}
+    return {"category": category} | {
+        name: [[round(value, 4) for value in pair] for pair in some.tolist()]
+        for name, some in rows.items()
+    }
+
+
+def ensembles(members: Mapping[int, Both]) -> dict[str, Any]:
+    """Every ensemble of so many seeds: averaged, then adapted; and adapted, then averaged."""
+    result: dict[str, Any] = {}
+    for size in (size for size in SIZES if 1 < size <= len(members)):
+        rows = []
+        for seeds in combinations(sorted(members), size):
+            chosen = [members[seed] for seed in seeds]
+            row = {"seeds": list(seeds), **measure(averaged(chosen))}
+            del row["curves"]
+            row["adapted_before"] = _adapted_before(chosen)
+            rows.append(row)
+        result[str(size)] = rows
+    return result
+
+
+def _adapted_before(members: list[Both]) -> dict[str, float]:
+    """The ablation: each member is adapted with alphas of its own, and then the mean is taken."""
+    rows = []
+    for one in members:
+        alphas = dict(zip(LEVELS, adaptation.chosen(_curve(one["val"])), strict=True))
+        rows.append(_adapted(one["test"], alphas))
+    coarse, fine = (torch.stack(side).mean(dim=0).argmax(dim=1) for side in zip(*rows, strict=True))
+    labels, parents = members[0]["test"].labels, members[0]["test"].parents
+    return {
+        "coarse": float((coarse == parents[labels]).double().mean()),
+        "fine": float((fine == labels).double().mean()),
+    }
+
+
+def _adapted(found: Answers, alphas: Mapping[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
+    sides = (found.coarse, found.fine, found.parents)
+    return (
+        adaptation.adapt_coarse(*sides, alpha=alphas["coarse"]),
+        adaptation.adapt_fine(*sides, alpha=alphas["fine"]),
+    )
+
+
+def _curve(found: Answers) -> list[adaptation.Point]:
+    return adaptation.curve(found.coarse, found.fine, found.labels, found.parents)
+
+
+def _at(points: list[adaptation.Point], alpha: float) -> adaptation.Point:
+    return next(point for point in points if point.alpha == alpha)
+
+
+def compared(runs: Mapping[str, Mapping[int, Any]]) -> list[dict[str, Any]]:
+    """Paired t over common seeds: alpha 1 against 0 in each run, and runs at alpha 1."""
+    rows = []
+    for level in LEVELS:
+        pairs = [((name, "1.0"), (name, "0.0")) for name in runs]
+        pairs += [((one, "1.0"), (other, "1.0")) for one, other in combinations(runs, 2)]
+        for (one, at), (other, beside) in pairs:
+            seeds = sorted(runs[one].keys() & runs[other].keys())
+            first, second = (
+                [runs[name][seed]["test"][level][alpha] for seed in seeds]
+                for name, alpha in ((one, at), (other, beside))
+            )
+            test = paired_t(first, second)
+            p = None if math.isnan(test.p_value) else test.p_value  # JSON has no NaN
+            rows.append(
+                {
+                    "level": level,
+                    "first": f"{one} at {at}",
+                    "second": f"{other} at {beside}",
+                    "seeds": seeds,
+                    "difference": test.mean,
+                    "p_paired_t": p,
+                }
+            )
+    return rows
+
+
+def trained(results_dir: Path, runs: Mapping[str, Iterable[int]]) -> dict[str, Any]:
+    """Seconds and operations of each run's training, the mean over seeds, beside separate ones."""
+    found: dict[str, Any] = {}
+    apart = None
+    for name, seeds in runs.items():
+        fits = [_fit(results_dir / name / str(seed)) for seed in seeds]
+        means = {key: statistics.mean(fit[key] for fit in fits) for key in fits[0]}
+        found[name] = means
+        facts = saved.read_json(results_dir / name / str(min(seeds)) / "model.json", stage="fit")
+        apart = means if facts["params"]["merged"].get("separate") else apart
+    if apart is not None:
+        for means in list(found.values()):
+            means["seconds_ratio"] = means["seconds"] / apart["seconds"]
+            means["flops_ratio"] = means["train_flops"] / apart["train_flops"]
+    return found
+
+
+def _fit(folder: Path) -> dict[str, float]:
+    facts = saved.read_json(folder / "fit.json", stage="fit")
+    flops = sum(network["train_flops"] for network in facts["networks"])
+    return {"seconds": float(facts["total_seconds"]), "train_flops": float(flops)}
+
+
+def _folders(results_dir: Path) -> dict[str, dict[str, dict[int, Path]]]:
+    """Trained seeds of every run with a tree: by kind (merged, tree), run and seed."""
+    found: dict[str, dict[str, dict[int, Path]]] = {"merged": {}, "tree": {}}
+    for path in sorted(results_dir.glob("*/[0-9]*/model.json")):
+        facts = json.loads(path.read_text())
+        if facts["grouping"] is None:
+            continue
+        kind = "merged" if facts["method"] == "merged" else "tree"
+        seeds = found[kind].setdefault(facts["run"], {})
+        seeds[int(facts["seed"])] = path.parent
+    return found
+
+
+def run(
+    results_dir: Path = Path("results"),
+    data_dir: Path = Path("data"),
+    work_dir: Path = Path("work"),
+) -> Result:
+    """The median over merged runs and seeds of what adaptation adds to the labels' accuracy."""
+    folders = _folders(results_dir)
+    if not folders["merged"]:
+        raise SystemExit("no run of method merged was trained: run `dvc repro`")
+    details: dict[str, Any] = {"runs": {}, "ensembles": {}, "flat": {}, "scatter": {}}
+    for name, seeds in folders["merged"].items():
+        answers = {seed: of_run(path, data_dir, work_dir) for seed, path in sorted(seeds.items())}
+        details["runs"][name] = {seed: measure(one) for seed, one in answers.items()}
+        details["ensembles"][name] = ensembles(answers)
+        details["scatter"][name] = scatter(answers[min(answers)]["test"])
+    for name, seeds in folders["tree"].items():
+        rows = {
+            seed: of_flat(path, results_dir / "flat" / str(seed)) for seed, path in seeds.items()
+        }
+        measured = {seed: measure(one) for seed, one in sorted(rows.items()) if one is not None}
+        if measured:
+            details["flat"][name] = measured
+    details["paired_t"] = compared(details["runs"])
+    details["training"] = trained(results_dir, folders["merged"])
+    gains = {level: _gains(details["runs"], level) for level in LEVELS}
+    manifest = data_dir / "shards" / "manifest.json"
+    details |= {
+        "gains": gains,
+        "root_sha256": saved.read_json(manifest, stage="shards")["root_sha256"],
+    }
+    return Result(
+        value=statistics.median(gains["fine"]),
+        unit="share of the test pictures",
+        bar=">= 0 in the mean, for labels and for categories",
+        ok=all(statistics.mean(gain) >= 0 for gain in gains.values()),
+        runs=gains["fine"],
+        peer="the same networks without adaptation (alpha 0)",
+        details=details,
+        commands=["dvc repro"],
+    )
+
+
+def _gains(runs: Mapping[str, Mapping[int, Any]], level: str) -> list[float]:
+    rows = [row["test"][level] for seeds in runs.values() for row in seeds.values()]
+    return [row["chosen"] - row["0.0"] for row in rows]

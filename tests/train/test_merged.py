@@ -1,0 +1,423 @@
+"""The merged network: published sizes, what is shared, both losses, alpha, limits."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  # as in the trainer
+from torch.utils.flop_counter import FlopCounterMode
+
+from train import saved
+from train.components import adaptation, augment, backbone, hierarchy, loop
+from train.components.trainer import Trainer
+from train.errors import BadCheckpoint, BadHierarchy, BadParams, MissingInput
+from train.methods import merged
+
+PARAMS = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
+PLAIN = PARAMS.model_copy(
+    update={"label_smoothing": 0.0, "ema": 0.0, "clip": 0.0, "precision": "float32"}
+)
+RESNET = backbone.Params(name="resnet20", width=0.25)
+PLAIN_NET = backbone.Params(widths=(4, 8, 8, 8, 8), dense=16, dropout=0.0, noise=0.0)
+NETWORKS = {
+    "resnet20": RESNET,
+    "resnet164": backbone.Params(name="resnet164", width=0.125),
+    "fast_cnn": backbone.Params(name="fast_cnn", width=0.125),
+    "densenet_bc_100": backbone.Params(name="densenet_bc_100", width=0.2),
+    "uppsala_cnn": backbone.Params(
+        widths=(4, 8, 8, 8, 8), dense=16, batch_norm=True, dropout=0.0, noise=0.0
+    ),
+}
+PUBLISHED = {
+    "resnet164": [
+        (3_432_216, 495_319_040, 24.3), (3_349_832, 414_398_464, 20.4),
+        (3_023_560, 331_036_672, 16.3), (1_731_528, 247_674_880, 12.2),
+    ],
+    "densenet_bc_100": [
+        (1_572_624, 575_893_584, 51.8), (1_372_536, 376_754_256, 33.9),
+        (1_084_056, 305_072_208, 27.5), (806_892, 287_967_312, 25.9),
+    ],
+}  # fmt: skip
+PICTURES = {"resnet164": 64_000 * 128, "densenet_bc_100": 300 * 50_000}
+
+
+@pytest.fixture
+def start(make_classifier):
+    """Builds the tensors of an untrained flat network: `start(network)`."""
+
+    def build(network=RESNET):
+        return make_classifier("flat", hierarchy.flat(4), network=network).network.state_dict()
+
+    return build
+
+
+@pytest.fixture
+def fit(make_classifier, make_trainer, tiny_data, two_level_hierarchy):
+    """Fits on the drawings: `fit("folder", merge=1)` gives classifier, report and trainer."""
+
+    def build(folder, *, params=PLAIN, data=None, start=None, network=RESNET, **own):
+        data = data or tiny_data()
+        classifier = make_classifier("merged", two_level_hierarchy, network=network, **own)
+        trainer = make_trainer(data, params=params, folder=folder)
+        return classifier, classifier.fit(data, trainer, seed=0, start=start), trainer
+
+    return build
+
+
+def inputs_of(data):
+    return augment.scale(data.train.batch(np.arange(16)))
+
+
+def of_hundred(name, merge):
+    groups = [list(range(start, start + 5)) for start in range(0, 100, 5)]
+    network = backbone.Params(name=name)
+    return merged.Classifier(
+        merged.Params(merge=merge), hierarchy=hierarchy.from_clusters(groups, 100),
+        build=lambda outputs: backbone.build(network, outputs=outputs, side=32),
+        mean=np.zeros(3, dtype=np.float32),
+    )  # fmt: skip
+
+
+def say(classifier, coarse, fine):
+    """Makes both heads answer with these probabilities for any picture."""
+    network = classifier.network
+    for part, row in ((network.coarse, coarse), (network.fine, fine)):
+        torch.nn.init.zeros_(part.head.predictions.weight)
+        part.head.predictions.bias.data = torch.tensor(row).log()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("merge", range(4))
+def test_published_networks_cost_what_they_must(name, merge):
+    """Parameters, MACs and training work of each merge are those of methods.md 3.3 and 3.5."""
+    params, macs, peta = PUBLISHED[name][merge]
+    cost = of_hundred(name, merge).cost()
+
+    assert (params, macs) == (cost.params, cost.macs_max)
+    assert peta == round(6 * cost.macs_max * PICTURES[name] / 1e15, 1)
+    assert ["root", "coarse"] == list(cost.macs)
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [
+        ("resnet20", [0, 4, 7, 10]), ("resnet110", [0, 19, 37, 55]),
+        ("resnet164", [0, 19, 37, 56]), ("densenet_bc_100", [0, 18, 35, 52]),
+        ("fast_cnn", [0, 2, 3, 4]), ("uppsala_cnn", [0, 2, 3, 5]),
+    ],
+)  # fmt: skip
+def test_stages_end_where_the_map_shrinks(name, shared):
+    """Shared blocks: a resnet's cut stands before the stride, a densenet's behind the transition."""
+    network = backbone.build(backbone.Params(name=name), outputs=4, side=32)
+    found = [merged._division(merge, len(network.blocks)) for merge in range(4)]
+
+    assert shared == found
+
+
+@pytest.mark.parametrize("merge", [1, 2])
+def test_one_block_is_shared_whole_or_not_at_all(merge):
+    """A backbone of one block has no stages to share: the refusal says what to set."""
+    with pytest.raises(BadParams, match="merge to 0 or 3"):
+        merged._division(merge, 1)
+    assert [0, 1] == [merged._division(merge, 1) for merge in (0, 3)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("merge", range(4))
+def test_executed_operations_are_the_counted_ones(
+    make_classifier, tiny_data, two_level_hierarchy, name, merge
+):
+    """On every backbone torch executes what `cost` counts, and the shared blocks once."""
+    classifier = make_classifier(
+        "merged", two_level_hierarchy, network=NETWORKS[name], merge=merge
+    ).eval()
+    x = inputs_of(tiny_data())
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        classifier.confidences(x)
+    with torch.no_grad():
+        rows = classifier.predict_proba(x)
+
+    assert 2 * len(x) * classifier.cost().macs_max == counter.get_total_flops()
+    assert torch.allclose(torch.ones(16), rows.sum(dim=1), atol=1e-6)
+
+
+def test_outputs_of_the_worked_example(make_classifier, tiny_data):
+    """Each output has its own alpha: labels 1.5, categories 0.5, full the product rule."""
+    tree = hierarchy.from_clusters([[0, 1], [2, 3], [4, 5]], 6)
+    classifier = make_classifier(
+        "merged", tree, network=RESNET, alpha_fine=1.5, alpha_coarse=0.5
+    ).eval()
+    say(classifier, [0.5, 0.3, 0.2], [0.20, 0.10, 0.25, 0.25, 0.15, 0.05])
+    x = inputs_of(tiny_data())[:1]
+    with torch.no_grad():
+        found = classifier.outputs(x)
+        alone = [classifier.predict_proba(x, mode=mode) for mode in ("default", "route", "full")]
+        coarse = classifier.coarse_proba(x)
+    fine = [0.3, 0.15, 0.175, 0.175, 0.15, 0.05]
+    product = [1 / 3, 1 / 6, 0.15, 0.15, 0.15, 0.05]
+
+    assert fine == pytest.approx(found["default"][0].tolist(), abs=1e-6)
+    assert product == pytest.approx(found["full"][0].tolist(), abs=1e-6)
+    assert [0.45, 0.35, 0.2] == pytest.approx(found["coarse"][0].tolist(), abs=1e-6)
+    assert torch.equal(found["default"], alone[0])
+    assert torch.equal(found["default"], alone[1])
+    assert torch.equal(found["full"], alone[2])
+    assert torch.equal(found["coarse"], coarse)
+
+
+def test_labels_keep_their_order(make_classifier, tiny_data):
+    """Categories that mix the labels: every probability stands at its own leaf."""
+    tree = hierarchy.from_clusters([[4, 1], [3, 0, 2]], 5)
+    classifier = make_classifier("merged", tree, network=RESNET).eval()
+    say(classifier, [0.6, 0.4], [0.1, 0.2, 0.3, 0.2, 0.2])
+    with torch.no_grad():
+        full = classifier.predict_proba(inputs_of(tiny_data())[:1], mode="full")
+
+    assert [0.4 / 6, 0.3, 0.2, 0.8 / 6, 0.3] == pytest.approx(full[0].tolist(), abs=1e-6)
+
+
+def test_unshared_gradients_are_those_of_two_networks(make_classifier, tiny_data, make_trainer):
+    """Where nothing is shared, with equal tensors, each branch gets the gradient of a network trained alone."""
+    data, tree = tiny_data(), hierarchy.from_clusters([[0, 3], [1], [2]], 4)
+    both = make_classifier("merged", tree, network=RESNET, merge=0).network.train()
+    apart = [backbone.build(RESNET, outputs=outputs, side=16).train() for outputs in (4, 3)]
+    for branch, network in zip((both.fine, both.coarse), apart, strict=True):
+        network.load_state_dict(branch.state_dict())
+    x = inputs_of(data)
+    labels = torch.from_numpy(data.train.labels[:16])
+    parents = torch.from_numpy(hierarchy.parents(hierarchy.clusters(tree)))
+    fine, coarse = both(x)
+    loss = F.cross_entropy(fine, labels, reduction="sum")
+    beside = merged.CoarseLoss(parents, 1.0)
+    (loss + beside(coarse, labels, weights=None, label_smoothing=0.0)).backward()
+    for network, targets in zip(apart, (labels, parents[labels]), strict=True):
+        F.cross_entropy(network(x), targets, reduction="sum").backward()
+
+    for branch, network in zip((both.fine, both.coarse), apart, strict=True):
+        for (name, mine), theirs in zip(
+            branch.named_parameters(), network.parameters(), strict=True
+        ):
+            assert torch.allclose(theirs.grad, mine.grad, rtol=1e-6, atol=1e-6), name
+        for mine, theirs in zip(branch.buffers(), network.buffers(), strict=True):
+            assert torch.equal(theirs, mine)
+
+
+def test_summed_loss_trains_the_labels_as_alone(fit):
+    """With nothing shared the label branch comes out the same, together or separate."""
+    together, one, _ = fit("together", merge=0)
+    separate, two, _ = fit("separate", merge=0, separate=True)
+    other = separate.network.fine.state_dict()
+
+    for name, tensor in together.network.fine.state_dict().items():
+        assert torch.allclose(tensor, other[name], atol=1e-5), name
+    assert ["root"] == [network.network for network in one.networks]
+    assert ["root", "coarse"] == [network.network for network in two.networks]
+    assert math.isclose(
+        sum(network.train_flops for network in one.networks),
+        sum(network.train_flops for network in two.networks),
+    )
+
+
+@pytest.mark.parametrize("strength", [0.5, 2.0])
+def test_loss_of_the_categories_counts_as_asked(strength):
+    """The weight times the cross-entropy of each picture's category, weighted as its label is."""
+    logits = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    parents, targets = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 3, 1, 2, 2])
+    beside = merged.CoarseLoss(parents, strength)
+    weights = torch.tensor([1.0, 2.0, 0.5, 3.0])
+    each = F.cross_entropy(
+        logits, torch.tensor([0, 1, 0, 1, 1]), reduction="none", label_smoothing=0.1
+    )
+    even = beside(logits, targets, weights=None, label_smoothing=0.1)
+    weighted = beside(logits, targets, weights=weights, label_smoothing=0.1)
+
+    assert math.isclose(strength * each.sum(), even, rel_tol=1e-6)
+    assert math.isclose(
+        strength * (each * torch.tensor([1.0, 3.0, 2.0, 0.5, 0.5])).sum(), weighted, rel_tol=1e-6
+    )
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_both_losses_are_what_the_trainer_sums_up(fit, make_classifier, tiny_data, accumulate):
+    """At a rate of nought the loss of an epoch is CE of the labels + w · CE of the categories."""
+    data = tiny_data()
+    still = PLAIN.model_copy(update={"lr": 1e-12, "accumulate": accumulate, "weight_decay": 0.0})
+    classifier, _, trainer = fit(
+        f"w{accumulate}", params=still, data=data, network=PLAIN_NET, coarse_weight=3.0
+    )
+    fresh = make_classifier("merged", classifier.hierarchy, network=PLAIN_NET, coarse_weight=3.0)
+    x, labels = augment.scale(data.train.batch(np.arange(32))), data.train.labels
+    with torch.no_grad():
+        fine, coarse = fresh.network.eval()(x - trainer.mean[:, None, None])
+    targets = torch.from_numpy(labels)
+    wanted = F.cross_entropy(fine, targets) + 3 * F.cross_entropy(coarse, fresh.parents[targets])
+
+    assert math.isclose(wanted, trainer.curves[0]["train_loss"], rel_tol=1e-4)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_stopped_gradient_leaves_the_shared_blocks_to_the_labels(
+    make_classifier, tiny_data, two_level_hierarchy, stop
+):
+    """With stop_gradient the categories' loss reaches its own branch and nothing that is shared."""
+    classifier = make_classifier(
+        "merged", two_level_hierarchy, network=RESNET, merge=3, stop_gradient=stop
+    )
+    _, coarse = classifier.network(inputs_of(tiny_data()))
+    coarse.square().sum().backward()
+    shared = [weight.grad for weight in classifier.network.stem.parameters()]
+
+    assert stop == all(grad is None for grad in shared)
+    assert all(weight.grad is not None for weight in classifier.network.coarse.parameters())
+
+
+@pytest.mark.parametrize("merge", range(4))
+def test_everything_trains_together(fit, merge):
+    """One network, one sum of losses: shared blocks and both branches move; all MACs count."""
+    classifier, report, _ = fit("work", merge=merge, epochs=2)
+    fresh, _, _ = fit("fresh", merge=merge, epochs=1)
+    before, after = fresh.state_dict(), classifier.state_dict()
+    weights = [name for name, _ in classifier.named_parameters()]
+    (network,) = report.networks
+
+    assert not [name for name in weights if torch.equal(before[name], after[name])]
+    assert ("root", 2, 64) == (network.network, network.epochs, network.images_seen)
+    assert math.isclose(6.0 * 64 * classifier.cost().macs_max, network.train_flops)
+    assert classifier.cost().params == network.params
+
+
+def test_alpha_is_chosen_on_validation_pictures(fit, tiny_data):
+    """Each alpha is the best of the curve over the validation pictures, whichever that is."""
+    data = tiny_data()
+    classifier, _, _ = fit("work", data=data)
+    with torch.no_grad():
+        coarse, fine = classifier.confidences(
+            augment.scale(data.val.batch(np.arange(len(data.val))))
+        )
+        labels = torch.from_numpy(data.val.labels)
+        points = adaptation.curve(coarse, fine, labels, classifier.parents)
+        row = {name: getattr(max(points, key=lambda p, n=name: getattr(p, n)), name)
+               for name in ("coarse", "fine")}  # fmt: skip
+        reached = {
+            round(point.alpha, 1): (point.coarse, point.fine) for point in points
+        }  # fmt: skip
+    alphas = [round(alpha, 1) for alpha in classifier.alphas.tolist()]
+
+    assert adaptation.chosen(points) == pytest.approx(tuple(classifier.alphas.tolist()))
+    assert row["coarse"] == reached[alphas[0]][0]
+    assert row["fine"] == reached[alphas[1]][1]
+
+
+def test_given_alpha_stays(fit):
+    """What section merged names is not chosen again; the other one is."""
+    classifier, _, _ = fit("work", alpha_fine=0.3)
+
+    assert 0.3 == pytest.approx(classifier.alphas[1].item())
+    assert round(classifier.alphas[0].item(), 1) in adaptation.GRID
+
+
+def test_alpha_is_saved_and_loaded(make_classifier, tiny_data, two_level_hierarchy, tmp_path):
+    """The alphas that fit has found travel with the weights, not with the parameters."""
+    classifier = make_classifier("merged", two_level_hierarchy, network=RESNET).eval()
+    classifier.alphas.copy_(torch.tensor([1.4, 0.7]))
+    facts = {
+        "method": "merged", "side": 16, "mean": [0.3, 0.2, 0.3],
+        "hierarchy": hierarchy.to_json(two_level_hierarchy),
+        "params": {"augment": {}, "backbone": RESNET.model_dump(mode="json"), "merged": {}},
+    }  # fmt: skip
+    saved.save(tmp_path / "run", classifier, facts)
+    loaded = saved.load(tmp_path / "run").classifier
+    x = inputs_of(tiny_data())
+    with torch.no_grad():
+        here, there = classifier.outputs(x), loaded.outputs(x)
+
+    assert [1.4, 0.7] == pytest.approx(loaded.alphas.tolist())
+    assert all(torch.equal(here[name], there[name]) for name in here)
+
+
+def test_alpha_is_not_chosen_on_learnt_pictures(fit, tiny_data):
+    """With data.train_on_val the alphas must be given, and the refusal comes before the training."""
+    data = tiny_data()
+    both = type(data)(data.labels, data.side, data.root_sha256, data.val, data.val)
+    with pytest.raises(BadParams, match="alpha_coarse"):
+        fit("refused", data=both)
+    classifier, _, _ = fit("given", data=both, alpha_coarse=1.1, alpha_fine=0.9)
+
+    assert [1.1, 0.9] == pytest.approx(classifier.alphas.tolist())
+
+
+@pytest.mark.parametrize("merge", range(4))
+@pytest.mark.parametrize("name", ["resnet20", "fast_cnn", "uppsala_cnn"])
+def test_every_block_is_its_copy(make_classifier, start, two_level_hierarchy, name, merge):
+    """After the transfer the labels are the flat network's, the categories all but the last layer."""
+    weights, network = start(NETWORKS[name]), NETWORKS[name]
+    classifier = make_classifier(
+        "merged", two_level_hierarchy, network=network, seed=7, merge=merge
+    )
+    classifier._begin_from(weights, seed=0)
+    tree = classifier.network
+    fine = {**_named("blocks", tree.stem), **_named("", tree.fine)}
+    coarse = {**_named("blocks", tree.stem), **_named("", tree.coarse)}
+
+    assert weights.keys() == fine.keys() == coarse.keys()
+    assert all(torch.equal(weights[key], fine[key]) for key in weights)
+    for key in weights:
+        if "predictions" in key:
+            assert 2 == len(coarse[key])
+        else:
+            assert torch.equal(weights[key], coarse[key])
+
+
+def _named(prefix, module):
+    state = module.state_dict()
+    return {f"{prefix}.{key}" if prefix else key: tensor for key, tensor in state.items()}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_category_is_the_flat_network(make_classifier, tiny_data, start, name):
+    """One category is certain and has no branch: rows and costs are those of the flat network."""
+    network, weights = NETWORKS[name], start(NETWORKS[name])
+    tree = hierarchy.from_clusters([[0, 1, 2, 3]], 4)
+    classifier = make_classifier("merged", tree, network=network, seed=3).eval()
+    whole = make_classifier("flat", hierarchy.flat(4), network=network).eval()
+    classifier._begin_from(weights, seed=0)
+    x = inputs_of(tiny_data())
+    with torch.no_grad():
+        expected, found = whole.predict_proba(x), classifier.outputs(x)
+
+    assert torch.allclose(expected, found["default"], atol=1e-6)
+    assert torch.allclose(expected, found["full"], atol=1e-6)
+    assert torch.allclose(torch.ones(16, 1), found["coarse"], atol=1e-6)
+    assert whole.cost().params == classifier.cost().params
+    assert whole.cost().macs_max == classifier.cost().macs_max
+
+
+def test_a_category_a_label_is_the_mean_of_two_networks(make_classifier, tiny_data):
+    """Labels apart: with both branches alike the flat network's rows come back."""
+    tree = hierarchy.from_clusters([[0], [1], [2], [3]], 4)
+    classifier = make_classifier("merged", tree, network=RESNET, merge=0).eval()
+    classifier.network.coarse.load_state_dict(classifier.network.fine.state_dict())
+    x = inputs_of(tiny_data())
+    with torch.no_grad():
+        found, said = classifier.outputs(x), classifier.confidences(x)[1]
+
+    assert torch.allclose(said, found["default"], atol=1e-6)
+    assert torch.allclose(said, found["coarse"], atol=1e-6)
+    assert torch.equal(said.argmax(dim=1), found["default"].argmax(dim=1))
+
+
+def test_impossible_wishes_are_told(make_classifier, make_trainer, tiny_data, start):
+    """Deep trees, separate shares, an absent and a foreign flat network end in a clear error."""
+    pairs, data = hierarchy.from_clusters([[0, 1], [2, 3]], 4), tiny_data()
+    trainer = make_trainer(data, params=PARAMS)
+    assert isinstance(trainer, Trainer)
+    with pytest.raises(BadHierarchy, match="4 levels"):
+        make_classifier("merged", hierarchy.from_nested([[[0, 1], 2], [3]], 4), network=RESNET)
+    with pytest.raises(BadParams, match=r"merged\.merge 1"):
+        make_classifier("merged", pairs, network=RESNET, separate=True, merge=1)
+    classifier = make_classifier("merged", pairs, network=RESNET, transfer=True)
+    with pytest.raises(MissingInput, match=r"merged\.transfer: false"):
+        classifier.fit(data, trainer, seed=0)
+    with pytest.raises(BadCheckpoint, match="the flat network"):
+        classifier.fit(data, trainer, seed=0, start=start(NETWORKS["fast_cnn"]))
