@@ -69,6 +69,7 @@ def results(preset: str) -> str:
         return ""
     some = next(iter(records.values()))[0]
     samples = some["data"]["samples"]
+    commits = sorted({one["commit"] for found in records.values() for one in found})
     # Where pictures are judged with their mirror image too, that stands in place of white ones.
     second, name = (
         ("msr_mirrored", "with mirror image %")
@@ -76,16 +77,19 @@ def results(preset: str) -> str:
         else ("msr_white", "white MSR %")
     )
     lines = [
-        f"| run | seeds | MSR % | {name} | n test | E[MAC] / flat | training s | critical path s |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| run | seeds | MSR % | less flat | {name} | n test | E[MAC] / flat | training s | critical path s |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     macs = statistics.mean(r["metrics"]["macs_expected"] for r in records["flat"])
+    flat = {record["seed"]: record["metrics"]["msr"] for record in records["flat"]}
     for run in sorted(records, key=lambda name: (name != "flat", name)):
         metrics = [record["metrics"] for record in records[run]]
         msr = [100 * m["msr"] for m in metrics]
         other = [100 * m[second] for m in metrics if m.get(second) is not None]
+        gain = statistics.mean(100 * (r["metrics"]["msr"] - flat[r["seed"]]) for r in records[run])
         lines.append(
-            f"| `{run}` | {len(msr)} | {_spread(msr)} | {_spread(other)} | {metrics[0]['n_test']} | "
+            f"| `{run}` | {len(msr)} | {_spread(msr)} | {'' if run == 'flat' else f'{gain:+.1f}'} | "
+            f"{_spread(other)} | {metrics[0]['n_test']} | "
             f"{statistics.mean(m['macs_expected'] for m in metrics) / macs:.3f} | "
             f"{statistics.mean(m['seconds_total'] for m in metrics):.0f} | "
             f"{statistics.mean(m['seconds_critical'] for m in metrics):.0f} |"
@@ -95,10 +99,11 @@ def results(preset: str) -> str:
         (
             f"{some['data']['labels']} labels, {samples['train']} / {samples['val']} / {samples['test']} "
             f"pictures for training / validation / test at {some['data']['image']['side']} pixels; "
-            f"± is the standard deviation over seeds. Made by "
+            f"± is the standard deviation over seeds, *less flat* the mean of points gained over the "
+            f"flat network of the same seed. Made by "
             f"{' and '.join(f'`{command}`' for command in some['commands'])} on "
             f"{some['machine']['cpu_cores']} "
-            f"{some['machine']['architecture']} cores at commit {some['commit']}; "
+            f"{some['machine']['architecture']} cores at commit {', '.join(commits)}; "
             f"files in `experiments/{preset}/`."
         ),
     ]
@@ -119,7 +124,7 @@ def benches() -> str:
         found = json.loads(path.read_text(encoding="utf-8"))
         met = "yes" if found["ok"] else "**no**"
         lines.append(
-            f"| `{found['name']}` | {found['value']:.3g} {found['unit']} | {found['bar']} | {met} | "
+            f"| `{path.stem}` | {found['value']:.3g} {found['unit']} | {found['bar']} | {met} | "
             f"{found['commit']} |"
         )
     return "\n".join(lines)
@@ -150,11 +155,7 @@ def sections() -> dict[str, str | None]:
     """What stands between each pair of markers."""
     return {
         "tree": tree(),
-        "results:demo": results("demo"),
-        "results:illustrations": results("illustrations"),
-        "results:cifar100": results("cifar100"),
-        "results:precision_float32": results("precision_float32"),
-        "results:precision_bfloat16": results("precision_bfloat16"),
+        **{f"results:{one.name}": results(one.name) for one in (ROOT / "experiments").iterdir()},
         "benchmarks": benches(),
         "queries": queries(),
     }
