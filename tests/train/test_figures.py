@@ -220,7 +220,7 @@ def test_a_hundred_labels_fit_the_width_of_the_page(labels, side, letters):
 def test_deep_tree_has_a_column_for_each_level():
     """Each level of networks adds a column, and a label stands in the last."""
     label = tree.Node("ann", True, 0.5, 10, 0.1, ())
-    inner = tree.Node("cluster-0-1", False, 0.8, 20, None, (label, label))
+    inner = tree.Node("cluster-0-1", False, 0.8, 20, None, (label, label), 0.7, 0.6)
     middle = tree.Node("cluster-0", False, 0.7, 30, None, (inner, label))
     deep = tree.draw(tree.Node("root", False, 0.9, 40, None, (middle, label)), name="d")
     plain = tree.draw(tree.Node("root", False, 0.9, 40, None, (inner, label)), name="p")
@@ -230,4 +230,4 @@ def test_deep_tree_has_a_column_for_each_level():
 
     assert "cluster-0-1" in _texts(deep.svg)
     assert 72 * 3.1 == pytest.approx(wide - narrow, abs=0.1)
-    assert ("cluster-0-1", "network", 0.8, 20, None) == deep.rows[2]
+    assert ("cluster-0-1", "network", 0.8, 20, None, 0.7, 0.6) == deep.rows[2]
