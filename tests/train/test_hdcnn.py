@@ -9,7 +9,16 @@ import torch.nn.functional as F  # noqa: N812  # as in the trainer
 from torch.utils.flop_counter import FlopCounterMode
 
 from train import evaluate
-from train.components import augment, backbone, checkpoint, hierarchy, loop, prediction, sampling
+from train.components import (
+    augment,
+    backbone,
+    checkpoint,
+    hierarchy,
+    loop,
+    losses,
+    prediction,
+    sampling,
+)
 from train.components.consistency import Consistency, targets
 from train.errors import BadCheckpoint, BadHierarchy, BadParams, MissingInput
 from train.methods import hdcnn
@@ -99,7 +108,7 @@ def test_worked_conditional_execution(built, tiny_data, beta, expected, componen
 
 
 def consistency_of(coarse):
-    return Consistency(targets=(0.4, 0.4, 0.2), strength=5.0)(coarse)
+    return Consistency(targets=(0.4, 0.4, 0.2), strength=5.0).term(coarse)
 
 
 def test_worked_loss():
@@ -144,8 +153,8 @@ def test_term_is_added_to_the_loss(tiny_data, make_trainer):
     data, curves, weights = tiny_data(), [], []
     sampler = sampling.by_class(data.train.labels, [[0], [1], [2], [3]], balance="none")
     for name, strength in (("without", 0.0), ("with", 2.0)):
-        penalty = Consistency((0.5, -0.5), strength) if strength else None
-        task = sampling.Task("root", data, np.arange(4), sampler, macs_trained=1, penalty=penalty)
+        loss = Consistency((0.5, -0.5), strength) if strength else losses.cross_entropy
+        task = sampling.Task("root", data, np.arange(4), sampler, macs_trained=1, loss=loss)
         params = PARAMS.model_copy(update={"label_smoothing": 0.1, "ema": 0.0, "clip": 0.0})
         network = Pair()
         trainer = make_trainer(data, params=params, batch_size=32, folder=name)
@@ -403,7 +412,7 @@ def test_consistency_changes_what_is_learnt(built, make_trainer, tiny_data, star
     task = classifier._joint(data)
 
     assert any(not torch.equal(found[0][name], found[1][name]) for name in found[0])
-    assert (50.0, [3 / 7, 3 / 7, 1 / 7]) == (task.penalty.strength, list(task.penalty.targets))
+    assert (50.0, [3 / 7, 3 / 7, 1 / 7]) == (task.loss.strength, list(task.loss.targets))
 
 
 def test_tuning_resumes_where_it_stopped(built, make_trainer, tiny_data, start):

@@ -9,7 +9,8 @@ import torch.nn.functional as F  # noqa: N812  # as in the trainer
 from torch.utils.flop_counter import FlopCounterMode
 
 from train import saved
-from train.components import adaptation, augment, backbone, hierarchy, loop
+from train.components import adaptation, augment, backbone, hierarchy, loop, losses
+from train.components.losses import Counting
 from train.components.trainer import Trainer
 from train.errors import BadCheckpoint, BadHierarchy, BadParams, MissingInput
 from train.methods import merged
@@ -187,10 +188,7 @@ def test_unshared_gradients_are_those_of_two_networks(make_classifier, tiny_data
     x = inputs_of(data)
     labels = torch.from_numpy(data.train.labels[:16])
     parents = torch.from_numpy(hierarchy.parents(hierarchy.clusters(tree)))
-    fine, coarse = both(x)
-    loss = F.cross_entropy(fine, labels, reduction="sum")
-    beside = merged.CoarseLoss(parents, 1.0)
-    (loss + beside(coarse, labels, weights=None, label_smoothing=0.0)).backward()
+    merged.BothLosses(parents, 1.0)(both(x), labels, Counting(None, 0.0, 1.0)).backward()
     for network, targets in zip(apart, (labels, parents[labels]), strict=True):
         F.cross_entropy(network(x), targets, reduction="sum").backward()
 
@@ -222,19 +220,23 @@ def test_summed_loss_trains_the_labels_as_alone(fit):
 @pytest.mark.parametrize("strength", [0.5, 2.0])
 def test_loss_of_the_categories_counts_as_asked(strength):
     """The weight times the cross-entropy of each picture's category, weighted as its label is."""
-    logits = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    logits, of_labels = (torch.randn(5, many, generator=generator) for many in (2, 4))
     parents, targets = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 3, 1, 2, 2])
-    beside = merged.CoarseLoss(parents, strength)
+    loss = merged.BothLosses(parents, strength)
     weights = torch.tensor([1.0, 2.0, 0.5, 3.0])
     each = F.cross_entropy(
         logits, torch.tensor([0, 1, 0, 1, 1]), reduction="none", label_smoothing=0.1
     )
-    even = beside(logits, targets, weights=None, label_smoothing=0.1)
-    weighted = beside(logits, targets, weights=weights, label_smoothing=0.1)
+    even, weighted = (
+        loss((of_labels, logits), targets, counting)
+        - losses.cross_entropy(of_labels, targets, counting)
+        for counting in (Counting(None, 0.1, 1.0), Counting(weights, 0.1, 1.0))
+    )
 
-    assert math.isclose(strength * each.sum(), even, rel_tol=1e-6)
+    assert math.isclose(strength * each.sum(), even, rel_tol=1e-5)
     assert math.isclose(
-        strength * (each * torch.tensor([1.0, 3.0, 2.0, 0.5, 0.5])).sum(), weighted, rel_tol=1e-6
+        strength * (each * torch.tensor([1.0, 3.0, 2.0, 0.5, 0.5])).sum(), weighted, rel_tol=1e-5
     )
 
 

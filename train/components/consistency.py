@@ -6,6 +6,7 @@ A term of HD-CNN's loss, so that the coarse component keeps its meaning while ev
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from train.components import distributed
+from train.components.losses import Counting, cross_entropy
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,15 @@ class Consistency:
     strength: float
     """lambda; HD-CNN's is 5."""
 
-    def __call__(self, coarse: Float[Tensor, "picture cluster"]) -> Float[Tensor, ""]:
+    def __call__(
+        self, output: Any, targets: Int[Tensor, " picture"], counting: Counting
+    ) -> Float[Tensor, ""]:
+        """Returns the cross-entropy of the labels, and the term for B beside their logits."""
+        return (
+            cross_entropy(output, targets, counting) + self.term(output[1].float()) * counting.share
+        )
+
+    def term(self, coarse: Float[Tensor, "picture cluster"]) -> Float[Tensor, ""]:
         """
         Returns the term for B, one row a picture of this process's part of the batch.
 

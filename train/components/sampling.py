@@ -5,14 +5,14 @@ A class is an output of the network in training: a label, or a cluster of labels
 epoch is a pure function of the random generator, which is one of seed, network and epoch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor
 
+from train.components import losses
 from train.components.data import DataModule
 
 Balance = Literal["resample", "fixed", "weights", "none"]
@@ -92,13 +92,8 @@ class Task:
     """Prefixes of parameters that learn at a tenth of the rate (methods.md 2.6)."""
     waits_for: str | None = None
     """Network that must be finished before."""
-    penalty: Callable[[Tensor], Tensor] | None = None
-    """A number that is added to the mean loss of a batch; of what the network returns beside its
-    logits, a row a picture."""
-    loss_beside: Callable[..., Tensor] | None = None
-    """Sum over pictures of a further loss, of what the network returns beside its logits, of the
-    targets, and by keyword of the outputs' `weights` and the `label_smoothing`. Validation judges
-    the logits alone."""
+    loss: losses.Loss = losses.cross_entropy
+    """What it learns by; validation judges the cross-entropy of its logits alone."""
 
     @property
     def flops_per_picture(self) -> float:

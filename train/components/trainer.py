@@ -20,7 +20,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name that all of torch's documentation uses
 from torch import Tensor, nn
 
-from train.components import augment, checkpoint, distributed, loop, memory, parallel, schedule
+from train.components import (
+    augment,
+    checkpoint,
+    distributed,
+    loop,
+    losses,
+    memory,
+    parallel,
+    schedule,
+)
 from train.components.classifier import Budget, NetworkReport
 from train.components.feed import Batch, Feed, Order
 from train.components.progress import Progress
@@ -223,24 +232,24 @@ class _Job:
 
     def _train(self) -> tuple[float, float]:
         """Returns the mean loss of one epoch and its last rate; nothing waits for the device."""
-        losses, sizes, rates = [], [], []
+        sums, sizes, rates = [], [], []
         self.network.train()
         self.feed.waited = self.feed.augmented = 0.0
         for batch in self.feed.epoch(self.state.epoch):
             rate = self._rate()
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group["scale"]
-            losses.append(self._update(batch))
+            sums.append(self._update(batch))
             sizes.append(batch.weight)
             rates.append(rate)
             self.state.step += 1
         self.state.waiting += self.feed.waited
-        values = distributed.total(torch.stack(losses).double()).cpu()
+        values = distributed.total(torch.stack(sums).double()).cpu()
         wrong = torch.nonzero(~torch.isfinite(values)).flatten().tolist()
         if wrong:
             # The update before it is the one that went too far.
             rate = rates[max(wrong[0] - 1, 0)]
-            raise self._diverged(self.state.step - len(losses) + wrong[0], rate)
+            raise self._diverged(self.state.step - len(sums) + wrong[0], rate)
         self.state.images += self.task.sampler.epoch_pictures
         return float(values.sum() / sum(sizes)), rates[-1]
 
@@ -263,19 +272,9 @@ class _Job:
 
     def _backward(self, inputs: Tensor, targets: Tensor, weight: float) -> Tensor:
         with self._autocast():
-            logits, beside = _parted(self.training(inputs))
-        loss = F.cross_entropy(
-            logits.float(), targets, weight=self.weights, reduction="sum",
-            label_smoothing=self.recipe.label_smoothing,
-        )  # fmt: skip
-        if self.task.penalty is not None:
-            # Of the whole batch, known to every process: its share of what is summed up.
-            loss = loss + self.task.penalty(beside.float()) * weight / distributed.size()
-        if self.task.loss_beside is not None:
-            loss = loss + self.task.loss_beside(
-                beside.float(), targets, weights=self.weights,
-                label_smoothing=self.recipe.label_smoothing,
-            )  # fmt: skip
+            output = self.training(inputs)
+        smoothing, share = self.recipe.label_smoothing, weight / distributed.size()
+        loss = self.task.loss(output, targets, losses.Counting(self.weights, smoothing, share))
         # The wrapper takes the mean over processes of what is a share of one sum.
         (loss * (distributed.size() / weight)).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         return loss.detach()
@@ -301,7 +300,7 @@ class _Job:
             centred = augment.middle(inputs - trainer.mean[:, None, None], side)
             with self._autocast():
                 output = torch.func.functional_call(self.network, tensors, (centred,))
-            logits = _parted(output)[0].float()
+            logits = losses.logits_of(output)
             loss = F.cross_entropy(logits, targets, reduction="sum")
             right = (logits.argmax(dim=1) == targets).sum()
             found += torch.stack([loss, right]).double().cpu()
@@ -351,11 +350,6 @@ class _Job:
 
     def _copy(self) -> checkpoint.Tensors:
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-
-
-def _parted(output: Any) -> tuple[Tensor, Any]:
-    """Returns logits, and what the network returns beside them."""
-    return output if isinstance(output, tuple) else (output, None)
 
 
 def _epochs(params: loop.Params, task: Task) -> int:

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from train.components import augment, backbone, checkpoint, quantise, sampling, seeds
+from train.components import augment, backbone, checkpoint, losses, quantise, sampling, seeds
 from train.components import hierarchy as trees
 from train.components.backbone import Attached, Branch, Network
 from train.components.classifier import Cost, FitReport, Mode
@@ -289,7 +289,11 @@ class Classifier(nn.Module):
             macs_trained=self.cost().macs_max,
             epochs=self.params.joint_epochs,
             lr_scale=self.params.joint_lr_scale,
-            penalty=Consistency(targets(clusters, pictures), strength) if strength else None,
+            loss=(
+                Consistency(targets(clusters, pictures), strength)
+                if strength
+                else losses.cross_entropy
+            ),
         )
 
     def _sampler(self, data: DataModule, members: list[int]) -> sampling.Sampler:

@@ -8,6 +8,7 @@ picture by picture: how far, alpha, is chosen on the validation pictures and kep
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -23,6 +24,7 @@ from train.components import (
     backbone,
     checkpoint,
     distributed,
+    losses,
     prediction,
     sampling,
     seeds,
@@ -31,6 +33,7 @@ from train.components import hierarchy as trees
 from train.components.backbone import Branch, Network
 from train.components.classifier import Cost, FitReport, Mode
 from train.components.data import DataModule
+from train.components.losses import Counting
 from train.components.trainer import Pair, Trainer
 from train.errors import BadHierarchy, BadParams, MissingInput
 
@@ -108,26 +111,31 @@ class Merged(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class CoarseLoss:
-    """The categories' cross-entropy, of the logits beside those of the labels."""
+class BothLosses:
+    """The cross-entropy of the labels, and that of the categories beside them."""
 
     parents: Int[Tensor, " leaf"]
     strength: float
 
     def __call__(
+        self, output: Any, targets: Int[Tensor, " batch"], counting: Counting
+    ) -> Float[Tensor, ""]:
+        """Returns the sum over the pictures, each weighted as its label is."""
+        labels = losses.cross_entropy(output, targets, counting)
+        return labels + self.strength * self.of_categories(output[1].float(), targets, counting)
+
+    def of_categories(
         self,
         logits: Float[Tensor, "batch cluster"],
         targets: Int[Tensor, " batch"],
-        *,
-        weights: Float[Tensor, " leaf"] | None,
-        label_smoothing: float,
+        counting: Counting,
     ) -> Float[Tensor, ""]:
-        """Returns the sum over the pictures, each weighted as its label is."""
+        """Returns the categories' part, not yet multiplied by its strength."""
         categories = self.parents.to(targets.device)[targets]
-        losses = F.cross_entropy(
-            logits, categories, reduction="none", label_smoothing=label_smoothing
+        each = F.cross_entropy(
+            logits, categories, reduction="none", label_smoothing=counting.label_smoothing
         )
-        return self.strength * (losses if weights is None else losses * weights[targets]).sum()
+        return (each if counting.weights is None else each * counting.weights[targets]).sum()
 
 
 class Classifier(nn.Module):
@@ -297,9 +305,9 @@ class Classifier(nn.Module):
     def _together(self, data: DataModule) -> sampling.Task:
         """Returns what both branches learn at once: the labels, and beside them the categories."""
         every = [[leaf] for leaf in range(self.leaves)]
-        loss = None
+        loss: losses.Loss = losses.cross_entropy
         if self.network.coarse is not None:
-            loss = CoarseLoss(self.parents.cpu(), self.params.coarse_weight)
+            loss = BothLosses(self.parents.cpu(), self.params.coarse_weight)
         return self._task(
             data, every, name=trees.ROOT, outputs=np.arange(self.leaves),
             macs=self.cost().macs_max, loss=loss,
@@ -329,7 +337,7 @@ class Classifier(nn.Module):
         name: str,
         outputs: Int[np.ndarray, " leaf"],
         macs: int,
-        loss: CoarseLoss | None = None,
+        loss: losses.Loss = losses.cross_entropy,
     ) -> sampling.Task:
         return sampling.Task(
             name=name,
@@ -339,7 +347,7 @@ class Classifier(nn.Module):
             macs_trained=macs,
             epochs=self.params.epochs,
             lr_scale=self.params.lr_scale if self.params.transfer else 1.0,
-            loss_beside=loss,
+            loss=loss,
         )
 
     @torch.no_grad()
