@@ -5,12 +5,13 @@ A class is an output of the network in training: a label, or a cluster of labels
 epoch is a pure function of the random generator, which is one of seed, network and epoch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from train.components.data import DataModule
 
@@ -91,6 +92,9 @@ class Task:
     """Prefixes of parameters that learn at a tenth of the rate (methods.md 2.6)."""
     waits_for: str | None = None
     """Network that must be finished before."""
+    loss: Callable[[Tensor, Tensor, float], Tensor] | None = None
+    """A loss for each picture, from what the network returns, the targets and the label smoothing.
+    Such a network is given the targets beside the pictures while it learns; None: cross-entropy."""
 
     @property
     def flops_per_picture(self) -> float:

@@ -263,14 +263,22 @@ class _Job:
 
     def _backward(self, inputs: Tensor, targets: Tensor, weight: float) -> Tensor:
         with self._autocast():
-            logits = self.training(inputs)
-        loss = F.cross_entropy(
-            logits.float(), targets, weight=self.weights, reduction="sum",
-            label_smoothing=self.recipe.label_smoothing,
-        )  # fmt: skip
+            told = (inputs,) if self.task.loss is None else (inputs, targets)
+            logits = self.training(*told)
+        loss = self._loss(logits.float(), targets)
         # The wrapper takes the mean over processes of what is a share of one sum.
         (loss * (distributed.size() / weight)).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         return loss.detach()
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Returns the sum over the pictures."""
+        smoothing = self.recipe.label_smoothing
+        if self.task.loss is not None:
+            each = self.task.loss(logits, targets, smoothing)
+            return (each if self.weights is None else each * self.weights[targets]).sum()
+        return F.cross_entropy(
+            logits, targets, weight=self.weights, reduction="sum", label_smoothing=smoothing
+        )
 
     def _unsent(self, *, last: bool) -> Any:
         """Several processes exchange gradients once per update, with its last part."""

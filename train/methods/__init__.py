@@ -2,11 +2,12 @@
 
 from types import ModuleType
 
-from train.methods import ensemble, flat, hiernet, uppsala
+from train.methods import dhnn, ensemble, flat, hiernet, uppsala
 
 METHODS: dict[str, ModuleType] = {
     "flat": flat,
     "ensemble": ensemble,
     "uppsala": uppsala,
     "hiernet": hiernet,
+    "dhnn": dhnn,
 }

@@ -15,6 +15,7 @@ from train.components.backbone.layers import (
     layer_table,
     macs_of_blocks,
     macs_of_head,
+    map_shapes,
 )
 from train.components.backbone.network import (
     Attached,
@@ -45,6 +46,7 @@ __all__ = [
     "layer_table",
     "macs_of_blocks",
     "macs_of_head",
+    "map_shapes",
     "pooled_head",
     "replace_last",
 ]
