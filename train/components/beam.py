@@ -56,9 +56,7 @@ def search(
     return ended, torch.cat(visited, dim=1)
 
 
-def keep(
-    scores: Float[Tensor, "batch path"], *, width: int | None
-) -> Float[Tensor, "batch path"]:
+def keep(scores: Float[Tensor, "batch path"], *, width: int | None) -> Float[Tensor, "batch path"]:
     """Returns the scores with -inf for all but the `width` highest of a row."""
     if width is None or width >= scores.shape[1]:
         return scores

@@ -53,7 +53,9 @@ class Conversion(nn.Module):
             self.mix = nn.Linear(channels, CHANNELS, bias=False)
         self.learnt = kind == "linear"
 
-    def forward(self, maps: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch p"]:
+    def forward(
+        self, maps: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch p"]:
         """Returns the vectors."""
         small = mode_product(self.before(maps), rows=self.rows, columns=self.columns)
         vectors: Tensor = self.mix(small.movedim(1, 3)).movedim(3, 1).flatten(1)

@@ -12,7 +12,7 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from train.errors import BadHierarchy
 
@@ -231,6 +231,16 @@ def paths(graph: nx.DiGraph) -> dict[int, list[str]]:
         if data["kind"] == "label":
             result[data["label"]] = path
         stack += [[*path, child] for child in children(graph, path[-1])]
+    return result
+
+
+def nodes_of_paths(graph: nx.DiGraph) -> Bool[np.ndarray, "label node"]:
+    """Tells for each leaf which nodes its path has, the leaf among them and the root not."""
+    found = paths(graph)
+    places = {node: place for place, node in enumerate(node for node in graph if node != ROOT)}
+    result = np.zeros((len(found), len(places)), dtype=bool)
+    for leaf, path in found.items():
+        result[leaf, [places[node] for node in path[1:]]] = True
     return result
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from train.components.beam import Look
-from train.components.label_path import NOTHING, Chain, Decision, Level, Paths, levels
+from train.components.label_path import NOTHING, Chain, Decision, Paths, levels
 
 CellKind = Literal["lstm", "gru"]
 State = tuple[Tensor, Tensor]
@@ -275,7 +275,10 @@ class EndedPath(nn.Module):
         """Returns the log probability of what follows the first output of chains of equal length."""
         nodes = torch.tensor(chains, device=state[0].device)
         rows, (count, length) = state[0].shape[0], nodes.shape
-        inside = (state[0].repeat_interleave(count, dim=0), state[1].repeat_interleave(count, dim=0))
+        inside = (
+            state[0].repeat_interleave(count, dim=0),
+            state[1].repeat_interleave(count, dim=0),
+        )
         total = state[0].new_zeros(rows, count)
         for step in range(1, length):
             inside = self._step(nodes[:, step - 1].repeat(rows), inside)

@@ -277,9 +277,7 @@ class Classifier(nn.Module):
     def _read_macs(self) -> int:
         """MACs of the blocks and of each conversion."""
         parts = self.network.conversions.values()
-        return self.block_macs + sum(
-            part.macs for part in parts if isinstance(part, Conversion)
-        )
+        return self.block_macs + sum(part.macs for part in parts if isinstance(part, Conversion))
 
     def _centred(self, x: Tensor) -> Tensor:
         return augment.middle(x - self.mean[:, None, None], self.side)

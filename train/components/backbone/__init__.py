@@ -72,9 +72,15 @@ def _built(params: Params, outputs: int, side: int) -> Network:
     if params.name == "fast_cnn":
         return fast_cnn(width=params.width, outputs=outputs, side=side)
     if params.name in BASIC:
-        return basic(params.name, width=params.width, act=params.act, outputs=outputs, side=side)
+        return basic(
+            params.name, width=params.width, act=params.act, outputs=outputs, side=side,
+            attends=params.attention,
+        )  # fmt: skip
     if params.name == "resnet164":
-        return bottleneck(width=params.width, act=params.act, outputs=outputs, side=side)
+        return bottleneck(
+            width=params.width, act=params.act, outputs=outputs, side=side,
+            attends=params.attention,
+        )  # fmt: skip
     if params.name == "densenet_bc_100":
         return densenet_bc(width=params.width, outputs=outputs, side=side)
     from train.components.backbone.classifiers import (

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from train.components.backbone.attention import Attention
 from train.components.backbone.resnet import BASIC
 
 NAMES = ("uppsala_cnn", "fast_cnn", *BASIC, "resnet164", "densenet_bc_100")
@@ -33,6 +34,10 @@ class Params(BaseModel):
     init: Literal["glorot", "he"] | None = Field(
         None, description="glorot: uniform, zero biases (Keras); he: normal, for large rates; null: "
         "glorot for uppsala_cnn, he for the others",
+    )  # fmt: skip
+    attention: Attention = Field(
+        "none", description="resnet20 to resnet164: in every residual block none, se (channels "
+        "scaled), cbam (channels, then pixels)",
     )  # fmt: skip
     widths: tuple[int, int, int, int, int] = Field(
         (64, 128, 128, 128, 128), description="uppsala_cnn: channels of the five blocks"
@@ -64,6 +69,8 @@ class Params(BaseModel):
             raise ValueError(
                 f"'{self.name}' is no backbone; known: {', '.join(NAMES)}, torchvision/NAME"
             )
+        if self.attention != "none" and self.name not in (*BASIC, "resnet164"):
+            raise ValueError(f"{self.name} has no attention: leave it out")
         if self.name != "uppsala_cnn":
             fields = type(self).model_fields
             odd = [name for name in _UPPSALA if getattr(self, name) != fields[name].default]
