@@ -109,7 +109,8 @@ def levels(sequences: Sequence[Chain]) -> list[Level]:
     found: list[Level] = []
     open_: list[tuple[Chain, int, list[int]]] = [((), 0, list(range(len(sequences))))]
     while open_:
-        level, following = [], []
+        level: list[Decision] = []
+        following = []
         for before, parent, members in open_:
             groups: dict[int, list[int]] = {}
             for leaf in members:

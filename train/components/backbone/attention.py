@@ -38,7 +38,7 @@ class Squeeze(nn.Module):
         seen = [maps.mean(dim=(2, 3))]
         if self.peaks:
             seen.append(maps.amax(dim=(2, 3)))
-        found = self.grow(self.shrink(torch.stack(seen, dim=1)).relu()).sum(dim=1)
+        found: Tensor = self.grow(self.shrink(torch.stack(seen, dim=1)).relu()).sum(dim=1)
         return maps * found.sigmoid()[:, :, None, None]
 
 
