@@ -36,7 +36,8 @@ def search(
         P(A) = .3, P(B) = .4; D = .6 under A, G = .3 under B: width 1 ends at G (.12), 2 at D (.18).
     """
     leaves = sum(end is not None for level in levels for decision in level for end in decision.ends)
-    ended = torch.full((batch, leaves), -torch.inf, device=device)
+    # Not torch.full: in an exported file an output has that name.
+    ended = torch.zeros(batch, leaves, device=device) - torch.inf
     reached = torch.zeros(batch, 1, device=device)
     visited = []
     for number, level in enumerate(levels):

@@ -253,7 +253,7 @@ class EndedPath(nn.Module):
         return result
 
     def _step(self, node: int | Tensor, state: State) -> State:
-        nodes = torch.as_tensor(node, device=state[0].device).expand(len(state[0]))
+        nodes = torch.as_tensor(node, device=state[0].device).expand(state[0].shape[0])
         after: State = self.decoder(self.embedding(nodes), state)
         return after
 
