@@ -275,13 +275,10 @@ class EndedPath(nn.Module):
         """Returns the log probability of what follows the first output of chains of equal length."""
         nodes = torch.tensor(chains, device=state[0].device)
         rows, (count, length) = state[0].shape[0], nodes.shape
-        inside = (
-            state[0].repeat_interleave(count, dim=0),
-            state[1].repeat_interleave(count, dim=0),
-        )
-        total = state[0].new_zeros(rows, count)
+        hidden, cell = (part[:, None].expand(-1, count, -1).flatten(0, 1) for part in state)
+        inside, total = (hidden, cell), state[0].new_zeros(rows, count)
         for step in range(1, length):
-            inside = self._step(nodes[:, step - 1].repeat(rows), inside)
+            inside = self._step(nodes[:, step - 1].expand(rows, count).flatten(), inside)
             said = self._say(inside).view(rows, count, -1)
             asked = nodes[:, step].expand(rows, count)
             total = total + said.gather(2, asked[:, :, None])[:, :, 0]
