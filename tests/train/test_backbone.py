@@ -11,6 +11,7 @@ from torch import nn
 
 from train.components import backbone, seeds, vision
 from train.components.backbone import Params
+from train.components.backbone.attention import attention
 from train.components.backbone.network import activation
 from train.components.backbone.uppsala_cnn import Noise
 from train.errors import BadParams, MissingPackage
@@ -144,6 +145,59 @@ def test_nin_takes_six_pixels():
     network = backbone.build(Params(name="nin", width=0.05), outputs=5, side=6)
     assert 1 == network.head.pixels.places
     assert (2, 5) == tuple(network(torch.zeros(2, 3, 6, 6)).shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "attention", "more", "macs"),
+    [
+        ("resnet20", "se", 8_484, 8_064), ("resnet20", "cbam", 9_366, 411_264),
+        ("resnet56", "se", 25_452, 24_192), ("resnet164", "se", 784_224, 774_144),
+    ],
+)  # fmt: skip
+def test_attention_costs_what_its_layers_cost(name, attention, more, macs):
+    """C to C / 4 and back in every block with biases, and for cbam 7 x 7 x 2 weights over each map."""
+    plain = backbone.build(Params(name=name), outputs=100, side=32)
+    network = backbone.build(Params(name=name, attention=attention), outputs=100, side=32)
+    tables = [backbone.layer_table(one) for one in (network, plain)]
+
+    assert more == backbone.count(network) - backbone.count(plain)
+    assert macs == sum(row.macs for row in tables[0]) - sum(row.macs for row in tables[1])
+    assert more == sum(row.params for row in tables[0]) - sum(row.params for row in tables[1])
+
+
+def test_attention_scales_channels_and_pixels():
+    """SE and CBAM are the formulas of methods.md 4.6; every weight learns."""
+    seeds.seed(0)
+    maps = torch.rand(2, 8, 5, 5)
+    squeeze, cbam = attention("se", 8), attention("cbam", 8)
+    means, peaks = maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))
+
+    def small(part, seen):
+        return part.grow(part.shrink(seen).relu())
+
+    scaled = maps * small(squeeze, means).sigmoid()[:, :, None, None]
+    both = small(cbam.channels, means) + small(cbam.channels, peaks)
+    inside = maps * both.sigmoid()[:, :, None, None]
+    seen = torch.stack([inside.mean(dim=1), inside.amax(dim=1)], dim=1)
+    cbam(maps).square().sum().backward()
+
+    assert torch.allclose(scaled, squeeze(maps), atol=1e-6)
+    assert torch.allclose(inside * cbam.pixels(seen).sigmoid(), cbam(maps), atol=1e-6)
+    assert all(weight.grad.abs().sum() > 0 for weight in cbam.parameters())
+    assert maps is attention("none", 8)(maps)
+
+
+def test_attention_is_a_resnets():
+    """Other backbones refuse it."""
+    with pytest.raises(ValueError, match="fast_cnn has no attention"):
+        Params(name="fast_cnn", attention="se")
+
+
+def test_shapes_behind_the_blocks():
+    """Channels, height and width of every map of a resnet20."""
+    shapes = backbone.map_shapes(backbone.build(Params(name="resnet20"), outputs=2, side=32))
+
+    assert [(16, 32, 32)] * 4 + [(32, 16, 16)] * 3 + [(64, 8, 8)] * 3 == shapes
 
 
 def test_elu_flavour_of_hiernet():

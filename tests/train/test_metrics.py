@@ -208,6 +208,47 @@ def test_node_and_path_accuracy_of_the_worked_example():
     assert metrics.path_accuracy(truth, predicted) == 0.0
 
 
+def test_f1_of_the_worked_example():
+    """Truth B, F against B, G: node F1 is .5, path F1 is 0; a shallow leaf has a path of one node."""
+    tree = hierarchy.from_nested([[0, 1], [2, 3, 4], 5], 6)
+    nodes = hierarchy.nodes_of_paths(tree)
+    truth, predicted = np.array([3]), np.array([4])
+
+    assert [2, 2, 2, 2, 2, 1] == nodes.sum(axis=1).tolist()
+    assert metrics.node_f1(truth, predicted, nodes) == 0.5
+    assert metrics.path_f1(truth, predicted) == 0.0
+    assert metrics.node_f1(truth, truth, nodes) == metrics.path_f1(truth, truth) == 1.0
+    assert metrics.node_f1(np.array([5, 5]), np.array([4, 5]), nodes) == 0.5
+    assert math.isnan(metrics.node_f1(truth[:0], truth[:0], nodes))
+    assert math.isnan(metrics.path_f1(truth[:0], truth[:0]))
+
+
+@given(predictions())
+def test_f1_is_that_of_other_programs(given_predictions):
+    """Path F1 is scikit-learn's macro F1; node F1 of equally deep leaves is their node accuracy."""
+    labels, probabilities, leaves = given_predictions
+    predicted = probabilities.argmax(axis=1)
+    groups = [list(range(0, leaves, 2)), list(range(1, leaves, 2))]
+    tree = hierarchy.from_clusters(groups, leaves)
+    names = [path[1:] for _, path in sorted(hierarchy.paths(tree).items())]
+    expected = sklearn.metrics.f1_score(labels, predicted, average="macro")
+
+    assert math.isclose(expected, metrics.path_f1(labels, predicted), abs_tol=1e-9)
+    assert math.isclose(
+        metrics.node_accuracy(np.array(names)[labels], np.array(names)[predicted]),
+        metrics.node_f1(labels, predicted, hierarchy.nodes_of_paths(tree)), abs_tol=1e-9,
+    )  # fmt: skip
+
+
+def test_consistency_compares_the_leaf_with_the_coarse_answer():
+    """Leaves of clusters 0 0 1 1, answered coarsely with 0 1 1 1: three of four agree."""
+    found = metrics.consistency(
+        np.array([0, 1, 2, 3]), np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1])
+    )
+
+    assert found == 0.75
+
+
 @given(predictions())
 def test_oracle_routing_never_hurts(given_predictions):
     """Knowing the true cluster gives at least the success of not knowing it."""

@@ -279,6 +279,16 @@ def paths(graph: nx.DiGraph) -> dict[int, list[str]]:
     return result
 
 
+def nodes_of_paths(graph: nx.DiGraph) -> Bool[np.ndarray, "label node"]:
+    """Tells for each leaf which nodes its path has, the leaf among them and the root not."""
+    found = paths(graph)
+    places = {node: place for place, node in enumerate(node for node in graph if node != ROOT)}
+    result = np.zeros((len(found), len(places)), dtype=bool)
+    for leaf, path in found.items():
+        result[leaf, [places[node] for node in path[1:]]] = True
+    return result
+
+
 def to_json(graph: nx.DiGraph) -> dict[str, Any]:
     """Returns the hierarchy as plain JSON values, nodes and edges sorted."""
     nodes = [

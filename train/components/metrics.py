@@ -210,6 +210,50 @@ def path_accuracy(
     return float(np.mean(np.all(true_paths == predicted_paths, axis=1)))
 
 
+def node_f1(
+    labels: Int[np.ndarray, " image"],
+    predicted: Int[np.ndarray, " image"],
+    nodes: Bool[np.ndarray, "label node"],
+) -> float:
+    """
+    Returns the mean over pictures of F1 between the nodes of the true and of the predicted path.
+
+    `nodes` are those of `hierarchy.nodes_of_paths`, of a tree fixed in advance.
+
+    Example:
+        Truth B, F against B, G: precision, recall and F1 are 0.5.
+    """
+    if not len(labels):
+        return float("nan")
+    lengths = nodes.sum(axis=1)
+    shared = np.sum(nodes[labels] & nodes[predicted], axis=1)
+    return float(np.mean(2 * shared / (lengths[labels] + lengths[predicted])))
+
+
+def path_f1(labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"]) -> float:
+    """
+    Returns the macro mean of F1 over whole paths, one class a leaf.
+
+    Classes that neither occur nor were predicted do not count. As a leaf has one path, no tree is
+    needed: node F1 tells trees apart.
+    """
+    if not len(labels):
+        return float("nan")
+    leaves = int(max(labels.max(), predicted.max())) + 1
+    counts = confusion_counts(labels, predicted, leaves=leaves)
+    seen = counts.sum(axis=0) + counts.sum(axis=1)
+    return float(np.mean(2 * np.diag(counts)[seen > 0] / seen[seen > 0]))
+
+
+def consistency(
+    predicted: Int[np.ndarray, " image"],
+    coarse: Int[np.ndarray, " image"],
+    parents: Int[np.ndarray, " label"],
+) -> float:
+    """Returns the share of pictures whose predicted leaf lies in the cluster said to be likeliest."""
+    return msr(coarse, parents[predicted])
+
+
 def oracle_routing(
     probabilities: Float[np.ndarray, "image label"],
     labels: Int[np.ndarray, " image"],

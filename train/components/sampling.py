@@ -94,6 +94,8 @@ class Task:
     """Network that must be finished before."""
     loss: losses.Loss = losses.cross_entropy
     """What it learns by; validation judges the cross-entropy of its logits alone."""
+    shows_targets: bool = False
+    """The network is given the targets beside the pictures while it learns (teacher forcing)."""
 
     @property
     def flops_per_picture(self) -> float:

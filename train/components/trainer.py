@@ -272,7 +272,8 @@ class _Job:
 
     def _backward(self, inputs: Tensor, targets: Tensor, weight: float) -> Tensor:
         with self._autocast():
-            output = self.training(inputs)
+            told = (inputs, targets) if self.task.shows_targets else (inputs,)
+            output = self.training(*told)
         smoothing, share = self.recipe.label_smoothing, weight / distributed.size()
         loss = self.task.loss(output, targets, losses.Counting(self.weights, smoothing, share))
         # The wrapper takes the mean over processes of what is a share of one sum.

@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from train.methods import ensemble, flat, hdcnn, hiernet, merged, uppsala
+from train.methods import dhnn, ensemble, flat, hdcnn, hiernet, merged, uppsala
 
 METHODS: dict[str, ModuleType] = {
     "flat": flat,
@@ -11,4 +11,5 @@ METHODS: dict[str, ModuleType] = {
     "hiernet": hiernet,
     "hdcnn": hdcnn,
     "merged": merged,
+    "dhnn": dhnn,
 }

@@ -15,6 +15,7 @@ from train.components.backbone.layers import (
     layer_table,
     macs_of_blocks,
     macs_of_head,
+    map_shapes,
 )
 from train.components.backbone.network import (
     Attached,
@@ -46,6 +47,7 @@ __all__ = [
     "layer_table",
     "macs_of_blocks",
     "macs_of_head",
+    "map_shapes",
     "pooled_head",
     "replace_last",
 ]
@@ -80,9 +82,15 @@ def _built(params: Params, outputs: int, side: int) -> Network:
     if params.name in _SIZED:
         return _SIZED[params.name](width=params.width, outputs=outputs, side=side)
     if params.name in BASIC:
-        return basic(params.name, width=params.width, act=params.act, outputs=outputs, side=side)
+        return basic(
+            params.name, width=params.width, act=params.act, outputs=outputs, side=side,
+            attends=params.attention,
+        )  # fmt: skip
     if params.name == "resnet164":
-        return bottleneck(width=params.width, act=params.act, outputs=outputs, side=side)
+        return bottleneck(
+            width=params.width, act=params.act, outputs=outputs, side=side,
+            attends=params.attention,
+        )  # fmt: skip
     from train.components.backbone.classifiers import (
         classifier,  # torchvision takes seconds to import
     )

@@ -89,6 +89,18 @@ def macs_of_head(head: nn.Module) -> int:
     return places * sum(dense)
 
 
+def map_shapes(network: Network) -> list[tuple[int, int, int]]:
+    """Returns channels, height and width behind each block; vectors are maps of one pixel."""
+    shadow = copy.deepcopy(network.blocks).to("meta").eval()
+    maps, shapes = torch.zeros(1, 3, network.side, network.side, device="meta"), []
+    with torch.no_grad():
+        for block in shadow:
+            maps = block(maps)
+            channels, height, width = (*maps.shape[1:], 1, 1)[:3]
+            shapes.append((channels, height, width))
+    return shapes
+
+
 def channels_after(network: Network, blocks: int) -> int:
     """Returns the channels of the map behind the first `blocks` blocks."""
     shadow = copy.deepcopy(network.blocks[:blocks]).to("meta").eval()

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from train.components.backbone.attention import Attention
 from train.components.backbone.resnet import BASIC
 
 NAMES = ("uppsala_cnn", "fast_cnn", "nin", *BASIC, "resnet164", "densenet_bc_100")
@@ -37,6 +38,10 @@ class Params(BaseModel):
     init: Literal["glorot", "he", "gaussian"] | None = Field(
         None, description="glorot: uniform, zero biases (Keras); he: normal, for large rates; "
         "gaussian: deviation 0.05; null: glorot for uppsala_cnn, gaussian for nin, he for the others",
+    )  # fmt: skip
+    attention: Attention = Field(
+        "none", description="resnet20 to resnet164: in every residual block none, se (channels "
+        "scaled), cbam (channels, then pixels)",
     )  # fmt: skip
     widths: tuple[int, int, int, int, int] = Field(
         (64, 128, 128, 128, 128), description="uppsala_cnn: channels of the five blocks"
@@ -73,6 +78,8 @@ class Params(BaseModel):
             raise ValueError(
                 f"'{self.name}' is no backbone; known: {', '.join(NAMES)}, torchvision/NAME"
             )
+        if self.attention != "none" and self.name not in (*BASIC, "resnet164"):
+            raise ValueError(f"{self.name} has no attention: leave it out")
         fields = type(self).model_fields
         others = {name for own in _OWN.values() for name in own} - {*_OWN.get(self.name, ())}
         if self.name.startswith(TORCHVISION):

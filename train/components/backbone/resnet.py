@@ -8,6 +8,7 @@ one more, so that a method can cut the network between any two of them.
 
 from torch import Tensor, nn
 
+from train.components.backbone.attention import Attention, attention
 from train.components.backbone.network import Network, activation, pooled_head
 
 BASIC = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}
@@ -24,7 +25,9 @@ class BasicBlock(nn.Module):
     the code of HierNet's authors.
     """
 
-    def __init__(self, channels: int, width: int, *, stride: int, act: str) -> None:
+    def __init__(
+        self, channels: int, width: int, *, stride: int, act: str, attends: Attention = "none"
+    ) -> None:
         """Builds the block; a stride above 1 or a new width makes the shortcut a convolution."""
         super().__init__()
         plain = act == "elu"
@@ -33,6 +36,7 @@ class BasicBlock(nn.Module):
         self.act1 = activation(act, inplace=True)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(width)
+        self.attention = attention(attends, width)
         self.act2 = nn.Identity() if plain else activation(act, inplace=True)
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or channels != width:
@@ -42,14 +46,16 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns the block's maps."""
         inside = self.norm2(self.conv2(self.act1(self.norm1(self.conv1(x)))))
-        result: Tensor = self.act2(inside + self.shortcut(x))
+        result: Tensor = self.act2(self.attention(inside) + self.shortcut(x))
         return result
 
 
 class Bottleneck(nn.Module):
     """Norm and activation before each of 1 × 1, 3 × 3 (with the stride) and 1 × 1 convolutions."""
 
-    def __init__(self, channels: int, inner: int, *, stride: int, act: str) -> None:
+    def __init__(
+        self, channels: int, inner: int, *, stride: int, act: str, attends: Attention = "none"
+    ) -> None:
         """Builds the block; where the width changes the shortcut starts from the activated maps."""
         super().__init__()
         outer = inner * _EXPANSION
@@ -63,6 +69,7 @@ class Bottleneck(nn.Module):
             activation(act, inplace=True),
             nn.Conv2d(inner, outer, 1, bias=False),
         )
+        self.attention = attention(attends, outer)
         changes = stride > 1 or channels != outer
         self.shortcut = nn.Conv2d(channels, outer, 1, stride, bias=False) if changes else None
 
@@ -71,11 +78,13 @@ class Bottleneck(nn.Module):
         # The first activation works in place on what the norm returned, never on `x`.
         active = self.pre(x)
         kept = x if self.shortcut is None else self.shortcut(active)
-        result: Tensor = self.inside(active) + kept
+        result: Tensor = self.attention(self.inside(active)) + kept
         return result
 
 
-def basic(name: str, *, width: float, act: str, outputs: int, side: int) -> Network:
+def basic(
+    name: str, *, width: float, act: str, outputs: int, side: int, attends: Attention = "none"
+) -> Network:
     """Returns resnet20 to resnet110; at width 1 and 100 labels resnet20 has 278,324 parameters."""
     widths = [max(1, round(stage * width)) for stage in _STAGES]
     channels = widths[0]
@@ -85,13 +94,15 @@ def basic(name: str, *, width: float, act: str, outputs: int, side: int) -> Netw
     for stage, own in enumerate(widths):
         for place in range(BASIC[name]):
             stride = 2 if stage and not place else 1
-            blocks.append(BasicBlock(channels, own, stride=stride, act=act))
+            blocks.append(BasicBlock(channels, own, stride=stride, act=act, attends=attends))
             channels = own
     last = activation("elu") if act == "elu" else None
     return Network(blocks, pooled_head(channels, outputs, before=last), side=side)
 
 
-def bottleneck(*, width: float, act: str, outputs: int, side: int) -> Network:
+def bottleneck(
+    *, width: float, act: str, outputs: int, side: int, attends: Attention = "none"
+) -> Network:
     """Returns resnet164; at width 1 and 100 labels it has 1,726,388 parameters."""
     widths = [max(1, round(stage * width)) for stage in _STAGES]
     channels = widths[0]
@@ -99,7 +110,7 @@ def bottleneck(*, width: float, act: str, outputs: int, side: int) -> Network:
     for stage, inner in enumerate(widths):
         for place in range(_BOTTLENECKS):
             stride = 2 if stage and not place else 1
-            blocks.append(Bottleneck(channels, inner, stride=stride, act=act))
+            blocks.append(Bottleneck(channels, inner, stride=stride, act=act, attends=attends))
             channels = inner * _EXPANSION
     blocks.append(nn.Sequential(nn.BatchNorm2d(channels), activation(act, inplace=True)))
     return Network(blocks, pooled_head(channels, outputs), side=side)

@@ -1,0 +1,26 @@
+"""Trees for the tests of paths: the slides' one, and any other."""
+
+from hypothesis import strategies as st
+
+from train.components import hierarchy
+
+SLIDES = [[0, 1], [2, 3, 4]]  # A over C, D and B over E, F, G: outputs 0 to 6 are A to G
+
+
+@st.composite
+def trees(draw, *, most=7):
+    """Any tree over two to `most` leaves, single children and leaves at all depths among them."""
+    leaves = draw(st.permutations(range(draw(st.integers(2, most)))))
+
+    def below(some, depth):
+        if len(some) == 1 and (depth > 2 or draw(st.booleans())):
+            return [some[0]]
+        parts, rest = [], list(some)
+        while rest:
+            size = draw(st.integers(1, len(rest)))
+            own, rest = rest[:size], rest[size:]
+            plain = depth > 2 or draw(st.booleans())
+            parts += own if plain else [below(own, depth + 1)]
+        return parts
+
+    return hierarchy.from_nested(below(leaves, 0), len(leaves))

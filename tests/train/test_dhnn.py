@@ -1,0 +1,269 @@
+"""The method dhnn: its two evaluations, every kind and order, costs, losses, limits of the tree."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.train.random_trees import trees
+from train.components import augment, backbone, hierarchy, label_path, loop
+from train.components.data import channel_mean
+from train.components.losses import Counting
+from train.errors import BadHierarchy, BadParams
+from train.methods import dhnn
+
+RESNET = backbone.Params(name="resnet20", width=0.25)
+TREES = {
+    "pairs": [[0, 2], [1, 3]],
+    "uneven": [[[3, 1], 0], [2]],
+    "apart": [[2], [0], [3], [1]],
+    "single": [[0, 1, 2, 3]],
+    "flat": [0, 1, 2, 3],
+}
+KINDS = list(itertools.product(["rnn", "s2s"], ["root_first", "leaf_first"]))
+ALL = pytest.mark.parametrize(("kind", "order"), KINDS)
+
+
+@pytest.fixture
+def sharp(make_classifier):
+    """Builds a small classifier whose answers differ from picture to picture."""
+
+    def build(tree, *, network=RESNET, seed=0, **own):
+        graph = tree if hasattr(tree, "nodes") else hierarchy.from_nested(tree, 4)
+        classifier = make_classifier("dhnn", graph, network=network, seed=seed, hidden=8, **own)
+        torch.manual_seed(seed)
+        for weight in classifier.network.decoder.parameters():
+            torch.nn.init.normal_(weight, std=0.5)
+        return classifier.eval()
+
+    return build
+
+
+def noise(count=24, seed=0):
+    """Pictures of one colour each, with a little noise."""
+    generator = torch.Generator().manual_seed(seed)
+    colours = torch.rand(count, 3, 1, 1, generator=generator)
+    return 0.8 * colours + 0.2 * torch.rand(count, 3, 16, 16, generator=generator)
+
+
+@ALL
+@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize("width", [1, 2])
+def test_modes_agree_with_outputs(sharp, kind, order, tree, width):
+    """One pass gives what each mode gives; by beam are labels of kept paths alone, in proportion."""
+    classifier, x = sharp(TREES[tree], kind=kind, order=order, beam=width), noise()
+    with torch.no_grad():
+        route, default = (classifier.predict_proba(x, mode=m) for m in ("route", "default"))
+        full, rows = classifier.predict_proba(x, mode="full"), classifier.outputs(x)
+    inside = torch.where(route > 0, full, torch.zeros(()))
+
+    assert torch.equal(route, default)
+    assert torch.allclose(route, rows["default"], atol=1e-5)
+    assert torch.allclose(full, rows["full"], atol=1e-5)
+    assert torch.allclose(torch.ones(24), full.sum(dim=1), atol=1e-5)
+    assert torch.allclose(torch.ones(24), rows["coarse"].sum(dim=1), atol=1e-5)
+    assert torch.allclose(inside / inside.sum(dim=1, keepdim=True), route, atol=1e-4)
+    assert (24, len(classifier.cost().macs)) == tuple(rows["executed"].shape)
+
+
+@ALL
+def test_wide_beam_is_full(sharp, kind, order):
+    """Where every path is kept, both modes are the same rows."""
+    classifier = sharp(TREES["uneven"], kind=kind, order=order, beam=4)
+    with torch.no_grad():
+        rows = classifier.outputs(noise())
+
+    assert torch.allclose(rows["full"], rows["default"], atol=1e-6)
+    assert rows["executed"].all()
+
+
+@pytest.mark.parametrize("kind", ["rnn", "s2s"])
+def test_greedy_answer_lies_in_the_likeliest_cluster(sharp, kind):
+    """Width 1 takes the first step's cluster: routed success is at most that of the first step."""
+    classifier, x = sharp(TREES["pairs"], kind=kind), noise(60)
+    with torch.no_grad():
+        first, second = classifier.coarse_proba(x).log().unbind(dim=1)
+        # As many pictures for the one cluster as for the other.
+        classifier.network.decoder.predictions.bias[1] += (first - second).median() + 1e-3
+        rows = classifier.outputs(x)
+        coarse = classifier.coarse_proba(x)
+    clusters = torch.from_numpy(classifier.parents)[rows["default"].argmax(dim=1)]
+
+    assert torch.equal(rows["coarse"].argmax(dim=1), clusters)
+    assert torch.allclose(rows["coarse"], coarse)
+    assert 2 == len(set(clusters.tolist()))
+
+
+@given(tree=trees(most=6), kinds=st.sampled_from(KINDS), width=st.integers(1, 4))
+@settings(max_examples=15, deadline=None)
+def test_any_tree_gives_probabilities(sharp, tree, kinds, width):
+    """Whatever the tree, every decoded path ends at a label, and rows sum to one."""
+    classifier = sharp(tree, kind=kinds[0], order=kinds[1], beam=width)
+    with torch.no_grad():
+        rows = classifier.outputs(noise(4))
+        route = classifier.predict_proba(noise(4))
+
+    assert torch.allclose(torch.ones(4), rows["full"].sum(dim=1), atol=1e-5)
+    assert torch.allclose(torch.ones(4), rows["default"].sum(dim=1), atol=1e-5)
+    assert torch.allclose(rows["default"], route, atol=1e-5)
+    assert route.shape[1] == len(tree.nodes[hierarchy.ROOT]["members"])
+
+
+def test_coarse_of_paths_from_the_leaf_is_a_sum(sharp):
+    """Leaf first, a cluster's probability is the sum over its labels, in the clusters' order."""
+    classifier = sharp(TREES["pairs"], order="leaf_first")
+    with torch.no_grad():
+        rows = classifier.outputs(noise())
+
+    expected = torch.stack([rows["full"][:, [0, 2]].sum(1), rows["full"][:, [1, 3]].sum(1)], dim=1)
+    assert torch.allclose(expected, rows["coarse"], atol=1e-6)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_tree_of_one_level_is_a_flat_classifier(sharp, residual):
+    """T = 1: an RNN head over the labels, its softmax the answer in every mode."""
+    classifier, x = sharp(TREES["flat"], residual=residual), noise()
+    with torch.no_grad():
+        logits = classifier.network(classifier._centred(x), torch.zeros(24, dtype=torch.long))
+        rows = classifier.outputs(x)
+
+    assert (24, 1, 4) == tuple(logits.shape)
+    assert torch.allclose(logits[:, 0].softmax(dim=1), rows["full"], atol=1e-5)
+    assert torch.allclose(rows["full"], rows["default"], atol=1e-6)
+
+
+@pytest.mark.parametrize("tree", ["single", "apart"])
+def test_tree_without_a_choice_reduces_to_a_flat_answer(sharp, tree):
+    """One cluster, or clusters of one label: route and full name the same label."""
+    classifier, x = sharp(TREES[tree]), noise()
+    with torch.no_grad():
+        logits = classifier.network(classifier._centred(x), torch.zeros(24, dtype=torch.long))
+        rows = classifier.outputs(x)
+    places = [classifier.paths.nodes.index(f"label-{leaf}") for leaf in range(4)]
+    steps = logits.log_softmax(dim=2)
+    scores = steps[:, 1, places]
+    if tree == "apart":
+        scores = scores + steps[:, 0, [own[0] for own in classifier.paths.sequences]]
+
+    assert torch.equal(scores.argmax(dim=1), rows["full"].argmax(dim=1))
+    assert torch.equal(rows["full"].argmax(dim=1), rows["default"].argmax(dim=1))
+
+
+@pytest.mark.parametrize("conversion", ["pool", "linear", "conv"])
+@pytest.mark.parametrize(
+    ("kind", "layers"), [("rnn", "last"), ("rnn", "all"), ("s2s", "alt"), ("s2s", "all")]
+)
+def test_counted_operations_are_the_executed_ones(sharp, kind, layers, conversion):
+    """What torch executes for 8 pictures, by beam and in full, is what `cost` and `executed` say."""
+    classifier = sharp(TREES["uneven"], kind=kind, layers=layers, conversion=conversion)
+    x, executed, averaged = noise(8), {}, 0
+    for mode in ("route", "full"):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            classifier.predict_proba(x, mode=mode)
+        executed[mode] = counter.get_total_flops() / (2 * len(x))
+    for part in classifier.network.conversions.values():  # a pool's averages cost none
+        channels, height, width = part.shape
+        entering = 16 if conversion == "conv" else channels
+        averaged += 0 if conversion == "linear" else entering * 4 * width * (height + 4)
+    with torch.no_grad():
+        taken = classifier.outputs(x)["executed"].double().mean(dim=0).tolist()
+    cost = classifier.cost()
+
+    shares = dict(zip(cost.macs, taken, strict=True))
+    assert math.isclose(cost.macs_expected(shares), executed["route"] - averaged)
+    assert cost.macs_max == executed["full"] - averaged
+
+
+def test_published_setting_on_cifar():
+    """resnet20, 20 groups of 5: p = 256, 120 nodes, the stages 32 x 16 x 16 and 64 x 8 x 8."""
+    groups = [list(range(first, first + 5)) for first in range(0, 100, 5)]
+    classifier = dhnn.Classifier(
+        dhnn.Params(), hierarchy=hierarchy.from_clusters(groups, 100),
+        build=lambda outputs: backbone.build(
+            backbone.Params(name="resnet20"), outputs=outputs, side=32
+        ),
+        mean=np.zeros(3, dtype=np.float32),
+    )  # fmt: skip
+    network = classifier.network
+    rnn = backbone.count(network.decoder.down, network.decoder.up)
+    blocks, macs = 278_324 - 6_500, 40_818_944 - 6_400  # without the head
+    arc, last = 512 * 256, 256 * 120
+
+    assert [3, 6, 9] == network.taps
+    assert [(32, 16, 16), (64, 8, 8)] == [part.shape for part in network.conversions.values()]
+    assert 1_052_672 == rnn
+    assert blocks + 16 * 96 + rnn + arc + 256 + last + 120 == classifier.cost().params
+    step = 2 * 1024 * 512 + arc + last
+    assert {"root": macs + 256 * 96 + 2 * step} == classifier.cost().macs
+
+
+@pytest.mark.parametrize("kind", ["rnn", "s2s"])
+@pytest.mark.parametrize("own", [{}, {"layers": "all"}, {"conversion": "linear"},
+                                 {"conversion": "conv", "cell": "gru"}])  # fmt: skip
+def test_gradient_reaches_every_tensor(make_classifier, kind, own):
+    """Of every kind, conversion, cell and set of layers everything learns."""
+    tree = hierarchy.from_nested(TREES["uneven"], 4)
+    network = make_classifier("dhnn", tree, network=RESNET, kind=kind, hidden=8, **own).network
+    labels = torch.arange(24) % 4
+    network.losses(network(noise(), labels), labels, Counting(None, 0.1, 1.0)).backward()
+
+    assert [n for n, w in network.named_parameters() if not w.grad.abs().sum() > 0] == []
+
+
+@pytest.mark.parametrize(
+    ("own", "weights"),
+    [({}, (0.5, 0.5)), ({"step_weights": (0.3, 0.7)}, (0.3, 0.7)), ({"kind": "s2s"}, (1 / 3,) * 3)],
+)
+def test_steps_weigh_the_same_unless_asked(make_classifier, own, weights):
+    """w_t = 1 / T, of the end too; other weights need one number a step."""
+    tree = hierarchy.from_clusters([[0, 1], [2, 3]], 4)
+    network = make_classifier("dhnn", tree, network=RESNET, hidden=8, **own).network
+
+    assert weights == pytest.approx(network.weights.tolist())
+    with pytest.raises(BadParams, match=r"1 numbers.*2 steps"):
+        make_classifier("dhnn", tree, network=RESNET, step_weights=(1.0,))
+
+
+def test_overlapping_groups_are_refused(make_classifier):
+    """A label in two groups has no one path."""
+    tree = hierarchy.from_clusters([[0, 1], [2, 3]], 4)
+    tree.add_edge("cluster-1", "label-0", order=2)
+    with pytest.raises(BadHierarchy, match="one path"):
+        make_classifier("dhnn", tree)
+
+
+@pytest.mark.parametrize("own", [{"teacher_forcing": 0.5}, {"order": "leaf_first"}])
+def test_training_lowers_the_loss_of_ended_paths(make_classifier, make_trainer, tiny_data, own):
+    """CNN-S2S on an uneven tree: three epochs, weighted by label, bring the validation loss down."""
+    data, tree = tiny_data(8), hierarchy.from_nested(TREES["uneven"], 4)
+    classifier = make_classifier(
+        "dhnn", tree, network=RESNET, hidden=16, kind="s2s", balance="weights",
+        mean=channel_mean(data.train.images), **own,
+    )  # fmt: skip
+    params = loop.Params(epochs=3, lr=0.05, threads=1, device="cpu", ema=0.0)
+    trainer = make_trainer(data, params=params)
+    report = classifier.fit(data, trainer, seed=0)
+    losses = [row["val_loss"] for row in trainer.curves]
+    x = augment.scale(data.val.batch(np.arange(32)))
+    with torch.no_grad():
+        rows = classifier.predict_proba(x, mode="full")[range(32), data.val.labels]
+
+    assert losses[-1] < losses[0]
+    assert math.isclose(-rows.log().mean().item(), losses[-1], rel_tol=1e-4)
+    # A training picture goes one path of four steps at most, whatever a prediction executes.
+    assert report.networks[0].train_flops < 6 * 96 * classifier.cost().macs_max
+
+
+def test_every_decision_has_its_part_in_the_cost(sharp):
+    """CNN-S2S: the root, and each node below which several labels are left, by its name."""
+    classifier = sharp(TREES["uneven"], kind="s2s")
+    step = classifier.network.decoder.decoder.macs + 8 * classifier.paths.outputs
+
+    assert ["root", "cluster-0", "cluster-0-0"] == list(classifier.cost().macs)
+    assert [2 * step, 3 * step] == list(classifier.cost().macs.values())[1:]
+    assert label_path.NOTHING == classifier.network.targets[2, 3]
