@@ -118,9 +118,9 @@ def _help(row: Summary, full: Summary | None) -> str:
     if not difference.excludes_zero:
         said = f"No difference to flat is shown: {_size(difference)}, which includes zero."
     elif difference.mean > 0:
-        said = f"It is better than flat by {_size(difference)}."
+        said = f"It is better than flat: {_size(difference)}."
     else:
-        said = f"It is worse than flat by {_size(difference)}."
+        said = f"It is worse than flat: {_size(difference)}."
     if full is None or full.difference is None:
         return said
     more = f"With all its networks executed: {percent(full.msr.mean)} % ({_brief(full.difference)})"
