@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from train import saved
-from train.components import augment
+from train.components import prediction
 from train.components.data import Pictures, open_split
 from train.methods.hdcnn import Classifier
 
 RUN = "hdcnn"
-_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +44,7 @@ def trained() -> Iterator[Trained]:
 def answers(classifier: Classifier, pictures: Pictures) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns B, and p_k of every label: (picture, cluster) and (picture, cluster, leaf)."""
     found = []
-    for start in range(0, len(pictures), _BATCH):
-        rows = np.arange(start, min(start + _BATCH, len(pictures)))
-        x = augment.scale(pictures.batch(rows))
+    for x in prediction.batches(pictures, torch.device("cpu")):
         maps = classifier.network.stem(classifier.centred(x))
         found.append((classifier.network.shares(maps).exp(), classifier.network.labels(maps).exp()))
     coarse, labels = zip(*found, strict=True)

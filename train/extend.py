@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from train import fit, origin, saved
-from train.components import augment, distributed, grafting, loop, seeds
+from train.components import distributed, grafting, loop, prediction, seeds
 from train.components.data import DataModule, Pictures
 from train.errors import BadParams, MixedResults
 from train.methods import uppsala
@@ -37,7 +37,6 @@ example: a tree of 12 personae, and two more personae since then
   python -m train evaluate grown
   python -m train predict grown picture.png
 """
-_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +165,10 @@ def mass(
 ) -> Float[np.ndarray, " cluster"]:
     """Returns the mean of the root's probabilities over the pictures of one leaf."""
     rows = np.flatnonzero(pictures.labels == leaf)
-    found = []
-    for start in range(0, len(rows), _BATCH):
-        inputs = augment.scale(pictures.batch(rows[start : start + _BATCH]).to(device))
-        found.append(classifier.coarse_proba(inputs).double().cpu().numpy())
+    found = [
+        classifier.coarse_proba(inputs).double().cpu().numpy()
+        for inputs in prediction.batches(pictures, device, rows=rows)
+    ]
     return np.asarray(np.concatenate(found).mean(axis=0))
 
 

@@ -7,7 +7,7 @@ is called `LIKE_EQUAL`: `uppsala_macs` has the expected MACs of `uppsala`.
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -105,7 +105,7 @@ class Compare(BaseModel):
         self._check(self.evaluate, {FLAT, *known}, where="evaluate", of="what is trained")
         return {name: known[name] for name in self.evaluate if name != FLAT}
 
-    def _check(self: Self, names: Any, known: Any, *, where: str, of: str) -> None:
+    def _check(self, names: Any, known: Any, *, where: str, of: str) -> None:
         for name in names:
             if name not in known:
                 raise BadParams(
