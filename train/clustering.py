@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
+from threadpoolctl import threadpool_limits
 
 from train.components import hierarchy, metrics
 from train.components.grouping import (
@@ -150,10 +151,13 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
     names = _label_names(source / "model.json")
     answers = read_answers(source / "validation.parquet")
     own = _family_of(data_dir / "shards" / "classes.json")
-    found, rules, left_out = _search(params, answers)
     told, reasons = _told(params, names, own)
+    # Several threads on matrices of a hundred labels wait for one another: ten times slower beside
+    # a training. And one thread adds in one order, whatever the machine.
+    with threadpool_limits(1):
+        found, rules, left_out = _search(params, answers)
+        stable = stability(rules, found, answers, resamples=params.bootstrap, seed=seed)
     controls = _controls(found | told, seed=seed)
-    stable = stability(rules, found, answers, resamples=params.bootstrap, seed=seed)
 
     confusion = confusion_of(answers, params.confusion)
     common = {"labels": names, "seed": seed, "params": params.model_dump(mode="json")}
