@@ -212,19 +212,23 @@ def _grow(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 
 
 def _settings(options: argparse.Namespace, run: Run) -> Any:
-    """Returns all parameters of a run; its own values win over its method's section."""
+    """Returns all parameters of a run; its own values win over the sections' of them."""
     from train import fit, saved
     from train.components import augment, backbone, data, loop
 
-    model = saved.method_params(run.method)
-    own = run.params | {k: v for k, v in overrides(options, model).items() if v is not None}
+    def of_run(name: str, model: type[BaseModel], own: dict[str, Any]) -> Any:
+        asked = {
+            key: value for key, value in overrides(options, model).items() if value is not None
+        }
+        return section(options.params, name, model, own | asked)
+
     return fit.Settings(
         method=run.method,
         grouping=run.grouping,
-        own=section(options.params, run.method, model, own),
+        own=of_run(run.method, saved.method_params(run.method), run.params),
         data=_section(options, "data", data.Params),
         augment=_section(options, "augment", augment.Params),
-        backbone=_section(options, "backbone", backbone.Params),
+        backbone=of_run("backbone", backbone.Params, run.backbone),
         loop=_section(options, "loop", loop.Params),
     )
 

@@ -46,6 +46,7 @@ _COPIED = {
     "given": 3,
     "average_linkage": 4,
     "bisection": 5,
+    "dendrogram": 7,
 }  # groupings with a control of their own
 
 
@@ -92,7 +93,8 @@ class Params(BaseModel):
     clusters: int | None = Field(
         None,
         ge=2,
-        description="clusters of spectral and agglomerative; none: as many as modularity found",
+        description="clusters of spectral, agglomerative and the lower level of dendrogram; none: "
+        "as many as modularity found",
     )
     given: Path | None = Field(
         None,
@@ -213,6 +215,9 @@ def _rules(params: Params, *, clusters: int) -> dict[str, Rule]:
         "spectral": lambda answers: _plain(spectral.groups(weights(answers), clusters=clusters)),
         "agglomerative": lambda answers: _plain(
             agglomerative.groups(weights(answers), clusters=clusters)
+        ),
+        "dendrogram": lambda answers: Found(
+            agglomerative.cut_twice(weights(answers), clusters=clusters)
         ),
         _COVER: lambda answers: _overlapping(
             answers,

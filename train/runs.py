@@ -31,6 +31,11 @@ class Run(BaseModel):
         default_factory=dict,
         description="values that this run has in place of its method's section",
     )
+    backbone: dict[str, Any] = Field(
+        default_factory=dict,
+        description="values that this run has in place of section `backbone`; only for a method "
+        "that does not start from the flat network",
+    )
 
     @property
     def like(self) -> None:

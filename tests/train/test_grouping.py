@@ -423,6 +423,29 @@ def test_agglomerative_is_that_of_scikit_learn(seed, labels, clusters):
     assert np.isclose(1.0, metrics.adjusted_rand(other.astype(np.int64), found))
 
 
+def test_two_cuts_of_m6_are_one_tree():
+    """Four groups in two: {0, 1}, 2 and {3, 4} below one; 5, alone in both, is one level deep."""
+    tree = agglomerative.cut_twice(affinity(M6), clusters=4)
+
+    assert [[[0, 1], 2, [3, 4]], [5]] == tree
+    with pytest.raises(BadHierarchy, match=r"2 groups of 6 labels are found, and none above"):
+        agglomerative.cut_twice(affinity(M6), clusters=2)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(6, 20), st.integers(3, 12))
+@settings(max_examples=50, deadline=None)
+def test_lower_groups_lie_whole_in_upper_ones(seed, labels, clusters):
+    """The leaves' parents are the groups of the lower cut, the root's children of the upper one."""
+    weights, clusters = affinity(dense(labels, seed)), min(clusters, labels - 1)
+    graph = hierarchy.from_nested(agglomerative.cut_twice(weights, clusters=clusters), labels)
+    lower = agglomerative.groups(weights, clusters=clusters)
+    upper = agglomerative.groups(weights, clusters=max(2, round(clusters**0.5)))
+
+    assert upper == hierarchy.clusters(graph)
+    members = [graph.nodes[node]["members"] for node in graph]
+    assert all(tuple(one) in map(tuple, members) for one in lower)
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6))
 @settings(max_examples=15, deadline=None)
 def test_k_means_is_as_tight_as_that_of_scikit_learn(seed, clusters):

@@ -25,6 +25,11 @@ evaluate: {latency_seconds: 0.1}
 runs:
   tree: {method: uppsala, grouping: modularity}
   grown: {method: hiernet, grouping: modularity}
+  both:
+    method: merged
+    grouping: modularity
+    params: {epochs: 1, alpha_coarse: 0, alpha_fine: 0}
+    backbone: {dense: 16}
   wrong: {method: upsala, grouping: modularity}
 """
 
@@ -73,6 +78,25 @@ def test_option_of_several_sections_sets_each(project):
 
     assert (1, 1) == (facts["params"]["loop"]["epochs"], facts["params"]["hiernet"]["epochs"])
     assert "weights" == facts["params"]["hiernet"]["balance"]
+
+
+def test_run_has_values_of_its_own(project):
+    """Those of its method's section and of the backbone; the command line wins over both."""
+    assert main(["flat", "--epochs", "1"]) == 0
+    assert main(["clustering"]) == 0
+    assert main(["fit", "both", "--dropout", "0.25"]) == 0
+    facts = json.loads((project / "results" / "both" / "0" / "model.json").read_text())
+
+    assert (16, 0.25) == (
+        facts["params"]["backbone"]["dense"],
+        facts["params"]["backbone"]["dropout"],
+    )
+    assert (1, 0, 0) == tuple(
+        facts["params"]["merged"][name] for name in ("epochs", "alpha_coarse", "alpha_fine")
+    )
+    assert main(["fit", "both", "--dense", "24"]) == 0
+    facts = json.loads((project / "results" / "both" / "0" / "model.json").read_text())
+    assert 24 == facts["params"]["backbone"]["dense"]
 
 
 @pytest.mark.parametrize(

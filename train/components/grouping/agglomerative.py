@@ -1,10 +1,12 @@
-"""Agglomerative clustering: average linkage on 1 - A, until K clusters are left."""
+"""Agglomerative clustering: average linkage on 1 - A, cut once, or twice into a tree."""
 
 import numpy as np
 from jaxtyping import Float
 
 from train.components.grouping.average_linkage import merges
 from train.components.grouping.partition import ZERO, Partition, must_group
+from train.components.hierarchy import Nested
+from train.errors import BadHierarchy
 
 
 def groups(weights: Float[np.ndarray, "label label"], *, clusters: int) -> Partition:
@@ -27,3 +29,31 @@ def groups(weights: Float[np.ndarray, "label label"], *, clusters: int) -> Parti
         remedy=f"{clusters} were asked for: set clustering.clusters, or take more validation "
         "pictures to see confusions.",
     )
+
+
+def cut_twice(weights: Float[np.ndarray, "label label"], *, clusters: int) -> Nested:
+    """
+    Returns a tree of two levels above the labels: `clusters` groups, in round(sqrt) of them.
+
+    Both are cuts of the same merges, so that a group lies whole in one above it. One that is alone
+    there is no level of its own.
+
+    Raises:
+        BadHierarchy: A cut is one group or all labels apart, or both cuts are the same.
+    """
+    lower = groups(weights, clusters=clusters)
+    upper = groups(weights, clusters=max(2, round(clusters**0.5)))
+    if len(upper) == len(lower):
+        raise BadHierarchy(
+            f"{len(lower)} groups of {len(weights)} labels are found, and none above them. Set "
+            "clustering.clusters to more, or take more validation pictures to see confusions."
+        )
+    tree: Nested = []
+    for group in upper:
+        inside: list[list[int]] = [one for one in lower if one[0] in group]
+        tree.append(list(group) if len(inside) == 1 else [_node(one) for one in inside])
+    return tree
+
+
+def _node(group: list[int]) -> int | Nested:
+    return group[0] if len(group) == 1 else list(group)
