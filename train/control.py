@@ -21,11 +21,10 @@ from train.components import hierarchy
 from train.components.classifier import Cost
 from train.errors import BadParams
 from train.fit import Settings
-from train.runs import Control, Equal
+from train.runs import TOLERANCE, Control, Equal
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 0.05
 _WIDTHS, _STEPS = (0.01, 8.0), 40  # range of backbone.width, and how often it is halved
 
 

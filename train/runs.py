@@ -16,6 +16,7 @@ from train.errors import BadParams
 Equal = Literal["train_flops", "macs", "params", "ensemble"]
 EQUALS: tuple[Equal, ...] = get_args(Equal)
 FLAT = "flat"
+TOLERANCE = 0.05  # a cost further from the one wanted is not called equal (methods.md 7.3)
 
 
 class Run(BaseModel):

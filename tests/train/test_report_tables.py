@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.train.report_fixture import EXPERIMENTS, FINDER, compare, write
+from tests.train.report_fixture import EXPERIMENTS, FINDER, OTHERS, compare, write
 from train.components import hierarchy
 from train.page import beside, published, results, sections
 
@@ -142,6 +142,23 @@ def test_hiernet_is_absent_where_it_did_not_run(tmp_path):
     body = beside.section(*compare(write(tmp_path, seeds=(0,), each=6, catalog=False))).body
 
     assert "HierNet" not in body
+
+
+def test_every_other_paper_has_its_table(tmp_path):
+    """HD-CNN's errors, the merged networks' claims and DHNN's paths stand above ours."""
+    found, compared = compare(write(tmp_path, seeds=(0,), each=6, catalog=False, runs=OTHERS))
+    text = re.sub(r"<[^>]+>", "|", beside.section(found, compared).body)
+    flat, hdcnn = compared.flat.msr.mean, compared.hierarchies[0].msr.mean
+
+    assert "|HD-CNN||32.62||34.36||+2.65||+2.93|" in text
+    assert f"|here (hdcnn)||||{100 * (1 - hdcnn):.2f}||||{100 * (hdcnn - flat):+.2f}|" in text
+    assert "|here (hdcnn (full))|" in text
+    assert "Merged networks train in less time" in text
+    # Root and three categories: 20 + 19 + 18 + 17 s, and as many where the networks are apart.
+    assert re.search(r"\|merged\|\|2\|\|[\d.]+\|\|37.5\|\|[\d.]+\|\|1.00\|", text)
+    assert re.search(r"\|merged_apart\|\|apart\|", text)
+    assert "|Open Images, F1||VGG-16, S2S, pool, large||71.9||75.3||+3.4|" in text
+    assert re.search(r"\|here, F1\|\|dhnn\|\|[\d.]+\|\|[\d.]+\|\|\+[\d.]+\|", text)
 
 
 def test_published_rows_have_the_depth_of_a_backbone():

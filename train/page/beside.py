@@ -1,4 +1,4 @@
-"""Our figures in the form of the Uppsala report's two tables and of HierNet's, beside theirs."""
+"""Our figures in the form of the Uppsala report's two tables, beside theirs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import networkx as nx
 import numpy as np
 
 from train.components import hierarchy
-from train.page import published
+from train.page import papers, published
 from train.page.comparison import Comparison
 from train.page.markup import (
     Html,
@@ -15,8 +15,6 @@ from train.page.markup import (
     element,
     join,
     paragraph,
-    percent,
-    points,
     seconds,
     table,
 )
@@ -25,18 +23,18 @@ from train.page.results import Results, Run, Trained
 from train.page.sections import Section
 from train.page.summary import Summary
 
-_BRANCHED = "hiernet"
+_METHOD = "uppsala"
 
 
 def section(found: Results, comparison: Comparison) -> Section:
-    """Returns both tables of the report with our rows below theirs, and HierNet's where it ran."""
+    """Returns both tables of the report, and those of each other paper whose method ran."""
     body = [
         paragraph("There: ", published.DATA),
         paragraph("Here: ", _data(found), " Side by side, not against each other."),
         _success(comparison, images=len(found.white)),
         _seconds(found, comparison),
         element("ul", *(element("li", doubt) for doubt in published.DOUBTS), class_="note"),
-        _hiernet(found, comparison),
+        *papers.write(found, comparison),
     ]
     return Section("published", "Beside the papers", join(body))
 
@@ -132,8 +130,12 @@ def _architecture(run: Run) -> str:
     return f"{'deep hierarchical' if _depth(run) > 2 else 'hierarchical'} ({run.name})"
 
 
+def _ours(comparison: Comparison) -> list[Summary]:
+    return [row for row in comparison.hierarchies if row.run.method == _METHOD]
+
+
 def _success(comparison: Comparison, *, images: int) -> Html:
-    rows = [*published.SUCCESS, *map(success, (comparison.flat, *comparison.hierarchies))]
+    rows = [*published.SUCCESS, *map(success, (comparison.flat, *_ours(comparison)))]
     return table(
         ("architecture", "data", "MSR, %", "MICP, %", "MSR white, %", "MSR / MICP, %"),
         [
@@ -153,7 +155,7 @@ def _success(comparison: Comparison, *, images: int) -> Html:
 
 
 def _seconds(found: Results, comparison: Comparison) -> Html:
-    ours = [times(row.run, found.flat) for row in comparison.hierarchies]
+    ours = [times(row.run, found.flat) for row in _ours(comparison)]
     rows = [*published.SECONDS, *ours]
     return table(
         ("data, kind", "flat, s", "root, s", "subnetworks, mean / max, s", "total, s",
@@ -187,55 +189,6 @@ def _two(mean: float | None, longest: float | None) -> str:
 
 def _one(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
-
-
-def _hiernet(found: Results, comparison: Comparison) -> Html:
-    """HierNet's row of the same depth, or its smallest, over ours; nothing where it did not run."""
-    ours = [row for row in comparison.hierarchies if row.run.method == _BRANCHED]
-    if not ours:
-        return Html("")
-    name = _trained(ours[0].run).model.get("backbone", "not recorded")
-    theirs = [row for row in published.HIERNET if row.backbone == name] or [published.HIERNET[0]]
-    flat = comparison.flat.msr.mean
-    rows: list[tuple[str, ...]] = [
-        (f"published, n = {row.n}", row.backbone, f"{row.flat:.2f}", f"{row.full:.2f}",
-         f"{row.route:.2f}", f"{row.full - row.flat:+.2f}", f"{row.route - row.flat:+.2f}")
-        for row in theirs
-    ]  # fmt: skip
-    for row in ours:
-        full = comparison.full(row)
-        rows.append(
-            (
-                f"here ({row.run.name})",
-                str(_trained(row.run).model.get("backbone", "")),
-                percent(flat),
-                "" if full is None else percent(full.msr.mean),
-                percent(row.msr.mean),
-                "" if full is None else points(full.msr.mean - flat),
-                points(row.msr.mean - flat),
-            )
-        )
-    made = table(
-        ("HierNet", "backbone", "flat, %", "in full, %", "by route, %",
-         "gain in full, points", "gain by route, points"),
-        rows,
-        caption="Table of the HierNet paper (ReLU), the row of our backbone or else the smallest, "
-        "and ours below it, mean over seeds.",
-        words=(0, 1),
-        marked=range(len(theirs), len(rows)),
-    )  # fmt: skip
-    here = f"{_data(found)} Flat: {_epochs(found.flat)}. HierNet: {_epochs(ours[0].run)}."
-    said = [paragraph("There: ", published.HIERNET_DATA), paragraph("Here: ", here)]
-    return join([element("h3", "HierNet"), *said, made])
-
-
-def _epochs(run: Run) -> str:
-    epochs = sum(int(one["epochs"]) for one in _trained(run).fit["networks"])
-    return f"{count(epochs)} epochs"
-
-
-def _trained(run: Run) -> Trained:
-    return next(iter(run.seeds.values()))
 
 
 def _data(found: Results) -> str:

@@ -16,8 +16,7 @@ from train.components.hierarchy import Nested
 from train.page.results import Run
 from train.page.statistics import Flips, Interval, flips, holm, paired_interval
 from train.page.summary import Summary, difference
-
-TOLERANCE = 0.05  # a cost further from the one wanted is not called equal (methods.md 7.3)
+from train.runs import TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
