@@ -1,5 +1,5 @@
 """
-`python docs/fill_readme.py`: writes the parts of README.md that are made, not typed.
+`python docs/fill_readme.py`: writes the parts of README.md and experiments.md that are made.
 
 The tree comes from the first line of each module's docstring, result tables from the committed
 files of `experiments/` and `benchmarks/results/`, queries from `docs/queries.sql` with their
@@ -16,7 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "experiments.md")
 CATALOG = ROOT / "data" / "catalog" / "catalog.duckdb"
 TOP = {
     "pyproject.toml": "dependencies with their reasons, ruff, mypy, pytest, import contracts",
@@ -34,7 +34,20 @@ REST = {
     "tests/": "mirrors the packages, plus names, documents and the whole chain",
     "benchmarks/": "`python -m benchmarks NAME`; results with machine, versions and commit",
     "experiments/": "figures worth keeping: PRESET/RUN-SEED.json",
-    "docs/": "pictures, file formats, the ten queries",
+    "docs/": "pictures, file formats, the ten queries, every recorded run",
+}
+COMPARED = {  # presets side by side, and what each is of
+    "methods": "demo",
+    "illustrations": "illustrations",
+    "cifar100_small": "CIFAR-100",
+    "cifar100_resnet20": "CIFAR-100, ResNet-20",
+}
+METHODS = ("uppsala", "hiernet", "hdcnn", "merged", "dhnn")
+CONTROLS = {
+    "": "",
+    "_random": "its random groups",
+    "_train_flops": "flat, its operations of training",
+    "_macs": "flat, its operations of prediction",
 }
 
 
@@ -59,12 +72,60 @@ def tree() -> str:
     return "```text\n" + "\n".join(lines) + "\n```"
 
 
-def results(preset: str) -> str:
-    """One row per run, over the seeds recorded under `experiments/PRESET`."""
+def recorded(preset: str) -> dict[str, list[dict]]:
+    """The records of each run under `experiments/PRESET`, one a seed."""
     records = defaultdict(list)
     for path in sorted((ROOT / "experiments" / preset).glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         records[record["run"]].append(record)
+    return records
+
+
+def comparison() -> str:
+    """Each method and its controls on each data set: success, points over flat, seeds."""
+    found = {name: records for name in COMPARED if (records := recorded(name))}
+    lines = [
+        f"| run | | {' | '.join(COMPARED[name] for name in found)} |",
+        f"| --- | --- |{' --- |' * len(found)}",
+    ]
+    rows = {"flat": ""} | {
+        f"{method}{ending}": told for method in METHODS for ending, told in CONTROLS.items()
+    }
+    for run, told in rows.items():
+        cells = [_cell(records, run) for records in found.values()]
+        if any(cells):
+            lines.append(f"| `{run}` | {told} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        (
+            "Success (MSR) in %, ± its standard deviation over seeds where there are several; in "
+            "brackets the points gained over the flat network of the same seed, and how many seeds. "
+            "All runs, with costs, commands and commits: [docs/experiments.md](docs/experiments.md)."
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _cell(records: dict[str, list[dict]], run: str) -> str:
+    if run not in records:
+        return ""
+    success = _spread([100 * record["metrics"]["msr"] for record in records[run]])
+    if run == "flat":
+        return f"{success} ({len(records[run])})"
+    return f"{success} ({_gain(records, run):+.1f}; {len(records[run])})"
+
+
+def _gain(records: dict[str, list[dict]], run: str) -> float:
+    """Points gained over the flat network of the same seed, the mean over seeds."""
+    flat = {record["seed"]: record["metrics"]["msr"] for record in records["flat"]}
+    return statistics.mean(
+        100 * (record["metrics"]["msr"] - flat[record["seed"]]) for record in records[run]
+    )
+
+
+def results(preset: str) -> str:
+    """One row per run, over the seeds recorded under `experiments/PRESET`."""
+    records = recorded(preset)
     if not records:
         return ""
     some = next(iter(records.values()))[0]
@@ -81,14 +142,13 @@ def results(preset: str) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     macs = statistics.mean(r["metrics"]["macs_expected"] for r in records["flat"])
-    flat = {record["seed"]: record["metrics"]["msr"] for record in records["flat"]}
     for run in sorted(records, key=lambda name: (name != "flat", name)):
         metrics = [record["metrics"] for record in records[run]]
         msr = [100 * m["msr"] for m in metrics]
         other = [100 * m[second] for m in metrics if m.get(second) is not None]
-        gain = statistics.mean(100 * (r["metrics"]["msr"] - flat[r["seed"]]) for r in records[run])
+        gain = "" if run == "flat" else f"{_gain(records, run):+.1f}"
         lines.append(
-            f"| `{run}` | {len(msr)} | {_spread(msr)} | {'' if run == 'flat' else f'{gain:+.1f}'} | "
+            f"| `{run}` | {len(msr)} | {_spread(msr)} | {gain} | "
             f"{_spread(other)} | {metrics[0]['n_test']} | "
             f"{statistics.mean(m['macs_expected'] for m in metrics) / macs:.3f} | "
             f"{statistics.mean(m['seconds_total'] for m in metrics):.0f} | "
@@ -155,6 +215,7 @@ def sections() -> dict[str, str | None]:
     """What stands between each pair of markers."""
     return {
         "tree": tree(),
+        "comparison": comparison(),
         **{f"results:{one.name}": results(one.name) for one in (ROOT / "experiments").iterdir()},
         "benchmarks": benches(),
         "queries": queries(),
@@ -173,4 +234,6 @@ def fill(text: str, parts: dict[str, str | None]) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(fill(README.read_text(encoding="utf-8"), sections()), encoding="utf-8")
+    made = sections()
+    for document in DOCUMENTS:
+        document.write_text(fill(document.read_text(encoding="utf-8"), made), encoding="utf-8")
