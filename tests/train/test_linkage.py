@@ -1,0 +1,127 @@
+"""Average linkage, capped or not, and cut once or twice: worked values of methods.md 5.2."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.cluster import AgglomerativeClustering
+
+from tests.train.confusions import M6, blocks, dense
+from train.components import hierarchy, metrics
+from train.components.grouping import (
+    agglomerative,
+    average_linkage,
+)
+from train.components.grouping.partition import affinity
+from train.errors import BadHierarchy
+
+
+@pytest.mark.parametrize(
+    ("p_min", "g_max", "expected"),
+    [
+        (0.5, 6, [[0], [1], [2], [3], [4], [5]]),
+        (0.1, 6, [[0, 1, 2], [3, 4], [5]]),
+        (0.05, 6, [[0, 1, 2, 3, 4], [5]]),
+        (0.04, 6, [[0, 1, 2, 3, 4], [5]]),
+        (0.0001, 6, [[0, 1, 2, 3, 4, 5]]),
+        (0.0001, 3, [[0, 1, 2], [3, 4, 5]]),
+        (0.1, 2, [[0, 1], [2], [3, 4], [5]]),
+        (0.43, 6, [[0], [1], [2], [3], [4], [5]]),
+    ],
+)
+def test_groups_of_m6(p_min, g_max, expected):
+    """HierNet's groups of M6 are the worked ones; a proximity of p_min itself does not merge."""
+    assert expected == average_linkage.groups(M6, g_max=g_max, p_min=p_min)
+
+
+def test_merges_of_m6():
+    """M6's groups merge in the worked order and at the worked proximities."""
+    merges = list(average_linkage.merges(average_linkage.proximities(M6), g_max=6))
+
+    assert np.allclose([0.43, 0.35, 0.235, 0.051667, 0.03], [p for p, _ in merges], atol=1e-6)
+    assert [
+        [[0], [1], [2], [3, 4], [5]],
+        [[0, 1], [2], [3, 4], [5]],
+        [[0, 1, 2], [3, 4], [5]],
+        [[0, 1, 2, 3, 4], [5]],
+        [[0, 1, 2, 3, 4, 5]],
+    ] == [found for _, found in merges]
+
+
+def test_ties_merge_the_lowest_labels():
+    """Where all pairs are equally close, pairs form in the order of the labels."""
+    assert [[0, 1], [2, 3], [4, 5]] == average_linkage.groups(
+        np.full((6, 6), 1 / 6), g_max=2, p_min=0.0
+    )
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(1, 9))
+@settings(max_examples=50, deadline=None)
+def test_thresholds_of_average_linkage_have_their_limits(seed, labels, g_max):
+    """p_min above all merges nothing, below none merges all that the cap allows; no group is larger."""
+    cpm = dense(labels, seed)
+    proximities = [p for p, _ in average_linkage.merges(cpm + cpm.T, g_max=g_max)]
+    highest = average_linkage.proximities(cpm).max()
+
+    assert labels == len(average_linkage.groups(cpm, g_max=g_max, p_min=highest))
+    assert len(average_linkage.groups(cpm, g_max=labels, p_min=-1)) == 1
+    assert max(map(len, average_linkage.groups(cpm, g_max=g_max, p_min=-1))) <= g_max
+    assert proximities == sorted(proximities, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "p_min", "count"), [(2, 0.03, 2), (3, 0.051667, 3), (4, 0.235, 4), (6, 0.35, 5)]
+)
+def test_swept_threshold_gives_the_wanted_groups(wanted, p_min, count):
+    """p_min is swept to the wanted number of groups, and gives the same groups when it is set."""
+    found, clusters = average_linkage.swept(M6, g_max=6, wanted=wanted)
+
+    assert np.isclose(p_min, found, atol=1e-6)
+    assert count == len(clusters)
+    assert clusters == average_linkage.groups(M6, g_max=6, p_min=found)
+
+
+def test_swept_threshold_does_not_cut_through_equal_proximities():
+    """Merges of one proximity come together: no p_min lies between them."""
+    p_min, clusters = average_linkage.swept(blocks([2, 2, 2]), g_max=6, wanted=4)
+
+    assert (0.0, [[0, 1], [2, 3], [4, 5]]) == (p_min, clusters)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(4, 12), st.integers(2, 4))
+@settings(max_examples=30, deadline=None)
+def test_agglomerative_is_that_of_scikit_learn(seed, labels, clusters):
+    """The same clusters as average linkage on 1 - A in scikit-learn."""
+    weights = affinity(dense(labels, seed))
+    distance = 1 - weights
+    np.fill_diagonal(distance, 0)
+    clusters = min(clusters, labels - 1)
+    other = AgglomerativeClustering(
+        n_clusters=clusters, metric="precomputed", linkage="average"
+    ).fit_predict(distance)
+    found = hierarchy.parents(agglomerative.groups(weights, clusters=clusters))
+
+    assert np.isclose(1.0, metrics.adjusted_rand(other.astype(np.int64), found))
+
+
+def test_two_cuts_of_m6_are_one_tree():
+    """Four groups in two: {0, 1}, 2 and {3, 4} below one; 5, alone in both, is one level deep."""
+    tree = agglomerative.cut_twice(affinity(M6), clusters=4)
+
+    assert [[[0, 1], 2, [3, 4]], [5]] == tree
+    with pytest.raises(BadHierarchy, match=r"2 groups of 6 labels are found, and none above"):
+        agglomerative.cut_twice(affinity(M6), clusters=2)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(6, 20), st.integers(3, 12))
+@settings(max_examples=50, deadline=None)
+def test_lower_groups_lie_whole_in_upper_ones(seed, labels, clusters):
+    """The leaves' parents are the groups of the lower cut, the root's children of the upper one."""
+    weights, clusters = affinity(dense(labels, seed)), min(clusters, labels - 1)
+    graph = hierarchy.from_nested(agglomerative.cut_twice(weights, clusters=clusters), labels)
+    lower = agglomerative.groups(weights, clusters=clusters)
+    upper = agglomerative.groups(weights, clusters=max(2, round(clusters**0.5)))
+
+    assert upper == hierarchy.clusters(graph)
+    members = [graph.nodes[node]["members"] for node in graph]
+    assert all(tuple(one) in map(tuple, members) for one in lower)

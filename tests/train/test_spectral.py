@@ -1,0 +1,38 @@
+"""Spectral clustering: K-means beside that of scikit-learn, labels that stand alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.cluster import KMeans
+
+from tests.train.confusions import blocks
+from train.components.grouping import (
+    spectral,
+)
+from train.components.grouping.partition import affinity
+from train.errors import BadHierarchy
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6))
+@settings(max_examples=15, deadline=None)
+def test_k_means_is_as_tight_as_that_of_scikit_learn(seed, clusters):
+    """The sum of squares lies at most 5 % above that of 20 random starts in scikit-learn."""
+    points = np.random.default_rng(seed).normal(size=(30, clusters))
+    owners = spectral.k_means(points, clusters=clusters)
+    spread = sum(
+        ((points[owners == one] - points[owners == one].mean(axis=0)) ** 2).sum()
+        for one in set(owners.tolist())
+    )
+
+    assert clusters == len(set(owners.tolist()))
+    assert spread <= 1.05 * KMeans(clusters, n_init=20, random_state=0).fit(points).inertia_
+
+
+def test_spectral_says_how_many_labels_stand_alone():
+    """More labels without confusion than clusters asked for are an error with both numbers."""
+    matrix = np.eye(7)
+    matrix[:4, :4] = blocks([2, 2])
+
+    with pytest.raises(BadHierarchy, match="3 of 7 labels are never confused"):
+        spectral.groups(affinity(matrix), clusters=3)
