@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import sklearn.metrics
 
-from tests.train.report_fixture import CLUSTERS, EXPERIMENTS, LABELS, asked, compare, write
+from tests.train.report_fixture import CLUSTERS, EXPERIMENTS, LABELS, TREES, asked, compare, write
 from train.components import hierarchy, metrics
 from train.page import answer, comparison, controls, results, statistics, summary, tree
 
@@ -89,9 +90,44 @@ def test_mistakes_are_measured_in_the_tree_that_the_data_tells(experiments, smal
     for row in compared.summaries:
         wrong = 1 - np.array(row.msr.values)
         assert row.average_cost.values == pytest.approx(wrong * row.severity.values)
+        assert np.all(np.array(row.msr.values) < row.node_f1.values)
     for path in small.data_dir.glob("clustering/*/given.json"):
         path.unlink()
-    assert compare(small)[1].flat.severity is None
+    alone = compare(small)[1].flat
+    assert (None, None, None) == (alone.severity, alone.average_cost, alone.node_f1)
+    assert alone.path_f1.mean > 0
+
+
+def test_f1_of_nodes_is_in_the_tree_that_the_data_tells(experiments):
+    """Every run's node F1 is that of its paths in one tree; path F1 is the labels' macro F1."""
+    found, compared = compare(experiments)
+    paths = hierarchy.paths(hierarchy.from_nested(found.told(0).tree, len(found.labels)))
+    nodes = {leaf: set(path[1:]) for leaf, path in paths.items()}
+    for row in (compared.flat, *compared.hierarchies):
+        one = row.answers[0]
+        each = [
+            2 * len(nodes[true] & nodes[said]) / (len(nodes[true]) + len(nodes[said]))
+            for true, said in zip(one.trained.label, one.predicted, strict=True)
+        ]
+        macro = sklearn.metrics.f1_score(one.trained.label, one.predicted, average="macro")
+
+        assert np.mean(each) == pytest.approx(row.node_f1.values[0])
+        assert macro == pytest.approx(row.path_f1.values[0])
+
+
+def test_consistency_is_of_the_label_with_the_own_likeliest_cluster(experiments):
+    """By route a label always lies in the cluster chosen; in full often; without a tree it is none."""
+    _, compared = compare(experiments)
+    control = compared.contests[0].random[0].summary
+    whole = compared.full(control)
+    own = hierarchy.parents(TREES["random"])
+    trained = whole.answers[0].trained
+    agree = own[trained.full.argmax(axis=1)] == trained.coarse.argmax(axis=1)
+
+    assert (1, 1, 1) == control.consistency.values
+    assert 0.5 < np.mean(agree) < 1
+    assert np.mean(agree) == pytest.approx(whole.consistency.values[0])
+    assert compared.flat.consistency is None
 
 
 def test_tree_shows_what_each_network_gets_right(folder):

@@ -56,6 +56,32 @@ def test_onnxruntime_gives_what_torch_gives(results_dir, tmp_path, method):
     assert [path] == [*path.parent.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("kind", "order", "width"),
+    [("rnn", "root_first", 3), ("rnn", "leaf_first", 1), ("s2s", "root_first", 1),
+     ("s2s", "root_first", 3)],
+)  # fmt: skip
+def test_search_over_paths_is_exported(tmp_path, make_classifier, kind, order, width):
+    """Uneven paths, by either RNN and any beam: the file decides as the default mode does."""
+    tree = hierarchy.from_nested([[[3, 1], 0], [2]], 4)
+    own = {"kind": kind, "order": order, "beam": width, "hidden": 8}
+    classifier = make_classifier("dhnn", tree, network=NETWORK, **own).eval()
+    for weight in classifier.network.decoder.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    path = tmp_path / "m.onnx"
+    with torch.no_grad():
+        export.write(path, classifier, side=16, facts={})
+        session = onnxruntime.InferenceSession(path)
+        for batch in (1, 5):
+            pictures = torch.rand(batch, 3, 16, 16)
+            wanted = classifier.predict_proba(pictures).numpy()
+            (given,) = session.run(["probabilities"], {"pictures": pictures.numpy()})
+
+            assert np.allclose(wanted, given, atol=export.TOLERANCE)
+            assert len(set(wanted[0])) > 1
+        assert export.check(path, classifier, side=16) <= export.TOLERANCE
+
+
 def test_file_says_what_it_is(results_dir, tmp_path):
     """Labels in leaf order, run, seed and the shards' hash travel in the file."""
     path = export.run("flat", seed=0, results_dir=results_dir, out=tmp_path / "m.onnx")

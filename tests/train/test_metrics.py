@@ -243,8 +243,16 @@ def test_f1_is_that_of_other_programs(given_predictions):
 def test_consistency_compares_the_leaf_with_the_coarse_answer():
     """Leaves of clusters 0 0 1 1, answered coarsely with 0 1 1 1: three of four agree."""
     found = metrics.consistency(
-        np.array([0, 1, 2, 3]), np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1])
+        np.array([0, 1, 2, 3]), np.array([0, 1, 1, 1]), hierarchy.membership([[0, 1], [2, 3]], 4)
     )
+
+    assert found == 0.75
+
+
+def test_consistency_takes_either_of_the_clusters_that_overlap():
+    """Leaf 1 stands in both clusters and agrees with each; leaf 0 does not agree with the second."""
+    members = hierarchy.membership([[0, 1], [1, 2]], 3)
+    found = metrics.consistency(np.array([1, 1, 0, 2]), np.array([0, 1, 1, 1]), members)
 
     assert found == 0.75
 

@@ -21,7 +21,7 @@ from tests.train.report_fixture import (
 )
 from train import report
 from train.errors import BadParams, BadShard, MissingInput, MixedResults
-from train.page import comparison, details, funnel, mosaic, summary
+from train.page import comparison, details, funnel, mosaic, sections, summary
 from train.params import section
 
 
@@ -178,6 +178,16 @@ def test_routing_is_shown_where_it_was_measured(folder, alone):
     assert "MSR with an oracle" in _page(folder)
     assert "62.5 ± 0.0" in _page(folder)
     assert "MSR with an oracle" not in _page(alone)
+
+
+def test_f1_and_consistency_stand_in_the_tables(folder):
+    """The page has the columns, with the values of the comparison and their deviation."""
+    _, compared = compare(folder)
+    row, text = compared.full(compared.main), _parsed(folder).text
+    values = (row.consistency, row.node_f1, row.path_f1)
+
+    assert {f"{name},\u00a0%" for name in ("path consistency", "node F1", "path F1")} <= set(text)
+    assert {sections.spread(value) for value in values} <= set(text)
 
 
 def test_mosaic_shows_the_bytes_of_the_shard(folder):

@@ -248,10 +248,14 @@ def path_f1(labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " imag
 def consistency(
     predicted: Int[np.ndarray, " image"],
     coarse: Int[np.ndarray, " image"],
-    parents: Int[np.ndarray, " label"],
+    members: Bool[np.ndarray, "cluster label"],
 ) -> float:
-    """Returns the share of pictures whose predicted leaf lies in the cluster said to be likeliest."""
-    return msr(coarse, parents[predicted])
+    """
+    Returns the share of pictures whose predicted leaf lies in the cluster said to be likeliest.
+
+    `members` are those of `hierarchy.membership`: where clusters overlap, either will do.
+    """
+    return float(np.mean(members[coarse, predicted])) if len(predicted) else float("nan")
 
 
 def oracle_routing(

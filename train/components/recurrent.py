@@ -265,10 +265,9 @@ class EndedPath(nn.Module):
         result = self._say(state)[:, [chain[0] for chain in decision.chains]]
         for length in sorted({len(chain) for chain in decision.chains} - {1}):
             places = [p for p, chain in enumerate(decision.chains) if len(chain) == length]
-            result = result.index_add(
-                1, torch.tensor(places, device=result.device),
-                self._rest([decision.chains[place] for place in places], state),
-            )  # fmt: skip
+            result = _add(
+                result, places, self._rest([decision.chains[place] for place in places], state)
+            )
         return result
 
     def _rest(self, chains: list[Chain], state: State) -> Float[Tensor, "row chain"]:
@@ -296,9 +295,7 @@ def sum_along(
     for step in range(1, max(map(len, chains))):
         places = [place for place, chain in enumerate(chains) if len(chain) > step]
         outputs = [chains[place][step] for place in places]
-        result = result.index_add(
-            1, torch.tensor(places, device=said.device), said[:, step, outputs]
-        )
+        result = _add(result, places, said[:, step, outputs])
     return result
 
 
@@ -321,6 +318,20 @@ def losses(
         label_smoothing=smoothing,
     )  # fmt: skip
     return each.view(targets.shape) @ weights
+
+
+def _add(
+    result: Float[Tensor, "batch chain"], places: list[int], values: Float[Tensor, "batch place"]
+) -> Float[Tensor, "batch chain"]:
+    """
+    Returns `result` with `values` added at `places`, which ascend without repeats.
+
+    Where these are all places the sum is plain: from `index_add` over all of them onnxscript makes
+    `values` alone (github.com/microsoft/onnxscript/pull/3049; not needed once that is released).
+    """
+    if len(places) == result.shape[1]:
+        return result + values
+    return result.index_add(1, torch.tensor(places, device=result.device), values)
 
 
 def _last(inputs: int, outputs: int) -> nn.Linear:

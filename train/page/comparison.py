@@ -117,10 +117,13 @@ def _rows(summary: Summary, results: Results) -> list[dict[str, Any]]:
         "msr_white": (summary.msr_white, white),
         "micp": (summary.micp, images),
         "micp_own": (summary.micp_own, images),
+        "consistency": (summary.consistency, images),
         "wrong_inside_cluster": (summary.wrong_inside, images),
         "wrong_across_clusters": (summary.wrong_across, images),
         "severity": (summary.severity, images),
         "average_cost": (summary.average_cost, images),
+        "node_f1": (summary.node_f1, images),
+        "path_f1": (summary.path_f1, images),
         "seconds_total": (summary.cost.seconds_total, None),
         "seconds_critical": (summary.cost.seconds_critical, None),
     }

@@ -141,7 +141,7 @@ def _dhnn(found: Results, comparison: Comparison, ours: Sequence[Summary]) -> Ht
     ]
     theirs = len(rows)
     for row in (comparison.flat, *ours):
-        if row.path_f1 is not None and row.node_f1 is not None:
+        if row.node_f1 is not None:
             path, node = 100 * row.path_f1.mean, 100 * row.node_f1.mean
             rows.append(
                 ("here, F1", row.run.name, f"{path:.1f}", f"{node:.1f}", f"{node - path:+.1f}")

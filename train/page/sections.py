@@ -196,7 +196,8 @@ def _interval(interval: Interval | None) -> str:
 def _success(comparison: Comparison, *, images: int, white: int) -> Html:
     head = (
         "run", "clusters", "MSR, %", "MSR macro, %", "difference to flat, points [95\u00a0% interval]",
-        "MICP, reference clusters, %", "MICP, own clusters, %", f"MSR white, % (n = {count(white)})",
+        "MICP, reference clusters, %", "MICP, own clusters, %", "path consistency, %",
+        f"MSR white, % (n = {count(white)})",
     )  # fmt: skip
     rows = [
         (
@@ -207,6 +208,7 @@ def _success(comparison: Comparison, *, images: int, white: int) -> Html:
             _interval(row.difference),
             spread(row.micp),
             spread(row.micp_own),
+            spread(row.consistency),
             spread(row.msr_white),
         )
         for row in comparison.summaries
@@ -215,7 +217,8 @@ def _success(comparison: Comparison, *, images: int, white: int) -> Html:
         f"Success on the test pictures (n = {count(images)}). MSR: share of pictures named "
         "rightly; macro: mean over labels. MICP: probability of landing in the right cluster when "
         "labels are equally frequent; reference clusters are the modularity clusters of the seed, "
-        "own clusters the run's."
+        "own clusters the run's. Path consistency: share of pictures whose label, as named, lies in "
+        "the own cluster that the run finds likeliest; 100 where it looks nowhere else."
     )
     return table(head, rows, caption=caption, words=(0, 1), marked=(0,))
 
@@ -272,16 +275,25 @@ def _routing(comparison: Comparison) -> Html:
 def _severity(comparison: Comparison) -> Html:
     """How bad the mistakes are, where the data tells a tree."""
     rows = [
-        (row.name, spread(row.msr), _plain(row.severity), _plain(row.average_cost))
+        (
+            row.name,
+            spread(row.msr),
+            _plain(row.severity),
+            _plain(row.average_cost),
+            spread(row.node_f1),
+            spread(row.path_f1),
+        )
         for row in comparison.summaries
         if row.severity is not None and row.average_cost is not None
     ]
     caption = (
         "Mistakes in the tree that the data tells (grouping given): the height of the lowest node "
         "above truth and answer, 1 inside a group and 2 across groups of two levels. Severity is its "
-        "mean over the mistakes, cost over all pictures; severity alone falls with every easy mistake."
+        "mean over the mistakes, cost over all pictures; severity alone falls with every easy mistake. "
+        "Node F1: of the nodes on the way to the label named against those on the way to the true "
+        "one, mean over pictures; path F1: of whole ways, mean over labels."
     )
-    head = ("run", "MSR, %", "severity", "average cost")
+    head = ("run", "MSR, %", "severity", "average cost", "node F1, %", "path F1, %")
     return table(head, rows, caption=caption, marked=(0,)) if rows else Html("")
 
 

@@ -11,15 +11,26 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from train.components.hierarchy import from_nested, heights, parents
+from train.components.hierarchy import (
+    clusters,
+    from_json,
+    from_nested,
+    heights,
+    membership,
+    nodes_of_paths,
+    parents,
+)
 from train.components.metrics import (
     average_cost,
     confusion_counts,
+    consistency,
     micp,
     msr,
     msr_macro,
     msr_per_label,
+    node_f1,
     normalise_rows,
+    path_f1,
     severity,
 )
 from train.page.results import Results, Run, Trained
@@ -82,9 +93,12 @@ class Summary:
     micp_own: Spread | None
     wrong_inside: Spread  # wrong label, right reference cluster
     wrong_across: Spread  # wrong reference cluster
+    path_f1: Spread
     cost: Cost
+    consistency: Spread | None = None  # of the label with the own cluster that is said likeliest
     severity: Spread | None = None  # of mistakes, by the tree that the data tells, if it does
     average_cost: Spread | None = None  # the same over all pictures, right ones 0
+    node_f1: Spread | None = None  # of the nodes of true and predicted path in that tree
     difference: Interval | None = None
     difference_white: Interval | None = None
     flips: Mapping[int, Flips] = field(default_factory=dict)
@@ -152,7 +166,7 @@ def summarise(results: Results, run: Run, mode: str, *, resamples: int, seed: in
     macro = [msr_macro(a.trained.label, a.predicted, leaves=leaves) for a in answers.values()]
     reference = [micp(one, results.reference(s).clusters) for s, one in confusions.items()]
     inside, across = _mistakes(results, answers)
-    height, cost_of_mistakes = _heights(results, answers)
+    height, cost_of_mistakes, nodes = _told(results, answers)
     summary = Summary(
         run=run,
         mode=mode,
@@ -164,9 +178,12 @@ def summarise(results: Results, run: Run, mode: str, *, resamples: int, seed: in
         micp_own=_own_micp(results, run, confusions),
         wrong_inside=inside,
         wrong_across=across,
+        path_f1=Spread(tuple(path_f1(a.trained.label, a.predicted) for a in answers.values())),
         cost=_cost(results, run, mode),
+        consistency=_consistency(answers, leaves),
         severity=height,
         average_cost=cost_of_mistakes,
+        node_f1=nodes,
     )
     if run is results.flat:
         return summary
@@ -202,6 +219,18 @@ def _own_micp(
     return Spread(tuple(values))
 
 
+def _consistency(answers: Mapping[int, Answers], leaves: int) -> Spread | None:
+    """How often the label that a run names lies in the cluster that it names (methods.md 7.1)."""
+    values = []
+    for one in answers.values():
+        if one.trained.coarse is None:
+            return None
+        groups = clusters(from_json(one.trained.model["hierarchy"]))
+        named = one.trained.coarse.argmax(axis=1)
+        values.append(consistency(one.predicted, named, membership(groups, leaves)))
+    return Spread(tuple(values))
+
+
 def _mistakes(results: Results, answers: Mapping[int, Answers]) -> tuple[Spread, Spread]:
     inside, across = [], []
     for seed, one in answers.items():
@@ -212,19 +241,21 @@ def _mistakes(results: Results, answers: Mapping[int, Answers]) -> tuple[Spread,
     return Spread(tuple(inside)), Spread(tuple(across))
 
 
-def _heights(
+def _told(
     results: Results, answers: Mapping[int, Answers]
-) -> tuple[Spread, Spread] | tuple[None, None]:
-    """How far from the truth the answers are in the tree that the data tells (methods.md 7.1)."""
-    severities, costs = [], []
+) -> tuple[Spread, Spread, Spread] | tuple[None, None, None]:
+    """Severity, average cost and node F1 in the tree that the data tells (methods.md 7.1)."""
+    severities, costs, nodes = [], [], []
     for seed, one in answers.items():
         told = results.told(seed)
         if told is None:
-            return None, None
-        height = heights(from_nested(told.tree, len(results.labels)))
-        severities.append(severity(one.trained.label, one.predicted, height))
-        costs.append(average_cost(one.trained.label, one.predicted, height))
-    return Spread(tuple(severities)), Spread(tuple(costs))
+            return None, None, None
+        tree = from_nested(told.tree, len(results.labels))
+        label, predicted, height = one.trained.label, one.predicted, heights(tree)
+        severities.append(severity(label, predicted, height))
+        costs.append(average_cost(label, predicted, height))
+        nodes.append(node_f1(label, predicted, nodes_of_paths(tree)))
+    return Spread(tuple(severities)), Spread(tuple(costs)), Spread(tuple(nodes))
 
 
 def _cost(results: Results, run: Run, mode: str) -> Cost:
