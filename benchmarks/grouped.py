@@ -21,7 +21,7 @@ from train.components.siblings import Siblings
 NETWORKS = {"resnet20": (4, 32), "nin": (1, 26)}
 """Blocks that HD-CNN shares, and the side of the pictures."""
 COMPONENTS, OUTPUTS, BATCHES = 8, 30, (1, 2, 8, 32)
-RUNS, PICTURES = 9, 32  # turns of each pair, and pictures of a turn
+RUNS, PICTURES = 5, 32  # turns of each pair, and pictures of a turn
 BAR = 1.0
 
 
