@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from train.components.backbone import Branch
 from train.components.backbone.resnet import BasicBlock, Bottleneck
 
-# Eight branches on one core, time of the loop / grouped for 1, 2, 4 and 8 pictures: resnet20 1.6,
-# 1.6, 1.3, 0.9; nin 1.1, 1.0, 0.9, 0.9 (`python -m benchmarks grouped`). Nothing else was measured.
+# CPU time of the blocks of eight branches on one core, loop / grouped, for 1, 2, 4 and 8 pictures:
+# resnet20 1.6, 1.6, 1.3, 0.9; nin 1.1, 1.0, 0.9, 0.9. With heads and checks 1.4 and 1.3, 1.1 and 1.06
+# (`python -m benchmarks grouped`). No accelerator was measured.
 _PICTURES, _DEVICE = 2, "cpu"
 
 # What treats every channel by itself, or in groups, or adds channels of the same place. Attention and
