@@ -21,6 +21,7 @@ from train.components.backbone import Branch, Network
 from train.components.backbone.resnet import BasicBlock
 from train.components.classifier import Cost, FitReport, Mode
 from train.components.data import DataModule
+from train.components.siblings import Siblings
 from train.components.trainer import Trainer
 from train.errors import BadHierarchy, BadParams, MissingInput
 
@@ -85,6 +86,7 @@ class Tree(nn.Module):
         self.stem = stem
         self.group_head = group_head
         self.branches = nn.ModuleDict(branches)
+        self.siblings = Siblings(self.branches)
         self.clusters = dict(clusters)
         # The branches' labels, one branch after the other, are a permutation of the leaves.
         inside = [leaf for members in clusters.values() for leaf in members]
@@ -114,7 +116,9 @@ class Tree(nn.Module):
 
     def labels(self, maps: Tensor) -> Float[Tensor, "batch leaf"]:
         """Returns log r of every label in its own group, in the order of the leaves."""
-        return torch.cat([self.inside(node, maps) for node in self.clusters], dim=1)[:, self.order]
+        found = self.siblings.log_probabilities(maps)
+        known = torch.zeros(maps.shape[0], 1, device=maps.device)
+        return torch.cat([found.get(node, known) for node in self.clusters], dim=1)[:, self.order]
 
     def inside(self, node: str, maps: Tensor) -> Float[Tensor, "batch member"]:
         """Returns log r of the labels of one cluster."""
