@@ -11,7 +11,6 @@ from train.page.markup import (
     join,
     paragraph,
     percent,
-    points,
     seconds,
     table,
 )
@@ -48,8 +47,8 @@ def _hiernet(found: Results, comparison: Comparison, ours: Sequence[Summary]) ->
                 percent(flat),
                 "" if full is None else percent(full.msr.mean),
                 percent(row.msr.mean),
-                "" if full is None else points(full.msr.mean - flat),
-                points(row.msr.mean - flat),
+                "" if full is None else _gain(full),
+                _gain(row),
             )
         )
     made = table(
@@ -57,7 +56,7 @@ def _hiernet(found: Results, comparison: Comparison, ours: Sequence[Summary]) ->
          "gain in full, points", "gain by route, points"),
         rows,
         caption="Table of the HierNet paper (ReLU), the row of our backbone or else the smallest, "
-        "and ours below it, mean over seeds.",
+        "and ours below it, mean over seeds, gained over the flat network of the same seed.",
         words=(0, 1),
         marked=range(len(theirs), len(rows)),
     )  # fmt: skip
@@ -79,14 +78,14 @@ def _hdcnn(found: Results, comparison: Comparison, ours: Sequence[Summary]) -> H
     for row in ours:
         for one in (row, comparison.full(row)):
             if one is not None:
-                error = 100 * (1 - one.msr.mean)
-                rows.append((f"here ({one.name})", "", _one(error), "", _less(flat, error)))
+                error = _one(100 * (1 - one.msr.mean))
+                rows.append((f"here ({one.name})", "", error, "", _gain(one)))
     made = table(
         ("HD-CNN", "error, ten views, %", "error, one view, %", "less than flat, ten, points",
          "less than flat, one, points"),
         rows,
-        caption="HD-CNN's errors on CIFAR-100, and ours below, mean over seeds. The paper's flat "
-        "network is its building block.",
+        caption="HD-CNN's errors on CIFAR-100, and ours below, mean over seeds, less than the flat "
+        "network of the same seed. The paper's flat network is its building block.",
         words=(0,),
         marked=range(theirs, len(rows)),
     )  # fmt: skip
@@ -165,6 +164,11 @@ def _part(name: str, there: str, here: str, made: Html) -> Html:
 
 def _one(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
+
+
+def _gain(row: Summary) -> str:
+    """Points over the flat network of the same seed, mean over seeds."""
+    return "" if row.difference is None else f"{100 * row.difference.mean:+.2f}"
 
 
 def _less(block: float | None, error: float | None) -> str:
