@@ -83,8 +83,8 @@ class Mixture(nn.Module):
         """
         Returns log p_k of every label, all components executed; -inf outside their sets.
 
-        One or two pictures on a CPU go through all of them as one grouped computation, more of
-        them one component after the other: whatever was measured to be faster (`siblings`).
+        One picture on a CPU goes through all of them as one grouped computation, several through
+        one component after the other: whatever was measured to be faster (`siblings`).
         """
         found = self.siblings.log_probabilities(maps)
         known = torch.zeros(maps.shape[0], 1, device=maps.device)

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from train.components.backbone import Branch
 from train.components.backbone.resnet import BasicBlock, Bottleneck
 
-# CPU time of the blocks of eight branches on one core, loop / grouped, for 1, 2, 4 and 8 pictures:
-# resnet20 1.6, 1.6, 1.3, 0.9; nin 1.1, 1.0, 0.9, 0.9. With heads and checks 1.4 and 1.3, 1.1 and 1.06
-# (`python -m benchmarks grouped`). No accelerator was measured.
-_PICTURES, _DEVICE = 2, "cpu"
+# Time of eight branches in a loop / grouped on one core, for 1, 2, 8 and 32 pictures: resnet20 1.5, 1.3,
+# 0.8, 0.6; nin 1.05, 0.95, 0.9, 0.7 (`python -m benchmarks grouped`). No accelerator was measured.
+_PICTURES, _DEVICE = 1, "cpu"
 
 # What treats every channel by itself, or in groups, or adds channels of the same place. Attention and
 # densenet's layers mix channels in other ways: side by side they would mix those of all branches.
