@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -46,6 +47,16 @@ def test_ten_queries_stand_in_the_readme():
 
     assert len(queries) == 10
     assert [title for title, query in queries if query not in README] == []
+
+
+@pytest.mark.parametrize("key", sorted(set(re.findall(r"-S '?(\+?[\w.]+)=", SHELL))))
+def test_overridden_parameters_exist(key):
+    """DVC overrides what params.yaml has; what it leaves at its default is added with a plus."""
+    section, *names = key.lstrip("+").split(".")
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+    assert section in values
+    assert key.startswith("+") is bool(names and names[0] not in values[section])
 
 
 @pytest.mark.parametrize(
