@@ -161,13 +161,18 @@ def results(preset: str) -> str:
             f"pictures for training / validation / test at {some['data']['image']['side']} pixels; "
             f"± is the standard deviation over seeds, *less flat* the mean of points gained over the "
             f"flat network of the same seed. Made by "
-            f"{' and '.join(f'`{command}`' for command in some['commands'])} on "
+            f"{' and '.join(f'`{command}`' for command in _of_any_seed(some['commands']))} on "
             f"{some['machine']['cpu_cores']} "
             f"{some['machine']['architecture']} cores at commit {', '.join(commits)}; "
             f"files in `experiments/{preset}/`."
         ),
     ]
     return "\n".join(lines)
+
+
+def _of_any_seed(commands: list[str]) -> list[str]:
+    """The commands of one seed's record as those of all, each once."""
+    return list(dict.fromkeys(re.sub(r"--seed \d+", "--seed SEED", one) for one in commands))
 
 
 def _spread(values: list[float]) -> str:
