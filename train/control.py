@@ -81,10 +81,15 @@ def _longer(
     fits: Sequence[Mapping[str, Any]],
     costs: Callable[[Settings], Cost],
 ) -> tuple[Settings, Match]:
-    """As many epochs as the run and the flat network that it starts from have paid for together."""
-    networks = [network for found in fits for network in found["networks"]]
+    """
+    As many epochs as the run has paid for, with the flat network where it would be none without.
+
+    A record that does not say whether it needs the flat network is of a run that does.
+    """
+    paid = fits if fits[-1].get("needs_flat", True) else fits[-1:]
+    networks = [network for found in paid for network in found["networks"]]
     wanted = sum(float(network["train_flops"]) for network in networks)
-    flat = networks[0]
+    flat = fits[0]["networks"][0]
     pictures = flat["images_seen"] / flat["epochs"]
     per_epoch = 6.0 * pictures * costs(settings).macs_max
     epochs = max(1, round(wanted / per_epoch))

@@ -213,6 +213,7 @@ def _keep(
     )
     _write_curves(folder / "curves.csv", trainer.curves)
     document = _fit_facts(report, classifier.cost(), trainer.device, shares=predictions.executed)
+    document["needs_flat"] = report.needs_flat(facts["grouping"])
     document |= {"match": _reached(match, report), "commit": commit}
     saved.write_json(folder / "fit.json", document)
     log.info(

@@ -6,6 +6,7 @@ import pytest
 
 from train import control, fit
 from train.components import augment, backbone, data, loop
+from train.components.classifier import FitReport
 from train.errors import BadParams, MissingInput
 from train.methods import ensemble, flat
 from train.runs import Compare, Control, Run
@@ -56,6 +57,33 @@ def test_longer_by_what_the_tree_and_its_flat_network_cost(finished):
     assert 7 == found.loop.epochs
     assert pytest.approx(1.0) == match.ratio
     assert settings_of().backbone == found.backbone
+
+
+def test_flat_network_that_is_not_needed_is_not_counted(finished):
+    """From scratch on a tree that the data tells: three quarters of four epochs are three."""
+    path = finished / "tree" / "0" / "fit.json"
+    facts = json.loads(path.read_text()) | {"needs_flat": False}
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    found, match = settled(finished, "train_flops")
+
+    assert (3, pytest.approx(1.0)) == (found.loop.epochs, match.ratio)
+
+
+@pytest.mark.parametrize(
+    ("grouping", "from_flat", "expected"),
+    [
+        (None, True, False),
+        ("modularity", True, True),
+        ("modularity", False, True),
+        ("random", False, True),
+        ("given", True, True),
+        ("given", False, False),
+        ("random_given", False, False),
+    ],
+)
+def test_flat_network_is_needed_as_a_start_or_for_clusters(grouping, from_flat, expected):
+    """Only what trains from scratch on a tree that the data tells can do without."""
+    assert expected is FitReport((), from_flat=from_flat).needs_flat(grouping)
 
 
 @pytest.mark.parametrize(("equal", "wanted"), [("macs", 60e6), ("params", 1e6)])

@@ -94,6 +94,8 @@ def test_run_has_values_of_its_own(project):
     assert (1, 0, 0) == tuple(
         facts["params"]["merged"][name] for name in ("epochs", "alpha_coarse", "alpha_fine")
     )
+    # From scratch, and yet the flat network has found its clusters.
+    assert json.loads((project / "results" / "both" / "0" / "fit.json").read_text())["needs_flat"]
     assert main(["fit", "both", "--dense", "24"]) == 0
     facts = json.loads((project / "results" / "both" / "0" / "model.json").read_text())
     assert 24 == facts["params"]["backbone"]["dense"]

@@ -57,12 +57,17 @@ class NetworkReport:
     """The network that must be finished before this one can start."""
 
 
+_TOLD = "given"  # the grouping that no network finds; its random control ends in it
+
+
 @dataclass(frozen=True, slots=True)
 class FitReport:
     """What the training of one classifier took, network by network."""
 
     networks: tuple[NetworkReport, ...]
     """In the order of training."""
+    from_flat: bool = True
+    """Whether a method with a tree starts from the flat network."""
 
     @property
     def total_seconds(self) -> float:
@@ -82,6 +87,10 @@ class FitReport:
         for network in self.networks:
             ends[network.network] = ends[network.waits_for] + network.seconds
         return max(ends.values())
+
+    def needs_flat(self, grouping: str | None) -> bool:
+        """Says whether the flat network was its start, or found the clusters of its grouping."""
+        return grouping is not None and (self.from_flat or not grouping.endswith(_TOLD))
 
 
 @dataclass(frozen=True, slots=True)

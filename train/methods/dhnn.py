@@ -218,7 +218,7 @@ class Classifier(nn.Module):
         )  # fmt: skip
         report = trainer.fit(self.network, task, seed=seed)
         self.eval()
-        return FitReport((report,))
+        return FitReport((report,), from_flat=False)
 
     def predict_proba(
         self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"

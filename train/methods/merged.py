@@ -225,7 +225,7 @@ class Classifier(nn.Module):
             reports = [trainer.fit(self.network, self._together(data), seed=seed)]
         self.eval()
         self._choose(data)
-        return FitReport(tuple(reports))
+        return FitReport(tuple(reports), from_flat=self.params.transfer)
 
     def predict_proba(
         self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"

@@ -75,7 +75,7 @@ class Cost:
     macs: float
     seconds_total: Spread
     seconds_critical: Spread
-    seconds_clustering: Spread | None  # of the flat network that the clusters were found with
+    seconds_clustering: Spread | None  # of the flat network, where the run would be none without it
     flops: Spread | None  # of training, that flat network counted; None where it was not recorded
 
 
@@ -262,7 +262,8 @@ def _cost(results: Results, run: Run, mode: str) -> Cost:
     fits = [trained.fit for trained in run.seeds.values()]
     figures = [trained.metrics for trained in run.seeds.values()]
     macs = "macs_max" if mode == "full" else "macs_expected"
-    paid = [results.flat.seeds[seed].fit for seed in run.seeds] if run.grouping else []
+    needs = bool(run.grouping) and all(fit.get("needs_flat", True) for fit in fits)
+    paid = [results.flat.seeds[seed].fit for seed in run.seeds] if needs else []
     flops = [_flops(fit) for fit in fits]
     if paid:
         flops = [own + _flops(flat) for own, flat in zip(flops, paid, strict=True)]
