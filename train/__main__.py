@@ -21,7 +21,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -216,19 +216,13 @@ def _settings(options: argparse.Namespace, run: Run) -> Any:
     from train import fit, saved
     from train.components import augment, backbone, data, loop
 
-    def of_run(name: str, model: type[BaseModel], own: dict[str, Any]) -> Any:
-        asked = {
-            key: value for key, value in overrides(options, model).items() if value is not None
-        }
-        return section(options.params, name, model, own | asked)
-
     return fit.Settings(
         method=run.method,
         grouping=run.grouping,
-        own=of_run(run.method, saved.method_params(run.method), run.params),
+        own=_section(options, run.method, saved.method_params(run.method), run.params),
         data=_section(options, "data", data.Params),
         augment=_section(options, "augment", augment.Params),
-        backbone=of_run("backbone", backbone.Params, run.backbone),
+        backbone=_section(options, "backbone", backbone.Params, run.backbone),
         loop=_section(options, "loop", loop.Params),
     )
 
@@ -249,8 +243,15 @@ _STEPS: dict[str, Callable[[argparse.Namespace, dict[str, Path]], None]] = {
 }
 
 
-def _section(options: argparse.Namespace, name: str, model: type[BaseModel]) -> Any:
-    return section(options.params, name, model, overrides(options, model))
+def _section(
+    options: argparse.Namespace,
+    name: str,
+    model: type[BaseModel],
+    own: Mapping[str, Any] | None = None,
+) -> Any:
+    """Returns a section; a run's own values win over the file, the command line over both."""
+    asked = {key: value for key, value in overrides(options, model).items() if value is not None}
+    return section(options.params, name, model, {**(own or {}), **asked})
 
 
 def _runs(options: argparse.Namespace) -> dict[str, Run]:
