@@ -1,37 +1,26 @@
-"""HD-CNN: worked averages, conditional execution, the consistency term, what is copied, limits."""
+"""HD-CNN: what it costs, what is copied and trained, its limits, its files, bad requests."""
 
+import functools
 import math
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812  # as in the trainer
-from torch.utils.flop_counter import FlopCounterMode
 
+from tests.train import covers
+from tests.train.covers import NIN, RESNET, TINY, inputs_of, spread
 from train import evaluate
-from train.components import (
-    augment,
-    backbone,
-    checkpoint,
-    hierarchy,
-    loop,
-    losses,
-    prediction,
-    sampling,
-)
-from train.components.consistency import Consistency, targets
+from train.components import backbone, checkpoint, hierarchy, loop, prediction
 from train.errors import BadCheckpoint, BadHierarchy, BadParams, MissingInput
 from train.methods import hdcnn
 
 PARAMS = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
-COVER = ((0, 1, 2), (2, 3, 4), (5,))
-TINY = ((0, 1, 2), (1, 2, 3), (3,))
-RESNET = backbone.Params(name="resnet20", width=0.25)
-NIN = backbone.Params(name="nin", width=0.05, dropout=0.0, init="he")
-FINE = [0.30, 0.20, 0.15, 0.20, 0.10, 0.05]
-ANSWERS = [[0.5, 0.3, 0.2], [0.3, 0.6, 0.1]]
-FULL = [0.282609, 0.169565, 0.230435, 0.234783, 0.039130, 0.043478]
-TWO = [0.295455, 0.177273, 0.240909, 0.245455, 0.040909, 0.0]
+
+
+@pytest.fixture
+def built(make_classifier):
+    """Builds an untrained classifier over a cover: `built(cover, leaves, …)`."""
+    return functools.partial(covers.build, make_classifier)
 
 
 @pytest.fixture
@@ -43,219 +32,6 @@ def start(make_classifier):
         return make_classifier("flat", tree, network=network).network.state_dict()
 
     return build
-
-
-@pytest.fixture
-def built(make_classifier):
-    """Builds an untrained classifier over a cover: `built(cover, leaves, …)`."""
-
-    def build(cover=TINY, leaves=4, *, network=RESNET, **own):
-        tree = hierarchy.from_cover(cover, leaves)
-        return make_classifier("hdcnn", tree, network=network, **own).eval()
-
-    return build
-
-
-def inputs_of(data, rows=range(16)):
-    return augment.scale(data.train.batch(np.array(list(rows))))
-
-
-def say(classifier, fine, answers):
-    """Makes the coarse and the fine components answer with these probabilities for any picture."""
-    parts = [classifier.network.coarse, *classifier.network.fine.values()]
-    for part, row in zip(parts, [fine, *answers], strict=True):
-        torch.nn.init.zeros_(part.head.predictions.weight)
-        part.head.predictions.bias.data = torch.tensor(row).log()
-
-
-def test_worked_average(built, tiny_data):
-    """b, B, p, its largest label and the loss of label 3 are those of methods.md 6.1."""
-    classifier = built(COVER, 6)
-    say(classifier, FINE, ANSWERS)
-    x = inputs_of(tiny_data())[:2]
-    with torch.no_grad():
-        coarse, full = classifier.coarse_proba(x), classifier.predict_proba(x, mode="full")
-        loss = F.cross_entropy(classifier.network(x)[0], torch.tensor([3, 3]))
-
-    assert torch.allclose(torch.tensor([0.565217, 0.391304, 0.043478]), coarse, atol=1e-6)
-    assert torch.allclose(torch.tensor(FULL), full, atol=1e-6)
-    assert (0, 0) == tuple(full.argmax(dim=1).tolist())
-    assert math.isclose(1.449095, loss.item(), abs_tol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("beta", "expected", "components"),
-    [
-        (1, TWO, [True, True]), (2, TWO, [True, True]), (3, TWO, [True, True]),
-        (6, TWO, [True, True]), (7, TWO, [True, True]), (8, FULL, [True, True]),
-        (1e9, FULL, [True, True]), (None, FULL, [True, True]),
-        (0.6, [0.5, 0.3, 0.2, 0, 0, 0], [True, False]),
-        (0.1, [0.5, 0.3, 0.2, 0, 0, 0], [True, False]),
-    ],
-)  # fmt: skip
-def test_worked_conditional_execution(built, tiny_data, beta, expected, components):
-    """Each beta runs the components of the table of 6.5; where none qualifies, the largest."""
-    classifier = built(COVER, 6, beta=beta)
-    say(classifier, FINE, ANSWERS)
-    x = inputs_of(tiny_data())[:1]
-    with torch.no_grad():
-        found = classifier.outputs(x)
-
-        assert torch.allclose(torch.tensor([expected]), classifier.predict_proba(x), atol=1e-6)
-    assert torch.allclose(torch.tensor([expected]), found["default"], atol=1e-6)
-    assert [[True, *components]] == found["executed"].tolist()
-    assert torch.allclose(torch.tensor([FULL]), found["full"], atol=1e-6)
-
-
-def consistency_of(coarse):
-    return Consistency(targets=(0.4, 0.4, 0.2), strength=5.0).term(coarse)
-
-
-def test_worked_loss():
-    """E of four pictures is .804719 and .0375 (methods.md 6.4)."""
-    coarse = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.2, 0.7, 0.1], [0.6, 0.1, 0.3]])
-    data = -torch.tensor([0.5, 0.4, 0.25, 0.8]).log().mean()
-
-    assert math.isclose(0.804719, data.item(), abs_tol=1e-6)
-    assert math.isclose(0.0375, consistency_of(coarse).item(), abs_tol=1e-6)
-    assert math.isclose(0.842219, (data + consistency_of(coarse)).item(), abs_tol=1e-6)
-
-
-def test_gradient_of_the_consistency_term():
-    """It is -(lambda/n) (t_k - mean B_k), as finite differences say."""
-    torch.manual_seed(0)
-    coarse = torch.rand(7, 3, dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(consistency_of(coarse), coarse)
-    means = coarse.detach().mean(dim=0)
-    formula = -5.0 / 7 * (torch.tensor([0.4, 0.4, 0.2], dtype=torch.float64) - means)
-
-    assert torch.autograd.gradcheck(consistency_of, (coarse,))
-    assert torch.allclose(formula.expand(7, 3), gradient)
-
-
-def test_targets_count_labels_in_every_set():
-    """Shares of the sets sum to one where they overlap; counts of pictures weigh the labels."""
-    assert np.allclose([3 / 7, 3 / 7, 1 / 7], targets(COVER, [50] * 6))
-    assert np.allclose([0.5, 0.25, 0.25], targets([[0], [1], [2]], [20, 10, 10]))
-
-
-def test_term_is_added_to_the_loss(tiny_data, make_trainer):
-    """The trainer hands the second output to the term and adds its value to the mean loss."""
-
-    class Pair(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(4))
-
-        def forward(self, x):
-            return self.weight.expand(len(x), 4), torch.ones(len(x), 2) * self.weight[:2]
-
-    data, curves, weights = tiny_data(), [], []
-    sampler = sampling.by_class(data.train.labels, [[0], [1], [2], [3]], balance="none")
-    for name, strength in (("without", 0.0), ("with", 2.0)):
-        loss = Consistency((0.5, -0.5), strength) if strength else losses.cross_entropy
-        task = sampling.Task("root", data, np.arange(4), sampler, macs_trained=1, loss=loss)
-        params = PARAMS.model_copy(update={"label_smoothing": 0.1, "ema": 0.0, "clip": 0.0})
-        network = Pair()
-        trainer = make_trainer(data, params=params, batch_size=32, folder=name)
-        trainer.fit(network, task, seed=0)
-        curves.append(trainer.curves[0]["train_loss"])
-        weights.append(network.weight.detach())
-
-    # The only batch: its term is 2/2 (.25 + .25), and label 0 is pulled up, label 1 down.
-    assert math.isclose(math.log(4), curves[0], abs_tol=1e-6)
-    assert math.isclose(math.log(4) + 0.5, curves[1], abs_tol=1e-6)
-    assert weights[0][0] < weights[1][0]
-    assert weights[0][1] > weights[1][1]
-
-
-@pytest.mark.parametrize("network", [RESNET, NIN], ids=["resnet20", "nin"])
-@pytest.mark.parametrize("cover", [TINY, ((0, 3), (1, 2)), ((0, 1, 2, 3), (0, 1, 2, 3))])
-def test_training_and_prediction_say_the_same(built, tiny_data, cover, network):
-    """Log probabilities of the training output are those of `full`; rows sum to one."""
-    classifier = built(cover, network=network, seed=4)
-    x = inputs_of(tiny_data())
-    with torch.no_grad():
-        logarithms, coarse = classifier.network(classifier.centred(x))
-        found = classifier.outputs(x)
-
-    assert torch.allclose(logarithms.exp(), found["full"], atol=1e-6)
-    assert torch.allclose(coarse, found["coarse"], atol=1e-6)
-    for name in ("default", "full", "coarse"):
-        assert torch.allclose(torch.ones(16), found[name].sum(dim=1), atol=1e-6)
-    assert torch.allclose(torch.ones(16), logarithms.exp().sum(dim=1), atol=1e-6)
-
-
-def spread(classifier, seed=0, std=3.0):
-    """Makes the components differ from picture to picture and from one another."""
-    torch.manual_seed(seed)
-    for part in (classifier.network.coarse, *classifier.network.fine.values()):
-        torch.nn.init.normal_(part.head.predictions.weight, std=std)
-    return classifier
-
-
-@pytest.mark.parametrize("beta", [0.3, 1.0, 1.4, 3.0])
-def test_gathered_pictures_equal_the_loop(built, tiny_data, beta):
-    """Each component run once on the pictures that need it gives what picture by picture gives."""
-    classifier = spread(built(beta=beta))
-    x = inputs_of(tiny_data())
-    with torch.no_grad():
-        together = classifier.predict_proba(x)
-        coarse = classifier.coarse_proba(x)
-        maps = classifier.network.stem(classifier.centred(x))
-        found = classifier.outputs(x)["default"]
-        for row in range(16):
-            enough = (coarse[row] >= 1 / (beta * 3)).nonzero().flatten().tolist()
-            chosen = enough or [int(coarse[row].argmax())]
-            expected = torch.zeros(4)
-            for place in chosen:
-                inside = classifier.network.inside(f"cluster-{place}", maps[row : row + 1]).exp()
-                expected[list(TINY[place])] += coarse[row, place] * inside[0]
-            expected /= coarse[row, chosen].sum()
-
-            assert torch.allclose(expected, together[row], atol=1e-6)
-    assert torch.allclose(together, found, atol=1e-6)
-    assert torch.equal(together, classifier.predict_proba(x, mode="route"))
-
-
-def test_limits_of_beta(built, tiny_data):
-    """Without a limit all is `full`, to the bit; with the tightest, the best component alone."""
-    classifier = spread(built(beta=1e9))
-    x = inputs_of(tiny_data())
-    with torch.no_grad():
-        full = classifier.predict_proba(x, mode="full")
-        assert torch.equal(full, classifier.predict_proba(x))
-        assert classifier.outputs(x)["executed"].all()
-        classifier.params = classifier.params.model_copy(update={"beta": None})
-        assert torch.equal(full, classifier.predict_proba(x))
-        classifier.params = classifier.params.model_copy(update={"beta": 1e-9})
-        best = classifier.coarse_proba(x).argmax(dim=1)
-        maps = classifier.network.stem(classifier.centred(x))
-        alone = classifier.predict_proba(x)
-        for row in range(16):
-            inside = classifier.network.inside(f"cluster-{best[row]}", maps[row : row + 1])
-            expected = torch.zeros(4)
-            expected[list(TINY[best[row]])] = inside.exp()[0]
-            assert torch.allclose(expected, alone[row], atol=1e-6)
-
-
-def test_executed_operations_are_those_measured(built, tiny_data):
-    """What torch counts while predicting is what `cost` and `executed` say, and falls with beta."""
-    cover = [[leaf, (leaf + 1) % 8, (leaf + 2) % 8] for leaf in range(8)]
-    classifier, x = spread(built(cover, 8), std=0.3), inputs_of(tiny_data())
-    expected, cost = [], classifier.cost()
-    for beta in (0.1, 1.0, 1.5, 4.0, 1e9):
-        classifier.params = classifier.params.model_copy(update={"beta": beta})
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            classifier.predict_proba(x)
-        with torch.no_grad():
-            taken = classifier.outputs(x)["executed"].double().mean(dim=0).tolist()
-        expected.append(cost.macs_expected(dict(zip(cost.macs, taken, strict=True))))
-        assert math.isclose(expected[-1], counter.get_total_flops() / (2 * len(x)))
-
-    assert sorted(expected) == expected
-    assert expected[0] < expected[-1]
-    assert cost.macs_max == expected[-1]
 
 
 def test_paper_network_costs_what_it_must():
