@@ -47,6 +47,7 @@ _COPIED = {
     "average_linkage": 4,
     "bisection": 5,
     "dendrogram": 7,
+    "given_deep": 8,
 }  # groupings with a control of their own
 
 
@@ -159,6 +160,8 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
     with threadpool_limits(1):
         found, rules, left_out = _search(params, answers)
         stable = stability(rules, found, answers, resamples=params.bootstrap, seed=seed)
+        deeper, unjoined = _deeper(params, told, answers)
+    told |= deeper
     controls = _controls(found | told, seed=seed)
 
     confusion = confusion_of(answers, params.confusion)
@@ -168,7 +171,7 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
         for name, one in (found | told | controls).items()
     }
     folder = data_dir / "clustering" / str(seed)
-    left_out |= reasons
+    left_out |= reasons | unjoined
     copies = {f"random_{name}": name for name in (*_COPIED, _COVER)} | {
         f"{_COVER}_disjoint": _COVER
     }
@@ -297,6 +300,20 @@ def _told(
     except BadHierarchy as error:
         log.info("clustering: given is left out. %s", error)
         return {}, {"given": str(error)}
+
+
+def _deeper(
+    params: Params, told: Mapping[str, Found], answers: Answers
+) -> tuple[dict[str, Found], dict[str, str]]:
+    """The grouping `given_deep`: groups of the told ones, or why there are none."""
+    if "given" not in told:
+        return {}, {"given_deep": "No grouping is told, so that none lies above one."}
+    try:
+        weights = affinity(confusion_of(answers, params.confusion))
+        return {"given_deep": Found(agglomerative.above(weights, told["given"].clusters))}, {}
+    except BadHierarchy as error:
+        log.info("clustering: given_deep is left out. %s", error)
+        return {}, {"given_deep": str(error)}
 
 
 def _controls(found: Mapping[str, Found], *, seed: int) -> dict[str, Found]:

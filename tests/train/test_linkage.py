@@ -113,6 +113,17 @@ def test_two_cuts_of_m6_are_one_tree():
         agglomerative.cut_twice(affinity(M6), clusters=2)
 
 
+def test_told_groups_of_m6_are_joined():
+    """Of {0, 1}, {2}, {3, 4} and {5}, 2 is confused with the first most, 3 and 4 with both next."""
+    tree = agglomerative.above(affinity(M6), [[0, 1], [2], [3, 4], [5]])
+
+    assert [[[0, 1], 2, [3, 4]], [5]] == tree
+    with pytest.raises(BadHierarchy, match=r"2 groups that are told would lie in 2 above them"):
+        agglomerative.above(affinity(M6), [[0, 1, 2], [3, 4, 5]])
+    with pytest.raises(BadHierarchy, match=r"3 groups that are told would lie in 3 above them"):
+        agglomerative.above(np.zeros((6, 6)), [[0, 1], [2, 3], [4, 5]])
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(6, 20), st.integers(3, 12))
 @settings(max_examples=50, deadline=None)
 def test_lower_groups_lie_whole_in_upper_ones(seed, labels, clusters):

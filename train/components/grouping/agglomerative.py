@@ -1,4 +1,4 @@
-"""Agglomerative clustering: average linkage on 1 - A, cut once, or twice into a tree."""
+"""Agglomerative clustering: average linkage on 1 - A, cut once, twice, or above told groups."""
 
 import numpy as np
 from jaxtyping import Float
@@ -19,13 +19,8 @@ def groups(weights: Float[np.ndarray, "label label"], *, clusters: int) -> Parti
     Raises:
         BadHierarchy: That is one group, or all labels apart.
     """
-    found: Partition = [[label] for label in range(len(weights))]
-    for proximity, left in merges(weights, g_max=len(weights)):
-        if proximity <= ZERO or len(found) <= clusters:
-            break
-        found = left
     return must_group(
-        found,
+        _merged(weights, clusters=clusters),
         remedy=f"{clusters} were asked for: set clustering.clusters, or take more validation "
         "pictures to see confusions.",
     )
@@ -53,6 +48,40 @@ def cut_twice(weights: Float[np.ndarray, "label label"], *, clusters: int) -> Ne
         inside: list[list[int]] = [one for one in lower if one[0] in group]
         tree.append(list(group) if len(inside) == 1 else [_node(one) for one in inside])
     return tree
+
+
+def above(weights: Float[np.ndarray, "label label"], told: Partition) -> Nested:
+    """
+    Returns a tree of two levels above the labels: the groups of `told`, in round(sqrt) groups.
+
+    Two told groups are as near as their labels are in the mean. One that joins no other is no level
+    of its own.
+
+    Raises:
+        BadHierarchy: No two told groups join, or all do.
+    """
+    parts = np.array([[weights[np.ix_(one, other)].mean() for other in told] for one in told])
+    np.fill_diagonal(parts, 0)
+    upper = _merged(parts, clusters=max(2, round(len(told) ** 0.5)))
+    if not 1 < len(upper) < len(told):
+        raise BadHierarchy(
+            f"The {len(told)} groups that are told would lie in {len(upper)} above them, which groups "
+            "nothing. It takes three groups with confusions between them."
+        )
+    return [
+        list(told[group[0]]) if len(group) == 1 else [_node(told[place]) for place in group]
+        for group in upper
+    ]
+
+
+def _merged(weights: Float[np.ndarray, "part part"], *, clusters: int) -> Partition:
+    """Merges until so many groups are left, or those left are never confused."""
+    found: Partition = [[part] for part in range(len(weights))]
+    for proximity, left in merges(weights, g_max=len(weights)):
+        if proximity <= ZERO or len(found) <= clusters:
+            break
+        found = left
+    return found
 
 
 def _node(group: list[int]) -> int | Nested:
