@@ -19,7 +19,7 @@ from train.components import latency
 from train.components.data import Pictures
 from train.methods.hdcnn import Classifier
 
-BETAS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 50.0, 200.0)
+BETAS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 3.0, 6.0, 12.0, 50.0)
 BATCHES = (1, 256)
 BAR_SHARE, BAR_LOSS = 0.40, 0.005
 SECONDS = 2.0  # for each beta and batch
