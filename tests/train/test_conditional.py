@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import averaged, compression, conditional
-from train.components import backbone, hierarchy
+from train.components import backbone, hierarchy, quantise
 
 
 @pytest.fixture
@@ -64,9 +64,22 @@ def test_times_of_one_and_many_pictures(classifier, tiny_data, monkeypatch):
 def test_curve_against_codebooks(classifier, tiny_data, monkeypatch):
     """Smaller codebooks take fewer bytes; the classifier itself is left as it was."""
     monkeypatch.setattr(compression, "CODEBOOKS", (2, 64))
+    monkeypatch.setattr(compression, "FACTOR", 100.0)
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
     rows = compression.curve(classifier, tiny_data().val)
 
     assert rows[0]["bytes_after"] < rows[1]["bytes_after"] == rows[1]["bytes_before"]
     assert 0.0 == rows[1]["loss"]
     assert all(torch.equal(before[name], t) for name, t in classifier.state_dict().items())
+
+
+def test_largest_codebook_of_a_factor(classifier, monkeypatch):
+    """One centre more would not reach the factor; one that no codebook reaches has none."""
+    fine = classifier.network.fine
+    monkeypatch.setattr(compression, "FACTOR", 1.4)
+    (found,) = compression.reaching(classifier)
+    factors = [quantise.storage(fine, codebook=size, width=2).factor for size in (found, found + 1)]
+    monkeypatch.setattr(compression, "FACTOR", 100.0)
+
+    assert factors[0] >= 1.4 > factors[1]
+    assert [] == compression.reaching(classifier)

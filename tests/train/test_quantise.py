@@ -122,11 +122,13 @@ def test_layers_are_compressed_in_place():
     module.add_module("small", nn.Conv2d(8, 4, 1))
     module.add_module("predictions", nn.Linear(64, 5))
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    told = quantise.storage(module, codebook=8, width=2)
     storage = quantise.compress(module, codebook=8, width=2)
     changed = [n for n, tensor in module.state_dict().items() if not torch.equal(before[n], tensor)]
     numbers = sum(weight.numel() for weight in module.parameters())
     kept = numbers - 64 * 72
 
+    assert storage == told
     assert ["conv.weight"] == changed
     assert 4 * numbers == storage.bytes_before
     assert 4 * kept + (32 * 8 * 72 + 8 * 64 * 36) // 8 == storage.bytes_after

@@ -15,7 +15,7 @@ from torch import Tensor, from_numpy, nn
 from train.errors import BadParams
 
 _RESTARTS, _ROUNDS = 10, 100  # starts of k-means; moves of the centres, should it not settle before
-_LARGEST = 256  # centres that 8 bits can name
+LARGEST = 256  # centres that 8 bits can name
 _ROOM = 4_000_000  # distances that are held at once
 
 
@@ -79,9 +79,9 @@ def quantise(
         [[1, 0, 2, 2], [1, 0, 0, 1], [0, 1, 2, 2], [0, 1, 0, 1]] with 2 centres of width 2 is exact,
         in 320 bits of 512.
     """
-    if not 1 <= codebook <= _LARGEST:
+    if not 1 <= codebook <= LARGEST:
         raise BadParams(
-            f"A codebook has 1 to {_LARGEST} centres, and {codebook} were asked for: an index has 8 "
+            f"A codebook has 1 to {LARGEST} centres, and {codebook} were asked for: an index has 8 "
             "bits. Take fewer, or wider segments."
         )
     rows, columns = weight.shape
@@ -137,19 +137,30 @@ def compress(
     A kernel is flattened to (out) x (in · height · width). Layers named `but`, biases and norms stay
     as they are, and so does a layer that would not become smaller; their bytes count on both sides.
     """
-    numbers = sum(weight.numel() for weight in module.parameters())
-    before = after = 4 * numbers
-    for name, layer in module.named_modules():
-        if not isinstance(layer, nn.Conv2d | nn.Linear) or name.split(".")[-1] == but:
-            continue
+    for layer, _ in _smaller(module, codebook=codebook, width=width, but=but):
         matrix = layer.weight.detach().cpu().flatten(1).numpy()
-        rows, columns = matrix.shape
-        bits = 32 * min(codebook, rows) * columns + 8 * rows * -(-columns // width)
-        if bits < 32 * matrix.size:
-            found = quantise(matrix, codebook=codebook, width=width, seed=seed)
-            _put(layer.weight, found.restored())
-            after -= (32 * matrix.size - found.bits) // 8
-    return Storage(before, after)
+        found = quantise(matrix, codebook=codebook, width=width, seed=seed)
+        _put(layer.weight, found.restored())
+    return storage(module, codebook=codebook, width=width, but=but)
+
+
+def storage(module: nn.Module, *, codebook: int, width: int, but: str = "predictions") -> Storage:
+    """Returns what `compress` makes of the bytes, without touching the weights."""
+    before = 4 * sum(weight.numel() for weight in module.parameters())
+    layers = _smaller(module, codebook=codebook, width=width, but=but)
+    return Storage(before, before - sum(saved // 8 for _, saved in layers))
+
+
+def _smaller(
+    module: nn.Module, *, codebook: int, width: int, but: str
+) -> Iterator[tuple[nn.Conv2d | nn.Linear, int]]:
+    """Yields the layers that become smaller, and the bits that each saves."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and name.split(".")[-1] != but:
+            rows, columns = layer.weight.flatten(1).shape
+            bits = 32 * min(codebook, rows) * columns + 8 * rows * -(-columns // width)
+            if bits < 32 * rows * columns:
+                yield layer, 32 * rows * columns - bits
 
 
 def _put(weight: Tensor, values: np.ndarray) -> None:
