@@ -70,6 +70,7 @@ def test_fitted_files_are_the_same_for_all():
 def test_runs_name_methods_and_are_compared(preset):
     """Each run names a known method with a section; what a preset compares, it trains."""
     methods = importlib.import_module("train.methods").METHODS
+    backbone = importlib.import_module("train.components.backbone")
     runs = importlib.import_module("train.runs")
     sections = yaml.safe_load(preset.read_text())
     named = runs.Runs(**sections["runs"]).named()
@@ -77,7 +78,10 @@ def test_runs_name_methods_and_are_compared(preset):
     compared = runs.Compare(**sections["compare"]).compared(named)
 
     assert {run.method for run in named.values()} <= set(methods) <= set(sections)
-    assert [] == [run for run in named.values() if not methods[run.method].Params(**run.params)]
+    for run in named.values():
+        assert methods[run.method].Params(**{**sections[run.method], **run.params})
+        own = {} if "name" in run.backbone else sections["backbone"]
+        assert backbone.Params(**{**own, **run.backbone})
     assert set(sections["compare"]["fit"]) <= set(compared)
     assert ["flat", *compared] == sections["compare"]["evaluate"]
 

@@ -249,9 +249,14 @@ def _section(
     model: type[BaseModel],
     own: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Returns a section; a run's own values win over the file, the command line over both."""
+    """
+    Returns a section; a run's own values win over the file, the command line over both.
+
+    Own values with a `name` are of another backbone than the section's, and take nothing from it.
+    """
     asked = {key: value for key, value in overrides(options, model).items() if value is not None}
-    return section(options.params, name, model, {**(own or {}), **asked})
+    named = "name" in (own or {})
+    return section(options.params, name, model, {**(own or {}), **asked}, alone=named)
 
 
 def _runs(options: argparse.Namespace) -> dict[str, Run]:

@@ -21,13 +21,18 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def section(
-    path: Path, name: str, model: type[ModelT], overrides: Mapping[str, Any] | None = None
+    path: Path,
+    name: str,
+    model: type[ModelT],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    alone: bool = False,
 ) -> ModelT:
     """
     Returns section `name` of the YAML file at `path` as a validated `model`.
 
     An absent section means the defaults. `overrides` (from the command line) win; those that
-    are None were not given.
+    are None were not given. `alone` they stand for the whole section, whatever the file says.
 
     Raises:
         BadParams: The file is missing or no mapping, or a key is unknown or ill-typed; the
@@ -50,7 +55,7 @@ def section(
         )
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     try:
-        return model(**{**(values or {}), **given})
+        return model(**{**({} if alone else values or {}), **given})
     except ValidationError as error:
         raise BadParams(_explain(path, name, model, error)) from error
 

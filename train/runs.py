@@ -34,8 +34,9 @@ class Run(BaseModel):
     )
     backbone: dict[str, Any] = Field(
         default_factory=dict,
-        description="values that this run has in place of section `backbone`; only for a method "
-        "that does not start from the flat network",
+        description="values that this run has in place of those of section `backbone`, or of the "
+        "whole section if `name` is one of them; only for a method that does not start from the flat "
+        "network",
     )
 
     @property

@@ -30,6 +30,7 @@ runs:
     grouping: modularity
     params: {epochs: 1, alpha_coarse: 0, alpha_fine: 0}
     backbone: {dense: 16}
+  other: {method: dhnn, grouping: modularity, backbone: {name: resnet20, width: 0.25, attention: se}}
   wrong: {method: upsala, grouping: modularity}
 """
 
@@ -99,6 +100,18 @@ def test_run_has_values_of_its_own(project):
     assert main(["fit", "both", "--dense", "24"]) == 0
     facts = json.loads((project / "results" / "both" / "0" / "model.json").read_text())
     assert 24 == facts["params"]["backbone"]["dense"]
+
+
+def test_run_has_a_backbone_of_its_own(project):
+    """One with a name takes nothing from the section, whose values are of another network."""
+    assert main(["flat", "--epochs", "1"]) == 0
+    assert main(["clustering"]) == 0
+    assert main(["fit", "other"]) == 0
+    facts = json.loads((project / "results" / "other" / "0" / "model.json").read_text())["params"]
+
+    assert ("resnet20", "se", False, None) == tuple(
+        facts["backbone"][name] for name in ("name", "attention", "batch_norm", "init")
+    )
 
 
 @pytest.mark.parametrize(
