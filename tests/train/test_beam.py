@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.train.random_trees import SLIDES, trees
 from train.components import beam, hierarchy
 from train.components.label_path import encode, levels
-from train.components.recurrent import sum_along
+from train.components.recurrent import along
 
 
 def searched(sequences, said, width):
@@ -19,33 +19,31 @@ def searched(sequences, said, width):
 
     def look(number, _reached):
         chains = [chain for decision in found[number] for chain in decision.chains]
-        return sum_along(said[:, number:], chains)
+        return along(said[:, number:], chains)
 
     scores, reached = beam.search(found, look, batch=len(said), width=width, device=said.device)
     return scores, reached, found
 
 
 def reference(sequences, said, width):
-    """The same in plain Python: paths as tuples, kept by sorting; leaves alone are reached at once."""
+    """
+    The same in plain Python, step by step.
+
+    When nothing is left to choose, paths go on to their ends.
+    """
     kept = {(): 0.0}
-    while True:
-        candidates, going_on = {}, False
+    choices = len(levels(sequences))
+    for step in range(max(map(len, sequences))):
+        candidates = {}
         for before, score in kept.items():
-            leaves = [own for own in sequences if own[: len(before)] == before]
-            if leaves == [before]:
+            if before in sequences:
                 candidates[before] = score
-                continue
-            for output in {own[len(before)] for own in leaves}:
-                after = (*before, output)
-                left = [own for own in leaves if own[: len(after)] == after]
-                path = left[0] if len(left) == 1 else after
-                steps = range(len(before), len(path))
-                candidates[path] = score + sum(float(said[step, path[step]]) for step in steps)
-                going_on = going_on or len(left) > 1
-        if not going_on:
-            return {sequences.index(path): score for path, score in candidates.items()}
-        best = sorted(candidates, key=lambda path: -candidates[path])[:width]
+            for output in {own[step] for own in sequences if own[:step] == before != own}:
+                candidates[(*before, output)] = score + float(said[step, output])
+        best = sorted(candidates, key=lambda path: -candidates[path])
+        best = best[:width] if step + 1 < choices else best
         kept = {path: candidates[path] for path in best}
+    return {sequences.index(path): score for path, score in kept.items()}
 
 
 def test_example_of_the_slides():
@@ -112,22 +110,37 @@ def test_exhaustive_beam_is_the_maximum_over_leaves(tree, ended, seed):
     assert (greedy.amax(dim=1) <= scores.amax(dim=1) + 1e-5).all()
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_lone_label_is_judged_step_by_step(ended):
+    """Of A = {0, 1} and B = {2}, B is likelier: what 2 says after B is not held against it."""
+    paths = encode(hierarchy.from_nested([[0, 1], [2]], 3), ended=ended)
+    places = {name: place for place, name in enumerate(paths.nodes)}
+    said = torch.full((1, paths.steps, paths.outputs), 0.01)
+    said[0, 0, places["cluster-0"]], said[0, 0, places["cluster-1"]] = 0.4, 0.6
+    said[0, 1, places["label-0"]], said[0, 1, places["label-2"]] = 0.4, 0.5
+    scores, _, _ = searched(paths.sequences, said.log(), 1)
+
+    assert 2 == scores.argmax().item()
+    assert [False, False, True] == scores[0].isfinite().tolist()
+
+
 @given(tree=trees(), seed=st.integers(0, 2**31 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_greedy_follows_the_likeliest_child(tree, seed):
-    """Width 1 goes from the root to the likeliest child, step by step, and so ends at a leaf."""
+    """Width 1 goes from the root to the child that its step finds likeliest, and so ends at a leaf."""
     paths = encode(tree)
     places = {name: place for place, name in enumerate(paths.nodes)}
     said = torch.randn((1, paths.steps, paths.outputs),
                        generator=torch.Generator().manual_seed(seed)).log_softmax(dim=2)  # fmt: skip
     scores, _, _ = searched(paths.sequences, said, 1)
+    last = len(levels(paths.sequences)) - 1  # where what a child is forced to say counts too
     node, step = hierarchy.ROOT, 0
     while len(tree.nodes[node]["members"]) > 1:
         worth = {}
         for child in hierarchy.children(tree, node):
-            inside = tree.nodes[child]["members"]
-            chain = paths.sequences[inside[0]][step:] if len(inside) == 1 else (places[child],)
-            worth[child] = sum(said[0, step + at, one].item() for at, one in enumerate(chain))
+            forced = paths.sequences[tree.nodes[child]["members"][0]][step + 1 :]
+            later = [said[0, step + 1 + at, one] for at, one in enumerate(forced)]
+            worth[child] = said[0, step, places[child]] + sum(later if step == last else [])
         node, step = max(worth, key=worth.get), step + 1
 
     assert tree.nodes[node]["members"][0] == scores.argmax().item()

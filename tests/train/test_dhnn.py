@@ -65,8 +65,8 @@ def test_modes_agree_with_outputs(sharp, kind, order, tree, width):
     assert torch.equal(route, default)
     assert torch.allclose(route, rows["default"], atol=1e-5)
     assert torch.allclose(full, rows["full"], atol=1e-5)
-    assert torch.allclose(torch.ones(24), full.sum(dim=1), atol=1e-5)
-    assert torch.allclose(torch.ones(24), rows["coarse"].sum(dim=1), atol=1e-5)
+    assert torch.allclose(torch.ones(24), full.sum(dim=1), rtol=0, atol=1e-6)
+    assert torch.allclose(torch.ones(24), rows["coarse"].sum(dim=1), rtol=0, atol=1e-6)
     assert torch.allclose(inside / inside.sum(dim=1, keepdim=True), route, atol=1e-4)
     assert (24, len(classifier.cost().macs)) == tuple(rows["executed"].shape)
 
@@ -108,10 +108,22 @@ def test_any_tree_gives_probabilities(sharp, tree, kinds, width):
         rows = classifier.outputs(noise(4))
         route = classifier.predict_proba(noise(4))
 
-    assert torch.allclose(torch.ones(4), rows["full"].sum(dim=1), atol=1e-5)
-    assert torch.allclose(torch.ones(4), rows["default"].sum(dim=1), atol=1e-5)
+    assert torch.allclose(torch.ones(4), rows["full"].sum(dim=1), rtol=0, atol=1e-6)
+    assert torch.allclose(torch.ones(4), rows["default"].sum(dim=1), rtol=0, atol=1e-6)
     assert torch.allclose(rows["default"], route, atol=1e-5)
     assert route.shape[1] == len(tree.nodes[hierarchy.ROOT]["members"])
+    if width == 1 and kinds[1] == "root_first" and len(classifier.network.decoder.levels) > 1:
+        # Also a cluster of one label is judged by the first step alone.
+        clusters = torch.from_numpy(classifier.parents)[route.argmax(dim=1)]
+        assert torch.equal(rows["coarse"].argmax(dim=1), clusters)
+
+
+@pytest.mark.parametrize(
+    ("order", "sets"), [("root_first", [[1], [2]]), ("leaf_first", [[2], [1]])]
+)
+def test_deepest_maps_are_the_leafs(sharp, order, sets):
+    """Wherever in the path the leaf's step is, alt feeds it the deepest stage."""
+    assert sets == sharp(TREES["pairs"], order=order).network.sets
 
 
 def test_coarse_of_paths_from_the_leaf_is_a_sum(sharp):
@@ -129,7 +141,7 @@ def test_tree_of_one_level_is_a_flat_classifier(sharp, residual):
     """T = 1: an RNN head over the labels, its softmax the answer in every mode."""
     classifier, x = sharp(TREES["flat"], residual=residual), noise()
     with torch.no_grad():
-        logits = classifier.network(classifier._centred(x), torch.zeros(24, dtype=torch.long))
+        logits = classifier.network(classifier.centred(x), torch.zeros(24, dtype=torch.long))
         rows = classifier.outputs(x)
 
     assert (24, 1, 4) == tuple(logits.shape)
@@ -142,7 +154,7 @@ def test_tree_without_a_choice_reduces_to_a_flat_answer(sharp, tree):
     """One cluster, or clusters of one label: route and full name the same label."""
     classifier, x = sharp(TREES[tree]), noise()
     with torch.no_grad():
-        logits = classifier.network(classifier._centred(x), torch.zeros(24, dtype=torch.long))
+        logits = classifier.network(classifier.centred(x), torch.zeros(24, dtype=torch.long))
         rows = classifier.outputs(x)
     places = [classifier.paths.nodes.index(f"label-{leaf}") for leaf in range(4)]
     steps = logits.log_softmax(dim=2)

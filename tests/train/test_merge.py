@@ -79,7 +79,7 @@ def test_one_pass_agrees_with_the_route(fused, tiny_data):
 
     assert {0, 1} == set(chosen.tolist())
     assert torch.allclose(route, found["default"], atol=1e-6)
-    assert torch.allclose(torch.ones(16), found["full"].sum(dim=1), atol=1e-5)
+    assert torch.allclose(torch.ones(16), found["full"].sum(dim=1), rtol=0, atol=1e-6)
     for place, own in enumerate(LEAVES):
         expected = found["coarse"][:, [place]] * parts[place]["full"]
         assert torch.allclose(expected, found["full"][:, own], atol=1e-6)

@@ -140,7 +140,7 @@ def test_executed_operations_are_the_counted_ones(
         rows = classifier.predict_proba(x)
 
     assert 2 * len(x) * classifier.cost().macs_max == counter.get_total_flops()
-    assert torch.allclose(torch.ones(16), rows.sum(dim=1), atol=1e-6)
+    assert torch.allclose(torch.ones(16), rows.sum(dim=1), rtol=0, atol=1e-6)
 
 
 def test_outputs_of_the_worked_example(make_classifier, tiny_data):

@@ -107,7 +107,7 @@ class FixedPath(nn.Module):
             del reached
             level = self.levels[number]
             chains = [chain for decision in level for chain in decision.chains]
-            return sum_along(said[:, number:], chains)
+            return along(said[:, number:], chains)
 
         return at
 
@@ -141,7 +141,8 @@ class EndedPath(nn.Module):
 
     Differs:
         One direction in the encoder, so that its state is the decoder's. Each node's embedding has
-        128 numbers. No attention. A leaf's last step and the end of its path are decided together.
+        128 numbers. No attention. A leaf without another beside it and what
+        follows it, its end at least, are forced once it is named.
     """
 
     def __init__(
@@ -195,10 +196,14 @@ class EndedPath(nn.Module):
         begun = self._encode(u)
 
         def at(number: int, reached: Bool[Tensor, "batch decision"]) -> Tensor:
+            level = self.levels[number]
+            steps = max(len(chain) for decision in level for chain in decision.chains)
             return torch.cat(
                 [
-                    self._decide(decision, begun, states, reached[:, place] if chosen else None)
-                    for place, decision in enumerate(self.levels[number])
+                    self._decide(
+                        decision, begun, states, reached[:, place] if chosen else None, steps=steps
+                    )
+                    for place, decision in enumerate(level)
                 ],
                 dim=1,
             )
@@ -234,19 +239,21 @@ class EndedPath(nn.Module):
         begun: State,
         states: dict[Chain, State],
         reached: Bool[Tensor, " batch"] | None,
-    ) -> Float[Tensor, "batch continuation"]:
+        *,
+        steps: int,
+    ) -> Float[Tensor, "batch continuation step"]:
         """Goes one step on and returns the continuations' log probabilities; zeros elsewhere."""
-        before, batch = decision.before, begun[0].shape[0]
-        state = states[before[:-1]] if before else begun
+        before = decision.before
         node = before[-1] if before else self.begin
         if reached is None:
-            states[before] = self._step(node, state)
-            return self._continue(decision, states[before])
+            states[before] = self._step(node, states[before[:-1]] if before else begun)
+            return self._continue(decision, states[before], steps=steps)
         rows = reached.nonzero().flatten()
-        result = begun[0].new_zeros(batch, len(decision.chains))
-        if len(rows):
+        result = begun[0].new_zeros(len(reached), len(decision.chains), steps)
+        if len(rows):  # else nothing below is reached either
+            state = states[before[:-1]] if before else begun
             after = self._step(node, (state[0][rows], state[1][rows]))
-            result[rows] = self._continue(decision, after)
+            result[rows] = self._continue(decision, after, steps=steps)
             hidden, cell = (torch.zeros_like(part) for part in begun)
             hidden[rows], cell[rows] = after
             states[before] = hidden, cell
@@ -260,43 +267,50 @@ class EndedPath(nn.Module):
     def _say(self, state: State) -> Float[Tensor, "row output"]:
         return torch.log_softmax(self.predictions(state[0]).float(), dim=1)
 
-    def _continue(self, decision: Decision, state: State) -> Float[Tensor, "row continuation"]:
-        """Returns the log probability of each continuation, that of its forced rest included."""
-        result = self._say(state)[:, [chain[0] for chain in decision.chains]]
-        for length in sorted({len(chain) for chain in decision.chains} - {1}):
-            places = [p for p, chain in enumerate(decision.chains) if len(chain) == length]
-            result = _add(
-                result, places, self._rest([decision.chains[place] for place in places], state)
-            )
-        return result
+    def _continue(
+        self, decision: Decision, state: State, *, steps: int
+    ) -> Float[Tensor, "row continuation step"]:
+        """Returns the log probabilities of each continuation and its forced rest, of `steps` steps."""
+        chains = decision.chains
+        first = self._say(state)[:, [chain[0] for chain in chains], None]
+        parts, order = [], []
+        for length in sorted({len(chain) for chain in chains}):
+            places = [place for place, chain in enumerate(chains) if len(chain) == length]
+            order += places
+            rest = [first.new_zeros(first.shape[0], len(places), steps - length)]
+            if length > 1:
+                rest.insert(0, self._rest([chains[place] for place in places], state))
+            parts.append(torch.cat(rest, dim=2))
+        forced = torch.cat(parts, dim=1)[:, [order.index(place) for place in range(len(order))]]
+        return torch.cat([first, forced], dim=2)
 
-    def _rest(self, chains: list[Chain], state: State) -> Float[Tensor, "row chain"]:
-        """Returns the log probability of what follows the first output of chains of equal length."""
+    def _rest(self, chains: list[Chain], state: State) -> Float[Tensor, "row chain step"]:
+        """Returns the log probabilities of what follows the first output of chains of equal length."""
         nodes = torch.tensor(chains, device=state[0].device)
         rows, (count, length) = state[0].shape[0], nodes.shape
         hidden, cell = (part[:, None].expand(-1, count, -1).flatten(0, 1) for part in state)
-        inside, total = (hidden, cell), state[0].new_zeros(rows, count)
+        inside, found = (hidden, cell), []
         for step in range(1, length):
             inside = self._step(nodes[:, step - 1].expand(rows, count).flatten(), inside)
             said = self._say(inside).view(rows, count, -1)
             asked = nodes[:, step].expand(rows, count)
-            total = total + said.gather(2, asked[:, :, None])[:, :, 0]
-        return total
+            found.append(said.gather(2, asked[:, :, None]))
+        return torch.cat(found, dim=2)
 
 
 Decoder = FixedPath | EndedPath
 
 
-def sum_along(
+def along(
     said: Float[Tensor, "batch step output"], chains: list[Chain]
-) -> Float[Tensor, "batch chain"]:
-    """Returns the sum of what is said of each chain's outputs, the first one at the first step."""
-    result = said[:, 0, [chain[0] for chain in chains]]
-    for step in range(1, max(map(len, chains))):
-        places = [place for place, chain in enumerate(chains) if len(chain) > step]
-        outputs = [chains[place][step] for place in places]
-        result = _add(result, places, said[:, step, outputs])
-    return result
+) -> Float[Tensor, "batch chain step"]:
+    """Returns what is said of each chain's outputs, the first one at the first step; then zeros."""
+    found = []
+    for step in range(max(map(len, chains))):
+        outputs = [chain[min(step, len(chain) - 1)] for chain in chains]
+        over = torch.tensor([len(chain) <= step for chain in chains], device=said.device)
+        found.append(said[:, step, outputs].masked_fill(over, 0.0))
+    return torch.stack(found, dim=2)
 
 
 def losses(
@@ -318,20 +332,6 @@ def losses(
         label_smoothing=smoothing,
     )  # fmt: skip
     return each.view(targets.shape) @ weights
-
-
-def _add(
-    result: Float[Tensor, "batch chain"], places: list[int], values: Float[Tensor, "batch place"]
-) -> Float[Tensor, "batch chain"]:
-    """
-    Returns `result` with `values` added at `places`, which ascend without repeats.
-
-    Where these are all places the sum is plain: from `index_add` over all of them onnxscript makes
-    `values` alone (github.com/microsoft/onnxscript/pull/3049; not needed once that is released).
-    """
-    if len(places) == result.shape[1]:
-        return result + values
-    return result.index_add(1, torch.tensor(places, device=result.device), values)
 
 
 def _last(inputs: int, outputs: int) -> nn.Linear:

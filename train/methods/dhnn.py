@@ -93,6 +93,8 @@ class PathNetwork(nn.Module):
         # An encoder has a step for each stage, an RNN one for each node of a path.
         steps = paths.steps if params.kind == "rnn" else len(self.taps)
         self.sets = conversion.sets(params.layers, stages=len(self.taps), steps=steps)
+        if params.kind == "rnn" and params.order == "leaf_first":
+            self.sets.reverse()  # the deepest maps for the leaf, wherever its step is
         self.blocks = whole.blocks
         # The activation that closes a network of the elu flavour closes its last map here too.
         self.act = getattr(whole.head, "act", nn.Identity())
@@ -161,8 +163,8 @@ class Classifier(nn.Module):
         the leaves that the beam reaches at its last step: greedily, the labels below the last
         chosen node. Residual arcs add to the RNN's inputs a linear map of its state, which a last
         layer reads: the slides' dimensions leave it out. One recurrent layer, and every step's loss
-        weighs the same. Rates and epochs are those of `loop`, and weights are the backbone's, from
-        scratch. Inputs have 256 numbers, in 16 channels.
+        weighs the same. Optimiser (the slides: Adam), rates and epochs are those of `loop`, and
+        weights are the backbone's, from scratch. Inputs have 256 numbers, in 16 channels.
     """
 
     mean: Tensor
@@ -229,9 +231,9 @@ class Classifier(nn.Module):
         A decoder of variable length runs only where the beam has been.
         """
         if mode == "full":
-            scores: Tensor = self.network(self._centred(x))
+            scores: Tensor = self.network(self.centred(x))
             return scores.softmax(dim=1)
-        look = self.network.decoder.look(self.network.read(self._centred(x)), chosen=True)
+        look = self.network.decoder.look(self.network.read(self.centred(x)), chosen=True)
         return self.network.search(look, batch=len(x), width=self.params.beam)[0].softmax(dim=1)
 
     def coarse_proba(
@@ -247,7 +249,7 @@ class Classifier(nn.Module):
         `coarse` is what the first step says of the clusters; leaf first it is the sum over a
         cluster's labels.
         """
-        look, batch = self.network.decoder.look(self.network.read(self._centred(x))), x.shape[0]
+        look, batch = self.network.decoder.look(self.network.read(self.centred(x))), x.shape[0]
         anything = torch.ones(batch, 1, dtype=torch.bool, device=x.device)
         said = [look(number, anything) for number in range(len(self.network.decoder.levels))]
         scores, reached = self.network.search(
@@ -257,7 +259,7 @@ class Classifier(nn.Module):
             lambda number, _reached: said[number], batch=batch, width=None
         )  # fmt: skip
         full = every.softmax(dim=1)
-        coarse = said[0].softmax(dim=1)
+        coarse = said[0][:, :, 0].softmax(dim=1)
         if self.params.order == "leaf_first":
             clusters = torch.eye(self.parents.max() + 1, device=x.device)
             coarse = full @ clusters[torch.from_numpy(self.parents)]
@@ -280,13 +282,14 @@ class Classifier(nn.Module):
                 macs[self.paths.nodes[decision.before[-1]]] = own
         return Cost(params=backbone.count(self), macs=macs)
 
+    def centred(self, x: Float[Tensor, "batch 3 height width"]) -> Tensor:
+        """Returns what the network is given: the middle of the pictures, less the mean colour."""
+        return augment.middle(x - self.mean[:, None, None], self.side)
+
     def _read_macs(self) -> int:
         """MACs of the blocks and of each conversion."""
         parts = self.network.conversions.values()
         return self.block_macs + sum(part.macs for part in parts if isinstance(part, Conversion))
-
-    def _centred(self, x: Tensor) -> Tensor:
-        return augment.middle(x - self.mean[:, None, None], self.side)
 
 
 def _decoder(params: Params, paths: Paths, *, reads: int) -> Decoder:
