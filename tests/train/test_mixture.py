@@ -50,7 +50,8 @@ def test_worked_average(built, tiny_data):
     ("beta", "expected", "components"),
     [
         (1, TWO, [True, True]), (2, TWO, [True, True]), (3, TWO, [True, True]),
-        (6, TWO, [True, True]), (7, TWO, [True, True]), (8, FULL, [True, True]),
+        (6, TWO, [True, True]), (7, TWO, [True, True]), (7.666, TWO, [True, True]),
+        (7.667, FULL, [True, True]), (8, FULL, [True, True]),
         (1e9, FULL, [True, True]), (None, FULL, [True, True]),
         (0.6, [0.5, 0.3, 0.2, 0, 0, 0], [True, False]),
         (0.1, [0.5, 0.3, 0.2, 0, 0, 0], [True, False]),
@@ -130,6 +131,15 @@ def test_limits_of_beta(built, tiny_data):
             expected = torch.zeros(4)
             expected[list(TINY[best[row]])] = inside.exp()[0]
             assert torch.allclose(expected, alone[row], atol=1e-6)
+
+
+def test_sets_of_every_label_count_alike(built, tiny_data):
+    """Gamma to infinity: each component classifies all labels, and the average is a plain one."""
+    classifier = spread(built([[0, 1, 2, 3]] * 3))
+    with torch.no_grad():
+        coarse = classifier.coarse_proba(inputs_of(tiny_data()))
+
+    assert torch.allclose(torch.full((16, 3), 1 / 3), coarse, rtol=0, atol=1e-6)
 
 
 def test_executed_operations_are_those_measured(built, tiny_data):

@@ -6,10 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from tests.train.confusions import blocks
-from train.components.grouping import (
-    spectral,
-)
+from tests.train.confusions import M6, blocks
+from train.components.grouping import spectral
 from train.components.grouping.partition import affinity
 from train.errors import BadHierarchy
 
@@ -27,6 +25,15 @@ def test_k_means_is_as_tight_as_that_of_scikit_learn(seed, clusters):
 
     assert clusters == len(set(owners.tolist()))
     assert spread <= 1.05 * KMeans(clusters, n_init=20, random_state=0).fit(points).inertia_
+
+
+def test_three_clusters_of_m6():
+    """HD-CNN's other clustering finds {0, 1, 2}, {3, 4} and {5} in M6 (methods.md 6.3)."""
+    weights = affinity(M6)
+
+    assert [[0, 1, 2], [3, 4], [5]] == spectral.groups(weights, clusters=3)
+    # 1 - D is the affinity: D_01 = .825, D_34 = .785, D_05 = .99.
+    assert np.allclose([0.175, 0.215, 0.01], [weights[0, 1], weights[3, 4], weights[0, 5]])
 
 
 def test_spectral_says_how_many_labels_stand_alone():
