@@ -94,7 +94,8 @@ def test_mistakes_are_measured_in_the_tree_that_the_data_tells(experiments, smal
     for path in small.data_dir.glob("clustering/*/given.json"):
         path.unlink()
     alone = compare(small)[1].flat
-    assert (None, None, None) == (alone.severity, alone.average_cost, alone.node_f1)
+    told = (alone.severity, alone.average_cost, alone.node_f1, alone.node_accuracy)
+    assert (None, None, None, None) == told
     assert alone.path_f1.mean > 0
 
 
@@ -113,6 +114,28 @@ def test_f1_of_nodes_is_in_the_tree_that_the_data_tells(experiments):
 
         assert np.mean(each) == pytest.approx(row.node_f1.values[0])
         assert macro == pytest.approx(row.path_f1.values[0])
+
+
+def test_node_accuracy_is_level_by_level_in_the_told_tree(experiments):
+    """Two labels of one family agree above it; a leaf that ends early stands on each level below."""
+    found, compared = compare(experiments)
+    families = (  # of labels 0 to 11, written out from TREES["given"]: first and second level
+        (0, "ab"), (0, "cd"), (1, "ef"), (0, "ab"), (0, "cd"), (0, "5"), (1, "6"), (1, "ef"),
+        (1, "8"), (1, "9"), (2, "10"), (2, "11"),
+    )  # fmt: skip
+    right = []
+    for seed, one in compared.main.answers.items():
+        each = [
+            np.mean([*(a == b for a, b in zip(families[i], families[j], strict=True)), i == j])
+            for i, j in zip(one.trained.label, one.predicted, strict=True)
+        ]
+        right.append(np.mean(each))
+        assert found.told(seed).tree == TREES["given"]
+
+    assert compared.main.node_accuracy.values == pytest.approx(right)
+    assert compared.main.msr.mean < compared.main.node_accuracy.mean < 1
+    measures = {row["measure"] for row in comparison.table(found, compared).to_pylist()}
+    assert {"node_f1", "node_accuracy"} <= measures
 
 
 def test_consistency_is_of_the_label_with_the_own_likeliest_cluster(experiments):
