@@ -61,6 +61,7 @@ MATCHES = {  # wanted and reached; the record of uppsala_params is older than th
     "uppsala_macs": (5.1e6, 5.1e6),
     "uppsala_ensemble": (4.0e5, 4.4e5),
 }
+LATENCY = {"flat": (2.0, 51.2), "uppsala": (3.5, 102.4)}  # of seed 0; each seed is half slower
 FINDER = "finder-0"  # a network of the deep run that only found clusters
 ROUTING = ("router_accuracy", "oracle_msr", "route_msr", "msr_full")
 ROOT_HASH = "ab" * 32
@@ -188,6 +189,11 @@ def _run(folder, run, one, trees, *, seed, pictures, surer) -> None:
             **(dict.fromkeys(ROUTING, 0.625) if clusters else {}),
         },
     )
+    if run in LATENCY:
+        slower = 1 + seed / 2
+        timed = zip((1, 256), LATENCY[run], strict=True)
+        rows = [{"batch": batch, "median_ms": slower * took} for batch, took in timed]
+        _json(out / "cost.json", {"latency": rows})
     if run == "uppsala_deep":
         networks.append(FINDER)
     fit = _fit(networks, graph, critical_path_seconds=39.0 if clusters else 20.0)

@@ -372,6 +372,23 @@ def test_costs_count_the_flat_network(experiments):
     )
 
 
+def test_time_of_a_picture_is_the_mean_of_the_seeds_that_were_timed(folder, small):
+    """Medians of 2 and 3 ms alone, 51.2 and 76.8 ms for 256; nothing of mode full and of others."""
+    costs = {row.name: row.cost for row in compare(folder)[1].summaries}
+    path = small.results_dir / "uppsala" / "0" / "cost.json"
+    path.write_text(json.dumps({"latency": [{"batch": 1, "median_ms": 4.0}]}))
+    alone = compare(small)[1].main.cost
+    path.unlink()
+    untimed = compare(small)[1].main.cost
+
+    assert (2.5, 0.25) == pytest.approx((costs["flat"].ms_alone, costs["flat"].ms_in_batch))
+    assert (4.375, 0.5) == pytest.approx((costs["uppsala"].ms_alone, costs["uppsala"].ms_in_batch))
+    for name in ("uppsala (full)", "uppsala_random"):
+        assert (None, None) == (costs[name].ms_alone, costs[name].ms_in_batch)
+    assert (4.0, None) == (alone.ms_alone, alone.ms_in_batch)
+    assert (None, None) == (untimed.ms_alone, untimed.ms_in_batch)
+
+
 def test_unknown_operations_are_left_out(small):
     """A record without operations of training gives seconds alone."""
     path = small.results_dir / "uppsala" / "0" / "fit.json"

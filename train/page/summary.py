@@ -79,6 +79,8 @@ class Cost:
     seconds_critical: Spread
     seconds_clustering: Spread | None  # of the flat network, where the run would be none without it
     flops: Spread | None  # of training, that flat network counted; None where it was not recorded
+    ms_alone: float | None  # milliseconds of one picture; None where nobody measured it
+    ms_in_batch: float | None  # the same in batches of 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +297,20 @@ def _cost(results: Results, run: Run, mode: str) -> Cost:
             Spread(tuple(float(fit["total_seconds"]) for fit in paid)) if paid else None
         ),
         flops=Spread(tuple(flops)) if np.isfinite(flops).all() else None,
+        ms_alone=None if mode == "full" else _milliseconds(run, batch=1),
+        ms_in_batch=None if mode == "full" else _milliseconds(run, batch=256),
     )
+
+
+def _milliseconds(run: Run, *, batch: int) -> float | None:
+    """The median time of a picture, mean over the seeds that were timed as they predict by default."""
+    known = [
+        one["median_ms"] / batch
+        for trained in run.seeds.values()
+        for one in trained.cost.get("latency", ())
+        if one["batch"] == batch
+    ]
+    return float(np.mean(known)) if known else None
 
 
 def _flops(fit: Mapping[str, Any]) -> float:
