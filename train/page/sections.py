@@ -131,12 +131,13 @@ def funnel(found: Funnel, drawing: Drawing | None) -> Section:
     return Section("funnel", "From board to data set", body)
 
 
-def spread(values: Spread | None) -> str:
+def spread(values: Spread | None, *, digits: int = 1) -> str:
     """Returns a mean in percent, with its standard deviation where there are several seeds."""
     if values is None:
         return ""
     deviation = values.deviation
-    return percent(values.mean) + ("" if deviation is None else f" ± {percent(deviation)}")
+    more = "" if deviation is None else f" ± {percent(deviation, digits=digits)}"
+    return percent(values.mean, digits=digits) + more
 
 
 def _contest(contest: Contest) -> Html:
