@@ -68,6 +68,7 @@ MATCHES = {  # wanted and reached; the record of uppsala_params is older than th
 LATENCY = {"flat": (2.0, 51.2), "uppsala": (3.5, 102.4)}  # of seed 0; each seed is half slower
 FINDER = "finder-0"  # a network of the deep run that only found clusters
 ROUTING = ("router_accuracy", "oracle_msr", "route_msr", "msr_full")
+MERGES = {"merged_0": 0, "merged_1": 1, "merged_3": 3}  # stages shared; of others two
 ALPHAS = ("alpha_coarse", "alpha_fine")
 ROOT_HASH = "ab" * 32
 SIDE = 24
@@ -181,7 +182,7 @@ def _run(folder, run, one, trees, *, seed, pictures, surer) -> None:
             "params": {
                 "loop": {"recipe": "fast"},
                 one.method: {
-                    "merge": int(run[-1]) if run[-1].isdecimal() else 2,
+                    "merge": MERGES.get(run, 2),
                     "separate": run.endswith("_apart"),
                     **dict.fromkeys(ALPHAS, 0 if run.endswith("_plain") else None),
                 },

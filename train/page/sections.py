@@ -329,7 +329,7 @@ def _costs(comparison: Comparison) -> Html:
         "Cost. MACs are expected multiply-accumulates of one test picture (all networks in mode "
         "full). Seconds are means over seeds on one machine; the critical path lets networks that "
         "do not wait for one another train side by side. The clustering root is the flat network "
-        "that the clusters were found with. Milliseconds are medians of predictions, means over "
+        "that the clusters were found with. Milliseconds are medians of calls, means over "
         "seeds, of the machine that evaluated, beside whatever else ran there; of mode full and "
         "where nothing was timed there are none."
     )
