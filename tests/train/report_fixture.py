@@ -31,9 +31,9 @@ TREES = {
 }
 
 
-def asked(method, grouping=None, like=None, equal=None):
-    """An entry of section `runs`."""
-    return SimpleNamespace(method=method, grouping=grouping, like=like, equal=equal)
+def asked(method, grouping=None, like=None, equal=None, gain=None):
+    """An entry of section `runs`; `gain` is its own in place of the folder's."""
+    return SimpleNamespace(method=method, grouping=grouping, like=like, equal=equal, gain=gain)
 
 
 RUNS = {
@@ -53,7 +53,11 @@ EXPERIMENTS = {
 OTHERS = {  # of the other three papers
     "hdcnn": asked("hdcnn", "modularity"),
     "merged": asked("merged", "given"),
-    "merged_apart": asked("merged", "given"),
+    "merged_apart": asked("merged", "given", gain=0.0),
+    "merged_0": asked("merged", "given", gain=0.0),
+    "merged_1": asked("merged", "given"),
+    "merged_3": asked("merged", "given", gain=2.0),
+    "merged_plain": asked("merged", "given", gain=0.0),
     "dhnn": asked("dhnn", "given"),
 }
 MATCHES = {  # wanted and reached; the record of uppsala_params is older than these
@@ -61,8 +65,11 @@ MATCHES = {  # wanted and reached; the record of uppsala_params is older than th
     "uppsala_macs": (5.1e6, 5.1e6),
     "uppsala_ensemble": (4.0e5, 4.4e5),
 }
+LATENCY = {"flat": (2.0, 51.2), "uppsala": (3.5, 102.4)}  # of seed 0; each seed is half slower
 FINDER = "finder-0"  # a network of the deep run that only found clusters
 ROUTING = ("router_accuracy", "oracle_msr", "route_msr", "msr_full")
+MERGES = {"merged_0": 0, "merged_1": 1, "merged_3": 3}  # stages shared; of others two
+ALPHAS = ("alpha_coarse", "alpha_fine")
 ROOT_HASH = "ab" * 32
 SIDE = 24
 
@@ -116,6 +123,7 @@ def write(
         for run, one in runs.items():
             surer = gain if one.grouping else equal_gain
             surer = random_gain if (one.grouping or "").startswith("random") else surer
+            surer = surer if one.gain is None else one.gain
             _run(folder, run, one, trees, seed=seed, pictures=pictures, surer=surer)
     if catalog:
         _catalog(folder.data_dir / "catalog" / "catalog.duckdb")
@@ -173,7 +181,11 @@ def _run(folder, run, one, trees, *, seed, pictures, surer) -> None:
             "hierarchy": hierarchy.to_json(graph),
             "params": {
                 "loop": {"recipe": "fast"},
-                one.method: {"merge": 2, "separate": run.endswith("_apart")},
+                one.method: {
+                    "merge": MERGES.get(run, 2),
+                    "separate": run.endswith("_apart"),
+                    **dict.fromkeys(ALPHAS, 0 if run.endswith("_plain") else None),
+                },
             },
             "backbone": "resnet32" if one.method == "hiernet" else "uppsala_cnn",
             "root_sha256": ROOT_HASH,
@@ -188,6 +200,11 @@ def _run(folder, run, one, trees, *, seed, pictures, surer) -> None:
             **(dict.fromkeys(ROUTING, 0.625) if clusters else {}),
         },
     )
+    if run in LATENCY:
+        slower = 1 + seed / 2
+        timed = zip((1, 256), LATENCY[run], strict=True)
+        rows = [{"batch": batch, "median_ms": slower * took} for batch, took in timed]
+        _json(out / "cost.json", {"latency": rows})
     if run == "uppsala_deep":
         networks.append(FINDER)
     fit = _fit(networks, graph, critical_path_seconds=39.0 if clusters else 20.0)

@@ -190,6 +190,23 @@ def test_f1_and_consistency_stand_in_the_tables(folder):
     assert {sections.spread(value) for value in values} <= set(text)
 
 
+def test_time_of_a_picture_stands_with_the_costs(folder):
+    """The last two columns of the cost table: 2.5 and 0.25 ms of flat, none of what was not timed."""
+    found, compared = compare(folder)
+    rows = re.findall(r"<tr[^>]*>.*?</tr>", sections.results(found, compared, {}).body)
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
+    costs = {row[0]: row[-2:] for row in cells if len(row) == 10}
+
+    assert ["a picture alone,\u00a0ms", "a picture in batches of 256,\u00a0ms"] == costs.pop("run")
+    assert {
+        "flat": ["2.5", "0.25"],
+        "uppsala": ["4.38", "0.5"],
+        "uppsala (full)": ["", ""],
+        "uppsala_<wbr>random": ["", ""],
+        "uppsala_<wbr>random (full)": ["", ""],
+    } == costs
+
+
 def test_mosaic_shows_the_bytes_of_the_shard(folder):
     """A tile holds the shard's picture of its post, and says who named it rightly."""
     found, compared = compare(folder)

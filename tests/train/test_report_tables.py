@@ -1,5 +1,7 @@
 """The papers' tables and ours beside them: worked values of methods.md 2.7, 2.8 and 5.5."""
 
+import html
+import json
 import re
 
 import pytest
@@ -19,6 +21,27 @@ def folder(tmp_path_factory):
     """Results of one seed with every kind of run."""
     root = tmp_path_factory.mktemp("tables")
     return write(root, seeds=(0,), each=10, catalog=False, runs=EXPERIMENTS)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """Results of one seed with the runs of the other three papers."""
+    root = tmp_path_factory.mktemp("others")
+    return write(root, seeds=(0,), each=20, catalog=False, runs=OTHERS)
+
+
+def _text(folder):
+    return html.unescape(re.sub(r"<[^>]+>", "|", beside.section(*compare(folder)).body))
+
+
+def _verdicts(folder):
+    rows = re.findall(r"\|(\d+)\|\|([^|]+)\|\|([^|]*)\|\|", _text(folder))
+    verdicts = {text: said for _, text, said in rows}
+    return [verdicts[claim.text] for claim in published.MERGED_CLAIMS]
+
+
+def _change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
 def _trained(tree, networks, *, total=0.0):
@@ -127,7 +150,7 @@ def test_success_of_a_run_is_in_the_form_of_the_report(folder):
 
 def test_page_prints_theirs_above_ours(folder):
     """Both tables, the doubts, and HierNet's row of the same depth with the differences named."""
-    text = re.sub(r"<[^>]+>", "|", beside.section(*compare(folder)).body)
+    text = _text(folder)
 
     assert "1.495 / 2.143" in text
     assert "5.79 subnetworks" in text
@@ -144,21 +167,130 @@ def test_hiernet_is_absent_where_it_did_not_run(tmp_path):
     assert "HierNet" not in body
 
 
-def test_every_other_paper_has_its_table(tmp_path):
+def test_every_other_paper_has_its_table(others):
     """HD-CNN's errors, the merged networks' claims and DHNN's paths stand above ours."""
-    found, compared = compare(write(tmp_path, seeds=(0,), each=6, catalog=False, runs=OTHERS))
-    text = re.sub(r"<[^>]+>", "|", beside.section(found, compared).body)
+    _, compared = compare(others)
+    text = _text(others)
     flat, hdcnn = compared.flat.msr.mean, compared.hierarchies[0].msr.mean
 
-    assert "|HD-CNN||32.62||34.36||+2.65||+2.93|" in text
-    assert f"|here (hdcnn)||||{100 * (1 - hdcnn):.2f}||||{100 * (hdcnn - flat):+.2f}|" in text
+    assert "|HD-CNN||32.62||34.36||+2.65||+2.93||459||0.28|" in text
+    assert "|HD-CNN without shared layers||||34.50||||+2.79||1,356||2.43|" in text
+    assert f"|here (hdcnn)||||{100 * (1 - hdcnn):.2f}||||{100 * (hdcnn - flat):+.2f}||||" in text
     assert "|here (hdcnn (full))|" in text
-    assert "Merged networks train in less time" in text
     # The fixture trains as many networks where they are apart: the ratio is one.
     assert re.search(r"\|merged\|\|2\|\|[\d.]+\|\|37.5\|\|[\d.]+\|\|1.00\|", text)
-    assert re.search(r"\|apart\|\|apart\|", text)
-    assert "|Open Images, F1||VGG-16, S2S, pool, large||71.9||75.3||+3.4|" in text
-    assert re.search(r"\|here, F1\|\|dhnn\|\|[\d.]+\|\|[\d.]+\|\|\+[\d.]+\|", text)
+    assert re.search(r"\|merged_\|apart\|\|apart\|", text)
+
+
+def test_figures_of_hdcnn_are_those_of_the_methods():
+    """The gains of methods.md 6.7 add up; memory is given of five rows, that of the last two by a review."""
+    rows = published.HDCNN
+    ten = [row.ten_views for row in rows if row.ten_views]
+    memory = {row.model: (row.memory, row.seconds) for row in rows if row.memory}
+
+    assert [0.14, 1.01, 1.94, 2.06, 2.65] == [round(ten[0] - error, 2) for error in ten[1:]]
+    assert [37.29, 34.36, 34.50, 34.50, 34.57, 34.73] == [
+        row.one_view for row in rows if row.one_view
+    ]
+    assert {
+        "NIN, the flat network": (188, 0.04),
+        "HD-CNN": (459, 0.28),
+        "HD-CNN without shared layers": (1356, 2.43),
+        "HD-CNN, conditional (beta 6)": (447, 0.10),
+        "HD-CNN, conditional and compressed": (286, 0.10),
+    } == memory
+    assert "were not checked against it" in published.HDCNN_DATA
+
+
+def test_scores_of_dhnn_are_those_of_the_methods():
+    """Sums of each column of methods.md 4.7, its best gains over flat, and the one odd cell."""
+    columns = list(zip(*published.DHNN.values(), strict=True))
+    sums = [
+        [sum(getattr(cell, name) for cell in column) for name in published.Scored.__slots__]
+        for column in columns
+    ]
+    gains = [
+        max(cell.path for cell in column if cell.path < cell.node) - column[0].path
+        for column in columns
+    ]
+    odd = [
+        (model, place)
+        for model, cells in published.DHNN.items()
+        for place, cell in enumerate(cells)
+        if cell.path > cell.node
+    ]
+
+    assert 9 == len(published.DHNN)
+    assert [
+        [636.25, 1.28, 666.14, 1.42], [642.63, 1.03, 671.95, 1.23],
+        [639.66, 0.91, 668.62, 0.92], [638.15, 1.29, 660.30, 1.17],
+    ] == [pytest.approx(column) for column in sums]  # fmt: skip
+    assert [3.31, 0.99, 0.83, 0.54] == pytest.approx(gains)
+    assert [("S2S-Alt-Conv", 3)] == odd
+    assert [7.3, 17.4, 16.4, 15.2, 6.7, 15.5, 14.6, 14.4] == pytest.approx(
+        [row.node - row.path for row in published.DHNN_REAL]
+    )
+    assert 502.8 == pytest.approx(sum(row.path for row in published.DHNN_REAL))
+
+
+def test_scores_of_dhnn_stand_above_ours(others):
+    """F1 above F1 and accuracies above accuracies; the cell that is odd has its mark."""
+    _, compared = compare(others)
+    text = _text(others)
+    ours = next(row for row in compared.hierarchies if row.name == "dhnn")
+    path, node = (100 * score.mean for score in (ours.path_f1, ours.node_f1))
+    right, level = (100 * score.mean for score in (ours.msr, ours.node_accuracy))
+
+    assert "|S2S-Pool large||71.93 ± 0.09 /|75.29 ± 0.07||72.05 ± 0.06 /|75.43 ± 0.03|" in text
+    assert "|72.88 ± 0.09 /|69.82 ± 0.07 *|" in text
+    assert 1 == text.count(" *|")
+    assert "|* Printed so, and almost certainly transposed" in text
+    assert f"|here (dhnn, uppsala_|cnn)||||||||||{path:.2f} /|{node:.2f}|" in text
+    assert "|VGG-RNN-Alt-Resi||65.3||80.5||+15.2|" in text
+    assert f"|here (dhnn)||{right:.1f}||{level:.1f}||{level - right:+.1f}|" in text
+
+
+def test_claims_of_the_merged_networks_have_a_verdict(others):
+    """Yes, no or figures alone, of the errors that the table above has; nothing of what did not run."""
+    _, compared = compare(others)
+    error = {row.name: f"{100 * (1 - row.msr.mean):.1f}" for row in compared.hierarchies}
+    two, one, none = error["merged"], error["merged_1"], error["merged_0"]
+    apart, every, plain = error["merged_apart"], error["merged_3"], error["merged_plain"]
+
+    found = _verdicts(others)
+
+    assert len(published.MERGED_CLAIMS) == len(found)
+    # The router's accuracy is the same in every run of the fixture.
+    same = "categories: {}37.5 against 37.5\u00a0%"
+    assert f"labels: yes, {two} against {plain}\u00a0%; {same.format('no, ')}" == found[0]
+    assert f"labels: {one} against {two}\u00a0%; {same.format('')}" == found[2]
+    assert found[3].startswith(f"labels: yes, {one} and {two} against {none} and {apart}\u00a0%")
+    assert found[4].startswith(f"labels: no, {one} and {two} against {every}\u00a0%")
+    assert f"labels: {apart} against {none}\u00a0%; {same.format('')}" == found[5]
+    assert [""] * 4 == [found[1], *found[7:]]
+
+
+def test_claim_of_time_is_judged_by_seconds(tmp_path):
+    """Seven networks of 20, 19 and so on seconds take 119 together, and those apart took 180."""
+    folder = write(tmp_path, seeds=(0,), each=6, catalog=False, runs=OTHERS)
+    before = _verdicts(folder)[6]
+    _change(folder.results_dir / "merged_apart" / "0" / "fit.json", total_seconds=180)
+
+    assert "seconds: no, 119 against 119\u00a0s" == before
+    assert "seconds: yes, 119 against 180\u00a0s" == _verdicts(folder)[6]
+
+
+def test_claims_compare_only_runs_that_are_alike(tmp_path):
+    """A run with a setting of its own decides nothing of what the branches share."""
+    folder = write(tmp_path, seeds=(0,), each=6, catalog=False, runs=OTHERS)
+    path = folder.results_dir / "merged_1" / "0" / "model.json"
+    params = json.loads(path.read_text())["params"]
+    params["merged"]["stop_gradient"] = True
+    _change(path, params=params)
+    found = _verdicts(folder)
+
+    assert [""] * 3 == found[2:5]
+    assert found[5]
 
 
 def test_published_rows_have_the_depth_of_a_backbone():

@@ -123,6 +123,7 @@ def _rows(summary: Summary, results: Results) -> list[dict[str, Any]]:
         "severity": (summary.severity, images),
         "average_cost": (summary.average_cost, images),
         "node_f1": (summary.node_f1, images),
+        "node_accuracy": (summary.node_accuracy, images),
         "path_f1": (summary.path_f1, images),
         "seconds_total": (summary.cost.seconds_total, None),
         "seconds_critical": (summary.cost.seconds_critical, None),

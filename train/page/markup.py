@@ -89,7 +89,7 @@ def _breakable(name: Text) -> Html:
 
 def _unit(heading: Text) -> Text:
     """No line break before a unit."""
-    return heading if isinstance(heading, Html) else re.sub(r", (%|s|M)$", ",\u00a0\\1", heading)
+    return heading if isinstance(heading, Html) else re.sub(r", (%|s|ms|M)$", ",\u00a0\\1", heading)
 
 
 def percent(share: float | None, *, digits: int = 1) -> str:
@@ -118,6 +118,11 @@ def count(value: float) -> str:
 def seconds(value: float) -> str:
     """Returns seconds with three significant digits at most, and no unit."""
     return count(value) if value >= 100 else f"{value:.1f}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Returns milliseconds with three significant digits, and no unit; None an empty cell."""
+    return "" if value is None else f"{value:.3g}" if value < 100 else count(value)
 
 
 def p_value(value: float) -> str:

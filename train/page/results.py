@@ -8,7 +8,7 @@ Goes out: frozen objects, test pictures only, rows in the order of `post_id`.
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,7 +55,7 @@ class Trained:
     One run with one seed, on the test pictures.
 
     `full` and `coarse` are probabilities over labels and over the run's own clusters; None for
-    a run that has no hierarchy.
+    a run that has no hierarchy. `cost` is cost.json, empty where nothing was measured.
     """
 
     run: str
@@ -70,6 +70,7 @@ class Trained:
     fit: Mapping[str, Any]
     model: Mapping[str, Any]
     curves: Sequence[Mapping[str, str]]
+    cost: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def correct(self) -> Bool[np.ndarray, " image"]:
@@ -234,6 +235,7 @@ def _trained(folder: Path, run: str, seed: int, leaves: int) -> Trained:
             f"{path} names leaf {max(label.max(), predicted.max())}, but the shards hold "
             f"{leaves} labels: it was made from other shards. Run `dvc repro`."
         )
+    measured = folder / "cost.json"
     return Trained(
         run=run,
         seed=seed,
@@ -247,6 +249,7 @@ def _trained(folder: Path, run: str, seed: int, leaves: int) -> Trained:
         fit=_json(folder / "fit.json", stage="fit"),
         model=_json(folder / "model.json", stage="fit"),
         curves=_curves(folder / "curves.csv"),
+        cost=_json(measured, stage="evaluate") if measured.exists() else {},
     )
 
 

@@ -18,6 +18,7 @@ from train.page.markup import (
     folded,
     join,
     millions,
+    milliseconds,
     p_value,
     paragraph,
     percent,
@@ -130,12 +131,13 @@ def funnel(found: Funnel, drawing: Drawing | None) -> Section:
     return Section("funnel", "From board to data set", body)
 
 
-def spread(values: Spread | None) -> str:
+def spread(values: Spread | None, *, digits: int = 1) -> str:
     """Returns a mean in percent, with its standard deviation where there are several seeds."""
     if values is None:
         return ""
     deviation = values.deviation
-    return percent(values.mean) + ("" if deviation is None else f" ± {percent(deviation)}")
+    more = "" if deviation is None else f" ± {percent(deviation, digits=digits)}"
+    return percent(values.mean, digits=digits) + more
 
 
 def _contest(contest: Contest) -> Html:
@@ -305,7 +307,8 @@ def _plain(value: Spread) -> str:
 def _costs(comparison: Comparison) -> Html:
     head = (
         "run", "parameters, M", "MACs a picture, M", "× flat", "training, s", "critical path, s",
-        "training with clustering root, s", "critical path with it, s",
+        "training with clustering root, s", "critical path with it, s", "a picture alone, ms",
+        "a picture in batches of 256, ms",
     )  # fmt: skip
     flat = comparison.flat.cost.macs
     rows = [
@@ -317,6 +320,8 @@ def _costs(comparison: Comparison) -> Html:
             seconds(row.cost.seconds_total.mean),
             seconds(row.cost.seconds_critical.mean),
             *_with_root(row),
+            milliseconds(row.cost.ms_alone),
+            milliseconds(row.cost.ms_in_batch),
         )
         for row in comparison.summaries
     ]
@@ -324,7 +329,9 @@ def _costs(comparison: Comparison) -> Html:
         "Cost. MACs are expected multiply-accumulates of one test picture (all networks in mode "
         "full). Seconds are means over seeds on one machine; the critical path lets networks that "
         "do not wait for one another train side by side. The clustering root is the flat network "
-        "that the clusters were found with."
+        "that the clusters were found with. Milliseconds are medians of calls, means over "
+        "seeds, of the machine that evaluated, beside whatever else ran there; of mode full and "
+        "where nothing was timed there are none."
     )
     return table(head, rows, caption=caption, marked=(0,))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from train.components.hierarchy import (
     clusters,
@@ -19,6 +19,7 @@ from train.components.hierarchy import (
     membership,
     nodes_of_paths,
     parents,
+    paths,
 )
 from train.components.metrics import (
     average_cost,
@@ -28,6 +29,7 @@ from train.components.metrics import (
     msr,
     msr_macro,
     msr_per_label,
+    node_accuracy,
     node_f1,
     normalise_rows,
     path_f1,
@@ -77,6 +79,8 @@ class Cost:
     seconds_critical: Spread
     seconds_clustering: Spread | None  # of the flat network, where the run would be none without it
     flops: Spread | None  # of training, that flat network counted; None where it was not recorded
+    ms_alone: float | None  # milliseconds of one picture; None where nobody measured it
+    ms_in_batch: float | None  # the same in batches of 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ class Summary:
     severity: Spread | None = None  # of mistakes, by the tree that the data tells, if it does
     average_cost: Spread | None = None  # the same over all pictures, right ones 0
     node_f1: Spread | None = None  # of the nodes of true and predicted path in that tree
+    node_accuracy: Spread | None = None  # of those nodes, level by level
     difference: Interval | None = None
     difference_white: Interval | None = None
     flips: Mapping[int, Flips] = field(default_factory=dict)
@@ -166,7 +171,7 @@ def summarise(results: Results, run: Run, mode: str, *, resamples: int, seed: in
     macro = [msr_macro(a.trained.label, a.predicted, leaves=leaves) for a in answers.values()]
     reference = [micp(one, results.reference(s).clusters) for s, one in confusions.items()]
     inside, across = _mistakes(results, answers)
-    height, cost_of_mistakes, nodes = _told(results, answers)
+    height, cost_of_mistakes, nodes, levels = _told(results, answers)
     summary = Summary(
         run=run,
         mode=mode,
@@ -184,6 +189,7 @@ def summarise(results: Results, run: Run, mode: str, *, resamples: int, seed: in
         severity=height,
         average_cost=cost_of_mistakes,
         node_f1=nodes,
+        node_accuracy=levels,
     )
     if run is results.flat:
         return summary
@@ -243,19 +249,34 @@ def _mistakes(results: Results, answers: Mapping[int, Answers]) -> tuple[Spread,
 
 def _told(
     results: Results, answers: Mapping[int, Answers]
-) -> tuple[Spread, Spread, Spread] | tuple[None, None, None]:
-    """Severity, average cost and node F1 in the tree that the data tells (methods.md 7.1)."""
-    severities, costs, nodes = [], [], []
+) -> tuple[Spread, Spread, Spread, Spread] | tuple[None, None, None, None]:
+    """Severity, cost, node F1 and node accuracy in the tree that the data tells (methods.md 7.1)."""
+    severities, costs, nodes, levels = [], [], [], []
     for seed, one in answers.items():
         told = results.told(seed)
         if told is None:
-            return None, None, None
+            return None, None, None, None
         tree = from_nested(told.tree, len(results.labels))
         label, predicted, height = one.trained.label, one.predicted, heights(tree)
         severities.append(severity(label, predicted, height))
         costs.append(average_cost(label, predicted, height))
         nodes.append(node_f1(label, predicted, nodes_of_paths(tree)))
-    return Spread(tuple(severities)), Spread(tuple(costs)), Spread(tuple(nodes))
+        level = _levels(paths(tree))
+        levels.append(node_accuracy(level[label], level[predicted]))
+    return (
+        Spread(tuple(severities)),
+        Spread(tuple(costs)),
+        Spread(tuple(nodes)),
+        Spread(tuple(levels)),
+    )
+
+
+def _levels(found: Mapping[int, list[str]]) -> Shaped[np.ndarray, "label level"]:
+    """The nodes below the root; a short path repeats its leaf to the last level (methods.md 4.1)."""
+    depth = max(map(len, found.values()))
+    return np.array(
+        [path[1:] + path[-1:] * (depth - len(path)) for _, path in sorted(found.items())]
+    )
 
 
 def _cost(results: Results, run: Run, mode: str) -> Cost:
@@ -276,7 +297,20 @@ def _cost(results: Results, run: Run, mode: str) -> Cost:
             Spread(tuple(float(fit["total_seconds"]) for fit in paid)) if paid else None
         ),
         flops=Spread(tuple(flops)) if np.isfinite(flops).all() else None,
+        ms_alone=None if mode == "full" else _milliseconds(run, batch=1),
+        ms_in_batch=None if mode == "full" else _milliseconds(run, batch=256),
     )
+
+
+def _milliseconds(run: Run, *, batch: int) -> float | None:
+    """The median time of a picture, mean over the seeds that were timed as they predict by default."""
+    known = [
+        one["median_ms"] / batch
+        for trained in run.seeds.values()
+        for one in trained.cost.get("latency", ())
+        if one["batch"] == batch
+    ]
+    return float(np.mean(known)) if known else None
 
 
 def _flops(fit: Mapping[str, Any]) -> float:
