@@ -57,7 +57,6 @@ OTHERS = {  # of the other three papers
     "merged_0": asked("merged", "given", gain=0.0),
     "merged_1": asked("merged", "given"),
     "merged_3": asked("merged", "given", gain=2.0),
-    "merged_plain": asked("merged", "given", gain=0.0),
     "dhnn": asked("dhnn", "given"),
 }
 MATCHES = {  # wanted and reached; the record of uppsala_params is older than these
@@ -69,7 +68,6 @@ LATENCY = {"flat": (2.0, 51.2), "uppsala": (3.5, 102.4)}  # of seed 0; each seed
 FINDER = "finder-0"  # a network of the deep run that only found clusters
 ROUTING = ("router_accuracy", "oracle_msr", "route_msr", "msr_full")
 MERGES = {"merged_0": 0, "merged_1": 1, "merged_3": 3}  # stages shared; of others two
-ALPHAS = ("alpha_coarse", "alpha_fine")
 ROOT_HASH = "ab" * 32
 SIDE = 24
 
@@ -184,7 +182,6 @@ def _run(folder, run, one, trees, *, seed, pictures, surer) -> None:
                 one.method: {
                     "merge": MERGES.get(run, 2),
                     "separate": run.endswith("_apart"),
-                    **dict.fromkeys(ALPHAS, 0 if run.endswith("_plain") else None),
                 },
             },
             "backbone": "resnet32" if one.method == "hiernet" else "uppsala_cnn",

@@ -105,8 +105,8 @@ class Claim:
     What the merged networks' paper says, and which runs here decide it.
 
     `figures` are "labels" and "categories" (errors) and "seconds" (of training). Runs are named by
-    the stages that they share, "apart", "adapted" and "plain" (not adapted). Each of `lower` is
-    said to lie below each of `higher`, or where `is_equal` to be as good.
+    the stages that they share, or "apart". Each of `lower` is said to lie below each of `higher`,
+    or where `is_equal` to be as good.
     """
 
     text: str
@@ -213,10 +213,7 @@ HDCNN_DATA = (
 
 _BOTH = ("labels", "categories")
 MERGED_CLAIMS = (
-    Claim(
-        "Adapted (alpha 1) errs less than not adapted (alpha 0), alone and in ensembles.",
-        _BOTH, ("adapted",), ("plain",),
-    ),
+    Claim("Adapted (alpha 1) errs less than not adapted (alpha 0), alone and in ensembles."),
     Claim("For categories alpha 2 errs less than alpha 0, and alpha 1 less than both."),
     Claim(
         "One shared stage of three is as good as two (alpha 1).",
