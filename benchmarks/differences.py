@@ -52,9 +52,9 @@ def compared(runs: Mapping[str, Seeds], peers: Sequence[str]) -> list[dict[str, 
     for level in LEVELS:
         pairs = [pair for name, seeds in runs.items() for pair in _within(name, seeds, level)]
         pairs += [
-            tuple(_at(name, runs[name], level, FULL) for name in both)
-            for both in combinations(peers, 2)
-            if _have_common(*(runs[name] for name in both), level)
+            (_at(one, runs[one], level, FULL), _at(other, runs[other], level, FULL))
+            for one, other in combinations(peers, 2)
+            if _have_common(runs[one], runs[other], level)
         ]
         rows += _corrected([_row(level, *pair) for pair in pairs])
     return rows
@@ -66,7 +66,7 @@ def optimum(seeds: Seeds, level: str) -> int:
     return min(range(len(GRID)), key=lambda at: (-counts[at], abs(GRID[at] - 1), GRID[at]))
 
 
-def _within(name: str, seeds: Seeds, level: str) -> Iterator[tuple[Side, ...]]:
+def _within(name: str, seeds: Seeds, level: str) -> Iterator[tuple[Side, Side]]:
     """Pairs of one run; the optimum is that of the test curve, as in the paper: it flatters."""
     none, full, other = (_at(name, seeds, level, place) for place in (NONE, FULL, OTHER))
     yield from ((full, none), (other, none), (full, other))
