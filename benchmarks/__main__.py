@@ -22,6 +22,7 @@ from benchmarks.result import Result
 HELPERS = (
     "__main__",
     "averaged",
+    "differences",
     "loader_data",
     "pairs",
     "result",

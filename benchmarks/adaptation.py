@@ -4,14 +4,15 @@ Accuracy against alpha, agreement and training time of merged networks (methods.
 Run after `fit` of runs of method `merged`, and `evaluate` of `flat` and of runs that have a tree.
 The curves of Dutt's figures 3 and 4 on validation and test pictures, for every run and seed, for
 ensembles of seeds, and for the flat network with the categories of each tree; the points of its
-figure 1; paired t over seeds. alpha is chosen on validation. Bar: at the chosen alpha both levels
-are at least as good as at 0, in the mean over runs and seeds.
+figure 1; tests of the differences. alpha is chosen on validation. Bar: at the chosen alpha both
+levels are at least as good as at 0, in the mean over runs and seeds. Runs of random groups are
+controls: they are told beside, and the bar leaves them out.
 """
 
 import json
-import math
+import logging
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -21,15 +22,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from benchmarks.differences import LEVELS, Tried, compared
 from benchmarks.result import Result
 from train import saved
 from train.components import adaptation, data, hierarchy, prediction
-from train.page.statistics import paired_t
 
 SPLITS = ("val", "test")
-SIZES = (1, 2, 4)  # members of an ensemble, as the paper has them
+SIZES = (1, 2, 4)  # members of an ensemble, as the paper has them; 1 are the runs themselves
 POINTS = 200  # pictures of the category, and as many others, in the scatter
-LEVELS = ("coarse", "fine")
+DIGITS = 5  # of every figure in the details
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +118,22 @@ def measure(found: Both) -> dict[str, Any]:
         "test": reached,
         "agreement": agreement(found["test"], alphas),
         "curves": {
-            split: {name: [asdict(point)[name] for point in points] for name in ("alpha", *LEVELS)}
+            split: {name: [asdict(point)[name] for point in points] for name in LEVELS}
             for split, points in curves.items()
         },
     }
+
+
+def tried(found: Answers, alphas: Mapping[str, float]) -> Tried:
+    """Which pictures are right at every alpha, and the alphas that were chosen elsewhere."""
+    truth = {"coarse": found.parents[found.labels], "fine": found.labels}
+    right: dict[str, list[np.ndarray]] = {level: [] for level in LEVELS}
+    for alpha in adaptation.GRID:
+        sides = _adapted(found, dict.fromkeys(LEVELS, alpha))
+        for level, side in zip(LEVELS, sides, strict=True):
+            right[level].append((side.argmax(dim=1) == truth[level]).numpy())
+    parents = tuple(found.parents.tolist())
+    return Tried({level: np.stack(rows) for level, rows in right.items()}, alphas, parents)
 
 
 def agreement(found: Answers, alphas: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -142,18 +157,24 @@ def scatter(found: Answers, *, category: int = 0) -> dict[str, Any]:
     """Figure 1: P_c and Q of one category, for pictures of it and for others, in picture order."""
     totals = adaptation.sums(found.fine, found.parents, categories=found.coarse.shape[1])
     inside = found.parents[found.labels] == category
-    points = torch.stack([found.coarse[:, category], totals[:, category]], dim=1)
-    rows = {"members": points[inside][:POINTS], "others": points[~inside][:POINTS]}
+    sides = {"P_c": found.coarse[:, category], "Q": totals[:, category]}
     return {"category": category} | {
-        name: [[round(value, 4) for value in pair] for pair in some.tolist()]
-        for name, some in rows.items()
+        who: {name: side[rows][:POINTS].tolist() for name, side in sides.items()}
+        for who, rows in (("members", inside), ("others", ~inside))
     }
+
+
+def sizes(seeds: int) -> tuple[list[int], list[int]]:
+    """Members of the ensembles that so many seeds allow, and of those of the paper they do not."""
+    wanted = {*SIZES, 3} if seeds == 3 else set(SIZES)
+    possible = sorted(size for size in wanted if 1 < size <= seeds)
+    return possible, [size for size in SIZES if size > seeds]
 
 
 def ensembles(members: Mapping[int, Both]) -> dict[str, Any]:
     """Every ensemble of so many seeds: averaged, then adapted; and adapted, then averaged."""
     result: dict[str, Any] = {}
-    for size in (size for size in SIZES if 1 < size <= len(members)):
+    for size in sizes(len(members))[0]:
         rows = []
         for seeds in combinations(sorted(members), size):
             chosen = [members[seed] for seed in seeds]
@@ -195,33 +216,6 @@ def _at(points: list[adaptation.Point], alpha: float) -> adaptation.Point:
     return next(point for point in points if point.alpha == alpha)
 
 
-def compared(runs: Mapping[str, Mapping[int, Any]]) -> list[dict[str, Any]]:
-    """Paired t over common seeds: alpha 1 against 0 in each run, and runs at alpha 1."""
-    rows = []
-    for level in LEVELS:
-        pairs = [((name, "1.0"), (name, "0.0")) for name in runs]
-        pairs += [((one, "1.0"), (other, "1.0")) for one, other in combinations(runs, 2)]
-        for (one, at), (other, beside) in pairs:
-            seeds = sorted(runs[one].keys() & runs[other].keys())
-            first, second = (
-                [runs[name][seed]["test"][level][alpha] for seed in seeds]
-                for name, alpha in ((one, at), (other, beside))
-            )
-            test = paired_t(first, second)
-            p = None if math.isnan(test.p_value) else test.p_value  # JSON has no NaN
-            rows.append(
-                {
-                    "level": level,
-                    "first": f"{one} at {at}",
-                    "second": f"{other} at {beside}",
-                    "seeds": seeds,
-                    "difference": test.mean,
-                    "p_paired_t": p,
-                }
-            )
-    return rows
-
-
 def trained(results_dir: Path, runs: Mapping[str, Iterable[int]]) -> dict[str, Any]:
     """Seconds and operations of each run's training, the mean over seeds, beside separate ones."""
     found: dict[str, Any] = {}
@@ -258,6 +252,43 @@ def _folders(results_dir: Path) -> dict[str, dict[str, dict[int, Path]]]:
     return found
 
 
+def measured(folders: Mapping[str, Mapping[int, Path]], **places: Path) -> dict[str, Any]:
+    """Curves, ensembles, scatter and tests of merged runs; random groups have no rows between runs."""
+    found: dict[str, Any] = {"runs": {}, "ensembles": {}, "ensembles_left_out": {}, "scatter": {}}
+    tests: dict[str, dict[int, Tried]] = {}
+    for name, seeds in folders.items():
+        answers = {seed: of_run(path, **places) for seed, path in sorted(seeds.items())}
+        rows = {seed: measure(one) for seed, one in answers.items()}
+        tests[name] = {
+            seed: tried(one["test"], rows[seed]["alpha"]) for seed, one in answers.items()
+        }
+        found["runs"][name] = rows
+        found["ensembles"][name] = ensembles(answers)
+        found["ensembles_left_out"][name] = left_out = sizes(len(answers))[1]
+        found["scatter"][name] = scatter(answers[min(answers)]["test"])
+        if left_out:
+            log.info("%s: %d seeds, no ensembles of %s", name, len(answers), left_out)
+    found["random"] = [name for name, seeds in folders.items() if _is_random(seeds)]
+    free = [name for name, seeds in folders.items() if not _is_fixed(seeds)]
+    found["tests"] = compared(tests, [name for name in free if name not in found["random"]])
+    return found
+
+
+def of_trees(
+    folders: Mapping[str, Mapping[int, Path]], results_dir: Path
+) -> dict[str, dict[int, Any]]:
+    """The flat network of each seed with the categories of every tree that has a partition."""
+    found = {}
+    for name, seeds in folders.items():
+        answers = {
+            seed: of_flat(path, results_dir / "flat" / str(seed)) for seed, path in seeds.items()
+        }
+        rows = {seed: measure(one) for seed, one in sorted(answers.items()) if one is not None}
+        if rows:
+            found[name] = rows
+    return found
+
+
 def run(
     results_dir: Path = Path("results"),
     data_dir: Path = Path("data"),
@@ -265,27 +296,21 @@ def run(
 ) -> Result:
     """The median over merged runs and seeds of what adaptation adds to the labels' accuracy."""
     folders = _folders(results_dir)
-    if not folders["merged"]:
-        raise SystemExit("no run of method merged was trained: run `dvc repro`")
-    details: dict[str, Any] = {"runs": {}, "ensembles": {}, "flat": {}, "scatter": {}}
-    for name, seeds in folders["merged"].items():
-        answers = {seed: of_run(path, data_dir, work_dir) for seed, path in sorted(seeds.items())}
-        details["runs"][name] = {seed: measure(one) for seed, one in answers.items()}
-        details["ensembles"][name] = ensembles(answers)
-        details["scatter"][name] = scatter(answers[min(answers)]["test"])
-    for name, seeds in folders["tree"].items():
-        rows = {
-            seed: of_flat(path, results_dir / "flat" / str(seed)) for seed, path in seeds.items()
-        }
-        measured = {seed: measure(one) for seed, one in sorted(rows.items()) if one is not None}
-        if measured:
-            details["flat"][name] = measured
-    details["paired_t"] = compared(details["runs"])
-    details["training"] = trained(results_dir, folders["merged"])
-    gains = {level: _gains(details["runs"], level) for level in LEVELS}
+    if all(_is_random(seeds) for seeds in folders["merged"].values()):
+        raise SystemExit(
+            "no run of method merged with told or found groups was trained: run `dvc repro`"
+        )
+    details = measured(folders["merged"], data_dir=data_dir, work_dir=work_dir)
+    random = details["random"]
+    grouped = [name for name in details["runs"] if name not in random]
+    gains = {level: gained(details["runs"], grouped, level) for level in LEVELS}
     manifest = data_dir / "shards" / "manifest.json"
     details |= {
+        "alphas": adaptation.GRID,
+        "flat": of_trees(folders["tree"], results_dir),
+        "training": trained(results_dir, folders["merged"]),
         "gains": gains,
+        "gains_random": {level: gained(details["runs"], random, level) for level in LEVELS},
         "root_sha256": saved.read_json(manifest, stage="shards")["root_sha256"],
     }
     return Result(
@@ -295,11 +320,37 @@ def run(
         ok=all(statistics.mean(gain) >= 0 for gain in gains.values()),
         runs=gains["fine"],
         peer="the same networks without adaptation (alpha 0)",
-        details=details,
+        details=_short(details),
         commands=["dvc repro"],
     )
 
 
-def _gains(runs: Mapping[str, Mapping[int, Any]], level: str) -> list[float]:
-    rows = [row["test"][level] for seeds in runs.values() for row in seeds.values()]
+def gained(
+    runs: Mapping[str, Mapping[int, Any]], names: Collection[str], level: str
+) -> list[float]:
+    """What the chosen alpha adds to the accuracy at 0, for every seed of the named runs."""
+    rows = [row["test"][level] for name in names for row in runs[name].values()]
     return [row["chosen"] - row["0.0"] for row in rows]
+
+
+def _is_random(seeds: Mapping[int, Path]) -> bool:
+    return str(_facts(seeds)["grouping"]).startswith("random")
+
+
+def _is_fixed(seeds: Mapping[int, Path]) -> bool:
+    """Says whether the run was told an alpha: as a network it repeats another one."""
+    own = _facts(seeds)["params"]["merged"]
+    return any(own.get(f"alpha_{level}") is not None for level in LEVELS)
+
+
+def _facts(seeds: Mapping[int, Path]) -> dict[str, Any]:
+    return saved.read_json(seeds[min(seeds)] / "model.json", stage="fit")
+
+
+def _short(value: Any) -> Any:
+    """The same document with every figure in a few digits: the file stays small."""
+    if isinstance(value, dict):
+        return {key: _short(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(one) for one in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -26,7 +26,11 @@ SECONDS = 2.0  # for each beta and batch
 
 
 def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
-    """Accuracy and share of the fine operations for each beta, and for None: every component."""
+    """
+    Accuracy and share of the fine operations for each beta, and for None: every component.
+
+    A set of one label has no network: it is no component, and costs nothing.
+    """
     coarse, labels = averaged.answers(classifier, pictures)
     costs = classifier.cost().macs
     macs = torch.tensor([float(costs.get(node, 0)) for node in classifier.network.clusters])
@@ -43,7 +47,7 @@ def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
                 "beta": beta,
                 "accuracy": float(np.mean(right)),
                 "share": float(share.double().mean()),
-                "components": float(chosen.sum(dim=1).double().mean()),
+                "components": float((chosen & (macs > 0)).sum(dim=1).double().mean()),
             }
         )
     return rows

@@ -1,5 +1,6 @@
 """The benchmarks of HD-CNN on tiny data: curves against beta and against codebooks."""
 
+import copy
 import math
 
 import numpy as np
@@ -11,20 +12,52 @@ from train.components import backbone, hierarchy, quantise
 
 
 @pytest.fixture
-def classifier(make_classifier):
-    """An untrained classifier over an overlapping cover, whose components differ."""
-    tree = hierarchy.from_cover([[0, 1, 2], [1, 2, 3], [3]], 4)
-    network = backbone.Params(name="resnet20", width=0.25)
-    built = make_classifier("hdcnn", tree, network=network).eval()
-    torch.manual_seed(0)
-    for name, weight in built.named_parameters():
-        if name.endswith("predictions.weight"):
-            torch.nn.init.normal_(weight)
-    return built
+def make(make_classifier):
+    """Builds an untrained classifier over an overlapping cover, whose components differ."""
+
+    def build(width):
+        tree = hierarchy.from_cover([[0, 1, 2], [1, 2, 3], [3]], 4)
+        network = backbone.Params(name="resnet20", width=width)
+        built = make_classifier("hdcnn", tree, network=network).eval()
+        torch.manual_seed(0)
+        for name, weight in built.named_parameters():
+            if name.endswith("predictions.weight"):
+                torch.nn.init.normal_(weight)
+        return built
+
+    return build
+
+
+@pytest.fixture
+def classifier(make):
+    """One so narrow that no codebook makes it a quarter: two centres reach 3.4."""
+    return make(0.25)
+
+
+@pytest.fixture
+def wide(make):
+    """One that three centres make a quarter, and four do not: 4.06 and 3.53."""
+    return make(0.5)
+
+
+@pytest.fixture
+def given(tiny_data, monkeypatch):
+    """Makes these classifiers the trained seeds 3, 4…: `given(one, two)` returns them so."""
+
+    def give(*classifiers):
+        both = tiny_data()
+        runs = [
+            averaged.Trained(seed, one, both.val, both.train)
+            for seed, one in enumerate(classifiers, start=3)
+        ]
+        monkeypatch.setattr(averaged, "trained", lambda: iter(runs))
+        return runs
+
+    return give
 
 
 def test_curve_against_beta(classifier, tiny_data):
-    """Shares rise with beta up to all components; the curve is that of the classifier itself."""
+    """Shares rise with beta up to both components; the curve is that of the classifier itself."""
     pictures = tiny_data().val
     rows = conditional.curve(classifier, pictures)
     shares = [row["share"] for row in rows]
@@ -33,12 +66,14 @@ def test_curve_against_beta(classifier, tiny_data):
     with torch.no_grad():
         right = classifier.predict_proba(inputs).argmax(dim=1).numpy() == pictures.labels
         executed = classifier.outputs(inputs)["executed"][:, 1:].double().mean()
+        components = classifier.outputs(inputs)["executed"][:, 1:].double().sum(dim=1).mean()
 
     assert sorted(shares) == shares
-    assert (None, 1.0, 3.0) == (rows[-1]["beta"], shares[-1], rows[-1]["components"])
+    assert (None, 1.0, 2.0) == (rows[-1]["beta"], shares[-1], rows[-1]["components"])
     (one,) = (row for row in rows if row["beta"] == 1.0)
     assert math.isclose(np.mean(right), one["accuracy"])
     assert math.isclose(executed.item(), one["share"], abs_tol=1e-6)
+    assert math.isclose(components.item(), one["components"])
     assert rows[-1]["accuracy"] == averaged.accuracy(classifier, pictures)
 
 
@@ -59,6 +94,46 @@ def test_times_of_one_and_many_pictures(classifier, tiny_data, monkeypatch):
 
     assert [1, 256] == [one["batch"] for one in taken]
     assert all(one["median_ms"] > 0 for one in taken)
+
+
+def test_beta_of_validation_is_judged_on_test(classifier, given, monkeypatch):
+    """Share and loss are those of the test pictures at the beta that the validation pictures chose."""
+    monkeypatch.setattr(conditional, "SECONDS", 0.02)
+    monkeypatch.setattr(conditional, "BETAS", (0.5, 1.0, 1.2, 50.0))
+    (run,) = given(classifier)
+    beta = conditional.cheapest(conditional.curve(classifier, run.val))
+    rows = conditional.curve(classifier, run.test)
+    (judged,) = (row for row in rows if row["beta"] == beta)
+    found = conditional.run()
+    (one,) = found.details["seeds"]
+
+    assert (3, 3, 2, beta) == tuple(one[key] for key in ("seed", "sets", "components", "beta"))
+    assert judged["share"] == one["share"] == found.value
+    assert [rows[-1]["accuracy"] - judged["accuracy"]] == found.details["losses"] == [one["loss"]]
+    assert rows == [{k: v for k, v in row.items() if k != "latency"} for row in one["curve"]]
+    assert [[1, 256]] * 5 == [[some["batch"] for some in row["latency"]] for row in one["curve"]]
+    assert not found.ok  # of eight components there are two
+
+
+@pytest.mark.parametrize(
+    ("share", "loss", "components", "met"),
+    [
+        (0.40, 0.005, 8, True), (0.41, 0.005, 8, False),
+        (0.40, 0.006, 8, False), (0.40, 0.005, 7, False),
+    ],
+)  # fmt: skip
+def test_bar_of_conditional_execution(share, loss, components, met, monkeypatch):
+    """Share and loss count in the median over seeds, and the fewest components of any seed."""
+    medium = {"share": share, "loss": loss, "components": 9}
+    seeds = [
+        medium, medium | {"share": 0.9, "loss": -0.1},
+        medium | {"share": 0.1, "loss": 0.2, "components": components},
+    ]  # fmt: skip
+    monkeypatch.setattr(averaged, "trained", lambda: iter(seeds))
+    monkeypatch.setattr(conditional, "measure", lambda one: one)
+    found = conditional.run()
+
+    assert (share, met, [share, 0.9, 0.1]) == (found.value, found.ok, found.runs)
 
 
 def test_curve_against_codebooks(classifier, tiny_data, monkeypatch):
@@ -83,3 +158,34 @@ def test_largest_codebook_of_a_factor(classifier, monkeypatch):
 
     assert factors[0] >= 1.4 > factors[1]
     assert [] == compression.reaching(classifier)
+
+
+def test_codebook_of_a_factor_of_four(wide, given, monkeypatch):
+    """Of three codebooks two reach it, and the larger is taken, with its loss on the test pictures."""
+    monkeypatch.setattr(compression, "CODEBOOKS", (2, 4))
+    (run,) = given(wide)
+    right = averaged.accuracy(wide, run.test)
+    found = compression.run()
+    (one,) = found.details["seeds"]
+    smaller = copy.deepcopy(wide)
+    smaller.compress(codebook=3, width=compression.WIDTH)
+
+    assert ([2, 3, 4], 3) == ([row["codebook"] for row in one["curve"]], one["seed"])
+    assert [True, True, False] == [row["factor"] >= 4 for row in one["curve"]]
+    assert ([3], True) == (found.details["codebooks"], found.ok)
+    assert right - averaged.accuracy(smaller, run.test) == found.value
+    assert [found.value] == found.runs
+
+
+def test_no_codebook_of_a_factor_of_four(classifier, wide, given, monkeypatch):
+    """One seed that no codebook makes a quarter misses the bar; the other one's loss is told."""
+    monkeypatch.setattr(compression, "CODEBOOKS", (2,))
+    given(classifier)
+    alone = compression.run()
+    given(classifier, wide)
+    both = compression.run()
+
+    assert (False, [], []) == (alone.ok, alone.runs, alone.details["codebooks"])
+    assert math.isnan(alone.value)
+    assert (None, 4) == (both.details["seeds"][0]["chosen"], both.details["seeds"][1]["seed"])
+    assert (False, [3], 1) == (both.ok, both.details["codebooks"], len(both.runs))
