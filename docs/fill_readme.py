@@ -195,6 +195,111 @@ def benches() -> str:
     return "\n".join(lines)
 
 
+def measured(benchmark: str) -> dict[str, dict]:
+    """The details of a benchmark's committed result for each data set that it was run on."""
+    found = {}
+    for preset, told in COMPARED.items():
+        path = ROOT / "benchmarks" / "results" / f"{benchmark}-{preset}.json"
+        if path.exists():
+            found[told] = json.loads(path.read_text(encoding="utf-8"))["details"]
+    return found
+
+
+def table(columns: tuple[str, ...], rows: list[list]) -> str:
+    """A table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def averaging() -> str:
+    """What conditional execution and compression of HD-CNN save and lose, one row a data set."""
+    smaller, rows = measured("compression"), []
+    for told, details in measured("conditional").items():
+        seeds = details["seeds"]
+        chosen = [next(row for row in one["curve"] if row["beta"] == one["beta"]) for one in seeds]
+        packed = [one["chosen"] for one in smaller.get(told, {}).get("seeds", ()) if one["chosen"]]
+        rows.append(
+            [
+                told, len(seeds), _range([one["components"] for one in seeds]),
+                _range([one["beta"] for one in seeds]),
+                _spread([100 * one["share"] for one in seeds]),
+                _spread([100 * one["loss"] for one in seeds]),
+                _milliseconds(chosen), _milliseconds([one["curve"][-1] for one in seeds]),
+                _range([one["codebook"] for one in packed]),
+                _spread([100 * one["loss"] for one in packed]),
+            ]
+        )  # fmt: skip
+    columns = (
+        "data", "seeds", "components", "beta", "of their operations, %", "points lost",
+        "ms a picture, alone / of 256", "ms with all components", "codebook of factor 4",
+        "points lost by it",
+    )  # fmt: skip
+    return table(columns, rows)
+
+
+def _range(values: list[float]) -> str:
+    """One value, or the least and the most."""
+    ends = [min(values), max(values)] if values else []
+    return " to ".join(dict.fromkeys(f"{value:g}" for value in ends))
+
+
+def _milliseconds(rows: list[dict]) -> str:
+    found = (
+        statistics.mean(
+            one["latency"][at]["median_ms"] / one["latency"][at]["batch"] for one in rows
+        )
+        for at in (0, 1)
+    )
+    return " / ".join(f"{value:.2f}" for value in found)
+
+
+def adapted() -> str:
+    """Merged networks: success at some alphas, and training beside two networks apart."""
+    rows = []
+    for told, details in measured("adaptation").items():
+        for run, seeds in details["runs"].items():
+            success = [
+                _mean([100 * one["test"][level][alpha] for one in seeds.values()])
+                for level in ("fine", "coarse")
+                for alpha in ("0.0", "1.0", "2.0", "chosen")
+            ]
+            training = [
+                f"{details['training'][run][name]:.2f}" if name in details["training"][run] else ""
+                for name in ("seconds_ratio", "flops_ratio")
+            ]
+            rows.append([told, f"`{run}`", len(seeds), *success, *training])
+    columns = (
+        "data", "run", "seeds", "labels, %: alpha 0", "1", "2", "chosen",
+        "categories, %: alpha 0", "1", "2", "chosen", "seconds / two apart", "operations / two apart",
+    )  # fmt: skip
+    return table(columns, rows)
+
+
+def decoded() -> str:
+    """DHNN: success against the beam's width, and its steps without the tree."""
+    rows = []
+    for told, details in measured("beam").items():
+        for run, seeds in details["runs"].items():
+            curves = zip(*(one["curve"] for one in seeds.values()), strict=True)
+            free = [one["free"] for one in seeds.values() if one["free"]]
+            rows.append(
+                [
+                    told, f"`{run}`", len(seeds),
+                    *(_mean([100 * row["accuracy"] for row in each]) for each in curves),
+                    *(_mean([100 * one[name] for one in free]) for name in ("paths", "paths_right")),
+                ]
+            )  # fmt: skip
+    columns = (
+        "data", "run", "seeds", "width 1, %", "2", "4", "8", "all",
+        "without the tree: paths, %", "right paths, %",
+    )  # fmt: skip
+    return table(columns, rows)
+
+
+def _mean(values: list[float]) -> str:
+    return f"{statistics.mean(values):.1f}" if values else ""
+
+
 def queries() -> str | None:
     """Each query of `docs/queries.sql` with its output; None without a catalog."""
     if not CATALOG.exists():
@@ -222,6 +327,9 @@ def sections() -> dict[str, str | None]:
         "tree": tree(),
         "comparison": comparison(),
         **{f"results:{one.name}": results(one.name) for one in (ROOT / "experiments").iterdir()},
+        "averaging": averaging(),
+        "adapted": adapted(),
+        "decoded": decoded(),
         "benchmarks": benches(),
         "queries": queries(),
     }
