@@ -9,7 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics
 
-from tests.train.report_fixture import CLUSTERS, EXPERIMENTS, LABELS, TREES, asked, compare, write
+from tests.train.report_fixture import (
+    CLUSTERS,
+    EXPERIMENTS,
+    LABELS,
+    OTHERS,
+    TREES,
+    asked,
+    compare,
+    write,
+)
 from train.components import hierarchy, metrics
 from train.page import answer, comparison, controls, results, statistics, summary, tree
 
@@ -411,6 +420,18 @@ def test_answer_has_a_paragraph_for_each_method(experiments):
     assert "a root that never errs would give 62.5\u00a0%, so routing costs 0.0 points" in (
         said.findings[0].text
     )
+
+
+def test_answer_speaks_of_routing_where_one_branch_is_executed(tmp_path):
+    """Merged networks weigh what both branches say: their categories route nothing."""
+    folder = write(tmp_path, seeds=(0,), each=6, catalog=False, runs=OTHERS)
+    said = {one.run: one.text for one in _say(folder).findings}
+
+    assert (
+        "It finds the right cluster of 62.5\u00a0% of the pictures; were that always known"
+        in (said["merged"])
+    )
+    assert not [text for text in said.values() if "routing costs" in text]
 
 
 @pytest.mark.parametrize(

@@ -94,8 +94,8 @@ def contests(summaries: Sequence[Summary], *, resamples: int, seed: int) -> tupl
 
 def kind(equal: str | None, method: str) -> str:
     """Returns what a control is in words."""
-    costs = {"train_flops": "training operations", "macs": "MACs", "params": "parameters"}
-    return f"{method} with equal {costs.get(equal, equal)}" if equal else "random groups"
+    costs = {"train_flops": "training operations", "macs": "MACs"}
+    return f"{method} with equal {costs.get(equal, 'parameters')}" if equal else "random groups"
 
 
 def _contest(
