@@ -23,14 +23,13 @@ from train.components.recurrent import FixedPath
 from train.methods.dhnn import Classifier
 
 WIDTHS = (1, 2, 4, 8, None)
-EVERY = 100_000  # more paths than a tree has
 
 
 def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
     """Success, the mean score of the decoded path and milliseconds a picture for each width."""
     rows = []
     for width in WIDTHS:
-        classifier.params = classifier.params.model_copy(update={"beam": width or EVERY})
+        classifier.params = classifier.params.model_copy(update={"beam": width})
         began = time.perf_counter()
         with torch.no_grad():
             batches = prediction.batches(pictures, torch.device("cpu"))

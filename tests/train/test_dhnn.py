@@ -60,10 +60,15 @@ def test_modes_agree_with_outputs(sharp, kind, order, tree, width):
     with torch.no_grad():
         route, default = (classifier.predict_proba(x, mode=m) for m in ("route", "default"))
         full, rows = classifier.predict_proba(x, mode="full"), classifier.outputs(x)
+        classifier.params = classifier.params.model_copy(update={"beam": 1})
+        greedy = classifier.predict_proba(x)
+        classifier.params = classifier.params.model_copy(update={"beam": None})
+        every = classifier.predict_proba(x)
     inside = torch.where(route > 0, full, torch.zeros(()))
 
-    assert torch.equal(route, default)
-    assert torch.allclose(route, rows["default"], atol=1e-5)
+    assert torch.equal(greedy, route)
+    assert torch.equal(full, every)
+    assert torch.allclose(default, rows["default"], atol=1e-5)
     assert torch.allclose(full, rows["full"], atol=1e-5)
     assert torch.allclose(torch.ones(24), full.sum(dim=1), rtol=0, atol=1e-6)
     assert torch.allclose(torch.ones(24), rows["coarse"].sum(dim=1), rtol=0, atol=1e-6)
@@ -85,7 +90,7 @@ def test_wide_beam_is_full(sharp, kind, order):
 @pytest.mark.parametrize("kind", ["rnn", "s2s"])
 def test_greedy_answer_lies_in_the_likeliest_cluster(sharp, kind):
     """Width 1 takes the first step's cluster: routed success is at most that of the first step."""
-    classifier, x = sharp(TREES["pairs"], kind=kind), noise(60)
+    classifier, x = sharp(TREES["pairs"], kind=kind, beam=1), noise(60)
     with torch.no_grad():
         first, second = classifier.coarse_proba(x).log().unbind(dim=1)
         # As many pictures for the one cluster as for the other.
@@ -172,7 +177,7 @@ def test_tree_without_a_choice_reduces_to_a_flat_answer(sharp, tree):
 )
 def test_counted_operations_are_the_executed_ones(sharp, kind, layers, conversion):
     """What torch executes for 8 pictures, by beam and in full, is what `cost` and `executed` say."""
-    classifier = sharp(TREES["uneven"], kind=kind, layers=layers, conversion=conversion)
+    classifier = sharp(TREES["uneven"], kind=kind, layers=layers, conversion=conversion, beam=1)
     x, executed, averaged = noise(8), {}, 0
     for mode in ("route", "full"):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:

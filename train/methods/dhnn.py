@@ -2,7 +2,7 @@
 `dhnn`: a CNN, and an RNN that says the path from the root to the label (methods.md 4).
 
 Each step says one node of all the tree's, from the maps of a stage of the CNN. A label's
-probability is the product along its path; by default a beam search follows the likeliest paths.
+probability is the product along its path; a beam search may follow the likeliest paths alone.
 `rnn` has one step a level, `s2s` emits nodes until the path ends. Everything trains together.
 """
 
@@ -61,9 +61,10 @@ class Params(BaseModel):
     step_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
         None, description="of the steps' losses, one a step (s2s: and one for the end); null: equal"
     )
-    beam: int = Field(
-        1, ge=1, le=100_000, description="paths that a prediction keeps at each step; 1: greedy"
-    )
+    beam: int | None = Field(
+        None, ge=1, le=100_000, description="paths that a prediction keeps at each step, 1: greedy; "
+        "null: all, so that a label's probability is its path's",
+    )  # fmt: skip
     balance: sampling.Balance = Field(
         "none",
         description="equal pictures per label and epoch: resample, fixed, weights; none: all "
@@ -159,12 +160,12 @@ class Classifier(nn.Module):
     Hierarchical Classification of Images (methods.md 4).
 
     Differs:
-        `full` is the softmax of the scores of all paths. `default` and `route` are the same over
-        the leaves that the beam reaches at its last step: greedily, the labels below the last
-        chosen node. Residual arcs add to the RNN's inputs a linear map of its state, which a last
-        layer reads: the slides' dimensions leave it out. One recurrent layer, and every step's loss
-        weighs the same. Optimiser (the slides: Adam), rates and epochs are those of `loop`, and
-        weights are the backbone's, from scratch. Inputs have 256 numbers, in 16 channels.
+        `full` is the softmax of the scores of all paths, and so is `default` but for a beam: then it
+        is over the leaves that the beam reaches at its last step. `route` is greedy: over the labels
+        below the last chosen node. Residual arcs add to the RNN's inputs a linear map of its state,
+        which a last layer reads: the slides' dimensions leave it out. One recurrent layer, and every
+        step's loss weighs the same. Optimiser (the slides: Adam), rates and epochs are those of
+        `loop`, and weights are the backbone's, from scratch. Inputs have 256 numbers, in 16 channels.
     """
 
     mean: Tensor
@@ -226,15 +227,16 @@ class Classifier(nn.Module):
         self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"
     ) -> Float[Tensor, "batch leaf"]:
         """
-        Returns leaf probabilities by beam search (the default, and `route`) or in `full`.
+        Returns leaf probabilities over all paths (`full`), by `beam`, or greedily (`route`).
 
         A decoder of variable length runs only where the beam has been.
         """
-        if mode == "full":
+        width = 1 if mode == "route" else self.params.beam
+        if mode == "full" or width is None:
             scores: Tensor = self.network(self.centred(x))
             return scores.softmax(dim=1)
         look = self.network.decoder.look(self.network.read(self.centred(x)), chosen=True)
-        return self.network.search(look, batch=len(x), width=self.params.beam)[0].softmax(dim=1)
+        return self.network.search(look, batch=len(x), width=width)[0].softmax(dim=1)
 
     def coarse_proba(
         self, x: Float[Tensor, "batch 3 height width"]
