@@ -151,7 +151,9 @@ def merged() -> Figure:
         for axes, run in zip(row[2:], ("merged_apart", "merged"), strict=True):
             if run in details["scatter"]:
                 draw_agreement(axes, details, run)
-            axes.set_title(f"{SETS[name]}: {run}")
+                axes.set_title(f"{SETS[name]}: {run}")
+            else:
+                axes.set_axis_off()
     return drawn
 
 
