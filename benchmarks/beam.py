@@ -27,7 +27,7 @@ WIDTHS = (1, 2, 4, 8, None)
 
 def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
     """Success, the mean score of the decoded path and milliseconds a picture for each width."""
-    rows = []
+    rows, scores = [], _scores(classifier, pictures)
     for width in WIDTHS:
         classifier.params = classifier.params.model_copy(update={"beam": width})
         began = time.perf_counter()
@@ -39,7 +39,7 @@ def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
             {
                 "width": width,
                 "accuracy": float(np.mean(found.numpy() == pictures.labels)),
-                "log_probability": float(_scores(classifier, pictures, found).double().mean()),
+                "log_probability": float(scores.gather(1, found[:, None]).mean()),
                 "milliseconds": round(1000 * seconds / len(pictures.labels), 4),
             }
         )
@@ -47,11 +47,10 @@ def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
 
 
 @torch.no_grad()
-def _scores(classifier: Classifier, pictures: Pictures, labels: torch.Tensor) -> torch.Tensor:
-    """The log probability of the path to one label for each picture."""
+def _scores(classifier: Classifier, pictures: Pictures) -> torch.Tensor:
+    """The log probability of the path to every label for each picture."""
     batches = prediction.batches(pictures, torch.device("cpu"))
-    scores = torch.cat([classifier.network(classifier.centred(x)) for x in batches])
-    return scores.gather(1, labels[:, None])[:, 0]
+    return torch.cat([classifier.network(classifier.centred(x)) for x in batches]).double()
 
 
 @torch.no_grad()

@@ -81,24 +81,28 @@ def recorded(preset: str) -> dict[str, list[dict]]:
     return records
 
 
+def table(columns: tuple[str, ...], rows: list[list]) -> str:
+    """A table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
 def comparison() -> str:
     """Each method and its controls on each data set: success, points over flat, seeds."""
     found = {name: records for name in COMPARED if (records := recorded(name))}
-    lines = [
-        f"| run | | {' | '.join(COMPARED[name] for name in found)} |",
-        f"| --- | --- |{' --- |' * len(found)}",
-    ]
-    rows = {"flat": ""} | {
+    runs = {"flat": ""} | {
         f"{method}{ending}": told for method in METHODS for ending, told in CONTROLS.items()
     }
-    for run, told in rows.items():
+    rows = []
+    for run, told in runs.items():
         cells = [_cell(records, run) for records in found.values()]
         if any(cells):
-            lines.append(f"| `{run}` | {told} | {' | '.join(cells)} |")
+            rows.append([f"`{run}`", told, *cells])
         if run in METHODS:
             cells = [_cell(records, run, of="msr_full") for records in found.values()]
-            lines.append(f"| | in full | {' | '.join(cells)} |")
-    lines += [
+            rows.append(["", "in full", *cells])
+    lines = [
+        table(("run", "", *(COMPARED[name] for name in found)), rows),
         "",
         (
             "Success (MSR) in %, ± its standard deviation over seeds where there are several; in "
@@ -142,24 +146,27 @@ def results(preset: str) -> str:
         if "msr_mirrored" in some["metrics"]
         else ("msr_white", "white MSR %")
     )
-    lines = [
-        f"| run | seeds | MSR % | less flat | {name} | n test | E[MAC] / flat | training s | critical path s |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    columns = (
+        "run", "seeds", "MSR %", "less flat", name, "n test", "E[MAC] / flat", "training s",
+        "critical path s",
+    )  # fmt: skip
+    rows = []
     macs = statistics.mean(r["metrics"]["macs_expected"] for r in records["flat"])
     for run in sorted(records, key=lambda name: (name != "flat", name)):
         metrics = [record["metrics"] for record in records[run]]
         msr = [100 * m["msr"] for m in metrics]
         other = [100 * m[second] for m in metrics if m.get(second) is not None]
         gain = "" if run == "flat" else f"{_gain(records, run):+.1f}"
-        lines.append(
-            f"| `{run}` | {len(msr)} | {_spread(msr)} | {gain} | "
-            f"{_spread(other)} | {metrics[0]['n_test']} | "
-            f"{statistics.mean(m['macs_expected'] for m in metrics) / macs:.3f} | "
-            f"{statistics.mean(m['seconds_total'] for m in metrics):.0f} | "
-            f"{statistics.mean(m['seconds_critical'] for m in metrics):.0f} |"
-        )
-    lines += [
+        rows.append(
+            [
+                f"`{run}`", len(msr), _spread(msr), gain, _spread(other), metrics[0]["n_test"],
+                f"{statistics.mean(m['macs_expected'] for m in metrics) / macs:.3f}",
+                f"{statistics.mean(m['seconds_total'] for m in metrics):.0f}",
+                f"{statistics.mean(m['seconds_critical'] for m in metrics):.0f}",
+            ]
+        )  # fmt: skip
+    lines = [
+        table(columns, rows),
         "",
         (
             f"{some['data']['labels']} labels, {samples['train']} / {samples['val']} / {samples['test']} "
@@ -189,15 +196,16 @@ def _spread(values: list[float]) -> str:
 
 def benches() -> str:
     """One row per committed benchmark result; a missed bar stays in the table."""
-    lines = ["| benchmark | value | bar | met | commit |", "| --- | --- | --- | --- | --- |"]
+    rows = []
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
-        met = "yes" if found["ok"] else "**no**"
-        lines.append(
-            f"| `{path.stem}` | {found['value']:.3g} {found['unit']} | {found['bar']} | {met} | "
-            f"{found['commit']} |"
-        )
-    return "\n".join(lines)
+        rows.append(
+            [
+                f"`{path.stem}`", f"{found['value']:.3g} {found['unit']}", found["bar"],
+                "yes" if found["ok"] else "**no**", found["commit"],
+            ]
+        )  # fmt: skip
+    return table(("benchmark", "value", "bar", "met", "commit"), rows)
 
 
 def measured(benchmark: str) -> dict[str, dict]:
@@ -208,12 +216,6 @@ def measured(benchmark: str) -> dict[str, dict]:
         if path.exists():
             found[told] = json.loads(path.read_text(encoding="utf-8"))["details"]
     return found
-
-
-def table(columns: tuple[str, ...], rows: list[list]) -> str:
-    """A table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def averaging() -> str:

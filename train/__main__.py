@@ -222,7 +222,10 @@ def _settings(options: argparse.Namespace, run: Run) -> Any:
         own=_section(options, run.method, saved.method_params(run.method), run.params),
         data=_section(options, "data", data.Params),
         augment=_section(options, "augment", augment.Params),
-        backbone=_section(options, "backbone", backbone.Params, run.backbone),
+        # A backbone of the run's own takes nothing from the section, which is of another network.
+        backbone=_section(
+            options, "backbone", backbone.Params, run.backbone, alone="name" in run.backbone
+        ),
         loop=_section(options, "loop", loop.Params),
     )
 
@@ -248,15 +251,12 @@ def _section(
     name: str,
     model: type[BaseModel],
     own: Mapping[str, Any] | None = None,
+    *,
+    alone: bool = False,
 ) -> Any:
-    """
-    Returns a section; a run's own values win over the file, the command line over both.
-
-    Own values with a `name` are of another backbone than the section's, and take nothing from it.
-    """
+    """Returns a section; a run's own values win over the file, the command line over both."""
     asked = {key: value for key, value in overrides(options, model).items() if value is not None}
-    named = "name" in (own or {})
-    return section(options.params, name, model, {**(own or {}), **asked}, alone=named)
+    return section(options.params, name, model, {**(own or {}), **asked}, alone=alone)
 
 
 def _runs(options: argparse.Namespace) -> dict[str, Run]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from train.components import hierarchy
-from train.page import comparison, results
+from train.page import answer, comparison, results
 from train.report import Params
 
 HOSTILE = ("<script>alert(1)</script>", 'a"onload=x', "--><img src=http://x/y.png>&amp;$x^2$")
@@ -393,3 +393,9 @@ def _catalog(path: Path) -> None:
 def _json(path: Path, document: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def say(folder):
+    """What the report's first words are of these results."""
+    found, compared = compare(folder)
+    return answer.write(compared, images=len(found.white))

@@ -1,4 +1,4 @@
-"""The numbers of the report: sums that must add up, trees, and what the first words say."""
+"""The numbers of the report: sums that must add up, trees, controls, costs, the table."""
 
 import json
 import shutil
@@ -13,14 +13,13 @@ from tests.train.report_fixture import (
     CLUSTERS,
     EXPERIMENTS,
     LABELS,
-    OTHERS,
     TREES,
-    asked,
     compare,
+    say,
     write,
 )
 from train.components import hierarchy, metrics
-from train.page import answer, comparison, controls, results, statistics, summary, tree
+from train.page import comparison, controls, results, statistics, summary, tree
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +39,6 @@ def experiments(tmp_path_factory):
 def small(tmp_path):
     """Results of one seed on few pictures."""
     return write(tmp_path, seeds=(0,), each=6, catalog=False)
-
-
-def _say(folder):
-    found, compared = compare(folder)
-    return answer.write(compared, images=len(found.white))
 
 
 def test_differences_and_shares_add_up(folder):
@@ -215,41 +209,6 @@ def test_tree_without_full_probabilities_counts_what_arrived(small):
     assert np.mean(trained.correct[arrived]) == pytest.approx(root.children[0].success)
 
 
-@pytest.mark.parametrize(
-    ("gain", "random_gain", "expected"),
-    [
-        (0.8, 0.0, "Yes"),
-        (-0.9, 0.0, "No"),
-        (1.2, 2.6, "Yes, but random groups do as well"),
-    ],
-)
-def test_verdict_follows_the_numbers(tmp_path, gain, random_gain, expected):
-    """The first words say what the intervals say, the control's among them."""
-    folder = write(tmp_path, seeds=(0,), gain=gain, random_gain=random_gain, catalog=False)
-
-    assert expected == _say(folder).verdict
-
-
-def test_verdict_without_a_measurable_difference(small):
-    """Where the interval holds zero, nothing is claimed."""
-    shutil.rmtree(small.results_dir / "uppsala")
-    shutil.copytree(small.results_dir / "flat", small.results_dir / "uppsala")
-    said = _say(small)
-
-    assert "Not measurably" == said.verdict
-    assert "which includes zero" in said.findings[0].text
-
-
-def test_one_seed_is_called_one_seed(small, folder):
-    """A report of one seed says so and gives the paired interval; one of two says it is few."""
-    alone, two = _say(small), _say(folder)
-
-    assert "This is one seed" in alone.sure
-    assert "95\u00a0% interval" in alone.sentence
-    assert "one seed" not in two.sure
-    assert "Fewer than 3" in two.sure
-
-
 def test_table_has_its_schema_and_order(folder):
     """The table is sorted by run, mode, measure, label, seed, and each of these is unique."""
     table = comparison.table(*compare(folder))
@@ -350,7 +309,7 @@ def test_old_record_without_match_is_kept(experiments):
 
     assert found["uppsala_params"] is None
     assert 1.1 == pytest.approx(found["uppsala_ensemble"].ratio)
-    text = _say(experiments).findings[0].text
+    text = say(experiments).findings[0].text
     assert "whether its cost is equal was not recorded" in text
     assert "its cost is 1.10 times, not equal" in text
 
@@ -365,7 +324,7 @@ def test_ablation_has_its_own_controls_alone(small):
     _, compared = compare(small)
 
     assert () == compared.contests
-    assert "not compared with random groups" in _say(small).findings[0].text
+    assert "not compared with random groups" in say(small).findings[0].text
 
 
 def test_costs_count_the_flat_network(experiments):
@@ -377,7 +336,7 @@ def test_costs_count_the_flat_network(experiments):
     assert 94e12 == pytest.approx(cost.flops.mean)
     assert 20e12 == pytest.approx(compared.flat.cost.flops.mean)
     assert "its training takes 4.70 times the operations and 4.70 times the seconds" in (
-        _say(experiments).findings[0].text
+        say(experiments).findings[0].text
     )
 
 
@@ -396,68 +355,6 @@ def test_time_of_a_picture_is_the_mean_of_the_seeds_that_were_timed(folder, smal
         assert (None, None) == (costs[name].ms_alone, costs[name].ms_in_batch)
     assert (4.0, None) == (alone.ms_alone, alone.ms_in_batch)
     assert (None, None) == (untimed.ms_alone, untimed.ms_in_batch)
-
-
-def test_unknown_operations_are_left_out(small):
-    """A record without operations of training gives seconds alone."""
-    path = small.results_dir / "uppsala" / "0" / "fit.json"
-    fit = json.loads(path.read_text())
-    for network in fit["networks"]:
-        del network["train_flops"]
-    path.write_text(json.dumps(fit))
-
-    assert "its training takes 4.70 times the seconds" in _say(small).findings[0].text
-
-
-def test_answer_has_a_paragraph_for_each_method(experiments):
-    """Uppsala and HierNet have one each; the deep tree and the controls have none."""
-    said = _say(experiments)
-
-    assert ["uppsala", "hiernet"] == [one.run for one in said.findings]
-    assert "uppsala: " in said.verdict
-    assert "Random groups of the same sizes, 2 draws," in said.findings[0].text
-    assert "It was not compared with runs of equal cost." in said.findings[1].text
-    assert "a root that never errs would give 62.5\u00a0%, so routing costs 0.0 points" in (
-        said.findings[0].text
-    )
-
-
-def test_answer_speaks_of_routing_where_one_branch_is_executed(tmp_path):
-    """Merged networks weigh what both branches say: their categories route nothing."""
-    folder = write(tmp_path, seeds=(0,), each=6, catalog=False, runs=OTHERS)
-    said = {one.run: one.text for one in _say(folder).findings}
-
-    assert (
-        "It finds the right cluster of 62.5\u00a0% of the pictures; were that always known"
-        in (said["merged"])
-    )
-    assert not [text for text in said.values() if "routing costs" in text]
-
-
-@pytest.mark.parametrize(
-    ("equal_gain", "verdict", "said"),
-    [
-        (-1.5, "Yes", "It beats flat with equal MACs (+"),
-        (
-            2.5,
-            "Yes, but a control of equal cost does as well",
-            "It does worse than flat with equal",
-        ),
-    ],
-)
-def test_verdict_knows_controls_of_equal_cost(tmp_path, equal_gain, verdict, said):
-    """A gain that a flat network of the same cost has too is no gain of the hierarchy."""
-    runs = {
-        "uppsala": asked("uppsala", "modularity"),
-        "uppsala_macs": asked("flat", None, "uppsala", "macs"),
-    }
-    folder = write(
-        tmp_path, seeds=(0,), gain=0.8, equal_gain=equal_gain, catalog=False, runs=runs
-    )  # fmt: skip
-    finding = _say(folder).findings[0]
-
-    assert verdict == finding.verdict
-    assert said in finding.text
 
 
 def test_runs_that_were_not_trained_are_left_out(experiments, tmp_path):

@@ -41,9 +41,7 @@ def search(
     leaves = sum(end is not None for level in levels for decision in level for end in decision.ends)
     # Not torch.full: in an exported file an output has that name.
     ended = torch.zeros(batch, leaves, device=device) - torch.inf
-    owed: list[
-        Tensor
-    ] = []  # to the leaves that are reached, by the steps that their paths still take
+    owed: list[Tensor] = []  # what each step to come adds to the leaves that are reached
     reached = torch.zeros(batch, 1, device=device)
     visited = []
     for number, level in enumerate(levels):

@@ -254,12 +254,14 @@ class Classifier(nn.Module):
         look, batch = self.network.decoder.look(self.network.read(self.centred(x))), x.shape[0]
         anything = torch.ones(batch, 1, dtype=torch.bool, device=x.device)
         said = [look(number, anything) for number in range(len(self.network.decoder.levels))]
-        scores, reached = self.network.search(
-            lambda number, _reached: said[number], batch=batch, width=self.params.beam
-        )
-        every, _ = self.network.search(
-            lambda number, _reached: said[number], batch=batch, width=None
-        )  # fmt: skip
+
+        def by_beam(width: int | None) -> tuple[Tensor, Tensor]:
+            return self.network.search(
+                lambda number, _reached: said[number], batch=batch, width=width
+            )
+
+        scores, reached = by_beam(self.params.beam)
+        every = scores if self.params.beam is None else by_beam(None)[0]
         full = every.softmax(dim=1)
         coarse = said[0][:, :, 0].softmax(dim=1)
         if self.params.order == "leaf_first":

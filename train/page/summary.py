@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 
+from train.components import label_path
 from train.components.hierarchy import (
     clusters,
     from_json,
@@ -19,7 +20,6 @@ from train.components.hierarchy import (
     membership,
     nodes_of_paths,
     parents,
-    paths,
 )
 from train.components.metrics import (
     average_cost,
@@ -261,21 +261,13 @@ def _told(
         severities.append(severity(label, predicted, height))
         costs.append(average_cost(label, predicted, height))
         nodes.append(node_f1(label, predicted, nodes_of_paths(tree)))
-        level = _levels(paths(tree))
+        level = label_path.encode(tree).targets()
         levels.append(node_accuracy(level[label], level[predicted]))
     return (
         Spread(tuple(severities)),
         Spread(tuple(costs)),
         Spread(tuple(nodes)),
         Spread(tuple(levels)),
-    )
-
-
-def _levels(found: Mapping[int, list[str]]) -> Shaped[np.ndarray, "label level"]:
-    """The nodes below the root; a short path repeats its leaf to the last level (methods.md 4.1)."""
-    depth = max(map(len, found.values()))
-    return np.array(
-        [path[1:] + path[-1:] * (depth - len(path)) for _, path in sorted(found.items())]
     )
 
 
