@@ -25,7 +25,10 @@ import torch
 from benchmarks.differences import LEVELS, Tried, compared
 from benchmarks.result import Result
 from train import saved
-from train.components import adaptation, data, hierarchy, prediction
+from train.data import pictures as data
+from train.evaluation import prediction
+from train.methods.merged import adaptation
+from train.tree import hierarchy
 
 SPLITS = ("val", "test")
 SIZES = (1, 2, 4)  # members of an ensemble, as the paper has them; 1 are the runs themselves

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from train import saved
-from train.components import prediction
-from train.components.data import Pictures, open_split
-from train.methods.hdcnn import Classifier
+from train.data.pictures import Pictures, open_split
+from train.evaluation import prediction
+from train.methods.hdcnn.classifier import Classifier
 
 RUN = "hdcnn"
 

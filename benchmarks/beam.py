@@ -17,10 +17,10 @@ import torch
 
 from benchmarks.result import Result
 from train import saved
-from train.components import prediction
-from train.components.data import Pictures, open_split
-from train.components.recurrent import FixedPath
-from train.methods.dhnn import Classifier
+from train.data.pictures import Pictures, open_split
+from train.evaluation import prediction
+from train.methods.dhnn.classifier import Classifier
+from train.methods.dhnn.recurrent import FixedPath
 
 WIDTHS = (1, 2, 4, 8, None)
 

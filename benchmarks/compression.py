@@ -14,9 +14,9 @@ from typing import Any
 from benchmarks import averaged
 from benchmarks.averaged import Trained
 from benchmarks.result import Result
-from train.components import quantise
-from train.components.data import Pictures
-from train.methods.hdcnn import Classifier
+from train.data.pictures import Pictures
+from train.methods.hdcnn import quantise
+from train.methods.hdcnn.classifier import Classifier
 
 CODEBOOKS, WIDTH = (4, 8, 16, 32, 64), 2
 FACTOR = 4.0

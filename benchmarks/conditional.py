@@ -15,9 +15,9 @@ import torch
 from benchmarks import averaged
 from benchmarks.averaged import Trained
 from benchmarks.result import Result
-from train.components import latency
-from train.components.data import Pictures
-from train.methods.hdcnn import Classifier
+from train.data.pictures import Pictures
+from train.evaluation import latency
+from train.methods.hdcnn.classifier import Classifier
 
 BETAS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 3.0, 6.0, 12.0, 50.0)
 BATCHES = (1, 256)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from train.components.adaptation import GRID
-from train.page.statistics import flips, holm, paired_interval, paired_t
+from train.evaluation.statistics import flips, holm, paired_interval, paired_t
+from train.methods.merged.adaptation import GRID
 
 LEVELS = ("coarse", "fine")
 NEXT = {"coarse": 2, "fine": 1}

@@ -16,9 +16,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.result import Result
 from benchmarks.shuffled import moved
-from scraper.demo.personae import PERSONAE
+from scraper.demo.facts.personae import PERSONAE
 from train.clustering import Answers, Params, confusion_of
-from train.components.grouping.modularity import select, sweep
+from train.grouping.modularity import select, sweep
 
 BAR, BAR_SHUFFLED, SHUFFLES = 0.6, 0.1, 20
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from benchmarks import pairs
 from benchmarks.result import Result
-from train.components import backbone
-from train.components.siblings import Siblings
+from train import backbone
+from train.backbone.siblings import Siblings
 
 NETWORKS = {"resnet20": (4, 32), "nin": (1, 26)}
 """Blocks that HD-CNN shares, and the side of the pictures."""

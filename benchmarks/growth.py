@@ -18,24 +18,19 @@ import numpy as np
 import torch
 
 from benchmarks.result import Result
-from scraper.demo.personae import PERSONAE
-from train import extend, fit, merge, saved
-from train.components import (
-    augment,
-    backbone,
-    checkpoint,
-    data,
-    hierarchy,
-    loop,
-    metrics,
-    prediction,
-    seeds,
-)
-from train.components.classifier import FitReport, HierarchicalClassifier
-from train.components.data import DataModule, Pictures
-from train.components.trainer import Trainer
+from scraper.demo.facts.personae import PERSONAE
+from train import backbone, extend, fit, merge, saved
+from train.classifier import FitReport, HierarchicalClassifier
+from train.data import augment
+from train.data import pictures as data
+from train.data.pictures import DataModule, Pictures
+from train.engine import loop
+from train.engine.trainer import Trainer
+from train.evaluation import metrics, prediction
 from train.methods import METHODS
 from train.params import section
+from train.runtime import checkpoint, seeds
+from train.tree import hierarchy
 
 SEEDS = (0, 1, 2)
 SHARDS, CACHE, PARAMS = Path("data/shards"), Path("work/cache"), Path("params.yaml")

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from benchmarks.result import Result
-from scraper.demo.process import running
+from scraper.demo.server.process import running
 
 ROUNDS = 10
 STAGES = ("measure", "filters", "duplicates", "persona", "split", "shards")

@@ -9,7 +9,7 @@ import webdataset as wds
 
 from benchmarks import loader_data, pairs
 from benchmarks.result import Result
-from train.components import data
+from train.data import pictures as data
 
 BAR = 10.0
 BATCH = 128

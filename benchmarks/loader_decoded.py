@@ -12,8 +12,8 @@ from PIL import Image
 
 from benchmarks import loader_data, pairs
 from benchmarks.result import Result
-from train.components import data
-from train.components.stream import Streamed
+from train.data import pictures as data
+from train.data.stream import Streamed
 
 BAR = 0.95
 BATCH = 128

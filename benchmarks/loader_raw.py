@@ -9,8 +9,8 @@ import webdataset as wds
 
 from benchmarks import loader_data, pairs
 from benchmarks.result import Result
-from train.components import data
-from train.components.stream import Streamed
+from train.data import pictures as data
+from train.data.stream import Streamed
 
 BAR = 3.0
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks import cover
 from benchmarks.result import Result
-from train.components.grouping import cover
-from train.components.metrics import confusion_counts
+from train.evaluation.metrics import confusion_counts
 
 EXPERTS, LARGEST, DRAWS = 8, 10, 20
 BAR, BAR_LIFT = 0.05, 2.0

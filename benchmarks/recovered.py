@@ -18,9 +18,9 @@ from sklearn.metrics import adjusted_mutual_info_score
 from benchmarks.result import Result
 from benchmarks.shuffled import moved
 from train import clustering
-from train.components import hierarchy
-from train.components.grouping import average_linkage, modularity
 from train.errors import BadHierarchy
+from train.grouping import average_linkage, modularity
+from train.tree import hierarchy
 
 RULES = ("modularity", "laplacian", "average_linkage", "spectral", "agglomerative")
 RANDOM = ("random", "random_1", "random_2", "random_given")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from train.components.metrics import normalise_rows
+from train.evaluation.metrics import normalise_rows
 
 
 def moved(confusion: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -21,9 +21,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import pairs
 from benchmarks.result import Result
-from train.components import augment, backbone, data, loop, sampling, seeds, vision
-from train.components.backbone import Network
-from train.components.trainer import Trainer
+from train import backbone
+from train.backbone import Network, vision
+from train.data import augment, sampling
+from train.data import pictures as data
+from train.engine import loop
+from train.engine.task import Task
+from train.engine.trainer import Trainer
+from train.runtime import seeds
 
 BAR, BAR_WAITING = 1.0, 0.03
 CROPS = augment.Params(rotation=0, zoom=1, shift=0, pad=4, outside="black")
@@ -115,10 +120,10 @@ def _pictures(count: int, side: int) -> data.Pictures:
 def _ours(
     trainer: Trainer, network: Network, held: data.DataModule, found: dict[str, Any]
 ) -> Callable[[], int]:
-    from train.components.trainer import _Job
+    from train.engine.trainer import _Job
 
     sampler = sampling.by_class(held.train.labels, [[k] for k in range(LABELS)], balance="none")
-    task = sampling.Task("root", held, np.arange(LABELS), sampler, macs_trained=1)
+    task = Task("root", held, np.arange(LABELS), sampler, macs_trained=1)
     job = _Job(trainer, network, task, seed=0)
 
     def once() -> int:

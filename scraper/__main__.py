@@ -107,9 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["demo"]:
-        from scraper.demo import server
+        from scraper.demo.server import application
 
-        return server.main(arguments[1:])
+        return application.main(arguments[1:])
     command = arguments.pop(0) if arguments and arguments[0] in _SECTIONS else ""
     options = _parser(command).parse_args(arguments)
     _configure_logging(verbose=options.verbose)
@@ -240,7 +240,7 @@ def _place(settings: _Settings) -> Iterator[Site | Folder]:
     with contextlib.ExitStack() as stack:
         demo_url = None
         if name == "demo":
-            from scraper.demo.process import running
+            from scraper.demo.server.process import running
 
             demo_url = stack.enter_context(running(settings.options.params))
         yield Site.resolve(
@@ -326,7 +326,7 @@ def _identity(settings: _Settings, board: Site) -> str:
     """A demo board is what its parameters make it, whatever its port; others are their address."""
     if board.name != "demo":
         return board.base_url
-    from scraper.demo.params import Params
+    from scraper.demo.facts.params import Params
 
     demo = parameters.section(settings.options.params, "demo", Params)
     return "demo " + hashlib.sha256(demo.model_dump_json().encode()).hexdigest()[:16]

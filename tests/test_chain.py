@@ -25,7 +25,7 @@ import pytest
 import requests
 import yaml
 
-from scraper.demo.process import running
+from scraper.demo.server.process import running
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAINING = {"flat", "clustering", "fit", "control", "evaluate", "report"}

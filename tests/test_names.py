@@ -70,7 +70,7 @@ def test_fitted_files_are_the_same_for_all():
 def test_runs_name_methods_and_are_compared(preset):
     """Each run names a known method with a section; what a preset compares, it trains."""
     methods = importlib.import_module("train.methods").METHODS
-    backbone = importlib.import_module("train.components.backbone")
+    backbone = importlib.import_module("train.backbone")
     runs = importlib.import_module("train.runs")
     sections = yaml.safe_load(preset.read_text())
     named = runs.Runs(**sections["runs"]).named()

@@ -114,7 +114,7 @@ def _clustering(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 
 def _evaluate(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import evaluate
-    from train.components import loop
+    from train.engine import loop
 
     evaluate.run(
         _section(options, "evaluate", evaluate.Params),
@@ -213,8 +213,10 @@ def _grow(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 
 def _settings(options: argparse.Namespace, run: Run) -> Any:
     """Returns all parameters of a run; its own values win over the sections' of them."""
-    from train import fit, saved
-    from train.components import augment, backbone, data, loop
+    from train import backbone, fit, saved
+    from train.data import augment
+    from train.data import pictures as data
+    from train.engine import loop
 
     return fit.Settings(
         method=run.method,
@@ -359,7 +361,10 @@ def _add_model_options(command: argparse.ArgumentParser, name: str) -> None:
 
         add_options(command, evaluate.Params)
     elif name in ("flat", "fit", "control", "extend", "merge"):
-        from train.components import augment, backbone, data, loop
+        from train import backbone
+        from train.data import augment
+        from train.data import pictures as data
+        from train.engine import loop
         from train.methods import METHODS
 
         if _STEPS[name] is _grow:

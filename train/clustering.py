@@ -19,8 +19,9 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
-from train.components import hierarchy, metrics
-from train.components.grouping import (
+from train.errors import BadHierarchy, BadParams, MissingInput
+from train.evaluation import metrics
+from train.grouping import (
     agglomerative,
     average_linkage,
     document,
@@ -31,10 +32,10 @@ from train.components.grouping import (
     overlap,
     spectral,
 )
-from train.components.grouping.answers import Answers, confusion_of, read_answers
-from train.components.grouping.partition import Partition, affinity, must_group, shuffled
-from train.components.hierarchy import Nested
-from train.errors import BadHierarchy, BadParams, MissingInput
+from train.grouping.answers import Answers, confusion_of, read_answers
+from train.grouping.partition import Partition, affinity, must_group, shuffled
+from train.tree import hierarchy
+from train.tree.hierarchy import Nested
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from train import documents, saved
-from train.components import hierarchy
-from train.components.classifier import Cost
+from train.classifier import Cost
 from train.errors import BadParams
 from train.fit import Settings
 from train.runs import TOLERANCE, Control, Equal
+from train.tree import hierarchy
 
 log = logging.getLogger(__name__)
 

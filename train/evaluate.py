@@ -20,11 +20,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from train import saved, tables
-from train.components import data, hierarchy, latency, loop, metrics, prediction
-from train.components.classifier import HierarchicalClassifier
-from train.components.data import Pictures
-from train.components.prediction import Predictions
+from train.classifier import HierarchicalClassifier
+from train.data import pictures as data
+from train.data.pictures import Pictures
+from train.engine import loop
 from train.errors import BadCheckpoint
+from train.evaluation import latency, metrics, prediction
+from train.evaluation.prediction import Predictions
+from train.tree import hierarchy
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from train import saved
-from train.components.classifier import HierarchicalClassifier
+from train.classifier import HierarchicalClassifier
 from train.errors import BadExport, BadParams, MissingPackage
 
 log = logging.getLogger(__name__)

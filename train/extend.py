@@ -17,10 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from train import fit, origin, saved
-from train.components import distributed, grafting, loop, prediction, seeds
-from train.components.data import DataModule, Pictures
+from train.data.pictures import DataModule, Pictures
+from train.engine import loop
 from train.errors import BadParams, MixedResults
-from train.methods import uppsala
+from train.evaluation import prediction
+from train.methods.uppsala import classifier as uppsala
+from train.runtime import distributed, seeds
+from train.tree import grafting
 
 log = logging.getLogger(__name__)
 

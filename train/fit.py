@@ -26,23 +26,18 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from train import documents, revision, saved, tables
-from train.components import (
-    augment,
-    backbone,
-    checkpoint,
-    data,
-    distributed,
-    hierarchy,
-    loop,
-    prediction,
-    seeds,
-)
-from train.components.classifier import Cost, FitReport, HierarchicalClassifier
-from train.components.data import DataModule
-from train.components.grouping import document
-from train.components.trainer import Trainer
+from train import backbone, documents, revision, saved, tables
+from train.classifier import Cost, FitReport, HierarchicalClassifier
+from train.data import augment
+from train.data import pictures as data
+from train.data.pictures import DataModule
+from train.engine import loop
+from train.engine.trainer import Trainer
 from train.errors import BadCheckpoint, BadHierarchy, BadParams
+from train.evaluation import prediction
+from train.grouping import document
+from train.runtime import checkpoint, distributed, seeds
+from train.tree import hierarchy
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from train import fit, origin, saved
-from train.components import backbone, checkpoint, data, distributed, loop, seeds
-from train.components.classifier import FitReport
-from train.components.data import DataModule
-from train.components.trainer import Trainer
+from train import backbone, fit, origin, saved
+from train.classifier import FitReport
+from train.data import pictures as data
+from train.data.pictures import DataModule
+from train.engine import loop
+from train.engine.trainer import Trainer
 from train.errors import MixedResults
-from train.methods import fusion, uppsala
+from train.methods import fusion
+from train.methods.uppsala import classifier as uppsala
+from train.runtime import checkpoint, distributed, seeds
 
 EXAMPLE = """\
 The two trees have no label in common; data/shards holds exactly the labels of both. The new root

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from train import saved
-from train.components import augment, backbone
+from train import backbone, saved
+from train.data import augment
 from train.errors import BadCheckpoint, BadParams
 from train.fit import Settings
 

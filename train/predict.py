@@ -18,8 +18,9 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from train import saved
-from train.components import augment, hierarchy
+from train.data import augment
 from train.errors import BadPicture
+from train.tree import hierarchy
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _MAX_BYTES = 64 * 1024 * 1024

@@ -18,11 +18,14 @@ from jaxtyping import Float
 from pydantic import BaseModel
 from torch import nn
 
-from train.components import augment, backbone, checkpoint, hierarchy
-from train.components.backbone import Network
-from train.components.classifier import HierarchicalClassifier
+from train import backbone
+from train.backbone import Network
+from train.classifier import HierarchicalClassifier
+from train.data import augment
 from train.errors import BadCheckpoint, BadParams, MissingInput
 from train.methods import METHODS, fusion
+from train.runtime import checkpoint
+from train.tree import hierarchy
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,6 @@ This file imports nothing by itself, because every process that draws imports it
 if __name__ == "__main__":
     import sys
 
-    from scraper.demo.server import main
+    from scraper.demo.server.application import main
 
     sys.exit(main())

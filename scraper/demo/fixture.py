@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import pytest
 from aiohttp import web
 
-from scraper.demo import booru
-from scraper.demo.booru import Board
-from scraper.demo.endpoints import STATE, State
-from scraper.demo.faults import Faults
-from scraper.demo.gate import Log
-from scraper.demo.params import Params
-from scraper.demo.server import application
+from scraper.demo.board import booru
+from scraper.demo.board.booru import Board
+from scraper.demo.facts.params import Params
+from scraper.demo.server.application import application
+from scraper.demo.server.endpoints import STATE, State
+from scraper.demo.server.faults import Faults
+from scraper.demo.server.gate import Log
 
 TINY = Params(
     posts_large=24,

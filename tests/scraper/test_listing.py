@@ -15,7 +15,7 @@ import requests
 
 from scraper import listing, pages, personae
 from scraper.client import Client
-from scraper.demo import booru
+from scraper.demo.board import booru
 from scraper.demo.fixture import TINY, serving
 from scraper.errors import (
     AlreadyRunning,

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from scraper import contact, decide, download, listing, personae, site
 from scraper.__main__ import exit_code, main
-from scraper.demo import booru
+from scraper.demo.board import booru
 from scraper.demo.fixture import TINY, serving
 from scraper.errors import ConnectionLost, CorruptImage, NotAuthorised, Unfinished
 

@@ -11,10 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from train.components import augment, backbone, hierarchy, loop, seeds
-from train.components.data import DataModule, Pictures, channel_mean
-from train.components.trainer import Trainer
+from train import backbone
+from train.data import augment
+from train.data.pictures import DataModule, Pictures, channel_mean
+from train.engine import loop
+from train.engine.trainer import Trainer
 from train.methods import METHODS
+from train.runtime import seeds
+from train.tree import hierarchy
 
 SIDE = 16
 LABELS = ("ann", "bea", "cem", "dua")

@@ -3,7 +3,9 @@
 import numpy as np
 import torch
 
-from train.components import augment, backbone, hierarchy
+from train import backbone
+from train.data import augment
+from train.tree import hierarchy
 
 COVER = ((0, 1, 2), (2, 3, 4), (5,))
 TINY = ((0, 1, 2), (1, 2, 3), (3,))

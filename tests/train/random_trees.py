@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from train.components import hierarchy
+from train.tree import hierarchy
 
 SLIDES = [[0, 1], [2, 3, 4]]  # A over C, D and B over E, F, G: outputs 0 to 6 are A to G
 

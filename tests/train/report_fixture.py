@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from train.components import hierarchy
 from train.page import answer, comparison, results
 from train.report import Params
+from train.tree import hierarchy
 
 HOSTILE = ("<script>alert(1)</script>", 'a"onload=x', "--><img src=http://x/y.png>&amp;$x^2$")
 LABELS = (*HOSTILE, *(f"persona_{number}" for number in range(3, 12)))

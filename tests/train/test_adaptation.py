@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.components.adaptation import (
+from train.methods.merged.adaptation import (
     GRID,
     Point,
     adapt_coarse,

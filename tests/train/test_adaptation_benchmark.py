@@ -10,10 +10,14 @@ import torch
 
 from benchmarks import adaptation, differences
 from benchmarks.adaptation import Answers
-from train import fit, saved, tables
-from train.components import adaptation as rule
-from train.components import augment, backbone, data, hierarchy, loop, prediction
+from train import backbone, fit, saved, tables
+from train.data import augment
+from train.data import pictures as data
+from train.engine import loop
+from train.evaluation import prediction
 from train.methods import METHODS
+from train.methods.merged import adaptation as rule
+from train.tree import hierarchy
 
 NETWORK = backbone.Params(widths=(4, 8, 8, 8, 8), dense=16, dropout=0.0, noise=0.0)
 LOOP = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")

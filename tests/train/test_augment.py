@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.components import augment
-from train.components.augment import Draws, Params
+from train.data import augment
+from train.data.augment import Draws, Params
 from train.errors import BadParams
 
 ZERO = torch.zeros(3)

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from train.components import backbone, seeds, vision
-from train.components.backbone import Params
-from train.components.backbone.attention import attention
-from train.components.backbone.network import activation
-from train.components.backbone.uppsala_cnn import Noise
+from train import backbone
+from train.backbone import Params, vision
+from train.backbone.attention import attention
+from train.backbone.network import activation
+from train.backbone.uppsala_cnn import Noise
 from train.errors import BadParams, MissingPackage
+from train.runtime import seeds
 
 TABLE = [
     ("B1C1", (128, 128, 64), 1_792, 28_311_552),

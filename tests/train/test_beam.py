@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.train.random_trees import SLIDES, trees
-from train.components import beam, hierarchy
-from train.components.label_path import encode, levels
-from train.components.recurrent import along
+from train.methods.dhnn import beam
+from train.methods.dhnn.recurrent import along
+from train.tree import hierarchy
+from train.tree.label_path import encode, levels
 
 
 def searched(sequences, said, width):

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from benchmarks import beam
-from train.components import augment, backbone, hierarchy
+from train import backbone
+from train.data import augment
+from train.tree import hierarchy
 
 TREE = [[[0, 1], 2], [3]]
 NETWORK = backbone.Params(name="resnet20", width=0.25)

@@ -12,10 +12,10 @@ import pytest
 from tests.train.confusions import M6
 from train import clustering, tables
 from train.clustering import Params
-from train.components import hierarchy
-from train.components.grouping import document
 from train.errors import BadHierarchy, BadParams, MissingInput
+from train.grouping import document
 from train.params import section
+from train.tree import hierarchy
 
 
 def write_flat(folder, *, families, seed=0, shuffle=False):
@@ -123,7 +123,7 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
     write_flat(tmp_path / "results" / "flat" / "0", families=FAMILIES)
     program = (
         "from pathlib import Path; from train import clustering; import sys;"
-        "from train.components.grouping import cover;"
+        "from train.grouping import cover;"
         "folder = clustering.run(clustering.Params(bootstrap=5), data_dir=Path(sys.argv[1]),"
         "results_dir=Path(sys.argv[2]), seed=0);"
         "answers = clustering.read_answers(Path(sys.argv[2]) / 'flat/0/validation.parquet');"

@@ -18,8 +18,9 @@ from tests.train.report_fixture import (
     say,
     write,
 )
-from train.components import hierarchy, metrics
-from train.page import comparison, controls, results, statistics, summary, tree
+from train.evaluation import metrics, statistics
+from train.page import comparison, controls, results, summary, tree
+from train.tree import hierarchy
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from benchmarks import averaged, compression, conditional
-from train.components import backbone, hierarchy, quantise
+from train import backbone
+from train.methods.hdcnn import quantise
+from train.tree import hierarchy
 
 
 @pytest.fixture

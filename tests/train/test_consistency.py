@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from tests.train.covers import COVER
-from train.components import loop, losses, sampling
-from train.components.consistency import Consistency, targets
+from train.data import sampling
+from train.engine import loop, losses
+from train.engine.task import Task
+from train.methods.hdcnn.consistency import Consistency, targets
 
 PARAMS = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
 
@@ -62,7 +64,7 @@ def test_term_is_added_to_the_loss(tiny_data, make_trainer):
     sampler = sampling.by_class(data.train.labels, [[0], [1], [2], [3]], balance="none")
     for name, strength in (("without", 0.0), ("with", 2.0)):
         loss = Consistency((0.5, -0.5), strength) if strength else losses.cross_entropy
-        task = sampling.Task("root", data, np.arange(4), sampler, macs_trained=1, loss=loss)
+        task = Task("root", data, np.arange(4), sampler, macs_trained=1, loss=loss)
         params = PARAMS.model_copy(update={"label_smoothing": 0.1, "ema": 0.0, "clip": 0.0})
         network = Pair()
         trainer = make_trainer(data, params=params, batch_size=32, folder=name)

@@ -11,10 +11,14 @@ import pytest
 import torch
 import yaml
 
-from train import saved
-from train.components import augment, backbone, checkpoint, hierarchy, loop, prediction
+from train import backbone, saved
+from train.data import augment
+from train.engine import loop
 from train.errors import Diverged
+from train.evaluation import prediction
 from train.methods import METHODS
+from train.runtime import checkpoint
+from train.tree import hierarchy
 
 FAST = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
 NETWORK = backbone.Params(

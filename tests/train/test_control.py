@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from train import control, fit
-from train.components import augment, backbone, data, loop
-from train.components.classifier import FitReport
+from train import backbone, control, fit
+from train.classifier import FitReport
+from train.data import augment
+from train.data import pictures as data
+from train.engine import loop
 from train.errors import BadParams, MissingInput
 from train.methods import ensemble, flat
 from train.runs import Compare, Control, Run

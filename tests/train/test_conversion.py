@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from train.components import conversion
-from train.components.conversion import Conversion
+from train.methods.dhnn import conversion
+from train.methods.dhnn.conversion import Conversion
 
 
 def test_mode_product_of_the_worked_example():

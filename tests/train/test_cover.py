@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import recoverable
+from benchmarks import cover, recoverable
 from tests.train.confusions import blocks
-from train.components import metrics
-from train.components.grouping import cover
-from train.components.grouping.partition import affinity
+from train.evaluation import metrics
+from train.grouping.partition import affinity
 
 PAIRS = {(0, 1): 60, (0, 2): 40, (1, 2): 50, (2, 3): 45, (3, 4): 80, (4, 5): 10, (0, 5): 15}
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from train.components import data
+from train.data import pictures as data
 from train.errors import BadShard, MissingInput
 
 

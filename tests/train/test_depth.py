@@ -10,14 +10,17 @@ import pytest
 import torch
 
 from tests.train.confusions import blocks
-from train import fit, saved
-from train.components import augment, backbone, hierarchy, loop, prediction
-from train.components.data import Params as Data
-from train.components.data import open_data
-from train.components.grouping import document
-from train.components.trainer import Trainer
+from train import backbone, fit, saved
+from train.data import augment
+from train.data.pictures import Params as Data
+from train.data.pictures import open_data
+from train.engine import loop
+from train.engine.trainer import Trainer
 from train.errors import BadParams
-from train.methods import uppsala
+from train.evaluation import prediction
+from train.grouping import document
+from train.methods.uppsala import classifier as uppsala
+from train.tree import hierarchy
 
 PARAMS = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from train.components import descent, hierarchy
+from train.methods.uppsala import descent
+from train.tree import hierarchy
 
 TREE = hierarchy.from_clusters([[0, 1], [2, 3], [4]], 5)
 

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.train.random_trees import trees
-from train.components import augment, backbone, hierarchy, label_path, loop
-from train.components.data import channel_mean
-from train.components.losses import Counting
+from train import backbone
+from train.data import augment
+from train.data.pictures import channel_mean
+from train.engine import loop
+from train.engine.losses import Counting
 from train.errors import BadHierarchy, BadParams
-from train.methods import dhnn
+from train.methods.dhnn import classifier as dhnn
+from train.tree import hierarchy, label_path
 
 RESNET = backbone.Params(name="resnet20", width=0.25)
 TREES = {

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import differences
 from benchmarks.differences import Tried
-from train.components.adaptation import GRID
+from train.methods.merged.adaptation import GRID
 
 
 @pytest.fixture

@@ -11,9 +11,13 @@ import yaml
 
 from tests.train.conftest import LABELS
 from train.__main__ import main
-from train.components import checkpoint, hierarchy, loop, sampling
+from train.data import sampling
+from train.engine import loop
+from train.engine.task import Task
 from train.errors import BadParams
 from train.params import section
+from train.runtime import checkpoint
+from train.tree import hierarchy
 
 # No norm, dropout or noise: these look at a part of a batch alone.
 PARAMS = {
@@ -76,7 +80,7 @@ def test_uneven_parts_in_two_processes_equal_one(project):
 
 def test_too_few_pictures_for_the_processes(project, monkeypatch):
     """Every process needs two pictures of a batch; that is said before anything is trained."""
-    monkeypatch.setattr("train.components.distributed.size", lambda: 8)
+    monkeypatch.setattr("train.runtime.distributed.size", lambda: 8)
     assert main(["flat"]) == 2
     assert not (project / "work").exists()
 
@@ -132,7 +136,7 @@ def test_accumulated_parts_equal_whole_batches(tiny_data, make_trainer, make_cla
 
 
 def section_of(name):
-    from train.components import backbone
+    from train import backbone
 
     return backbone.Params(**PARAMS[name])
 
@@ -166,7 +170,7 @@ def test_jobs_do_not_change_the_weights(tiny_data, make_trainer, make_classifier
     assert [n.network for n in reports[0].networks] == [n.network for n in reports[1].networks]
     assert reports[1].critical_path_seconds < reports[1].total_seconds
     # The parent found the networks finished: with its own hands tied it gets the same.
-    monkeypatch.setattr("train.components.trainer._Job.run_epoch", None)
+    monkeypatch.setattr("train.engine.trainer._Job.run_epoch", None)
     model = make_classifier("uppsala", tree, root_init="scratch", freeze="last_block")
     model.fit(data, make_trainer(data, params=params, folder="work2"), seed=0)
     assert all(torch.equal(found[0][name], model.state_dict()[name]) for name in found[0])
@@ -198,7 +202,7 @@ def test_jobs_under_torchrun_are_refused(project, monkeypatch):
 
 def test_too_large_batches_say_what_to_do(tiny_data, make_trainer, make_classifier, monkeypatch):
     """A batch that does not fit ends in an error with the ways out, and keeps the checkpoint."""
-    from train.components.trainer import _Job
+    from train.engine.trainer import _Job
     from train.errors import OutOfMemory
 
     def full(*_arguments):
@@ -219,7 +223,7 @@ def test_lone_pictures_train(tiny_data, make_trainer, make_classifier):
     sampler = sampling.Sampler(
         [[rows[:1] for rows in part] for part in sampler.classes], "resample"
     )
-    task = sampling.Task("root", data, np.arange(4), sampler, macs_trained=1)
+    task = Task("root", data, np.arange(4), sampler, macs_trained=1)
     model = make_classifier("flat", hierarchy.flat(4))
     trainer = make_trainer(data, params=loop.Params(epochs=2, device="cpu"), batch_size=3)
 

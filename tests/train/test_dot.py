@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.test_hierarchy import trees
-from train.components import dot, hierarchy
 from train.errors import BadHierarchy
+from train.tree import dot, hierarchy
 
 NAMES = ["ann", "bea", "cem", "dua"]
 BY_HAND = """

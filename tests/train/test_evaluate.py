@@ -9,10 +9,15 @@ import pytest
 import sklearn.metrics
 import torch
 
-from train import clustering, evaluate, fit, saved
-from train.components import augment, backbone, checkpoint, data, hierarchy, loop, prediction
+from train import backbone, clustering, evaluate, fit, saved
+from train.data import augment
+from train.data import pictures as data
+from train.engine import loop
 from train.errors import BadCheckpoint, BadHierarchy, MissingInput
+from train.evaluation import prediction
 from train.methods import METHODS
+from train.runtime import checkpoint
+from train.tree import hierarchy
 
 NETWORK = backbone.Params(
     widths=(8, 16, 16, 16, 16), dense=32, batch_norm=True, dropout=0.0, init="he"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from train import export, saved
-from train.components import backbone, hierarchy
+from train import backbone, export, saved
 from train.errors import BadExport, MissingInput, MissingPackage
 from train.methods import METHODS
+from train.tree import hierarchy
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="extra `export` is not installed")
 

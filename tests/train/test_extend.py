@@ -9,11 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from train import extend, fit, saved
+from train import backbone, extend, fit, saved
 from train.__main__ import main
-from train.components import augment, backbone, checkpoint, data, hierarchy, loop
-from train.components.classifier import HierarchicalClassifier
-from train.methods import uppsala
+from train.classifier import HierarchicalClassifier
+from train.data import augment
+from train.data import pictures as data
+from train.engine import loop
+from train.methods.uppsala import classifier as uppsala
+from train.runtime import checkpoint
+from train.tree import hierarchy
 
 NETWORK = backbone.Params(
     widths=(8, 16, 16, 16, 16), dense=32, batch_norm=True, dropout=0.0, noise=0.0, init="he"

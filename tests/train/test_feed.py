@@ -12,14 +12,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.components import augment, data, sampling
-from train.components.feed import Feed, Order, spans
+from train.data import augment, sampling
+from train.data import pictures as data
+from train.engine.feed import Feed, Order, spans
+from train.engine.task import Task
 from train.errors import BadShard, MissingInput
 
 
 def order_of(pictures, *, seed=0, batch_size=4, rank=0, ranks=1, balance="none"):
     sampler = sampling.by_class(pictures.train.labels, [[0, 1], [2], [3]], balance=balance)
-    task = sampling.Task("root", pictures, np.array([0, 0, 1, 2]), sampler, macs_trained=1)
+    task = Task("root", pictures, np.array([0, 0, 1, 2]), sampler, macs_trained=1)
     return Order(task, seed, batch_size, rank, ranks)
 
 
@@ -138,7 +140,7 @@ def test_streamed_batches_equal_cached_ones(tiny_shards, tmp_path):
     for storage in ("cache", "stream"):
         held = opened(tiny_shards, tmp_path, storage=storage)
         sampler = sampling.by_class(held.train.labels, [[0], [1], [2], [3]], balance="none")
-        task = sampling.Task("root", held, np.arange(4), sampler, macs_trained=1)
+        task = Task("root", held, np.arange(4), sampler, macs_trained=1)
         feed = Feed(
             Order(task, 0, 5), moves=augment.Params(), mean=torch.zeros(3), weights=None,
             device=torch.device("cpu"),

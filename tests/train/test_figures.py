@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from train.evaluation.statistics import Interval
 from train.page import curves, figures, scatter, tree
-from train.page.statistics import Interval
 
 LABELS = ["<script>alert(1)</script>", 'a"onload=x', "-->&amp;$x^2$ 初音ミク", "plain"]
 SHARES = np.array(

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from train.components.grouping import given
 from train.errors import BadHierarchy, MissingInput
+from train.grouping import given
 
 NAMES = ["ann", "bea", "cem", "dua"]
 

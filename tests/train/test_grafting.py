@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.components import grafting, hierarchy
 from train.errors import BadHierarchy
+from train.tree import grafting, hierarchy
 
 
 def test_new_label_comes_last_in_its_cluster():

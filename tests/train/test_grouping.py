@@ -6,16 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.train.confusions import blocks, dense, families
-from train.components import hierarchy, metrics
-from train.components.grouping import (
-    agglomerative,
-    average_linkage,
-    laplacian,
-    modularity,
-    spectral,
-)
-from train.components.grouping.partition import affinity, must_group, shuffled
 from train.errors import BadHierarchy
+from train.evaluation import metrics
+from train.grouping import agglomerative, average_linkage, laplacian, modularity, spectral
+from train.grouping.partition import affinity, must_group, shuffled
+from train.tree import hierarchy
 
 
 def _communities(matrix, propose):

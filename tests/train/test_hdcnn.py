@@ -9,10 +9,13 @@ import torch
 
 from tests.train import covers
 from tests.train.covers import NIN, RESNET, TINY, inputs_of, spread
-from train import evaluate
-from train.components import backbone, checkpoint, hierarchy, loop, prediction
+from train import backbone, evaluate
+from train.engine import loop
 from train.errors import BadCheckpoint, BadHierarchy, BadParams, MissingInput
-from train.methods import hdcnn
+from train.evaluation import prediction
+from train.methods.hdcnn import classifier as hdcnn
+from train.runtime import checkpoint
+from train.tree import hierarchy
 
 PARAMS = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
 
@@ -219,7 +222,7 @@ def test_tuning_resumes_where_it_stopped(built, make_trainer, tiny_data, start):
 
 
 def trainer_job():
-    from train.components import trainer
+    from train.engine import trainer
 
     return trainer._Job
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.components import hierarchy
 from train.errors import BadHierarchy
+from train.tree import hierarchy
 
 
 @st.composite

@@ -8,10 +8,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # as in the trainer
 from torch.utils.flop_counter import FlopCounterMode
 
-from train import evaluate
-from train.components import augment, backbone, checkpoint, hierarchy, loop, prediction
+from train import backbone, evaluate
+from train.data import augment
+from train.engine import loop
 from train.errors import BadCheckpoint, BadHierarchy, BadParams, MissingInput
+from train.evaluation import prediction
 from train.methods import hiernet
+from train.runtime import checkpoint
+from train.tree import hierarchy
 
 PARAMS = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
 SIZES = (40, 20, 12, 8, 7, 6, 5, 2)

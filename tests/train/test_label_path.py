@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.random_trees import SLIDES, trees
-from train.components import hierarchy
-from train.components.label_path import encode, levels
 from train.errors import BadHierarchy
+from train.tree import hierarchy
+from train.tree.label_path import encode, levels
 
 UNEVEN = [[[0, 1], 2], [3], 4]
 

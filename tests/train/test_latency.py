@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from train.components import augment, hierarchy, latency
+from train.data import augment
+from train.evaluation import latency
+from train.tree import hierarchy
 
 CPU = torch.device("cpu")
 

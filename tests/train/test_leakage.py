@@ -5,8 +5,10 @@ import json
 
 import pyarrow.parquet as pq
 
-from train import clustering, evaluate, fit
-from train.components import augment, backbone, data, loop
+from train import backbone, clustering, evaluate, fit
+from train.data import augment
+from train.data import pictures as data
+from train.engine import loop
 from train.methods import METHODS
 
 NETWORK = backbone.Params(

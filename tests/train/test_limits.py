@@ -6,7 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.components import backbone, hierarchy, metrics
+from train import backbone
+from train.evaluation import metrics
+from train.tree import hierarchy
 
 TREES = {
     "pairs": [[0, 2], [1, 3]],

@@ -7,13 +7,11 @@ from hypothesis import strategies as st
 from sklearn.cluster import AgglomerativeClustering
 
 from tests.train.confusions import M6, blocks, dense
-from train.components import hierarchy, metrics
-from train.components.grouping import (
-    agglomerative,
-    average_linkage,
-)
-from train.components.grouping.partition import affinity
 from train.errors import BadHierarchy
+from train.evaluation import metrics
+from train.grouping import agglomerative, average_linkage
+from train.grouping.partition import affinity
+from train.tree import hierarchy
 
 
 @pytest.mark.parametrize(

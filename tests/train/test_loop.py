@@ -9,9 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from train.components import augment, backbone, checkpoint, loop, sampling, schedule, seeds
-from train.components.classifier import Cost, FitReport, NetworkReport
+from train import backbone
+from train.classifier import Cost, FitReport, NetworkReport
+from train.data import augment, sampling
+from train.engine import loop, schedule
+from train.engine.task import Task
 from train.errors import BadCheckpoint, BadParams, Diverged
+from train.runtime import checkpoint, seeds
 
 SIDE = 16
 SMALL = backbone.Params(
@@ -27,7 +31,7 @@ def network(*, seed=0, params=SMALL):
 
 def task_of(data, **options):
     sampler = sampling.by_class(data.train.labels, [[leaf] for leaf in range(4)], balance="none")
-    return sampling.Task(
+    return Task(
         **({"name": "root", "data": data, "outputs": np.arange(4), "sampler": sampler,
             "macs_trained": 1000} | options),
     )  # fmt: skip

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from train.__main__ import main
-from train.components import checkpoint
+from train.runtime import checkpoint
 
 PARAMS = """
 seeds: [0]

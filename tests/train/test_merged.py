@@ -8,12 +8,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # as in the trainer
 from torch.utils.flop_counter import FlopCounterMode
 
-from train import saved
-from train.components import adaptation, augment, backbone, hierarchy, loop, losses
-from train.components.losses import Counting
-from train.components.trainer import Trainer
+from train import backbone, saved
+from train.data import augment
+from train.engine import loop, losses
+from train.engine.losses import Counting
+from train.engine.trainer import Trainer
 from train.errors import BadCheckpoint, BadHierarchy, BadParams, MissingInput
-from train.methods import merged
+from train.methods.merged import adaptation
+from train.methods.merged import classifier as merged
+from train.tree import hierarchy
 
 PARAMS = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
 PLAIN = PARAMS.model_copy(

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.confusions import M6, blocks
-from train.components import hierarchy, metrics
+from train.evaluation import metrics
+from train.tree import hierarchy
 
 
 @st.composite

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from tests.train.confusions import M6, blocks, dense
 from train import clustering
-from train.components import hierarchy, metrics
-from train.components.grouping import laplacian, modularity
-from train.components.grouping.partition import affinity, by_owner
 from train.errors import BadHierarchy
+from train.evaluation import metrics
+from train.grouping import laplacian, modularity
+from train.grouping.partition import affinity, by_owner
+from train.tree import hierarchy
 
 GAMMAS = [round(2.0 - step / 10, 1) for step in range(20)]
 

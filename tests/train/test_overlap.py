@@ -12,10 +12,11 @@ from sklearn.cluster import AffinityPropagation
 from tests.train.confusions import M6, dense, families
 from tests.train.test_clustering import FAMILIES, write_classes, write_flat
 from train import clustering
-from train.components import dot, hierarchy, metrics
-from train.components.grouping import affinity_propagation, document, eigenmap, overlap
-from train.components.grouping.partition import affinity
 from train.errors import BadHierarchy
+from train.evaluation import metrics
+from train.grouping import affinity_propagation, document, eigenmap, overlap
+from train.grouping.partition import affinity
+from train.tree import dot, hierarchy
 
 CLUSTERS = [[0, 1, 2], [3, 4], [5]]
 EVERYTHING = 1e9

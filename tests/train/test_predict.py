@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from train import predict, saved
-from train.components import backbone, hierarchy
+from train import backbone, predict, saved
 from train.errors import BadPicture, MissingInput
+from train.tree import hierarchy
 
 NETWORK = backbone.Params(width=0.125)
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from tests.train.random_trees import SLIDES
-from train.components import beam, hierarchy, recurrent
-from train.components.label_path import encode
-from train.components.recurrent import Cell, EndedPath, FixedPath
+from train.methods.dhnn import beam, recurrent
+from train.methods.dhnn.recurrent import Cell, EndedPath, FixedPath
+from train.tree import hierarchy
+from train.tree.label_path import encode
 
 UNEVEN = [[[0, 1], 2], [3], 4]
 LOGITS = torch.tensor([[[1.0, 2, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 3, 2]]])

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from tests.train.report_fixture import EXPERIMENTS, FINDER, OTHERS, compare, write
-from train.components import hierarchy
 from train.page import beside, published, results, sections
+from train.tree import hierarchy
 
 NAMES = ("root", *(f"cluster-{number}" for number in range(6)))
 SUBNETWORKS = (720, 600, 500, 400, 320, 180)

@@ -8,8 +8,12 @@ import pytest
 import torch
 
 import train
-from train.components import augment, backbone, hierarchy, loop, seeds
-from train.components.data import DataModule, Pictures, channel_mean
+from train import backbone
+from train.data import augment
+from train.data.pictures import DataModule, Pictures, channel_mean
+from train.engine import loop
+from train.runtime import seeds
+from train.tree import hierarchy
 
 SOURCES = sorted(Path(train.__file__).parent.rglob("*.py"))
 

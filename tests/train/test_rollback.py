@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from train.components import augment, hierarchy
+from train.data import augment
+from train.tree import hierarchy
 
 WIDE = [[[0, 1], [2, 3]], [[4, 5], 6], [7]]
 

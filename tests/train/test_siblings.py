@@ -5,7 +5,10 @@ import copy
 import pytest
 import torch
 
-from train.components import backbone, checkpoint, hierarchy, siblings
+from train import backbone
+from train.backbone import siblings
+from train.runtime import checkpoint
+from train.tree import hierarchy
 
 COVERS = {
     "disjoint": [[0, 1], [2, 3]],

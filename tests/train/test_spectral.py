@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from tests.train.confusions import M6, blocks
-from train.components.grouping import spectral
-from train.components.grouping.partition import affinity
 from train.errors import BadHierarchy
+from train.grouping import spectral
+from train.grouping.partition import affinity
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6))

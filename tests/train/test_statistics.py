@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.page.statistics import (
+from train.evaluation.statistics import (
     Interval,
     flips,
     holm,
@@ -94,7 +94,7 @@ def test_interval_of_distinct_values_is_drawn_in_chunks(monkeypatch):
     """The interval does not depend on how many resamples fit in memory at once."""
     difference = np.random.default_rng(3).normal(size=50)
     whole = paired_interval(difference, resamples=500, seed=4)
-    monkeypatch.setattr("train.page.statistics._CELLS_AT_ONCE", 64)
+    monkeypatch.setattr("train.evaluation.statistics._CELLS_AT_ONCE", 64)
 
     assert whole == paired_interval(difference, resamples=500, seed=4)
 

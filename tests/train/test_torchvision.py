@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from train.components import augment, vision
-from train.components.augment import Draws
+from train.backbone import vision
+from train.data import augment
+from train.data.augment import Draws
 from train.errors import MissingPackage
 
 TOLERANCE = 1e-4  # of a pixel in 0..1: both sum in float32, in another order

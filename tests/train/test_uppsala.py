@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from train.components import augment, backbone, hierarchy, loop
+from train import backbone
+from train.data import augment
+from train.engine import loop
 from train.errors import BadCheckpoint, BadHierarchy, MissingInput
-from train.methods import flat, uppsala
+from train.methods import flat
+from train.methods.uppsala import classifier as uppsala
+from train.tree import hierarchy
 
 PARAMS = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
 

@@ -2,7 +2,11 @@
 
 from types import ModuleType
 
-from train.methods import dhnn, ensemble, flat, hdcnn, hiernet, merged, uppsala
+from train.methods import ensemble, flat, hiernet
+from train.methods.dhnn import classifier as dhnn
+from train.methods.hdcnn import classifier as hdcnn
+from train.methods.merged import classifier as merged
+from train.methods.uppsala import classifier as uppsala
 
 METHODS: dict[str, ModuleType] = {
     "flat": flat,

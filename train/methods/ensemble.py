@@ -13,12 +13,14 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from train.components import augment, backbone, sampling
-from train.components import hierarchy as trees
-from train.components.backbone import Network
-from train.components.classifier import Cost, FitReport, Mode
-from train.components.data import DataModule
-from train.components.trainer import Trainer
+from train import backbone
+from train.backbone import Network
+from train.classifier import Cost, FitReport, Mode
+from train.data import augment, sampling
+from train.data.pictures import DataModule
+from train.engine.task import Task
+from train.engine.trainer import Trainer
+from train.tree import hierarchy as trees
 
 
 class Params(BaseModel):
@@ -72,7 +74,7 @@ class Classifier(nn.Module):
         pairs = [
             (
                 network,
-                sampling.Task(
+                Task(
                     name=name,
                     data=data,
                     outputs=np.arange(self.leaves),

@@ -14,12 +14,14 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from train.components import augment, backbone, sampling
-from train.components import hierarchy as trees
-from train.components.backbone import Network
-from train.components.classifier import Cost, FitReport, Mode
-from train.components.data import DataModule
-from train.components.trainer import Trainer
+from train import backbone
+from train.backbone import Network
+from train.classifier import Cost, FitReport, Mode
+from train.data import augment, sampling
+from train.data.pictures import DataModule
+from train.engine.task import Task
+from train.engine.trainer import Trainer
+from train.tree import hierarchy as trees
 
 
 class Params(BaseModel):
@@ -70,7 +72,7 @@ class Classifier(nn.Module):
         """Trains the network; `start` is not used, for this is the network others start from."""
         del start
         leaves = [[leaf] for leaf in range(self.leaves)]
-        task = sampling.Task(
+        task = Task(
             name="root",
             data=data,
             outputs=np.arange(self.leaves),

@@ -12,11 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from train.components import augment, backbone, checkpoint, grafting, sampling
-from train.components.backbone import Network
-from train.components.classifier import Cost, FitReport, HierarchicalClassifier, Mode
-from train.components.data import DataModule
-from train.components.trainer import Trainer
+from train import backbone
+from train.backbone import Network
+from train.classifier import Cost, FitReport, HierarchicalClassifier, Mode
+from train.data import augment, sampling
+from train.data.pictures import DataModule
+from train.engine.task import Task
+from train.engine.trainer import Trainer
+from train.runtime import checkpoint
+from train.tree import grafting
 
 NAME = "fusion"
 
@@ -78,7 +82,7 @@ class Classifier(nn.Module):
         outputs = np.full(sum(map(len, self.leaves)), -1)
         for place, own in enumerate(self.leaves):
             outputs[own] = place
-        task = sampling.Task(
+        task = Task(
             name="root",
             data=data,
             outputs=outputs,

@@ -15,15 +15,18 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from train.components import augment, backbone, checkpoint, sampling, seeds
-from train.components import hierarchy as trees
-from train.components.backbone import Branch, Network
-from train.components.backbone.resnet import BasicBlock
-from train.components.classifier import Cost, FitReport, Mode
-from train.components.data import DataModule
-from train.components.siblings import Siblings
-from train.components.trainer import Trainer
+from train import backbone
+from train.backbone import Branch, Network
+from train.backbone.resnet import BasicBlock
+from train.backbone.siblings import Siblings
+from train.classifier import Cost, FitReport, Mode
+from train.data import augment, sampling
+from train.data.pictures import DataModule
+from train.engine.task import Task
+from train.engine.trainer import Trainer
 from train.errors import BadHierarchy, BadParams, MissingInput
+from train.runtime import checkpoint, seeds
+from train.tree import hierarchy as trees
 
 _PUBLISHED = {
     "relu": {9: (5, 2), 15: (9, 3), 21: (12, 4), 27: (16, 5), 54: (38, 4)},
@@ -197,7 +200,7 @@ class Classifier(nn.Module):
         if self.params.transfer:
             self._begin_from(start)
         self._draw_last_layers(seed)
-        task = sampling.Task(
+        task = Task(
             name=trees.ROOT,
             data=data,
             outputs=np.arange(self.leaves),

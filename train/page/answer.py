@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from train.evaluation.statistics import Interval
 from train.page.comparison import Comparison
 from train.page.controls import Contest, Control, kind
 from train.page.markup import between, count, percent, points
-from train.page.statistics import Interval
 from train.page.summary import Summary
 
 # A difference below the resolution of the figures that are printed is no difference.

@@ -6,7 +6,6 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from train.components import hierarchy
 from train.page import papers, published
 from train.page.comparison import Comparison
 from train.page.markup import (
@@ -22,6 +21,7 @@ from train.page.published import Seconds, Success
 from train.page.results import Results, Run, Trained
 from train.page.sections import Section
 from train.page.summary import Summary
+from train.tree import hierarchy
 
 _METHOD = "uppsala"
 

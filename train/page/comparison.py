@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from train.evaluation.statistics import Flips, Interval, holm
 from train.page.controls import Contest, contests
 from train.page.results import FLAT as _FLAT
 from train.page.results import Results
-from train.page.statistics import Flips, Interval, holm
 from train.page.summary import Summary, modes, per_label, summarise
 
 _TYPES: dict[str, pa.DataType] = {

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from train.components import hierarchy
-from train.components.hierarchy import Nested
+from train.evaluation.statistics import Flips, Interval, flips, holm, paired_interval
 from train.page.results import Run
-from train.page.statistics import Flips, Interval, flips, holm, paired_interval
 from train.page.summary import Summary, difference
 from train.runs import TOLERANCE
+from train.tree import hierarchy
+from train.tree.hierarchy import Nested
 
 
 @dataclass(frozen=True, slots=True)

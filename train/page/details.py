@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from train.components.hierarchy import Nested
 from train.page.comparison import Comparison
 from train.page.figures import ANNOTATED_LABELS, Drawing
 from train.page.markup import (
@@ -27,6 +26,7 @@ from train.page.mosaic import Tile
 from train.page.results import Results, Run
 from train.page.sections import Section, picture, spread
 from train.page.summary import Summary, per_label, shares
+from train.tree.hierarchy import Nested
 
 _LONG = 30  # labels; a longer table is folded
 _SHOWN = 12  # labels of the mosaic that are open

@@ -22,7 +22,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from train.page.statistics import Interval
+from train.evaluation.statistics import Interval
 
 # Blue and orange stay apart for every common colour blindness (Okabe and Ito 2008).
 INKS = {

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from train.page.statistics import Interval
+from train.evaluation.statistics import Interval
 
 
 class Html(str):

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
 from train import tables
-from train.components.hierarchy import Nested, leaves
 from train.errors import MissingInput, MixedResults
+from train.tree.hierarchy import Nested, leaves
 
 FLAT = "flat"
 REFERENCE = "modularity"  # the grouping whose clusters every run is measured against

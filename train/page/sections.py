@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from train.evaluation.statistics import Interval
 from train.page.answer import Answer
 from train.page.comparison import Comparison
 from train.page.controls import Contest, Control, kind
@@ -27,7 +28,6 @@ from train.page.markup import (
     table,
 )
 from train.page.results import Results
-from train.page.statistics import Interval
 from train.page.summary import Spread, Summary
 
 _LONG = 12  # rows; a longer table of the second rank is folded

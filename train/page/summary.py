@@ -11,17 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from train.components import label_path
-from train.components.hierarchy import (
-    clusters,
-    from_json,
-    from_nested,
-    heights,
-    membership,
-    nodes_of_paths,
-    parents,
-)
-from train.components.metrics import (
+from train.evaluation.metrics import (
     average_cost,
     confusion_counts,
     consistency,
@@ -35,8 +25,18 @@ from train.components.metrics import (
     path_f1,
     severity,
 )
+from train.evaluation.statistics import Flips, Interval, flips, paired_interval
 from train.page.results import Results, Run, Trained
-from train.page.statistics import Flips, Interval, flips, paired_interval
+from train.tree import label_path
+from train.tree.hierarchy import (
+    clusters,
+    from_json,
+    from_nested,
+    heights,
+    membership,
+    nodes_of_paths,
+    parents,
+)
 
 
 @dataclass(frozen=True, slots=True)

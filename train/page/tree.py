@@ -15,12 +15,12 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse, FancyBboxPatch
 
-from train.components import hierarchy
-from train.components.metrics import confusion_counts, micp, micp_random, normalise_rows
+from train.evaluation.metrics import confusion_counts, micp, micp_random, normalise_rows
 from train.page.figures import INKS, STYLE, Drawing, figure, render, shown
 from train.page.markup import Html, percent, table
 from train.page.results import Trained
 from train.page.summary import Summary, per_label
+from train.tree import hierarchy
 
 _COLUMN = 3.1  # inches from a level to the next
 _ROW = 0.3  # inches from a label to the next

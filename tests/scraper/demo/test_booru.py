@@ -6,15 +6,16 @@ from dataclasses import replace
 import pytest
 
 from scraper import filters, personae
-from scraper.demo import booru, clock, drafts, posts, tags
-from scraper.demo.booru import Board
-from scraper.demo.drafts import CHECKERED
-from scraper.demo.drawing import EDITS, GROUNDS, KINDS, STYLES
+from scraper.demo.board import booru, drafts, posts
+from scraper.demo.board.booru import Board
+from scraper.demo.board.drafts import CHECKERED
+from scraper.demo.facts import clock, tags
+from scraper.demo.facts.params import Params
+from scraper.demo.facts.personae import PERSONAE
+from scraper.demo.facts.plants import PLANTS
 from scraper.demo.fixture import TINY
-from scraper.demo.params import Params
-from scraper.demo.personae import PERSONAE
-from scraper.demo.plants import PLANTS
-from scraper.demo.shelf import Shelf
+from scraper.demo.painter.drawing import EDITS, GROUNDS, KINDS, STYLES
+from scraper.demo.painter.shelf import Shelf
 
 LATER = {"low_saturation", "undecodable", "truncated"}
 """Reasons that only pixels can show."""

@@ -13,9 +13,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from scraper.demo import accessory, hair, outfit
-from scraper.demo.drawing import EDITS, GROUNDS, KINDS, STYLES, draw, edit
-from scraper.demo.personae import MINOR, PERSONAE, WANTED, Persona
+from scraper.demo.facts.personae import MINOR, PERSONAE, WANTED, Persona
+from scraper.demo.painter import accessory, hair, outfit
+from scraper.demo.painter.drawing import EDITS, GROUNDS, KINDS, STYLES, draw, edit
 
 _TRAIN, _TEST = 75, 50
 

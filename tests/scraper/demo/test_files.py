@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
-from scraper.demo import files
-from scraper.demo.record import Recipe
-from scraper.demo.shelf import Shelf
+from scraper.demo.facts.record import Recipe
+from scraper.demo.painter import files
+from scraper.demo.painter.shelf import Shelf
 
 RECIPE = Recipe(cast=("sorrel_ashdown",), seed=7, width=300, height=420, ground="plain")
 

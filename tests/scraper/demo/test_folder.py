@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from scraper.demo import folder
+from scraper.demo.board import folder
 from scraper.demo.fixture import TINY, serving
 from scraper.errors import MissingColumn, MissingInput
 from scraper.post import Post

@@ -5,8 +5,8 @@ import base64
 import pytest
 import requests
 
-from scraper.demo import gate
-from scraper.demo.gate import ACCOUNTS, Bucket, Log
+from scraper.demo.server import gate
+from scraper.demo.server.gate import ACCOUNTS, Bucket, Log
 
 
 @pytest.mark.parametrize(

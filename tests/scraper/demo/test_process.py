@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from scraper.demo.process import running
-from scraper.demo.server import main
+from scraper.demo.server.application import main
+from scraper.demo.server.process import running
 from scraper.errors import ScraperError
 
 AGENT = {"User-Agent": "personae-tests/1"}
@@ -20,7 +20,7 @@ HERE = ("--workers", "0")
 
 PARENT = """
 import sys, time
-from scraper.demo.process import running
+from scraper.demo.server.process import running
 with running(None, options=sys.argv[1:]) as url:
     print(url, flush=True)
     time.sleep(60)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scraper.demo import ranges, search
-from scraper.demo.match import Index
-from scraper.demo.ranges import BadValue
-from scraper.demo.record import DemoPost, Facts, Recipe
-from scraper.demo.search import SearchError, cost, parse, validate
+from scraper.demo.facts.record import DemoPost, Facts, Recipe
+from scraper.demo.search import language, ranges
+from scraper.demo.search.language import SearchError, cost, parse, validate
+from scraper.demo.search.match import Index
+from scraper.demo.search.ranges import BadValue
 
 BLANK = DemoPost(
     post_id=1,
@@ -172,7 +172,7 @@ def test_refuses_contradicting_orders(text):
 @given(st.text(alphabet="ab()-~ :*\"'oridn<>.5", max_size=30))
 def test_no_text_breaks_the_parser(text):
     """Whatever is searched for, there is an answer and never an exception."""
-    tree = search.parse(text)
+    tree = language.parse(text)
 
     assert 0 <= cost(tree)
     assert set(ids(text)) <= {1, 2, 3, 5, 8}

@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 import requests
 
-from scraper.demo.record import CATEGORIES
+from scraper.demo.facts.record import CATEGORIES
 
 AGENT = {"User-Agent": "personae-tests/1"}
 HIDDEN_KEYS = {"md5", "file_url", "large_file_url", "preview_file_url"}

@@ -1,0 +1,279 @@
+"""
+`python -m scraper demo`: the demo board on a local port, answering as Danbooru does.
+
+    request ──> log ──> User-Agent ──> rate limit ──> faults ──> account ──> endpoint
+
+Every JSON answer has a weak ETag and is compressed on request; errors are JSON where the
+application speaks and HTML where the proxy does.
+"""
+
+import argparse
+import asyncio
+import gzip
+import hashlib
+import logging
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from aiohttp import web
+
+from scraper import params as parameters
+from scraper.demo.board import booru
+from scraper.demo.board.booru import Board
+from scraper.demo.facts.params import Params
+from scraper.demo.search.language import SearchError
+from scraper.demo.server import answers, endpoints, faults, gate
+from scraper.demo.server.endpoints import LEVEL, STATE, ApiError, State, page, reply
+from scraper.demo.server.gate import BadCredentials, Bucket
+from scraper.errors import BadParams, ScraperError
+
+__all__ = ["Params", "application", "main", "serve"]
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_API_HEADERS = {
+    "X-Frame-Options": "SAMEORIGIN",
+    "X-Content-Type-Options": "nosniff",
+    "Access-Control-Allow-Origin": "*",
+    "X-Git-Hash": "a1ade225b228171432794e34f8b69cf770a75f9a",
+}
+_SMALLEST_COMPRESSED = 256
+
+
+def application(board: Board, *, params: Params | None = None) -> web.Application:
+    """Returns the web application of a board; it ends the board's workers when it stops."""
+    params = params or Params()
+    app = web.Application(middlewares=[_logged, _guarded, _faulted, _answered])
+    app[STATE] = State(
+        board,
+        bucket=Bucket(rate=params.rate, burst=params.burst),
+        latency_seconds=params.latency_seconds,
+        has_control=params.control,
+        faults=faults.parse(params.faults, seed=params.seed, attempts=params.fault_attempts),
+    )
+    for path, handler in endpoints.ROUTES:
+        app.router.add_route("*", path, handler)
+
+    async def close(app: web.Application) -> None:
+        app[STATE].board.close()
+
+    app.on_cleanup.append(close)
+    return app
+
+
+def _is_cdn(request: web.Request) -> bool:
+    return request.match_info.handler is endpoints.cdn
+
+
+@web.middleware
+async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Counts every request, whatever becomes of it, except those to the log itself."""
+    if request.path.startswith("/demo/"):
+        return await handler(request)
+    log, kind, status, sent = request.app[STATE].log, "cdn" if _is_cdn(request) else "api", 0, 0
+    log.start(kind, request.headers.get("User-Agent", ""))
+    at = time.monotonic()
+    try:
+        response = await handler(request)
+        status, sent = response.status, response.content_length or 0
+    except web.HTTPException as answer:
+        status = answer.status
+        raise
+    else:
+        return response
+    finally:
+        log.end(kind, request.path_qs, at=at, status=status, sent=sent)
+
+
+@web.middleware
+async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The proxy: challenge, rate limit, latency."""
+    state = request.app[STATE]
+    if request.path.startswith("/demo/"):
+        return await handler(request)
+    if gate.is_challenged(request.headers.get("User-Agent", "")):
+        response = page(403, "Just a moment...", "Enable JavaScript and cookies to continue.")
+        response.headers["cf-mitigated"] = "challenge"
+        return response
+    if request.path.startswith("/posts"):
+        wait = state.bucket.delay(request.remote or "", time.monotonic())
+        if wait is None:
+            return page(429, "429 Too Many Requests", "nginx")
+        await asyncio.sleep(wait)
+    if state.latency_seconds:
+        await asyncio.sleep(state.latency_seconds)
+    return await handler(request)
+
+
+@web.middleware
+async def _faulted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Commits the fault that is due, or the one that the request orders."""
+    state = request.app[STATE]
+    if request.path.startswith("/demo/"):
+        return await handler(request)
+    ordered = request.headers.get(faults.HEADER) if state.has_control else None
+    if ordered is None and not state.faults.shares:
+        return await handler(request)
+    kind = ordered or state.faults.choose(request.path_qs, is_cdn=_is_cdn(request))
+    if kind not in faults.KINDS:
+        return await handler(request)
+    state.faults.committed[kind] += 1
+    return await faults.commit(kind, request, handler, state.board)
+
+
+@web.middleware
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The application: account, errors as JSON, conditional and compressed answers."""
+    if _is_cdn(request):
+        return await handler(request)
+    try:
+        response = await _checked(request, handler)
+    except ApiError as error:
+        response = _error(error.status, error.name, str(error))
+    except SearchError as error:
+        response = _error(422, error.error, str(error))
+    except BadCredentials:
+        message = "Invalid API key or login. Check both, or send neither."
+        response = _error(401, "SessionLoader::AuthenticationFailure", message)
+    if not isinstance(response, web.Response) or response.status in (302, 304):
+        return response
+    response.headers.update(_API_HEADERS)
+    response.headers["X-Runtime"] = "0.01"
+    response.headers["X-Request-Id"] = f"{id(request):016x}-DEMO"
+    if response.status == 200:
+        return _conditional(request, response)
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+async def _checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+    query = request.query
+    if request.method in ("GET", "HEAD", "OPTIONS") and request.body_exists:
+        name = "ApplicationController::RequestBodyNotAllowedError"
+        raise ApiError(400, name, "Request body not allowed for GET request")
+    request[LEVEL] = gate.level(request.headers, query)
+    cause = endpoints.leading_integer(query.get("cause_error", ""))
+    if 400 <= cause <= 599:
+        raise ApiError(cause, "StandardError", "")
+    blank = [key for key, value in query.items() if key.startswith("search[") and not value]
+    if blank:
+        raise web.HTTPFound(request.url.without_query_params(*blank))
+    return await handler(request)
+
+
+def _error(status: int, name: str, message: str) -> web.Response:
+    return reply(answers.error(name, message), status=status)
+
+
+def _conditional(request: web.Request, response: web.Response) -> web.Response:
+    """Adds the ETag, answers 304 to whoever has it, compresses for whoever reads gzip."""
+    body = response.body if isinstance(response.body, bytes) else b""
+    tag = f'W/"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
+    headers = {"ETag": tag, "Cache-Control": "max-age=0, private, must-revalidate"}
+    if tag in request.headers.get("If-None-Match", ""):
+        return web.Response(status=304, headers=headers | _API_HEADERS)
+    response.headers.update(headers)
+    response.headers["Vary"] = "Accept-Encoding"
+    takes_gzip = "gzip" in request.headers.get("Accept-Encoding", "")
+    if takes_gzip and len(body) >= _SMALLEST_COMPRESSED:
+        response.headers["Content-Encoding"] = "gzip"
+        response.body = gzip.compress(body, compresslevel=1, mtime=0)
+    return response
+
+
+async def serve(
+    board: Board, params: Params, *, host: str, port: int, until_stdin_closes: bool
+) -> None:
+    """Serves a board until cancelled, or until standard input closes; prints the address first."""
+    runner = web.AppRunner(
+        application(board, params=params),
+        access_log=None,
+        shutdown_timeout=1,
+        handler_cancellation=True,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        address = runner.addresses[0]
+        sys.stdout.write(f"Demo board at http://{address[0]}:{address[1]}\n")
+        sys.stdout.flush()
+        stop = asyncio.Event()
+        if until_stdin_closes:
+            _when_stdin_closes(asyncio.get_running_loop(), stop.set)
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+def _when_stdin_closes(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    """Calls `call` in the loop once standard input ends, as it does when the parent dies."""
+
+    def read() -> None:
+        while sys.stdin.buffer.read(4_096):
+            pass
+        loop.call_soon_threadsafe(call)
+
+    threading.Thread(target=read, daemon=True).start()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scraper demo",
+        description="A local stand-in of Danbooru: pictures drawn from a seed, or a folder of yours.",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default: %(default)s)"
+    )
+    parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one (default: 0)")
+    parser.add_argument("--params", type=Path, help="params.yaml to read section demo from")
+    parser.add_argument(
+        "--until-stdin-closes", action="store_true", help="end when standard input does"
+    )
+    parser.add_argument("--folder", type=Path, help="serve these pictures: a sub-folder a label")
+    parser.add_argument("--hierarchy", type=Path, help="CSV of label and family, for --folder")
+    parameters.add_options(parser, Params)
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        given = parameters.overrides(options, Params)
+        params = _params(options.params, given)
+        if options.folder:
+            from scraper.demo.board import folder
+
+            board = folder.board(options.folder, options.hierarchy, params)
+        else:
+            board = booru.board(params)
+        asyncio.run(
+            serve(
+                board,
+                params,
+                host=options.host,
+                port=options.port,
+                until_stdin_closes=options.until_stdin_closes,
+            )
+        )
+    except OSError as error:
+        problem = f"The board cannot listen at {options.host}:{options.port}: {error}. Choose another --port."
+        sys.stderr.write(problem + "\n")
+        return BadParams.exit_code
+    except ScraperError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _params(path: Path | None, given: dict[str, object]) -> Params:
+    """Section `demo` of a file, or the defaults without one; options win."""
+    default = Path("params.yaml")
+    if path is None and not default.exists():
+        return Params(**{key: value for key, value in given.items() if value is not None})
+    return parameters.section(path or default, "demo", Params, given)

@@ -1,0 +1,326 @@
+"""
+The addresses of the board: posts, counts, tags, relations and files.
+
+Each function takes a request and returns an answer; who may ask at all is decided before.
+"""
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from scraper.demo.board.booru import Board
+from scraper.demo.facts.record import DemoPost
+from scraper.demo.painter import files
+from scraper.demo.search import language
+from scraper.demo.search.language import Node
+from scraper.demo.search.match import Index
+from scraper.demo.server import answers, faults, relations
+from scraper.demo.server.faults import Faults
+from scraper.demo.server.gate import ANONYMOUS, Bucket, Level, Log
+from scraper.errors import BadParams
+
+_POSTS_PER_PAGE, _MOST_POSTS, _MOST_ROWS = 20, 200, 1_000
+
+ItemT = TypeVar("ItemT")
+
+
+@dataclass(slots=True)
+class State:
+    """What requests share."""
+
+    board: Board
+    bucket: Bucket
+    latency_seconds: float = 0.0
+    has_control: bool = False
+    """Whether requests may order faults and changes."""
+    faults: Faults = field(default_factory=Faults)
+    log: Log = field(default_factory=Log)
+    _index: tuple[int, Index] | None = None
+
+    @property
+    def index(self) -> Index:
+        """The index of the board as it is now."""
+        if self._index is None or self._index[0] != self.board.version:
+            index = Index(self.board.posts, self.board.studio.known)
+            self._index = (self.board.version, index)
+        return self._index[1]
+
+
+STATE = web.AppKey("state", State)
+LEVEL: web.RequestKey[Level] = web.RequestKey("level", Level)
+
+
+class ApiError(Exception):
+    """An error that the application answers as JSON."""
+
+    def __init__(self, status: int, name: str, message: str) -> None:
+        """`name` is the class name that Danbooru's answer carries."""
+        super().__init__(message)
+        self.status = status
+        self.name = name
+
+
+def reply(answer: Any, *, status: int = 200) -> web.Response:
+    """A JSON answer, written as compactly as the site does."""
+    body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+    kind = "application/json; charset=utf-8"
+    return web.Response(body=body, status=status, headers={"Content-Type": kind})
+
+
+def not_found() -> ApiError:
+    """What an unknown record answers."""
+    return ApiError(404, "ActiveRecord::RecordNotFound", "That record was not found.")
+
+
+def page_of(
+    found: Sequence[ItemT], request: web.Request, *, limit: int, key: Callable[[ItemT], int]
+) -> tuple[list[ItemT], list[ItemT]]:
+    """
+    The page that `page=` asks for, and the one that will be asked for next.
+
+    `found` is in the order of the query; cursors (`b<id>`, `a<id>`) go by id whatever it is.
+    Raises ApiError beyond the last numbered page of the caller's level.
+    """
+    text = request.query.get("page", "").strip()
+    last = request.get(LEVEL, ANONYMOUS).pages
+    cursor = re.fullmatch(r"([ab])(\d+)", text, re.IGNORECASE)
+    if cursor:
+        border = int(cursor[2])
+        if cursor[1].lower() == "b":
+            below = sorted((one for one in found if key(one) < border), key=key, reverse=True)
+            return below[:limit], below[limit : 2 * limit]
+        above = sorted((one for one in found if key(one) > border), key=key)
+        return above[:limit][::-1], above[limit : 2 * limit]
+    number = max(1, leading_integer(text))
+    if number > last:
+        raise ApiError(
+            410, "PaginationExtension::PaginationError", f"You cannot go beyond page {last}."
+        )
+    rows = list(found[(number - 1) * limit : number * limit])
+    ahead = list(found[number * limit : (number + 1) * limit])
+    return (rows[::-1] if number == last else rows), ahead
+
+
+def leading_integer(text: str) -> int:
+    """The number at the start of a text as Ruby's `to_i` reads it: 0 when there is none."""
+    match = re.match(r"\s*([+-]?\d+)", text)
+    return int(match[1]) if match else 0
+
+
+def _limit(text: str | None, *, default: int, most: int) -> int:
+    return default if not text else min(most, max(1, leading_integer(text)))
+
+
+def is_safe_mode(request: web.Request) -> bool:
+    """Whether only general posts are shown: by parameter, or by the name of the host."""
+    return request.query.get("safe_mode") in ("true", "1") or request.host.startswith("safebooru.")
+
+
+def is_hidden(post: DemoPost, request: web.Request) -> bool:
+    """Whether the caller may not see the files of a post."""
+    restricted = post.restricted and not request.get(LEVEL, ANONYMOUS).sees_restricted
+    return "banned" in post.flags or restricted or (is_safe_mode(request) and post.rating != "g")
+
+
+async def _as_json(posts: Sequence[DemoPost], request: web.Request) -> list[answers.Json]:
+    facts = await request.app[STATE].board.studio.facts([post.post_id for post in posts])
+    host = f"{request.scheme}://{request.host}"
+    return [
+        answers.post(post, facts[post.post_id], host=host, hidden=is_hidden(post, request))
+        for post in posts
+    ]
+
+
+async def _tree(request: web.Request, *, limited: bool) -> Node:
+    state = request.app[STATE]
+    text = request.query.get("tags", request.query.get("post[tags]", ""))
+    tree = language.parse(text, state.board.alias_of)
+    if limited:
+        level = request.get(LEVEL, ANONYMOUS)
+        language.validate(tree, limit=level.terms)
+    for leaf in tree.leaves():
+        if leaf.name in ("filesize", "pixelhash") and leaf.kind == "metatag":
+            await state.board.studio.facts([post.post_id for post in state.board.posts])
+        elif leaf.name == "md5" and leaf.kind == "metatag":
+            await state.board.find(leaf.value.lower())
+    if limited and is_safe_mode(request):
+        return Node("and", (tree, Node("metatag", name="rating", value="g")))
+    return tree
+
+
+async def posts_index(request: web.Request) -> web.StreamResponse:
+    """`GET /posts.json`: a page of posts, or one post by `md5=`."""
+    state, query = request.app[STATE], request.query
+    if "md5" in query:
+        found = await state.board.find(query["md5"].lower())
+        post = state.board.post(found) if found is not None else None
+        if post is None:
+            raise not_found()
+        return reply(_only((await _as_json([post], request))[0], request))
+    if query.get("random") in ("true", "1"):
+        number = _limit(query.get("limit"), default=_POSTS_PER_PAGE, most=_MOST_POSTS)
+        tags = f"{query.get('tags', '')} random:{number}".strip()
+        raise web.HTTPFound(request.url.update_query(tags=tags).without_query_params("random"))
+    tree = await _tree(request, limited=True)
+    text = query.get("limit") or language.metatag(tree, "limit")
+    limit = _limit(text, default=_POSTS_PER_PAGE, most=_MOST_POSTS)
+    shown, ahead = page_of(
+        state.index.select(tree), request, limit=limit, key=lambda post: post.post_id
+    )
+    rows = await _as_json(shown, request)
+    state.board.studio.prefetch([post.post_id for post in ahead])
+    return reply(_only(rows, request))
+
+
+def _only(answer: Any, request: web.Request) -> Any:
+    fields = request.query.get("only")
+    return answers.only(answer, fields) if fields else answer
+
+
+async def posts_show(request: web.Request) -> web.StreamResponse:
+    """`GET /posts/<id>.json`, deleted ones too."""
+    post = request.app[STATE].board.post(int(request.match_info["post_id"]))
+    if post is None:
+        raise not_found()
+    return reply(_only((await _as_json([post], request))[0], request))
+
+
+async def posts_random(request: web.Request) -> web.StreamResponse:
+    """`GET /posts/random.json`: one post of a search."""
+    tree = await _tree(request, limited=True)
+    found = request.app[STATE].index.select(Node("and", (tree, Node("metatag", name="random"))))
+    if not found:
+        raise not_found()
+    return reply(_only((await _as_json(found[:1], request))[0], request))
+
+
+async def counts(request: web.Request) -> web.StreamResponse:
+    """`GET /counts/posts.json`: how many posts a search has; the limit of terms is not checked."""
+    tree = await _tree(request, limited=False)
+    number = request.app[STATE].index.matching(tree).bit_count()
+    return reply({"counts": {"posts": number}})
+
+
+async def tags(request: web.Request) -> web.StreamResponse:
+    """`GET /tags.json`."""
+    state = request.app[STATE]
+    rows = relations.tag_rows(state.board, state.index, relations.searched(request.query.items()))
+    shown = _page_of_rows(rows, request)
+    return reply(_only(relations.with_includes(shown, state.board, _fields(request)), request))
+
+
+def _fields(request: web.Request) -> str:
+    return request.query.get("only", "")
+
+
+def _page_of_rows(rows: Sequence[answers.Json], request: web.Request) -> list[answers.Json]:
+    limit = _limit(request.query.get("limit"), default=_POSTS_PER_PAGE, most=_MOST_ROWS)
+    return page_of(rows, request, limit=limit, key=lambda row: int(row["id"]))[0]
+
+
+async def aliases(request: web.Request) -> web.StreamResponse:
+    """`GET /tag_aliases.json`."""
+    state = request.app[STATE]
+    chosen = relations.searched(request.query.items())
+    rows = relations.relation_rows(state.board.aliases, state.index, chosen)
+    return reply(_only(_page_of_rows(rows, request), request))
+
+
+async def implications(request: web.Request) -> web.StreamResponse:
+    """`GET /tag_implications.json`."""
+    state = request.app[STATE]
+    chosen = relations.searched(request.query.items())
+    rows = relations.relation_rows(state.board.implications, state.index, chosen)
+    return reply(_only(_page_of_rows(rows, request), request))
+
+
+async def cdn(request: web.Request) -> web.StreamResponse:
+    """A file by its path; the md5 in it is the original's, whatever the variant."""
+    board = request.app[STATE].board
+    parsed = files.parse_path(request.path)
+    post_id = await board.find(parsed[1]) if parsed else None
+    post = board.post(post_id) if post_id is not None else None
+    if parsed is None or post is None or post.asset_gone:
+        return page(404, "Not Found", "The file is not here.")
+    variant_type, _, file_ext = parsed
+    offered = files.variants(
+        post.width, post.height, file_ext=post.file_ext, duration=post.duration
+    )
+    if not any(one.type == variant_type and one.file_ext == file_ext for one in offered):
+        return page(404, "Not Found", "The file is not here.")
+    content = await board.studio.file(post.post_id, variant_type)
+    headers = {
+        "Content-Type": files.CONTENT_TYPES[file_ext],
+        "Cache-Control": "public, max-age=315360000",
+    }
+    return web.Response(body=content, headers=headers)
+
+
+async def log(request: web.Request) -> web.StreamResponse:
+    """`GET /demo/log.json`: the board's own request log. Not part of Danbooru."""
+    entries = request.query.get("entries") in ("true", "1")
+    return reply(request.app[STATE].log.summary(entries=entries))
+
+
+async def control_faults(request: web.Request) -> web.StreamResponse:
+    """`POST /demo/faults` with `["kind=share", …]`: what goes wrong from now on."""
+    state = _controlled(request)
+    try:
+        shares = faults.parse(await request.json()).shares
+    except (BadParams, ValueError, TypeError) as error:
+        raise ApiError(400, "ActionController::BadRequest", str(error)) from error
+    state.faults.shares = shares
+    return reply({"faults": shares})
+
+
+async def control_change(request: web.Request) -> web.StreamResponse:
+    """`POST /demo/change` with `{"post_id": 1, "kind": "deleted"}`: edits the world."""
+    state = _controlled(request)
+    wanted = await request.json()
+    post = state.board.post(int(wanted["post_id"]))
+    if post is None or wanted["kind"] not in faults.WORLD:
+        raise not_found()
+    faults.change_post(wanted["kind"], post.post_id, state.board)
+    return reply({"post_id": post.post_id, "kind": wanted["kind"]})
+
+
+def _controlled(request: web.Request) -> State:
+    state = request.app[STATE]
+    if not state.has_control or request.method != "POST":
+        raise not_found()
+    return state
+
+
+async def anything_else(request: web.Request) -> web.StreamResponse:
+    """An unknown address: JSON where JSON was asked for, else a page for people."""
+    if request.path.endswith(".json"):
+        raise ApiError(404, "NilClass", "Page not found")
+    if request.path in ("/", "/posts"):
+        return page(200, "Demo board", "Add .json to the address.")
+    return page(404, "Not Found", "That page does not exist.")
+
+
+def page(status: int, title: str, text: str) -> web.Response:
+    """An HTML page, as the proxy in front of a board answers."""
+    body = f"<!DOCTYPE html>\n<html><head><title>{title}</title></head><body><h1>{title}</h1><p>{text}</p></body></html>\n"
+    return web.Response(text=body, status=status, content_type="text/html")
+
+
+ROUTES: tuple[tuple[str, Callable[[web.Request], Awaitable[web.StreamResponse]]], ...] = (
+    ("/posts.json", posts_index),
+    ("/posts/random.json", posts_random),
+    (r"/posts/{post_id:\d+}.json", posts_show),
+    ("/counts/posts.json", counts),
+    ("/tags.json", tags),
+    ("/tag_aliases.json", aliases),
+    ("/tag_implications.json", implications),
+    ("/demo/log.json", log),
+    ("/demo/faults", control_faults),
+    ("/demo/change", control_change),
+    ("/{type:180x180|360x360|720x720|sample|full|original}/{rest:.*}", cdn),
+    ("/{anything:.*}", anything_else),
+)

@@ -1,0 +1,41 @@
+"""
+Any classifier of torchvision by its name, untrained, as a backbone of one block and a dense head.
+
+Published weights are not fetched: what trains here trains on the shards alone.
+"""
+
+from collections import OrderedDict
+
+from torch import nn
+
+from train.backbone import vision
+from train.backbone.network import Network
+from train.errors import BadParams
+
+_TWO_HEADS = ("googlenet", "inception_v3")
+
+
+def classifier(name: str, *, outputs: int, side: int) -> Network:
+    """
+    Returns torchvision's classifier `name`, its last dense layer made the head.
+
+    Raises:
+        BadParams: torchvision has no classifier of that name, or it ends in no dense layer.
+    """
+    models = vision.torchvision().models
+    known = models.list_models(module=models)
+    if name not in known:
+        raise BadParams(
+            f"torchvision has no classifier '{name}'. It has {', '.join(known)}: set backbone.name "
+            "to torchvision/ and one of them."
+        )
+    # Their second heads, for training alone, would return something else than logits.
+    single = {"aux_logits": False, "init_weights": False} if name in _TWO_HEADS else {}
+    model = models.get_model(name, weights=None, **single)
+    dense = [path for path, part in model.named_modules() if isinstance(part, nn.Linear)]
+    if not dense:
+        raise BadParams(f"torchvision's '{name}' ends in no dense layer: choose another backbone.")
+    last = model.get_submodule(dense[-1])
+    model.set_submodule(dense[-1], nn.Identity())
+    head = nn.Sequential(OrderedDict(predictions=nn.Linear(last.in_features, outputs)))
+    return Network(nn.Sequential(model), head, side=side)

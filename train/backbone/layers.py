@@ -1,0 +1,123 @@
+"""
+What a network consists of, layer by layer: outputs, parameters and MACs, read off the layers.
+
+One pass without numbers (torch's `meta` device) tells every layer's output (methods.md 0.1:
+convolutions and dense layers count, all else is free). A network that computes elsewhere is refused.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from train.backbone.network import Network, Pixels
+from train.errors import BadParams
+
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One line of the layer table."""
+
+    block: int | None
+    """Number of its block; None in the head."""
+    name: str
+    output: tuple[int, ...]
+    """Height, width, channels of a map, or the units of a dense layer."""
+    params: int
+    macs: int
+    """Multiply-accumulates per picture."""
+
+
+def layer_table(network: Network) -> list[Layer]:
+    """
+    Returns every layer that learns or pools, in the order of execution.
+
+    Raises:
+        BadParams: The network cannot take pictures of its side.
+    """
+    shadow = copy.deepcopy(network).to("meta").eval()
+    rows: list[Layer] = []
+
+    def note(name: str, part: nn.Module, output: Tensor) -> None:
+        where, _, rest = name.partition(".")
+        number, _, inside = rest.partition(".")
+        block = int(number) if where == "blocks" else None
+        shape = tuple(output.shape[1:])
+        if len(shape) == 3:
+            shape = (shape[1], shape[2], shape[0])
+        macs = _macs(part, output)
+        rows.append(Layer(block, inside or number or rest, shape, count(part), macs))
+
+    for name, part in shadow.named_modules():
+        if not list(part.children()) and (isinstance(part, _POOLS) or count(part)):
+            part.register_forward_hook(
+                lambda part, _given, output, name=name: note(name, part, output)
+            )
+    try:
+        with torch.no_grad():
+            logits = shadow(torch.zeros(1, 3, network.side, network.side, device="meta"))
+    except RuntimeError as error:
+        raise BadParams(
+            f"The backbone cannot take pictures of {network.side} pixels ({error}). Choose another "
+            "backbone.name, or larger pictures (measure.side)."
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise BadParams("The backbone returns something else than logits: choose another one.")
+    unseen = count(network) - sum(row.params for row in rows)
+    if unseen > 0:
+        raise BadParams(
+            f"{unseen} parameters of the backbone work outside convolutions, dense layers and norms "
+            "(attention, for example), so its MACs cannot be counted. Choose another backbone.name."
+        )
+    return rows
+
+
+def macs_of_blocks(network: Network) -> list[int]:
+    """Returns the MACs per picture of each block."""
+    table = layer_table(network)
+    places = range(len(network.blocks))
+    return [sum(row.macs for row in table if row.block == place) for place in places]
+
+
+def macs_of_head(head: nn.Module) -> int:
+    """Returns the MACs per picture of a head: the weights of its dense layers, at every pixel."""
+    places = next((part.places for part in head.modules() if isinstance(part, Pixels)), 1)
+    dense = (part.weight.numel() for part in head.modules() if isinstance(part, nn.Linear))
+    return places * sum(dense)
+
+
+def map_shapes(network: Network) -> list[tuple[int, int, int]]:
+    """Returns channels, height and width behind each block; vectors are maps of one pixel."""
+    shadow = copy.deepcopy(network.blocks).to("meta").eval()
+    maps, shapes = torch.zeros(1, 3, network.side, network.side, device="meta"), []
+    with torch.no_grad():
+        for block in shadow:
+            maps = block(maps)
+            channels, height, width = (*maps.shape[1:], 1, 1)[:3]
+            shapes.append((channels, height, width))
+    return shapes
+
+
+def channels_after(network: Network, blocks: int) -> int:
+    """Returns the channels of the map behind the first `blocks` blocks."""
+    shadow = copy.deepcopy(network.blocks[:blocks]).to("meta").eval()
+    with torch.no_grad():
+        maps = shadow(torch.zeros(1, 3, network.side, network.side, device="meta"))
+    return int(maps.shape[1])
+
+
+def count(*modules: nn.Module) -> int:
+    """Counts the parameters of `modules`, those they share once."""
+    found = {id(part): part.numel() for module in modules for part in module.parameters()}
+    return sum(found.values())
+
+
+def _macs(part: nn.Module, output: Tensor) -> int:
+    if isinstance(part, nn.Conv2d):
+        return int(output.shape[2] * output.shape[3] * part.weight.numel())
+    if isinstance(part, nn.Linear):
+        return int(output[0].numel() // part.out_features * part.weight.numel())
+    return 0

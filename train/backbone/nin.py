@@ -1,0 +1,87 @@
+"""
+`nin`: the CIFAR100-NIN block of HD-CNN (methods.md 6.2), three 5 x 5 or 3 x 3 convolutions with 1 x 1 ones.
+
+Made for crops of 26 pixels (`augment.crop: 26`). The first block is what HD-CNN shares.
+"""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from train.backbone.network import Network, Pixels
+from train.errors import BadParams
+
+
+class MeanOfPixels(nn.Module):
+    """Rows of each pixel's logits to their mean; the original cuts negative logits off first."""
+
+    def __init__(self, *, relu: bool) -> None:
+        """Keeps whether logits below zero become zero at their pixel."""
+        super().__init__()
+        self.relu = relu
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Returns logits."""
+        return (rows.relu() if self.relu else rows).mean(dim=1)
+
+
+def nin(*, width: float, dropout: float, logit_relu: bool, outputs: int, side: int) -> Network:
+    """
+    Returns the network; at width 1, 26 pixels and 100 labels it has 984,356 parameters.
+
+    Dropout opens the second and the third block, so that what learns on a frozen first one has it.
+
+    Raises:
+        BadParams: The picture is too small for its two pools.
+    """
+    first, second, full = (max(1, round(own * width)) for own in (160, 96, 192))
+    last = _pooled(_pooled(side))
+    if side < 6:
+        raise BadParams(
+            f"nin takes pictures of 6 pixels or more, and these have {side}. Set measure.side, or "
+            "choose another backbone.name."
+        )
+    blocks = nn.Sequential(
+        _block("1", 3, full, (("cccp1", first), ("cccp2", second)), kernel=5),
+        _block("2", second, full, (("cccp3", full), ("cccp4", full)), kernel=5, dropout=dropout),
+        _block(
+            "3", full, full, (("cccp5", full),), kernel=3, dropout=dropout, pool=False
+        ),
+    )  # fmt: skip
+    head = nn.Sequential(
+        OrderedDict(
+            pixels=Pixels(last * last),
+            predictions=nn.Linear(full, outputs),
+            mean=MeanOfPixels(relu=logit_relu),
+        )
+    )
+    return Network(blocks, head, side=side)
+
+
+def _block(
+    number: str,
+    channels: int,
+    width: int,
+    small: tuple[tuple[str, int], ...],
+    *,
+    kernel: int,
+    dropout: float = 0.0,
+    pool: bool = True,
+) -> nn.Sequential:
+    """A convolution without activation, then 1 x 1 ones with it."""
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    if dropout:
+        parts["drop"] = nn.Dropout(dropout)
+    parts[f"conv{number}"] = nn.Conv2d(channels, width, kernel, padding=kernel // 2)
+    for name, own in small:
+        parts[name] = nn.Conv2d(width, own, 1)
+        parts[f"{name}A"] = nn.ReLU(inplace=True)
+        width = own
+    if pool:
+        parts[f"pool{number}"] = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    return nn.Sequential(parts)
+
+
+def _pooled(side: int) -> int:
+    """The side of a map behind a pool of 3 pixels and stride 2 that takes a rest in."""
+    return -(-(side - 3) // 2) + 1

@@ -1,0 +1,71 @@
+"""
+Networks in processes of their own, a few at a time.
+
+A process trains its network to the last checkpoint and ends; who wants the weights reads them
+there. One that fails is not told here: the caller trains on from its checkpoint and meets the same
+error, in its own words.
+"""
+
+import logging
+import multiprocessing as mp
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from typing import Any
+
+from train.engine import loop
+from train.runtime import progress
+
+log = logging.getLogger(__name__)
+
+Work = tuple[Any, Any, Any, int]
+"""Trainer, network, task and seed."""
+
+
+def run(works: Sequence[Work], *, jobs: int) -> None:
+    """Trains all of `works`, at most `jobs` at once, which share the CPU's threads."""
+    # A fresh interpreter: a fork would inherit torch's threads in an unknown state.
+    context = mp.get_context("spawn")
+    waiting, running = deque(works), dict[Any, Any]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                level = logging.getLogger().getEffectiveLevel()
+                process = context.Process(target=_train, args=(waiting.popleft(), jobs, level))
+                process.start()
+                running[process.sentinel] = process
+            for sentinel in wait(list(running)):
+                process = running.pop(sentinel)
+                process.join()
+                if process.exitcode:
+                    log.warning("A network's process ended with code %s", process.exitcode)
+    finally:
+        for process in running.values():
+            process.terminate()
+            process.join()
+
+
+def _train(work: Work, at_once: int, level: int) -> None:
+    trainer, network, task, seed = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    progress.plain()
+    loop.prepare(trainer.params, at_once=at_once)
+    try:
+        trainer.fit(network, task, seed=seed)
+    except Exception as error:  # noqa: BLE001  # the parent meets and tells it
+        log.warning("%s: %s", task.name, error)
+        sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent is gone, however that ended: it would train for nobody."""
+    parent = mp.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,382 @@
+"""
+Trains networks: epochs, mixed precision, stopping, checkpoints, curves.
+
+`Trainer.fit` is given a network and a `Task`. After each epoch everything lies in one file of the
+work folder, and all randomness is a function of seed, network and epoch: killed anywhere and
+started again, the same weights come out.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  # the name that all of torch's documentation uses
+from torch import Tensor, nn
+
+from train.classifier import Budget, NetworkReport
+from train.data import augment
+from train.engine import loop, losses, parallel, schedule
+from train.engine.feed import Batch, Feed, Order
+from train.engine.task import Task
+from train.errors import Diverged, OutOfMemory
+from train.runtime import checkpoint, distributed, memory
+from train.runtime.progress import Progress
+
+log = logging.getLogger(__name__)
+
+_VALIDATION_BATCH = 512
+_FULL = re.compile(r"out of memory|not enough memory|can't allocate|alloc_failed", re.IGNORECASE)
+
+Pair = tuple[nn.Module, Task]
+"""A network and what it learns."""
+
+
+@dataclass(slots=True)
+class _State:
+    """What a checkpoint knows beside its tensors."""
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    waiting: float = 0.0
+    images: int = 0
+    kept_epoch: int = 0
+    peak_memory_mib: float = 0.0
+    stopped_by: str | None = None
+    plateau: schedule.Plateau = field(default_factory=schedule.Plateau)
+    curves: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Trainer:
+    """Everything that the networks of one run share while they train."""
+
+    params: loop.Params
+    augment: augment.Params
+    batch_size: int
+    """Pictures per update, over all processes."""
+    mean: Tensor
+    """Mean of each channel of the training pictures, on the device."""
+    device: torch.device
+    work_dir: Path
+    """Folder of this run's checkpoints; its name is a hash of all inputs."""
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    """One row per network and epoch."""
+
+    def fit(self, network: nn.Module, task: Task, *, seed: int) -> NetworkReport:
+        """
+        Trains `network` in place, from its last checkpoint if there is one.
+
+        Raises:
+            Diverged: The loss is no longer a number; the last good checkpoint stays.
+            OutOfMemory: A batch does not fit; the last good checkpoint stays.
+        """
+        with _memory_told(task):
+            job = _Job(self, network, task, seed)
+            job.begin(self.work_dir / f"{task.name}.safetensors")
+            title, total = task.name, job.budget.max_epochs
+            with Progress(title, total=total, done=job.state.epoch) as progress:
+                while job.state.stopped_by is None:
+                    job.run_epoch()
+                    job.save()
+                    progress.advance(text=_line(job.state))
+            report = job.finish()
+        self.curves += job.state.curves
+        log.info(
+            "%s: %d epochs (%d discarded) of %d pictures in %.1f s, %.0f pictures/s, waiting "
+            "%.1f %%, val accuracy %.4f, stopped by %s",
+            task.name, report.epochs, report.discarded_epochs, task.sampler.epoch_pictures,
+            report.seconds, report.images_seen / max(report.seconds, 1e-9),
+            100 * report.waiting_seconds / max(report.seconds, 1e-9),
+            job.state.curves[-1]["val_accuracy"], report.stopped_by,
+        )  # fmt: skip
+        return report
+
+    def fit_all(self, pairs: Sequence[Pair], *, seed: int) -> list[NetworkReport]:
+        """
+        Trains networks that do not wait for one another, `loop.jobs` at a time; raises as `fit`.
+
+        A process of its own trains a network to its last checkpoint, from which `fit` then takes
+        it: so nothing but the time depends on the number of jobs.
+        """
+        if self.params.jobs > 1 and len(pairs) > 1:
+            parallel.run(
+                [(self, network, task, seed) for network, task in pairs],
+                jobs=self.params.jobs,
+            )
+        return [self.fit(network, task, seed=seed) for network, task in pairs]
+
+
+class _Job:
+    """The training of one network, between two checkpoints."""
+
+    def __init__(self, trainer: Trainer, network: nn.Module, task: Task, seed: int) -> None:
+        self.trainer, self.task = trainer, task
+        self.params, self.recipe = trainer.params, loop.recipe_of(trainer.params)
+        layout = torch.channels_last if self.params.channels_last else torch.contiguous_format
+        self.network = network.to(trainer.device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs know no layout beside a device
+        self.training = distributed.shared(self.network, trainer.device)
+        self.optimiser = schedule.optimiser(self.recipe, self.network, slow=task.slow)
+        self.state = _State()
+        self.kept: checkpoint.Tensors = self._copy()
+        self.budget = _budget(self.params, task)
+        self.val_rows = np.flatnonzero(task.outputs[task.data.val.labels] >= 0)
+        weights = task.sampler.weights()
+        self.weights = None if weights is None else torch.tensor(weights).float().to(trainer.device)
+        self.order = Order(
+            task, seed, trainer.batch_size, distributed.rank(), distributed.size()
+        )  # fmt: skip
+        self.feed = Feed(
+            self.order, moves=trainer.augment, mean=trainer.mean, weights=self.weights,
+            device=trainer.device,
+        )  # fmt: skip
+        self.path = Path()
+
+    def begin(self, path: Path) -> None:
+        """Takes up the checkpoint at `path`, or writes the first one there."""
+        self.path = path
+        if self.trainer.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.trainer.device)
+        with distributed.one_first():
+            (self._restore if path.exists() else self.save)()
+
+    def run_epoch(self) -> None:
+        """Trains one epoch, validates, and decides what is kept and whether to go on."""
+        began = time.perf_counter()
+        train_loss, rate = self._train()
+        # Norms have seen each process's own part of the batches; what rank 0 saw is kept.
+        distributed.alike(dict(self.network.named_buffers()).values())
+        distributed.alike(self.kept[name] for name, _ in self.network.named_buffers())
+        averaged = self.kept if self.recipe.ema else self.network.state_dict()
+        val_loss, val_accuracy = self._validate(averaged, rate=rate)
+        state = self.state
+        state.epoch += 1
+        state.seconds += time.perf_counter() - began
+        state.peak_memory_mib = max(state.peak_memory_mib, memory.peak_mib(self.trainer.device))
+        if not self.recipe.stops_early:
+            state.kept_epoch = state.epoch
+        else:
+            state.plateau = state.plateau.after(val_loss)
+            if state.plateau.best_epoch == state.epoch:
+                state.kept_epoch = state.epoch
+                self.kept = self._copy()
+        state.curves.append(
+            {
+                "network": self.task.name,
+                "epoch": state.epoch,
+                "step": state.step,
+                "lr": rate,
+                "train_loss": train_loss,
+                "val_loss": val_loss,
+                "val_accuracy": val_accuracy,
+                "seconds": round(state.seconds, 3),
+            }
+        )
+        state.stopped_by = self._stop()
+
+    def finish(self) -> NetworkReport:
+        """Puts the kept weights into the network and says what it took."""
+        if self.recipe.stops_early or self.recipe.ema:
+            self.network.load_state_dict(self.kept)
+        self.network.eval()
+        state, task = self.state, self.task
+        return NetworkReport(
+            network=task.name,
+            seconds=state.seconds,
+            waiting_seconds=state.waiting,
+            epochs=state.epoch,
+            discarded_epochs=state.epoch - state.kept_epoch,
+            images_seen=state.images,
+            pictures=task.sampler.pictures,
+            train_flops=state.images * task.flops_per_picture,
+            params=sum(weight.numel() for _, weight in schedule.trained(self.network)),
+            peak_memory_mib=state.peak_memory_mib,
+            stopped_by=state.stopped_by or "",
+            waits_for=task.waits_for,
+        )
+
+    def save(self) -> None:
+        """Writes the checkpoint; of several processes one does."""
+        if distributed.rank():
+            return
+        tensors = checkpoint.prefixed("network", self.network.state_dict())
+        tensors |= checkpoint.prefixed("kept", self.kept)
+        tensors |= checkpoint.prefixed("optimiser", checkpoint.optimiser_tensors(self.optimiser))
+        copies = {name: tensor.clone() for name, tensor in tensors.items()}
+        checkpoint.save(self.path, copies, asdict(self.state))
+
+    def _restore(self) -> None:
+        tensors, state = checkpoint.load(self.path)
+        source = str(self.path)
+        checkpoint.fill(self.network, checkpoint.under("network", tensors), source=source)
+        for name, tensor in checkpoint.under("kept", tensors).items():
+            self.kept[name].copy_(tensor)  # in place: the memory layout decides the last bits
+        checkpoint.fill_optimiser(self.optimiser, checkpoint.under("optimiser", tensors))
+        self.state = _State(**{**state, "plateau": schedule.Plateau(**state["plateau"])})
+        if self.state.epoch:
+            log.info("%s: goes on after epoch %d", self.task.name, self.state.epoch)
+
+    def _train(self) -> tuple[float, float]:
+        """Returns the mean loss of one epoch and its last rate; nothing waits for the device."""
+        sums, sizes, rates = [], [], []
+        self.network.train()
+        self.feed.waited = self.feed.augmented = 0.0
+        for batch in self.feed.epoch(self.state.epoch):
+            rate = self._rate()
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate * group["scale"]
+            sums.append(self._update(batch))
+            sizes.append(batch.weight)
+            rates.append(rate)
+            self.state.step += 1
+        self.state.waiting += self.feed.waited
+        values = distributed.total(torch.stack(sums).double()).cpu()
+        wrong = torch.nonzero(~torch.isfinite(values)).flatten().tolist()
+        if wrong:
+            # The update before it is the one that went too far.
+            rate = rates[max(wrong[0] - 1, 0)]
+            raise self._diverged(self.state.step - len(sums) + wrong[0], rate)
+        self.state.images += self.task.sampler.epoch_pictures
+        return float(values.sum() / sum(sizes)), rates[-1]
+
+    def _update(self, batch: Batch) -> Tensor:
+        """Applies one update, in parts if asked, and returns the sum of this process's losses."""
+        self.optimiser.zero_grad(set_to_none=True)
+        parts, found = self.params.accumulate, []
+        # `chunk` may return fewer parts than it is asked for.
+        chunks = list(zip(batch.inputs.chunk(parts), batch.targets.chunk(parts), strict=True))
+        for number, (inputs, targets) in enumerate(chunks, start=1):
+            with self._unsent(last=number == len(chunks)):
+                found.append(self._backward(inputs, targets, batch.weight))
+        if self.recipe.clip:
+            weights = [weight for _, weight in schedule.trained(self.network)]
+            nn.utils.clip_grad_norm_(weights, self.recipe.clip)
+        self.optimiser.step()
+        if self.recipe.ema:
+            self._average()
+        return torch.stack(found).sum()
+
+    def _backward(self, inputs: Tensor, targets: Tensor, weight: float) -> Tensor:
+        with self._autocast():
+            told = (inputs, targets) if self.task.shows_targets else (inputs,)
+            output = self.training(*told)
+        smoothing, share = self.recipe.label_smoothing, weight / distributed.size()
+        loss = self.task.loss(output, targets, losses.Counting(self.weights, smoothing, share))
+        # The wrapper takes the mean over processes of what is a share of one sum.
+        (loss * (distributed.size() / weight)).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
+        return loss.detach()
+
+    def _unsent(self, *, last: bool) -> Any:
+        """Several processes exchange gradients once per update, with its last part."""
+        if last or not isinstance(self.training, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        return self.training.no_sync()
+
+    @torch.no_grad()
+    def _validate(self, tensors: checkpoint.Tensors, *, rate: float) -> tuple[float, float]:
+        """Returns loss and accuracy on the validation pictures of the network's labels."""
+        trainer, data, outputs = self.trainer, self.task.data, self.task.outputs
+        self.network.eval()
+        side = trainer.augment.network_side(data.side)
+        found = torch.zeros(2, dtype=torch.float64)
+        mine = self.val_rows[distributed.rank() :: distributed.size()]
+        for start in range(0, len(mine), _VALIDATION_BATCH):
+            rows = mine[start : start + _VALIDATION_BATCH]
+            targets = torch.from_numpy(outputs[data.val.labels[rows]]).to(trainer.device)
+            inputs = augment.scale(data.val.batch(rows).to(trainer.device))
+            centred = augment.middle(inputs - trainer.mean[:, None, None], side)
+            with self._autocast():
+                output = torch.func.functional_call(self.network, tensors, (centred,))
+            logits = losses.logits_of(output)
+            loss = F.cross_entropy(logits, targets, reduction="sum")
+            right = (logits.argmax(dim=1) == targets).sum()
+            found += torch.stack([loss, right]).double().cpu()
+        loss_sum, right_sum = distributed.total(found.to(trainer.device)).tolist()
+        if not np.isfinite(loss_sum):
+            raise self._diverged(self.state.step, rate)  # that of the last update
+        return loss_sum / len(self.val_rows), right_sum / len(self.val_rows)
+
+    def _rate(self) -> float:
+        per_epoch = len(self.order.spans(self.task.sampler.epoch_pictures))
+        steps = per_epoch * self.budget.max_epochs
+        rate = self.recipe.rate(self.state.step, steps=steps, factor=self.state.plateau.factor)
+        return rate * self.task.lr_scale
+
+    def _average(self) -> None:
+        # A short memory at first, so that the random start is soon forgotten.
+        decay = min(self.recipe.ema, (1 + self.state.step) / (10 + self.state.step))
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.kept[name].lerp_(value, 1 - decay)
+            else:
+                self.kept[name].copy_(value)
+
+    def _stop(self) -> str | None:
+        if self.recipe.stops_early and self.state.plateau.stopped:
+            return "early_stop"
+        if self.state.epoch >= self.budget.max_epochs:
+            asked = _epochs(self.params, self.task)
+            return "epochs" if self.budget.max_epochs == asked else "flops"
+        seconds = distributed.agreed(self.state.seconds, device=self.trainer.device)
+        if self.budget.max_seconds is not None and seconds >= self.budget.max_seconds:
+            return "seconds"
+        return None
+
+    def _diverged(self, step: int, rate: float) -> Diverged:
+        return Diverged(
+            f"The loss of network '{self.task.name}' is no longer a number at step {step} (epoch "
+            f"{self.state.epoch + 1}, learning rate {rate:.4g}). The weights of epoch "
+            f"{self.state.epoch} are kept in {self.trainer.work_dir}. Lower loop.lr, or train with "
+            "loop.precision: float32.",
+            network=self.task.name, step=step, lr=rate,
+        )  # fmt: skip
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.params.precision == "bfloat16"
+        return torch.autocast(self.trainer.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def _copy(self) -> checkpoint.Tensors:
+        return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
+
+def _epochs(params: loop.Params, task: Task) -> int:
+    return params.epochs if task.epochs is None else task.epochs
+
+
+def _budget(params: loop.Params, task: Task) -> Budget:
+    """Returns the limits; one in operations becomes one in epochs, so that a cycle can end in time."""
+    budget = Budget(_epochs(params, task), params.max_seconds, params.max_train_flops)
+    if budget.max_train_flops is None:
+        return budget
+    per_epoch = task.sampler.epoch_pictures * task.flops_per_picture
+    affordable = max(1, int(budget.max_train_flops // per_epoch))
+    return replace(budget, max_epochs=min(budget.max_epochs, affordable))
+
+
+def _line(state: _State) -> str:
+    row = state.curves[-1]
+    rate = state.images / max(state.seconds, 1e-9)
+    return f"loss {row['train_loss']:.3f}, val {row['val_accuracy']:.1%}, {rate:.0f} pictures/s"
+
+
+@contextmanager
+def _memory_told(task: Task) -> Iterator[None]:
+    """Turns a batch that does not fit into an error that says what to do."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        text = str(error).partition("\n")[0][:120]
+        if isinstance(error, RuntimeError) and not _FULL.search(text):
+            raise
+        raise OutOfMemory(
+            f"Network '{task.name}' does not fit the memory ({text or type(error).__name__}). The "
+            "last finished epoch is kept. Lower loop.jobs, or begin this run anew with a higher "
+            "loop.accumulate (parts of a batch), a lower data.batch_size or backbone.width."
+        ) from error

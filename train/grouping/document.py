@@ -1,0 +1,80 @@
+"""
+The files of data/clustering/SEED: JSON and a drawing of each grouping, and why others are absent.
+
+`left_out.json` maps each grouping that is impossible on this confusion to the reason.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from train import documents
+from train.errors import BadHierarchy
+from train.tree import dot, hierarchy
+
+LEFT_OUT = "left_out"
+_WRITER = "python -m train clustering"
+
+
+def write(
+    folder: Path, groupings: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]
+) -> None:
+    """Writes each grouping and the reasons for those left out; removes files of earlier ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in [*folder.glob("*.json"), *folder.glob("*.dot")]:
+        if path.stem not in groupings:
+            path.unlink()
+    for name, found in groupings.items():
+        _write(folder / f"{name}.json", _lines({"grouping": name, **found}))
+        _write(folder / f"{name}.dot", dot.to_dot(tree(found), found["labels"]))
+    _write(folder / f"{LEFT_OUT}.json", _lines(left_out))
+
+
+def read(folder: Path, name: str) -> dict[str, Any]:
+    """
+    Returns the document of one grouping.
+
+    Raises:
+        BadHierarchy: The stage left this grouping out; the message says why.
+        MissingInput: The stage did not run, or knows no such grouping.
+    """
+    path = folder / f"{name}.json"
+    reasons = folder / f"{LEFT_OUT}.json"
+    if not path.exists() and reasons.exists():
+        reason = documents.read(reasons, written_by=_WRITER).get(name)
+        if reason is not None:
+            raise BadHierarchy(
+                f"Grouping '{name}' was left out of {folder}: {reason} Or let the run name another "
+                "grouping."
+            )
+    return documents.read(path, written_by=_WRITER)
+
+
+def tree(document: Mapping[str, Any]) -> nx.DiGraph:
+    """
+    Returns the hierarchy of a document.
+
+    That is its `cover` where clusters overlap, else its `tree`, or two levels where it tells only
+    clusters.
+    """
+    if document.get("cover"):
+        return hierarchy.from_cover(document["cover"], len(document["labels"]))
+    nested = document.get("tree", document["clusters"])
+    return hierarchy.from_nested(nested, len(document["labels"]))
+
+
+def _lines(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
