@@ -151,8 +151,9 @@ def agreement(found: Answers, alphas: Mapping[str, float]) -> dict[str, dict[str
         same = coarse.argmax(dim=1) == found.parents[fine.argmax(dim=1)]
         apart = adaptation.disagreement(coarse, fine, found.parents)
         result[name] = {
-            "mass_apart": float(apart.mean()), "same_category": float(same.double().mean()),
-        }  # fmt: skip
+            "mass_apart": float(apart.mean()),
+            "same_category": float(same.double().mean()),
+        }
     return result
 
 

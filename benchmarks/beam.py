@@ -95,10 +95,13 @@ def run(data_dir: Path = Path("data"), results_dir: Path = Path("results")) -> R
         value=statistics.median(gains),
         unit="share of the test pictures",
         bar="no width decodes likelier paths than the whole tree",
-        ok=all(row["log_probability"] <= rows[-1]["log_probability"] + 1e-6
-               for rows in curves for row in rows),
+        ok=all(
+            row["log_probability"] <= rows[-1]["log_probability"] + 1e-6
+            for rows in curves
+            for row in rows
+        ),
         runs=gains,
         peer="the same networks, greedily (width 1)",
         details={"runs": runs, "threads": torch.get_num_threads()},
         commands=["dvc repro"],
-    )  # fmt: skip
+    )

@@ -50,9 +50,10 @@ def reaching(classifier: Classifier) -> list[int]:
     """The largest codebook with the wanted factor; none where no codebook has it."""
     fine = classifier.network.fine
     sizes = [
-        size for size in range(2, quantise.LARGEST + 1)
+        size
+        for size in range(2, quantise.LARGEST + 1)
         if quantise.storage(fine, codebook=size, width=WIDTH).factor >= FACTOR
-    ]  # fmt: skip
+    ]
     return sizes[-1:]
 
 

@@ -72,12 +72,15 @@ def timed(classifier: Classifier, pictures: Pictures, beta: float | None) -> lis
     return [
         asdict(
             latency.measure(
-                classifier, latency.inputs_of(pictures, batch=batch, device=cpu),
-                warm_up=5, calls=200, seconds=SECONDS,
+                classifier,
+                latency.inputs_of(pictures, batch=batch, device=cpu),
+                warm_up=5,
+                calls=200,
+                seconds=SECONDS,
             )
         )
         for batch in BATCHES
-    ]  # fmt: skip
+    ]
 
 
 def measure(one: Trained) -> dict[str, Any]:

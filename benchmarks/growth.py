@@ -52,18 +52,25 @@ class Bench:
         """A trainer whose checkpoints are its own."""
         settings = self.settings
         return Trainer(
-            settings.loop, settings.augment, settings.data.batch_size,
-            torch.from_numpy(mean).to(self.device), self.device, self.work_dir / name,
-        )  # fmt: skip
+            settings.loop,
+            settings.augment,
+            settings.data.batch_size,
+            torch.from_numpy(mean).to(self.device),
+            self.device,
+            self.work_dir / name,
+        )
 
     def only(self, names: Sequence[str]) -> DataModule:
         """The training and validation pictures of some labels, in the order of the shards."""
         whole = self.everything
         leaves = [leaf for leaf, name in enumerate(whole.labels) if name in names]
         return DataModule(
-            tuple(whole.labels[leaf] for leaf in leaves), whole.side, whole.root_sha256,
-            _only(whole.train, leaves), _only(whole.val, leaves),
-        )  # fmt: skip
+            tuple(whole.labels[leaf] for leaf in leaves),
+            whole.side,
+            whole.root_sha256,
+            _only(whole.train, leaves),
+            _only(whole.val, leaves),
+        )
 
     def predicted(self, classifier: HierarchicalClassifier, known: Sequence[str]) -> np.ndarray:
         """The likeliest label of every test picture, as a leaf of the whole set."""
@@ -111,12 +118,14 @@ def _bench(seed: int, work_dir: Path) -> Bench:
     if not (SHARDS / "manifest.json").exists():
         raise SystemExit("data/shards is absent: run `dvc repro`")
     settings = fit.Settings(
-        method="uppsala", grouping=None, own=section(PARAMS, "uppsala", METHODS["uppsala"].Params),
+        method="uppsala",
+        grouping=None,
+        own=section(PARAMS, "uppsala", METHODS["uppsala"].Params),
         data=section(PARAMS, "data", data.Params),
         augment=section(PARAMS, "augment", augment.Params),
         backbone=section(PARAMS, "backbone", backbone.Params),
         loop=section(PARAMS, "loop", loop.Params),
-    )  # fmt: skip
+    )
     device = loop.prepare(settings.loop)
     everything = data.open_data(SHARDS, CACHE, params=settings.data, device=device)
     strange = sorted(set(everything.labels) - set(FAMILY))
@@ -162,10 +171,13 @@ def _extend(bench: Bench, rest: Sequence[str], new: str, all_took: dict[str, flo
     mean = np.array(old.facts["mean"], dtype=np.float32)
     took = _took(
         tree.refit(
-            bench.everything, bench.trainer(mean, "grown"), seed=bench.seed, again=grown.again,
+            bench.everything,
+            bench.trainer(mean, "grown"),
+            seed=bench.seed,
+            again=grown.again,
             anew=grown.anew,
         )
-    )  # fmt: skip
+    )
     predicted = bench.predicted(tree, labels)
     family = {labels[leaf] for leaf in tree.hierarchy.nodes[placed.node]["members"]} - {new}
     now = tree.state_dict()
@@ -249,9 +261,13 @@ def _builder(
             settings.own if method == "uppsala" else section(PARAMS, method, METHODS[method].Params)
         )
         built = saved.build(
-            method, own, settings.backbone, tree=tree, mean=mean,
+            method,
+            own,
+            settings.backbone,
+            tree=tree,
+            mean=mean,
             side=settings.augment.network_side(pictures.side),
-        )  # fmt: skip
+        )
         built.to(bench.device)
         return built
 
@@ -261,9 +277,11 @@ def _builder(
 def _only(pictures: Pictures, leaves: Sequence[int]) -> Pictures:
     rows = np.flatnonzero(np.isin(pictures.labels, leaves))
     return Pictures(
-        pictures.images[rows], np.searchsorted(leaves, pictures.labels[rows]),
-        pictures.post_ids[rows], pictures.white[rows],
-    )  # fmt: skip
+        pictures.images[rows],
+        np.searchsorted(leaves, pictures.labels[rows]),
+        pictures.post_ids[rows],
+        pictures.white[rows],
+    )
 
 
 def _copies(tree: torch.nn.Module, *, but: str) -> dict[str, torch.Tensor]:

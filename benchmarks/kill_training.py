@@ -41,9 +41,11 @@ _SECONDS = {"seconds", "waiting_seconds", "peak_memory_mib"}
 
 def _run(folder: Path, command: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "train", *command], cwd=folder,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-m", "train", *command],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def _finish(folder: Path) -> None:
@@ -138,7 +140,15 @@ def run() -> Result:
             equal.append(float(_outcome(folder) == expected))
             shutil.rmtree(folder)
     return Result(
-        value=sum(equal), unit=f"of {ROUNDS} kills with an equal outcome", bar=f"{ROUNDS}",
-        ok=sum(equal) == ROUNDS and hits >= ROUNDS - 2, runs=equal, peer="an unbroken run",
-        details={"killed": killed, "alive_when_killed": hits, "seconds_of_the_unbroken_commands": began},
-    )  # fmt: skip
+        value=sum(equal),
+        unit=f"of {ROUNDS} kills with an equal outcome",
+        bar=f"{ROUNDS}",
+        ok=sum(equal) == ROUNDS and hits >= ROUNDS - 2,
+        runs=equal,
+        peer="an unbroken run",
+        details={
+            "killed": killed,
+            "alive_when_killed": hits,
+            "seconds_of_the_unbroken_commands": began,
+        },
+    )

@@ -37,7 +37,11 @@ def run() -> Result:
         ratios, rates = pairs.compared(ours, theirs)
     value = statistics.median(ratios)
     return Result(
-        value=value, unit="times webdataset's pictures per second", bar=f">= {BAR:g}",
-        ok=value >= BAR, runs=ratios, peer="webdataset, shuffle(1000), decode('rgb8'), batched",
+        value=value,
+        unit="times webdataset's pictures per second",
+        bar=f">= {BAR:g}",
+        ok=value >= BAR,
+        runs=ratios,
+        peer="webdataset, shuffle(1000), decode('rgb8'), batched",
         details={"pictures_per_second": rates, "data": "5,000 drawn JPEG pictures of 128 pixels"},
-    )  # fmt: skip
+    )

@@ -39,11 +39,13 @@ def write(folder: Path, *, samples: int = SAMPLES, side: int = SIDE) -> Path:
                 rows += [_add(archive, path.name, split, n, picture(rng, side)) for n in numbers]
             entries.append(
                 {
-                    "shard": path.name, "split": split, "samples": len(numbers),
+                    "shard": path.name,
+                    "split": split,
+                    "samples": len(numbers),
                     "bytes": path.stat().st_size,
                     "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
                 }
-            )  # fmt: skip
+            )
     pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet")
     names = [f"label_{number}" for number in range(LABELS)]
     (folder / "classes.json").write_text(json.dumps({"labels": names}))
@@ -63,13 +65,18 @@ def _add(
     content = buffer.getvalue()
     offset = 0
     for suffix, data in (
-        ("jpg", content), ("cls", str(leaf).encode()), ("json", json.dumps(record).encode()),
-    ):  # fmt: skip
+        ("jpg", content),
+        ("cls", str(leaf).encode()),
+        ("json", json.dumps(record).encode()),
+    ):
         member = tarfile.TarInfo(f"{post_id:09d}.{suffix}")
         member.size = len(data)
         if suffix == "jpg":
             offset = archive.offset + tarfile.BLOCKSIZE
         archive.addfile(member, io.BytesIO(data))
     return record | {
-        "split": split, "shard": shard, "image_offset": offset, "image_bytes": len(content),
-    }  # fmt: skip
+        "split": split,
+        "shard": shard,
+        "image_offset": offset,
+        "image_bytes": len(content),
+    }

@@ -41,10 +41,14 @@ def run() -> Result:
             ratios, rates = pairs.compared(ours, theirs)
     value = statistics.median(ratios)
     return Result(
-        value=value, unit="times the pictures per second of decoding alone", bar=f">= {BAR:g}",
-        ok=value >= BAR, runs=ratios, peer="Pillow on bytes in memory, as many threads",
+        value=value,
+        unit="times the pictures per second of decoding alone",
+        bar=f">= {BAR:g}",
+        ok=value >= BAR,
+        runs=ratios,
+        peer="Pillow on bytes in memory, as many threads",
         details={"pictures_per_second": rates, "data": "5,000 drawn JPEG pictures of 128 pixels"},
-    )  # fmt: skip
+    )
 
 
 def _decoded(content: bytes) -> int:

@@ -39,7 +39,11 @@ def run() -> Result:
         ratios, rates = pairs.compared(ours, theirs)
     value = statistics.median(ratios)
     return Result(
-        value=value, unit="times webdataset's samples per second", bar=f">= {BAR:g}",
-        ok=value >= BAR, runs=ratios, peer="webdataset, shuffle(1000), nothing decoded",
+        value=value,
+        unit="times webdataset's samples per second",
+        bar=f">= {BAR:g}",
+        ok=value >= BAR,
+        runs=ratios,
+        peer="webdataset, shuffle(1000), nothing decoded",
         details={"samples_per_second": rates, "data": "5,000 drawn JPEG pictures, page cache warm"},
-    )  # fmt: skip
+    )

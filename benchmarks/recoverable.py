@@ -48,10 +48,13 @@ def measure(folder: Path, seed: int) -> dict[str, Any]:
         for kind, chosen_by in weights.items()
     }
     facts = {
-        "seed": seed, "labels": leaves, "experts": experts, "largest": largest,
+        "seed": seed,
+        "labels": leaves,
+        "experts": experts,
+        "largest": largest,
         "error": float(np.mean(test_labels != test_predicted)),
         "chosen_by": "soft" if few else "counts",
-    }  # fmt: skip
+    }
     return facts | found
 
 

@@ -99,10 +99,14 @@ def _case(name: str, side: int, batch: int, updates: int, moves: augment.Params)
         ratios, rates = pairs.compared(ours, best, runs=RUNS)
     seconds = found["seconds"]
     return {
-        "ratios": ratios, "pictures_per_second": rates, "workers": WORKERS[peers.index(best)],
-        "side": side, "batch_size": batch, "share_waiting": found["waiting"] / seconds,
+        "ratios": ratios,
+        "pictures_per_second": rates,
+        "workers": WORKERS[peers.index(best)],
+        "side": side,
+        "batch_size": batch,
+        "share_waiting": found["waiting"] / seconds,
         "share_augmenting": found["augmenting"] / seconds,
-    }  # fmt: skip
+    }
 
 
 def _network(name: str, side: int) -> Network:
@@ -149,10 +153,12 @@ def _images(pictures: data.Pictures, side: int, mean: np.ndarray, moves: augment
         shift = (moves.shift, moves.shift)
         move = [
             transforms.RandomAffine(
-                moves.rotation, shift, (1.0, moves.zoom),
+                moves.rotation,
+                shift,
+                (1.0, moves.zoom),
                 interpolation=transforms.InterpolationMode.BILINEAR,
             )
-        ]  # fmt: skip
+        ]
     tail = [transforms.ToTensor(), transforms.Normalize(mean.tolist(), [1.0, 1.0, 1.0])]
     steps = [*move, transforms.RandomHorizontalFlip(), *tail]
     return _Images(pictures, transforms.Compose(steps))
@@ -167,9 +173,12 @@ def _theirs(
         network.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
     loader = DataLoader(
-        images, batch_size=batch, shuffle=True, num_workers=workers,
+        images,
+        batch_size=batch,
+        shuffle=True,
+        num_workers=workers,
         persistent_workers=workers > 0,
-    )  # fmt: skip
+    )
 
     def once() -> int:
         network.train()

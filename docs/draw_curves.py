@@ -55,14 +55,21 @@ def draw_beta(axes: Axes) -> None:
         axes.plot(
             [100 * share for share, _ in rows],
             [100 * (accuracy - whole) for _, accuracy in rows],
-            color=INKS[colour], marker="o", markersize=3, label=SETS[name],
-        )  # fmt: skip
+            color=INKS[colour],
+            marker="o",
+            markersize=3,
+            label=SETS[name],
+        )
         for row, (share, accuracy) in zip(curves[0], rows, strict=True):
             if row["beta"] in (0.1, 1.0, 6.0):
                 axes.annotate(
-                    f"{row['beta']:g}", (100 * share, 100 * (accuracy - whole)), fontsize=7,
-                    xytext=(3, -9), textcoords="offset points", color=INKS[colour],
-                )  # fmt: skip
+                    f"{row['beta']:g}",
+                    (100 * share, 100 * (accuracy - whole)),
+                    fontsize=7,
+                    xytext=(3, -9),
+                    textcoords="offset points",
+                    color=INKS[colour],
+                )
     axes.axhline(-0.5, color=INKS["muted"], linewidth=0.8, linestyle=":")
     axes.axvline(40, color=INKS["muted"], linewidth=0.8, linestyle=":")
     axes.set(
@@ -81,14 +88,22 @@ def draw_compression(axes: Axes) -> None:
         curves = [seed["curve"] for seed in details["seeds"]]
         rows = averaged(curves, "factor", "loss")
         axes.plot(
-            [factor for factor, _ in rows], [-100 * loss for _, loss in rows],
-            color=INKS[colour], marker="o", markersize=3, label=SETS[name],
-        )  # fmt: skip
+            [factor for factor, _ in rows],
+            [-100 * loss for _, loss in rows],
+            color=INKS[colour],
+            marker="o",
+            markersize=3,
+            label=SETS[name],
+        )
         for row, (factor, loss) in zip(curves[0], rows, strict=True):
             axes.annotate(
-                str(row["codebook"]), (factor, -100 * loss), fontsize=7, xytext=(3, 3),
-                textcoords="offset points", color=INKS[colour],
-            )  # fmt: skip
+                str(row["codebook"]),
+                (factor, -100 * loss),
+                fontsize=7,
+                xytext=(3, 3),
+                textcoords="offset points",
+                color=INKS[colour],
+            )
     axes.axvline(4, color=INKS["muted"], linewidth=0.8, linestyle=":")
     axes.set(
         title="Compression (numbers: codebook)",
@@ -106,9 +121,11 @@ def draw_alpha(axes: Axes, details: dict[str, Any], level: str) -> None:
         curves = [seed["curves"]["test"] for seed in details["runs"][run].values()]
         lines = [curve[level] for curve in curves]
         axes.plot(
-            details["alphas"], [100 * mean(values) for values in zip(*lines, strict=True)],
-            color=INKS[colour], label=run,
-        )  # fmt: skip
+            details["alphas"],
+            [100 * mean(values) for values in zip(*lines, strict=True)],
+            color=INKS[colour],
+            label=run,
+        )
     axes.set(xlabel="alpha", xlim=(0, 2))
     axes.grid(visible=True)
 
@@ -118,9 +135,14 @@ def draw_agreement(axes: Axes, details: dict[str, Any], run: str) -> None:
     for name, colour in (("others", "muted"), ("members", "blue")):
         points = details["scatter"][run][name]
         axes.scatter(
-            points["P_c"], points["Q"], s=5, linewidths=0, alpha=0.6, color=INKS[colour],
+            points["P_c"],
+            points["Q"],
+            s=5,
+            linewidths=0,
+            alpha=0.6,
+            color=INKS[colour],
             label=f"{name} of one category",
-        )  # fmt: skip
+        )
     axes.plot([0, 1], [0, 1], color=INKS["muted"], linewidth=0.8)
     axes.set(xlabel="P of the category", ylabel="sum of its labels", xlim=(0, 1), ylim=(0, 1))
     axes.grid(visible=True)

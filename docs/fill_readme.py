@@ -147,9 +147,16 @@ def results(preset: str) -> str:
         else ("msr_white", "white MSR %")
     )
     columns = (
-        "run", "seeds", "MSR %", "less flat", name, "n test", "E[MAC] / flat", "training s",
+        "run",
+        "seeds",
+        "MSR %",
+        "less flat",
+        name,
+        "n test",
+        "E[MAC] / flat",
+        "training s",
         "critical path s",
-    )  # fmt: skip
+    )
     rows = []
     macs = statistics.mean(r["metrics"]["macs_expected"] for r in records["flat"])
     for run in sorted(records, key=lambda name: (name != "flat", name)):
@@ -159,12 +166,17 @@ def results(preset: str) -> str:
         gain = "" if run == "flat" else f"{_gain(records, run):+.1f}"
         rows.append(
             [
-                f"`{run}`", len(msr), _spread(msr), gain, _spread(other), metrics[0]["n_test"],
+                f"`{run}`",
+                len(msr),
+                _spread(msr),
+                gain,
+                _spread(other),
+                metrics[0]["n_test"],
                 f"{statistics.mean(m['macs_expected'] for m in metrics) / macs:.3f}",
                 f"{statistics.mean(m['seconds_total'] for m in metrics):.0f}",
                 f"{statistics.mean(m['seconds_critical'] for m in metrics):.0f}",
             ]
-        )  # fmt: skip
+        )
     lines = [
         table(columns, rows),
         "",
@@ -201,10 +213,13 @@ def benches() -> str:
         found = json.loads(path.read_text(encoding="utf-8"))
         rows.append(
             [
-                f"`{path.stem}`", f"{found['value']:.3g} {found['unit']}", found["bar"],
-                "yes" if found["ok"] else "**no**", found["commit"],
+                f"`{path.stem}`",
+                f"{found['value']:.3g} {found['unit']}",
+                found["bar"],
+                "yes" if found["ok"] else "**no**",
+                found["commit"],
             ]
-        )  # fmt: skip
+        )
     return table(("benchmark", "value", "bar", "met", "commit"), rows)
 
 
@@ -227,20 +242,30 @@ def averaging() -> str:
         packed = [one["chosen"] for one in smaller.get(told, {}).get("seeds", ()) if one["chosen"]]
         rows.append(
             [
-                told, len(seeds), _range([one["components"] for one in seeds]),
+                told,
+                len(seeds),
+                _range([one["components"] for one in seeds]),
                 _range([one["beta"] for one in seeds]),
                 _spread([100 * one["share"] for one in seeds]),
                 _spread([100 * one["loss"] for one in seeds]),
-                _milliseconds(chosen), _milliseconds([one["curve"][-1] for one in seeds]),
+                _milliseconds(chosen),
+                _milliseconds([one["curve"][-1] for one in seeds]),
                 _range([one["codebook"] for one in packed]),
                 _spread([100 * one["loss"] for one in packed]),
             ]
-        )  # fmt: skip
+        )
     columns = (
-        "data", "seeds", "components", "beta", "of their operations, %", "points lost",
-        "ms a picture, alone / of 256", "ms with all components", "codebook of factor 4",
+        "data",
+        "seeds",
+        "components",
+        "beta",
+        "of their operations, %",
+        "points lost",
+        "ms a picture, alone / of 256",
+        "ms with all components",
+        "codebook of factor 4",
         "points lost by it",
-    )  # fmt: skip
+    )
     return table(columns, rows)
 
 
@@ -276,9 +301,20 @@ def adapted() -> str:
             ]
             rows.append([told, f"`{run}`", len(seeds), *success, *training])
     columns = (
-        "data", "run", "seeds", "labels, %: alpha 0", "1", "2", "chosen",
-        "categories, %: alpha 0", "1", "2", "chosen", "seconds / two apart", "operations / two apart",
-    )  # fmt: skip
+        "data",
+        "run",
+        "seeds",
+        "labels, %: alpha 0",
+        "1",
+        "2",
+        "chosen",
+        "categories, %: alpha 0",
+        "1",
+        "2",
+        "chosen",
+        "seconds / two apart",
+        "operations / two apart",
+    )
     return table(columns, rows)
 
 
@@ -291,15 +327,28 @@ def decoded() -> str:
             free = [one["free"] for one in seeds.values() if one["free"]]
             rows.append(
                 [
-                    told, f"`{run}`", len(seeds),
+                    told,
+                    f"`{run}`",
+                    len(seeds),
                     *(_mean([100 * row["accuracy"] for row in each]) for each in curves),
-                    *(_mean([100 * one[name] for one in free]) for name in ("paths", "paths_right")),
+                    *(
+                        _mean([100 * one[name] for one in free])
+                        for name in ("paths", "paths_right")
+                    ),
                 ]
-            )  # fmt: skip
+            )
     columns = (
-        "data", "run", "seeds", "width 1, %", "2", "4", "8", "all",
-        "without the tree: paths, %", "right paths, %",
-    )  # fmt: skip
+        "data",
+        "run",
+        "seeds",
+        "width 1, %",
+        "2",
+        "4",
+        "8",
+        "all",
+        "without the tree: paths, %",
+        "right paths, %",
+    )
     return table(columns, rows)
 
 
@@ -315,8 +364,11 @@ def queries() -> str | None:
     for title, query in split_queries():
         done = subprocess.run(
             [sys.executable, "-m", "curation", "query", query, "--limit", "6"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         parts.append(f"{title}\n\n```sql\n{query}\n```\n\n```text\n{done.stdout.rstrip()}\n```")
     return "\n\n".join(parts)
 

@@ -67,8 +67,11 @@ stopped goes on after its last finished epoch when it is started again.
 exit codes: 0 done, 2 wrong usage or parameter, 3 stopped but resumable, 5 bad data
 """
 _METHODS_OF: dict[str, tuple[str, ...]] = {
-    "flat": ("flat",), "control": ("flat", "ensemble"), "extend": ("uppsala",), "merge": ("uppsala",),
-}  # fmt: skip
+    "flat": ("flat",),
+    "control": ("flat", "ensemble"),
+    "extend": ("uppsala",),
+    "merge": ("uppsala",),
+}
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR}
 
 
@@ -95,8 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = error.filename or "A file"
         return _fail(
             f"{what} could not be written: {error.strerror}. Free space or allow writing, and run "
-            "the same command again.", 5,
-        )  # fmt: skip
+            "the same command again.",
+            5,
+        )
     return 0
 
 
@@ -119,8 +123,11 @@ def _evaluate(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     evaluate.run(
         _section(options, "evaluate", evaluate.Params),
         loop_params=_section(options, "loop", loop.Params),
-        name=options.run, seed=options.seed, work_dir=options.work_dir, **folders,
-    )  # fmt: skip
+        name=options.run,
+        seed=options.seed,
+        work_dir=options.work_dir,
+        **folders,
+    )
 
 
 def _report(options: argparse.Namespace, folders: dict[str, Path]) -> None:
@@ -142,9 +149,12 @@ def _results(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import results
 
     results.run(
-        options.preset, results_dir=folders["results_dir"], as_csv=options.csv, out=sys.stdout,
+        options.preset,
+        results_dir=folders["results_dir"],
+        as_csv=options.csv,
+        out=sys.stdout,
         experiments_dir=options.experiments_dir,
-    )  # fmt: skip
+    )
 
 
 def _export(options: argparse.Namespace, folders: dict[str, Path]) -> None:
@@ -158,9 +168,11 @@ def _record(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import record
 
     written = record.run(
-        options.preset, **folders, experiments_dir=options.experiments_dir,
+        options.preset,
+        **folders,
+        experiments_dir=options.experiments_dir,
         commands=options.made_by or ["dvc repro"],
-    )  # fmt: skip
+    )
     for path in written:
         print(path)
 
@@ -179,9 +191,11 @@ def _control(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     _known_run(options)
     wanted = Control(like=options.run, equal=options.equal)
     settings, match = control.settle(
-        _settings(options, Run(method=wanted.method)), wanted, seed=options.seed,
+        _settings(options, Run(method=wanted.method)),
+        wanted,
+        seed=options.seed,
         results_dir=options.results_dir,
-    )  # fmt: skip
+    )
     _train(options, folders, settings, name=wanted.name, match=control.document(match))
 
 
@@ -299,9 +313,13 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     for name, line in COMMANDS.items():
         # An option of several sections is shown once, and sets it in each of them.
         command = commands.add_parser(
-            name, help=line, description=line, allow_abbrev=False, conflict_handler="resolve",
+            name,
+            help=line,
+            description=line,
+            allow_abbrev=False,
+            conflict_handler="resolve",
             formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
+        )
         _add_places(command)
         _add_arguments(command, name)
         if name == next((word for word in arguments if word in COMMANDS), None):
@@ -312,18 +330,24 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
     if name in ("extend", "merge"):
         command.add_argument(
-            "trees", type=Path, nargs=1 + (name == "merge"), metavar="FOLDER",
+            "trees",
+            type=Path,
+            nargs=1 + (name == "merge"),
+            metavar="FOLDER",
             help="trained tree: results/RUN/SEED, wherever that lies now",
-        )  # fmt: skip
+        )
         command.add_argument("run", metavar="NEW_RUN", help="new folder in results/")
     if name in ("fit", "control", "evaluate", "predict", "export"):
         shown = "name in section `runs`" if name in ("fit", "control") else "folder in results/"
         command.add_argument("run", metavar="RUN", help=shown)
     if name == "control":
         command.add_argument(
-            "equal", choices=EQUALS, metavar="EQUAL", help="what it shares with RUN: train_flops, "
+            "equal",
+            choices=EQUALS,
+            metavar="EQUAL",
+            help="what it shares with RUN: train_flops, "
             "macs, params, or ensemble (several networks with its parameters)",
-        )  # fmt: skip
+        )
     if name not in ("report", "results", "record"):
         command.add_argument("--seed", type=_seed, default=0, help="default: 0")
     if name == "predict":
@@ -340,9 +364,11 @@ def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
     if name == "record":
         command.add_argument("preset", metavar="PRESET", help="folder in experiments/")
         command.add_argument(
-            "--made-by", action="append", metavar="COMMAND",
+            "--made-by",
+            action="append",
+            metavar="COMMAND",
             help="command that made the results (default: dvc repro); may be given again",
-        )  # fmt: skip
+        )
     if name in ("results", "record"):
         _add_folder(command, "experiments")
 

@@ -110,9 +110,12 @@ class Params(BaseModel):
         "root of the labels, HD-CNN's 5 of 100",
     )
     overlap: float = Field(
-        5.0, gt=0, le=1e6, description="gamma of HD-CNN: a label joins each of K sets for whose "
+        5.0,
+        gt=0,
+        le=1e6,
+        description="gamma of HD-CNN: a label joins each of K sets for whose "
         "labels its pictures are taken with a mean probability of 1 / (gamma K); more overlaps more",
-    )  # fmt: skip
+    )
     overlap_largest: float = Field(
         0.8, gt=0, le=1, description="share of the labels to which overlap grows a set at most"
     )
@@ -181,8 +184,12 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
     for name, one in written.items():
         log.info(
             "clustering: %s, %d labels in %d clusters, excess %.4f, stability %s",
-            name, len(names), len(one["clusters"]), one["excess"], one["stability"],
-        )  # fmt: skip
+            name,
+            len(names),
+            len(one["clusters"]),
+            one["excess"],
+            one["stability"],
+        )
     return folder
 
 
@@ -237,8 +244,11 @@ def _rules(params: Params, *, clusters: int) -> dict[str, Rule]:
 def _swept(answers: Answers, params: Params, propose: modularity.Propose) -> Found:
     candidates = modularity.sweep(
         confusion_of(answers, params.confusion),
-        gammas=params.gammas(), largest=params.largest, diagonal=params.diagonal, propose=propose,
-    )  # fmt: skip
+        gammas=params.gammas(),
+        largest=params.largest,
+        diagonal=params.diagonal,
+        propose=propose,
+    )
     chosen = modularity.select(candidates)
     rows = [
         {

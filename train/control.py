@@ -119,9 +119,13 @@ def _wider(
 def _cost(settings: Settings, *, side: int, labels: int) -> Cost:
     with torch.random.fork_rng(devices=[]):  # building draws weights, which are thrown away
         classifier = saved.build(
-            settings.method, settings.own, settings.backbone, tree=hierarchy.flat(labels),
-            side=settings.augment.network_side(side), mean=np.zeros(3, dtype=np.float32),
-        )  # fmt: skip
+            settings.method,
+            settings.own,
+            settings.backbone,
+            tree=hierarchy.flat(labels),
+            side=settings.augment.network_side(side),
+            mean=np.zeros(3, dtype=np.float32),
+        )
     return classifier.cost()
 
 

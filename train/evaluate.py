@@ -47,9 +47,12 @@ class Params(BaseModel):
     latency_warm_up: int = Field(50, ge=0, description="calls before the timed ones, at most")
     latency_calls: int = Field(200, ge=1, description="timed calls, at most")
     latency_seconds: float = Field(
-        3.0, gt=0, le=3600, description="time for each batch size after which no call starts; "
+        3.0,
+        gt=0,
+        le=3600,
+        description="time for each batch size after which no call starts; "
         "300 lets every call happen even on a slow CPU",
-    )  # fmt: skip
+    )
 
 
 def run(
@@ -97,9 +100,14 @@ def run(
         figures["msr_mirrored"] = metrics.msr(pictures.labels, both.argmax(axis=1))
     saved.write_json(folder / "metrics.json", figures)
     log.info(
-        "%s seed %d: MSR %.4f of %d test pictures, %s of %d on white", name, seed, figures["msr"],
-        figures["n_test"], figures["msr_white"], figures["n_white"],
-    )  # fmt: skip
+        "%s seed %d: MSR %.4f of %d test pictures, %s of %d on white",
+        name,
+        seed,
+        figures["msr"],
+        figures["n_test"],
+        figures["msr_white"],
+        figures["n_white"],
+    )
     saved.write_json(
         folder / "cost.json", cost(params, classifier, predictions, pictures, device=device)
     )
@@ -181,8 +189,13 @@ def cost(
     for some in measured:
         log.info(
             "batch %d on %s: median %.2f ms, p95 %.2f ms of %d calls, %.0f pictures a second",
-            some.batch, device, some.median_ms, some.p95_ms, some.calls, some.pictures_per_second,
-        )  # fmt: skip
+            some.batch,
+            device,
+            some.median_ms,
+            some.p95_ms,
+            some.calls,
+            some.pictures_per_second,
+        )
     return {
         "params": counted.params,
         "params_resident": latency.params_resident(classifier),

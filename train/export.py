@@ -83,8 +83,11 @@ def run(
         part.unlink(missing_ok=True)
     log.info(
         "%s: %.1f MB, equal to torch within %.1e on %s random pictures",
-        path, path.stat().st_size / 1e6, worst, " and ".join(map(str, _BATCHES)),
-    )  # fmt: skip
+        path,
+        path.stat().st_size / 1e6,
+        worst,
+        " and ".join(map(str, _BATCHES)),
+    )
     return path
 
 
@@ -105,10 +108,14 @@ def write(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's own deprecations
             program = torch.onnx.export(
-                _Outputs(classifier, names).eval(), (example,), dynamo=True, verbose=False,
-                input_names=["pictures"], output_names=[_NAMES[name] for name in names],
+                _Outputs(classifier, names).eval(),
+                (example,),
+                dynamo=True,
+                verbose=False,
+                input_names=["pictures"],
+                output_names=[_NAMES[name] for name in names],
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-            )  # fmt: skip
+            )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         raise BadExport(
             f"torch {torch.__version__} cannot export this method: {error}. Try another version "

@@ -90,21 +90,31 @@ def run(
         grown = grow(old, settings, shards, device=device, source=str(folder))
         classifier = grown.classifier
         facts = fit.describe(
-            settings, name=name, seed=seed, shards=shards, tree=classifier.hierarchy,
+            settings,
+            name=name,
+            seed=seed,
+            shards=shards,
+            tree=classifier.hierarchy,
             mean=old.facts["mean"],
-        )  # fmt: skip
+        )
         facts["extends"] = {
-            "run": old.facts["run"], "seed": old.facts["seed"],
+            "run": old.facts["run"],
+            "seed": old.facts["seed"],
             "placed": {new: [one.node, round(one.mass, 6)] for new, one in grown.placed.items()},
-        }  # fmt: skip
+        }
         return fit.train(
             classifier,
             lambda trainer: classifier.refit(
                 shards, trainer, seed=seed, again=grown.again, anew=grown.anew
             ),
-            settings=settings, facts=facts, start=classifier.state_dict(), shards=shards,
-            device=device, results_dir=results_dir, work_dir=work_dir,
-        )  # fmt: skip
+            settings=settings,
+            facts=facts,
+            start=classifier.state_dict(),
+            shards=shards,
+            device=device,
+            results_dir=results_dir,
+            work_dir=work_dir,
+        )
 
 
 def grow(
@@ -147,9 +157,13 @@ def grow(
     leaves = [shards.labels.index(label) for label in names]
     tree = grafting.extended(before.hierarchy, leaves, joins)
     classifier = saved.build(
-        origin.METHOD, settings.own, settings.backbone, tree=tree,
-        side=settings.augment.network_side(shards.side), mean=np.array(old.facts["mean"]),
-    )  # fmt: skip
+        origin.METHOD,
+        settings.own,
+        settings.backbone,
+        tree=tree,
+        side=settings.augment.network_side(shards.side),
+        mean=np.array(old.facts["mean"]),
+    )
     assert isinstance(classifier, uppsala.Classifier), "built by its name"  # noqa: S101  # our own mistake
     _inherit(classifier, before.state_dict())
     placed = {}

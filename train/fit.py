@@ -42,8 +42,15 @@ from train.tree import hierarchy
 log = logging.getLogger(__name__)
 
 _CURVES = (
-    "network", "epoch", "step", "lr", "train_loss", "val_loss", "val_accuracy", "seconds",
-)  # fmt: skip
+    "network",
+    "epoch",
+    "step",
+    "lr",
+    "train_loss",
+    "val_loss",
+    "val_accuracy",
+    "seconds",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +70,12 @@ class Settings:
     def document(self) -> dict[str, Any]:
         """Returns all values by section."""
         sections = {
-            "data": self.data, "augment": self.augment, "backbone": self.backbone,
-            "loop": self.loop, self.method: self.own,
-        }  # fmt: skip
+            "data": self.data,
+            "augment": self.augment,
+            "backbone": self.backbone,
+            "loop": self.loop,
+            self.method: self.own,
+        }
         return {name: section.model_dump(mode="json") for name, section in sections.items()}
 
 
@@ -88,9 +98,15 @@ def run(
     device = loop.prepare(settings.loop)
     with distributed.joined(device):
         return _run(
-            settings, device, name=name, seed=seed, data_dir=data_dir, results_dir=results_dir,
-            work_dir=work_dir, match=match,
-        )  # fmt: skip
+            settings,
+            device,
+            name=name,
+            seed=seed,
+            data_dir=data_dir,
+            results_dir=results_dir,
+            work_dir=work_dir,
+            match=match,
+        )
 
 
 def _run(
@@ -112,16 +128,26 @@ def _run(
     mean = data.channel_mean(shards.train.images)
     seeds.seed(seed, name, "weights")
     classifier = saved.build(
-        settings.method, settings.own, settings.backbone, tree=tree,
-        side=settings.augment.network_side(shards.side), mean=mean,
-    )  # fmt: skip
+        settings.method,
+        settings.own,
+        settings.backbone,
+        tree=tree,
+        side=settings.augment.network_side(shards.side),
+        mean=mean,
+    )
     facts = describe(settings, name=name, seed=seed, shards=shards, tree=tree, mean=mean.tolist())
     return train(
         classifier,
         lambda trainer: classifier.fit(shards, trainer, seed=seed, start=start),
-        settings=settings, facts=facts, start=start, shards=shards, device=device,
-        results_dir=results_dir, work_dir=work_dir, match=match,
-    )  # fmt: skip
+        settings=settings,
+        facts=facts,
+        start=start,
+        shards=shards,
+        device=device,
+        results_dir=results_dir,
+        work_dir=work_dir,
+        match=match,
+    )
 
 
 def open_shards(
@@ -181,9 +207,15 @@ def train(
     folder = results_dir / name / str(seed)
     if distributed.rank() == 0:
         _keep(
-            folder, classifier, facts=facts, report=report, trainer=trainer, shards=shards,
-            match=match, commit=commit,
-        )  # fmt: skip
+            folder,
+            classifier,
+            facts=facts,
+            report=report,
+            trainer=trainer,
+            shards=shards,
+            match=match,
+            commit=commit,
+        )
         shutil.rmtree(checkpoints)
     distributed.wait()
     return folder
@@ -213,9 +245,12 @@ def _keep(
     saved.write_json(folder / "fit.json", document)
     log.info(
         "%s: %d networks in %.1f s, critical path %.1f s, val MSR %.4f",
-        folder, len(report.networks), report.total_seconds, report.critical_path_seconds,
+        folder,
+        len(report.networks),
+        report.total_seconds,
+        report.critical_path_seconds,
         np.mean(predictions.probabilities.argmax(axis=1) == shards.val.labels),
-    )  # fmt: skip
+    )
 
 
 def _reached(match: Mapping[str, Any] | None, report: FitReport) -> Mapping[str, Any] | None:

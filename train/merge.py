@@ -65,16 +65,25 @@ def run(
         seeds.seed(seed, name, "weights")
         classifier = fuse(first, second, settings, shards, mean=mean)
         facts = fit.describe(
-            settings, name=name, seed=seed, shards=shards, tree=classifier.hierarchy,
+            settings,
+            name=name,
+            seed=seed,
+            shards=shards,
+            tree=classifier.hierarchy,
             mean=mean.tolist(),
-        )  # fmt: skip
+        )
         facts |= {"method": fusion.NAME, "parts": [first.facts, second.facts]}
         return fit.train(
             classifier,
             lambda trainer: learn(classifier, first, settings, shards, trainer, seed=seed),
-            settings=settings, facts=facts, start=classifier.state_dict(), shards=shards,
-            device=device, results_dir=results_dir, work_dir=work_dir,
-        )  # fmt: skip
+            settings=settings,
+            facts=facts,
+            start=classifier.state_dict(),
+            shards=shards,
+            device=device,
+            results_dir=results_dir,
+            work_dir=work_dir,
+        )
 
 
 def fuse(
@@ -113,9 +122,14 @@ def learn(
     if own.root_init == "flat":
         start = checkpoint.under("root", first.classifier.state_dict())
     return classifier.fit(
-        shards, trainer, seed=seed, start=start, balance=own.balance, epochs=own.root_epochs,
+        shards,
+        trainer,
+        seed=seed,
+        start=start,
+        balance=own.balance,
+        epochs=own.root_epochs,
         lr_scale=1.0 if start is None else own.lr_scale,
-    )  # fmt: skip
+    )
 
 
 def _check_labels(

@@ -27,13 +27,31 @@ _REPRO = "dvc repro"
 _SPREAD = ("msr", "msr_white", "msr_macro", "top5")  # shares, printed in per cent
 _PLAIN = ("params", "macs_expected", "macs_max", "seconds_total", "seconds_critical")
 COLUMNS = (
-    "run", "seeds", "n_test", *(f"{name}{end}" for name in _SPREAD for end in ("", "_sd")), *_PLAIN,
-    "latency_1_ms", "latency_256_ms", "peak_memory_mib",
-)  # fmt: skip
+    "run",
+    "seeds",
+    "n_test",
+    *(f"{name}{end}" for name in _SPREAD for end in ("", "_sd")),
+    *_PLAIN,
+    "latency_1_ms",
+    "latency_256_ms",
+    "peak_memory_mib",
+)
 _HEADINGS = (
-    "run", "seeds", "MSR %", "white %", "macro %", "top-5 %", "params", "E[MAC]", "max MAC",
-    "train s", "critical s", "1: ms", "256: ms", "peak MiB",
-)  # fmt: skip
+    "run",
+    "seeds",
+    "MSR %",
+    "white %",
+    "macro %",
+    "top-5 %",
+    "params",
+    "E[MAC]",
+    "max MAC",
+    "train s",
+    "critical s",
+    "1: ms",
+    "256: ms",
+    "peak MiB",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +163,13 @@ def _experiments(folder: Path, preset: str) -> list[Evaluated]:
         try:
             found.append(
                 Evaluated(
-                    run=record["run"], seed=record["seed"], metrics=record["metrics"],
-                    cost=record.get("cost", {}), root_sha256=record["data"]["root_sha256"],
+                    run=record["run"],
+                    seed=record["seed"],
+                    metrics=record["metrics"],
+                    cost=record.get("cost", {}),
+                    root_sha256=record["data"]["root_sha256"],
                 )
-            )  # fmt: skip
+            )
         except KeyError as error:
             raise MissingInput(
                 f"{path} is no record, it lacks {error}. Remove it, or restore it from git."

@@ -17,6 +17,9 @@ def commit() -> str:
 def _git(*arguments: str) -> str:
     done = subprocess.run(  # noqa: S603  # fixed commands, nothing from outside
         ["git", *arguments],  # noqa: S607  # git is where the user has it
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return done.stdout.strip()

@@ -112,10 +112,21 @@ async def test_one_api_request_at_a_time():
         answer(gzip.compress(b"[]")[:-9], Content_Encoding="gzip"),
     ],
     ids=[
-        "500", "502", "503 HTML", "503 JSON", "reset", "truncated", "cut JSON", "no UTF-8",
-        "closed", "no HTTP", "cut chunk", "damaged gzip", "cut gzip",
+        "500",
+        "502",
+        "503 HTML",
+        "503 JSON",
+        "reset",
+        "truncated",
+        "cut JSON",
+        "no UTF-8",
+        "closed",
+        "no HTTP",
+        "cut chunk",
+        "damaged gzip",
+        "cut gzip",
     ],
-)  # fmt: skip
+)
 async def test_transient_fault_is_overcome(fault):
     """One failure that may pass is repeated after a pause, and the answer returned."""
     async with asking(fault, FINE) as asked:
@@ -235,10 +246,26 @@ async def test_nobody_listens():
         (answer(b"<html>", kind="text/html; charset=utf-8"), NotAuthorised, "a challenge"),
         (html(403), NotAuthorised, "'site.contact'"),
         (answer({}, 403, cf_mitigated="challenge"), NotAuthorised, "lower the rates"),
-        (answer({"error": "User::PrivilegeError", "message": "Access denied"}, 403), NotAuthorised, "Access denied"),
-        (answer({"error": "SessionLoader::AuthenticationFailure"}, 401), NotAuthorised, "PERSONAE_API_KEY"),
-        (answer({"message": "That record was not found."}, 404), NotFound, "That record was not found"),
-        (answer({"message": "You cannot go beyond page 1000."}, 410), PageLimitReached, "page 1000"),
+        (
+            answer({"error": "User::PrivilegeError", "message": "Access denied"}, 403),
+            NotAuthorised,
+            "Access denied",
+        ),
+        (
+            answer({"error": "SessionLoader::AuthenticationFailure"}, 401),
+            NotAuthorised,
+            "PERSONAE_API_KEY",
+        ),
+        (
+            answer({"message": "That record was not found."}, 404),
+            NotFound,
+            "That record was not found",
+        ),
+        (
+            answer({"message": "You cannot go beyond page 1000."}, 410),
+            PageLimitReached,
+            "page 1000",
+        ),
         (answer(TAG_LIMIT, 422), TagLimitReached, "more than 2 tags.*listing.terms"),
         (answer({"error": "PostQuery::Error"}, 422), RequestRefused, "listing.terms"),
         (answer(CANCELED, 500), QueryTimedOut, "gave the search up"),
@@ -251,10 +278,25 @@ async def test_nobody_listens():
         (answer(b"", length=10**12), UnexpectedResponse, "never that long"),
     ],
     ids=[
-        "200 HTML", "403 HTML", "403 mitigated", "403 JSON", "401", "404", "410", "422 tags", "422",
-        "500 canceled", "400", "501", "text", "no type", "nested", "brotli", "announced too long",
+        "200 HTML",
+        "403 HTML",
+        "403 mitigated",
+        "403 JSON",
+        "401",
+        "404",
+        "410",
+        "422 tags",
+        "422",
+        "500 canceled",
+        "400",
+        "501",
+        "text",
+        "no type",
+        "nested",
+        "brotli",
+        "announced too long",
     ],
-)  # fmt: skip
+)
 async def test_hopeless_answer_is_not_repeated(fault, error, words):
     """What will not get better is asked once, and the message says what to do."""
     async with asking(fault) as asked:
@@ -301,11 +343,20 @@ async def test_follows_a_redirect_on_the_list():
 @pytest.mark.parametrize(
     "location",
     [
-        "http://evil.example/a.jpg", "https://cdn.donmai.us/a.jpg", "http://169.254.169.254/latest",
-        "file:///etc/passwd", "http://localhost:22/", "//evil.example/a", "http://[", "gopher://x",
-        "http://u:p@127.0.0.1/", "http://127.0.0.1:1/", "http://0x7f000001/", "data:,x",
+        "http://evil.example/a.jpg",
+        "https://cdn.donmai.us/a.jpg",
+        "http://169.254.169.254/latest",
+        "file:///etc/passwd",
+        "http://localhost:22/",
+        "//evil.example/a",
+        "http://[",
+        "gopher://x",
+        "http://u:p@127.0.0.1/",
+        "http://127.0.0.1:1/",
+        "http://0x7f000001/",
+        "data:,x",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kind", ["json", "bytes"])
 async def test_refuses_a_redirect_off_the_list(location, kind):
     """No redirect leads to a host that was not listed."""

@@ -104,11 +104,17 @@ def test_writes_the_tag_tables(shelf, tmp_path):
 
     tags = {row["name"]: (row["category"], row["post_count"]) for row in table(tmp_path, "tags")}
     assert {
-        "1girl": (0, None), "solo": (0, None), "series": (3, None), "../../x": (0, None),
-        "rin": (4, 5), "mai": (4, 3),
-    } == tags  # fmt: skip
+        "1girl": (0, None),
+        "solo": (0, None),
+        "series": (3, None),
+        "../../x": (0, None),
+        "rin": (4, 5),
+        "mai": (4, 3),
+    } == tags
     assert [{"antecedent": "old_rin", "consequent": "rin"}] == table(tmp_path, "aliases")
-    assert [("rin_(swimsuit)", "rin")] == [tuple(row.values()) for row in table(tmp_path, "implications")]  # fmt: skip
+    assert [("rin_(swimsuit)", "rin")] == [
+        tuple(row.values()) for row in table(tmp_path, "implications")
+    ]
 
 
 def test_schemas_are_fixed(shelf, tmp_path):
@@ -323,7 +329,9 @@ def test_agrees_with_an_independent_client(board, tmp_path):
         for tag in tags:
             number = 1
             query = {"tags": tag["name"], "limit": 200}
-            while found := session.get(f"{board.url}/posts.json", params={**query, "page": number}).json():  # fmt: skip
+            while found := session.get(
+                f"{board.url}/posts.json", params={**query, "page": number}
+            ).json():
                 expected |= {row["id"] for row in found}
                 number += 1
     assert len(expected) > 100
@@ -334,9 +342,16 @@ def test_agrees_with_an_independent_client(board, tmp_path):
 
 
 KILLS = (
-    "implications recorded:1", "aliases recorded:1", "candidates recorded:1", "page written:1",
-    "page committed:1", "page written:4", "page committed:4", "exporting:1", "exported:1",
-)  # fmt: skip
+    "implications recorded:1",
+    "aliases recorded:1",
+    "candidates recorded:1",
+    "page written:1",
+    "page committed:1",
+    "page written:4",
+    "page committed:4",
+    "exporting:1",
+    "exported:1",
+)
 
 
 def test_killed_at_every_step_it_ends_the_same(board, tmp_path):

@@ -114,13 +114,19 @@ def test_unknown_option_is_usage(arguments, words, capsys):
 @pytest.mark.parametrize(
     ("sections", "words"),
     [
-        ({"personae": {"min_image": 5}}, "'personae.min_image' is not a parameter. Did you mean 'min_images'?"),
+        (
+            {"personae": {"min_image": 5}},
+            "'personae.min_image' is not a parameter. Did you mean 'min_images'?",
+        ),
         ({"listing": {"page_size": 500}}, "'listing.page_size' is 500"),
         ({"site": {"name": "danboru"}}, "which is no board"),
         ({"site": {"name": "danbooru"}}, "PERSONAE_CONTACT"),
-        ({"site": {"name": "danbooru", "contact": "me@example.org", "api_rate": 50}}, "allows 10 at most"),
+        (
+            {"site": {"name": "danbooru", "contact": "me@example.org", "api_rate": 50}},
+            "allows 10 at most",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_parameter_is_usage(sections, words, capsys):
     """A wrong parameter ends with 2 and names section, key and what may stand there."""
     params(**sections)
@@ -242,12 +248,20 @@ def fail_with(error):
     ("error", "code", "lines"),
     [
         (ExceptionGroup("", [ConnectionLost("a"), ConnectionLost("a")]), 3, ["a"]),
-        (ExceptionGroup("", [ConnectionLost("a"), ExceptionGroup("", [NotAuthorised("b")])]), 4, ["a", "b"]),
+        (
+            ExceptionGroup("", [ConnectionLost("a"), ExceptionGroup("", [NotAuthorised("b")])]),
+            4,
+            ["a", "b"],
+        ),
         (ExceptionGroup("", [CorruptImage("a"), Unfinished("b")]), 5, ["a", "b"]),
-        (OSError(28, "No space left on device"), 3, ["A file cannot be read or written: [Errno 28]"]),
+        (
+            OSError(28, "No space left on device"),
+            3,
+            ["A file cannot be read or written: [Errno 28]"],
+        ),
         (KeyboardInterrupt(), 3, ["Stopped. What was done is saved"]),
     ],
-)  # fmt: skip
+)
 def test_each_cause_is_one_line(error, code, lines, capsys):
     """Groups are unpacked: one line per distinct cause, and the code of the gravest."""
     assert code == exit_code(fail_with(error))

@@ -155,7 +155,10 @@ def test_names_the_field_that_is_wrong(field, value):
         read(changed(**{field: value}))
 
 
-@pytest.mark.parametrize("field", [name for name in ANSWER if name not in ("md5", "file_url", "media_asset", "parent_id")])  # fmt: skip
+@pytest.mark.parametrize(
+    "field",
+    [name for name in ANSWER if name not in ("md5", "file_url", "media_asset", "parent_id")],
+)
 def test_names_the_field_that_is_absent(field):
     """A field that is always there and suddenly is not is an error, not a default."""
     answer = changed()
@@ -228,8 +231,10 @@ hashes = st.text("0123456789abcdef", min_size=32, max_size=32)
 # The board answers in US Eastern time, summer and winter.
 ZONES = [UTC, timezone(timedelta(hours=-5)), timezone(timedelta(hours=-4))]
 times = st.datetimes(
-    datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.sampled_from(ZONES)  # noqa: DTZ001  # st adds it
-).map(lambda moment: moment.isoformat(timespec="milliseconds"))  # fmt: skip
+    datetime(1970, 1, 2),
+    datetime(2200, 1, 1),
+    timezones=st.sampled_from(ZONES),  # noqa: DTZ001  # st adds it
+).map(lambda moment: moment.isoformat(timespec="milliseconds"))
 variants = st.lists(
     st.fixed_dictionaries(
         {

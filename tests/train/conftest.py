@@ -124,10 +124,12 @@ def noise():
         parts = [
             Pictures(
                 rng.integers(0, 255, size=(len(leaves), SIDE, SIDE, 3), dtype=np.uint8),
-                leaves, np.arange(len(leaves)) + first, np.zeros(len(leaves), dtype=bool),
+                leaves,
+                np.arange(len(leaves)) + first,
+                np.zeros(len(leaves), dtype=bool),
             )
             for first in (1, 1000)
-        ]  # fmt: skip
+        ]
         return DataModule(tuple(f"label_{leaf}" for leaf in range(labels)), SIDE, "0" * 64, *parts)
 
     return build

@@ -208,9 +208,12 @@ def _run(folder, run, one, trees, *, seed, pictures, surer) -> None:
     if run in MATCHES:
         wanted, reached = MATCHES[run]
         fit["match"] = {
-            "like": one.like, "equal": one.equal, "wanted": wanted, "reached": reached,
+            "like": one.like,
+            "equal": one.equal,
+            "wanted": wanted,
+            "reached": reached,
             "ratio": reached / wanted,
-        }  # fmt: skip
+        }
     _json(out / "fit.json", fit)
     _curves(out / "curves.csv", networks)
 
@@ -288,9 +291,17 @@ def _curves(path: Path, networks: list[str]) -> None:
             for epoch in range(1, 13):
                 loss = 2.4 * np.exp(-epoch / 5)
                 writer.writerow(
-                    [network, epoch, epoch * 9, 0.01 if epoch < 8 else 0.005, loss,
-                     loss + 0.02 * epoch, 0.5, 1.5]
-                )  # fmt: skip
+                    [
+                        network,
+                        epoch,
+                        epoch * 9,
+                        0.01 if epoch < 8 else 0.005,
+                        loss,
+                        loss + 0.02 * epoch,
+                        0.5,
+                        1.5,
+                    ]
+                )
 
 
 def _grouping(folder: Folder, name: str, tree: Any, seed: int) -> None:
@@ -298,13 +309,31 @@ def _grouping(folder: Folder, name: str, tree: Any, seed: int) -> None:
     clusters = hierarchy.clusters(hierarchy.from_nested(tree, leaves))
     everything = [list(range(leaves))]
     sweep = [
-        {"gamma": 1.1, "clusters": clusters, "micp": 0.8, "excess": 0.2, "selected": True,
-         "refused": None},
-        {"gamma": 1.0, "clusters": clusters, "micp": 0.8, "excess": 0.2, "selected": False,
-         "refused": None},
-        {"gamma": 0.1, "clusters": everything, "micp": 1.0, "excess": 0.0, "selected": False,
-         "refused": "one_cluster"},
-    ]  # fmt: skip
+        {
+            "gamma": 1.1,
+            "clusters": clusters,
+            "micp": 0.8,
+            "excess": 0.2,
+            "selected": True,
+            "refused": None,
+        },
+        {
+            "gamma": 1.0,
+            "clusters": clusters,
+            "micp": 0.8,
+            "excess": 0.2,
+            "selected": False,
+            "refused": None,
+        },
+        {
+            "gamma": 0.1,
+            "clusters": everything,
+            "micp": 1.0,
+            "excess": 0.0,
+            "selected": False,
+            "refused": "one_cluster",
+        },
+    ]
     _json(
         folder.data_dir / "clustering" / str(seed) / f"{name}.json",
         {
@@ -370,14 +399,22 @@ def _picture(leaf: int, post_id: int) -> bytes:
 def _catalog(path: Path) -> None:
     path.parent.mkdir(parents=True)
     rows = [
-        ("decide", "kept", 8000), ("decide", "comic", 900), ("decide", "two_personas", 700),
-        ("decide", "monochrome_tag", 500), ("decide", "persona_too_small", 200),
-        ("download", "kept", 7990), ("download", "gone", 10),
-        ("filters", "kept", 7800), ("filters", "low_saturation", 150), ("filters", "blurred", 60),
-        ("duplicates", "kept", 7500), ("duplicates", "near_duplicate", 300),
-        ("persona", "kept", 1740), ("persona", "over_cap", 5760),
+        ("decide", "kept", 8000),
+        ("decide", "comic", 900),
+        ("decide", "two_personas", 700),
+        ("decide", "monochrome_tag", 500),
+        ("decide", "persona_too_small", 200),
+        ("download", "kept", 7990),
+        ("download", "gone", 10),
+        ("filters", "kept", 7800),
+        ("filters", "low_saturation", 150),
+        ("filters", "blurred", 60),
+        ("duplicates", "kept", 7500),
+        ("duplicates", "near_duplicate", 300),
+        ("persona", "kept", 1740),
+        ("persona", "over_cap", 5760),
         ("split", "kept", 1740),
-    ]  # fmt: skip
+    ]
     with duckdb.connect(str(path)) as catalog:
         catalog.execute("CREATE TABLE posts AS SELECT range AS post_id FROM range(10000)")
         catalog.execute(

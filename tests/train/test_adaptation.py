@@ -55,9 +55,10 @@ def answers(draw):
 def tensors(found, dtype=torch.float64):
     coarse, fine, parents = found
     return (
-        torch.tensor([coarse], dtype=dtype), torch.tensor([fine], dtype=dtype),
+        torch.tensor([coarse], dtype=dtype),
+        torch.tensor([fine], dtype=dtype),
         torch.tensor(parents),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,9 +219,12 @@ def test_curve_counts_both_levels_at_every_alpha():
 def test_chosen_alpha_is_the_best_and_of_equals_the_nearest_to_one():
     """Each level has its own best; equals are parted by their distance to 1, then by size."""
     points = [
-        Point(0.0, 0.5, 0.9), Point(0.8, 0.7, 0.9), Point(1.0, 0.6, 0.8), Point(1.2, 0.7, 0.9),
+        Point(0.0, 0.5, 0.9),
+        Point(0.8, 0.7, 0.9),
+        Point(1.0, 0.6, 0.8),
+        Point(1.2, 0.7, 0.9),
         Point(2.0, 0.7, 0.1),
-    ]  # fmt: skip
+    ]
 
     assert (0.8, 0.8) == chosen(points)
     assert (2.0, 0.0) == chosen([Point(0.0, 0.1, 0.9), Point(2.0, 0.7, 0.1)])

@@ -50,10 +50,11 @@ def drawn():
         return {
             split: answers(
                 random.dirichlet([1, 1], size=pictures),
-                random.dirichlet([1] * 4, size=pictures), labels,
+                random.dirichlet([1] * 4, size=pictures),
+                labels,
             )
             for split in adaptation.SPLITS
-        }  # fmt: skip
+        }
 
     return build
 
@@ -193,9 +194,14 @@ def places(tmp_path, shard_writer):
 def train(name, seed, places, *, grouping="given", **own):
     """Fits a run for an epoch and makes both heads say the same of any picture."""
     settings = fit.Settings(
-        method="merged", grouping=grouping, own=METHODS["merged"].Params(**own),
-        data=data.Params(batch_size=16), augment=augment.Params(), backbone=NETWORK, loop=LOOP,
-    )  # fmt: skip
+        method="merged",
+        grouping=grouping,
+        own=METHODS["merged"].Params(**own),
+        data=data.Params(batch_size=16),
+        augment=augment.Params(),
+        backbone=NETWORK,
+        loop=LOOP,
+    )
     folder = fit.run(settings, name=name, seed=seed, **places)
     run = saved.load(folder)
     for part, row in zip(
@@ -211,9 +217,12 @@ def write_tree(folder, places, *, method, clusters, coarse, fine):
     tree = hierarchy.from_clusters(clusters, 4) if clusters else hierarchy.flat(4)
     folder.mkdir(parents=True)
     facts = {
-        "method": method, "run": folder.parent.name, "seed": int(folder.name),
-        "grouping": "given" if clusters else None, "hierarchy": hierarchy.to_json(tree),
-    }  # fmt: skip
+        "method": method,
+        "run": folder.parent.name,
+        "seed": int(folder.name),
+        "grouping": "given" if clusters else None,
+        "hierarchy": hierarchy.to_json(tree),
+    }
     saved.write_json(folder / "model.json", facts)
     parts = []
     for split in adaptation.SPLITS:
@@ -233,18 +242,31 @@ def test_bar_and_value_leave_random_groups_out(places, caplog):
         train("merged_1", seed, places, merge=1, alpha_fine=0.0)
     train("merged_random", 0, places, grouping="random_given")
     results = places["results_dir"]
-    write_tree(results / "flat" / "0", places, method="flat", clusters=None,
-               coarse=[1.0], fine=SAID["merged"][1])  # fmt: skip
-    write_tree(results / "tree" / "0", places, method="uppsala", clusters=GIVEN,
-               coarse=SAID["merged"][0], fine=[0.25] * 4)  # fmt: skip
+    write_tree(
+        results / "flat" / "0",
+        places,
+        method="flat",
+        clusters=None,
+        coarse=[1.0],
+        fine=SAID["merged"][1],
+    )
+    write_tree(
+        results / "tree" / "0",
+        places,
+        method="uppsala",
+        clusters=GIVEN,
+        coarse=SAID["merged"][0],
+        fine=[0.25] * 4,
+    )
     with caplog.at_level(logging.INFO, logger="benchmarks.adaptation"):
         found = adaptation.run(**places)
     details = found.details
     pairs = {(row["first"], row["second"]) for row in details["tests"]}
     (row,) = (
-        row for row in details["tests"]
+        row
+        for row in details["tests"]
         if ("fine", "merged at 1.0", "merged at 0.0") == tuple(row[key] for key in KEYS)
-    )  # fmt: skip
+    )
 
     assert (0.25, True, [0.5, 0.5, 0.0, 0.0]) == (found.value, found.ok, found.runs)
     assert {"coarse": [0.0] * 4, "fine": found.runs} == details["gains"]
@@ -284,10 +306,17 @@ def test_bar_is_missed_by_a_loss_of_either_level(places):
 def test_flat_network_needs_a_partition_and_predictions(places):
     """Of a tree that was not evaluated, or a label in two sets, there is no curve."""
     results = places["results_dir"]
-    write_tree(results / "flat" / "0", places, method="flat", clusters=None,
-               coarse=[1.0], fine=[0.25] * 4)  # fmt: skip
-    write_tree(results / "tree" / "0", places, method="uppsala", clusters=GIVEN,
-               coarse=[0.5, 0.5], fine=[0.25] * 4)  # fmt: skip
+    write_tree(
+        results / "flat" / "0", places, method="flat", clusters=None, coarse=[1.0], fine=[0.25] * 4
+    )
+    write_tree(
+        results / "tree" / "0",
+        places,
+        method="uppsala",
+        clusters=GIVEN,
+        coarse=[0.5, 0.5],
+        fine=[0.25] * 4,
+    )
     path = results / "tree" / "0" / "model.json"
     flat, tree = results / "flat" / "0", results / "tree" / "0"
     whole = adaptation.of_flat(tree, flat)

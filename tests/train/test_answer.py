@@ -121,9 +121,7 @@ def test_verdict_knows_controls_of_equal_cost(tmp_path, equal_gain, verdict, sai
         "uppsala": asked("uppsala", "modularity"),
         "uppsala_macs": asked("flat", None, "uppsala", "macs"),
     }
-    folder = write(
-        tmp_path, seeds=(0,), gain=0.8, equal_gain=equal_gain, catalog=False, runs=runs
-    )  # fmt: skip
+    folder = write(tmp_path, seeds=(0,), gain=0.8, equal_gain=equal_gain, catalog=False, runs=runs)
     finding = say(folder).findings[0]
 
     assert verdict == finding.verdict

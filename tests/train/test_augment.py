@@ -125,9 +125,11 @@ PADDING = {"reflect": "reflect", "border": "edge", "grey": "constant", "black": 
 
 
 @given(
-    outside=st.sampled_from(sorted(PADDING)), flip=st.sampled_from(["lr", "ud", "none"]),
-    crop=st.sampled_from([None, 6, 8]), seed=st.integers(0, 5),
-)  # fmt: skip
+    outside=st.sampled_from(sorted(PADDING)),
+    flip=st.sampled_from(["lr", "ud", "none"]),
+    crop=st.sampled_from([None, 6, 8]),
+    seed=st.integers(0, 5),
+)
 def test_crops_equal_cutting_out_of_the_padded_picture(outside, flip, crop, seed):
     """Every pixel is that of numpy's padding, a slice and a flip, with the same numbers drawn."""
     params = Params(rotation=0, zoom=1, shift=0, pad=2, crop=crop, outside=outside, flip=flip)

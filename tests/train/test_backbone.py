@@ -151,10 +151,12 @@ def test_nin_takes_six_pixels():
 @pytest.mark.parametrize(
     ("name", "attention", "more", "macs"),
     [
-        ("resnet20", "se", 8_484, 8_064), ("resnet20", "cbam", 9_366, 411_264),
-        ("resnet56", "se", 25_452, 24_192), ("resnet164", "se", 784_224, 774_144),
+        ("resnet20", "se", 8_484, 8_064),
+        ("resnet20", "cbam", 9_366, 411_264),
+        ("resnet56", "se", 25_452, 24_192),
+        ("resnet164", "se", 784_224, 774_144),
     ],
-)  # fmt: skip
+)
 def test_attention_costs_what_its_layers_cost(name, attention, more, macs):
     """C to C / 4 and back in every block with biases, and for cbam 7 x 7 x 2 weights over each map."""
     plain = backbone.build(Params(name=name), outputs=100, side=32)

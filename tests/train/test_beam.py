@@ -72,9 +72,12 @@ def test_width_matters(width, leaf, score):
 
 
 @given(
-    tree=trees(), order=st.sampled_from(["root_first", "leaf_first"]), ended=st.booleans(),
-    width=st.integers(1, 5), seed=st.integers(0, 2**31 - 1),
-)  # fmt: skip
+    tree=trees(),
+    order=st.sampled_from(["root_first", "leaf_first"]),
+    ended=st.booleans(),
+    width=st.integers(1, 5),
+    seed=st.integers(0, 2**31 - 1),
+)
 @settings(max_examples=60, deadline=None)
 def test_search_is_the_plain_one(tree, order, ended, width, seed):
     """For any tree and width the leaves reached and their scores are the reference's."""
@@ -131,8 +134,9 @@ def test_greedy_follows_the_likeliest_child(tree, seed):
     """Width 1 goes from the root to the child that its step finds likeliest, and so ends at a leaf."""
     paths = encode(tree)
     places = {name: place for place, name in enumerate(paths.nodes)}
-    said = torch.randn((1, paths.steps, paths.outputs),
-                       generator=torch.Generator().manual_seed(seed)).log_softmax(dim=2)  # fmt: skip
+    said = torch.randn(
+        (1, paths.steps, paths.outputs), generator=torch.Generator().manual_seed(seed)
+    ).log_softmax(dim=2)
     scores, _, _ = searched(paths.sequences, said, 1)
     last = len(levels(paths.sequences)) - 1  # where what a child is forced to say counts too
     node, step = hierarchy.ROOT, 0

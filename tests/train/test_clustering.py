@@ -60,8 +60,10 @@ def test_stage_recovers_planted_families(tmp_path, confusion):
     write_classes(tmp_path / "data", {f"label_{leaf}": "one" for leaf in range(12)})
     folder = clustering.run(
         Params(confusion=confusion, bootstrap=20),
-        data_dir=tmp_path / "data", results_dir=tmp_path / "results", seed=0,
-    )  # fmt: skip
+        data_dir=tmp_path / "data",
+        results_dir=tmp_path / "results",
+        seed=0,
+    )
     found = json.loads((folder / "modularity.json").read_text())
     control = json.loads((folder / "random.json").read_text())
 
@@ -99,8 +101,12 @@ def test_families_of_the_data_are_a_grouping(tmp_path):
     assert sorted(FAMILIES) == given["clusters"] == found["clusters"]
     assert found.keys() == given.keys()
     assert found["excess"] == given["excess"]
-    assert 4 == len({str(json.loads((folder / f"{name}.json").read_text())["clusters"])
-                     for name in (*RANDOM, "random_given")})  # fmt: skip
+    assert 4 == len(
+        {
+            str(json.loads((folder / f"{name}.json").read_text())["clusters"])
+            for name in (*RANDOM, "random_given")
+        }
+    )
     assert (None, None, []) == (given["gamma"], given["stability"], given["sweep"])
     assert {*RULES, *RANDOM, *SHAPED, *COVERS, "given", "random_given", "left_out"} == {
         path.stem for path in folder.iterdir()
@@ -149,9 +155,9 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
 def write_counts(folder, counts):
     """Writes validation predictions with these counts, sure of what they say."""
     labels, predicted = (
-        np.repeat(places, np.asarray(counts).ravel()) for places in np.indices(np.shape(counts))
-        .reshape(2, -1)
-    )  # fmt: skip
+        np.repeat(places, np.asarray(counts).ravel())
+        for places in np.indices(np.shape(counts)).reshape(2, -1)
+    )
     probabilities = list(np.eye(len(counts))[predicted])
     folder.mkdir(parents=True)
     table = {"label": labels, "predicted": predicted, "probabilities": probabilities}
@@ -220,11 +226,14 @@ NEVER = np.zeros((6, 6), dtype=int)
 NEVER[:3, :3], NEVER[3:5, 3:5] = 4, 5
 DEGENERATE = {
     "never_confused": NEVER + np.diag([9, 9, 9, 9, 9, 20]),
-    "never_predicted": NEVER + np.diag([9, 9, 9, 9, 9, 0]) + np.outer([0] * 5 + [9], [0, 0, 0, 1, 1, 0]),
-    "without_pictures": NEVER + np.diag([9, 9, 9, 9, 9, 0])
+    "never_predicted": NEVER
+    + np.diag([9, 9, 9, 9, 9, 0])
+    + np.outer([0] * 5 + [9], [0, 0, 0, 1, 1, 0]),
+    "without_pictures": NEVER
+    + np.diag([9, 9, 9, 9, 9, 0])
     + np.outer([0, 0, 0, 1, 1, 0], [0] * 5 + [4]),
     "unknown": NEVER + np.diag([9, 9, 9, 9, 9, 0]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("counts", DEGENERATE.values(), ids=DEGENERATE)
@@ -237,8 +246,9 @@ def test_labels_of_which_little_is_known_have_their_cluster(tmp_path, counts):
     alone = not (counts[5, :5].any() or counts[:5, 5].any())
 
     assert {*RULES, *RANDOM, *SHAPED, *COVERS, *DEEP, *TOLD} == {
-        *found, *left_out,
-    }  # fmt: skip
+        *found,
+        *left_out,
+    }
     # K-means may find three clusters to be two; and three are not always grouped further.
     assert set(left_out) <= {"spectral", "hdcnn_spectral", *DEEP, *TOLD[2:]}
     for name, one in found.items():
@@ -323,8 +333,11 @@ def test_tree_of_a_file_becomes_given(tmp_path):
     assert 3 == hierarchy.heights(tree).max()
     assert ["root", "cluster-0", "cluster-0-0", "label-2"] == hierarchy.paths(tree)[2]
     assert [1, 2, 3] == sorted(len(one) for one in found["random_given"]["clusters"])
-    assert [2] == [len(one) for one in found["random_given"]["tree"] if [] != [
-        inner for inner in one if isinstance(inner, list)]]  # fmt: skip
+    assert [2] == [
+        len(one)
+        for one in found["random_given"]["tree"]
+        if [] != [inner for inner in one if isinstance(inner, list)]
+    ]
     assert "given" not in found["left_out"]
     assert [[[0, 1, 2], [3, 4]], [5]] == found["given_deep"]["tree"]
     assert found["given_deep"]["tree"] != found["random_given_deep"]["tree"]

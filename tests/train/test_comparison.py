@@ -124,9 +124,19 @@ def test_node_accuracy_is_level_by_level_in_the_told_tree(experiments):
     """Two labels of one family agree above it; a leaf that ends early stands on each level below."""
     found, compared = compare(experiments)
     families = (  # of labels 0 to 11, written out from TREES["given"]: first and second level
-        (0, "ab"), (0, "cd"), (1, "ef"), (0, "ab"), (0, "cd"), (0, "5"), (1, "6"), (1, "ef"),
-        (1, "8"), (1, "9"), (2, "10"), (2, "11"),
-    )  # fmt: skip
+        (0, "ab"),
+        (0, "cd"),
+        (1, "ef"),
+        (0, "ab"),
+        (0, "cd"),
+        (0, "5"),
+        (1, "6"),
+        (1, "ef"),
+        (1, "8"),
+        (1, "9"),
+        (2, "10"),
+        (2, "11"),
+    )
     right = []
     for seed, one in compared.main.answers.items():
         each = [
@@ -230,9 +240,10 @@ def test_table_holds_what_the_predictions_say(folder):
     kept = [row for row in predictions.to_pylist() if row["split"] == "test"]
     expected = np.mean([row["label"] == row["predicted"] for row in kept])
     chosen = [
-        row for row in rows
+        row
+        for row in rows
         if (row["run"], row["mode"], row["measure"]) == ("uppsala", "default", "msr")
-    ]  # fmt: skip
+    ]
 
     assert [expected] == [row["value"] for row in chosen if row["seed"] == 1]
     assert set(LABELS) == {row["label"] for row in chosen if row["label"] is not None}
@@ -247,9 +258,13 @@ def test_controls_stand_with_their_hierarchy(experiments):
     deep = next(one for one in compared.contests if one.run.name == "uppsala_deep")
 
     assert [
-        "uppsala_random", "uppsala_random_1", "uppsala_train_flops", "uppsala_macs",
-        "uppsala_params", "uppsala_ensemble",
-    ] == names  # fmt: skip
+        "uppsala_random",
+        "uppsala_random_1",
+        "uppsala_train_flops",
+        "uppsala_macs",
+        "uppsala_params",
+        "uppsala_ensemble",
+    ] == names
     assert ["uppsala", "uppsala_deep"] == [one.run.name for one in compared.contests]
     assert all(one.is_same_shape for one in contest.controls)
     assert [False, False] == [one.is_same_shape for one in deep.controls]
@@ -380,9 +395,10 @@ def test_table_names_what_a_difference_is_against(experiments):
     """Differences and their flips stand once against flat and once against each control."""
     found, compared = compare(experiments)
     rows = [
-        row for row in comparison.table(found, compared).to_pylist()
+        row
+        for row in comparison.table(found, compared).to_pylist()
         if (row["run"], row["mode"], row["measure"]) == ("uppsala", "default", "difference")
-    ]  # fmt: skip
+    ]
     names = {one.summary.run.name for one in compared.contests[0].controls}
 
     assert {"flat", *names} == {row["against"] for row in rows}

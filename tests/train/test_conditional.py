@@ -82,9 +82,11 @@ def test_curve_against_beta(classifier, tiny_data):
 def test_cheapest_beta_loses_little():
     """The least share within half a point of all components is chosen, whatever its place."""
     rows = [
-        {"beta": 0.5, "share": 0.1, "accuracy": 0.60}, {"beta": 1.0, "share": 0.2, "accuracy": 0.698},
-        {"beta": 2.0, "share": 0.3, "accuracy": 0.71}, {"beta": None, "share": 1.0, "accuracy": 0.7},
-    ]  # fmt: skip
+        {"beta": 0.5, "share": 0.1, "accuracy": 0.60},
+        {"beta": 1.0, "share": 0.2, "accuracy": 0.698},
+        {"beta": 2.0, "share": 0.3, "accuracy": 0.71},
+        {"beta": None, "share": 1.0, "accuracy": 0.7},
+    ]
 
     assert 1.0 == conditional.cheapest(rows)
 
@@ -120,17 +122,20 @@ def test_beta_of_validation_is_judged_on_test(classifier, given, monkeypatch):
 @pytest.mark.parametrize(
     ("share", "loss", "components", "met"),
     [
-        (0.40, 0.005, 8, True), (0.41, 0.005, 8, False),
-        (0.40, 0.006, 8, False), (0.40, 0.005, 7, False),
+        (0.40, 0.005, 8, True),
+        (0.41, 0.005, 8, False),
+        (0.40, 0.006, 8, False),
+        (0.40, 0.005, 7, False),
     ],
-)  # fmt: skip
+)
 def test_bar_of_conditional_execution(share, loss, components, met, monkeypatch):
     """Share and loss count in the median over seeds, and the fewest components of any seed."""
     medium = {"share": share, "loss": loss, "components": 9}
     seeds = [
-        medium, medium | {"share": 0.9, "loss": -0.1},
+        medium,
+        medium | {"share": 0.9, "loss": -0.1},
         medium | {"share": 0.1, "loss": 0.2, "components": components},
-    ]  # fmt: skip
+    ]
     monkeypatch.setattr(averaged, "trained", lambda: iter(seeds))
     monkeypatch.setattr(conditional, "measure", lambda one: one)
     found = conditional.run()

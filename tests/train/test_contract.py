@@ -121,10 +121,13 @@ def test_saved_and_loaded_in_a_new_process(fitted, tmp_path, method):
     """A new process loads equal outputs; the weights file names leaf order and parameters."""
     classifier, data, _ = fitted(method)
     facts = {
-        "method": method, "labels": list(data.labels), "side": 16, "mean": [0.3, 0.2, 0.3],
+        "method": method,
+        "labels": list(data.labels),
+        "side": 16,
+        "mean": [0.3, 0.2, 0.3],
         "hierarchy": hierarchy.to_json(classifier.hierarchy),
         "params": {"augment": {}, "backbone": NETWORK.model_dump(mode="json"), method: {}},
-    }  # fmt: skip
+    }
     saved.save(tmp_path / "run", classifier, facts)
     np.save(tmp_path / "inputs.npy", inputs_of(data).contiguous().numpy())
     program = (

@@ -13,10 +13,16 @@ from train.errors import BadParams, MissingInput
 from train.methods import ensemble, flat
 from train.runs import Compare, Control, Run
 
-FLAT = {"network": "root", "train_flops": 6.0 * 1000 * 4 * 40_818_944, "images_seen": 4000,
-        "epochs": 4}  # fmt: skip
-TREE = [{"network": "root", "train_flops": FLAT["train_flops"] / 2},
-        {"network": "cluster-0", "train_flops": FLAT["train_flops"] / 4}]  # fmt: skip
+FLAT = {
+    "network": "root",
+    "train_flops": 6.0 * 1000 * 4 * 40_818_944,
+    "images_seen": 4000,
+    "epochs": 4,
+}
+TREE = [
+    {"network": "root", "train_flops": FLAT["train_flops"] / 2},
+    {"network": "cluster-0", "train_flops": FLAT["train_flops"] / 4},
+]
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def finished(tmp_path):
         documents = {
             "model": {"side": 32, "labels": labels},
             "fit": {"networks": networks, "cost": cost},
-        }  # fmt: skip
+        }
         for kind, document in documents.items():
             (folder / f"{kind}.json").write_text(json.dumps(document), encoding="utf-8")
     return tmp_path
@@ -41,10 +47,14 @@ def finished(tmp_path):
 def settings_of(method="flat", **own):
     module = {"flat": flat, "ensemble": ensemble}[method]
     return fit.Settings(
-        method=method, grouping=None, own=module.Params(**own), data=data.Params(),
-        augment=augment.Params(), backbone=backbone.Params(name="resnet20"),
+        method=method,
+        grouping=None,
+        own=module.Params(**own),
+        data=data.Params(),
+        augment=augment.Params(),
+        backbone=backbone.Params(name="resnet20"),
         loop=loop.Params(epochs=4),
-    )  # fmt: skip
+    )
 
 
 def settled(finished, equal, settings=None):

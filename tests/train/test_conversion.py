@@ -12,9 +12,11 @@ def test_mode_product_of_the_worked_example():
     """0 to 7 in 2 x 2 x 2, summed over channels, rows kept, columns subtracted: (-2, -2)."""
     maps = torch.arange(8.0).view(1, 2, 2, 2)
     found = conversion.mode_product(
-        maps, rows=torch.eye(2), columns=torch.tensor([[1.0, -1.0]]),
+        maps,
+        rows=torch.eye(2),
+        columns=torch.tensor([[1.0, -1.0]]),
         channels=torch.tensor([[1.0, 1.0]]),
-    )  # fmt: skip
+    )
 
     assert (1, 1, 2, 1) == tuple(found.shape)
     assert [-2.0, -2.0] == found.flatten().tolist()
@@ -35,8 +37,9 @@ def test_averages_are_the_adaptive_pool(side):
 
     assert torch.allclose(
         torch.nn.functional.adaptive_avg_pool2d(maps, 4),
-        conversion.mode_product(maps, rows=matrix, columns=matrix), atol=1e-6,
-    )  # fmt: skip
+        conversion.mode_product(maps, rows=matrix, columns=matrix),
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize(

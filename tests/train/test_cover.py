@@ -111,9 +111,16 @@ def test_soft_weights_are_those_of_the_formula():
         (np.array([[0.8, 0, 0.2], [0, 0.7, 0.3], [0, 0, 0]]), [[0, 1, 2]]),
         (np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 1, 0]]), [[0, 1, 2]]),
     ],
-    ids=["planted", "perfect", "no_pictures", "two_labels", "never_confused", "without_pictures",
-         "never_predicted"],
-)  # fmt: skip
+    ids=[
+        "planted",
+        "perfect",
+        "no_pictures",
+        "two_labels",
+        "never_confused",
+        "without_pictures",
+        "never_predicted",
+    ],
+)
 def test_covers_of_little_confusion(confusion, expected):
     """Planted blocks come back, the heaviest first; labels without confusion are in no set."""
     assert expected == cover.greedy_cover(affinity(confusion), experts=4, largest=4)

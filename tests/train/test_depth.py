@@ -72,8 +72,9 @@ def test_clusters_are_divided_until_the_path_is_long_enough(
     chain = ["cluster-0", "cluster-0-clusters"]
     longest = max(
         sum(seconds[f"cluster-0-{place}{end}"] for end in ("", "-clusters", f"-{last}"))
-        for place in (0, 1) for last in (0, 1)
-    )  # fmt: skip
+        for place in (0, 1)
+        for last in (0, 1)
+    )
     assert math.isclose(
         sum(seconds[name] for name in chain) + longest, reports[3].critical_path_seconds
     )
@@ -178,13 +179,22 @@ def test_run_that_grew_is_loaded_as_it_was(tiny_shards, tmp_path, halves):
     document.write(tmp_path / "data" / "clustering" / "0", {"one": found}, {})
     chosen = uppsala.Params(depth=2, rollback=1, root_init="scratch", freeze="none")
     settings = fit.Settings(
-        "uppsala", "one", chosen, Data(batch_size=16), augment.Params(),
-        backbone.Params(widths=(4, 4, 4, 4, 4), dense=8), PARAMS,
-    )  # fmt: skip
+        "uppsala",
+        "one",
+        chosen,
+        Data(batch_size=16),
+        augment.Params(),
+        backbone.Params(widths=(4, 4, 4, 4, 4), dense=8),
+        PARAMS,
+    )
     folder = fit.run(
-        settings, name="deep", seed=0, data_dir=tmp_path / "data",
-        results_dir=tmp_path / "results", work_dir=tmp_path / "work",
-    )  # fmt: skip
+        settings,
+        name="deep",
+        seed=0,
+        data_dir=tmp_path / "data",
+        results_dir=tmp_path / "results",
+        work_dir=tmp_path / "work",
+    )
     classifier = saved.load(folder).classifier
     shards = open_data(tmp_path / "data" / "shards", tmp_path / "work" / "cache")
     said = prediction.predict(classifier, shards.val, device=torch.device("cpu"))

@@ -69,9 +69,12 @@ def test_deep_reject_returns_to_its_own_parent():
     """Rejected two decisions down, a picture takes the next branch there, not at the root."""
     tree = hierarchy.from_nested([[[0, 1], [2, 3]], [4, 5]], 6)
     logits = {
-        "root": [[1, 0]], "cluster-0": [[1, 0, -9]], "cluster-1": [[0, 0, -9]],
-        "cluster-0-0": [[0, 0, 9]], "cluster-0-1": [[9, 0, -9]],
-    }  # fmt: skip
+        "root": [[1, 0]],
+        "cluster-0": [[1, 0, -9]],
+        "cluster-1": [[0, 0, -9]],
+        "cluster-0-0": [[0, 0, 9]],
+        "cluster-0-1": [[9, 0, -9]],
+    }
     found = going(logits, attempts=1, tree=tree)
     logits["cluster-0-1"] = [[9, 0, 10]]
     refused = going(logits, attempts=1, tree=tree)
@@ -81,10 +84,13 @@ def test_deep_reject_returns_to_its_own_parent():
     assert np.allclose([0.5, 0.5, 0, 0, 0, 0], refused.rows[0])
 
 
-@pytest.mark.parametrize("nested", [
-    [[0, 1], [2, 3], [4, 5], [6], [7, 8]],
-    [[[0, 1], [2, 3]], [[4, 5], [6, 7]], 8],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "nested",
+    [
+        [[0, 1], [2, 3], [4, 5], [6], [7, 8]],
+        [[[0, 1], [2, 3]], [[4, 5], [6, 7]], 8],
+    ],
+)
 @pytest.mark.parametrize("attempts", [1, 2, 4])
 def test_oracle_never_loses(nested, attempts):
     """If a network rejects just the pictures that are not its own, no answer gets worse, some better."""

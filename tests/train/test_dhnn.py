@@ -203,12 +203,13 @@ def test_published_setting_on_cifar():
     """resnet20, 20 groups of 5: p = 256, 120 nodes, the stages 32 x 16 x 16 and 64 x 8 x 8."""
     groups = [list(range(first, first + 5)) for first in range(0, 100, 5)]
     classifier = dhnn.Classifier(
-        dhnn.Params(), hierarchy=hierarchy.from_clusters(groups, 100),
+        dhnn.Params(),
+        hierarchy=hierarchy.from_clusters(groups, 100),
         build=lambda outputs: backbone.build(
             backbone.Params(name="resnet20"), outputs=outputs, side=32
         ),
         mean=np.zeros(3, dtype=np.float32),
-    )  # fmt: skip
+    )
     network = classifier.network
     rnn = backbone.count(network.decoder.down, network.decoder.up)
     blocks, macs = 278_324 - 6_500, 40_818_944 - 6_400  # without the head
@@ -223,8 +224,9 @@ def test_published_setting_on_cifar():
 
 
 @pytest.mark.parametrize("kind", ["rnn", "s2s"])
-@pytest.mark.parametrize("own", [{}, {"layers": "all"}, {"conversion": "linear"},
-                                 {"conversion": "conv", "cell": "gru"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "own", [{}, {"layers": "all"}, {"conversion": "linear"}, {"conversion": "conv", "cell": "gru"}]
+)
 def test_gradient_reaches_every_tensor(make_classifier, kind, own):
     """Of every kind, conversion, cell and set of layers everything learns."""
     tree = hierarchy.from_nested(TREES["uneven"], 4)
@@ -262,9 +264,15 @@ def test_training_lowers_the_loss_of_ended_paths(make_classifier, make_trainer, 
     """CNN-S2S on an uneven tree: three epochs, weighted by label, bring the validation loss down."""
     data, tree = tiny_data(8), hierarchy.from_nested(TREES["uneven"], 4)
     classifier = make_classifier(
-        "dhnn", tree, network=RESNET, hidden=16, kind="s2s", balance="weights",
-        mean=channel_mean(data.train.images), **own,
-    )  # fmt: skip
+        "dhnn",
+        tree,
+        network=RESNET,
+        hidden=16,
+        kind="s2s",
+        balance="weights",
+        mean=channel_mean(data.train.images),
+        **own,
+    )
     params = loop.Params(epochs=3, lr=0.05, threads=1, device="cpu", ema=0.0)
     trainer = make_trainer(data, params=params)
     report = classifier.fit(data, trainer, seed=0)

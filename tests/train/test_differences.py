@@ -54,10 +54,16 @@ def test_paired_t_and_mcnemar_of_worked_values(trying):
     # six rows of three seeds: 18 p values, of which the five equal smallest come first
     assert 18 * 2**-14 == pytest.approx(row["p_mcnemar_holm"][2])
     assert ([1.0] * 3, 0.0, 1.0) == (
-        nothing["p_mcnemar_holm"], nothing["difference"], nothing["p_paired_t"],
-    )  # fmt: skip
-    assert [("coarse", "one at 0.8"), ("coarse", "one at 1.2"), ("fine", "one at 0.9"),
-            ("fine", "one at 1.1")] == [(r["level"], r["second"]) for r in back]  # fmt: skip
+        nothing["p_mcnemar_holm"],
+        nothing["difference"],
+        nothing["p_paired_t"],
+    )
+    assert [
+        ("coarse", "one at 0.8"),
+        ("coarse", "one at 1.2"),
+        ("fine", "one at 0.9"),
+        ("fine", "one at 1.1"),
+    ] == [(r["level"], r["second"]) for r in back]
     assert all(r["p_mcnemar"] == row["p_mcnemar"] for r in back)
 
 
@@ -109,7 +115,9 @@ def test_runs_meet_at_full_agreement_over_common_seeds(trying):
     row = rows_of(found, level="fine", first="a at 1.0", second="b at 1.0")
 
     assert [
-        ("coarse", "a at 1.0", "b at 1.0"), ("fine", "a at 1.0", "b at 1.0"),
-        ("fine", "a at 1.0", "c at 1.0"), ("fine", "b at 1.0", "c at 1.0"),
-    ] == pairs  # fmt: skip
+        ("coarse", "a at 1.0", "b at 1.0"),
+        ("fine", "a at 1.0", "b at 1.0"),
+        ("fine", "a at 1.0", "c at 1.0"),
+        ("fine", "b at 1.0", "c at 1.0"),
+    ] == pairs
     assert ([1], [5], None) == (row["seeds"], row["fixed"], row["p_paired_t"])

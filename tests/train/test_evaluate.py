@@ -29,15 +29,22 @@ CLUSTERS = [[0, 1], [2, 3]]
 
 def settings(method, *, grouping=None):
     return fit.Settings(
-        method=method, grouping=grouping, own=METHODS[method].Params(),
-        data=data.Params(batch_size=16), augment=augment.Params(), backbone=NETWORK, loop=LOOP,
-    )  # fmt: skip
+        method=method,
+        grouping=grouping,
+        own=METHODS[method].Params(),
+        data=data.Params(batch_size=16),
+        augment=augment.Params(),
+        backbone=NETWORK,
+        loop=LOOP,
+    )
 
 
 def places(root):
     return {
-        "data_dir": root / "data", "results_dir": root / "results", "work_dir": root / "work",
-    }  # fmt: skip
+        "data_dir": root / "data",
+        "results_dir": root / "results",
+        "work_dir": root / "work",
+    }
 
 
 def write_clusters(root, clusters=CLUSTERS, *, labels=("ann", "bea", "cem", "dua")):
@@ -121,8 +128,10 @@ def test_files_of_a_run_tell_the_whole_story(trained):
     curves = (folder / "curves.csv").read_text().splitlines()
 
     assert (["ann", "bea", "cem", "dua"], 16, "uppsala") == (
-        facts["labels"], facts["side"], facts["method"],
-    )  # fmt: skip
+        facts["labels"],
+        facts["side"],
+        facts["method"],
+    )
     assert {"data", "augment", "backbone", "loop", "uppsala"} == set(facts["params"])
     assert CLUSTERS == hierarchy.clusters(hierarchy.from_json(facts["hierarchy"]))
     assert ["root", "cluster-0", "cluster-1"] == [row["network"] for row in took["networks"]]
@@ -152,10 +161,14 @@ def test_noise_for_test_pictures_changes_nothing_before_evaluate(
     write_clusters(other)
     fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(other))
     for run in ("flat", "tree"):
-        ends = [checkpoint.load(root / "results" / run / "0" / "weights.safetensors")[0]
-                for root in (trained, other)]  # fmt: skip
-        rows = [pq.read_table(root / "results" / run / "0" / "validation.parquet")
-                for root in (trained, other)]  # fmt: skip
+        ends = [
+            checkpoint.load(root / "results" / run / "0" / "weights.safetensors")[0]
+            for root in (trained, other)
+        ]
+        rows = [
+            pq.read_table(root / "results" / run / "0" / "validation.parquet")
+            for root in (trained, other)
+        ]
 
         assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
         assert rows[0].equals(rows[1])

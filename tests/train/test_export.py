@@ -27,10 +27,14 @@ def results_dir(tmp_path, make_classifier):
         tree = hierarchy.flat(4) if method == "flat" else tree
         classifier = make_classifier(method, tree, network=NETWORK).eval()
         facts = {
-            "method": method, "labels": LABELS, "side": 16, "mean": [0.3, 0.2, 0.3],
-            "hierarchy": hierarchy.to_json(tree), "root_sha256": "c" * 64,
+            "method": method,
+            "labels": LABELS,
+            "side": 16,
+            "mean": [0.3, 0.2, 0.3],
+            "hierarchy": hierarchy.to_json(tree),
+            "root_sha256": "c" * 64,
             "params": {"backbone": NETWORK.model_dump(mode="json"), "augment": {}, method: {}},
-        }  # fmt: skip
+        }
         saved.save(tmp_path / "results" / method / "0", classifier, facts)
     return tmp_path / "results"
 
@@ -58,9 +62,13 @@ def test_onnxruntime_gives_what_torch_gives(results_dir, tmp_path, method):
 
 @pytest.mark.parametrize(
     ("kind", "order", "width"),
-    [("rnn", "root_first", 3), ("rnn", "leaf_first", 1), ("s2s", "root_first", 1),
-     ("s2s", "root_first", 3)],
-)  # fmt: skip
+    [
+        ("rnn", "root_first", 3),
+        ("rnn", "leaf_first", 1),
+        ("s2s", "root_first", 1),
+        ("s2s", "root_first", 3),
+    ],
+)
 def test_search_over_paths_is_exported(tmp_path, make_classifier, kind, order, width):
     """Uneven paths, by either RNN and any beam: the file decides as the default mode does."""
     tree = hierarchy.from_nested([[[3, 1], 0], [2]], 4)

@@ -29,9 +29,14 @@ CPU = torch.device("cpu")
 
 def settings(**own):
     return fit.Settings(
-        method="uppsala", grouping=None, own=uppsala.Params(**own),
-        data=data.Params(batch_size=16), augment=augment.Params(), backbone=NETWORK, loop=LOOP,
-    )  # fmt: skip
+        method="uppsala",
+        grouping=None,
+        own=uppsala.Params(**own),
+        data=data.Params(batch_size=16),
+        augment=augment.Params(),
+        backbone=NETWORK,
+        loop=LOOP,
+    )
 
 
 @pytest.fixture
@@ -115,11 +120,12 @@ def test_all_other_tensors_stay(old, tiny_data, make_trainer, freeze, biased):
     now = tree.classifier.state_dict()
     shared = tuple(f"root.blocks.{block}." for block in range(tree.classifier.first_own))
     untouched = [
-        name for name in was
+        name
+        for name in was
         if name == "mean"
         or name.startswith(shared)
         or (name.startswith("branches.") and name.split(".")[1] != trained)
-    ]  # fmt: skip
+    ]
 
     assert ["root", trained][: 1 + (trained is not None)] == [r.network for r in report.networks]
     assert {"conv": 5, "last_block": 4, "none": 0}[freeze] == tree.classifier.first_own
@@ -152,20 +158,28 @@ def test_old_labels_answer_from_their_new_places(old, tiny_data, make_trainer):
 def test_new_label_is_learnt(make_classifier, make_trainer, tiny_data):
     """A tree that has learnt three labels tells all four apart once it is extended by `ann`."""
     everything = tiny_data(12)
-    three = replace(everything, labels=OLD, train=_without_ann(everything.train),
-                    val=_without_ann(everything.val))  # fmt: skip
+    three = replace(
+        everything,
+        labels=OLD,
+        train=_without_ann(everything.train),
+        val=_without_ann(everything.val),
+    )
     long = LOOP.model_copy(update={"epochs": 25, "ema": 0.5, "label_smoothing": 0.0, "lr": 0.1})
     tree = hierarchy.from_clusters([[0], [1, 2]], 3)
     before = make_classifier("uppsala", tree, root_init="scratch")
     before.fit(three, make_trainer(three, params=long, folder="old"), seed=0)
     found = grown(
-        saved.Saved(before, {"labels": list(OLD), "mean": [0.3, 0.2, 0.3]}), everything,
+        saved.Saved(before, {"labels": list(OLD), "mean": [0.3, 0.2, 0.3]}),
+        everything,
         root_init="scratch",
-    )  # fmt: skip
+    )
     found.classifier.refit(
-        everything, make_trainer(everything, params=long), seed=0, again=found.again,
+        everything,
+        make_trainer(everything, params=long),
+        seed=0,
+        again=found.again,
         anew=found.anew,
-    )  # fmt: skip
+    )
     with torch.no_grad():
         rows = found.classifier.predict_proba(augment.scale(everything.train.batch(np.arange(48))))
 
@@ -177,9 +191,11 @@ def test_new_label_is_learnt(make_classifier, make_trainer, tiny_data):
 def _without_ann(pictures):
     kept = np.flatnonzero(pictures.labels != 0)
     return data.Pictures(
-        pictures.images[kept], pictures.labels[kept] - 1, pictures.post_ids[kept],
+        pictures.images[kept],
+        pictures.labels[kept] - 1,
+        pictures.post_ids[kept],
         pictures.white[kept],
-    )  # fmt: skip
+    )
 
 
 PARAMS = """
@@ -253,15 +269,31 @@ def test_command_writes_a_run_like_any_other(project, capsys):
         (["old/flat/0", "grown"], 2, "a run of method 'flat', and only trees of 'uppsala'"),
         (["old/tree/0", "grown", "--dense", "16"], 2, "backbone.dense 32, and it is 16 now"),
         (["old/tree/0", "grown", "--freeze", "none"], 2, "with uppsala.freeze 'conv'"),
-        (["old/tree/0", "grown", "--flip", "none", "--crop", "8", "--rotation", "0", "--zoom", "1",
-          "--shift", "0"], 2, "augment.crop None, and it is 8 now"),
+        (
+            [
+                "old/tree/0",
+                "grown",
+                "--flip",
+                "none",
+                "--crop",
+                "8",
+                "--rotation",
+                "0",
+                "--zoom",
+                "1",
+                "--shift",
+                "0",
+            ],
+            2,
+            "augment.crop None, and it is 8 now",
+        ),
         (["old/tree/0", "grown", "--rollback", "1"], 2, "A tree with rollback cannot be extended"),
         (["old/tree/0", "grown", "--data", "before"], 5, "there is nothing to add"),
         (["old/tree/0", "tree"], 2, "'tree' cannot be a new run"),
         (["old/tree/0", "a/b"], 2, "'a/b' cannot be a new run"),
         (["old/tree/0", "flat"], 2, "other commands write flat, tree"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_one_line(project, capsys, command, code, message):
     """A wrong folder, network, name or data set is said in one line, and nothing is written."""
     capsys.readouterr()

@@ -33,18 +33,22 @@ def write_index(folder):
             for member in archive:
                 key, _, kind = member.name.partition(".")
                 if kind == "png":
-                    rows.append({"post_id": int(key), "split": entry["split"],
-                                 "shard": entry["shard"], "image_offset": member.offset_data,
-                                 "image_bytes": member.size})  # fmt: skip
+                    rows.append(
+                        {
+                            "post_id": int(key),
+                            "split": entry["split"],
+                            "shard": entry["shard"],
+                            "image_offset": member.offset_data,
+                            "image_bytes": member.size,
+                        }
+                    )
                 elif kind == "json":
                     record = json.loads(archive.extractfile(member).read())
                     rows[-1] |= {key: record[key] for key in ("leaf", "white_background")}
     pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet")
 
 
-@given(
-    count=st.integers(1, 200), batch_size=st.integers(1, 50), least=st.integers(1, 8)
-)  # fmt: skip
+@given(count=st.integers(1, 200), batch_size=st.integers(1, 50), least=st.integers(1, 8))
 def test_spans_cover_an_epoch(count, batch_size, least):
     """Every position is in one batch, and none but a lone one is smaller than asked."""
     found = spans(count, batch_size, least=least)
@@ -61,9 +65,12 @@ def test_spans_of_the_worked_example():
 
 
 @given(
-    seed=st.integers(0, 3), epoch=st.integers(0, 3), batch_size=st.integers(1, 9),
-    ranks=st.integers(1, 3), balance=st.sampled_from(["none", "resample", "fixed", "weights"]),
-)  # fmt: skip
+    seed=st.integers(0, 3),
+    epoch=st.integers(0, 3),
+    batch_size=st.integers(1, 9),
+    ranks=st.integers(1, 3),
+    balance=st.sampled_from(["none", "resample", "fixed", "weights"]),
+)
 def test_resume_at_every_position_gives_the_same_ids(tiny_pictures, epoch, ranks, **options):
     """From any update on, every process sees what it would have seen without the break."""
     for rank in range(ranks):
@@ -142,9 +149,12 @@ def test_streamed_batches_equal_cached_ones(tiny_shards, tmp_path):
         sampler = sampling.by_class(held.train.labels, [[0], [1], [2], [3]], balance="none")
         task = Task("root", held, np.arange(4), sampler, macs_trained=1)
         feed = Feed(
-            Order(task, 0, 5), moves=augment.Params(), mean=torch.zeros(3), weights=None,
+            Order(task, 0, 5),
+            moves=augment.Params(),
+            mean=torch.zeros(3),
+            weights=None,
             device=torch.device("cpu"),
-        )  # fmt: skip
+        )
         found.append(list(feed.epoch(0)))
         assert feed.waited > 0
 

@@ -115,10 +115,15 @@ def test_names_are_cut_and_cleaned(name, expected):
 
 def _rows(losses, rates):
     return [
-        {"network": "root", "epoch": str(epoch), "lr": str(rate), "train_loss": "1.0",
-         "val_loss": str(loss)}
+        {
+            "network": "root",
+            "epoch": str(epoch),
+            "lr": str(rate),
+            "train_loss": "1.0",
+            "val_loss": str(loss),
+        }
         for epoch, (loss, rate) in enumerate(zip(losses, rates, strict=True), start=1)
-    ]  # fmt: skip
+    ]
 
 
 def test_curve_marks_least_loss_and_rate_cuts():

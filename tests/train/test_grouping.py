@@ -124,10 +124,16 @@ def test_label_of_which_nothing_is_known_stands_alone(rule):
 @rules
 @pytest.mark.parametrize(
     "matrix",
-    [np.eye(5), np.zeros((4, 4)), np.array([[0.8, 0.2], [0.3, 0.7]]), np.eye(2), np.ones((1, 1)),
-     np.full((6, 6), 1 / 6)],
+    [
+        np.eye(5),
+        np.zeros((4, 4)),
+        np.array([[0.8, 0.2], [0.3, 0.7]]),
+        np.eye(2),
+        np.ones((1, 1)),
+        np.full((6, 6), 1 / 6),
+    ],
     ids=["perfect", "no_pictures", "two_labels", "two_perfect", "one_label", "all_alike"],
-)  # fmt: skip
+)
 def test_nothing_to_group_is_refused(rule, matrix):
     """One cluster, two labels, no confusion, no pictures: no rule makes a grouping of them."""
     with pytest.raises(BadHierarchy, match="clusters"):

@@ -43,9 +43,11 @@ def test_paper_network_costs_what_it_must():
     cover[0], cover[8] = sorted({*cover[0], 50}), sorted({*cover[8], 50})
     network = backbone.Params(name="nin")
     classifier = hdcnn.Classifier(
-        hdcnn.Params(), hierarchy=hierarchy.from_cover(cover, 100), mean=np.zeros(3, np.float32),
+        hdcnn.Params(),
+        hierarchy=hierarchy.from_cover(cover, 100),
+        mean=np.zeros(3, np.float32),
         build=lambda outputs: backbone.build(network, outputs=outputs, side=26),
-    )  # fmt: skip
+    )
     cost = classifier.cost()
     branches = [macs for node, macs in cost.macs.items() if node != "root"]
 
@@ -83,8 +85,9 @@ def test_one_set_of_all_labels_is_its_component(built, tiny_data, start, network
         expected = torch.softmax(whole(classifier.centred(x)), dim=1)
         maps = classifier.network.stem(classifier.centred(x))
 
-        assert torch.equal(classifier.network.inside("cluster-0", maps).exp(),
-                           classifier.predict_proba(x))  # fmt: skip
+        assert torch.equal(
+            classifier.network.inside("cluster-0", maps).exp(), classifier.predict_proba(x)
+        )
         assert torch.allclose(expected, classifier.predict_proba(x), atol=1e-6)
     assert classifier.network.coarse is None
     assert backbone.count(whole) == classifier.cost().params

@@ -159,8 +159,11 @@ def test_rejects_damaged_trees():
     idle.nodes["cluster-1"]["net"] = "cluster-1"
 
     for broken, message in (
-        (cycle, "cycle"), (orphan, "roots"), (member, "members"), (idle, "nothing to decide"),
-    ):  # fmt: skip
+        (cycle, "cycle"),
+        (orphan, "roots"),
+        (member, "members"),
+        (idle, "nothing to decide"),
+    ):
         with pytest.raises(BadHierarchy, match=message):
             hierarchy.validate(broken, 3)
     with pytest.raises(BadHierarchy, match="0 to 3"):

@@ -51,10 +51,11 @@ def of_groups(sizes):
 def built(name, sizes=SIZES, *, act="relu", side=32, **own):
     network = backbone.Params(name=name, act=act)
     return hiernet.Classifier(
-        hiernet.Params(**own), hierarchy=of_groups(sizes),
+        hiernet.Params(**own),
+        hierarchy=of_groups(sizes),
         build=lambda outputs: backbone.build(network, outputs=outputs, side=side),
         mean=np.zeros(3, dtype=np.float32),
-    )  # fmt: skip
+    )
 
 
 def inputs_of(data):
@@ -96,13 +97,21 @@ def test_published_networks_cost_what_they_must(name, params, route, full):
 @pytest.mark.parametrize(
     ("name", "act", "split", "added"),
     [
-        ("resnet20", "relu", 5, 2), ("resnet32", "relu", 9, 3), ("resnet44", "relu", 12, 4),
-        ("resnet56", "relu", 16, 5), ("resnet110", "relu", 38, 4), ("resnet20", "elu", 6, 2),
-        ("resnet32", "elu", 9, 3), ("resnet44", "elu", 15, 2), ("resnet56", "elu", 19, 5),
-        ("resnet110", "elu", 38, 4), ("fast_cnn", "relu", 2, 1), ("uppsala_cnn", "relu", 2, 1),
+        ("resnet20", "relu", 5, 2),
+        ("resnet32", "relu", 9, 3),
+        ("resnet44", "relu", 12, 4),
+        ("resnet56", "relu", 16, 5),
+        ("resnet110", "relu", 38, 4),
+        ("resnet20", "elu", 6, 2),
+        ("resnet32", "elu", 9, 3),
+        ("resnet44", "elu", 15, 2),
+        ("resnet56", "elu", 19, 5),
+        ("resnet110", "elu", 38, 4),
+        ("fast_cnn", "relu", 2, 1),
+        ("uppsala_cnn", "relu", 2, 1),
         ("resnet164", "relu", 33, 11),
     ],
-)  # fmt: skip
+)
 def test_split_is_the_published_one(name, act, split, added):
     """Without other wishes the published split and added blocks hold, elsewhere 60 and 20 %."""
     tree = built(name, (2, 2), act=act).network
@@ -390,11 +399,13 @@ def test_deeper_trees_and_single_blocks_are_refused(make_classifier):
     block = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 256, 8))
     with pytest.raises(BadParams, match="one block"):
         hiernet.Classifier(
-            hiernet.Params(), hierarchy=of_groups((2, 2)), mean=np.zeros(3, dtype=np.float32),
+            hiernet.Params(),
+            hierarchy=of_groups((2, 2)),
+            mean=np.zeros(3, dtype=np.float32),
             build=lambda outputs: backbone.Network(
                 torch.nn.Sequential(block), backbone.pooled_head(8, outputs), side=16
             ),
-        )  # fmt: skip
+        )
 
 
 def test_figures_of_both_evaluations(make_classifier, make_trainer, tiny_data, start):

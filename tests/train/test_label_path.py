@@ -37,10 +37,20 @@ def test_uneven_paths_are_repeated_or_ended():
     repeated, ended = encode(tree), encode(tree, ended=True)
     end = len(ended.nodes)
 
-    assert ended.nodes == repeated.nodes == (
-        "cluster-0", "cluster-1", "label-4", "cluster-0-0", "label-2", "label-3", "label-0",
-        "label-1",
-    )  # fmt: skip
+    assert (
+        ended.nodes
+        == repeated.nodes
+        == (
+            "cluster-0",
+            "cluster-1",
+            "label-4",
+            "cluster-0-0",
+            "label-2",
+            "label-3",
+            "label-0",
+            "label-1",
+        )
+    )
     assert ((0, 3, 6), (0, 3, 7), (0, 4, 4), (1, 5, 5), (2, 2, 2)) == repeated.sequences
     assert ((0, 3, 6, end), (0, 3, 7, end), (0, 4, end), (1, 5, end), (2, end)) == ended.sequences
     assert [2, end, -1, -1] == ended.targets()[4].tolist()

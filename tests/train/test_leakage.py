@@ -25,21 +25,29 @@ def digest(post_ids):
 def test_test_pictures_are_disjoint_from_all_that_was_used(tiny_shards, tmp_path):
     """Training, stopping and clusters use the ids of train and val alone; only test ids are scored."""
     places = {
-        "data_dir": tmp_path / "data", "results_dir": tmp_path / "results",
+        "data_dir": tmp_path / "data",
+        "results_dir": tmp_path / "results",
         "work_dir": tmp_path / "work",
-    }  # fmt: skip
+    }
 
     def settings(method, grouping=None):
         return fit.Settings(
-            method=method, grouping=grouping, own=METHODS[method].Params(), data=data.Params(batch_size=16),
-            augment=augment.Params(), backbone=NETWORK, loop=LOOP,
-        )  # fmt: skip
+            method=method,
+            grouping=grouping,
+            own=METHODS[method].Params(),
+            data=data.Params(batch_size=16),
+            augment=augment.Params(),
+            backbone=NETWORK,
+            loop=LOOP,
+        )
 
     fit.run(settings("flat"), name="flat", seed=0, **places)
     clustering.run(
         clustering.Params(confusion="soft", bootstrap=2),
-        data_dir=places["data_dir"], results_dir=places["results_dir"], seed=0,
-    )  # fmt: skip
+        data_dir=places["data_dir"],
+        results_dir=places["results_dir"],
+        seed=0,
+    )
     fit.run(settings("uppsala", "random"), name="tree", seed=0, **places)
     evaluate.run(QUICK, loop_params=LOOP, name="tree", seed=0, **places)
     seen = data.open_data(tiny_shards, tmp_path / "work" / "cache")

@@ -32,9 +32,17 @@ def network(*, seed=0, params=SMALL):
 def task_of(data, **options):
     sampler = sampling.by_class(data.train.labels, [[leaf] for leaf in range(4)], balance="none")
     return Task(
-        **({"name": "root", "data": data, "outputs": np.arange(4), "sampler": sampler,
-            "macs_trained": 1000} | options),
-    )  # fmt: skip
+        **(
+            {
+                "name": "root",
+                "data": data,
+                "outputs": np.arange(4),
+                "sampler": sampler,
+                "macs_trained": 1000,
+            }
+            | options
+        ),
+    )
 
 
 def params_of(**options):
@@ -43,10 +51,18 @@ def params_of(**options):
 
 def report_of(name, seconds, *, waits_for=None):
     return NetworkReport(
-        network=name, seconds=seconds, waiting_seconds=0, epochs=1, discarded_epochs=0,
-        images_seen=1, pictures=1, train_flops=1, params=1, stopped_by="epochs",
+        network=name,
+        seconds=seconds,
+        waiting_seconds=0,
+        epochs=1,
+        discarded_epochs=0,
+        images_seen=1,
+        pictures=1,
+        train_flops=1,
+        params=1,
+        stopped_by="epochs",
         waits_for=waits_for,
-    )  # fmt: skip
+    )
 
 
 def tensors_equal(first, second):
@@ -137,13 +153,21 @@ def test_one_cycle_rises_and_falls():
     [
         (
             {"warm_up": 0.02564, "cuts": (0.4359, 0.64103)},
-            {0: 0.01, 1_999: 0.01, 2_000: 0.1, 33_999: 0.1, 34_000: 0.01, 49_999: 0.01,
-             50_000: 0.001, 77_999: 0.001},
+            {
+                0: 0.01,
+                1_999: 0.01,
+                2_000: 0.1,
+                33_999: 0.1,
+                34_000: 0.01,
+                49_999: 0.01,
+                50_000: 0.001,
+                77_999: 0.001,
+            },
         ),
         ({}, {0: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 77_999: 0.001}),
     ],
     ids=["hiernet", "backbone"],
-)  # fmt: skip
+)
 def test_step_recipe_has_the_rates_of_hiernet(own, rates):
     """Of 78,000 updates each has the rate of methods.md 5.3, of HierNet and of its backbone."""
     recipe = loop.recipe_of(loop.Params(recipe="step", **own))

@@ -46,9 +46,12 @@ def project(tiny_shards, tmp_path, monkeypatch):
 def test_whole_story_by_hand(project, capsys):
     """Every command but report, one after the other, each with exit code 0."""
     for command in (
-        ["flat", "--epochs", "3"], ["clustering"], ["fit", "tree"], ["evaluate", "flat"],
+        ["flat", "--epochs", "3"],
+        ["clustering"],
+        ["fit", "tree"],
+        ["evaluate", "flat"],
         ["evaluate", "tree"],
-    ):  # fmt: skip
+    ):
         assert main([*command, "--seed", "0"]) == 0, command
     Image.new("RGB", (20, 30), "red").save(project / "mine.png")
     capsys.readouterr()
@@ -190,11 +193,20 @@ def test_killed_training_ends_with_the_same_weights(project):
     was_unfinished = not (project / "results").exists()
     assert main(command[3:]) == 0
     assert main([*command[3:], "--work", "other", "--results", "unbroken"]) == 0
-    ends = [checkpoint.load(project / name / "flat" / "0" / "weights.safetensors")[0]
-            for name in ("results", "unbroken")]  # fmt: skip
+    ends = [
+        checkpoint.load(project / name / "flat" / "0" / "weights.safetensors")[0]
+        for name in ("results", "unbroken")
+    ]
 
     assert was_unfinished
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-    curves = [np.loadtxt(project / name / "flat" / "0" / "curves.csv", delimiter=",", skiprows=1,
-                         usecols=(1, 2, 3, 4, 5, 6)) for name in ("results", "unbroken")]  # fmt: skip
+    curves = [
+        np.loadtxt(
+            project / name / "flat" / "0" / "curves.csv",
+            delimiter=",",
+            skiprows=1,
+            usecols=(1, 2, 3, 4, 5, 6),
+        )
+        for name in ("results", "unbroken")
+    ]
     assert (curves[0] == curves[1]).all()

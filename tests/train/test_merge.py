@@ -99,9 +99,14 @@ def test_cost_names_every_part_once(fused):
     cost, old = classifier.cost(), [part.cost() for part in classifier.parts]
 
     assert list(cost.macs) == [
-        "root", "cluster-0", "cluster-0-0", "cluster-0-1", "cluster-1", "cluster-1-0",
+        "root",
+        "cluster-0",
+        "cluster-0-0",
+        "cluster-0-1",
+        "cluster-1",
+        "cluster-1-0",
         "cluster-1-0-0",
-    ]  # fmt: skip
+    ]
     assert set(cost.macs) <= set(classifier.hierarchy)
     assert cost.macs_max - cost.macs["root"] == old[0].macs_max + old[1].macs_max
     assert cost.params == backbone.count(classifier.root) + old[0].params + old[1].params
@@ -110,9 +115,14 @@ def test_cost_names_every_part_once(fused):
 
 def settings(**own):
     return fit.Settings(
-        method="uppsala", grouping=None, own=uppsala.Params(**own),
-        data=data.Params(batch_size=16), augment=augment.Params(), backbone=NETWORK, loop=LOOP,
-    )  # fmt: skip
+        method="uppsala",
+        grouping=None,
+        own=uppsala.Params(**own),
+        data=data.Params(batch_size=16),
+        augment=augment.Params(),
+        backbone=NETWORK,
+        loop=LOOP,
+    )
 
 
 @pytest.mark.parametrize("root_init", ["flat", "scratch"])
@@ -158,9 +168,11 @@ def test_larger_tree_gets_no_more_pictures(make_trainer, make_classifier, tiny_d
     second = make_classifier("flat", hierarchy.flat(2))
     second.hierarchy = hierarchy.from_clusters([[0]], 1)
     classifier = fusion.Classifier(
-        [first, second], leaves=[(0, 1, 3), (2,)], build=network,
+        [first, second],
+        leaves=[(0, 1, 3), (2,)],
+        build=network,
         mean=np.zeros(3, dtype=np.float32),
-    )  # fmt: skip
+    )
     report = classifier.fit(pictures, make_trainer(pictures, params=LOOP), seed=0)
 
     assert (16, 32) == (report.networks[0].images_seen, report.networks[0].pictures)

@@ -35,14 +35,18 @@ NETWORKS = {
 }
 PUBLISHED = {
     "resnet164": [
-        (3_432_216, 495_319_040, 24.3), (3_349_832, 414_398_464, 20.4),
-        (3_023_560, 331_036_672, 16.3), (1_731_528, 247_674_880, 12.2),
+        (3_432_216, 495_319_040, 24.3),
+        (3_349_832, 414_398_464, 20.4),
+        (3_023_560, 331_036_672, 16.3),
+        (1_731_528, 247_674_880, 12.2),
     ],
     "densenet_bc_100": [
-        (1_572_624, 575_893_584, 51.8), (1_372_536, 376_754_256, 33.9),
-        (1_084_056, 305_072_208, 27.5), (806_892, 287_967_312, 25.9),
+        (1_572_624, 575_893_584, 51.8),
+        (1_372_536, 376_754_256, 33.9),
+        (1_084_056, 305_072_208, 27.5),
+        (806_892, 287_967_312, 25.9),
     ],
-}  # fmt: skip
+}
 PICTURES = {"resnet164": 64_000 * 128, "densenet_bc_100": 300 * 50_000}
 
 
@@ -77,10 +81,11 @@ def of_hundred(name, merge):
     groups = [list(range(start, start + 5)) for start in range(0, 100, 5)]
     network = backbone.Params(name=name)
     return merged.Classifier(
-        merged.Params(merge=merge), hierarchy=hierarchy.from_clusters(groups, 100),
+        merged.Params(merge=merge),
+        hierarchy=hierarchy.from_clusters(groups, 100),
         build=lambda outputs: backbone.build(network, outputs=outputs, side=32),
         mean=np.zeros(3, dtype=np.float32),
-    )  # fmt: skip
+    )
 
 
 def say(classifier, coarse, fine):
@@ -106,11 +111,14 @@ def test_published_networks_cost_what_they_must(name, merge):
 @pytest.mark.parametrize(
     ("name", "shared"),
     [
-        ("resnet20", [0, 4, 7, 10]), ("resnet110", [0, 19, 37, 55]),
-        ("resnet164", [0, 19, 37, 56]), ("densenet_bc_100", [0, 18, 35, 52]),
-        ("fast_cnn", [0, 2, 3, 4]), ("uppsala_cnn", [0, 2, 3, 5]),
+        ("resnet20", [0, 4, 7, 10]),
+        ("resnet110", [0, 19, 37, 55]),
+        ("resnet164", [0, 19, 37, 56]),
+        ("densenet_bc_100", [0, 18, 35, 52]),
+        ("fast_cnn", [0, 2, 3, 4]),
+        ("uppsala_cnn", [0, 2, 3, 5]),
     ],
-)  # fmt: skip
+)
 def test_stages_end_where_the_map_shrinks(name, shared):
     """Shared blocks: a resnet's cut stands before the stride, a densenet's behind the transition."""
     network = backbone.build(backbone.Params(name=name), outputs=4, side=32)
@@ -302,11 +310,11 @@ def test_alpha_is_chosen_on_validation_pictures(fit, tiny_data):
         )
         labels = torch.from_numpy(data.val.labels)
         points = adaptation.curve(coarse, fine, labels, classifier.parents)
-        row = {name: getattr(max(points, key=lambda p, n=name: getattr(p, n)), name)
-               for name in ("coarse", "fine")}  # fmt: skip
-        reached = {
-            round(point.alpha, 1): (point.coarse, point.fine) for point in points
-        }  # fmt: skip
+        row = {
+            name: getattr(max(points, key=lambda p, n=name: getattr(p, n)), name)
+            for name in ("coarse", "fine")
+        }
+        reached = {round(point.alpha, 1): (point.coarse, point.fine) for point in points}
     alphas = [round(alpha, 1) for alpha in classifier.alphas.tolist()]
 
     assert adaptation.chosen(points) == pytest.approx(tuple(classifier.alphas.tolist()))
@@ -327,10 +335,12 @@ def test_alpha_is_saved_and_loaded(make_classifier, tiny_data, two_level_hierarc
     classifier = make_classifier("merged", two_level_hierarchy, network=RESNET).eval()
     classifier.alphas.copy_(torch.tensor([1.4, 0.7]))
     facts = {
-        "method": "merged", "side": 16, "mean": [0.3, 0.2, 0.3],
+        "method": "merged",
+        "side": 16,
+        "mean": [0.3, 0.2, 0.3],
         "hierarchy": hierarchy.to_json(two_level_hierarchy),
         "params": {"augment": {}, "backbone": RESNET.model_dump(mode="json"), "merged": {}},
-    }  # fmt: skip
+    }
     saved.save(tmp_path / "run", classifier, facts)
     loaded = saved.load(tmp_path / "run").classifier
     x = inputs_of(tiny_data())

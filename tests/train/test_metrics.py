@@ -237,8 +237,9 @@ def test_f1_is_that_of_other_programs(given_predictions):
     assert math.isclose(expected, metrics.path_f1(labels, predicted), abs_tol=1e-9)
     assert math.isclose(
         metrics.node_accuracy(np.array(names)[labels], np.array(names)[predicted]),
-        metrics.node_f1(labels, predicted, hierarchy.nodes_of_paths(tree)), abs_tol=1e-9,
-    )  # fmt: skip
+        metrics.node_f1(labels, predicted, hierarchy.nodes_of_paths(tree)),
+        abs_tol=1e-9,
+    )
 
 
 def test_consistency_compares_the_leaf_with_the_coarse_answer():

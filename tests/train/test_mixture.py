@@ -49,14 +49,20 @@ def test_worked_average(built, tiny_data):
 @pytest.mark.parametrize(
     ("beta", "expected", "components"),
     [
-        (1, TWO, [True, True]), (2, TWO, [True, True]), (3, TWO, [True, True]),
-        (6, TWO, [True, True]), (7, TWO, [True, True]), (7.666, TWO, [True, True]),
-        (7.667, FULL, [True, True]), (8, FULL, [True, True]),
-        (1e9, FULL, [True, True]), (None, FULL, [True, True]),
+        (1, TWO, [True, True]),
+        (2, TWO, [True, True]),
+        (3, TWO, [True, True]),
+        (6, TWO, [True, True]),
+        (7, TWO, [True, True]),
+        (7.666, TWO, [True, True]),
+        (7.667, FULL, [True, True]),
+        (8, FULL, [True, True]),
+        (1e9, FULL, [True, True]),
+        (None, FULL, [True, True]),
         (0.6, [0.5, 0.3, 0.2, 0, 0, 0], [True, False]),
         (0.1, [0.5, 0.3, 0.2, 0, 0, 0], [True, False]),
     ],
-)  # fmt: skip
+)
 def test_worked_conditional_execution(built, tiny_data, beta, expected, components):
     """Each beta runs the components of the table of 6.5; where none qualifies, the largest."""
     classifier = built(COVER, 6, beta=beta)

@@ -110,9 +110,10 @@ def test_refused_candidates_are_not_accepted():
     assert [[0, 1], [2]] == modularity.select(three).clusters
     assert modularity.accepted(swept(M6)) == modularity.select(swept(M6))
     assert clustering.Params().gammas() == modularity.resolutions()
-    assert clustering.Params().largest == inspect.signature(modularity.sweep).parameters[
-        "largest"
-    ].default  # fmt: skip
+    assert (
+        clustering.Params().largest
+        == inspect.signature(modularity.sweep).parameters["largest"].default
+    )
 
 
 def test_refinement_mends_a_bad_start():

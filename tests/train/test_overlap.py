@@ -29,9 +29,13 @@ def grown(gamma, largest=0.8):
 def test_worked_likelihoods():
     """The u of M6 is the table of methods.md 6.3."""
     expected = [
-        [0.95, 0.04, 0.01], [0.92, 0.06, 0.02], [0.90, 0.08, 0.02],
-        [0.08, 0.90, 0.02], [0.05, 0.93, 0.02], [0.03, 0.03, 0.94],
-    ]  # fmt: skip
+        [0.95, 0.04, 0.01],
+        [0.92, 0.06, 0.02],
+        [0.90, 0.08, 0.02],
+        [0.08, 0.90, 0.02],
+        [0.05, 0.93, 0.02],
+        [0.03, 0.03, 0.94],
+    ]
 
     assert np.allclose(expected, overlap.likelihoods(M6, CLUSTERS))
 
@@ -39,10 +43,12 @@ def test_worked_likelihoods():
 @pytest.mark.parametrize(
     ("gamma", "expected"),
     [
-        (1, CLUSTERS), (4, CLUSTERS), (5, [[0, 1, 2, 3], [2, 3, 4], [5]]),
+        (1, CLUSTERS),
+        (4, CLUSTERS),
+        (5, [[0, 1, 2, 3], [2, 3, 4], [5]]),
         (10, [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4], [5]]),
     ],
-)  # fmt: skip
+)
 def test_worked_overlap(gamma, expected):
     """Gamma 1 to 4 add nothing to M6's clusters, 5 two memberships, 10 five."""
     assert expected == grown(gamma)
@@ -61,9 +67,11 @@ def test_sets_grow_to_a_share_of_the_labels():
 
 
 @given(
-    labels=st.integers(2, 12), seed=st.integers(0, 2**16), gamma=st.floats(0.1, 50),
+    labels=st.integers(2, 12),
+    seed=st.integers(0, 2**16),
+    gamma=st.floats(0.1, 50),
     more=st.floats(1, 10),
-)  # fmt: skip
+)
 @settings(max_examples=40, deadline=None)
 def test_overlap_grows_with_gamma_and_keeps_members(labels, seed, gamma, more):
     """Members of the disjoint cluster stay, and a larger gamma takes away no label."""
@@ -203,8 +211,10 @@ def test_stage_writes_covers_that_are_read_back(tmp_path):
     write_classes(tmp_path / "data", {f"label_{leaf}": "one" for leaf in range(12)})
     folder = clustering.run(
         clustering.Params(confusion="soft", bootstrap=2, overlap=8.0),
-        data_dir=tmp_path / "data", results_dir=tmp_path / "results", seed=0,
-    )  # fmt: skip
+        data_dir=tmp_path / "data",
+        results_dir=tmp_path / "results",
+        seed=0,
+    )
     names = ("hdcnn", "hdcnn_spectral", "random_hdcnn", "hdcnn_disjoint")
     found, spectral, control, disjoint = (document.read(folder, name) for name in names)
 

@@ -22,10 +22,13 @@ def results_dir(tmp_path, make_classifier):
     for name, method in (("flat", "flat"), ("tree", "uppsala")):
         classifier = make_classifier(method, trees[name], network=NETWORK)
         facts = {
-            "method": method, "labels": ["ann", "bea", "cem", "dua"], "side": 16,
-            "mean": [0.3, 0.2, 0.3], "hierarchy": hierarchy.to_json(trees[name]),
+            "method": method,
+            "labels": ["ann", "bea", "cem", "dua"],
+            "side": 16,
+            "mean": [0.3, 0.2, 0.3],
+            "hierarchy": hierarchy.to_json(trees[name]),
             "params": {"augment": {}, "backbone": NETWORK.model_dump(mode="json"), method: {}},
-        }  # fmt: skip
+        }
         saved.save(tmp_path / "results" / name / "0", classifier, facts)
     return tmp_path / "results"
 
@@ -96,8 +99,16 @@ def test_bad_pictures_are_named(results_dir, tmp_path):
     picture(tmp_path / "drawing.bmp")
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:])
-    for name in ("absent.png", "empty.png", "torn.png", "text.png", "giant.png", "drawing.bmp",
-                 "moving.webp", "."):  # fmt: skip
+    for name in (
+        "absent.png",
+        "empty.png",
+        "torn.png",
+        "text.png",
+        "giant.png",
+        "drawing.bmp",
+        "moving.webp",
+        ".",
+    ):
         with pytest.raises(BadPicture, match="cannot be predicted"):
             predict.run("flat", [tmp_path / name], seed=0, results_dir=results_dir)
 

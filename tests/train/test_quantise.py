@@ -23,10 +23,13 @@ def of_shape(rows, columns, codebook, width):
 @pytest.mark.parametrize(
     ("rows", "columns", "codebook", "width", "factor"),
     [
-        (192, 2400, 64, 2, 2.181818), (192, 1728, 64, 3, 2.4), (192, 192, 64, 2, 2.181818),
-        (192, 192, 32, 2, 3.428571), (1000, 1000, 64, 2, 5.291005),
+        (192, 2400, 64, 2, 2.181818),
+        (192, 1728, 64, 3, 2.4),
+        (192, 192, 64, 2, 2.181818),
+        (192, 192, 32, 2, 3.428571),
+        (1000, 1000, 64, 2, 5.291005),
     ],
-)  # fmt: skip
+)
 def test_factors_of_the_paper(rows, columns, codebook, width, factor):
     """conv2, conv3 and cccp at the published settings, and the general example."""
     found = of_shape(rows, columns, codebook, width)
@@ -53,9 +56,11 @@ def test_worked_loss():
 
 
 @given(
-    rows=st.integers(1, 12), columns=st.integers(1, 7), width=st.integers(1, 4),
+    rows=st.integers(1, 12),
+    columns=st.integers(1, 7),
+    width=st.integers(1, 4),
     seed=st.integers(0, 2**16),
-)  # fmt: skip
+)
 @settings(max_examples=30, deadline=None)
 def test_as_many_centres_as_rows_lose_nothing(rows, columns, width, seed):
     """Codebooks of k >= m give the matrix back, whatever the last segment's width and however rows repeat."""

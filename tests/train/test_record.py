@@ -14,10 +14,11 @@ def evaluated(tmp_path):
     folder = tmp_path / "results" / "flat" / "3"
     folder.mkdir(parents=True)
     documents = {
-        "metrics": {"msr": 0.5}, "cost": {"params": 9}, "fit": {"total_seconds": 1.0, "commit": "abc1234", "cpu_cores": 2,
-                                                 "device_name": "x86_64"},
+        "metrics": {"msr": 0.5},
+        "cost": {"params": 9},
+        "fit": {"total_seconds": 1.0, "commit": "abc1234", "cpu_cores": 2, "device_name": "x86_64"},
         "model": {"params": {"loop": {"epochs": 2}}},
-    }  # fmt: skip
+    }
     for name, document in documents.items():
         (folder / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
     shards = tmp_path / "data" / "shards"
@@ -29,9 +30,11 @@ def evaluated(tmp_path):
 
 def keep(root, preset="demo"):
     return record.run(
-        preset, data_dir=root / "data", results_dir=root / "results",
+        preset,
+        data_dir=root / "data",
+        results_dir=root / "results",
         experiments_dir=root / "experiments",
-    )  # fmt: skip
+    )
 
 
 def test_keeps_metrics_cost_fit_params_and_data(evaluated):
@@ -46,8 +49,9 @@ def test_keeps_metrics_cost_fit_params_and_data(evaluated):
     assert "a" == kept["data"]["root_sha256"]
     assert [path] == [*path.parent.iterdir()]
     assert ("abc1234", ["dvc repro", "python -m train record demo"]) == (
-        kept["commit"], kept["commands"],
-    )  # fmt: skip
+        kept["commit"],
+        kept["commands"],
+    )
 
 
 def test_refuses_what_is_not_whole(evaluated):

@@ -44,10 +44,12 @@ def test_cells_are_those_of_torch(kind, theirs, params):
     other = theirs(256, 256)
     other.load_state_dict(
         {
-            "weight_ih": ours.given.weight, "bias_ih": ours.given.bias,
-            "weight_hh": ours.kept.weight, "bias_hh": ours.kept.bias,
+            "weight_ih": ours.given.weight,
+            "bias_ih": ours.given.bias,
+            "weight_hh": ours.kept.weight,
+            "bias_hh": ours.kept.bias,
         }
-    )  # fmt: skip
+    )
     x, hidden, cell = torch.randn(3, 2, 256)
     expected = other(x, (hidden, cell) if kind == "lstm" else hidden)
     found = ours(x, (hidden, cell))
@@ -59,9 +61,13 @@ def test_cells_are_those_of_torch(kind, theirs, params):
 
 @pytest.mark.parametrize(
     ("weights", "loss"),
-    [((1.0, 0.0), 0.715181), ((0.0, 1.0), 0.532017), ((1.0, 1.0), 1.247198),
-     ((0.3, 0.7), 0.586966)],
-)  # fmt: skip
+    [
+        ((1.0, 0.0), 0.715181),
+        ((0.0, 1.0), 0.532017),
+        ((1.0, 1.0), 1.247198),
+        ((0.3, 0.7), 0.586966),
+    ],
+)
 def test_losses_of_the_worked_example(weights, loss):
     """Truth B, F: the cross-entropies of both steps and their weighted sums."""
     found = recurrent.losses(LOGITS, torch.tensor([[1, 5]]), weights=torch.tensor(weights))

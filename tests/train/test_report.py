@@ -81,10 +81,16 @@ def test_writes_page_table_and_every_figure_with_its_rows(folder):
     assert "index.html" in names
     assert comparison.SCHEMA.names == table.names
     assert {
-        "confusion", "confusion-clusters", "cost", "curves-flat", "curves-uppsala",
+        "confusion",
+        "confusion-clusters",
+        "cost",
+        "curves-flat",
+        "curves-uppsala",
         "difference-uppsala",
-        "differences", "funnel", "tree-uppsala",
-    } == drawn  # fmt: skip
+        "differences",
+        "funnel",
+        "tree-uppsala",
+    } == drawn
     assert {f"{name}.csv" for name in drawn} == {name for name in names if name.endswith(".csv")}
 
 
@@ -93,9 +99,21 @@ def test_page_has_every_section_in_order(folder):
     sections = [attrs["id"] for tag, attrs in _parsed(folder).found if tag == "section"]
 
     assert [
-        "answer", "results", "controls", "published", "funnel", "mosaic", "confusion", "difference", "tree",
-        "clustering", "curves", "white", "worst", "made",
-    ] == sections  # fmt: skip
+        "answer",
+        "results",
+        "controls",
+        "published",
+        "funnel",
+        "mosaic",
+        "confusion",
+        "difference",
+        "tree",
+        "clustering",
+        "curves",
+        "white",
+        "worst",
+        "made",
+    ] == sections
 
 
 def test_page_asks_for_nothing(folder):
@@ -216,9 +234,11 @@ def test_mosaic_shows_the_bytes_of_the_shard(folder):
     tile = lines[2][0]
     row = int(np.flatnonzero(flat.trained.post_id == tile.post_id)[0])
     expected = {
-        (True, True): "both", (False, True): "hierarchy", (True, False): "flat",
+        (True, True): "both",
+        (False, True): "hierarchy",
+        (True, False): "flat",
         (False, False): "nobody",
-    }[bool(flat.correct[row]), bool(main.correct[row])]  # fmt: skip
+    }[bool(flat.correct[row]), bool(main.correct[row])]
 
     assert [3] * len(LABELS) == [len(line) for line in lines]
     assert (2, "image/png", expected) == (tile.label, tile.media_type, tile.outcome)

@@ -140,9 +140,11 @@ def test_success_of_a_run_is_in_the_form_of_the_report(folder):
     rows = [beside.success(row) for row in (compared.flat, *compared.hierarchies)]
 
     assert [
-        "flat", "hierarchical (uppsala)", "deep hierarchical (uppsala_deep)",
+        "flat",
+        "hierarchical (uppsala)",
+        "deep hierarchical (uppsala_deep)",
         "hierarchical (hiernet)",
-    ] == [row.architecture for row in rows]  # fmt: skip
+    ] == [row.architecture for row in rows]
     assert 100 * compared.flat.micp.mean == pytest.approx(rows[0].micp)
     assert 100 * compared.hierarchies[1].micp_own.mean == pytest.approx(rows[2].micp)
     assert 100 * rows[1].msr / rows[1].micp == pytest.approx(rows[1].implied)
@@ -222,9 +224,11 @@ def test_scores_of_dhnn_are_those_of_the_methods():
 
     assert 9 == len(published.DHNN)
     assert [
-        [636.25, 1.28, 666.14, 1.42], [642.63, 1.03, 671.95, 1.23],
-        [639.66, 0.91, 668.62, 0.92], [638.15, 1.29, 660.30, 1.17],
-    ] == [pytest.approx(column) for column in sums]  # fmt: skip
+        [636.25, 1.28, 666.14, 1.42],
+        [642.63, 1.03, 671.95, 1.23],
+        [639.66, 0.91, 668.62, 0.92],
+        [638.15, 1.29, 660.30, 1.17],
+    ] == [pytest.approx(column) for column in sums]
     assert [3.31, 0.99, 0.83, 0.54] == pytest.approx(gains)
     assert [("S2S-Alt-Conv", 3)] == odd
     assert [7.3, 17.4, 16.4, 15.2, 6.7, 15.5, 14.6, 14.4] == pytest.approx(

@@ -66,9 +66,16 @@ def test_64_pictures_are_learnt_by_heart(make_trainer, make_classifier, name, pr
     own = {"batch_norm": True, "dropout": 0, "noise": 0} if name == "uppsala_cnn" else {}
     network = backbone.Params(name=name, width=0.5, init="he", **own)
     params = loop.Params(
-        epochs=80, lr=0.05, threads=1, device="cpu", label_smoothing=0, weight_decay=0, ema=0.5,
-        clip=0, precision=precision,
-    )  # fmt: skip
+        epochs=80,
+        lr=0.05,
+        threads=1,
+        device="cpu",
+        label_smoothing=0,
+        weight_decay=0,
+        ema=0.5,
+        clip=0,
+        precision=precision,
+    )
     mean = channel_mean(data.train.images)
     model = make_classifier("flat", hierarchy.flat(4), network=network, mean=mean)
     trainer = make_trainer(data, params=params)

@@ -11,10 +11,17 @@ from train import results
 from train.errors import MissingInput
 
 METRICS = {
-    "msr": 0.5, "msr_white": 0.25, "msr_macro": 0.5, "top5": 1.0, "n_test": 16, "params": 458_508,
-    "macs_expected": 26_758_144.0, "macs_max": 26_758_144, "seconds_total": 71.4,
+    "msr": 0.5,
+    "msr_white": 0.25,
+    "msr_macro": 0.5,
+    "top5": 1.0,
+    "n_test": 16,
+    "params": 458_508,
+    "macs_expected": 26_758_144.0,
+    "macs_max": 26_758_144,
+    "seconds_total": 71.4,
     "seconds_critical": 60.2,
-}  # fmt: skip
+}
 COST = {
     "latency": [{"batch": 1, "median_ms": 2.5}, {"batch": 256, "median_ms": 250.0}],
     "peak_memory_mib": 512.0,
@@ -51,9 +58,12 @@ def show(tmp_path):
     def printed(preset=None, *, out=None, as_csv=False):
         out = out or io.StringIO()
         results.run(
-            preset, results_dir=tmp_path / "results", experiments_dir=tmp_path / "experiments",
-            out=out, as_csv=as_csv,
-        )  # fmt: skip
+            preset,
+            results_dir=tmp_path / "results",
+            experiments_dir=tmp_path / "experiments",
+            out=out,
+            as_csv=as_csv,
+        )
         return out.getvalue()
 
     return printed
@@ -90,8 +100,16 @@ def test_what_was_not_measured_stays_empty(write, show):
     write("flat", 0, cost=None, msr_white=None)
     row = next(csv.DictReader(io.StringIO(show(as_csv=True))))
 
-    empty = {"latency_1_ms", "latency_256_ms", "peak_memory_mib", "msr_white", "msr_white_sd",
-             "msr_sd", "msr_macro_sd", "top5_sd"}  # fmt: skip
+    empty = {
+        "latency_1_ms",
+        "latency_256_ms",
+        "peak_memory_mib",
+        "msr_white",
+        "msr_white_sd",
+        "msr_sd",
+        "msr_macro_sd",
+        "top5_sd",
+    }
     assert empty == {name for name, text in row.items() if not text}
     assert "None" not in show()
 

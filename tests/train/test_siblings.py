@@ -170,9 +170,17 @@ def quantised(classifier):
 
 
 CHANGES = [
-    changed_in_place, changed_data, changed_statistics, stepped, replaced, loaded, filled, moved,
-    moved_there_and_back, quantised,
-]  # fmt: skip
+    changed_in_place,
+    changed_data,
+    changed_statistics,
+    stepped,
+    replaced,
+    loaded,
+    filled,
+    moved,
+    moved_there_and_back,
+    quantised,
+]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)

@@ -153,11 +153,18 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values):
 @pytest.mark.parametrize(
     ("degrees", "t", "expected"),
     [
-        (1, 12.706205, 0.05), (2, 4.302653, 0.05), (3, 3.182446, 0.05), (4, 2.776445, 0.05),
-        (5, 2.570582, 0.05), (10, 2.228139, 0.05), (4, 4.604095, 0.01), (9, 3.249836, 0.01),
-        (4, 0.0, 1.0), (7, math.inf, 0.0),
+        (1, 12.706205, 0.05),
+        (2, 4.302653, 0.05),
+        (3, 3.182446, 0.05),
+        (4, 2.776445, 0.05),
+        (5, 2.570582, 0.05),
+        (10, 2.228139, 0.05),
+        (4, 4.604095, 0.01),
+        (9, 3.249836, 0.01),
+        (4, 0.0, 1.0),
+        (7, math.inf, 0.0),
     ],
-)  # fmt: skip
+)
 def test_student_gives_the_tables(degrees, t, expected):
     """The p of the tables' critical values, either way round."""
     assert expected == pytest.approx(student(t, degrees=degrees), abs=1e-7)

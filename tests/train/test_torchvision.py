@@ -44,9 +44,13 @@ def theirs(functional, pixels, *, flip, angle=0.0, zoom=1.0, x=0.0, y=0.0, mirro
         pixels = functional.vertical_flip(pixels) if flip == "ud" else functional.hflip(pixels)
     side = pixels.shape[-1]
     return functional.affine(
-        pixels, angle=-angle, translate=[x * side, y * side], scale=zoom, shear=[0.0, 0.0],
+        pixels,
+        angle=-angle,
+        translate=[x * side, y * side],
+        scale=zoom,
+        shear=[0.0, 0.0],
         interpolation=functional.InterpolationMode.BILINEAR,
-    )  # fmt: skip
+    )
 
 
 def drawn(count, *, angle=0.0, zoom=1.0, x=0.0, y=0.0, mirrored=0.0):
@@ -80,10 +84,15 @@ def test_each_picture_has_its_own_movement(functional):
     ours = augment.apply(pictures, draws, params=params, mean=torch.zeros(3))
     for row, picture in enumerate(augment.scale(pictures)):
         expected = theirs(
-            functional, picture[None], flip="lr", angle=math.degrees(draws.angle[row]),
-            zoom=float(draws.zoom[row]), x=float(draws.shift_x[row]), y=float(draws.shift_y[row]),
+            functional,
+            picture[None],
+            flip="lr",
+            angle=math.degrees(draws.angle[row]),
+            zoom=float(draws.zoom[row]),
+            x=float(draws.shift_x[row]),
+            y=float(draws.shift_y[row]),
             mirrored=draws.mirrored[row],
-        )  # fmt: skip
+        )
 
         assert (expected[0] - ours[row]).abs().max() <= TOLERANCE
 

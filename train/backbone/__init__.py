@@ -76,21 +76,31 @@ def _built(params: Params, outputs: int, side: int) -> Network:
         return uppsala_cnn.uppsala_cnn(params, outputs=outputs, side=side)
     if params.name == "nin":
         return nin(
-            width=params.width, dropout=params.dropout, logit_relu=params.logit_relu,
-            outputs=outputs, side=side,
-        )  # fmt: skip
+            width=params.width,
+            dropout=params.dropout,
+            logit_relu=params.logit_relu,
+            outputs=outputs,
+            side=side,
+        )
     if params.name in _SIZED:
         return _SIZED[params.name](width=params.width, outputs=outputs, side=side)
     if params.name in BASIC:
         return basic(
-            params.name, width=params.width, act=params.act, outputs=outputs, side=side,
+            params.name,
+            width=params.width,
+            act=params.act,
+            outputs=outputs,
+            side=side,
             attends=params.attention,
-        )  # fmt: skip
+        )
     if params.name == "resnet164":
         return bottleneck(
-            width=params.width, act=params.act, outputs=outputs, side=side,
+            width=params.width,
+            act=params.act,
+            outputs=outputs,
+            side=side,
             attends=params.attention,
-        )  # fmt: skip
+        )
     from train.backbone.classifiers import classifier
 
     return classifier(params.name.removeprefix(TORCHVISION), outputs=outputs, side=side)

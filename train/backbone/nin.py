@@ -44,10 +44,8 @@ def nin(*, width: float, dropout: float, logit_relu: bool, outputs: int, side: i
     blocks = nn.Sequential(
         _block("1", 3, full, (("cccp1", first), ("cccp2", second)), kernel=5),
         _block("2", second, full, (("cccp3", full), ("cccp4", full)), kernel=5, dropout=dropout),
-        _block(
-            "3", full, full, (("cccp5", full),), kernel=3, dropout=dropout, pool=False
-        ),
-    )  # fmt: skip
+        _block("3", full, full, (("cccp5", full),), kernel=3, dropout=dropout, pool=False),
+    )
     head = nn.Sequential(
         OrderedDict(
             pixels=Pixels(last * last),

@@ -12,10 +12,16 @@ TORCHVISION = "torchvision/"
 # Fields that mean something to these backbones alone.
 _OWN = {
     "uppsala_cnn": (
-        "widths", "dense", "identity_pools", "batch_norm", "dropout", "noise", "noise_at",
+        "widths",
+        "dense",
+        "identity_pools",
+        "batch_norm",
+        "dropout",
+        "noise",
+        "noise_at",
     ),
     "nin": ("dropout", "logit_relu"),
-}  # fmt: skip
+}
 
 
 class Params(BaseModel):
@@ -36,13 +42,15 @@ class Params(BaseModel):
         "relu", description="activation; elu makes a resnet HierNet's flavour"
     )
     init: Literal["glorot", "he", "gaussian"] | None = Field(
-        None, description="glorot: uniform, zero biases (Keras); he: normal, for large rates; "
+        None,
+        description="glorot: uniform, zero biases (Keras); he: normal, for large rates; "
         "gaussian: deviation 0.05; null: glorot for uppsala_cnn, gaussian for nin, he for the others",
-    )  # fmt: skip
+    )
     attention: Attention = Field(
-        "none", description="resnet20 to resnet164: in every residual block none, se (channels "
+        "none",
+        description="resnet20 to resnet164: in every residual block none, se (channels "
         "scaled), cbam (channels, then pixels)",
-    )  # fmt: skip
+    )
     widths: tuple[int, int, int, int, int] = Field(
         (64, 128, 128, 128, 128), description="uppsala_cnn: channels of the five blocks"
     )
@@ -57,13 +65,15 @@ class Params(BaseModel):
         False, description="uppsala_cnn: normalise after each convolution; the report has none"
     )
     dropout: float = Field(
-        0.5, ge=0, lt=1, description="uppsala_cnn: share dropped after the dense layers; nin: after "
-        "each pool",
-    )  # fmt: skip
+        0.5,
+        ge=0,
+        lt=1,
+        description="uppsala_cnn: share dropped after the dense layers; nin: after each pool",
+    )
     logit_relu: bool = Field(
-        default=True, description="nin: logits below zero count as zero, at every pixel (the "
-        "original)",
-    )  # fmt: skip
+        default=True,
+        description="nin: logits below zero count as zero, at every pixel (the original)",
+    )
     noise: float = Field(
         0.01, ge=0, le=1, description="uppsala_cnn: standard deviation of the noise in training"
     )

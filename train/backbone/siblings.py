@@ -21,9 +21,19 @@ _PICTURES, _DEVICE = 1, "cpu"
 # What treats every channel by itself, or in groups, or adds channels of the same place. Attention and
 # densenet's layers mix channels in other ways: side by side they would mix those of all branches.
 _BY_CHANNEL = (
-    nn.Sequential, nn.Identity, nn.Conv2d, nn.BatchNorm2d, nn.Dropout, nn.ReLU, nn.ELU, nn.SELU,
-    nn.MaxPool2d, nn.AvgPool2d, BasicBlock, Bottleneck,
-)  # fmt: skip
+    nn.Sequential,
+    nn.Identity,
+    nn.Conv2d,
+    nn.BatchNorm2d,
+    nn.Dropout,
+    nn.ReLU,
+    nn.ELU,
+    nn.SELU,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    BasicBlock,
+    Bottleneck,
+)
 
 
 class Siblings:

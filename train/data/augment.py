@@ -38,17 +38,24 @@ class Params(BaseModel):
         "lr", description="mirror half of the pictures: lr, the way we read the report; or ud"
     )
     pad: int = Field(
-        0, ge=0, le=64, description="whole pixels that a picture may move along each axis (a crop of "
+        0,
+        ge=0,
+        le=64,
+        description="whole pixels that a picture may move along each axis (a crop of "
         "the padded picture), instead of rotation, zoom and shift; 4 is usual for CIFAR",
-    )  # fmt: skip
+    )
     crop: int | None = Field(
-        None, ge=1, le=2048, description="side of a random crop, which the network then takes; "
+        None,
+        ge=1,
+        le=2048,
+        description="side of a random crop, which the network then takes; "
         "evaluation takes the middle; HD-CNN: 26 of 32",
-    )  # fmt: skip
+    )
     outside: Literal["border", "mean", "grey", "black", "reflect"] = Field(
-        "border", description="what fills the edge: the picture's border drawn out, the mean colour, "
+        "border",
+        description="what fills the edge: the picture's border drawn out, the mean colour, "
         "grey (HierNet), black, or the picture mirrored at its edge",
-    )  # fmt: skip
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -89,9 +96,12 @@ class Draws:
     def at(self, chosen: Int[np.ndarray, " picture"]) -> "Draws":
         """Returns the draws of the chosen positions."""
         return Draws(
-            self.angle[chosen], self.zoom[chosen], self.shift_x[chosen], self.shift_y[chosen],
+            self.angle[chosen],
+            self.zoom[chosen],
+            self.shift_x[chosen],
+            self.shift_y[chosen],
             self.mirrored[chosen],
-        )  # fmt: skip
+        )
 
 
 def draw(params: Params, count: int, rng: np.random.Generator, *, side: int) -> Draws:

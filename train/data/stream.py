@@ -20,8 +20,14 @@ from train.data import shards
 from train.errors import BadShard, MissingInput
 
 _COLUMNS = (
-    "post_id", "split", "leaf", "white_background", "shard", "image_offset", "image_bytes",
-)  # fmt: skip
+    "post_id",
+    "split",
+    "leaf",
+    "white_background",
+    "shard",
+    "image_offset",
+    "image_bytes",
+)
 
 
 @dataclass(frozen=True)

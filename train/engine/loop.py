@@ -39,22 +39,29 @@ class Params(BaseModel):
         None, gt=0, description="train a network for at most so many floating-point operations"
     )
     lr: float | None = Field(
-        None, gt=0, description="learning rate at its highest; null: 1e-3 (report), 0.1 (step), "
+        None,
+        gt=0,
+        description="learning rate at its highest; null: 1e-3 (report), 0.1 (step), "
         "0.05 (fast sgd), 3e-3 (fast adamw)",
-    )  # fmt: skip
+    )
     momentum: float | None = Field(
         None, ge=0, lt=1, description="of SGD; null: 0.5 (report), 0.9 (step, fast)"
     )
     weight_decay: float | None = Field(
-        None, ge=0, description="null: 4e-5 on all weights (report; 8e-5 if its source meant a "
+        None,
+        ge=0,
+        description="null: 4e-5 on all weights (report; 8e-5 if its source meant a "
         "penalty), 1e-4 on all weights (step), 5e-4 on matrices (fast sgd), 0.05 (fast adamw)",
-    )  # fmt: skip
+    )
     lr_decay: float = Field(1e-5, ge=0, description="per update, recipe report only; the report's")
     optimiser: Literal["sgd", "adamw"] = Field("sgd", description="recipe fast only")
     warm_up: float | None = Field(
-        None, ge=0, le=1, description="share of the updates with rising rate (fast; null: 0.25), or "
+        None,
+        ge=0,
+        le=1,
+        description="share of the updates with rising rate (fast; null: 0.25), or "
         "at a tenth of it (step; null: none; HierNet 0.02564); not of recipe report",
-    )  # fmt: skip
+    )
     cuts: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.41026, 0.61538),
         description="shares of all updates after which the rate is divided by 10, recipe step only; "
@@ -64,9 +71,12 @@ class Params(BaseModel):
         0.1, ge=0, lt=1, description="share of the target spread over all outputs, recipe fast only"
     )
     ema: float = Field(
-        0.98, ge=0, lt=1, description="decay per update of the averaged weights that are kept, 0: "
+        0.98,
+        ge=0,
+        lt=1,
+        description="decay per update of the averaged weights that are kept, 0: "
         "the last weights; recipe fast only",
-    )  # fmt: skip
+    )
     clip: float = Field(
         1.0, ge=0, description="largest norm of the gradient, 0: any; recipe fast only"
     )
@@ -78,17 +88,26 @@ class Params(BaseModel):
         "auto", description="auto: an accelerator if there is one"
     )
     accumulate: int = Field(
-        1, ge=1, le=4096, description="parts of a batch that are computed one after the other, for "
+        1,
+        ge=1,
+        le=4096,
+        description="parts of a batch that are computed one after the other, for "
         "batches that do not fit the memory",
-    )  # fmt: skip
+    )
     jobs: int = Field(
-        1, ge=1, le=256, description="networks that do not wait for one another and are trained at "
+        1,
+        ge=1,
+        le=256,
+        description="networks that do not wait for one another and are trained at "
         "once, each in a process of its own; results do not depend on it where threads is set",
-    )  # fmt: skip
+    )
     threads: int | None = Field(
-        None, ge=1, le=1024, description="of the CPU, for each network; null: all cores, divided "
+        None,
+        ge=1,
+        le=1024,
+        description="of the CPU, for each network; null: all cores, divided "
         "among the networks that jobs trains at once and among the processes of torchrun",
-    )  # fmt: skip
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

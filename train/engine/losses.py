@@ -46,6 +46,9 @@ def cross_entropy(
 ) -> Float[Tensor, ""]:
     """Returns the cross-entropy of the logits; what stands beside them is not looked at."""
     return F.cross_entropy(
-        logits_of(output), targets, weight=counting.weights, reduction="sum",
+        logits_of(output),
+        targets,
+        weight=counting.weights,
+        reduction="sum",
         label_smoothing=counting.label_smoothing,
-    )  # fmt: skip
+    )

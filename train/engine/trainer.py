@@ -92,11 +92,16 @@ class Trainer:
         log.info(
             "%s: %d epochs (%d discarded) of %d pictures in %.1f s, %.0f pictures/s, waiting "
             "%.1f %%, val accuracy %.4f, stopped by %s",
-            task.name, report.epochs, report.discarded_epochs, task.sampler.epoch_pictures,
-            report.seconds, report.images_seen / max(report.seconds, 1e-9),
+            task.name,
+            report.epochs,
+            report.discarded_epochs,
+            task.sampler.epoch_pictures,
+            report.seconds,
+            report.images_seen / max(report.seconds, 1e-9),
             100 * report.waiting_seconds / max(report.seconds, 1e-9),
-            job.state.curves[-1]["val_accuracy"], report.stopped_by,
-        )  # fmt: skip
+            job.state.curves[-1]["val_accuracy"],
+            report.stopped_by,
+        )
         return report
 
     def fit_all(self, pairs: Sequence[Pair], *, seed: int) -> list[NetworkReport]:
@@ -130,13 +135,14 @@ class _Job:
         self.val_rows = np.flatnonzero(task.outputs[task.data.val.labels] >= 0)
         weights = task.sampler.weights()
         self.weights = None if weights is None else torch.tensor(weights).float().to(trainer.device)
-        self.order = Order(
-            task, seed, trainer.batch_size, distributed.rank(), distributed.size()
-        )  # fmt: skip
+        self.order = Order(task, seed, trainer.batch_size, distributed.rank(), distributed.size())
         self.feed = Feed(
-            self.order, moves=trainer.augment, mean=trainer.mean, weights=self.weights,
+            self.order,
+            moves=trainer.augment,
+            mean=trainer.mean,
+            weights=self.weights,
             device=trainer.device,
-        )  # fmt: skip
+        )
         self.path = Path()
 
     def begin(self, path: Path) -> None:
@@ -335,8 +341,10 @@ class _Job:
             f"{self.state.epoch + 1}, learning rate {rate:.4g}). The weights of epoch "
             f"{self.state.epoch} are kept in {self.trainer.work_dir}. Lower loop.lr, or train with "
             "loop.precision: float32.",
-            network=self.task.name, step=step, lr=rate,
-        )  # fmt: skip
+            network=self.task.name,
+            step=step,
+            lr=rate,
+        )
 
     def _autocast(self) -> torch.autocast:
         enabled = self.params.precision == "bfloat16"

@@ -72,9 +72,11 @@ def predict(
     joined = {name: np.concatenate(parts) for name, parts in found.items()}
     shares = joined["executed"].mean(axis=0, dtype=np.float64).tolist()
     return Predictions(
-        joined["default"], joined.get("full"), joined.get("coarse"),
+        joined["default"],
+        joined.get("full"),
+        joined.get("coarse"),
         executed=dict(zip(classifier.cost().macs, shares, strict=True)),
-    )  # fmt: skip
+    )
 
 
 def batches(

@@ -46,8 +46,11 @@ def grown(
     chances = likelihoods(soft, clusters)
     found = []
     for place, cluster in enumerate(clusters):
-        others = [label for label in np.argsort(-chances[:, place], kind="stable").tolist()
-                  if label not in cluster]  # fmt: skip
+        others = [
+            label
+            for label in np.argsort(-chances[:, place], kind="stable").tolist()
+            if label not in cluster
+        ]
         enough = [
             one for one in others if chances[one, place] >= 1 / (gamma * len(clusters)) - ZERO
         ]

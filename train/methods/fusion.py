@@ -133,8 +133,11 @@ class Classifier(nn.Module):
             route[:, own] = goes * found["default"]
             executed.append(goes & found["executed"])
         return {
-            "default": route, "executed": torch.cat(executed, dim=1), "full": full, "coarse": coarse,
-        }  # fmt: skip
+            "default": route,
+            "executed": torch.cat(executed, dim=1),
+            "full": full,
+            "coarse": coarse,
+        }
 
     def cost(self) -> Cost:
         """Returns parameters and MACs; nothing is shared between the root and the parts."""

@@ -42,21 +42,28 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     split: int | None = Field(
-        None, ge=0, le=1000, description="blocks after the first one (a resnet's stem) that all "
+        None,
+        ge=0,
+        le=1000,
+        description="blocks after the first one (a resnet's stem) that all "
         "groups share; null: as published for resnet20 to resnet110, else 60 % of them",
-    )  # fmt: skip
+    )
     group_blocks: int | None = Field(
-        None, ge=0, le=1000, description="blocks of its own that the group head has (A_add), like "
+        None,
+        ge=0,
+        le=1000,
+        description="blocks of its own that the group head has (A_add), like "
         "those that follow the split; null: as published, else 20 %, one at least",
-    )  # fmt: skip
+    )
     transfer: bool = Field(
-        default=True, description="every block starts from the flat network of its seed, else from "
-        "scratch",
-    )  # fmt: skip
+        default=True,
+        description="every block starts from the flat network of its seed, else from scratch",
+    )
     prune_singletons: bool = Field(
-        default=True, description="no branch for a group of one label, which has nothing to "
+        default=True,
+        description="no branch for a group of one label, which has nothing to "
         "decide; the paper keeps it, at more parameters and the same probabilities",
-    )  # fmt: skip
+    )
     epochs: int | None = Field(
         None, ge=1, le=10_000, description="passes over the training set; null: loop.epochs"
     )
@@ -205,13 +212,14 @@ class Classifier(nn.Module):
             data=data,
             outputs=np.arange(self.leaves),
             sampler=sampling.by_class(
-                data.train.labels, [[leaf] for leaf in range(self.leaves)],
+                data.train.labels,
+                [[leaf] for leaf in range(self.leaves)],
                 balance=self.params.balance,
             ),
             macs_trained=self.cost().macs_max,
             epochs=self.params.epochs,
             lr_scale=self.params.lr_scale if self.params.transfer else 1.0,
-        )  # fmt: skip
+        )
         report = trainer.fit(self.network, task, seed=seed)
         self.eval()
         return FitReport((report,))
@@ -357,8 +365,9 @@ def _division(params: Params, network: Network) -> tuple[int, int]:
     is_basic = all(isinstance(block, BasicBlock) for block in list(network.blocks)[1:])
     published = _PUBLISHED[flavour].get(blocks) if is_basic else None
     usual_split, usual_added = published or (
-        round(_SHARED * blocks), max(1, round(_ADDED * blocks))
-    )  # fmt: skip
+        round(_SHARED * blocks),
+        max(1, round(_ADDED * blocks)),
+    )
     split = usual_split if params.split is None else params.split
     added = params.group_blocks
     if added is None:

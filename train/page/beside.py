@@ -158,9 +158,18 @@ def _seconds(found: Results, comparison: Comparison) -> Html:
     ours = [times(row.run, found.flat) for row in _ours(comparison)]
     rows = [*published.SECONDS, *ours]
     return table(
-        ("data, kind", "flat, s", "root, s", "subnetworks, mean / max, s", "total, s",
-         "parallel, s", "speed-up, total / parallel", "total with the clusters' networks, s",
-         "parallel with them, s", "speed-up with them, total / parallel"),
+        (
+            "data, kind",
+            "flat, s",
+            "root, s",
+            "subnetworks, mean / max, s",
+            "total, s",
+            "parallel, s",
+            "speed-up, total / parallel",
+            "total with the clusters' networks, s",
+            "parallel with them, s",
+            "speed-up with them, total / parallel",
+        ),
         [
             (
                 row.kind,
@@ -178,7 +187,7 @@ def _seconds(found: Results, comparison: Comparison) -> Html:
         caption="Table 2 of the Uppsala report: seconds of training, and ours below it (mean over "
         "seeds). Parallel: networks that do not wait for one another train side by side.",
         marked=range(len(published.SECONDS), len(rows)),
-    )  # fmt: skip
+    )
 
 
 def _two(mean: float | None, longest: float | None) -> str:

@@ -145,9 +145,10 @@ def curves(drawings: Mapping[str, Drawing], leading: Sequence[str], found: Resul
         head, rows, caption="What each network's training took, first seed.", words=(0, 1, 6)
     )
     return Section(
-        "curves", "How training went",
+        "curves",
+        "How training went",
         join([*open_, rest, folded(f"Every network ({len(rows)})", taken)]),
-    )  # fmt: skip
+    )
 
 
 def white(found: Results, comparison: Comparison) -> Section:

@@ -39,10 +39,17 @@ def _hiernet(found: Results, comparison: Comparison, ours: Sequence[Summary]) ->
     theirs = [row for row in published.HIERNET if row.backbone == name] or [published.HIERNET[0]]
     flat = comparison.flat.msr.mean
     rows: list[tuple[str, ...]] = [
-        (f"published, n = {row.n}", row.backbone, f"{row.flat:.2f}", f"{row.full:.2f}",
-         f"{row.route:.2f}", f"{row.full - row.flat:+.2f}", f"{row.route - row.flat:+.2f}")
+        (
+            f"published, n = {row.n}",
+            row.backbone,
+            f"{row.flat:.2f}",
+            f"{row.full:.2f}",
+            f"{row.route:.2f}",
+            f"{row.full - row.flat:+.2f}",
+            f"{row.route - row.flat:+.2f}",
+        )
         for row in theirs
-    ]  # fmt: skip
+    ]
     for row in ours:
         full = comparison.full(row)
         rows.append(
@@ -57,14 +64,21 @@ def _hiernet(found: Results, comparison: Comparison, ours: Sequence[Summary]) ->
             )
         )
     made = table(
-        ("HierNet", "backbone", "flat, %", "in full, %", "by route, %",
-         "gain in full, points", "gain by route, points"),
+        (
+            "HierNet",
+            "backbone",
+            "flat, %",
+            "in full, %",
+            "by route, %",
+            "gain in full, points",
+            "gain by route, points",
+        ),
         rows,
         caption="Table of the HierNet paper (ReLU), the row of our backbone or else the smallest, "
         "and ours below it, mean over seeds, gained over the flat network of the same seed.",
         words=(0, 1),
         marked=range(len(theirs), len(rows)),
-    )  # fmt: skip
+    )
     here = f"Flat: {_epochs(found.flat)}. HierNet: {_epochs(ours[0].run)}."
     return _part("HierNet", published.HIERNET_DATA, here, made)
 
@@ -73,11 +87,17 @@ def _hdcnn(found: Results, comparison: Comparison, ours: Sequence[Summary]) -> H
     """HD-CNN's table of errors, and ours below: flat, and each run as it predicts and in full."""
     block = published.HDCNN[0]
     rows: list[tuple[str, ...]] = [
-        (row.model, _one(row.ten_views), _one(row.one_view), _less(block.ten_views, row.ten_views),
-         _less(block.one_view, row.one_view), "" if row.memory is None else count(row.memory),
-         _one(row.seconds))
+        (
+            row.model,
+            _one(row.ten_views),
+            _one(row.one_view),
+            _less(block.ten_views, row.ten_views),
+            _less(block.one_view, row.one_view),
+            "" if row.memory is None else count(row.memory),
+            _one(row.seconds),
+        )
         for row in published.HDCNN
-    ]  # fmt: skip
+    ]
     flat = 100 * (1 - comparison.flat.msr.mean)
     theirs = len(rows)
     rows.append(("here, flat", "", _one(flat), "", _less(flat, flat), "", ""))
@@ -87,15 +107,22 @@ def _hdcnn(found: Results, comparison: Comparison, ours: Sequence[Summary]) -> H
                 error = _one(100 * (1 - one.msr.mean))
                 rows.append((f"here ({one.name})", "", error, "", _gain(one), "", ""))
     made = table(
-        ("HD-CNN", "error, ten views, %", "error, one view, %", "less than flat, ten, points",
-         "less than flat, one, points", "memory, MB", "time, s"),
+        (
+            "HD-CNN",
+            "error, ten views, %",
+            "error, one view, %",
+            "less than flat, ten, points",
+            "less than flat, one, points",
+            "memory, MB",
+            "time, s",
+        ),
         rows,
         caption="HD-CNN's errors on CIFAR-100, and ours below, mean over seeds, less than the flat "
         "network of the same seed. The paper's flat network is its building block. Memory and time "
         "are of a prediction on its machine; what ours takes stands in the table of costs.",
         words=(0,),
         marked=range(theirs, len(rows)),
-    )  # fmt: skip
+    )
     here = f"Flat: {_epochs(found.flat)}. HD-CNN: {_epochs(ours[0].run)}, all networks together."
     return _part("HD-CNN", published.HDCNN_DATA, here, made)
 
@@ -121,14 +148,20 @@ def _merged(found: Results, comparison: Comparison, ours: Sequence[Summary]) -> 
             )
         )
     made = table(
-        ("here", "stages shared", "error of labels, %", "error of categories, %", "training, s",
-         "of networks apart"),
+        (
+            "here",
+            "stages shared",
+            "error of labels, %",
+            "error of categories, %",
+            "training, s",
+            "of networks apart",
+        ),
         rows,
         caption="Merged networks here, mean over seeds, each adapted with the alpha that validation "
         "pictures chose or its run gives. Apart: two networks, one after the other.",
         words=(0, 1),
         marked=range(len(rows)),
-    )  # fmt: skip
+    )
     runs = _decisive(ours)
     claims = table(
         ("claim", "it says", "here"),

@@ -217,22 +217,30 @@ MERGED_CLAIMS = (
     Claim("For categories alpha 2 errs less than alpha 0, and alpha 1 less than both."),
     Claim(
         "One shared stage of three is as good as two (alpha 1).",
-        _BOTH, ("1",), ("2",), is_equal=True,
+        _BOTH,
+        ("1",),
+        ("2",),
+        is_equal=True,
     ),
     Claim(
         "One or two err less than none, trained together or apart (paired t, p < 0.05).",
-        _BOTH, ("1", "2"), ("0", "apart"),
+        _BOTH,
+        ("1", "2"),
+        ("0", "apart"),
     ),
     Claim("One or two err less than all three (no test stated).", _BOTH, ("1", "2"), ("3",)),
     Claim(
         "Apart is as good as together with none shared (alpha 1).",
-        _BOTH, ("apart",), ("0",), is_equal=True,
+        _BOTH,
+        ("apart",),
+        ("0",),
+        is_equal=True,
     ),
     Claim("Merged networks train in less time than two apart.", ("seconds",), ("2",), ("apart",)),
     Claim("Alpha off its best by 0.1 (labels) or 0.2 (categories) is significantly worse."),
     Claim("The gain shrinks as an ensemble grows."),
     Claim("DenseNet-BC-100 errs less than ResNet-164 throughout."),
-)  # fmt: skip
+)
 
 MERGED_DATA = (
     "CIFAR-100 with its 20 given categories; ResNet-164 and DenseNet-BC-100 from scratch, as in their "
@@ -245,42 +253,60 @@ DHNN_BACKBONES = ("VGG-16", "ResNet-50", "SE-ResNet-50", "CBAM-ResNet-50")
 
 DHNN = {  # F1 on Open Images of each model on each of DHNN_BACKBONES
     "flat CNN": (
-        Scored(68.62, 0.09, 72.29, 0.09), Scored(71.15, 0.04, 74.47, 0.07),
-        Scored(71.22, 0.10, 74.49, 0.08), Scored(71.17, 0.09, 74.42, 0.04),
+        Scored(68.62, 0.09, 72.29, 0.09),
+        Scored(71.15, 0.04, 74.47, 0.07),
+        Scored(71.22, 0.10, 74.49, 0.08),
+        Scored(71.17, 0.09, 74.42, 0.04),
     ),
     "S2S-Linear": (
-        Scored(71.49, 0.10, 74.84, 0.12), Scored(72.14, 0.14, 75.46, 0.16),
-        Scored(72.05, 0.04, 75.33, 0.08), Scored(71.71, 0.19, 74.98, 0.19),
+        Scored(71.49, 0.10, 74.84, 0.12),
+        Scored(72.14, 0.14, 75.46, 0.16),
+        Scored(72.05, 0.04, 75.33, 0.08),
+        Scored(71.71, 0.19, 74.98, 0.19),
     ),
     "S2S-Alt-Linear": (
-        Scored(70.76, 0.06, 73.97, 0.15), Scored(70.78, 0.09, 73.80, 0.14),
-        Scored(69.52, 0.11, 72.45, 0.14), Scored(66.44, 0.43, 68.84, 0.53),
+        Scored(70.76, 0.06, 73.97, 0.15),
+        Scored(70.78, 0.09, 73.80, 0.14),
+        Scored(69.52, 0.11, 72.45, 0.14),
+        Scored(66.44, 0.43, 68.84, 0.53),
     ),
     "S2S-Conv": (
-        Scored(68.61, 0.41, 71.62, 0.51), Scored(70.42, 0.39, 73.55, 0.44),
-        Scored(70.49, 0.15, 73.65, 0.14), Scored(70.24, 0.07, 73.43, 0.05),
+        Scored(68.61, 0.41, 71.62, 0.51),
+        Scored(70.42, 0.39, 73.55, 0.44),
+        Scored(70.49, 0.15, 73.65, 0.14),
+        Scored(70.24, 0.07, 73.43, 0.05),
     ),
     "S2S-Alt-Conv": (
-        Scored(70.70, 0.14, 73.95, 0.06), Scored(70.75, 0.15, 73.98, 0.18),
-        Scored(70.35, 0.09, 73.51, 0.06), Scored(72.88, 0.09, 69.82, 0.07),
+        Scored(70.70, 0.14, 73.95, 0.06),
+        Scored(70.75, 0.15, 73.98, 0.18),
+        Scored(70.35, 0.09, 73.51, 0.06),
+        Scored(72.88, 0.09, 69.82, 0.07),
     ),
     "S2S-Pool": (
-        Scored(71.39, 0.16, 74.76, 0.18), Scored(71.98, 0.06, 75.40, 0.07),
-        Scored(71.79, 0.15, 75.12, 0.16), Scored(71.53, 0.12, 74.82, 0.10),
+        Scored(71.39, 0.16, 74.76, 0.18),
+        Scored(71.98, 0.06, 75.40, 0.07),
+        Scored(71.79, 0.15, 75.12, 0.16),
+        Scored(71.53, 0.12, 74.82, 0.10),
     ),
     "S2S-Alt-Pool": (
-        Scored(71.49, 0.10, 74.84, 0.07), Scored(71.70, 0.06, 74.97, 0.09),
-        Scored(71.42, 0.05, 74.73, 0.04), Scored(71.29, 0.18, 74.55, 0.11),
+        Scored(71.49, 0.10, 74.84, 0.07),
+        Scored(71.70, 0.06, 74.97, 0.09),
+        Scored(71.42, 0.05, 74.73, 0.04),
+        Scored(71.29, 0.18, 74.55, 0.11),
     ),
     "S2S-Pool large": (
-        Scored(71.93, 0.09, 75.29, 0.07), Scored(72.05, 0.06, 75.43, 0.03),
-        Scored(71.75, 0.09, 75.07, 0.04), Scored(71.57, 0.07, 74.89, 0.07),
+        Scored(71.93, 0.09, 75.29, 0.07),
+        Scored(72.05, 0.06, 75.43, 0.03),
+        Scored(71.75, 0.09, 75.07, 0.04),
+        Scored(71.57, 0.07, 74.89, 0.07),
     ),
     "S2S-Alt-Pool large": (
-        Scored(71.26, 0.13, 74.58, 0.17), Scored(71.66, 0.04, 74.89, 0.05),
-        Scored(71.07, 0.13, 74.27, 0.18), Scored(71.32, 0.05, 74.55, 0.01),
+        Scored(71.26, 0.13, 74.58, 0.17),
+        Scored(71.66, 0.04, 74.89, 0.05),
+        Scored(71.07, 0.13, 74.27, 0.18),
+        Scored(71.32, 0.05, 74.55, 0.01),
     ),
-}  # fmt: skip
+}
 
 DHNN_REAL = (
     Paths("VGG-16", 64.0, 71.3),

@@ -61,9 +61,14 @@ def draw(found: Sequence[Point], *, name: str) -> Drawing:
         _scale(axes, found)
         _name(axes, found, spacing=_ROOM / high)
         axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, fontsize=8,
-            handletextpad=0.1, columnspacing=1.0,
-        )  # fmt: skip
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1.0),
+            ncols=3,
+            frameon=False,
+            fontsize=8,
+            handletextpad=0.1,
+            columnspacing=1.0,
+        )
     return Drawing(
         name=name,
         description="Success on the test pictures against expected operations of a prediction.",

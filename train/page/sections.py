@@ -122,12 +122,13 @@ def funnel(found: Funnel, drawing: Drawing | None) -> Section:
         [
             picture(drawing, note="Posts that each stage kept and refused."),
             element(
-                "div", *(_reasons(step, widest) for step in found.steps if step.reasons),
+                "div",
+                *(_reasons(step, widest) for step in found.steps if step.reasons),
                 class_="reasons",
             ),
             paragraph("A post that fails several rules counts under each.", class_="note"),
         ]
-    )  # fmt: skip
+    )
     return Section("funnel", "From board to data set", body)
 
 
@@ -143,10 +144,17 @@ def spread(values: Spread | None, *, digits: int = 1) -> str:
 def _contest(contest: Contest) -> Html:
     runs = [row for row in (contest.run, contest.full) if row is not None]
     rows: list[tuple[Text, ...]] = [
-        (row.name, "all its networks" if row.mode == "full" else "the hierarchy", "",
-         spread(row.msr), "", "", "")
+        (
+            row.name,
+            "all its networks" if row.mode == "full" else "the hierarchy",
+            "",
+            spread(row.msr),
+            "",
+            "",
+            "",
+        )
         for row in runs
-    ]  # fmt: skip
+    ]
     rows += [
         (
             one.summary.name,
@@ -160,9 +168,14 @@ def _contest(contest: Contest) -> Html:
         for one in contest.controls
     ]
     head = (
-        "run", "what it is", "cost: reached / wanted", "MSR, %", "difference, points",
-        "difference in full, points", "p of each seed, Holm",
-    )  # fmt: skip
+        "run",
+        "what it is",
+        "cost: reached / wanted",
+        "MSR, %",
+        "difference, points",
+        "difference in full, points",
+        "p of each seed, Holm",
+    )
     seeds = f"seed{'s' if len(contest.run.answers) > 1 else ''} "
     seeds += ", ".join(map(str, contest.run.answers))
     caption = (
@@ -197,10 +210,16 @@ def _interval(interval: Interval | None) -> str:
 
 def _success(comparison: Comparison, *, images: int, white: int) -> Html:
     head = (
-        "run", "clusters", "MSR, %", "MSR macro, %", "difference to flat, points [95\u00a0% interval]",
-        "MICP, reference clusters, %", "MICP, own clusters, %", "path consistency, %",
+        "run",
+        "clusters",
+        "MSR, %",
+        "MSR macro, %",
+        "difference to flat, points [95\u00a0% interval]",
+        "MICP, reference clusters, %",
+        "MICP, own clusters, %",
+        "path consistency, %",
         f"MSR white, % (n = {count(white)})",
-    )  # fmt: skip
+    )
     rows = [
         (
             row.name,
@@ -268,9 +287,12 @@ def _routing(comparison: Comparison) -> Html:
         "subnetworks' own."
     )
     head = (
-        "run", "sent to the right cluster, %", "MSR with an oracle, %", "MSR routed, %",
+        "run",
+        "sent to the right cluster, %",
+        "MSR with an oracle, %",
+        "MSR routed, %",
         "MSR in full, %",
-    )  # fmt: skip
+    )
     return table(head, rows, caption=caption) if rows else Html("")
 
 
@@ -306,10 +328,17 @@ def _plain(value: Spread) -> str:
 
 def _costs(comparison: Comparison) -> Html:
     head = (
-        "run", "parameters, M", "MACs a picture, M", "× flat", "training, s", "critical path, s",
-        "training with clustering root, s", "critical path with it, s", "a picture alone, ms",
+        "run",
+        "parameters, M",
+        "MACs a picture, M",
+        "× flat",
+        "training, s",
+        "critical path, s",
+        "training with clustering root, s",
+        "critical path with it, s",
+        "a picture alone, ms",
         "a picture in batches of 256, ms",
-    )  # fmt: skip
+    )
     flat = comparison.flat.cost.macs
     rows = [
         (

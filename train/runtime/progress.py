@@ -69,6 +69,10 @@ class Progress:
             self._printed = time.monotonic()
             left = (self._total - self._done) * (self._printed - self._began) / self._steps
             log.info(
-                "%s: %d of %d, %s, about %.0f s left", self._title, self._done, self._total, text,
+                "%s: %d of %d, %s, about %.0f s left",
+                self._title,
+                self._done,
+                self._total,
+                text,
                 left,
-            )  # fmt: skip
+            )

@@ -40,9 +40,10 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["rnn", "s2s"] = Field(
-        "rnn", description="rnn: a bidirectional RNN over paths of one length, a shallow leaf "
+        "rnn",
+        description="rnn: a bidirectional RNN over paths of one length, a shallow leaf "
         "repeated; s2s: an encoder, and a decoder that ends each path, for trees of uneven depth",
-    )  # fmt: skip
+    )
     order: label_path.Order = Field(
         "root_first", description="of the steps: root_first, or leaf_first"
     )
@@ -50,25 +51,32 @@ class Params(BaseModel):
         "pool", description="maps to the RNN's inputs: pool (the slides' advice), linear, conv"
     )
     layers: Layers = Field(
-        "alt", description="stages of the CNN that feed a step: last, alt (deeper step by step; our "
+        "alt",
+        description="stages of the CNN that feed a step: last, alt (deeper step by step; our "
         "reading of the slides), all (their mean)",
-    )  # fmt: skip
+    )
     cell: recurrent.CellKind = Field("lstm", description="lstm, gru")
     hidden: int = Field(256, ge=1, le=8192, description="numbers in an RNN's state; 512 is 'large'")
     residual: bool = Field(
         default=True, description="rnn: what a step reads is added to what the RNN makes of it"
     )
     teacher_forcing: float = Field(
-        1.0, ge=0, le=1, description="s2s: share of steps that are told the true node before, in "
+        1.0,
+        ge=0,
+        le=1,
+        description="s2s: share of steps that are told the true node before, in "
         "training; the others go on from the likeliest",
-    )  # fmt: skip
+    )
     step_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
         None, description="of the steps' losses, one a step (s2s: and one for the end); null: equal"
     )
     beam: int | None = Field(
-        None, ge=1, le=100_000, description="paths that a prediction keeps at each step, 1: greedy; "
+        None,
+        ge=1,
+        le=100_000,
+        description="paths that a prediction keeps at each step, 1: greedy; "
         "null: all, so that a label's probability is its path's",
-    )  # fmt: skip
+    )
     balance: sampling.Balance = Field(
         "none",
         description="equal pictures per label and epoch: resample, fixed, weights; none: all "
@@ -92,9 +100,10 @@ class PathNetwork(nn.Module):
         super().__init__()
         shapes = backbone.map_shapes(whole)
         self.taps = [
-            place for place, shape in enumerate(shapes)
+            place
+            for place, shape in enumerate(shapes)
             if place + 1 == len(shapes) or shape[1:] != shapes[place + 1][1:]
-        ]  # fmt: skip
+        ]
         # An encoder has a step for each stage, an RNN one for each node of a path.
         steps = paths.steps if params.kind == "rnn" else len(self.taps)
         self.sets = conversion.sets(params.layers, stages=len(self.taps), steps=steps)
@@ -130,9 +139,11 @@ class PathNetwork(nn.Module):
     ) -> Float[Tensor, ""]:
         """Returns the sum over pictures of each one's weighted sum of the steps' losses."""
         each = recurrent.losses(
-            output.float(), self.targets[targets], weights=self.weights,
+            output.float(),
+            self.targets[targets],
+            weights=self.weights,
             smoothing=counting.label_smoothing,
-        )  # fmt: skip
+        )
         return (each if counting.weights is None else each * counting.weights[targets]).sum()
 
     def read(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch step p"]:
@@ -192,9 +203,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.params, self.hierarchy = params, hierarchy
         self.leaves = trees.leaf_count(hierarchy)
-        self.paths = label_path.encode(
-            hierarchy, order=params.order, ended=params.kind == "s2s"
-        )  # fmt: skip
+        self.paths = label_path.encode(hierarchy, order=params.order, ended=params.kind == "s2s")
         whole = build(self.leaves)
         self.block_macs, self.side = sum(backbone.macs_of_blocks(whole)), whole.side
         self.network = PathNetwork(params, whole, self.paths)
@@ -216,13 +225,14 @@ class Classifier(nn.Module):
             data=data,
             outputs=np.arange(self.leaves),
             sampler=sampling.by_class(
-                data.train.labels, [[leaf] for leaf in range(self.leaves)],
+                data.train.labels,
+                [[leaf] for leaf in range(self.leaves)],
                 balance=self.params.balance,
             ),
             macs_trained=self._read_macs() + self.network.decoder.macs_of_path,
             loss=self.network.losses,
             shows_targets=True,
-        )  # fmt: skip
+        )
         report = trainer.fit(self.network, task, seed=seed)
         self.eval()
         return FitReport((report,), from_flat=False)
@@ -272,8 +282,12 @@ class Classifier(nn.Module):
             clusters = torch.eye(self.parents.max() + 1, device=x.device)
             coarse = full @ clusters[torch.from_numpy(self.parents)]
         executed = reached[:, : len(self.cost().macs)]
-        return {"default": scores.softmax(dim=1), "executed": executed, "full": full,
-                "coarse": coarse}  # fmt: skip
+        return {
+            "default": scores.softmax(dim=1),
+            "executed": executed,
+            "full": full,
+            "coarse": coarse,
+        }
 
     def cost(self) -> Cost:
         """
@@ -307,9 +321,13 @@ def _decoder(params: Params, paths: Paths, *, reads: int) -> Decoder:
             paths, inputs=size, hidden=params.hidden, cell=params.cell, residual=params.residual
         )
     return EndedPath(
-        paths, inputs=size, reads=reads, hidden=params.hidden, cell=params.cell,
+        paths,
+        inputs=size,
+        reads=reads,
+        hidden=params.hidden,
+        cell=params.cell,
         forced=params.teacher_forcing,
-    )  # fmt: skip
+    )
 
 
 def _weights(params: Params, steps: int) -> Float[Tensor, " step"]:

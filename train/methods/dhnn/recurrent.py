@@ -90,8 +90,9 @@ class FixedPath(nn.Module):
         """Returns the logits of each step, which do not depend on `targets`."""
         del targets
         vectors = u.unbind(dim=1)
-        both = zip(self._read(self.down, vectors), self._read(self.up, vectors[::-1])[::-1],
-                   strict=True)  # fmt: skip
+        both = zip(
+            self._read(self.down, vectors), self._read(self.up, vectors[::-1])[::-1], strict=True
+        )
         found = torch.stack([torch.cat(pair, dim=1) for pair in both], dim=1)
         if self.arc is not None:
             found = u + self.arc(found)
@@ -328,9 +329,12 @@ def losses(
         1.247198 with w = (1, 1) and 0.586966 with (.3, .7) (methods.md 4.3).
     """
     each = F.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=NOTHING, reduction="none",
+        logits.flatten(0, 1),
+        targets.flatten(),
+        ignore_index=NOTHING,
+        reduction="none",
         label_smoothing=smoothing,
-    )  # fmt: skip
+    )
     return each.view(targets.shape) @ weights
 
 

@@ -41,17 +41,22 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     split: int | None = Field(
-        None, ge=0, le=1000, description="blocks after the first one (a resnet's stem) that all "
+        None,
+        ge=0,
+        le=1000,
+        description="blocks after the first one (a resnet's stem) that all "
         "components share; null: about a third of the operations (a resnet's first stage, the "
         "first block of nin)",
-    )  # fmt: skip
+    )
     component_epochs: int | None = Field(
         None, ge=1, le=10_000, description="passes of each fine component; null: loop.epochs"
     )
     joint_epochs: int | None = Field(
-        None, ge=0, le=10_000, description="passes of everything together afterwards; 0: none, "
-        "null: loop.epochs",
-    )  # fmt: skip
+        None,
+        ge=0,
+        le=10_000,
+        description="passes of everything together afterwards; 0: none, null: loop.epochs",
+    )
     component_lr_scale: float = Field(
         1.0, gt=0, le=10, description="learning rate of a fine component, relative to loop.lr"
     )
@@ -59,13 +64,19 @@ class Params(BaseModel):
         0.1, gt=0, le=10, description="learning rate of the tuning together, relative to loop.lr"
     )
     consistency: float = Field(
-        5.0, ge=0, le=1000, description="lambda, weight of the coarse category consistency in the "
+        5.0,
+        ge=0,
+        le=1000,
+        description="lambda, weight of the coarse category consistency in the "
         "tuning together; 0: without",
-    )  # fmt: skip
+    )
     beta: float | None = Field(
-        None, gt=0, le=1e9, description="a component runs on pictures that give its set at least "
+        None,
+        gt=0,
+        le=1e9,
+        description="a component runs on pictures that give its set at least "
         "1 / (beta K) of K sets (the paper: 6); null: every component on every picture",
-    )  # fmt: skip
+    )
     balance: sampling.Balance = Field(
         "none",
         description="equal pictures per label and epoch: resample, fixed, weights; none: all "

@@ -45,32 +45,44 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     merge: int = Field(
-        2, ge=0, le=3, description="stages of three that both branches share: 0 none, not even the "
+        2,
+        ge=0,
+        le=3,
+        description="stages of three that both branches share: 0 none, not even the "
         "stem, 3 everything but the heads; a stage is a third of the blocks after the first one "
         "(those of a resnet; a densenet's transition ends its stage). The paper's best are 1 and 2",
-    )  # fmt: skip
+    )
     separate: bool = Field(
-        default=False, description="with merge: 0, train the branches as two networks, one after "
+        default=False,
+        description="with merge: 0, train the branches as two networks, one after "
         "the other, instead of together",
-    )  # fmt: skip
+    )
     stop_gradient: bool = Field(
-        default=False, description="the category branch reads what is shared and does not teach it",
-    )  # fmt: skip
+        default=False,
+        description="the category branch reads what is shared and does not teach it",
+    )
     coarse_weight: float = Field(
         1.0, gt=0, le=100, description="weight of the categories' loss beside that of the labels"
     )
     alpha_coarse: float | None = Field(
-        None, ge=0, le=2, description="adaptation of the categories: 0 none, 1 to the mean, 2 to "
+        None,
+        ge=0,
+        le=2,
+        description="adaptation of the categories: 0 none, 1 to the mean, 2 to "
         "what the labels say; null: chosen on the validation pictures",
-    )  # fmt: skip
+    )
     alpha_fine: float | None = Field(
-        None, ge=0, le=2, description="adaptation of the labels: 0 none, 1 to the mean, 2 to what "
+        None,
+        ge=0,
+        le=2,
+        description="adaptation of the labels: 0 none, 1 to the mean, 2 to what "
         "the categories say; null: chosen on the validation pictures",
-    )  # fmt: skip
+    )
     transfer: bool = Field(
-        default=False, description="every block starts from the flat network of its seed, else from "
+        default=False,
+        description="every block starts from the flat network of its seed, else from "
         "scratch (the paper)",
-    )  # fmt: skip
+    )
     epochs: int | None = Field(
         None, ge=1, le=10_000, description="passes over the training set; null: loop.epochs"
     )
@@ -305,9 +317,13 @@ class Classifier(nn.Module):
         if self.network.coarse is not None:
             loss = BothLosses(self.parents.cpu(), self.params.coarse_weight)
         return self._task(
-            data, every, name=trees.ROOT, outputs=np.arange(self.leaves),
-            macs=self.cost().macs_max, loss=loss,
-        )  # fmt: skip
+            data,
+            every,
+            name=trees.ROOT,
+            outputs=np.arange(self.leaves),
+            macs=self.cost().macs_max,
+            loss=loss,
+        )
 
     def _apart(self, data: DataModule) -> list[Pair]:
         """Returns each branch, a whole network here, and what it learns."""
@@ -360,8 +376,9 @@ class Classifier(nn.Module):
         distributed.alike([self.alphas])
         log.info(
             "alpha of the categories %.1f, of the labels %.1f; %.3f of the mass disagrees",
-            *self.alphas.tolist(), adaptation.disagreement(coarse, fine, parents).mean(),
-        )  # fmt: skip
+            *self.alphas.tolist(),
+            adaptation.disagreement(coarse, fine, parents).mean(),
+        )
 
 
 def _check(params: Params, hierarchy: nx.DiGraph) -> None:

@@ -46,24 +46,31 @@ class Params(BaseModel):
         "flat", description="root starts from the flat network of its seed, or from scratch"
     )
     freeze: Literal["conv", "last_block", "none"] = Field(
-        "conv", description="convolutions that subnetworks share untrained: all (the report), all "
+        "conv",
+        description="convolutions that subnetworks share untrained: all (the report), all "
         "but the last block, none",
-    )  # fmt: skip
+    )
     balance: sampling.Balance = Field(
         "resample",
         description="equal pictures per cluster at the root and per label below: resample (drawn "
         "anew each epoch), fixed (the report), weights (all pictures, weighted loss), none",
     )
     depth: int | None = Field(
-        None, ge=2, le=100, description="networks on the longest path at most: a cluster whose "
+        None,
+        ge=2,
+        le=100,
+        description="networks on the longest path at most: a cluster whose "
         "subnetwork confuses its labels in groups is divided by them, and so on; null: the tree "
         "of the grouping as it is",
-    )  # fmt: skip
+    )
     rollback: int = Field(
-        0, ge=0, le=100, description="attempts after the first choice: a subnetwork learns to "
+        0,
+        ge=0,
+        le=100,
+        description="attempts after the first choice: a subnetwork learns to "
         "reject the pictures of the clusters beside it, and its parent then takes the next "
         "likeliest; 0: none (the report)",
-    )  # fmt: skip
+    )
     root_epochs: int | None = Field(
         None, ge=1, le=10_000, description="passes of the root; null: loop.epochs"
     )
@@ -71,9 +78,11 @@ class Params(BaseModel):
         None, ge=1, le=10_000, description="passes of each subnetwork; null: loop.epochs"
     )
     lr_scale: float = Field(
-        1.0, gt=0, le=10, description="learning rate of what starts from trained weights, relative "
-        "to loop.lr",
-    )  # fmt: skip
+        1.0,
+        gt=0,
+        le=10,
+        description="learning rate of what starts from trained weights, relative to loop.lr",
+    )
 
 
 class Classifier(nn.Module):
