@@ -2,7 +2,7 @@
 Accuracy against alpha, agreement and training time of merged networks (methods.md 3).
 
 Run after `fit` of runs of method `merged`, and `evaluate` of `flat` and of runs that have a tree.
-The curves of Dutt's figures 3 and 4 on validation and test pictures, for every run and seed, for
+The curves of Dutt's figures 3 and 4 on validation and test images, for every run and seed, for
 ensembles of seeds, and for the flat network with the categories of each tree; the points of its
 figure 1; tests of the differences. alpha is chosen on validation. Bar: at the chosen alpha both
 levels are at least as good as at 0, in the mean over runs and seeds. Runs of random groups are
@@ -32,7 +32,7 @@ from train.tree import hierarchy
 
 SPLITS = ("val", "test")
 SIZES = (1, 2, 4)  # members of an ensemble, as the paper has them; 1 are the runs themselves
-POINTS = 200  # pictures of the category, and as many others, in the scatter
+POINTS = 200  # images of the category, and as many others, in the scatter
 DIGITS = 5  # of every figure in the details
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the two sides say of the pictures of one split before they are adapted."""
+    """What the two sides say of the images of one split before they are adapted."""
 
     coarse: torch.Tensor
     fine: torch.Tensor
@@ -128,7 +128,7 @@ def measure(found: Both) -> dict[str, Any]:
 
 
 def tried(found: Answers, alphas: Mapping[str, float]) -> Tried:
-    """Which pictures are right at every alpha, and the alphas that were chosen elsewhere."""
+    """Which images are right at every alpha, and the alphas that were chosen elsewhere."""
     truth = {"coarse": found.parents[found.labels], "fine": found.labels}
     right: dict[str, list[np.ndarray]] = {level: [] for level in LEVELS}
     for alpha in adaptation.GRID:
@@ -158,7 +158,7 @@ def agreement(found: Answers, alphas: Mapping[str, float]) -> dict[str, dict[str
 
 
 def scatter(found: Answers, *, category: int = 0) -> dict[str, Any]:
-    """Figure 1: P_c and Q of one category, for pictures of it and for others, in picture order."""
+    """Figure 1: P_c and Q of one category, for images of it and for others, in image order."""
     totals = adaptation.sums(found.fine, found.parents, categories=found.coarse.shape[1])
     inside = found.parents[found.labels] == category
     sides = {"P_c": found.coarse[:, category], "Q": totals[:, category]}
@@ -321,7 +321,7 @@ def run(
     }
     return Result(
         value=statistics.median(gains["fine"]),
-        unit="share of the test pictures",
+        unit="share of the test images",
         bar=">= 0 in the mean, for labels and for categories",
         ok=all(statistics.mean(gain) >= 0 for gain in gains.values()),
         runs=gains["fine"],

@@ -1,4 +1,4 @@
-"""What the benchmarks of HD-CNN share: trained runs, and what every component says of pictures."""
+"""What the benchmarks of HD-CNN share: trained runs, and what every component says of images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ RUN = "hdcnn"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The run of one seed, and the pictures that it is judged on."""
+    """The run of one seed, and the images that it is judged on."""
 
     seed: int
     classifier: Classifier
@@ -42,7 +42,7 @@ def trained() -> Iterator[Trained]:
 
 @torch.no_grad()
 def answers(classifier: Classifier, pictures: Pictures) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns B, and p_k of every label: (picture, cluster) and (picture, cluster, leaf)."""
+    """Returns B, and p_k of every label: (image, cluster) and (image, cluster, leaf)."""
     found = []
     for x in prediction.batches(pictures, torch.device("cpu")):
         maps = classifier.network.stem(classifier.centred(x))
@@ -53,7 +53,7 @@ def answers(classifier: Classifier, pictures: Pictures) -> tuple[torch.Tensor, t
 
 @torch.no_grad()
 def accuracy(classifier: Classifier, pictures: Pictures) -> float:
-    """Returns the share of pictures that are named rightly with every component executed."""
+    """Returns the share of images that are named rightly with every component executed."""
     coarse, labels = answers(classifier, pictures)
     full = (coarse[:, :, None] * labels).sum(dim=1)
     return float(np.mean(full.argmax(dim=1).numpy() == pictures.labels))

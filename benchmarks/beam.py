@@ -26,7 +26,7 @@ WIDTHS = (1, 2, 4, 8, None)
 
 
 def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
-    """Success, the mean score of the decoded path and milliseconds a picture for each width."""
+    """Success, the mean score of the decoded path and milliseconds an image for each width."""
     rows, scores = [], _scores(classifier, pictures)
     for width in WIDTHS:
         classifier.params = classifier.params.model_copy(update={"beam": width})
@@ -48,7 +48,7 @@ def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
 
 @torch.no_grad()
 def _scores(classifier: Classifier, pictures: Pictures) -> torch.Tensor:
-    """The log probability of the path to every label for each picture."""
+    """The log probability of the path to every label for each image."""
     batches = prediction.batches(pictures, torch.device("cpu"))
     return torch.cat([classifier.network(classifier.centred(x)) for x in batches]).double()
 
@@ -93,7 +93,7 @@ def run(data_dir: Path = Path("data"), results_dir: Path = Path("results")) -> R
     gains = [rows[-1]["accuracy"] - rows[0]["accuracy"] for rows in curves]
     return Result(
         value=statistics.median(gains),
-        unit="share of the test pictures",
+        unit="share of the test images",
         bar="no width decodes likelier paths than the whole tree",
         ok=all(
             row["log_probability"] <= rows[-1]["log_probability"] + 1e-6

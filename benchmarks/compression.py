@@ -58,7 +58,7 @@ def reaching(classifier: Classifier) -> list[int]:
 
 
 def measure(one: Trained) -> dict[str, Any]:
-    """The curve of one seed on its test pictures, and the largest codebook with a factor of four."""
+    """The curve of one seed on its test images, and the largest codebook with a factor of four."""
     rows = curve(one.classifier, one.test)
     enough = [row for row in rows if row["factor"] >= FACTOR]
     chosen = max(enough, key=lambda row: row["codebook"]) if enough else None
@@ -66,13 +66,13 @@ def measure(one: Trained) -> dict[str, Any]:
 
 
 def run() -> Result:
-    """The median over seeds of what a factor of four loses, in shares of the test pictures."""
+    """The median over seeds of what a factor of four loses, in shares of the test images."""
     found = [measure(one) for one in averaged.trained()]
     chosen = [one["chosen"] for one in found if one["chosen"] is not None]
     losses = [one["loss"] for one in chosen]
     return Result(
         value=statistics.median(losses) if losses else float("nan"),
-        unit="share of the test pictures lost",
+        unit="share of the test images lost",
         bar=f"a codebook reaches a factor of {FACTOR}; its loss is told",
         ok=len(chosen) == len(found),
         runs=losses,

@@ -1,8 +1,8 @@
 """
 Conditional execution of HD-CNN: accuracy, executed operations and time against beta (methods.md 6.5).
 
-Run after `fit hdcnn`. Beta is chosen on the validation pictures: the one that executes the fewest
-operations of the fine components and loses at most half a point. It is judged on the test pictures.
+Run after `fit hdcnn`. Beta is chosen on the validation images: the one that executes the fewest
+operations of the fine components and loses at most half a point. It is judged on the test images.
 """
 
 import statistics
@@ -66,7 +66,7 @@ def cheapest(rows: list[dict[str, Any]]) -> float | None:
 
 
 def timed(classifier: Classifier, pictures: Pictures, beta: float | None) -> list[dict[str, Any]]:
-    """Time of a call with one picture and with many."""
+    """Time of a call with one image and with many."""
     limit(classifier, beta)
     cpu = torch.device("cpu")
     return [
@@ -84,7 +84,7 @@ def timed(classifier: Classifier, pictures: Pictures, beta: float | None) -> lis
 
 
 def measure(one: Trained) -> dict[str, Any]:
-    """The curves of one seed, the chosen beta, and what it gives on the test pictures."""
+    """The curves of one seed, the chosen beta, and what it gives on the test images."""
     chosen = cheapest(curve(one.classifier, one.val))
     rows = curve(one.classifier, one.test)
     judged = next(row for row in rows if row["beta"] == chosen)
@@ -115,7 +115,7 @@ def run() -> Result:
             and min(one["components"] for one in found) >= 8
         ),
         runs=shares,
-        peer="every component on every picture",
+        peer="every component on every image",
         details={"losses": losses, "seeds": found, "threads": torch.get_num_threads()},
         commands=["dvc repro"],
     )

@@ -30,9 +30,9 @@ def soft_weights(
     probabilities: Float[np.ndarray, "image label"], labels: Int[np.ndarray, " image"]
 ) -> Float[np.ndarray, "label label"]:
     """
-    Returns w_ab = (1/n) sum over pictures of a or b of p_a p_b.
+    Returns w_ab = (1/n) sum over images of a or b of p_a p_b.
 
-    Smoother than counts where labels have few pictures. It ranks pairs; its sum is no error rate.
+    Smoother than counts where labels have few images. It ranks pairs; its sum is no error rate.
     """
     leaves = probabilities.shape[1]
     sums = np.zeros((leaves, leaves))

@@ -1,8 +1,8 @@
 """
-Differences between values of alpha, and between merged runs: over seeds and over test pictures.
+Differences between values of alpha, and between merged runs: over seeds and over test images.
 
 The paired t over seeds is Dutt and others' own (methods.md 3.5). Beside it stand our own tests
-(7.4): the bootstrap interval of a picture's difference in the mean over seeds, and McNemar's exact
+(7.4): the bootstrap interval of an image's difference in the mean over seeds, and McNemar's exact
 p of each seed, which Holm's correction multiplies by all the rows and seeds of a level.
 """
 
@@ -27,9 +27,9 @@ NONE, FULL, OTHER = (GRID.index(alpha) for alpha in (0.0, 1.0, 2.0))
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """Which test pictures one seed has right at each alpha of GRID, both by level."""
+    """Which test images one seed has right at each alpha of GRID, both by level."""
 
-    right: Mapping[str, Bool[np.ndarray, "alpha picture"]]
+    right: Mapping[str, Bool[np.ndarray, "alpha image"]]
     chosen: Mapping[str, float]
     """The alpha of GRID that validation chose."""
     parents: tuple[int, ...]
@@ -38,14 +38,14 @@ class Tried:
 
 Seeds = Mapping[int, Tried]
 Side = tuple[str, dict[int, Bool[np.ndarray, " picture"]]]
-"""A run at an alpha, in words, and which test pictures each of its seeds has right."""
+"""A run at an alpha, in words, and which test images each of its seeds has right."""
 
 
 def compared(runs: Mapping[str, Seeds], peers: Sequence[str]) -> list[dict[str, Any]]:
     """
     Returns a row for each pair: values of alpha within every run, and the runs `peers` at alpha 1.
 
-    Pictures are in the same order in all runs. Categories are compared where two runs have the
+    Images are in the same order in all runs. Categories are compared where two runs have the
     same. Of runs without a common seed there is no row.
     """
     rows = []
@@ -61,7 +61,7 @@ def compared(runs: Mapping[str, Seeds], peers: Sequence[str]) -> list[dict[str, 
 
 
 def optimum(seeds: Seeds, level: str) -> int:
-    """Returns the place in GRID with most test pictures right, over all seeds; ties as on validation."""
+    """Returns the place in GRID with most test images right, over all seeds; ties as on validation."""
     counts = sum(one.right[level].sum(axis=1) for one in seeds.values())
     return min(range(len(GRID)), key=lambda at: (-counts[at], abs(GRID[at] - 1), GRID[at]))
 

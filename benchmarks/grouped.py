@@ -19,14 +19,14 @@ from train import backbone
 from train.backbone.siblings import Siblings
 
 NETWORKS = {"resnet20": (4, 32), "nin": (1, 26)}
-"""Blocks that HD-CNN shares, and the side of the pictures."""
+"""Blocks that HD-CNN shares, and the side of the images."""
 COMPONENTS, OUTPUTS, BATCHES = 8, 30, (1, 2, 8, 32)
-RUNS, PICTURES = 5, 32  # turns of each pair, and pictures of a turn
+RUNS, PICTURES = 5, 32  # turns of each pair, and images of a turn
 BAR = 1.0
 
 
 class Always(Siblings):
-    """Branches that are grouped for any number of pictures."""
+    """Branches that are grouped for any number of images."""
 
     def at_once(self, maps: Tensor) -> bool:
         """Says yes."""
@@ -55,7 +55,7 @@ def branches(name: str) -> tuple[nn.Module, nn.ModuleDict]:
 
 
 def turn(siblings: Siblings, maps: Tensor) -> Callable[[], int]:
-    """Returns what says something of as many pictures as a turn has, and counts them."""
+    """Returns what says something of as many images as a turn has, and counts them."""
     calls = max(1, PICTURES // len(maps))
 
     def run() -> int:
@@ -73,7 +73,7 @@ def measure(name: str) -> list[dict[str, Any]]:
     side, rows = NETWORKS[name][1], []
     grouped, loop = Always(parts), Never(parts)
     for batch in BATCHES:
-        x = torch.rand(batch, side, side, 3).permute(0, 3, 1, 2)  # as pictures come
+        x = torch.rand(batch, side, side, 3).permute(0, 3, 1, 2)  # as images come
         maps = stem(x)
         one, other = grouped.log_probabilities(maps), loop.log_probabilities(maps)
         ratios, rates = pairs.compared(turn(grouped, maps), turn(loop, maps), runs=RUNS)

@@ -3,7 +3,7 @@ What growing a tree costs: extended by a label, or merged of two, against traini
 
 Run after `dvc repro` with the preset demo: takes data/shards and the sections of params.yaml, and
 holds labels out in memory. Clusters are the demo's own families, so that growing alone is measured
-and not what finds them. Every seed holds another label out; test pictures judge. FLOPs are the
+and not what finds them. Every seed holds another label out; test images judge. FLOPs are the
 program's estimate, with those of the flat network that a tree starts from.
 """
 
@@ -61,7 +61,7 @@ class Bench:
         )
 
     def only(self, names: Sequence[str]) -> DataModule:
-        """The training and validation pictures of some labels, in the order of the shards."""
+        """The training and validation images of some labels, in the order of the shards."""
         whole = self.everything
         leaves = [leaf for leaf, name in enumerate(whole.labels) if name in names]
         return DataModule(
@@ -73,13 +73,13 @@ class Bench:
         )
 
     def predicted(self, classifier: HierarchicalClassifier, known: Sequence[str]) -> np.ndarray:
-        """The likeliest label of every test picture, as a leaf of the whole set."""
+        """The likeliest label of every test image, as a leaf of the whole set."""
         found = prediction.predict(classifier, self.test, device=self.device)
         leaves = np.array([self.everything.labels.index(name) for name in known])
         return np.asarray(leaves[found.probabilities.argmax(axis=1)])
 
     def msr(self, predicted: np.ndarray, names: Sequence[str]) -> float:
-        """Mean success rate over the test pictures of some labels."""
+        """Mean success rate over the test images of some labels."""
         wanted = [self.everything.labels.index(name) for name in names]
         rows = np.isin(self.test.labels, wanted)
         return metrics.msr(self.test.labels[rows], predicted[rows])

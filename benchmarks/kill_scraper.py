@@ -2,7 +2,7 @@
 SIGKILL of `python -m scraper` at ten random moments, then the same command again.
 
 Each round starts from an empty folder, kills the whole process once, runs it to the end, curates,
-and compares the set of posts, the sha256 of every picture and the root hash of the shards with an
+and compares the set of posts, the sha256 of every image and the root hash of the shards with an
 unbroken run against the same board.
 """
 

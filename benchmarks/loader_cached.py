@@ -38,10 +38,10 @@ def run() -> Result:
     value = statistics.median(ratios)
     return Result(
         value=value,
-        unit="times webdataset's pictures per second",
+        unit="times webdataset's images per second",
         bar=f">= {BAR:g}",
         ok=value >= BAR,
         runs=ratios,
         peer="webdataset, shuffle(1000), decode('rgb8'), batched",
-        details={"pictures_per_second": rates, "data": "5,000 drawn JPEG pictures of 128 pixels"},
+        details={"pictures_per_second": rates, "data": "5,000 drawn JPEG images of 128 pixels"},
     )

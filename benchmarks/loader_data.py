@@ -28,7 +28,7 @@ def picture(rng: np.random.Generator, side: int = SIDE) -> Image.Image:
 
 
 def write(folder: Path, *, samples: int = SAMPLES, side: int = SIDE) -> Path:
-    """Writes the shards of a training set and of small validation and test sets of JPEG pictures."""
+    """Writes the shards of a training set and of small validation and test sets of JPEG images."""
     folder.mkdir(parents=True)
     rng, entries, rows = np.random.default_rng(0), [], []
     for split, count in (("train", samples), ("val", LABELS * 2), ("test", LABELS * 2)):

@@ -42,12 +42,12 @@ def run() -> Result:
     value = statistics.median(ratios)
     return Result(
         value=value,
-        unit="times the pictures per second of decoding alone",
+        unit="times the images per second of decoding alone",
         bar=f">= {BAR:g}",
         ok=value >= BAR,
         runs=ratios,
         peer="Pillow on bytes in memory, as many threads",
-        details={"pictures_per_second": rates, "data": "5,000 drawn JPEG pictures of 128 pixels"},
+        details={"pictures_per_second": rates, "data": "5,000 drawn JPEG images of 128 pixels"},
     )
 
 

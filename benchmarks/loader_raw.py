@@ -1,4 +1,4 @@
-"""Encoded pictures and labels of an epoch in random order, against webdataset's shuffled reading."""
+"""Encoded images and labels of an epoch in random order, against webdataset's shuffled reading."""
 
 import statistics
 import tempfile
@@ -16,7 +16,7 @@ BAR = 3.0
 
 
 def run() -> Result:
-    """Both give the bytes and the label of 5,000 JPEG pictures of 128 pixels, decoding nothing."""
+    """Both give the bytes and the label of 5,000 JPEG images of 128 pixels, decoding nothing."""
     with tempfile.TemporaryDirectory() as name:
         folder = loader_data.write(Path(name) / "shards")
         pictures = data.open_split(folder, Path(name) / "cache", "train", storage="stream")
@@ -45,5 +45,5 @@ def run() -> Result:
         ok=value >= BAR,
         runs=ratios,
         peer="webdataset, shuffle(1000), nothing decoded",
-        details={"samples_per_second": rates, "data": "5,000 drawn JPEG pictures, page cache warm"},
+        details={"samples_per_second": rates, "data": "5,000 drawn JPEG images, page cache warm"},
     )

@@ -8,7 +8,7 @@ RUNS = 5
 
 
 def rate(pictures: Callable[[], int]) -> float:
-    """Pictures per second of one call, which returns how many there were."""
+    """Images per second of one call, which returns how many there were."""
     began = time.perf_counter()
     count = pictures()
     return count / (time.perf_counter() - began)

@@ -1,8 +1,8 @@
 """
 The room there is for experts: R of the greedy cover, and its lift over permuted covers.
 
-Run after `flat` and `evaluate flat`. The cover is chosen on the validation pictures of each
-results/flat/SEED and counted on its test pictures (methods.md 9.3): E sets of m labels, 8 of 10
+Run after `flat` and `evaluate flat`. The cover is chosen on the validation images of each
+results/flat/SEED and counted on its test images (methods.md 9.3): E sets of m labels, 8 of 10
 for a hundred labels. The bar is the first criterion of methods.md 9.7: 5 points, twice by chance.
 """
 
@@ -20,7 +20,7 @@ from train.evaluation.metrics import confusion_counts
 
 EXPERTS, LARGEST, DRAWS = 8, 10, 20
 BAR, BAR_LIFT = 0.05, 2.0
-FEW = 100  # with fewer validation pictures of a label, soft weights choose the cover
+FEW = 100  # with fewer validation images of a label, soft weights choose the cover
 
 
 def size(labels: int) -> tuple[int, int]:
@@ -84,7 +84,7 @@ def _answers(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def run(results_dir: Path = Path("results")) -> Result:
-    """The median over seeds of R on the test pictures, as a share of them."""
+    """The median over seeds of R on the test images, as a share of them."""
     folders = sorted((results_dir / "flat").glob("[0-9]*"), key=lambda folder: int(folder.name))
     if not folders:
         raise SystemExit("no flat network was trained: run `dvc repro`")
@@ -96,7 +96,7 @@ def run(results_dir: Path = Path("results")) -> Result:
     shards = json.loads(manifest.read_text())["root_sha256"] if manifest.exists() else None
     return Result(
         value=statistics.median(rooms),
-        unit="share of the test pictures",
+        unit="share of the test images",
         bar=f">= {BAR} and a lift >= {BAR_LIFT} for every seed",
         ok=min(rooms) >= BAR and min(lifts) >= BAR_LIFT,
         runs=rooms,

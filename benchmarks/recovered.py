@@ -3,7 +3,7 @@ Do the clusters that confusions give meet the groups that the data set tells?
 
 Adjusted mutual information of each rule's clusters with grouping `given` (CIFAR-100's coarse labels,
 the families of species), for each seed at hand. Beside it a 95 % interval over resampled validation
-pictures, the random groups of the same sizes, and the same rules on the same network's mistakes
+images, the random groups of the same sizes, and the same rules on the same network's mistakes
 moved to other pairs of labels. Run after `clustering`.
 """
 

@@ -1,8 +1,8 @@
 """
-Pictures per second of training, against a plain DataLoader with torchvision's transforms.
+Images per second of training, against a plain DataLoader with torchvision's transforms.
 
 Same network, weights, optimiser, batch, precision and memory layout on both sides; the peer holds
-its pictures decoded in memory and is timed with no, one and two worker processes, the best counting.
+its images decoded in memory and is timed with no, one and two worker processes, the best counting.
 """
 
 import statistics
@@ -43,7 +43,7 @@ PRECISION = "bfloat16"
 
 
 class _Images(Dataset[tuple[torch.Tensor, int]]):
-    """Decoded pictures in memory behind torchvision's transforms, as its CIFAR100 holds them."""
+    """Decoded images in memory behind torchvision's transforms, as its CIFAR100 holds them."""
 
     def __init__(self, pictures: data.Pictures, transform: Callable[[Image.Image], Any]) -> None:
         self.images, self.labels = np.array(pictures.images), pictures.labels
@@ -64,7 +64,7 @@ def run() -> Result:
     worst = min(ratios, key=lambda name: ratios[name])
     return Result(
         value=ratios[worst],
-        unit="times the peer's pictures per second, in the worst case",
+        unit="times the peer's images per second, in the worst case",
         bar=f">= {BAR:g}; waiting <= {BAR_WAITING:.0%}",
         ok=ratios[worst] >= BAR and waiting <= BAR_WAITING,
         runs=cases[worst]["ratios"],

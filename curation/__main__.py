@@ -23,10 +23,10 @@ from curation.params import add_options, overrides, section
 log = logging.getLogger("curation")
 
 STAGES = {
-    "measure": "decode every picture once: its figures, and the normalised picture",
-    "filters": "refuse pictures by what was measured, with reasons",
-    "duplicates": "group exact and near duplicates; one picture of a group survives",
-    "persona": "give every picture its label, balanced",
+    "measure": "decode every image once: its figures, and the normalised image",
+    "filters": "refuse images by what was measured, with reasons",
+    "duplicates": "group exact and near duplicates; one image of a group survives",
+    "persona": "give every image its label, balanced",
     "split": "train, validation and test by duplicate group",
     "shards": "pack WebDataset tars: equal inputs, equal bytes",
     "catalog": "one DuckDB file over every table",
@@ -159,7 +159,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The parser; the options of a stage are made from its `Params` only when it is called."""
     parser = argparse.ArgumentParser(
         prog="python -m curation",
-        description="From downloaded pictures to a data set: seven stages, and questions to it.",
+        description="From downloaded images to a data set: seven stages, and questions to it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -231,8 +231,8 @@ def _add_questions(
     )
     get = commands.add_parser(
         "get",
-        help="write one sample's picture",
-        description="Writes one sample's picture.",
+        help="write one sample's image",
+        description="Writes one sample's image.",
         parents=[places],
         allow_abbrev=False,
     )

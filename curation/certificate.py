@@ -1,7 +1,7 @@
 """
-What a split promises: how near the nearest pictures on different sides are.
+What a split promises: how near the nearest images on different sides are.
 
-Compares every picture of one side with every picture of the others by perceptual hash, so it shares
+Compares every image of one side with every image of the others by perceptual hash, so it shares
 neither code nor shortcuts with the search that made the groups.
 """
 

@@ -1,8 +1,8 @@
 """
-Stage `duplicates`: groups of posts that show the same picture; one post of a group survives, or
+Stage `duplicates`: groups of posts that show the same image; one post of a group survives, or
 all do and the groups are only reported.
 
-Reads what `filters` kept, the measures, the normalised pictures and the posts. Five rules link two
+Reads what `filters` kept, the measures, the normalised images and the posts. Five rules link two
 posts: the same file (`exact`), the same pixels by the board's own hash (`pixel_hash`), a near
 perceptual hash confirmed on the pixels (`near`), parent and child (`family`), the same source URL
 (`source`). Writes groups, decisions, every link, and the pairs that the pixels told apart.
@@ -82,11 +82,11 @@ class Params(BaseModel):
         description="`one` post of a group goes on; `all` only reports, for a set that is compared "
         "as it was published",
     )
-    families: bool = Field(True, description="parents and children count as one picture")
+    families: bool = Field(True, description="parents and children count as one image")
     source_posts: int = Field(
         8,
         ge=0,
-        description="how many posts of one source URL, by id, count as one picture; those after "
+        description="how many posts of one source URL, by id, count as one image; those after "
         "them stay unlinked, as a gallery's do. 0 ignores sources",
     )
 
@@ -108,7 +108,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Two posts of one picture, the smaller id first."""
+    """Two posts of one image, the smaller id first."""
 
     post_a: int
     post_b: int
@@ -163,7 +163,7 @@ def source_links(posts: Sequence[Candidate], most: int) -> list[Link]:
 
 
 def picture_url(source: str) -> str | None:
-    """Returns a source that can name one picture: a web address with more than a host, else None."""
+    """Returns a source that can name one image: a web address with more than a host, else None."""
     try:
         parts = urlsplit(source.strip())
     except ValueError:  # an unclosed bracket, say: people type anything into a source field
@@ -202,7 +202,7 @@ def run(params: Params, *, data_dir: Path) -> None:
 
     Raises:
         MissingInput, MissingColumn: A table or tar of an earlier stage is absent or incomplete.
-        TamperedData: A normalised picture does not have its recorded sha256.
+        TamperedData: A normalised image does not have its recorded sha256.
     """
     posts, measures = _read(data_dir)
     links = same_key(posts, "exact", lambda post: post.sha256)
@@ -306,7 +306,7 @@ def _near(
 
 
 class _Thumbnails:
-    """The normalised pictures of the posts asked for, small, each read and decoded once."""
+    """The normalised images of the posts asked for, small, each read and decoded once."""
 
     def __init__(
         self, measures: Mapping[int, Mapping[str, Any]], folder: Path, stack: ExitStack
@@ -338,7 +338,7 @@ class _Thumbnails:
         data = os.pread(self._open[path.name], row["image_bytes"], row["offset"])
         if hashlib.sha256(data).hexdigest() != row["image_sha256"]:
             raise TamperedData(
-                f"The picture of post {post_id} at byte {row['offset']} of {path.name} does not "
+                f"The image of post {post_id} at byte {row['offset']} of {path.name} does not "
                 "have the sha256 that measures.parquet records. Run stage 'measure' again."
             )
         return data

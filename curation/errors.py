@@ -36,10 +36,10 @@ class MissingColumn(CurationError):
 
 
 class UnreadableImage(CurationError):
-    """The bytes of one picture give no picture; `reason` is the code that its decision carries."""
+    """The bytes of one image give no image; `reason` is the code that its decision carries."""
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"No picture could be read ({reason}): {detail}.")
+        super().__init__(f"No image could be read ({reason}): {detail}.")
         self.reason = reason
         self.detail = detail
 
@@ -49,7 +49,7 @@ class TooFewSamples(CurationError):
 
 
 class LeakingSplit(CurationError):
-    """Pictures too alike stand on different sides of the split."""
+    """Images too alike stand on different sides of the split."""
 
 
 class TamperedData(CurationError):

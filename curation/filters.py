@@ -1,8 +1,8 @@
 """
-Stage `filters`: refuses pictures by what was measured, with reasons.
+Stage `filters`: refuses images by what was measured, with reasons.
 
 Reads measures.parquet, writes decisions.parquet. A rule is a small function that returns a finding
-or None; its name is its reason code. All rules are evaluated, so a picture may have several reasons.
+or None; its name is its reason code. All rules are evaluated, so an image may have several reasons.
 """
 
 import logging
@@ -27,8 +27,8 @@ class Params(BaseModel):
     min_side: int = Field(
         64,
         ge=0,
-        description="least long side of the fetched picture, pixels; under it a figure is a blot. "
-        "0 for folders of small pictures",
+        description="least long side of the fetched image, pixels; under it a figure is a blot. "
+        "0 for folders of small images",
     )
     min_saturation: float = Field(
         0.06,
@@ -75,31 +75,31 @@ class Finding:
 
 def unreadable(measures: Measures) -> str | None:
     """
-    Refuses what gave no picture. The reason is the error that `measure` named: undecodable,
+    Refuses what gave no image. The reason is the error that `measure` named: undecodable,
     truncated, too_many_pixels, animated_file or wrong_size.
     """
     return measures.error
 
 
 def small_image(measures: Measures, params: Params) -> Finding | None:
-    """Refuses a picture whose long side is too short to show a figure."""
+    """Refuses an image whose long side is too short to show a figure."""
     if measures.width is None or measures.height is None:
         return None
     return _below(float(max(measures.width, measures.height)), params.min_side)
 
 
 def low_saturation(measures: Measures, params: Params) -> Finding | None:
-    """Refuses a picture that is grey although its tags do not say so."""
+    """Refuses an image that is grey although its tags do not say so."""
     return _below(measures.saturation, params.min_saturation)
 
 
 def low_contrast(measures: Measures, params: Params) -> Finding | None:
-    """Refuses a picture that is nearly blank."""
+    """Refuses an image that is nearly blank."""
     return _below(measures.contrast, params.min_contrast)
 
 
 def blurred(measures: Measures, params: Params) -> Finding | None:
-    """Refuses a picture without any edge left at 64 pixels, unless it has no contrast at all."""
+    """Refuses an image without any edge left at 64 pixels, unless it has no contrast at all."""
     return _below(measures.sharpness, params.min_sharpness)
 
 
@@ -112,7 +112,7 @@ RULES: tuple[Callable[[Measures, Params], Finding | None], ...] = (
 
 
 def decide(measures: Measures, params: Params) -> dict[str, Finding]:
-    """Returns every reason against a picture with the numbers compared; none means kept."""
+    """Returns every reason against an image with the numbers compared; none means kept."""
     error = unreadable(measures)
     if error is not None:
         return {error: Finding()}
@@ -121,7 +121,7 @@ def decide(measures: Measures, params: Params) -> dict[str, Finding]:
 
 
 def run(params: Params, *, data_dir: Path) -> None:
-    """Decides on every measured picture."""
+    """Decides on every measured image."""
     columns = list(Measures.__dataclass_fields__)
     table = tables.read(data_dir / "measure" / "measures.parquet", columns, stage="measure")
     rows = [Measures(**row) for row in table.sort_by("post_id").to_pylist()]

@@ -45,7 +45,7 @@ def validation(
     short = next((label for label, missing in lacking.items() if missing), None)
     if short is not None:
         raise TooFewSamples(
-            f"Label '{short}' gives {per_label - lacking[short]} of the {per_label} pictures that "
+            f"Label '{short}' gives {per_label - lacking[short]} of the {per_label} images that "
             "`split.val_per_label` takes from the side `split.val_from`, near duplicates staying "
             "together. Lower it, or leave the label out with `persona.min_samples`."
         )

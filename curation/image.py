@@ -1,8 +1,8 @@
 """
 Bytes to pixels, pixels to figures, pixels to bytes: the only file that touches pixels.
 
-`decode` turns bytes that nobody vouches for into one upright sRGB picture, or raises
-`UnreadableImage` with a reason code. The measures take that picture; `normalise` and `encode` make
+`decode` turns bytes that nobody vouches for into one upright sRGB image, or raises
+`UnreadableImage` with a reason code. The measures take that image; `normalise` and `encode` make
 the square that the shards carry. Same bytes in, same libraries: same numbers and bytes out.
 """
 
@@ -26,7 +26,7 @@ Background = Literal["border", "white"]
 Format = Literal["png", "webp", "jpg"]
 Pixels = npt.NDArray[np.uint8]
 
-FORMATS = ("JPEG", "PNG", "WEBP")  # what boards serve as still pictures
+FORMATS = ("JPEG", "PNG", "WEBP")  # what boards serve as still images
 MAX_PIXELS = 89_478_485  # above it Pillow warns of a decompression bomb; the cap stays below
 MAX_SCANS = 100  # progressive JPEG files have about ten; each scan costs a pass over all pixels
 MAX_CHUNKS = 100_000  # PNG files have thousands at most; each costs Pillow a call
@@ -41,18 +41,18 @@ WHITE = 245  # the least channel value that counts as white: JPEG noise on paper
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One decoded picture: `image` is upright RGB with alpha on white, perhaps DCT-scaled down."""
+    """One decoded image: `image` is upright RGB with alpha on white, perhaps DCT-scaled down."""
 
     image: Image.Image
     file_format: str  # JPEG, PNG or WEBP
     mode: str  # as stored, in Pillow's words
-    width: int  # pixels of the stored picture, after it is turned upright
+    width: int  # pixels of the stored image, after it is turned upright
     height: int
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is measured on one decoded picture."""
+    """What is measured on one decoded image."""
 
     phash: bytes  # 256 bits of PDQ
     phash_quality: int  # 0..100, PDQ's own; low means few edges, so the hash says little
@@ -64,7 +64,7 @@ class Figures:
 
 def decode(data: bytes, *, max_pixels: int, side: int) -> Picture:
     """
-    Decodes the bytes of one still picture that will be shown at `side` pixels.
+    Decodes the bytes of one still image that will be shown at `side` pixels.
 
     JPEG files are decoded on one fixed path: scaled by the DCT to the smallest size that still has
     a long side of max(256, 2 × side). Orientation from EXIF is applied, an embedded colour profile
@@ -92,7 +92,7 @@ def decode(data: bytes, *, max_pixels: int, side: int) -> Picture:
 
 
 def measure(image: Image.Image) -> Figures:
-    """Measures a decoded picture."""
+    """Measures a decoded image."""
     phash, quality = perceptual_hash(image)
     small = image.resize(_fitted(image.size, SMALL_SIDE), Image.Resampling.BILINEAR)
     grey = np.asarray(small.convert("L"), dtype=np.float64)
@@ -108,9 +108,9 @@ def measure(image: Image.Image) -> Figures:
 
 def normalise(image: Image.Image, *, side: int, background: Background) -> Image.Image:
     """
-    Fits a picture into a square of `side` pixels, centred, its shape unchanged.
+    Fits an image into a square of `side` pixels, centred, its shape unchanged.
 
-    The margin has the mean colour of the picture's border, or white.
+    The margin has the mean colour of the image's border, or white.
     """
     left, top, right, bottom = _placed(image.size, side)
     fitted = image.resize((right - left, bottom - top), Image.Resampling.BICUBIC)
@@ -121,7 +121,7 @@ def normalise(image: Image.Image, *, side: int, background: Background) -> Image
 
 
 def encode(image: Image.Image, kind: Format, *, quality: int = 95) -> bytes:
-    """Encodes an RGB picture without metadata; png and webp lose nothing, `quality` is of jpg."""
+    """Encodes an RGB image without metadata; png and webp lose nothing, `quality` is of jpg."""
     buffer = io.BytesIO()
     if kind == "png":
         image.save(buffer, "PNG", compress_level=6)
@@ -153,7 +153,7 @@ def saturation(image: Image.Image) -> float:
     Returns the 95th percentile of HSV saturation over the pixels that are not white, 0..1.
 
     Saturation is (max - min) / max over the channels. Paper is left out, because a small coloured
-    figure on it is a coloured picture; 0 when there is nothing but paper.
+    figure on it is a coloured image; 0 when there is nothing but paper.
     """
     pixels = np.asarray(image).reshape(-1, 3)
     drawn = pixels[_lowest(pixels) < WHITE]
@@ -169,7 +169,7 @@ def perceptual_hash(image: Image.Image) -> tuple[bytes, int]:
     """
     Returns the PDQ hash (32 bytes) and its quality (0..100) of one fixed 64-pixel rendering.
 
-    PDQ averages every picture down to 64 × 64 before its cosine transform. Handing it that size
+    PDQ averages every image down to 64 × 64 before its cosine transform. Handing it that size
     makes the hash cheap and nearly independent of the size that was fetched: on 600 illustrations,
     copies at half size stay within distance 10 in 99.8 %, against 94.5 % from a 128-pixel rendering.
     """
@@ -180,9 +180,9 @@ def perceptual_hash(image: Image.Image) -> tuple[bytes, int]:
 
 def thumbnail(data: bytes, *, shape: tuple[int, int], side: int) -> Pixels:
     """
-    Returns a picture that was normalised and encoded as `[side, side, 3]`, for `difference`.
+    Returns an image that was normalised and encoded as `[side, side, 3]`, for `difference`.
 
-    `shape` is the width and height of the picture before: the margin around it is cut off and the
+    `shape` is the width and height of the image before: the margin around it is cut off and the
     rest stretched, as for the perceptual hash, so that margins do not count as agreement.
     """
     with Image.open(io.BytesIO(data), formats=list(FORMATS)) as opened:
@@ -357,7 +357,7 @@ def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def _placed(size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
-    """Returns left, top, right and bottom of a picture of `size` in the middle of a square."""
+    """Returns left, top, right and bottom of an image of `size` in the middle of a square."""
     width, height = _fitted(size, side)
     left, top = (side - width) // 2, (side - height) // 2
     return left, top, left + width, top + height

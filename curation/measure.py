@@ -1,8 +1,8 @@
 """
-Stage `measure`: one decode per picture, its figures and the normalised picture.
+Stage `measure`: one decode per image, its figures and the normalised image.
 
 Reads images.parquet and the segments of `download`; writes measures.parquet and images-NNNNN.tar.
-The pictures are measured in partitions, each a pure function of its `Partition`, so the bytes do
+The images are measured in partitions, each a pure function of its `Partition`, so the bytes do
 not depend on the number of workers. A finished partition lies in `work/measure`, named by the hash
 of everything it depends on, until the whole stage is done: a stage killed anywhere goes on there.
 """
@@ -83,16 +83,16 @@ class Params(BaseModel):
         95, ge=1, le=100, description="JPEG quality, for `format: jpg` alone; 95 hides its blocks"
     )
     background: pictures.Background = Field(
-        "border", description="colour of the margin: the picture's mean border colour, or white"
+        "border", description="colour of the margin: the image's mean border colour, or white"
     )
     max_pixels: int = Field(
         40_000_000,
         ge=1,
         le=pictures.MAX_PIXELS,
-        description="largest picture to decode, pixels; 40 million take about 0.5 GB of memory",
+        description="largest image to decode, pixels; 40 million take about 0.5 GB of memory",
     )
     pictures_per_tar: int = Field(
-        1000, ge=1, description="pictures in a partition and a tar: what a kill can cost at most"
+        1000, ge=1, description="images in a partition and a tar: what a kill can cost at most"
     )
     workers: int | None = Field(
         None, ge=1, description="processes; none is one per core. The output does not depend on it"
@@ -106,7 +106,7 @@ class Stored:
     post_id: int
     segment: str
     offset: int
-    """Of the first byte of the picture in the segment."""
+    """Of the first byte of the image in the segment."""
     file_bytes: int
     sha256: str
     width: int | None
@@ -140,7 +140,7 @@ class Partition:
 
 def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:
     """
-    Measures every stored picture.
+    Measures every stored image.
 
     Raises:
         MissingInput: A table or a segment of `download` is absent.
@@ -166,7 +166,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     waiting = [each for each in partitions if not each.stem.with_suffix(".parquet").exists()]
     log.info(
-        "measure: %d pictures in %d partitions, %d of them done before",
+        "measure: %d images in %d partitions, %d of them done before",
         len(stored),
         len(partitions),
         len(partitions) - len(waiting),
@@ -184,7 +184,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:
 
 def measure_partition(partition: Partition) -> int:
     """
-    Measures the pictures of one partition; returns their number.
+    Measures the images of one partition; returns their number.
 
     The tar is in place before the table, and the table is what says that the partition is done.
     """
@@ -217,7 +217,7 @@ def measure_partition(partition: Partition) -> int:
 
 
 def measure_one(data: bytes, stored: Stored, params: Params) -> tuple[dict[str, Any], bytes]:
-    """Returns the row of one picture and its normalised encoding, empty when it gives none."""
+    """Returns the row of one image and its normalised encoding, empty when it gives none."""
     row: dict[str, Any] = {"post_id": stored.post_id, "sha256": stored.sha256}
     try:
         picture = pictures.decode(data, max_pixels=params.max_pixels, side=params.side)

@@ -134,7 +134,7 @@ def _predictions(results_dir: Path) -> list[tuple[str, int, Path]]:
 
 
 def _first_line(error: Exception) -> str:
-    """What DuckDB says, without the picture of the place, in one line."""
+    """What DuckDB says, without the image of the place, in one line."""
     lines = [line.strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith(("LINE ", "^"))]
     return " ".join(said)

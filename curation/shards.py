@@ -1,5 +1,5 @@
 """
-Stage `shards`: packs the normalised pictures of `measure` into WebDataset tars.
+Stage `shards`: packs the normalised images of `measure` into WebDataset tars.
 
 Equal inputs and parameters give equal bytes: USTAR headers with zeroed metadata, a fixed order, no
 compression. Each shard is a pure function of its `ShardSpec`. manifest.json is written last, so its
@@ -54,7 +54,7 @@ class Params(BaseModel):
     samples_per_shard: int = Field(
         1000,
         ge=1,
-        description="samples in a shard, the last of a split may have fewer; 1000 pictures of a "
+        description="samples in a shard, the last of a split may have fewer; 1000 images of a "
         "few kilobytes make a file that copies fast and still spreads over workers",
     )
     seed: int = Field(0, ge=0, description="another seed mixes the samples of a split otherwise")
@@ -62,7 +62,7 @@ class Params(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture with its label, and where its bytes lie."""
+    """One image with its label, and where its bytes lie."""
 
     post_id: int
     label: str
@@ -72,7 +72,7 @@ class Sample:
     group_id: int
     image_tar: str
     offset: int
-    """Of the first byte of the picture in `image_tar`."""
+    """Of the first byte of the image in `image_tar`."""
     image_bytes: int
     image_sha256: str
 
@@ -118,7 +118,7 @@ def pack(spec: ShardSpec, *, measure_dir: Path, out_dir: Path) -> list[dict[str,
     Writes one shard, whole or not at all; returns the rows of samples.parquet.
 
     Raises:
-        TamperedData: A picture is not the one that `measure` recorded.
+        TamperedData: An image is not the one that `measure` recorded.
     """
     rows = []
     part = out_dir / f"{spec.shard}.part"
@@ -156,8 +156,8 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     Writes the shards, `samples.parquet`, `classes.json` and, last, `manifest.json`.
 
     Raises:
-        MissingInput: A table of an earlier stage is absent, or lacks a picture of the split.
-        TamperedData: A picture is not the one that `measure` recorded.
+        MissingInput: A table of an earlier stage is absent, or lacks an image of the split.
+        TamperedData: An image is not the one that `measure` recorded.
     """
     out_dir = data_dir / "shards"
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -207,7 +207,7 @@ def root_sha256(shards: Sequence[Mapping[str, Any]]) -> str:
 
 def picture(data_dir: Path, post_id: int) -> tuple[str, bytes]:
     """
-    One sample's member name and picture, read by its offset.
+    One sample's member name and image, read by its offset.
 
     Raises:
         MissingInput: No sample has this id.
@@ -233,7 +233,7 @@ def _samples(data_dir: Path) -> list[Sample]:
     for row in split.join(measured, "post_id", join_type="left outer").to_pylist():
         if row["image_tar"] is None:
             raise MissingInput(
-                f"Post {row['post_id']} is in the split but has no normalised picture: the tables "
+                f"Post {row['post_id']} is in the split but has no normalised image: the tables "
                 "come from different runs. Run the stages from 'measure' on again."
             )
         samples.append(Sample(**row))
@@ -260,7 +260,7 @@ def _metadata(path: Path) -> dict[str, Any]:
     absent = [name for name in names if name.encode() not in found]
     if absent:
         raise MissingInput(
-            f"{path} does not say how its pictures were made (no metadata {', '.join(absent)}). "
+            f"{path} does not say how its images were made (no metadata {', '.join(absent)}). "
             "Run stage 'measure' again."
         )
     return {name: json.loads(found[name.encode()]) for name in names}
@@ -319,7 +319,7 @@ def _picture(file: BinaryIO, sample: Sample) -> bytes:
     data = file.read(sample.image_bytes)
     if hashlib.sha256(data).hexdigest() != sample.image_sha256:
         raise TamperedData(
-            f"The picture of post {sample.post_id} at byte {sample.offset} of {sample.image_tar} "
+            f"The image of post {sample.post_id} at byte {sample.offset} of {sample.image_tar} "
             "does not have the sha256 that measures.parquet records: one of the two was changed. "
             "Run stage 'measure' again."
         )

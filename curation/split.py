@@ -2,7 +2,7 @@
 Stage `split`: train, validation and test by duplicate group.
 
 Reads the labels, the duplicate groups and their links, the measures and the tags. Writes
-split.parquet, decisions.parquet and certificate.json, which names the closest pictures that stand
+split.parquet, decisions.parquet and certificate.json, which names the closest images that stand
 on different sides.
 """
 
@@ -62,12 +62,12 @@ class Params(BaseModel):
     val_from: Literal["train", "test"] = Field(
         "train",
         description="side of a given split without val that its val is taken from; `test` is the "
-        "protocol of some papers, which choose on pictures of the official test set",
+        "protocol of some papers, which choose on images of the official test set",
     )
     val_per_label: int | None = Field(
         None,
         ge=1,
-        description="pictures of each label that `given` takes for val, exactly; none draws the "
+        description="images of each label that `given` takes for val, exactly; none draws the "
         "share val / (train + val) of the side by hash",
     )
     white_border: float = Field(
@@ -151,8 +151,8 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
 
     Raises:
         TooFewSamples: A label's share is further from the wanted one than `tolerance`, or a label
-            of a given split has not `val_per_label` pictures to give.
-        LeakingSplit: Two pictures nearer than the duplicates' distance stand on different sides.
+            of a given split has not `val_per_label` images to give.
+        LeakingSplit: Two images nearer than the duplicates' distance stand on different sides.
     """
     labels = tables.read(
         data_dir / "persona" / "labels.parquet", ["post_id", "label", "leaf"], stage="persona"
@@ -218,7 +218,7 @@ def _given(params: Params, data_dir: Path, label_of: Mapping[int, str]) -> dict[
         post = min(post for post in group_of if of_source.get(post) not in SPLITS)
         raise MissingInput(
             f"Post {post} has the given split {of_source.get(post)!r}, not train, val or test: "
-            "`mode: given` needs one for every post. Mend the source, or use `mode: hash`."
+            "`mode: given` needs one for every post. Fix the source, or use `mode: hash`."
         )
     if "val" in names and params.val_per_label is not None:
         raise BadParams(

@@ -137,7 +137,7 @@ def _sample(data: bytes, row: Mapping[str, Any], extension: str) -> str | None:
                 return f"holds {', '.join(member.name for member in members)}"
             place = (members[0].offset_data + row["offset"], members[0].size)
             if place != (row["image_offset"], row["image_bytes"]):
-                return f"its picture lies at {place}, not where samples.parquet says"
+                return f"its image lies at {place}, not where samples.parquet says"
             leaf, facts = (span[each.offset_data :][: each.size] for each in members[1:])
             if leaf != str(row["leaf"]).encode():
                 return "its .cls is another leaf"

@@ -114,7 +114,7 @@ def draw_compression(axes: Axes) -> None:
 
 
 def draw_alpha(axes: Axes, details: dict[str, Any], level: str) -> None:
-    """Success of one level on the test pictures against alpha, a line for each merge point."""
+    """Success of one level on the test images against alpha, a line for each merge point."""
     for run, colour in zip(MERGES, COLOURS, strict=True):
         if run not in details["runs"]:
             continue
@@ -131,7 +131,7 @@ def draw_alpha(axes: Axes, details: dict[str, Any], level: str) -> None:
 
 
 def draw_agreement(axes: Axes, details: dict[str, Any], run: str) -> None:
-    """P_c beside the sum of its labels' probabilities, for one category's pictures and others."""
+    """P_c beside the sum of its labels' probabilities, for one category's images and others."""
     for name, colour in (("others", "muted"), ("members", "blue")):
         points = details["scatter"][run][name]
         axes.scatter(

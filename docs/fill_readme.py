@@ -25,8 +25,8 @@ TOP = {
     "dvc.yaml": "the pipeline, top to bottom",
 }
 FOLDERS = {
-    "scraper": "posts and pictures from a Danbooru-style board, politely, with reasons",
-    "curation": "from posts and pictures to balanced shards and a catalog",
+    "scraper": "posts and images from a Danbooru-style board, politely, with reasons",
+    "curation": "from posts and images to balanced shards and a catalog",
     "train": "flat and hierarchical classifiers over the shards",
 }
 REST = {
@@ -34,7 +34,7 @@ REST = {
     "tests/": "mirrors the packages, plus names, documents and the whole chain",
     "benchmarks/": "`python -m benchmarks NAME`; results with machine, versions and commit",
     "experiments/": "figures worth keeping: PRESET/RUN-SEED.json",
-    "docs/": "pictures, file formats, the ten queries, every recorded run",
+    "docs/": "images, file formats, the ten queries, every recorded run",
 }
 COMPARED = {  # presets side by side, and what each is of
     "methods": "demo",
@@ -140,7 +140,7 @@ def results(preset: str) -> str:
     some = next(iter(records.values()))[0]
     samples = some["data"]["samples"]
     commits = sorted({one["commit"] for found in records.values() for one in found})
-    # Where pictures are judged with their mirror image too, that stands in place of white ones.
+    # Where images are judged with their mirror image too, that stands in place of white ones.
     second, name = (
         ("msr_mirrored", "with mirror image %")
         if "msr_mirrored" in some["metrics"]
@@ -182,7 +182,7 @@ def results(preset: str) -> str:
         "",
         (
             f"{some['data']['labels']} labels, {samples['train']} / {samples['val']} / {samples['test']} "
-            f"pictures for training / validation / test at {some['data']['image']['side']} pixels; "
+            f"images for training / validation / test at {some['data']['image']['side']} pixels; "
             f"± is the standard deviation over seeds, *less flat* the mean of points gained over the "
             f"flat network of the same seed. Made by "
             f"{' and '.join(f'`{command}`' for command in _of_any_seed(some['commands']))} on "
@@ -261,7 +261,7 @@ def averaging() -> str:
         "beta",
         "of their operations, %",
         "points lost",
-        "ms a picture, alone / of 256",
+        "ms an image, alone / of 256",
         "ms with all components",
         "codebook of factor 4",
         "points lost by it",

@@ -56,11 +56,11 @@ _OPTIONS: dict[str, type[BaseModel]] = {
     "download": download.Params,
 }
 _WHAT = {
-    "": "Lists, judges and downloads the posts of every persona with enough pictures. Stopped or "
+    "": "Lists, judges and downloads the posts of every persona with enough images. Stopped or "
     "killed, it goes on where it was when run again.",
     "listing": "Lists every post of every candidate persona, and the tag tables.",
     "decide": "Judges every listed post by the tag rules, and chooses the personae. No network.",
-    "download": "Fetches the pictures of the posts kept, once each.",
+    "download": "Fetches the images of the posts kept, once each.",
     "plan": "Tells which personae qualify, and how many requests, bytes and hours a run takes. "
     "Downloads nothing.",
     "status": "Tells what is done, refused and left. No network.",
@@ -69,7 +69,7 @@ _MORE = """commands:
   (none)     listing, decide and download, in that order
   listing    metadata of every post of every candidate persona
   decide     which posts and personae are kept, with every reason; no network
-  download   the pictures of the posts kept
+  download   the images of the posts kept
   plan       what a run would take: personae, requests, bytes, hours
   status     what is done, refused and left
   demo       the demo board by itself, to look at
@@ -174,7 +174,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
             group.add_argument(
                 "--folder",
                 metavar="PATH",
-                help="labelled pictures on this machine instead of a board; see the README",
+                help="labelled images on this machine instead of a board; see the README",
             )
         # A group adds arguments as a parser does, but is no subclass of it.
         parameters.add_options(cast(argparse.ArgumentParser, group), _OPTIONS[name])

@@ -68,13 +68,13 @@ class Params(BaseModel):
         ("g",), description="ratings kept: g general, s sensitive, q questionable, e explicit"
     )
     file_types: tuple[str, ...] = Field(
-        ("jpg", "jpeg", "png", "webp"), description="types of original kept; still pictures only"
+        ("jpg", "jpeg", "png", "webp"), description="types of original kept; still images only"
     )
     min_side: int = Field(
         256,
         ge=0,
         description="pixels that the shorter side of the original must have; 0 for folders of "
-        "small pictures",
+        "small images",
     )
     max_aspect: float = Field(
         3.0, ge=1.0, description="largest ratio of longer to shorter side; beyond it lie strips"

@@ -71,12 +71,12 @@ class Params(BaseModel):
         description="requests at once; the site's rate limit holds for all together",
     )
     queue: int = Field(
-        64, ge=1, description="pictures that may wait between two steps, which bounds the memory"
+        64, ge=1, description="images that may wait between two steps, which bounds the memory"
     )
     group: int = Field(
         64,
         ge=1,
-        description="most pictures per sync and ledger transaction; fewer when they come slowly",
+        description="most images per sync and ledger transaction; fewer when they come slowly",
     )
     segment_bytes: int = Field(
         256 * 2**20,
@@ -84,25 +84,25 @@ class Params(BaseModel):
         description="bytes of a full tar segment; a few large files suit DVC",
     )
     max_bytes: int = Field(
-        20 * 2**20, ge=1, description="bytes of a picture beyond which it is refused"
+        20 * 2**20, ge=1, description="bytes of an image beyond which it is refused"
     )
     max_pixels: int = Field(
         50_000_000,
         ge=1,
-        description="pixels of a picture beyond which it is refused; well under the 89 million at "
+        description="pixels of an image beyond which it is refused; well under the 89 million at "
         "which Pillow warns",
     )
     give_up_after: int = Field(
         20,
         ge=1,
-        description="pictures failing one after the other, each after its retries, before the run "
-        "ends: the site is down, not the picture",
+        description="images failing one after the other, each after its retries, before the run "
+        "ends: the site is down, not the image",
     )
     deadline_seconds: float | None = Field(
         None, gt=0, description="seconds after which the run ends, resumable; none never does"
     )
     retry_refused: bool = Field(
-        default=False, description="ask again for pictures that were refused in earlier runs"
+        default=False, description="ask again for images that were refused in earlier runs"
     )
 
     @property
@@ -116,7 +116,7 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """Keeps pictures of different sites apart."""
+        """Keeps images of different sites apart."""
 
 
 async def run(  # noqa: PLR0917  # settings, the world, then folders in the order of the flow
@@ -137,7 +137,7 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
     Args:
         params: Section `download`.
         client: Fetches bytes, at the polite rate; or reads them from a folder.
-        site: The board or folder; its name keeps pictures of different ones apart.
+        site: The board or folder; its name keeps images of different ones apart.
         listing_dir: Where `listing` wrote.
         decide_dir: Where `decide` wrote.
         out_dir: Where to write.
@@ -146,9 +146,9 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
         segments: Where the bytes go, if not to `out_dir/segments`.
 
     Raises:
-        Unfinished: Pictures are left to fetch; run again. (`DiskFull` and `AlreadyRunning` too.)
+        Unfinished: Images are left to fetch; run again. (`DiskFull` and `AlreadyRunning` too.)
         RequestRefused: The board does not want this client.
-        NothingStored: Every picture was refused; the tables say why.
+        NothingStored: Every image was refused; the tables say why.
         ExceptionGroup: Of the above, when the writer itself fails.
     """
     _log.info("download: %s from %s", params, site.name)
@@ -157,7 +157,7 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
             segments = Segments(out_dir / "segments", segment_bytes=params.segment_bytes, at=at)
         _recover(ledger, segments)
         if params.retry_refused:
-            _log.info("download: %d refused pictures are asked for again", ledger.forget_refused())
+            _log.info("download: %d refused images are asked for again", ledger.forget_refused())
         listed = _Listed(listing_dir, decide_dir, params.side)
         pending = _pending(listed, ledger)
         if len(pending):
@@ -175,7 +175,7 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """The pictures that are kept, read in batches from the tables of the stages before."""
+    """The images that are kept, read in batches from the tables of the stages before."""
 
     listing_dir: Path
     decide_dir: Path
@@ -233,7 +233,7 @@ def _recover(ledger: Ledger, segments: Segments) -> None:
     """Makes bytes and record agree again after a run that was killed."""
     lost = ledger.forget_lost(segments.sizes())
     if lost:
-        _log.warning("download: the bytes of %d recorded pictures are gone; fetching again", lost)
+        _log.warning("download: the bytes of %d recorded images are gone; fetching again", lost)
     cut = segments.cut_back(ledger.ends())
     if cut:
         _log.info("download: cut off %d bytes that an interrupted run left unrecorded", cut)
@@ -276,7 +276,7 @@ def _export(
                 DECISIONS_SCHEMA,
             )
         )
-    # Only what decides about pictures: a run with more workers writes the same bytes.
+    # Only what decides about images: a run with more workers writes the same bytes.
     effective = params.model_dump(include={"side", "max_bytes", "max_pixels"})
     kept = pa.concat_tables(images).replace_schema_metadata(
         {"personae.params": json.dumps({STAGE: effective})}
@@ -296,7 +296,7 @@ def _export(
     )
     if outcome.num_rows and not kept.num_rows:
         raise NothingStored(
-            f"All {outcome.num_rows} pictures were refused ({_told(counts)}): nothing is left to "
+            f"All {outcome.num_rows} images were refused ({_told(counts)}): nothing is left to "
             "curate. If the files are there again, run with --retry-refused; reasons such as "
             "too_many_bytes are limits of section 'download'."
         )
@@ -317,7 +317,7 @@ def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
 def _image_row(wanted: Wanted, stored: Stored) -> tuple[Any, ...]:
     """One row of `images.parquet`, in the order of its columns."""
     variant = wanted.variant
-    assert variant is not None, "a picture was stored that nobody wanted"  # noqa: S101  # our mistake
+    assert variant is not None, "an image was stored that nobody wanted"  # noqa: S101  # our mistake
     return (
         *(stored.post_id, stored.segment, stored.offset, stored.file_bytes, stored.sha256),
         *(wanted.md5, variant.type, stored.file_ext, variant.width, variant.height),

@@ -22,8 +22,8 @@ ScraperError
 ├── UnexpectedResponse   (stops)
 ├── MissingInput     (stops; a file of an earlier stage is absent)
 ├── MissingColumn    (stops; a table lacks a column that the reader states)
-├── NothingStored    (stops; every picture was refused)
-├── BadFolder        (stops; a folder of labelled pictures contradicts itself)
+├── NothingStored    (stops; every image was refused)
+├── BadFolder        (stops; a folder of labelled images contradicts itself)
 └── BadParams        (stops)
 """
 
@@ -49,11 +49,11 @@ class MissingColumn(ScraperError):
 
 
 class NothingStored(ScraperError):
-    """Every picture asked for was refused: there is nothing to go on with."""
+    """Every image asked for was refused: there is nothing to go on with."""
 
 
 class BadFolder(ScraperError):
-    """A folder of labelled pictures is not what its index says, or leads outside."""
+    """A folder of labelled images is not what its index says, or leads outside."""
 
 
 class TransientError(ScraperError):

@@ -29,10 +29,10 @@ class Facts:
         file_ext: Type of the original, as the board names it.
         width: Of the original, in pixels.
         height: Of the original, in pixels.
-        duration_seconds: Of a moving picture; None for a still one.
+        duration_seconds: Of a moving image; None for a still one.
         is_hidden: The board tells neither checksum nor URL.
-        is_labelled: A person gave the label (a folder of pictures), so that no tag need tell who
-            and how many are in the picture.
+        is_labelled: A person gave the label (a folder of images), so that no tag need tell who
+            and how many are in the image.
     """
 
     post_id: int
@@ -153,7 +153,7 @@ def rating(facts: Facts, limits: Limits) -> Refusal | None:
 
 
 def file_type(facts: Facts, limits: Limits) -> Refusal | None:
-    """Rejects an original that is no still picture of a wanted type."""
+    """Rejects an original that is no still image of a wanted type."""
     return None if facts.file_ext in limits.file_types else _REFUSED
 
 
@@ -203,7 +203,7 @@ def comic(facts: Facts, _limits: Limits) -> Refusal | None:
 
 
 def monochrome_tag(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects pictures tagged as grey or of one colour; pixels are checked by curation."""
+    """Rejects images tagged as grey or of one colour; pixels are checked by curation."""
     return _any_of(facts, MONOCHROME)
 
 
@@ -215,7 +215,7 @@ def cosplay(facts: Facts, _limits: Limits) -> Refusal | None:
 
 
 def several_views(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects pictures that show the same persona more than once."""
+    """Rejects images that show the same persona more than once."""
     return _any_of(facts, SEVERAL_VIEWS)
 
 
@@ -225,7 +225,7 @@ def not_a_drawing(facts: Facts, _limits: Limits) -> Refusal | None:
 
 
 def machine_made(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects pictures that a machine made or somebody else altered."""
+    """Rejects images that a machine made or somebody else altered."""
     return _any_of(facts, MACHINE_MADE)
 
 
@@ -314,7 +314,7 @@ def white_background_tag(tags: frozenset[str]) -> bool:
     """
     Returns whether the tags promise a white ground.
 
-    It takes `white_background`, and no tag of another background or of a border: a picture with
+    It takes `white_background`, and no tag of another background or of a border: an image with
     both is mixed.
     """
     return (

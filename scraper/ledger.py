@@ -35,13 +35,13 @@ CREATE TABLE IF NOT EXISTS refusals (
     PRIMARY KEY (site, post_id, file_key)
 ) WITHOUT ROWID;
 """
-# Where the next tar header begins after a picture (blocks of 512 bytes).
+# Where the next tar header begins after an image (blocks of 512 bytes).
 _END = "byte_offset + (file_bytes + 511) / 512 * 512"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A picture whose bytes are on the disk."""
+    """An image whose bytes are on the disk."""
 
     post_id: int
     file_key: str
@@ -54,7 +54,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A picture that will not be asked for again."""
+    """An image that will not be asked for again."""
 
     post_id: int
     file_key: str
@@ -92,7 +92,7 @@ class Ledger(Store):
 
     def record(self, stored: Iterable[Stored], refused: Iterable[Refused]) -> None:
         """
-        Records pictures in one transaction: all of them or none.
+        Records images in one transaction: all of them or none.
 
         Raises:
             DiskFull: There is no room; nothing of this call is recorded.
@@ -110,7 +110,7 @@ class Ledger(Store):
         self._at("committed")
 
     def stored(self, first: int, last: int) -> dict[Key, Stored]:
-        """The stored pictures of the posts from `first` to `last`."""
+        """The stored images of the posts from `first` to `last`."""
         with self._translated():
             rows = self._rows.execute(
                 "SELECT post_id, file_key, segment, byte_offset, file_bytes, sha256, file_ext "
@@ -120,7 +120,7 @@ class Ledger(Store):
             return {(row[0], row[1]): Stored(*row) for row in rows}
 
     def refused(self, first: int, last: int) -> dict[Key, Refused]:
-        """The refused pictures of the posts from `first` to `last`."""
+        """The refused images of the posts from `first` to `last`."""
         with self._translated():
             rows = self._rows.execute(
                 "SELECT post_id, file_key, reason, measured, threshold "
@@ -136,7 +136,7 @@ class Ledger(Store):
 
     def forget_lost(self, sizes: Mapping[str, int]) -> int:
         """
-        Forgets the pictures of every site whose bytes are not in the segments any more.
+        Forgets the images of every site whose bytes are not in the segments any more.
 
         `sizes` are the bytes of the segments on disk. Returns how many were forgotten.
         """
@@ -151,7 +151,7 @@ class Ledger(Store):
             )
 
     def ends(self) -> dict[str, int]:
-        """Where the last recorded picture of each segment ends, whatever its site."""
+        """Where the last recorded image of each segment ends, whatever its site."""
         with self._translated():
             rows = self._rows.execute(
                 f"SELECT segment, max({_END}) FROM images GROUP BY segment"  # noqa: S608  # constant

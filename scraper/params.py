@@ -41,7 +41,7 @@ def section(
         ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadParams(
-            f"{path} cannot be read as YAML: {error}. Mend it, or restore it from git."
+            f"{path} cannot be read as YAML: {error}. Fix it, or restore it from git."
         ) from error
     values = document.get(name) if isinstance(document, dict) else document
     if not isinstance(values, dict | None):

@@ -1,5 +1,5 @@
 """
-Who is in the picture, and which personae become labels: pure functions over tag names.
+Who is in the image, and which personae become labels: pure functions over tag names.
 
 In come tag names, the alias and implication tables and counts; out go leaves, bases and the
 choice of personae. A persona is a leaf character tag: one that no other tag of the post implies.
@@ -15,21 +15,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Params(BaseModel):
-    """Section `personae`: how many pictures make a persona, and how many personae are wanted."""
+    """Section `personae`: how many images make a persona, and how many personae are wanted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_images: int = Field(
         1000,
         ge=1,
-        description="pictures meeting the requirements that a persona needs to become a label; "
+        description="images meeting the requirements that a persona needs to become a label; "
         "1000 as in the report's second data set",
     )
     max_images: int | None = Field(
         None,
         ge=1,
-        description="most pictures kept per persona, raised to min_images when lower; "
-        "none keeps all, because every picture helps",
+        description="most images kept per persona, raised to min_images when lower; "
+        "none keeps all, because every image helps",
     )
     labels: int | None = Field(
         None,
@@ -45,7 +45,7 @@ class Params(BaseModel):
 
     @property
     def most_images(self) -> int | None:
-        """The largest number of pictures kept per persona; None is no limit."""
+        """The largest number of images kept per persona; None is no limit."""
         return None if self.max_images is None else max(self.max_images, self.min_images)
 
 
@@ -170,11 +170,11 @@ def choose(
     """
     Returns for every persona None when it becomes a label, else why not.
 
-    A persona needs `min_images` pictures. With `labels` only the most pictured ones are taken
+    A persona needs `min_images` images. With `labels` only the most pictured ones are taken
     (equal counts: by name), and with `look_alikes` one more of the same base for each of them.
 
     Args:
-        kept: Pictures of each persona that pass every rule on a post.
+        kept: Images of each persona that pass every rule on a post.
         bases: The base of each persona.
         params: Section `personae`.
     """
@@ -200,9 +200,9 @@ def choose(
 
 def hash_order(post_id: int) -> bytes:
     """
-    Returns the sort key by which `max_images` chooses among the pictures of a persona.
+    Returns the sort key by which `max_images` chooses among the images of a persona.
 
-    It depends on the id alone: as a persona grows, a newcomer displaces at most one picture.
+    It depends on the id alone: as a persona grows, a newcomer displaces at most one image.
     """
     return hashlib.sha256(str(post_id).encode("ascii")).digest()
 

@@ -2,7 +2,7 @@
 Which file of a post to fetch, and whether what came is that file: pure functions.
 
 Bytes come from strangers, so nothing is decoded here: type and size are read from the first bytes,
-before any pixel is made. Whether a picture decodes is for curation to find out.
+before any pixel is made. Whether an image decodes is for curation to find out.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class Wanted:
     original_bytes: int
     """Of the original, as listed."""
     variant: Variant | None
-    """None when the post has no still picture."""
+    """None when the post has no still image."""
 
     @property
     def file_key(self) -> str:
@@ -58,7 +58,7 @@ def smallest_sufficient(variants: Sequence[Variant], side: int | None) -> Varian
     Returns the smallest still variant whose long side is at least `side` pixels.
 
     Where none is large enough it is the largest. Of equal sizes the first listed is taken, which
-    has fewer bytes. Without `side` it is the original. None when no variant is a still picture.
+    has fewer bytes. Without `side` it is the original. None when no variant is a still image.
     """
     still = [variant for variant in variants if variant.file_ext in _STILL]
     if side is None:
@@ -94,7 +94,7 @@ def inspect(payload: bytes, wanted: Wanted, *, max_pixels: int) -> Header | Refu
 
 
 def header(payload: bytes) -> Header | None:
-    """Returns what the bytes say of themselves, or None when they are no picture we know."""
+    """Returns what the bytes say of themselves, or None when they are no image we know."""
     if payload.startswith(b"\x89PNG\r\n\x1a\n"):
         return Header("png", *_png_size(payload))
     if payload.startswith(b"\xff\xd8\xff"):

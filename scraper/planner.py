@@ -260,7 +260,7 @@ def render(plan: Plan, site: Site, wanted: personae.Params, *, board_posts: int 
         ),
         "",
         (
-            f"Of them {len(qualified):,} are expected to have {wanted.min_images:,} pictures that meet "
+            f"Of them {len(qualified):,} are expected to have {wanted.min_images:,} images that meet "
             "the requirements:"
         ),
     ]
@@ -280,7 +280,7 @@ def render(plan: Plan, site: Site, wanted: personae.Params, *, board_posts: int 
             "and the tag tables"
         ),
         (
-            f"download  {plan.downloads:,} pictures at {site.cdn_rate:g}/s: {_time(load_hours)}, about "
+            f"download  {plan.downloads:,} images at {site.cdn_rate:g}/s: {_time(load_hours)}, about "
             f"{_bytes(plan.download_bytes)}"
         ),
         "",

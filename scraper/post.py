@@ -1,5 +1,5 @@
 """
-Post and Decision: what a board says about one picture, and what a stage says about one post.
+Post and Decision: what a board says about one image, and what a stage says about one post.
 
 JSON of the board is checked here, field by field; tables below this line can be trusted.
 """
@@ -77,7 +77,7 @@ class Post:
     file_bytes: int
     """Of the original."""
     duration_seconds: float | None
-    """Null for a still picture."""
+    """Null for a still image."""
     parent_id: int | None
     has_children: bool
     is_pending: bool

@@ -26,16 +26,16 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a picture lies."""
+    """Where an image lies."""
 
     segment: str
     """File name of the segment, `00000.tar`."""
     offset: int
-    """Of the first byte of the picture, not of its tar header."""
+    """Of the first byte of the image, not of its tar header."""
 
 
 def padded_end(offset: int, file_bytes: int) -> int:
-    """Returns where the next tar header begins after a picture."""
+    """Returns where the next tar header begins after an image."""
     return offset + -(-file_bytes // BLOCK) * BLOCK
 
 
@@ -60,13 +60,13 @@ def _open(path: Path) -> BinaryIO:
 
 class Segments:
     """
-    Appends pictures to numbered tar files, and begins a new one when `segment_bytes` is reached.
+    Appends images to numbered tar files, and begins a new one when `segment_bytes` is reached.
 
     One owner at a time. Nothing is opened before the first `append`.
 
     Args:
         folder: Where the segments lie; made when the first one is.
-        segment_bytes: Size at which a segment is full, its end mark included. A larger picture
+        segment_bytes: Size at which a segment is full, its end mark included. A larger image
             has a segment of its own.
         at: Called with the name of each write step as it is reached, for tests that kill there.
         open_file: Opens a segment for reading and writing, unbuffered.
@@ -94,9 +94,9 @@ class Segments:
 
     def cut_back(self, ends: Mapping[str, int]) -> int:
         """
-        Cuts every segment back to its last recorded picture, and goes on after the last one.
+        Cuts every segment back to its last recorded image, and goes on after the last one.
 
-        `ends` says where that picture ends, per segment. A segment without any recorded picture
+        `ends` says where that image ends, per segment. A segment without any recorded image
         is removed. A complete end mark is left alone, so that nothing changes where nothing is
         to be done. Returns the number of bytes cut off.
         """
@@ -115,7 +115,7 @@ class Segments:
 
     def append(self, post_id: int, file_ext: str, payload: bytes) -> Place:
         """
-        Appends one picture; it counts only after `sync`.
+        Appends one image; it counts only after `sync`.
 
         Raises:
             DiskFull: There is no room. The torn tail is cut off on the next start.

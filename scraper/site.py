@@ -20,7 +20,7 @@ from scraper.errors import BadParams
 from scraper.post import relative_url
 
 FOLDER = "folder"
-"""Name of the site that is no board: labelled pictures on this machine."""
+"""Name of the site that is no board: labelled images on this machine."""
 _HTTP_PORTS = {"http": 80, "https": 443}
 _PRINTABLE = re.compile(r"[ -~]{3,200}")
 
@@ -72,9 +72,9 @@ class Params(Manners):
     name: str = Field(
         "demo",
         description="the board: demo (built in), danbooru, or the URL of a compatible one; or "
-        "folder, for labelled pictures on this machine",
+        "folder, for labelled images on this machine",
     )
-    folder: str = Field("", description="path of those pictures, for site folder")
+    folder: str = Field("", description="path of those images, for site folder")
 
     @model_validator(mode="after")
     def _folder_has_a_path(self) -> Self:

@@ -43,7 +43,7 @@ def require_personae(data_dir: Path, min_images: int) -> None:
         f"the most pictured, {best['persona']!r}, has {best['kept']}" if best else "none was listed"
     )
     raise BadParams(
-        f"No persona has {min_images} pictures that meet the requirements; {most}. Lower "
+        f"No persona has {min_images} images that meet the requirements; {most}. Lower "
         "--min-images (personae.min_images), or relax the rules in section 'decide'."
     )
 
@@ -88,14 +88,14 @@ def _download(folder: Path, decide_dir: Path) -> str:
         left = kept - decisions.num_rows
         state = "done" if not left else "done for earlier decisions"
         return (
-            f"download  {state}: {stored:,} pictures stored, {refused:,} refused "
+            f"download  {state}: {stored:,} images stored, {refused:,} refused "
             f"({_reasons(decisions)}), {max(left, 0):,} left"
         )
     stored, refused = _recorded(folder / "ledger.sqlite")
     if not stored and not refused:
         return f"download  not begun: {kept:,} left"
     return (
-        f"download  unfinished: {stored:,} pictures stored, {refused:,} refused, about "
+        f"download  unfinished: {stored:,} images stored, {refused:,} refused, about "
         f"{max(0, kept - stored - refused):,} left; run again to go on"
     )
 

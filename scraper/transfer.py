@@ -1,5 +1,5 @@
 """
-Pictures on their way: a source, workers and one writer, joined by bounded queues.
+Images on their way: a source, workers and one writer, joined by bounded queues.
 
 In come the files wanted, out go bytes in segments and rows in the ledger. The writer appends,
 syncs, and only then records. To stop, the source closes and the others run dry behind it: nothing
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 Arrived: TypeAlias = tuple[Wanted, bytes | Refused]
 
-# What concerns one picture, and asking again would not change.
+# What concerns one image, and asking again would not change.
 _REASONS: dict[type[ScraperError], str] = {
     NotFound: "gone",
     ForeignHost: "foreign_host",
@@ -66,7 +66,7 @@ class Bounds:
 
 
 class Writer:
-    """The one owner of segments and ledger while pictures arrive; it works in a thread."""
+    """The one owner of segments and ledger while images arrive; it works in a thread."""
 
     def __init__(self, ledger: Ledger, segments: Segments, *, max_pixels: int) -> None:
         self._ledger = ledger
@@ -163,7 +163,7 @@ class Transfer:
         if left:
             reason = self._stop or self._last_failure
             raise Unfinished(
-                f"{left} of {progress.total} pictures are still to fetch. {reason} "
+                f"{left} of {progress.total} images are still to fetch. {reason} "
                 "What arrived is recorded: run the same command again to go on."
             ) from reason
 
@@ -179,7 +179,7 @@ class Transfer:
             await self._wanted.put(None)
 
     async def _work(self) -> None:
-        """Worker: one picture after the other, until the source closes."""
+        """Worker: one image after the other, until the source closes."""
         while (wanted := await self._wanted.get()) is not None:
             # What was handed out before the run had to stop is left for the next run.
             outcome = None if self._stop is not None else await self._fetch(wanted)
@@ -232,7 +232,7 @@ class Transfer:
         _log.warning("download: post %d is left for a later run: %s", wanted.post_id, error)
         if self._failed_in_a_row >= self._bounds.give_up_after:
             self._stop = self._stop or Unfinished(
-                f"The site failed {self._failed_in_a_row} pictures one after the other; the last "
+                f"The site failed {self._failed_in_a_row} images one after the other; the last "
                 f"time: {error}"
             )
 

@@ -182,7 +182,7 @@ def test_tightened_rule_runs_without_a_board(project):
 
 
 def test_loosened_rule_downloads_only_what_it_admits(project):
-    """After a looser rule the board is asked for the newly admitted pictures, once each."""
+    """After a looser rule the board is asked for the newly admitted images, once each."""
     project.change("decide", refuse_tags=[])
     project.repro("shards")
     before = project.pictures()

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Example(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    min_images: int = Field(300, ge=1, description="Pictures a persona needs.")
+    min_images: int = Field(300, ge=1, description="Images a persona needs.")
     ratings: list[str] = Field(["g"], description="Ratings kept.")
     cap: int | None = Field(None, description="Largest number kept.")
     fast: bool = Field(True, description="Use the fast recipe.")
@@ -77,4 +77,4 @@ def test_options_carry_names_types_and_help(params):
 
     expected = {"min_images": 5, "ratings": ["g", "s"], "cap": None, "fast": False}
     assert expected == params.overrides(given, Example)
-    assert "Pictures a persona needs. (default: 300)" in " ".join(parser.format_help().split())
+    assert "Images a persona needs. (default: 300)" in " ".join(parser.format_help().split())

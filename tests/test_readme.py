@@ -88,7 +88,7 @@ def test_make_targets_exist():
 
 
 def test_pictures_and_files_exist():
-    """Every picture and file that the README links to is in the repository."""
+    """Every image and file that the README links to is in the repository."""
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
 
     assert links

@@ -7,7 +7,7 @@ python -m train extend FOLDER NEW_RUN          add the labels that a trained tre
 python -m train merge FOLDER FOLDER NEW_RUN    two trained trees under a new root
 python -m train evaluate RUN --seed 0          test predictions and figures
 python -m train report                         one page that compares the runs
-python -m train predict RUN PICTURE…           labels, probabilities, the path through the tree
+python -m train predict RUN IMAGE…           labels, probabilities, the path through the tree
 python -m train results                        every evaluated run in one table
 python -m train export RUN --seed 0            one ONNX file, checked equal
 python -m train record PRESET                  keep the figures in experiments/
@@ -36,14 +36,14 @@ log = logging.getLogger("train")
 
 COMMANDS = {
     "flat": "train the network over all labels, the baseline",
-    "clustering": "group the labels by the flat network's confusions on validation pictures",
+    "clustering": "group the labels by the flat network's confusions on validation images",
     "fit": "train a run of params.yaml: a method with a grouping",
     "control": "train a network without a tree that costs what a run with one has cost",
     "extend": "add labels to a trained tree, training the root and the clusters they join",
     "merge": "put two trained trees under a new root, training that root alone",
-    "evaluate": "predict the test pictures with a trained run",
+    "evaluate": "predict the test images with a trained run",
     "report": "compare all runs on one page",
-    "predict": "name the persona on pictures of yours",
+    "predict": "name the persona on images of yours",
     "results": "print every evaluated run, or the recorded runs of a preset, in one table",
     "export": "write a trained run as one ONNX file, checked equal to torch",
     "record": "keep the figures of the evaluated runs in experiments/",

@@ -1,7 +1,7 @@
 """
 The one interface of all methods, and the records of what they cost (methods.md 0.3, 0.4, 7.2).
 
-A method turns pictures into probabilities over the leaves, in the data set's label order.
+A method turns images into probabilities over the leaves, in the data set's label order.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Budget:
     max_seconds: float | None = None
     """Wall-clock seconds. A limit in seconds makes results depend on the machine."""
     max_train_flops: float | None = None
-    """Floating-point operations: 6 per MAC and picture, 2 where there is no backward pass."""
+    """Floating-point operations: 6 per MAC and image, 2 where there is no backward pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,17 @@ class NetworkReport:
     seconds: float
     """Wall-clock time of its training, validation included."""
     waiting_seconds: float
-    """Part of `seconds` spent fetching pictures before they reach the device."""
+    """Part of `seconds` spent fetching images before they reach the device."""
     epochs: int
     """Epochs run."""
     discarded_epochs: int
     """Epochs after the one whose weights were kept."""
     images_seen: int
-    """Training pictures over all epochs, repeats included."""
+    """Training images over all epochs, repeats included."""
     pictures: int
-    """Training pictures that it may draw from."""
+    """Training images that it may draw from."""
     train_flops: float
-    """Estimated: 6 per trained MAC and picture, 2 per frozen one."""
+    """Estimated: 6 per trained MAC and image, 2 per frozen one."""
     params: int
     """Trainable parameters."""
     stopped_by: str
@@ -100,17 +100,17 @@ class Cost:
     params: int
     """Distinct parameters."""
     macs: Mapping[str, int]
-    """Multiply-accumulates per picture of each part: the root with everything shared, then what
+    """Multiply-accumulates per image of each part: the root with everything shared, then what
     each further network adds."""
 
     @property
     def macs_max(self) -> int:
-        """MACs per picture when every part is executed."""
+        """MACs per image when every part is executed."""
         return sum(self.macs.values())
 
     def macs_expected(self, shares: Mapping[str, float]) -> float:
         """
-        Returns E[MAC], the MACs weighted by the share of pictures that execute each part.
+        Returns E[MAC], the MACs weighted by the share of images that execute each part.
 
         Example:
             MACs 100, 40 and 60 with shares 1, 0.7 and 0.2: 140 of at most 200 (methods.md 0.4).
@@ -149,7 +149,7 @@ class HierarchicalClassifier(Protocol):
         Returns `default`, `executed` and, where they are defined, `full` and `coarse`, in one pass.
 
         `executed` (batch part, bool) tells for each part of `cost().macs`, in that order, whether
-        the default mode executes it for the picture; the first one, what all share, always is.
+        the default mode executes it for the image; the first one, what all share, always is.
         """
         ...
 

@@ -1,5 +1,5 @@
 """
-Stage `clustering`: confusions on the validation pictures to one hierarchy per grouping rule.
+Stage `clustering`: confusions on the validation images to one hierarchy per grouping rule.
 
 Reads results/flat/SEED/validation.parquet, model.json and data/shards/classes.json; writes
 data/clustering/SEED/GROUPING.{json,dot}. Each rule is a file of `components/grouping`; `given` is the
@@ -60,7 +60,7 @@ class Params(BaseModel):
     confusion: Literal["counts", "soft"] = Field(
         "counts",
         description="counts of predicted labels (the report), or soft: mean predicted "
-        "probabilities, which say more when a label has few validation pictures",
+        "probabilities, which say more when a label has few validation images",
     )
     diagonal: bool = Field(
         False, description="keep the diagonal of the confusion; right answers say nothing of groups"
@@ -114,13 +114,13 @@ class Params(BaseModel):
         gt=0,
         le=1e6,
         description="gamma of HD-CNN: a label joins each of K sets for whose "
-        "labels its pictures are taken with a mean probability of 1 / (gamma K); more overlaps more",
+        "labels its images are taken with a mean probability of 1 / (gamma K); more overlaps more",
     )
     overlap_largest: float = Field(
         0.8, gt=0, le=1, description="share of the labels to which overlap grows a set at most"
     )
     bootstrap: int = Field(
-        100, ge=0, le=10_000, description="resamples of the validation pictures for the stability"
+        100, ge=0, le=10_000, description="resamples of the validation images for the stability"
     )
 
     def gammas(self) -> list[float]:
@@ -360,7 +360,7 @@ def stability(
     seed: int,
 ) -> dict[str, float]:
     """
-    Returns each rule's mean adjusted Rand index between `found` and resampled pictures.
+    Returns each rule's mean adjusted Rand index between `found` and resampled images.
 
     All rules see the same resamples. One in which a rule finds nothing counts as all labels
     apart. Empty without resamples.
@@ -410,7 +410,7 @@ def _label_names(path: Path) -> list[str]:
         ) from error
     if facts.get("params", {}).get("data", {}).get("train_on_val"):
         raise BadParams(
-            f"{path.parent} was trained on its validation pictures (data.train_on_val), so its "
+            f"{path.parent} was trained on its validation images (data.train_on_val), so its "
             "mistakes on them tell nothing of its confusions. Group first, without it."
         )
     return labels

@@ -2,7 +2,7 @@
 Stage `control`: a method without a tree, made as costly as a run with one (methods.md 7.3).
 
 Reads fit.json of the run that it is `like`, and what `fit` reads; writes what `fit` writes. Epochs
-are chosen for the operations of training, or the width for expected MACs (on validation pictures) or
+are chosen for the operations of training, or the width for expected MACs (on validation images) or
 parameters; what was reached stands beside what was wanted, and 5 % is the most that they may differ.
 """
 

@@ -7,10 +7,10 @@ TrainError
 ├── BadShard          (a shard is damaged or holds what it should not)
 ├── BadHierarchy      (not a tree over the labels)
 ├── BadCheckpoint     (weights of another shape, or no weights)
-├── MixedResults     (runs of one comparison saw other pictures or labels)
+├── MixedResults     (runs of one comparison saw other images or labels)
 ├── Diverged          (the loss is no longer a number)
 ├── OutOfMemory       (a batch does not fit the memory)
-├── BadPicture        (a picture to predict cannot be read)
+├── BadPicture        (an image to predict cannot be read)
 ├── BadExport         (an exported file is not what torch computes)
 ├── MissingPackage    (an optional package is not installed)
 └── BadParams
@@ -38,7 +38,7 @@ class MissingColumn(TrainError):
 
 
 class MixedResults(TrainError):
-    """Results that one comparison needs were made from other pictures or labels."""
+    """Results that one comparison needs were made from other images or labels."""
 
 
 class BadShard(TrainError):
@@ -54,7 +54,7 @@ class BadCheckpoint(TrainError):
 
 
 class BadPicture(TrainError):
-    """A picture to predict cannot be read."""
+    """An image to predict cannot be read."""
 
 
 class BadExport(TrainError):

@@ -39,10 +39,10 @@ class Params(BaseModel):
 
     mirror: bool = Field(
         default=False,
-        description="also judge the mean over each picture and its mirror image (msr_mirrored)",
+        description="also judge the mean over each image and its mirror image (msr_mirrored)",
     )
     latency_batches: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
-        (1, 256), description="pictures per timed call: alone, as a person asks, and many at once"
+        (1, 256), description="images per timed call: alone, as a person asks, and many at once"
     )
     latency_warm_up: int = Field(50, ge=0, description="calls before the timed ones, at most")
     latency_calls: int = Field(200, ge=1, description="timed calls, at most")
@@ -100,7 +100,7 @@ def run(
         figures["msr_mirrored"] = metrics.msr(pictures.labels, both.argmax(axis=1))
     saved.write_json(folder / "metrics.json", figures)
     log.info(
-        "%s seed %d: MSR %.4f of %d test pictures, %s of %d on white",
+        "%s seed %d: MSR %.4f of %d test images, %s of %d on white",
         name,
         seed,
         figures["msr"],
@@ -173,7 +173,7 @@ def cost(
     *,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Returns what a prediction costs, counted and measured on these pictures, as in cost.json."""
+    """Returns what a prediction costs, counted and measured on these images, as in cost.json."""
     counted = classifier.cost()
     latency.reset_peak_memory(device)
     measured = [
@@ -188,7 +188,7 @@ def cost(
     ]
     for some in measured:
         log.info(
-            "batch %d on %s: median %.2f ms, p95 %.2f ms of %d calls, %.0f pictures a second",
+            "batch %d on %s: median %.2f ms, p95 %.2f ms of %d calls, %.0f images a second",
             some.batch,
             device,
             some.median_ms,

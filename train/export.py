@@ -82,7 +82,7 @@ def run(
     finally:
         part.unlink(missing_ok=True)
     log.info(
-        "%s: %.1f MB, equal to torch within %.1e on %s random pictures",
+        "%s: %.1f MB, equal to torch within %.1e on %s random images",
         path,
         path.stat().st_size / 1e6,
         worst,
@@ -130,7 +130,7 @@ def check(
     path: Path, classifier: HierarchicalClassifier, *, side: int, tolerance: float = TOLERANCE
 ) -> float:
     """
-    Returns the largest difference to torch over random pictures, in batches of one and three.
+    Returns the largest difference to torch over random images, in batches of one and three.
 
     Raises:
         BadExport: It is above `tolerance`, or an output has another shape.
@@ -148,7 +148,7 @@ def check(
             if not difference <= tolerance:
                 raise BadExport(
                     f"Output '{_NAMES[name]}' of the ONNX file differs from torch by {difference:.2g} "
-                    f"for {batch} pictures, and {tolerance:g} is allowed: nothing was kept. "
+                    f"for {batch} images, and {tolerance:g} is allowed: nothing was kept. "
                     "Try another version of onnxruntime, or export on another machine."
                 )
             worst = max(worst, difference)

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 ENOUGH = 0.5  # of the probability mass: with less a label founds a cluster (methods.md 2.7)
 EXAMPLE = """\
 data/shards holds the labels of the old tree and new ones. Each new label joins the cluster that the
-old root finds likeliest on its pictures, or founds one where none gets more than half of the
+old root finds likeliest on its images, or founds one where none gets more than half of the
 probability. All other subnetworks stay as they are, to the bit.
 
 example: a tree of 12 personae, and two more personae since then
@@ -49,7 +49,7 @@ class Placed:
     node: str
     """The cluster in which it hangs now."""
     mass: float
-    """Most of the old root's probability that a cluster got on the label's training pictures."""
+    """Most of the old root's probability that a cluster got on the label's training images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def grow(
     Returns the tree with the labels that only the shards have, and every old weight in its place.
 
     A new label joins the cluster that the old root gives the largest mean probability on its
-    training pictures; where none gets more than a half, the label founds a cluster. The rows of its
+    training images; where none gets more than a half, the label founds a cluster. The rows of its
     output are drawn from torch's generator: seed it first.
 
     Raises:
@@ -180,7 +180,7 @@ def grow(
 def mass(
     classifier: uppsala.Classifier, pictures: Pictures, leaf: int, *, device: torch.device
 ) -> Float[np.ndarray, " cluster"]:
-    """Returns the mean of the root's probabilities over the pictures of one leaf."""
+    """Returns the mean of the root's probabilities over the images of one leaf."""
     rows = np.flatnonzero(pictures.labels == leaf)
     found = [
         classifier.coarse_proba(inputs).double().cpu().numpy()

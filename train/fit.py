@@ -157,12 +157,12 @@ def open_shards(
     Opens what training may see; raises as `open_data`.
 
     Raises:
-        BadParams: A batch has less than two pictures for each process.
+        BadParams: A batch has less than two images for each process.
     """
     if settings.data.batch_size < 2 * distributed.size():
         raise BadParams(
             f"data.batch_size is {settings.data.batch_size}, and {distributed.size()} processes "
-            "need two pictures each of every batch. Raise it, or start fewer processes."
+            "need two images each of every batch. Raise it, or start fewer processes."
         )
     return data.open_data(
         data_dir / "shards", work_dir / "cache", params=settings.data, device=device
@@ -309,7 +309,7 @@ def describe(
 
 
 def _key(facts: Mapping[str, Any], start: Mapping[str, Tensor] | None, device: torch.device) -> str:
-    """A hash of all inputs; how many networks train at once and where pictures lie are none."""
+    """A hash of all inputs; how many networks train at once and where images lie are none."""
     params = copy.deepcopy(facts["params"])
     del params["loop"]["jobs"], params["data"]["storage"]
     inputs = [{**facts, "params": params}, device.type, distributed.size()]

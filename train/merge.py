@@ -24,7 +24,7 @@ from train.runtime import checkpoint, distributed, seeds
 
 EXAMPLE = """\
 The two trees have no label in common; data/shards holds exactly the labels of both. The new root
-learns which tree a picture belongs to, from the first tree's root on, and nothing else changes.
+learns which tree an image belongs to, from the first tree's root on, and nothing else changes.
 
 example: a tree of cats and a tree of dogs, trained apart, on shards of both
   python -m train merge cats/uppsala/0 dogs/uppsala/0 pets

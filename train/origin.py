@@ -12,11 +12,11 @@ METHOD = "uppsala"
 
 def load(folder: Path, settings: Settings, *, side: int, target: Path) -> saved.Saved:
     """
-    Returns the tree in `folder`, for a run in `target` on pictures of `side` pixels.
+    Returns the tree in `folder`, for a run in `target` on images of `side` pixels.
 
     Raises:
         MissingInput: There is no trained run.
-        BadCheckpoint: The weights are damaged, or the run was trained on pictures of another side.
+        BadCheckpoint: The weights are damaged, or the run was trained on images of another side.
         BadParams: It is a run of another method, or the settings ask for another network, or
             `target` is its own folder.
     """
@@ -31,8 +31,8 @@ def load(folder: Path, settings: Settings, *, side: int, target: Path) -> saved.
         )
     if facts["side"] != side:
         raise BadCheckpoint(
-            f"{folder} was trained on pictures of {facts['side']} pixels, and the shards hold "
-            f"pictures of {side}. Make shards of {facts['side']} pixels (measure.side), or train "
+            f"{folder} was trained on images of {facts['side']} pixels, and the shards hold "
+            f"images of {side}. Make shards of {facts['side']} pixels (measure.side), or train "
             "the tree again."
         )
     before = backbone.Params(**facts["params"]["backbone"])

@@ -1,7 +1,7 @@
 """
 `python -m train predict RUN PICTURE…`: labels, probabilities, and the path through the tree.
 
-Pictures are decoded with care and squared the way `curation` does by default: long side to the
+Images are decoded with care and squared the way `curation` does by default: long side to the
 wanted size, the margin in the mean colour of the border.
 """
 
@@ -38,11 +38,11 @@ def run(
     out: TextIO | None = None,
 ) -> list[dict[str, Any]]:
     """
-    Prints one JSON line per picture, and returns what it printed.
+    Prints one JSON line per image, and returns what it printed.
 
     Raises:
         MissingInput: The run was not trained.
-        BadPicture: A picture is absent, too large, animated or damaged; nothing is printed then.
+        BadPicture: An image is absent, too large, animated or damaged; nothing is printed then.
     """
     run_saved = saved.load(results_dir / name / str(seed))
     classifier, facts = run_saved.classifier, run_saved.facts
@@ -76,7 +76,7 @@ def run(
 
 def square(path: Path, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """
-    Returns a picture file as a square of `side` pixels, RGB, upright, alpha on white.
+    Returns an image file as a square of `side` pixels, RGB, upright, alpha on white.
 
     Raises:
         BadPicture: The file is absent, too large, animated, damaged, or no JPEG, PNG or WebP.
@@ -129,4 +129,4 @@ def _path(nodes: Sequence[str], labels: Sequence[str]) -> list[str]:
 
 
 def _refusal(path: Path, reason: str) -> str:
-    return f"{path} cannot be predicted: {reason}. Give JPEG, PNG or WebP pictures that open in a viewer."
+    return f"{path} cannot be predicted: {reason}. Give JPEG, PNG or WebP images that open in a viewer."

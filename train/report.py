@@ -43,7 +43,7 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     samples: int = Field(
-        10, ge=0, le=50, description="test pictures of each label in the mosaic; ten fill a line"
+        10, ge=0, le=50, description="test images of each label in the mosaic; ten fill a line"
     )
     resamples: int = Field(
         10_000, ge=100, le=1_000_000, description="bootstrap resamples behind each interval"
@@ -68,7 +68,7 @@ def run(
     Raises:
         MissingInput: A stage above has not written what the report needs.
         MixedResults: Its inputs were made from different data.
-        BadShard: A picture of the mosaic cannot be read from the shards.
+        BadShard: An image of the mosaic cannot be read from the shards.
     """
     found = results.read(data_dir=data_dir, results_dir=results_dir, runs=runs, seeds=seeds)
     compared = comparison.compare(found, resamples=params.resamples, seed=params.seed)

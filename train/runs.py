@@ -117,7 +117,7 @@ class Compare(BaseModel):
             if name not in known:
                 raise BadParams(
                     f"compare.{where} names '{name}', which is none of {of}: "
-                    f"{', '.join(sorted(known)) or 'nothing'}. Mend the list in params.yaml."
+                    f"{', '.join(sorted(known)) or 'nothing'}. Fix the list in params.yaml."
                 )
 
 

@@ -1,8 +1,8 @@
 """
-A folder of labelled pictures as a source, and as what hands out their bytes.
+A folder of labelled images as a source, and as what hands out their bytes.
 
 A label becomes the post's one character tag, a family its copyright tag; label, split and group go
-into the `given_*` columns, so that no tag need say who is in the picture. A file is handed out as
+into the `given_*` columns, so that no tag need say who is in the image. A file is handed out as
 it is; a tile of a mosaic becomes a PNG whose bytes depend on its pixels alone.
 """
 
@@ -52,12 +52,12 @@ class Folder:
         number: Gives the post id of a path and a tile.
 
     Raises:
-        MissingInput, MissingColumn, BadFolder: As `layout.read` does; and two pictures with one
+        MissingInput, MissingColumn, BadFolder: As `layout.read` does; and two images with one
             post id, which would be a collision of sha256.
     """
 
     name = FOLDER
-    """Keeps its pictures apart from those of boards, as `Site.name` does."""
+    """Keeps its images apart from those of boards, as `Site.name` does."""
 
     def __init__(
         self, root: Path, *, number: Callable[[str, int | None], int] | None = None
@@ -78,7 +78,7 @@ class Folder:
         return self._identity
 
     async def candidates(self, min_images: int) -> AsyncIterator[Tag]:
-        """Yields the labels with at least `min_images` pictures, the most pictured first."""
+        """Yields the labels with at least `min_images` images, the most pictured first."""
         for name in sorted(self._posts, key=lambda name: (-len(self._posts[name]), name)):
             if len(self._posts[name]) >= min_images:
                 yield self._tag(name)
@@ -91,7 +91,7 @@ class Folder:
 
     async def page(self, search: str, *, before: int | None, size: int) -> Page:
         """
-        Returns the `size` pictures of label `search` with the largest ids below `before`.
+        Returns the `size` images of label `search` with the largest ids below `before`.
 
         Raises:
             BadParams: `search` has further terms: a folder has no tags to search.
@@ -115,7 +115,7 @@ class Folder:
             yield pair
 
     async def count(self, search: str) -> int | None:
-        """Returns how many pictures a label has."""
+        """Returns how many images a label has."""
         return len(self._posts[self._searched(search)])
 
     async def get_bytes(self, url: str, *, max_bytes: int) -> bytes:
@@ -190,7 +190,7 @@ class Folder:
     def _searched(self, search: str) -> str:
         if search not in self._posts:
             raise BadParams(
-                f"A folder of pictures has no search for {search!r:.80}, only its labels. Leave "
+                f"A folder of images has no search for {search!r:.80}, only its labels. Leave "
                 "'listing.terms' empty."
             )
         return search
@@ -233,7 +233,7 @@ class Folder:
         )
 
     def _looked_at(self, picture: Picture) -> tuple[str | None, int, Header, str]:
-        """md5, bytes, size and type of a picture; no md5 where there is no file to be had."""
+        """md5, bytes, size and type of an image; no md5 where there is no file to be had."""
         file_ext = PurePosixPath(picture.path).suffix.lower().lstrip(".")
         try:
             if picture.tile is not None:
@@ -248,14 +248,14 @@ class Folder:
                 return digest.hexdigest(), file.tell(), found, found.file_ext
         except (CorruptImage, RequestRefused) as error:
             if picture.tile is not None:
-                raise BadFolder(f"{error} Restore the file, or mend the index.") from error
+                raise BadFolder(f"{error} Restore the file, or fix the index.") from error
             _log.warning("listing: %s It is listed without a file.", error)
             return None, 0, Header(file_ext, 0, 0), file_ext
 
 
 def post_id(path: str, tile: int | None = None) -> int:
     """
-    Returns the post id of a picture: positive, 63 bits, from sha256 of its relative path.
+    Returns the post id of an image: positive, 63 bits, from sha256 of its relative path.
 
     The low 20 bits of a tile's id are its number, so that the order of ids goes through a mosaic
     before it comes to the next. A folder that grows keeps the ids that it has.
@@ -267,7 +267,7 @@ def post_id(path: str, tile: int | None = None) -> int:
 
 
 def _state(root: Path, layout: Layout) -> str:
-    """Names the state of a folder: what it says of each picture, size and time of each file."""
+    """Names the state of a folder: what it says of each image, size and time of each file."""
     digest = hashlib.sha256()
     for path in files(layout):
         try:

@@ -1,4 +1,4 @@
-"""Labels of a folder of pictures as tag names that a board would accept."""
+"""Labels of a folder of images as tag names that a board would accept."""
 
 import hashlib
 import re

@@ -1,8 +1,8 @@
 """
-A folder of labelled pictures as it lies: which pictures, under which label and split.
+A folder of labelled images as it lies: which images, under which label and split.
 
 Four layouts are known by their looks: an `index.csv`, an `index.json` of mosaics, `LABEL/*`, and
-`{train,val,test}/LABEL/*`. No picture is opened here. A folder comes from strangers: an index that
+`{train,val,test}/LABEL/*`. No image is opened here. A folder comes from strangers: an index that
 is wrong anywhere is an error that names the place, and no path of it leaves the folder.
 """
 
@@ -35,7 +35,7 @@ _LONGEST_LABEL = 200
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One labelled picture: a file, or a tile of one."""
+    """One labelled image: a file, or a tile of one."""
 
     path: str
     """Of the file, relative to the folder, with slashes."""
@@ -43,7 +43,7 @@ class Picture:
     split: str | None = None
     """train, val, test; None where the folder does not tell."""
     group: str | None = None
-    """Pictures of one group show the same thing, as the folder's owner says."""
+    """Images of one group show the same thing, as the folder's owner says."""
     family: str | None = None
     tile: int | None = None
     """Number of the tile in its mosaic, row by row; None for a whole file."""
@@ -65,7 +65,7 @@ class Layout:
 
     pictures: tuple[Picture, ...]
     mosaics: Mapping[str, Mosaic] = field(default_factory=dict)
-    """By path; empty where every picture is a file."""
+    """By path; empty where every image is a file."""
 
 
 def read(root: Path) -> Layout:
@@ -73,14 +73,14 @@ def read(root: Path) -> Layout:
     Returns what lies in the folder `root`.
 
     Raises:
-        MissingInput: There is no such folder, or no picture in it.
+        MissingInput: There is no such folder, or no image in it.
         MissingColumn: `index.csv` lacks column path or label.
         BadFolder: An index cannot be read, or holds a path that leaves the folder, a path twice,
             a label that is none, or a split that is none; or a folder of a label leads outside.
     """
     if not root.is_dir():
         raise MissingInput(
-            f"{root} is no folder. Give one of labelled pictures: `site.folder`, or --folder."
+            f"{root} is no folder. Give one of labelled images: `site.folder`, or --folder."
         )
     if (root / _INDEX_CSV).is_file():
         layout = Layout(tuple(_from_csv(root / _INDEX_CSV)))
@@ -90,7 +90,7 @@ def read(root: Path) -> Layout:
         layout = Layout(tuple(_from_folders(root)))
     if not layout.pictures:
         raise MissingInput(
-            f"{root} holds no labelled picture. Give a folder with one sub-folder a label (or "
+            f"{root} holds no labelled image. Give a folder with one sub-folder a label (or "
             f"train, val and test with such in them), or with an {_INDEX_CSV} of path and label."
         )
     return layout
@@ -115,12 +115,12 @@ def _from_csv(index: Path) -> Iterator[Picture]:
                 if picture.path in seen:
                     raise BadFolder(
                         f"{where}, names {picture.path!r}, which line {seen[picture.path]} has "
-                        "named already. A picture has one label: remove one of the lines."
+                        "named already. An image has one label: remove one of the lines."
                     )
                 seen[picture.path] = reader.line_num
                 yield picture
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadFolder(f"{index} cannot be read as CSV in UTF-8 ({error}). Mend it.") from error
+        raise BadFolder(f"{index} cannot be read as CSV in UTF-8 ({error}). Fix it.") from error
 
 
 def _row(row: Mapping[str, str | None], where: str) -> Picture:
@@ -174,7 +174,7 @@ def _from_json(index: Path) -> Layout:
     ):
         raise BadFolder(
             f"{index}: coarse_of_fine needs one number for each of the {len(labels)} fine names, "
-            f"from 0 to {len(coarse) - 1}. Mend it, or leave it out."
+            f"from 0 to {len(coarse) - 1}. Fix it, or leave it out."
         )
     families: list[str | None] = [coarse[number] for number in found.coarse_of_fine]
     families = families or [None] * len(labels)
@@ -203,11 +203,11 @@ def _parsed(index: Path) -> _Index:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
         raise BadFolder(
-            f"{index}: '{place}' is wrong ({problem['msg']}). Mend it; the README says what an "
+            f"{index}: '{place}' is wrong ({problem['msg']}). Fix it; the README says what an "
             "index of mosaics holds."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise BadFolder(f"{index} cannot be read as JSON in UTF-8 ({error}). Mend it.") from error
+        raise BadFolder(f"{index} cannot be read as JSON in UTF-8 ({error}). Fix it.") from error
 
 
 def _check_sheet(sheet: _Sheet, where: str, *, labels: int) -> None:
@@ -218,10 +218,10 @@ def _check_sheet(sheet: _Sheet, where: str, *, labels: int) -> None:
             f"{MOST_TILES} tiles and {MOST_PIXELS} pixels. Spread it over several."
         )
     if len(sheet.fine) > tiles:
-        raise BadFolder(f"{where}, has {len(sheet.fine)} labels for {tiles} tiles. Mend it.")
+        raise BadFolder(f"{where}, has {len(sheet.fine)} labels for {tiles} tiles. Fix it.")
     wrong = next((number for number in sheet.fine if not 0 <= number < labels), None)
     if wrong is not None:
-        raise BadFolder(f"{where}, has the label {wrong}; there are 0 to {labels - 1}. Mend it.")
+        raise BadFolder(f"{where}, has the label {wrong}; there are 0 to {labels - 1}. Fix it.")
 
 
 def _from_folders(root: Path) -> Iterator[Picture]:

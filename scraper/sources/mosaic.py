@@ -79,7 +79,7 @@ class Sheets:
             # Read before any pixel is made: Pillow would decode whatever size the file claims.
             found = header(start_of(file, HEADER_BYTES, path))
             if found is None or (found.width, found.height) != expected:
-                told = f"{found.width} × {found.height}" if found else "no picture"
+                told = f"{found.width} × {found.height}" if found else "no image"
                 raise CorruptImage(
                     f"{path} is {told}, where the index promises {expected[0]} × {expected[1]}."
                 )
@@ -100,7 +100,7 @@ class Sheets:
 
 def png(pixels: Pixels) -> bytes:
     """
-    Returns an 8-bit RGB picture `[height, width, 3]` as PNG (third edition), not compressed.
+    Returns an 8-bit RGB image `[height, width, 3]` as PNG (third edition), not compressed.
 
     The bytes depend on the pixels alone, not on the version of a library, so md5 tells whether a
     tile is still the one that was listed.

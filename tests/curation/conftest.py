@@ -2,7 +2,7 @@
 A small consistent data folder, as the scraper would leave it: 65 posts of four personae.
 
 `tiny_data` is a fresh copy for each test: `listing/`, `decide/` and `download/` tables and one
-segment. Its `truth` says of each post what is wrong with its picture, or `good`.
+segment. Its `truth` says of each post what is wrong with its image, or `good`.
 """
 
 import hashlib

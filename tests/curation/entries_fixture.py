@@ -31,7 +31,7 @@ class Entry:
 
 
 def draw(label: str, *, seed: int, ground: str = "white", grey: bool = False) -> Image.Image:
-    """Draws one picture of `label`: the same arguments, the same pixels."""
+    """Draws one image of `label`: the same arguments, the same pixels."""
     chance = random.Random(f"{label}:{seed}")
     width, height = chance.choice([(180, 150), (140, 180), (180, 180), (128, 176)])
     back = (255, 255, 255) if ground == "white" else tuple(chance.randint(60, 200) for _ in "rgb")
@@ -69,7 +69,7 @@ def png(image: Image.Image, **options: Any) -> bytes:
 
 
 def good_entries() -> list[Entry]:
-    """Returns posts with sound pictures, every second of each persona on a white ground."""
+    """Returns posts with sound images, every second of each persona on a white ground."""
     entries = []
     for number in range(GOOD_PER_LABEL * len(COLOURS)):
         label = list(COLOURS)[number % len(COLOURS)]
@@ -114,7 +114,7 @@ def copied_entries(good: list[Entry]) -> tuple[list[Entry], dict[int, int]]:
 
 
 def flawed_entries() -> list[Entry]:
-    """Returns posts whose pictures a stage must refuse; `truth` is the reason."""
+    """Returns posts whose images a stage must refuse; `truth` is the reason."""
     grey = [draw("amber", seed=930 + number, grey=True) for number in range(2)]
     whole = draw("beryl", seed=940)
     moving = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The tables that stage `split` reads, written for posts of a few labels without any picture."""
+"""The tables that stage `split` reads, written for posts of a few labels without any image."""
 
 import json
 import random

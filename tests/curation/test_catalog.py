@@ -104,7 +104,7 @@ def test_journey_of_a_packed_post_names_every_stage(curated, path: Path) -> None
 
 
 def test_journey_of_a_refused_post_ends_where_it_was_refused(curated, path: Path) -> None:
-    """A post refused by its tags has two steps; a grey picture ends at the filters with numbers."""
+    """A post refused by its tags has two steps; a grey image ends at the filters with numbers."""
     assert [("listing", "listed"), ("decide", "comic")] == rows(
         path, "SELECT step, outcome FROM journey WHERE post_id = 5001 ORDER BY position"
     )
@@ -170,7 +170,7 @@ def test_look_alikes_pair_a_form_with_its_base(path: Path) -> None:
 
 
 def test_leaks_is_empty_for_a_sound_split(path: Path) -> None:
-    """No pair of posts stands on two sides with one file, picture, group or link."""
+    """No pair of posts stands on two sides with one file, image, group or link."""
     assert [] == rows(path, "FROM leaks")
 
 
@@ -184,7 +184,7 @@ def test_leaks_is_empty_for_a_sound_split(path: Path) -> None:
     ],
 )
 def test_leaks_shows_each_kind_of_leak(curated, kind: str, file: str, column: str) -> None:
-    """A pair planted on two sides is found, whichever way it is one picture."""
+    """A pair planted on two sides is found, whichever way it is one image."""
     sides = pq.read_table(curated.data_dir / "split" / "split.parquet").to_pylist()
     first = next(row["post_id"] for row in sides if row["split"] == "train")
     second = next(row["post_id"] for row in sides if row["split"] == "test")
@@ -204,7 +204,7 @@ def test_leaks_shows_each_kind_of_leak(curated, kind: str, file: str, column: st
 
 
 def test_dataset_places_the_bytes_of_every_sample(curated, path: Path) -> None:
-    """Shard, offset and size of each row are those of the picture that `measure` made."""
+    """Shard, offset and size of each row are those of the image that `measure` made."""
     found = rows(
         path,
         "SELECT d.shard, d.image_offset, d.image_bytes, m.image_sha256, artist, source_url, tags "

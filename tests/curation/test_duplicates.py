@@ -87,7 +87,7 @@ def test_siblings_stay_linked_when_their_parent_comes() -> None:
     ],
 )
 def test_sources_name_pictures(source, named) -> None:
-    """Only a web address with more than a host can name one picture."""
+    """Only a web address with more than a host can name one image."""
     assert (source.strip() if named else None) == duplicates.picture_url(source)
 
 
@@ -173,7 +173,7 @@ def test_tables_agree_with_each_other(filtered) -> None:
 
 
 def test_rules_can_be_switched_off(filtered) -> None:
-    """Without families and sources, only the pictures themselves join posts."""
+    """Without families and sources, only the images themselves join posts."""
     found = run(filtered, families=False, source_posts=0, distance=0)
 
     assert {"exact", "pixel_hash"} == {link["link"] for link in found["links"]}
@@ -193,7 +193,7 @@ def test_all_are_kept_where_duplicates_are_only_reported(filtered) -> None:
 
 
 def test_pixels_overrule_the_hash(filtered) -> None:
-    """Two pictures whose hashes agree by chance stay apart, and the pair is written down."""
+    """Two images whose hashes agree by chance stay apart, and the pair is written down."""
     path = filtered.data_dir / "measure" / "measures.parquet"
     table = pq.read_table(path)
     rows = table.to_pylist()
@@ -219,7 +219,7 @@ def test_writes_the_same_bytes_twice(filtered) -> None:
 
 
 def test_refuses_a_tampered_picture(filtered) -> None:
-    """A normalised picture that is not what was measured stops the stage."""
+    """A normalised image that is not what was measured stops the stage."""
     path = filtered.data_dir / "measure" / "images-00000.tar"
     path.write_bytes(bytes(path.stat().st_size))
 

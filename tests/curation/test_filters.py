@@ -22,7 +22,7 @@ def changed(**flaws) -> filters.Measures:
 
 
 def test_keeps_a_sound_picture() -> None:
-    """Nothing is held against a coloured, sharp picture of usual size."""
+    """Nothing is held against a coloured, sharp image of usual size."""
     assert {} == filters.decide(SOUND, filters.Params())
 
 
@@ -55,7 +55,7 @@ def test_keeps_what_meets_the_threshold(flaw) -> None:
     "error", ["undecodable", "truncated", "too_many_pixels", "animated_file", "wrong_size"]
 )
 def test_passes_the_decoder_s_reason_on(error) -> None:
-    """What gave no picture has the decoder's reason and no other."""
+    """What gave no image has the decoder's reason and no other."""
     nothing = dict.fromkeys(["width", "height", "saturation", "sharpness", "contrast"])
 
     assert {error: filters.Finding()} == filters.decide(
@@ -70,7 +70,7 @@ def test_passes_the_decoder_s_reason_on(error) -> None:
     side=st.integers(1, 63),
 )
 def test_names_every_flaw(saturation, contrast, sharpness, side) -> None:
-    """All rules are evaluated: a picture with four flaws has four reasons."""
+    """All rules are evaluated: an image with four flaws has four reasons."""
     worst = changed(
         saturation=saturation, contrast=contrast, sharpness=sharpness, width=side, height=1
     )
@@ -79,7 +79,7 @@ def test_names_every_flaw(saturation, contrast, sharpness, side) -> None:
 
 
 def test_decides_on_every_picture_once(tiny_data) -> None:
-    """The stage finds each planted flaw by its reason and refuses no sound picture."""
+    """The stage finds each planted flaw by its reason and refuses no sound image."""
     measure.run(measure.Params(workers=1), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
     filters.run(filters.Params(), data_dir=tiny_data.data_dir)
     found = defaultdict(set)

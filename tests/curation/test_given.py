@@ -47,7 +47,7 @@ def test_certificate_counts_pairs_of_a_given_split(folder: Folder) -> None:
 
 @pytest.mark.parametrize("val_from", ["train", "test"])
 def test_given_split_gives_exactly_so_many_of_each_label(tmp_path, val_from) -> None:
-    """`val_per_label` pictures of each label leave the side named, and no other changes sides."""
+    """`val_per_label` images of each label leave the side named, and no other changes sides."""
     folder = Folder(tmp_path, posts=400, labels=4)
     folder.given = {
         post: "test" if post % 12 in (1, 2, 7, 8) else "train" for post in folder.labels
@@ -83,7 +83,7 @@ def test_exact_validation_keeps_duplicates_and_given_groups_together(folder: Fol
 def test_exact_validation_of_too_few_is_named(folder: Folder) -> None:
     """A label that cannot give its number stops the stage and is named."""
     folder.given = {post: "train" if post > 6 else "test" for post in folder.labels}
-    with pytest.raises(TooFewSamples, match=r"Label 'label_0' gives 2 of the 3 pictures"):
+    with pytest.raises(TooFewSamples, match=r"Label 'label_0' gives 2 of the 3 images"):
         folder.run(split.Params(mode="given", val_from="test", val_per_label=3))
 
 

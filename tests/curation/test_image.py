@@ -48,7 +48,7 @@ OUTCOMES = {"read", "undecodable", "truncated", "too_many_pixels", "animated_fil
 
 @pytest.fixture
 def drawing() -> Image.Image:
-    """A picture without symmetry: a red corner at the top left, a green bar at the right."""
+    """An image without symmetry: a red corner at the top left, a green bar at the right."""
     image = Image.new("RGB", (120, 80), "white")
     pen = ImageDraw.Draw(image)
     pen.rectangle((0, 0, 39, 29), fill=(220, 20, 30))
@@ -83,7 +83,7 @@ def exif(orientation: int, *, order: str = "<") -> bytes:
     seed=st.integers(0, 999),
 )
 def test_reads_any_size_and_mode(width: int, height: int, mode: str, kind: str, seed: int) -> None:
-    """A sound picture of any size and mode becomes RGB of its own size, with finite figures."""
+    """A sound image of any size and mode becomes RGB of its own size, with finite figures."""
     chance = np.random.default_rng(seed)
     if mode == "I;16":
         deep = chance.integers(0, 65536, (height, width)).astype(np.uint16)
@@ -125,7 +125,7 @@ def test_pads_with_white_on_request() -> None:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_turns_upright(drawing: Image.Image, orientation: int, order: str) -> None:
-    """Each of the eight EXIF orientations shows the picture as it was meant."""
+    """Each of the eight EXIF orientations shows the image as it was meant."""
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpose that the camera applied
     turned = drawing if orientation == 1 else drawing.transpose(undo[orientation])
     picture = decoded(saved(turned, "PNG", exif=exif(orientation, order=order)))
@@ -226,7 +226,7 @@ def test_encodes_without_loss_and_repeatably(drawing: Image.Image, kind: str) ->
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_refuses_a_file_cut_anywhere(drawing: Image.Image, kind: str) -> None:
-    """Whatever number of bytes is missing at the end, no half picture gets through."""
+    """Whatever number of bytes is missing at the end, no half image gets through."""
     data = saved(drawing, kind)
     for kept in range(0, len(data) - 2, max(1, len(data) // 150)):
         assert refusal(data[:kept]) in {"truncated", "undecodable"}
@@ -255,7 +255,7 @@ def test_refuses_a_file_cut_anywhere(drawing: Image.Image, kind: str) -> None:
     ],
 )
 def test_refuses_by_name(data: bytes, reason: str) -> None:
-    """What is no picture, or a trap, is refused with its reason."""
+    """What is no image, or a trap, is refused with its reason."""
     assert reason == refusal(data)
 
 
@@ -279,7 +279,7 @@ def test_caps_pixels_before_decoding() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_refuses_animation(drawing: Image.Image, kind: str) -> None:
-    """A file of several frames is no still picture."""
+    """A file of several frames is no still image."""
     other = drawing.transpose(Image.Transpose.ROTATE_180)
 
     assert "animated_file" == refusal(saved(drawing, kind, save_all=True, append_images=[other]))
@@ -299,7 +299,7 @@ def test_survives_compressed_text_bombs(drawing: Image.Image, name: bytes) -> No
 
 
 def test_drops_what_hides_behind_a_picture(drawing: Image.Image) -> None:
-    """Of a file that is a picture and an archive at once, only the pixels are passed on."""
+    """Of a file that is an image and an archive at once, only the pixels are passed on."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as bundle:
         bundle.writestr("payload.js", "alert('hidden')")
@@ -312,7 +312,7 @@ def test_drops_what_hides_behind_a_picture(drawing: Image.Image) -> None:
 
 @given(data=st.binary(max_size=400), head=st.sampled_from(["jpg", "png", "webp", ""]))
 def test_never_crashes_on_noise(data: bytes, head: str) -> None:
-    """Any bytes behind a right beginning give a picture or a named refusal, nothing else."""
+    """Any bytes behind a right beginning give an image or a named refusal, nothing else."""
     heads = {
         "jpg": b"\xff\xd8\xff",
         "png": png_header(8, 8),
@@ -330,7 +330,7 @@ def test_never_crashes_on_noise(data: bytes, head: str) -> None:
 def test_never_crashes_on_damage(
     drawing: Image.Image, kind: str, places: list[tuple[float, int]]
 ) -> None:
-    """Any bytes changed in a sound file give a picture or a named refusal."""
+    """Any bytes changed in a sound file give an image or a named refusal."""
     data = bytearray(saved(drawing, kind, exif=exif(6)))
     for place, value in places:
         data[int(place * len(data))] = value
@@ -342,7 +342,7 @@ def test_never_crashes_on_damage(
 
 
 def test_counts_white_on_the_border() -> None:
-    """One pixel of a small picture's frame, 2 % of a large one's; 245 is white and 244 is not."""
+    """One pixel of a small image's frame, 2 % of a large one's; 245 is white and 244 is not."""
     small = Image.new("RGB", (20, 20), (245, 245, 245))
     small.paste((0, 0, 0), (1, 1, 19, 19))
     large = Image.new("RGB", (200, 100), (244, 255, 255))
@@ -388,12 +388,12 @@ def test_compares_strokes_not_paper(drawing: Image.Image) -> None:
 
 
 def test_compares_without_the_margin(drawing: Image.Image) -> None:
-    """A copy squeezed to another shape is the same picture; its margins do not count."""
+    """A copy squeezed to another shape is the same image; its margins do not count."""
     assert pictures.difference(small(drawing), small(drawing.resize((60, 90)))) < 0.03
 
 
 def test_compares_blank_pictures() -> None:
-    """Two blank pictures are the same only if their colour is."""
+    """Two blank images are the same only if their colour is."""
     white, black = np.full((8, 8, 3), 255, np.uint8), np.zeros((8, 8, 3), np.uint8)
 
     assert 0.0 == pictures.difference(white, white.copy())

@@ -169,7 +169,7 @@ def test_query_reads_standard_input(ask, monkeypatch) -> None:
 
 
 def test_get_writes_the_picture_of_a_sample(curated, tmp_path: Path, capsys) -> None:
-    """The picture comes out of its shard, by its offset, as a picture of the wanted side."""
+    """The image comes out of its shard, by its offset, as an image of the wanted side."""
     output = tmp_path / "picture.png"
     code = main(["get", "1000", "--data", str(curated.data_dir), "-o", str(output)])
     with Image.open(output) as picture:

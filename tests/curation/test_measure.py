@@ -55,7 +55,7 @@ def rows(data_dir: Path) -> dict[int, dict]:
 
 
 def test_every_picture_gets_a_row_and_every_flaw_its_reason(tiny_data) -> None:
-    """Each stored post has one row; only what cannot be decoded lacks a normalised picture."""
+    """Each stored post has one row; only what cannot be decoded lacks a normalised image."""
     run(tiny_data)
     found = rows(tiny_data.data_dir)
     errors = {"truncated", "undecodable", "animated_file"}
@@ -68,7 +68,7 @@ def test_every_picture_gets_a_row_and_every_flaw_its_reason(tiny_data) -> None:
 
 
 def test_the_table_points_into_the_tars(tiny_data) -> None:
-    """Offset, size and sha256 give a square picture that tarfile finds under the post's name."""
+    """Offset, size and sha256 give a square image that tarfile finds under the post's name."""
     run(tiny_data, side=32, format="webp")
     folder = tiny_data.data_dir / "measure"
     seen = 0
@@ -120,7 +120,7 @@ def test_fewer_partitions_leave_no_old_tar(tiny_data) -> None:
 
 
 def test_records_parameters_and_versions(tiny_data) -> None:
-    """The table says how its pictures were made, and not by how many workers."""
+    """The table says how its images were made, and not by how many workers."""
     run(tiny_data, side=40)
     metadata = pq.read_schema(tiny_data.data_dir / "measure" / "measures.parquet").metadata
 
@@ -146,7 +146,7 @@ def test_refuses_a_tampered_segment(tiny_data, workers: int) -> None:
 
 
 def test_refuses_a_cut_segment(tiny_data) -> None:
-    """A segment that ends early is named as cut, not as a damaged picture."""
+    """A segment that ends early is named as cut, not as a damaged image."""
     path = tiny_data.data_dir / "download" / "segments" / "00000.tar"
     os.truncate(path, path.stat().st_size - 40_000)
 
@@ -169,7 +169,7 @@ def test_names_what_is_missing(tiny_data) -> None:
 
 
 def test_refuses_a_picture_of_another_size() -> None:
-    """A picture that is not what the board listed becomes a reason; a pixel's rounding does not."""
+    """An image that is not what the board listed becomes a reason; a pixel's rounding does not."""
     buffer = io.BytesIO()
     Image.new("RGB", (60, 40)).save(buffer, "PNG")
     right = measure.Stored(7, "00000.tar", 512, 1, "", 40, 61)

@@ -35,7 +35,7 @@ def save(path: Path, rows: list[dict[str, Any]], columns: dict[str, pa.DataType]
 
 
 def build(data_dir: Path, pictures: dict[int, bytes]) -> None:
-    """Writes what `measure`, `persona` and `split` leave, with the given bytes as pictures."""
+    """Writes what `measure`, `persona` and `split` leave, with the given bytes as images."""
     measured, sides = [], []
     (data_dir / "measure").mkdir(parents=True)
     with tarfile.open(data_dir / "measure" / "images-00000.tar", "w") as tar:
@@ -119,7 +119,7 @@ def samples_of(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def pictures() -> dict[int, bytes]:
-    """The bytes of forty pictures of odd sizes."""
+    """The bytes of forty images of odd sizes."""
     chance = random.Random(3)
     return {100 + 3 * n: chance.randbytes(chance.choice([1, 511, 512, 513])) for n in range(40)}
 
@@ -132,7 +132,7 @@ def data_dir(tmp_path: Path, pictures: dict[int, bytes]) -> Path:
 
 
 def test_webdataset_reads_every_sample(data_dir: Path, pictures: dict[int, bytes]) -> None:
-    """The library of the format finds key, picture, leaf and facts of every sample."""
+    """The library of the format finds key, image, leaf and facts of every sample."""
     folder = run(data_dir)
     urls = [str(path) for path in sorted(folder.glob("*.tar"))]
     with warnings.catch_warnings():
@@ -163,7 +163,7 @@ def test_webdataset_reads_every_sample(data_dir: Path, pictures: dict[int, bytes
     st.integers(1, 5),
 )
 def test_any_bytes_come_back(tmp_path_factory, pictures, size) -> None:
-    """Whatever the bytes of the pictures, offsets and tar members give the same bytes back."""
+    """Whatever the bytes of the images, offsets and tar members give the same bytes back."""
     data_dir = tmp_path_factory.mktemp("any") / "data"
     build(data_dir, pictures)
     folder = run(data_dir, shards.Params(samples_per_shard=size))
@@ -186,7 +186,7 @@ def test_any_bytes_come_back(tmp_path_factory, pictures, size) -> None:
 
 
 def test_members_have_no_trace_of_time_and_place(data_dir: Path) -> None:
-    """Members are plain USTAR files in the order picture, cls, json, with zeroed metadata."""
+    """Members are plain USTAR files in the order image, cls, json, with zeroed metadata."""
     folder = run(data_dir)
     names = []
     for path in sorted(folder.glob("*.tar")):
@@ -314,13 +314,13 @@ def test_changed_picture_is_noticed(data_dir: Path) -> None:
     data[512] ^= 1
     path.write_bytes(data)
 
-    with pytest.raises(TamperedData, match="The picture of post 100 at byte 512 of images-00000"):
+    with pytest.raises(TamperedData, match="The image of post 100 at byte 512 of images-00000"):
         run(data_dir)
     assert not (data_dir / "shards" / "manifest.json").exists()
 
 
 def test_split_without_picture_is_named(data_dir: Path) -> None:
-    """A split that names a post without a picture comes from another run, and says so."""
+    """A split that names a post without an image comes from another run, and says so."""
     path = data_dir / "measure" / "measures.parquet"
     table = pq.read_table(path)
     pq.write_table(table.slice(1), path)

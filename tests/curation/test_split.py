@@ -225,7 +225,7 @@ def test_certificate_names_the_closest_pair(folder: Folder) -> None:
 
 
 def test_unlinked_duplicate_across_sides_is_a_leak(folder: Folder) -> None:
-    """Pictures nearer than the duplicates' distance on two sides stop the stage."""
+    """Images nearer than the duplicates' distance on two sides stop the stage."""
     first, second = apart("train", "test")
     folder.labels |= dict.fromkeys((first, second), "label_0")
     folder.hashes |= {first: b"\xaa" * 32, second: b"\xaa" * 31 + b"\xab"}
@@ -238,7 +238,7 @@ def test_unlinked_duplicate_across_sides_is_a_leak(folder: Folder) -> None:
 
 
 def test_pair_told_apart_by_its_pixels_is_no_leak(folder: Folder) -> None:
-    """Near hashes of pictures that `duplicates` found different do not stop the stage."""
+    """Near hashes of images that `duplicates` found different do not stop the stage."""
     first, second = apart("train", "test")
     folder.labels |= dict.fromkeys((first, second), "label_0")
     folder.hashes |= {first: b"\xaa" * 32, second: b"\xaa" * 31 + b"\xab"}

@@ -46,7 +46,7 @@ def _swap_column(folder: Path, column: str) -> None:
 
 
 TAMPERING = {
-    "a bit of a picture": lambda folder: _flip(folder / "train-000000.tar", 600),
+    "a bit of an image": lambda folder: _flip(folder / "train-000000.tar", 600),
     "a bit of a header": lambda folder: _flip(folder / "test-000000.tar", 3),
     "a bit of the padding": lambda folder: _flip(folder / "val-000000.tar", -1),
     "a shard cut short": lambda folder: os.truncate(folder / "train-000000.tar", 5000),

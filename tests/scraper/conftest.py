@@ -1,4 +1,4 @@
-"""Fixtures of the download: a host that serves pictures, and the tables that name them."""
+"""Fixtures of the download: a host that serves images, and the tables that name them."""
 
 import asyncio
 import hashlib
@@ -35,7 +35,7 @@ class PictureHost:
         self.arrived = threading.Condition()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="picture host")
+        self._thread = threading.Thread(target=self._serve, name="image host")
 
     def start(self):
         self._thread.start()
@@ -88,7 +88,7 @@ def picture_host():
 
 
 def noise(seed, width, height, file_ext="png"):
-    """A picture that nothing compresses, the same for the same seed."""
+    """An image that nothing compresses, the same for the same seed."""
     pixels = random.Random(seed).randbytes(width * height * 3)
     file = io.BytesIO()
     Image.frombytes("RGB", (width, height), pixels).save(
@@ -98,7 +98,7 @@ def noise(seed, width, height, file_ext="png"):
 
 
 class Shelf:
-    """Pictures on a host, and the tables of `listing` and `decide` that name them."""
+    """Images on a host, and the tables of `listing` and `decide` that name them."""
 
     def __init__(self, host, folder):
         self.host = host
@@ -169,7 +169,7 @@ class Shelf:
         pq.write_table(pa.Table.from_pylist(labels, KEPT_SCHEMA), self.decide_dir / "kept.parquet")
 
     def stored(self):
-        """The bytes of every picture of `images.parquet`, read at its place."""
+        """The bytes of every image of `images.parquet`, read at its place."""
         found = {}
         for row in pq.read_table(self.out_dir / "images.parquet").to_pylist():
             with (self.out_dir / "segments" / row["segment"]).open("rb") as file:

@@ -1,4 +1,4 @@
-"""The stage `download` run on the shelf of pictures, and faults to order from its host."""
+"""The stage `download` run on the shelf of images, and faults to order from its host."""
 
 import asyncio
 from dataclasses import replace

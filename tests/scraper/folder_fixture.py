@@ -1,4 +1,4 @@
-"""Folders of labelled pictures in every layout, built by code."""
+"""Folders of labelled images in every layout, built by code."""
 
 import asyncio
 import csv
@@ -18,7 +18,7 @@ def pixels(number, side=12):
 
 
 def save(path, number, **options):
-    """Writes one picture; the type is that of the suffix."""
+    """Writes one image; the type is that of the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels(number)).save(path, **options)
 

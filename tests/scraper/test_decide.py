@@ -195,7 +195,7 @@ def test_accepted_tags_refuse_nothing(decided):
 
 
 def test_given_label_is_the_persona(decided):
-    """A picture that a person labelled keeps that label, without any tag."""
+    """An image that a person labelled keeps that label, without any tag."""
     nothing = {f"tags_{kind}": () for kind in ("general", "character", "copyright", "meta")}
     _, kept, _ = decided([replace(GOOD, given_label="sparrow", **nothing)])
 

@@ -84,7 +84,7 @@ def test_vanished_board_is_said(shelf, run):
         shelf.add(number, variants=(Variant("180x180", f"/gone-{number}", 15, 20, "jpg"),))
     shelf.write()
 
-    with pytest.raises(NothingStored, match=r"All 3 pictures were refused \(gone 3\)"):
+    with pytest.raises(NothingStored, match=r"All 3 images were refused \(gone 3\)"):
         run(side=16)
     assert dict.fromkeys((1, 2, 3), ("gone", None, None)) == shelf.decisions()
 
@@ -122,7 +122,7 @@ def test_replaced_file_is_fetched_again(shelf, run):
 
 
 def test_other_board_is_fetched_for_itself(shelf, run):
-    """Pictures of one board never stand for those of another with the same ids."""
+    """Images of one board never stand for those of another with the same ids."""
     fill(shelf, 3)
     run(name="one")
     run(name="two")
@@ -132,11 +132,11 @@ def test_other_board_is_fetched_for_itself(shelf, run):
 
 
 def test_lasting_failure_leaves_the_post_for_a_later_run(shelf, run):
-    """When tries run out for one picture, the rest is fetched, and the run says it is unfinished."""
+    """When tries run out for one image, the rest is fetched, and the run says it is unfinished."""
     fill(shelf)
     url = shelf.posts[110].variants[-1].url
     shelf.host.faults[url] = answer(503)
-    with pytest.raises(Unfinished, match=r"1 of 30 pictures .* run the same command again") as info:
+    with pytest.raises(Unfinished, match=r"1 of 30 images .* run the same command again") as info:
         run()
     assert not (shelf.out_dir / "images.parquet").exists()
     assert 3 == info.value.exit_code
@@ -163,7 +163,7 @@ def test_tables_of_an_earlier_choice_do_not_outlive_an_unfinished_run(shelf, run
 
 
 def test_dead_site_is_given_up_soon(shelf, run):
-    """When pictures fail one after the other, the run ends instead of asking for all."""
+    """When images fail one after the other, the run ends instead of asking for all."""
     fill(shelf, 60)
     for post in shelf.posts.values():
         shelf.host.faults[post.variants[-1].url] = answer(503)
@@ -174,7 +174,7 @@ def test_dead_site_is_given_up_soon(shelf, run):
 
 
 def test_refused_client_stops_the_run_and_keeps_what_arrived(shelf, run):
-    """A 403 is the board's word: no further picture is asked for, what arrived is recorded."""
+    """A 403 is the board's word: no further image is asked for, what arrived is recorded."""
     fill(shelf, 60)
     shelf.host.faults[shelf.posts[120].variants[-1].url] = answer(403)
     with pytest.raises(NotAuthorised) as info:
@@ -253,7 +253,7 @@ def test_cancelled_run_resumes(shelf, run):
 
 
 def test_lost_segment_is_fetched_again(shelf, run):
-    """Pictures whose segment was removed or cut are noticed and fetched again."""
+    """Images whose segment was removed or cut are noticed and fetched again."""
     fill(shelf)
     run(segment_bytes=20_480)
     paths = sorted((shelf.out_dir / "segments").iterdir())
@@ -267,7 +267,7 @@ def test_lost_segment_is_fetched_again(shelf, run):
 
 
 def test_full_disk_is_clear_and_resumable(shelf, run):
-    """Out of room in the middle of a picture: one clear error, and the next run goes on."""
+    """Out of room in the middle of an image: one clear error, and the next run goes on."""
     fill(shelf)
 
     class Full:

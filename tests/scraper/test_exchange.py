@@ -104,7 +104,7 @@ async def test_file_of_exactly_the_cap_is_taken():
 
 
 async def test_file_cut_at_every_try_is_corrupt():
-    """What never arrives whole becomes a refusal of the picture, not the end of the run."""
+    """What never arrives whole becomes a refusal of the image, not the end of the run."""
     async with asking(answer(b"x" * 10, kind="image/png", length=500), attempts=3) as asked:
         with pytest.raises(CorruptImage, match="cut short 3 times"):
             await asked.bytes()
@@ -113,7 +113,7 @@ async def test_file_cut_at_every_try_is_corrupt():
 
 
 async def test_file_host_that_resets_is_no_corrupt_picture():
-    """A connection that breaks is the network's fault: the picture stays wanted."""
+    """A connection that breaks is the network's fault: the image stays wanted."""
     async with asking(reset, attempts=2) as asked:
         with pytest.raises(TransientError, match="Asked 2 times"):
             await asked.bytes()

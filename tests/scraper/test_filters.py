@@ -139,7 +139,7 @@ def test_boundaries_of_size_and_shape(width, height, expected):
 
 
 def test_still_picture_of_no_duration_and_animation_of_zero_seconds_differ():
-    """A duration, whatever its length, is a moving picture."""
+    """A duration, whatever its length, is a moving image."""
     assert ["animated"] == reasons(replace(GOOD, duration_seconds=0.0))
 
 

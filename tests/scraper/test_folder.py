@@ -1,4 +1,4 @@
-"""A folder of labelled pictures as a source: stable ids, whole walks, sound bytes, hostile files."""
+"""A folder of labelled images as a source: stable ids, whole walks, sound bytes, hostile files."""
 
 import asyncio
 import hashlib
@@ -42,7 +42,7 @@ from tests.scraper.test_resume import warm_parent
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Three labels with odd names, three pictures each, of three types."""
+    """Three labels with odd names, three images each, of three types."""
     return by_label(tmp_path / "pictures")
 
 
@@ -74,7 +74,7 @@ def test_names_of_labels_and_families_never_meet(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 2, 7, 200])
 def test_walks_meet_every_picture_once(pictures, size):
-    """Pages of any size, by falling ids, hold every picture once, and its bytes as they are."""
+    """Pages of any size, by falling ids, hold every image once, and its bytes as they are."""
     folder = Folder(pictures)
     posts = walked(folder, size=size)
 
@@ -222,7 +222,7 @@ def test_a_folder_has_no_search(pictures):
 
 
 def test_default_rules_admit_every_picture(pictures, tmp_path):
-    """With `min_side: 0` no rule of `decide` holds anything against a labelled picture."""
+    """With `min_side: 0` no rule of `decide` holds anything against a labelled image."""
     folders = [tmp_path / name for name in ("listing", "decide")]
     wanted = personae.Params(min_images=1)
     asyncio.run(listing.run(listing.Params(), wanted, Folder(pictures), folders[0]))
@@ -264,7 +264,7 @@ def test_names_and_command(pictures, tmp_path, monkeypatch, capsys):
     assert 3 == main(["listing", "--site", "http://127.0.0.1:9", "--attempts", "1"])
 
     out, err = capsys.readouterr()
-    assert out.startswith("Site: folder, pictures. Another:")
+    assert out.startswith("Site: folder, images. Another:")
     assert "a folder is asked nothing" in err
     assert "nowhere is no folder" in err
     assert "needs a path in 'site.folder'" in err
@@ -290,7 +290,7 @@ def _job(parent, folder, pictures, **job):
 
 @pytest.fixture
 def listed(tmp_path):
-    """A folder of mosaics, listed and decided; and what its pictures are."""
+    """A folder of mosaics, listed and decided; and what its images are."""
     chance = random.Random(0)
     sheets = {f"{name}.png": ("train", [chance.randrange(3) for _ in range(40)]) for name in "abcd"}
     root = mosaics(tmp_path / "pictures", sheets, side=8, columns=8, rows=5)
@@ -316,7 +316,7 @@ def listed(tmp_path):
     ],
 )
 def test_a_download_killed_and_run_again_ends_the_same(listed, parent, tmp_path, step, count):
-    """SIGKILL at a step of the writer, then the command again: every picture once, bytes equal."""
+    """SIGKILL at a step of the writer, then the command again: every image once, bytes equal."""
     root, expected = listed
     assert -signal.SIGKILL == _job(parent, tmp_path, root, step=step, count=count)
     assert not (tmp_path / "download" / "images.parquet").exists()

@@ -1,4 +1,4 @@
-"""Layouts of folders of pictures: known by their looks, and nothing hostile gets through."""
+"""Layouts of folders of images: known by their looks, and nothing hostile gets through."""
 
 import contextlib
 import json
@@ -15,9 +15,9 @@ from tests.scraper.folder_fixture import LABELS, by_label, indexed, mosaics, sav
 
 
 def test_one_folder_a_label(tmp_path):
-    """Every jpg, png and webp under `LABEL/` is a picture; other files and hidden folders are not."""
+    """Every jpg, png and webp under `LABEL/` is an image; other files and hidden folders are not."""
     by_label(tmp_path)
-    (tmp_path / "plain" / "notes.txt").write_text("no picture")
+    (tmp_path / "plain" / "notes.txt").write_text("no image")
     save(tmp_path / ".thumbnails" / "a.png", 0)
     (tmp_path / "plain" / "deeper").mkdir()
     found = layout.read(tmp_path).pictures
@@ -39,7 +39,7 @@ def test_split_above_label(tmp_path):
 
 
 def test_labels_called_as_splits(tmp_path):
-    """Folders named train and test that hold pictures, not labels, are labels."""
+    """Folders named train and test that hold images, not labels, are labels."""
     save(tmp_path / "train" / "a.png", 0)
     save(tmp_path / "test" / "a.png", 1)
 
@@ -71,7 +71,7 @@ def test_index_of_mosaics(tmp_path):
 
 
 def test_mosaics_without_coarse_labels(tmp_path):
-    """Without coarse names no picture has a family."""
+    """Without coarse names no image has a family."""
     mosaics(tmp_path, {"one.png": ("train", [0])}, coarse_names=[], coarse_of_fine=[])
 
     assert [None] == [picture.family for picture in layout.read(tmp_path).pictures]
@@ -162,7 +162,7 @@ def _sheet(**changes):
         ({"fine_names": ["a", "\ud800", "b"]}, "has the fine name"),
         ({"coarse_of_fine": [0, 1]}, "one number for each of the 3 fine names"),
         ({"coarse_of_fine": [0, 1, 2]}, "from 0 to 1"),
-        ({"train": []}, "holds no labelled picture"),
+        ({"train": []}, "holds no labelled image"),
     ],
 )
 def test_a_wrong_index_of_mosaics_names_the_place(tmp_path, changes, said):
@@ -219,7 +219,7 @@ def test_absent_folders_and_empty_ones_are_named(tmp_path):
     """A folder that is not there, or holds nothing, is an error that says what to give."""
     with pytest.raises(MissingInput, match="is no folder"):
         layout.read(tmp_path / "nowhere")
-    with pytest.raises(MissingInput, match="holds no labelled picture"):
+    with pytest.raises(MissingInput, match="holds no labelled image"):
         layout.read(tmp_path)
 
 

@@ -73,7 +73,7 @@ def test_a_group_is_recorded_whole_or_not_at_all(tmp_path):
 
 
 def test_ends_are_where_the_next_header_begins(ledger):
-    """The end of a segment is the padded end of its last recorded picture."""
+    """The end of a segment is the padded end of its last recorded image."""
     ledger.record(
         [stored(1), stored(2, offset=2048, file_bytes=512), stored(3, "00001.tar", 512, 1)], []
     )
@@ -82,7 +82,7 @@ def test_ends_are_where_the_next_header_begins(ledger):
 
 
 def test_lost_bytes_are_forgotten(ledger):
-    """Pictures beyond the end of their segment, or in none, are fetched again."""
+    """Images beyond the end of their segment, or in none, are fetched again."""
     ledger.record([stored(1), stored(2, offset=2048), stored(3, "00001.tar")], [])
 
     assert 2 == ledger.forget_lost({"00000.tar": 2048})
@@ -90,7 +90,7 @@ def test_lost_bytes_are_forgotten(ledger):
 
 
 def test_refused_pictures_can_be_forgotten(ledger):
-    """Refusals are asked again on demand; stored pictures stay."""
+    """Refusals are asked again on demand; stored images stay."""
     ledger.record([stored(1)], [Refused(2, "a", "gone")])
 
     assert 1 == ledger.forget_refused()

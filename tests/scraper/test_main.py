@@ -72,16 +72,16 @@ def test_whole_run_and_again(board, capsys):
     assert kept == len(set(decisions.column("post_id").to_pylist()))
 
     assert 2 == main(["decide", "--min-images", "1000"])
-    assert "No persona has 1000 pictures that meet the requirements; the most pictured" in (
+    assert "No persona has 1000 images that meet the requirements; the most pictured" in (
         capsys.readouterr().err
     )
 
 
 def test_plan_downloads_nothing(board, capsys):
-    """The plan tells personae and hours, and asks for no picture."""
+    """The plan tells personae and hours, and asks for no image."""
     assert 0 == main(["plan", "--site", board.url, "--min-images", "20", "--sample", "3", *FAST])
 
-    assert "pictures that meet" in capsys.readouterr().out
+    assert "images that meet" in capsys.readouterr().out
     assert not Path("data").exists()
 
 

@@ -17,7 +17,7 @@ from tests.scraper.folder_fixture import fetched, mosaics, pixels, save, some_of
 
 @given(width=st.integers(1, 300), height=st.integers(1, 300), seed=st.integers(0, 100))
 def test_png_holds_the_pixels(width, height, seed):
-    """Any picture comes back as it was, read by Pillow with every checksum verified."""
+    """Any image comes back as it was, read by Pillow with every checksum verified."""
     drawn = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     with Image.open(io.BytesIO(png(drawn))) as image:
         image.load()
@@ -27,7 +27,7 @@ def test_png_holds_the_pixels(width, height, seed):
 
 
 def test_tiles_are_cut_and_told_apart(tmp_path):
-    """Each tile is its own picture, the same bytes whatever was asked before."""
+    """Each tile is its own image, the same bytes whatever was asked before."""
     mosaics(tmp_path, {"a.webp": ("train", [0, 1, 2, 2]), "b.png": ("test", [0, 0])})
     folder = Folder(tmp_path)
     posts = walked(folder)
@@ -69,15 +69,15 @@ def test_a_sheet_that_is_not_what_the_index_says(tmp_path, kind):
     elif kind == "alpha":
         Image.new("RGBA", (12, 8), (9, 9, 9, 9)).save(path)
     elif kind == "text":
-        path.write_text("no picture")
+        path.write_text("no image")
     else:
         path.unlink()
 
-    with pytest.raises(BadFolder, match=r"a\.png .* Restore the file, or mend the index"):
+    with pytest.raises(BadFolder, match=r"a\.png .* Restore the file, or fix the index"):
         walked(Folder(tmp_path))
 
 
-# Real pictures
+# Real images
 
 
 def test_sheets_of_cifar100(real_data, tmp_path):

@@ -1,4 +1,4 @@
-"""Which variant is fetched, and what the first bytes of a picture say."""
+"""Which variant is fetched, and what the first bytes of an image say."""
 
 import hashlib
 import io
@@ -164,7 +164,7 @@ def test_checksum_is_asked_of_originals_only():
     ],
 )
 def test_other_bytes_are_refused_with_their_reason(expected, payload):
-    """A page instead of a picture, another type, another size, too many pixels: each its code."""
+    """A page instead of an image, another type, another size, too many pixels: each its code."""
     assert expected == refusal(payload)
 
 

@@ -123,7 +123,7 @@ def test_plan_in_words():
     assert "The board holds 9,000,000 posts" in words
     assert "20,000 tagged    10,000 kept" in words
     assert "listing   101 requests at 1/s: 2 minutes" in words
-    assert "download  10,000 pictures at 1/s: 2.8 hours, about 500 MB" in words
+    assert "download  10,000 images at 1/s: 2.8 hours, about 500 MB" in words
     assert "comic                 15.0%" in words
     assert "the rules keep 50%" in words
 
@@ -133,7 +133,7 @@ def test_empty_plan_in_words():
     words = planner.render(Plan((), 0, 0, 0.0, Sample()), SITE, personae.Params(), board_posts=None)
 
     assert "an unknown number of posts" in words
-    assert "0 pictures" in words
+    assert "0 images" in words
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def test_progress_shows_rate_time_left_and_counts():
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(caplog):
-    """Elsewhere a line appears at a fixed interval, not at every picture."""
+    """Elsewhere a line appears at a fixed interval, not at every image."""
     now = [0.0]
     plain = Console(file=io.StringIO(), force_terminal=False)
     with (

@@ -1,4 +1,4 @@
-"""What stage `download` decides of one picture: every reason, and that the others arrive."""
+"""What stage `download` decides of one image: every reason, and that the others arrive."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("reason", REFUSED)
 def test_failure_of_one_picture_is_a_decision(shelf, run, reason):
-    """What concerns one picture is recorded with its reason; the others arrive."""
+    """What concerns one image is recorded with its reason; the others arrive."""
     fault, numbers = REFUSED[reason]
     fill(shelf, 5)
     shelf.host.faults[shelf.posts[102].variants[-1].url] = fault

@@ -28,7 +28,7 @@ PARAMS = {
     "group": 8,
     "segment_bytes": 102_400,
 }
-# Pictures that a killed run may have fetched and not recorded: those in both queues, in the hands
+# Images that a killed run may have fetched and not recorded: those in both queues, in the hands
 # of the workers, and in the group being written.
 MOST_UNRECORDED = 8 + 4 + 8
 # Every step of the writer, and how often it must come before the kill.
@@ -112,7 +112,7 @@ def runner(shelf, parent):
 
 
 def recorded(shelf):
-    """How many pictures the ledger names, stored and refused."""
+    """How many images the ledger names, stored and refused."""
     path = shelf.out_dir / "ledger.sqlite"
     if not path.exists():
         return 0
@@ -187,7 +187,7 @@ def test_killed_at_a_random_moment(shelf, runner, seed):
 
 
 def test_killed_again_and_again(shelf, runner):
-    """A run that is killed every few pictures still ends, and repeats at most a few each time."""
+    """A run that is killed every few images still ends, and repeats at most a few each time."""
     dice = random.Random(0)
     kills = 0
     while -signal.SIGKILL == runner(step="header", count=dice.randrange(12, 30)):

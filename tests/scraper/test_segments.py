@@ -54,7 +54,7 @@ def test_any_bytes_come_back(tmp_path_factory, payloads):
 
 
 def test_segments_roll_at_their_size(segments, tmp_path):
-    """A full segment is sealed and the next one begins; one picture may be larger than both."""
+    """A full segment is sealed and the next one begins; one image may be larger than both."""
     places = [segments.append(number, "jpg", bytes(6000)) for number in range(4)]
     huge = segments.append(4, "jpg", bytes(50_000))
     after = segments.append(5, "jpg", b"x")
@@ -83,7 +83,7 @@ def test_system_tar_reads_a_segment(segments, tmp_path):
 
 
 def test_unsealed_segment_is_readable(segments, tmp_path):
-    """While a run goes on, the pictures so far can be read by any tar reader."""
+    """While a run goes on, the images so far can be read by any tar reader."""
     segments.append(17, "webp", b"first")
     segments.sync()
 
@@ -93,7 +93,7 @@ def test_unsealed_segment_is_readable(segments, tmp_path):
 
 @given(kept=st.integers(0, 4), torn=st.integers(0, 4096), garbage=st.binary(max_size=600))
 def test_torn_tail_is_cut_back_to_the_last_recorded_picture(tmp_path_factory, kept, torn, garbage):
-    """Wherever a write was torn, only recorded pictures stay, and the next one follows them."""
+    """Wherever a write was torn, only recorded images stay, and the next one follows them."""
     folder = tmp_path_factory.mktemp("segments")
     before = Segments(folder, segment_bytes=2**20)
     places = [before.append(number, "png", bytes([number]) * 700) for number in range(5)]
@@ -130,7 +130,7 @@ def test_end_mark_is_left_alone_when_nothing_is_appended(segments, tmp_path):
 
 
 def test_false_end_mark_is_cut(segments, tmp_path):
-    """A tail as long as an end mark, but of other bytes, is a torn picture."""
+    """A tail as long as an end mark, but of other bytes, is a torn image."""
     place = segments.append(1, "png", b"one")
     segments.close()
     path = tmp_path / "segments" / "00000.tar"

@@ -116,7 +116,7 @@ def make_classifier():
 
 @pytest.fixture
 def noise():
-    """Builds noise of more labels than the drawings have: `noise(8)`, four pictures a label."""
+    """Builds noise of more labels than the drawings have: `noise(8)`, four images a label."""
 
     def build(labels):
         rng = np.random.default_rng(labels)
@@ -157,7 +157,7 @@ def _add(archive, name, content):
 
 
 def write_shards(folder: Path, counts, *, side=SIDE, labels=LABELS, leaves=range(4), seed=0):
-    """Writes shards as stage `shards` does; `counts` gives the pictures per label of each split."""
+    """Writes shards as stage `shards` does; `counts` gives the images per label of each split."""
     folder.mkdir(parents=True)
     entries, post_id, rng = [], 1, np.random.default_rng(seed)
     for split, per_label in counts.items():
@@ -192,7 +192,7 @@ def write_manifest(folder, entries, *, side=SIDE):
 
 @pytest.fixture
 def tiny_shards(tmp_path):
-    """Shards of six, four and four pictures per label in `tmp_path/data/shards`."""
+    """Shards of six, four and four images per label in `tmp_path/data/shards`."""
     return write_shards(tmp_path / "data" / "shards", {"train": 6, "val": 4, "test": 4})
 
 

@@ -20,12 +20,12 @@ def build(make_classifier, cover=TINY, leaves=4, *, network=RESNET, **own):
 
 
 def inputs_of(data, rows=range(16)):
-    """Some of the training pictures, as a network reads them."""
+    """Some of the training images, as a network reads them."""
     return augment.scale(data.train.batch(np.array(list(rows))))
 
 
 def spread(classifier, seed=0, std=3.0):
-    """Makes the components differ from picture to picture and from one another."""
+    """Makes the components differ from image to image and from one another."""
     torch.manual_seed(seed)
     for part in (classifier.network.coarse, *classifier.network.fine.values()):
         torch.nn.init.normal_(part.head.predictions.weight, std=std)

@@ -101,7 +101,7 @@ def write(
     trees: dict[str, Any] = TREES,
 ) -> Folder:
     """
-    Writes results of a flat run and of `runs` on `each` test pictures a label.
+    Writes results of a flat run and of `runs` on `each` test images a label.
 
     `gain`, `random_gain` and `equal_gain` are how much surer of the true label the hierarchies,
     those with random groups, and the controls of equal cost are.

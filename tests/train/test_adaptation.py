@@ -1,4 +1,4 @@
-"""Adaptation at test time: the worked table, the mended rule, what it keeps, how alpha is chosen."""
+"""Adaptation at test time: the worked table, the fixed rule, what it keeps, how alpha is chosen."""
 
 import pytest
 import torch
@@ -122,7 +122,7 @@ def test_printed_rule_of_the_worked_example():
 
 @given(answers(), ALPHAS)
 def test_equals_the_algorithm_label_by_label(found, alpha):
-    """Both sides equal the algorithm of the paper with the mended rule."""
+    """Both sides equal the algorithm of the paper with the fixed rule."""
     coarse, fine = algorithm_1(*found, alpha, printed=False)
 
     assert coarse == pytest.approx(adapt_coarse(*tensors(found), alpha=alpha)[0].tolist(), abs=1e-9)
@@ -204,7 +204,7 @@ def test_limits_of_the_tree(found, alpha):
 
 
 def test_curve_counts_both_levels_at_every_alpha():
-    """Two pictures of which either side alone has one right: at alpha 1 both are right."""
+    """Two images of which either side alone has one right: at alpha 1 both are right."""
     coarse = torch.tensor([[0.4, 0.6], [0.1, 0.9]])
     fine = torch.tensor([[0.3, 0.5, 0.1, 0.1], [0.45, 0.1, 0.2, 0.25]])
     points = curve(coarse, fine, torch.tensor([1, 3]), torch.tensor([0, 0, 1, 1]))

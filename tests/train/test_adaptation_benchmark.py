@@ -26,7 +26,7 @@ WORKED = [0.20, 0.10, 0.25, 0.25, 0.15, 0.05]  # methods.md 3.2, parents (0, 0, 
 GIVEN, SHUFFLED = [[0, 1], [2, 3]], [[0, 2], [1, 3]]
 KEYS = ("level", "first", "second")
 SAID = {
-    # adapted labels go from wrong to right for pictures of label 0, categories stay right
+    # adapted labels go from wrong to right for images of label 0, categories stay right
     "merged": ([0.7, 0.3], [0.25, 0.1, 0.35, 0.3]),
     # right at every alpha below 2
     "merged_1": ([0.7, 0.3], [0.4, 0.2, 0.2, 0.2]),
@@ -42,7 +42,7 @@ def answers(coarse, fine, labels, parents=PARENTS):
 
 @pytest.fixture
 def drawn():
-    """Builds a seed's answers to random pictures: `drawn(0)` gives both splits."""
+    """Builds a seed's answers to random images: `drawn(0)` gives both splits."""
 
     def build(seed, *, pictures=40):
         random = np.random.default_rng(seed)
@@ -105,7 +105,7 @@ def test_every_choice_of_seeds_is_an_ensemble(drawn):
 
 
 def test_agreement_before_and_after():
-    """Two pictures, one of them agreed: mass apart .3, halved by the categories' side alone, none."""
+    """Two images, one of them agreed: mass apart .3, halved by the categories' side alone, none."""
     tree = torch.tensor([0, 0, 1, 1, 2, 2])
     found = answers([[0.6, 0.2, 0.2], [0.3, 0.5, 0.2]], [WORKED, WORKED], [0, 2], tree)
     told = adaptation.agreement(found, {"coarse": 1.0, "fine": 0.0})
@@ -119,7 +119,7 @@ def test_agreement_before_and_after():
 
 
 def test_measured_curve_and_what_is_read_from_it(drawn):
-    """Test accuracies stand at 0, 1, 2 and where validation is best; a picture's answer agrees."""
+    """Test accuracies stand at 0, 1, 2 and where validation is best; an image's answer agrees."""
     both = drawn(3)
     found = adaptation.measure(both)
     each = adaptation.tried(both["test"], found["alpha"])
@@ -134,7 +134,7 @@ def test_measured_curve_and_what_is_read_from_it(drawn):
 
 
 def test_scatter_picks_members_and_others(monkeypatch):
-    """P_c and Q of the category, for its own pictures and for those of other labels, in order."""
+    """P_c and Q of the category, for its own images and for those of other labels, in order."""
     monkeypatch.setattr(adaptation, "POINTS", 2)
     coarse = [[0.9, 0.1], [0.4, 0.6], [0.8, 0.2], [0.3, 0.7], [0.7, 0.3]]
     fine = [[p, 0.05, 0.9 - p, 0.05] for p in (0.5, 0.1, 0.6, 0.2, 0.3)]
@@ -177,7 +177,7 @@ def write_clusters(root, seed):
 
 @pytest.fixture
 def places(tmp_path, shard_writer):
-    """Shards with five test pictures of label 0 and one of each other, and clusters of two seeds."""
+    """Shards with five test images of label 0 and one of each other, and clusters of two seeds."""
     write, manifest = shard_writer
     shards = write(tmp_path / "data" / "shards", {"train": 6, "val": 4})
     other = write(tmp_path / "other", {"test": 1}, leaves=(0, 0, 0, 0, 0, 1, 2, 3))
@@ -192,7 +192,7 @@ def places(tmp_path, shard_writer):
 
 
 def train(name, seed, places, *, grouping="given", **own):
-    """Fits a run for an epoch and makes both heads say the same of any picture."""
+    """Fits a run for an epoch and makes both heads say the same of any image."""
     settings = fit.Settings(
         method="merged",
         grouping=grouping,

@@ -29,7 +29,7 @@ def experiments(tmp_path_factory):
 
 @pytest.fixture
 def small(tmp_path):
-    """Results of one seed on few pictures."""
+    """Results of one seed on few images."""
     return write(tmp_path, seeds=(0,), each=6, catalog=False)
 
 
@@ -98,7 +98,7 @@ def test_answer_speaks_of_routing_where_one_branch_is_executed(tmp_path):
     said = {one.run: one.text for one in say(folder).findings}
 
     assert (
-        "It finds the right cluster of 62.5\u00a0% of the pictures; were that always known"
+        "It finds the right cluster of 62.5\u00a0% of the images; were that always known"
         in (said["merged"])
     )
     assert not [text for text in said.values() if "routing costs" in text]

@@ -16,7 +16,7 @@ ZERO = torch.zeros(3)
 
 
 def draws(count=1, *, angle=0.0, zoom=1.0, x=0.0, y=0.0, mirrored=0.0):
-    """The same movement for `count` pictures."""
+    """The same movement for `count` images."""
     return Draws(
         *[np.full(count, value, dtype=np.float32) for value in (angle, zoom, x, y, mirrored)]
     )
@@ -32,7 +32,7 @@ def moved(pictures, movement, **options):
 
 
 def test_no_movement_changes_nothing():
-    """Identity draws give the pictures less the mean, channels first."""
+    """Identity draws give the images less the mean, channels first."""
     pictures, mean = images(), torch.tensor([0.1, 0.2, 0.3])
     result = augment.apply(pictures, draws(3), params=Params(), mean=mean)
     expected = pictures.permute(0, 3, 1, 2).float() / 255 - mean[:, None, None]
@@ -43,7 +43,7 @@ def test_no_movement_changes_nothing():
 
 @pytest.mark.parametrize(("flip", "axis"), [("lr", 3), ("ud", 2)])
 def test_mirror_is_exact(flip, axis):
-    """A mirrored picture is the flipped one, left-right or top-bottom."""
+    """A mirrored image is the flipped one, left-right or top-bottom."""
     pictures = images()
 
     assert torch.allclose(
@@ -54,7 +54,7 @@ def test_mirror_is_exact(flip, axis):
 
 
 def test_shift_moves_right_and_down():
-    """A shift of a quarter moves 8-pixel pictures by two pixels, the border drawn out."""
+    """A shift of a quarter moves 8-pixel images by two pixels, the border drawn out."""
     pictures = images()
     plain = augment.scale(pictures)
 
@@ -74,7 +74,7 @@ def test_quarter_turn_is_anticlockwise():
 
 
 def test_zoom_shows_the_middle():
-    """A zoom of two shows the middle half of the picture, enlarged."""
+    """A zoom of two shows the middle half of the image, enlarged."""
     pictures = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
     pictures[:, 4:12, 4:12] = 255
     result = moved(pictures, draws(zoom=2.0))
@@ -183,7 +183,7 @@ def test_grey_outside_an_affine_map():
 
 
 def test_middle_of_larger_pictures():
-    """Evaluation takes the middle 26 of 32 pixels; pictures of the right size stay."""
+    """Evaluation takes the middle 26 of 32 pixels; images of the right size stay."""
     x = torch.arange(32.0).expand(1, 1, 32, 32)
 
     assert [3.0, 28.0] == augment.middle(x, 26)[0, 0, 0, [0, -1]].tolist()
@@ -191,9 +191,9 @@ def test_middle_of_larger_pictures():
 
 
 def test_crops_exclude_the_affine_map():
-    """Whole pixels and turns are two ways; a crop larger than the padded picture is refused."""
+    """Whole pixels and turns are two ways; a crop larger than the padded image is refused."""
     with pytest.raises(ValueError, match="exclude rotation, zoom, shift"):
         Params(pad=4)
     wide = Params(rotation=0, zoom=1, shift=0, crop=40)
-    with pytest.raises(BadParams, match=r"augment\.crop is 40, and the pictures have 32"):
+    with pytest.raises(BadParams, match=r"augment\.crop is 40, and the images have 32"):
         augment.draw(wide, 3, np.random.default_rng(0), side=32)

@@ -1,4 +1,4 @@
-"""Backbones: the report's layer table, parameters, MACs, pools for small pictures, sharing."""
+"""Backbones: the report's layer table, parameters, MACs, pools for small images, sharing."""
 
 import math
 
@@ -140,7 +140,7 @@ def test_logits_of_nin_are_cut_at_every_pixel():
 
 
 def test_nin_takes_six_pixels():
-    """From there on both pools leave something; smaller pictures are refused."""
+    """From there on both pools leave something; smaller images are refused."""
     with pytest.raises(BadParams, match="6 pixels or more, and these have 5"):
         backbone.build(Params(name="nin"), outputs=5, side=5)
     network = backbone.build(Params(name="nin", width=0.05), outputs=5, side=6)
@@ -222,7 +222,7 @@ def test_elu_flavour_of_hiernet():
 
 @pytest.mark.parametrize("name", backbone.NAMES)
 def test_gradient_reaches_every_weight(name):
-    """One step moves every tensor that learns, and two pictures give two rows."""
+    """One step moves every tensor that learns, and two images give two rows."""
     seeds.seed(0)
     network = backbone.build(Params(name=name, init="he"), outputs=5, side=32).train()
     network(torch.rand(2, 3, 32, 32)).square().sum().backward()
@@ -281,7 +281,7 @@ def test_too_small_pictures_are_refused():
 
 @given(st.sampled_from([16, 32, 48]), st.sampled_from(["first", "last"]), st.booleans())
 def test_counted_macs_equal_executed_ones(side, pools, batch_norm):
-    """MACs from the layers equal those counted while a picture passes through."""
+    """MACs from the layers equal those counted while an image passes through."""
     params = Params(width=0.125, identity_pools=pools, batch_norm=batch_norm)
     network = backbone.build(params, outputs=4, side=side).eval()
     executed = []

@@ -38,7 +38,7 @@ def experiments(tmp_path_factory):
 
 @pytest.fixture
 def small(tmp_path):
-    """Results of one seed on few pictures."""
+    """Results of one seed on few images."""
     return write(tmp_path, seeds=(0,), each=6, catalog=False)
 
 
@@ -81,7 +81,7 @@ def test_micp_uses_the_reference_and_the_own_clusters(folder):
 
 
 def test_mistakes_are_measured_in_the_tree_that_the_data_tells(experiments, small):
-    """Severity counts wrong pictures alone, cost all of them; without such a tree there is neither."""
+    """Severity counts wrong images alone, cost all of them; without such a tree there is neither."""
     found, compared = compare(experiments)
     told = hierarchy.from_nested(found.told(0).tree, len(found.labels))
     height = hierarchy.heights(told)
@@ -168,7 +168,7 @@ def test_consistency_is_of_the_label_with_the_own_likeliest_cluster(experiments)
 
 
 def test_tree_shows_what_each_network_gets_right(folder):
-    """A subnetwork's success is that on its own labels' pictures; the root's is its routing."""
+    """A subnetwork's success is that on its own labels' images; the root's is its routing."""
     found, compared = compare(folder)
     root = tree.build(compared.main, compared.flat, found.labels, seed=0)
     trained = compared.main.answers[0].trained
@@ -203,7 +203,7 @@ def test_networks_know_the_micp_of_their_groups(experiments):
 
 
 def test_tree_without_full_probabilities_counts_what_arrived(small):
-    """Without mode full a subnetwork is measured on the pictures that reached it."""
+    """Without mode full a subnetwork is measured on the images that reached it."""
     found, compared = compare(small)
     main = compared.main
     trained = results.Trained(
@@ -406,7 +406,7 @@ def test_table_names_what_a_difference_is_against(experiments):
 
 
 def test_tree_of_any_depth_shows_each_network(experiments):
-    """A network below a cluster is measured on its own labels' pictures, whatever led to them."""
+    """A network below a cluster is measured on its own labels' images, whatever led to them."""
     found, compared = compare(experiments)
     deep = next(row for row in compared.summaries if row.name == "uppsala_deep")
     root = tree.build(deep, compared.flat, found.labels, seed=0)

@@ -101,7 +101,7 @@ def test_times_of_one_and_many_pictures(classifier, tiny_data, monkeypatch):
 
 
 def test_beta_of_validation_is_judged_on_test(classifier, given, monkeypatch):
-    """Share and loss are those of the test pictures at the beta that the validation pictures chose."""
+    """Share and loss are those of the test images at the beta that the validation images chose."""
     monkeypatch.setattr(conditional, "SECONDS", 0.02)
     monkeypatch.setattr(conditional, "BETAS", (0.5, 1.0, 1.2, 50.0))
     (run,) = given(classifier)
@@ -168,7 +168,7 @@ def test_largest_codebook_of_a_factor(classifier, monkeypatch):
 
 
 def test_codebook_of_a_factor_of_four(wide, given, monkeypatch):
-    """Of three codebooks two reach it, and the larger is taken, with its loss on the test pictures."""
+    """Of three codebooks two reach it, and the larger is taken, with its loss on the test images."""
     monkeypatch.setattr(compression, "CODEBOOKS", (2, 4))
     (run,) = given(wide)
     right = averaged.accuracy(wide, run.test)

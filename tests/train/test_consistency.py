@@ -19,7 +19,7 @@ def consistency_of(coarse):
 
 
 def test_worked_loss():
-    """E of four pictures is .842219, the sum of .804719 and .0375 (methods.md 6.4)."""
+    """E of four images is .842219, the sum of .804719 and .0375 (methods.md 6.4)."""
     coarse = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.2, 0.7, 0.1], [0.6, 0.1, 0.3]])
     said = torch.tensor([0.5, 0.4, 0.25, 0.8])
     logits, labels = torch.stack([said, 1 - said], dim=1).log(), torch.zeros(4, dtype=torch.long)
@@ -44,7 +44,7 @@ def test_gradient_of_the_consistency_term():
 
 
 def test_targets_count_labels_in_every_set():
-    """Shares of the sets sum to one where they overlap; counts of pictures weigh the labels."""
+    """Shares of the sets sum to one where they overlap; counts of images weigh the labels."""
     assert np.allclose([3 / 7, 3 / 7, 1 / 7], targets(COVER, [50] * 6))
     assert np.allclose([0.5, 0.25, 0.25], targets([[0], [1], [2]], [20, 10, 10]))
 

@@ -51,7 +51,7 @@ def inputs_of(data, rows=range(32)):
 
 @ALL
 def test_rows_are_probabilities(fitted, method):
-    """Rows are non-negative and sum to one, for one and seven pictures, by route and in full."""
+    """Rows are non-negative and sum to one, for one and seven images, by route and in full."""
     classifier, data, _ = fitted(method)
     for count in (1, 7):
         for mode in ("default", "route", "full"):
@@ -66,7 +66,7 @@ def test_rows_are_probabilities(fitted, method):
 @ALL
 @pytest.mark.parametrize("leaves", [(0, 1, 2, 3), (2, 0, 3, 1)])
 def test_memorises_in_the_order_of_the_labels(fitted, tiny_data, method, leaves):
-    """64 pictures are memorised, and whichever way the label list is permuted, leaves mean labels."""
+    """64 images are memorised, and whichever way the label list is permuted, leaves mean labels."""
     families = [[leaves[0], leaves[1]], [leaves[3], leaves[2]]]
     tree = hierarchy.flat(4) if method in TREELESS else hierarchy.from_clusters(families, 4)
     params = FAST.model_copy(update={"epochs": 25, "ema": 0.5, "label_smoothing": 0.0, "lr": 0.1})

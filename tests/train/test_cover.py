@@ -19,7 +19,7 @@ PAIRS = {(0, 1): 60, (0, 2): 40, (1, 2): 50, (2, 3): 45, (3, 4): 80, (4, 5): 10,
 
 
 def worked():
-    """The counts of the worked example: 1,000 pictures, 300 mistakes."""
+    """The counts of the worked example: 1,000 images, 300 mistakes."""
     counts = np.zeros((6, 6), dtype=int)
     for (first, second), number in PAIRS.items():
         counts[first, second] = number
@@ -76,7 +76,7 @@ def test_permuted_covers_depend_on_the_seed_alone():
 
 
 def test_pairs_weigh_the_share_of_mistakes():
-    """Weights from counts sum to the error rate; without pictures they are zero."""
+    """Weights from counts sum to the error rate; without images they are zero."""
     rng = np.random.default_rng(0)
     labels, predicted = rng.integers(5, size=(2, 400))
     weights = cover.count_weights(metrics.confusion_counts(labels, predicted, leaves=5))
@@ -88,7 +88,7 @@ def test_pairs_weigh_the_share_of_mistakes():
 
 
 def test_soft_weights_are_those_of_the_formula():
-    """w_ab is the sum of p_a p_b over the pictures of a or b, over the number of all pictures."""
+    """w_ab is the sum of p_a p_b over the images of a or b, over the number of all images."""
     rng = np.random.default_rng(1)
     probabilities, labels = rng.dirichlet(np.ones(4), size=30), rng.integers(4, size=30)
     weights = cover.soft_weights(probabilities, labels)

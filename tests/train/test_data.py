@@ -112,12 +112,12 @@ def giant_header(name, content):
         (damaged_picture, "sample 3 .* cannot be decoded"),
         (wide_picture, "17×16 pixels, and the manifest says 16×16"),
         (giant_header, "9000×9000"),
-        (lambda name, content: None if name == "3.png" else content, "has no picture"),
+        (lambda name, content: None if name == "3.png" else content, "has no image"),
         (lambda name, content: None if name == "3.cls" else content, "lacks a readable label"),
         (lambda name, content: b"{" if name == "3.json" else content, "lacks a readable label"),
         (lambda name, content: None if name.startswith("3.") else content, "holds 23 samples"),
         (lambda name, content: b"9" if name == "3.cls" else content, "leaf 9"),
-        (lambda name, content: b"1" if name.endswith(".cls") else content, "no picture of 'ann'"),
+        (lambda name, content: b"1" if name.endswith(".cls") else content, "no image of 'ann'"),
     ],
 )
 def test_damaged_sample_is_named(tiny_shards, shard_writer, tmp_path, change, message):

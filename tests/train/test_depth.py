@@ -211,7 +211,7 @@ def test_run_that_grew_is_loaded_as_it_was(tiny_shards, tmp_path, halves):
 
 
 def test_trained_on_validation_pictures_tells_no_confusions(fitted_tree, tiny_data):
-    """Mistakes on pictures that are learnt divide nothing: it is refused before any training."""
+    """Mistakes on images that are learnt divide nothing: it is refused before any training."""
     data = tiny_data()
     with pytest.raises(BadParams, match="train_on_val"):
         fitted_tree(FOUR, depth=2, data=replace(data, val=data.train))

@@ -11,14 +11,14 @@ TREE = hierarchy.from_clusters([[0, 1], [2, 3], [4]], 5)
 
 
 def going(logits, *, attempts, tree=TREE):
-    """Routes as if every network had been executed for all pictures."""
+    """Routes as if every network had been executed for all images."""
     tensors = {node: torch.tensor(rows, dtype=torch.float32) for node, rows in logits.items()}
     root = tensors["root"]
-    return descent.route(tree, lambda node, _: tensors[node], pictures=root, attempts=attempts)
+    return descent.route(tree, lambda node, _: tensors[node], images=root, attempts=attempts)
 
 
 def test_rejected_picture_takes_the_next_likeliest_branch():
-    """The root prefers cluster 0, then 1; cluster 0 turns the first picture away, not the second."""
+    """The root prefers cluster 0, then 1; cluster 0 turns the first image away, not the second."""
     logits = {
         "root": [[2, 1, 0], [2, 1, 0]],
         "cluster-0": [[0, 0, 9], [0, 3, 1]],
@@ -66,7 +66,7 @@ def test_label_and_cluster_without_network_take_what_comes():
 
 
 def test_deep_reject_returns_to_its_own_parent():
-    """Rejected two decisions down, a picture takes the next branch there, not at the root."""
+    """Rejected two decisions down, an image takes the next branch there, not at the root."""
     tree = hierarchy.from_nested([[[0, 1], [2, 3]], [4, 5]], 6)
     logits = {
         "root": [[1, 0]],
@@ -93,7 +93,7 @@ def test_deep_reject_returns_to_its_own_parent():
 )
 @pytest.mark.parametrize("attempts", [1, 2, 4])
 def test_oracle_never_loses(nested, attempts):
-    """If a network rejects just the pictures that are not its own, no answer gets worse, some better."""
+    """If a network rejects just the images that are not its own, no answer gets worse, some better."""
     tree = hierarchy.from_nested(nested, 9)
     rng = np.random.default_rng(attempts)
     labels = rng.integers(9, size=300)

@@ -34,7 +34,7 @@ ALL = pytest.mark.parametrize(("kind", "order"), KINDS)
 
 @pytest.fixture
 def sharp(make_classifier):
-    """Builds a small classifier whose answers differ from picture to picture."""
+    """Builds a small classifier whose answers differ from image to image."""
 
     def build(tree, *, network=RESNET, seed=0, **own):
         graph = tree if hasattr(tree, "nodes") else hierarchy.from_nested(tree, 4)
@@ -48,7 +48,7 @@ def sharp(make_classifier):
 
 
 def noise(count=24, seed=0):
-    """Pictures of one colour each, with a little noise."""
+    """Images of one colour each, with a little noise."""
     generator = torch.Generator().manual_seed(seed)
     colours = torch.rand(count, 3, 1, 1, generator=generator)
     return 0.8 * colours + 0.2 * torch.rand(count, 3, 16, 16, generator=generator)
@@ -96,7 +96,7 @@ def test_greedy_answer_lies_in_the_likeliest_cluster(sharp, kind):
     classifier, x = sharp(TREES["pairs"], kind=kind, beam=1), noise(60)
     with torch.no_grad():
         first, second = classifier.coarse_proba(x).log().unbind(dim=1)
-        # As many pictures for the one cluster as for the other.
+        # As many images for the one cluster as for the other.
         classifier.network.decoder.predictions.bias[1] += (first - second).median() + 1e-3
         rows = classifier.outputs(x)
         coarse = classifier.coarse_proba(x)
@@ -179,7 +179,7 @@ def test_tree_without_a_choice_reduces_to_a_flat_answer(sharp, tree):
     ("kind", "layers"), [("rnn", "last"), ("rnn", "all"), ("s2s", "alt"), ("s2s", "all")]
 )
 def test_counted_operations_are_the_executed_ones(sharp, kind, layers, conversion):
-    """What torch executes for 8 pictures, by beam and in full, is what `cost` and `executed` say."""
+    """What torch executes for 8 images, by beam and in full, is what `cost` and `executed` say."""
     classifier = sharp(TREES["uneven"], kind=kind, layers=layers, conversion=conversion, beam=1)
     x, executed, averaged = noise(8), {}, 0
     for mode in ("route", "full"):
@@ -283,7 +283,7 @@ def test_training_lowers_the_loss_of_ended_paths(make_classifier, make_trainer, 
 
     assert losses[-1] < losses[0]
     assert math.isclose(-rows.log().mean().item(), losses[-1], rel_tol=1e-4)
-    # A training picture goes one path of four steps at most, whatever a prediction executes.
+    # A training image goes one path of four steps at most, whatever a prediction executes.
     assert report.networks[0].train_flops < 6 * 96 * classifier.cost().macs_max
 
 

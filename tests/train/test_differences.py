@@ -1,4 +1,4 @@
-"""Differences between alphas and runs: worked values over seeds and over pictures, and which pairs."""
+"""Differences between alphas and runs: worked values over seeds and over images, and which pairs."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from train.methods.merged.adaptation import GRID
 
 @pytest.fixture
 def trying():
-    """Builds a seed's test pictures, right at alpha 1 as given and else as at 0: `trying(at_1, at_0)`."""
+    """Builds a seed's test images, right at alpha 1 as given and else as at 0: `trying(at_1, at_0)`."""
 
     def build(full, none, *, chosen=1.0, parents=(0, 0, 1, 1)):
         rows = np.tile(np.array(none, dtype=bool), (len(GRID), 1))
@@ -30,14 +30,14 @@ def rows_of(found, *, level, first, second):
 
 
 def changed(fixed, broken, *, of=30):
-    """Test pictures before and after, of which so many are fixed and so many broken."""
+    """Test images before and after, of which so many are fixed and so many broken."""
     after = [True] * fixed + [False] * (of - fixed)
     before = [False] * (of - broken) + [True] * broken
     return after, before
 
 
 def test_paired_t_and_mcnemar_of_worked_values(trying):
-    """Net 5, 10 and 15 of 30 pictures: p .074180 over seeds; 5:0, 16:6 and 15:0 over pictures."""
+    """Net 5, 10 and 15 of 30 images: p .074180 over seeds; 5:0, 16:6 and 15:0 over images."""
     flips = [(5, 0), (16, 6), (15, 0)]
     found = differences.compared(
         {"one": {seed: trying(*changed(*pair)) for seed, pair in enumerate(flips)}}, ["one"]
@@ -68,7 +68,7 @@ def test_paired_t_and_mcnemar_of_worked_values(trying):
 
 
 def test_pictures_are_drawn_with_their_seeds(trying):
-    """Two seeds that undo each other picture by picture leave no interval; each has its own p."""
+    """Two seeds that undo each other image by image leave no interval; each has its own p."""
     after, before = changed(15, 0)
     found = differences.compared({"one": {0: trying(after, before), 1: trying(before, after)}}, [])
     row = rows_of(found, level="fine", first="one at 1.0", second="one at 0.0")

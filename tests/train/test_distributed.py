@@ -82,7 +82,7 @@ def test_uneven_parts_in_two_processes_equal_one(project):
 
 
 def test_too_few_pictures_for_the_processes(project, monkeypatch):
-    """Every process needs two pictures of a batch; that is said before anything is trained."""
+    """Every process needs two images of a batch; that is said before anything is trained."""
     monkeypatch.setattr("train.runtime.distributed.size", lambda: 8)
     assert main(["flat"]) == 2
     assert not (project / "work").exists()
@@ -220,7 +220,7 @@ def test_too_large_batches_say_what_to_do(tiny_data, make_trainer, make_classifi
 
 
 def test_lone_pictures_train(tiny_data, make_trainer, make_classifier):
-    """A label with one picture, and an epoch that leaves one over, pass through every norm."""
+    """A label with one image, and an epoch that leaves one over, pass through every norm."""
     data = tiny_data(per_label=2)
     sampler = sampling.by_class(data.train.labels, [[0], [1], [2], [3]], balance="resample")
     sampler = sampling.Sampler(

@@ -1,4 +1,4 @@
-"""From shards to metrics through the real stages, and what the test pictures must not touch."""
+"""From shards to metrics through the real stages, and what the test images must not touch."""
 
 import json
 import math
@@ -64,7 +64,7 @@ def trained(tiny_shards, tmp_path):
 
 
 def test_predictions_and_metrics_agree(trained):
-    """Every test picture has one row, and metrics.json says what scikit-learn says of the rows."""
+    """Every test image has one row, and metrics.json says what scikit-learn says of the rows."""
     figures = evaluate.run(QUICK, loop_params=LOOP, name="tree", seed=0, **places(trained))
     folder = trained / "results" / "tree" / "0"
     rows = pq.read_table(folder / "predictions.parquet")
@@ -183,7 +183,7 @@ def test_noise_for_test_pictures_changes_nothing_before_evaluate(
 
 
 def test_white_figure_is_null_without_white_pictures(trained):
-    """A figure over no pictures is null in JSON, not a number and not NaN."""
+    """A figure over no images is null in JSON, not a number and not NaN."""
     pictures = data.open_split(trained / "data" / "shards", trained / "work" / "cache", "test")
     none = data.Pictures(
         pictures.images, pictures.labels, pictures.post_ids, np.zeros_like(pictures.white)

@@ -41,7 +41,7 @@ def results_dir(tmp_path, make_classifier):
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_onnxruntime_gives_what_torch_gives(results_dir, tmp_path, method):
-    """Any number of pictures gives the probabilities of the classifier, by its default mode."""
+    """Any number of images gives the probabilities of the classifier, by its default mode."""
     path = export.run(method, seed=0, results_dir=results_dir, out=tmp_path / "new" / "m.onnx")
     session = onnxruntime.InferenceSession(path)
     classifier = saved.load(results_dir / method / "0").classifier

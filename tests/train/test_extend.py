@@ -78,7 +78,7 @@ def test_label_joins_the_likeliest_cluster(old, tiny_data):
 
 
 def test_mass_is_a_mean_over_the_pictures_of_the_label(old, tiny_data):
-    """It is the mean of the root's rows over the training pictures of that label alone."""
+    """It is the mean of the root's rows over the training images of that label alone."""
     before = old()
     with torch.no_grad():
         before.classifier.root.head.predictions.weight.normal_(generator=torch.manual_seed(1))
@@ -313,7 +313,7 @@ def test_shards_must_hold_every_old_label_at_the_same_side(project, capsys, shar
     assert 5 == main(["extend", "old/tree/0", "grown", "--data", "fewer"])
     assert "The shards lack 1 of the 3 labels of old/tree/0: bea." in capsys.readouterr().err
     assert 5 == main(["extend", "old/tree/0", "grown", "--data", "larger"])
-    assert "pictures of 16 pixels, and the shards hold pictures of 32" in capsys.readouterr().err
+    assert "images of 16 pixels, and the shards hold images of 32" in capsys.readouterr().err
     (project / "old" / "tree").rename(project / "old" / "first")
     assert 2 == main(["extend", "old/first/0", "first", "--results", "old"])
     assert "cannot be read and written at once" in capsys.readouterr().err

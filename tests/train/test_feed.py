@@ -59,7 +59,7 @@ def test_spans_cover_an_epoch(count, batch_size, least):
 
 
 def test_spans_of_the_worked_example():
-    """The last picture joins the batch before, two stand alone."""
+    """The last image joins the batch before, two stand alone."""
     assert [(0, 4), (4, 8), (8, 10)] == spans(10, 4)
     assert [(0, 4), (4, 9)] == spans(9, 4)
 
@@ -83,7 +83,7 @@ def test_resume_at_every_position_gives_the_same_ids(tiny_pictures, epoch, ranks
 
 @given(seed=st.integers(0, 3), batch_size=st.integers(2, 9), ranks=st.integers(2, 4))
 def test_processes_share_each_batch(tiny_pictures, seed, batch_size, ranks):
-    """Together the processes see the batch that one alone would, and no picture twice."""
+    """Together the processes see the batch that one alone would, and no image twice."""
     parts = [
         list(order_of(tiny_pictures, seed=seed, batch_size=batch_size, rank=r, ranks=ranks).ids(1))
         for r in range(ranks)
@@ -105,7 +105,7 @@ def test_epochs_differ_and_seeds_too(tiny_pictures):
 
 @pytest.fixture(scope="session")
 def tiny_pictures():
-    """Ten pictures of each of four labels, black, for what asks for ids alone."""
+    """Ten images of each of four labels, black, for what asks for ids alone."""
     labels = np.repeat(np.arange(4), [10, 7, 12, 3])
     images = np.zeros((len(labels), 4, 4, 3), dtype=np.uint8)
     held = data.Pictures(images, labels, np.arange(len(labels)) + 100, np.zeros(len(labels), bool))
@@ -165,14 +165,14 @@ def test_streamed_batches_equal_cached_ones(tiny_shards, tmp_path):
 
 
 def test_streaming_names_what_is_wrong(tiny_shards, tmp_path):
-    """An index that disagrees, a shorter shard, an absent one, a damaged picture."""
+    """An index that disagrees, a shorter shard, an absent one, a damaged image."""
     with pytest.raises(MissingInput, match=r"samples\.parquet is absent"):
         opened(tiny_shards, tmp_path, storage="stream")
     write_index(tiny_shards)
     index = tiny_shards / "samples.parquet"
     whole = pq.read_table(index)
     pq.write_table(whole.slice(1), index)
-    with pytest.raises(BadShard, match="names 23 pictures of these shards"):
+    with pytest.raises(BadShard, match="names 23 images of these shards"):
         opened(tiny_shards, tmp_path, storage="stream")
     pq.write_table(whole, index)
     held = opened(tiny_shards, tmp_path, storage="stream").train

@@ -94,7 +94,7 @@ def test_label_without_confusion_stands_alone(rule):
 
 @rules
 def test_never_predicted_label_joins_what_it_is_taken_for(rule):
-    """A label whose pictures are all called another one lies in that one's cluster."""
+    """A label whose images are all called another one lies in that one's cluster."""
     matrix = blocks([2, 3])
     matrix[4] = [0, 0, 0.5, 0.5, 0]
     matrix[2:4, 4] = 0
@@ -105,7 +105,7 @@ def test_never_predicted_label_joins_what_it_is_taken_for(rule):
 
 @rules
 def test_label_without_pictures_joins_what_is_taken_for_it(rule):
-    """A label that no validation picture shows, a row of zeros, lies with those called by its name."""
+    """A label that no validation image shows, a row of zeros, lies with those called by its name."""
     matrix = families(np.array([0, 0, 0, 1, 1, 1]))
     matrix[5] = 0
 
@@ -114,7 +114,7 @@ def test_label_without_pictures_joins_what_is_taken_for_it(rule):
 
 @rules
 def test_label_of_which_nothing_is_known_stands_alone(rule):
-    """Without pictures and never predicted a label is a cluster of its own, no division by zero."""
+    """Without images and never predicted a label is a cluster of its own, no division by zero."""
     matrix = families(np.array([0, 0, 0, 1, 1, 1]))
     matrix[5] = matrix[:, 5] = 0
 
@@ -135,7 +135,7 @@ def test_label_of_which_nothing_is_known_stands_alone(rule):
     ids=["perfect", "no_pictures", "two_labels", "two_perfect", "one_label", "all_alike"],
 )
 def test_nothing_to_group_is_refused(rule, matrix):
-    """One cluster, two labels, no confusion, no pictures: no rule makes a grouping of them."""
+    """One cluster, two labels, no confusion, no images: no rule makes a grouping of them."""
     with pytest.raises(BadHierarchy, match="clusters"):
         must_group(rule(matrix, 1), remedy="")
 

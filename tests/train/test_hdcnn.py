@@ -159,7 +159,7 @@ def test_components_train_on_frozen_shared_blocks(built, make_trainer, tiny_data
     for name, tensor in classifier.network.fine["cluster-0"].blocks.named_parameters():
         assert not torch.equal(weights[f"blocks.{name}"], tensor), name
     assert ["cluster-0", "cluster-1"] == names
-    # Three of four labels with eight pictures each, over two epochs.
+    # Three of four labels with eight images each, over two epochs.
     for network in report.networks:
         assert (2, 48, 24) == (network.epochs, network.images_seen, network.pictures)
         expected = 48 * (6.0 * cost.macs[network.network] + 2.0 * shared)

@@ -63,7 +63,7 @@ def inputs_of(data):
 
 
 def say(classifier, groups, labels):
-    """Makes the group head and the branches answer with these probabilities for any picture."""
+    """Makes the group head and the branches answer with these probabilities for any image."""
     tree = classifier.network
     for part, row in zip(
         [tree.group_head, *tree.branches.values()], [groups, *labels], strict=True
@@ -173,7 +173,7 @@ def test_route_is_the_chosen_branch_alone(make_classifier, tiny_data, name, clus
 
 
 def test_route_executes_one_branch(make_classifier, tiny_data):
-    """The branches that no picture takes are not called, the others once with their pictures."""
+    """The branches that no image takes are not called, the others once with their images."""
     classifier = make_classifier("hiernet", of_groups((2, 1, 1)), network=RESNET).eval()
     say(classifier, [0.8, 0.1, 0.1], [[0.5, 0.5]])
     calls = []
@@ -189,7 +189,7 @@ def test_route_executes_one_branch(make_classifier, tiny_data):
 
 
 def test_executed_operations_are_the_counted_ones(make_classifier, tiny_data):
-    """What torch executes for 16 pictures by route and in full is what `cost` and `executed` say."""
+    """What torch executes for 16 images by route and in full is what `cost` and `executed` say."""
     classifier = make_classifier("hiernet", of_groups((2,) * 8), network=RESNET).eval()
     x, executed = inputs_of(tiny_data()), {}
     for mode in ("route", "full"):

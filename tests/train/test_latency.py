@@ -55,7 +55,7 @@ def test_one_call_is_always_timed(flat, tiny_data):
 
 @pytest.mark.parametrize(("batch", "expected"), [(1, 8), (3, 2), (8, 1), (20, 1)])
 def test_inputs_are_different_pictures_until_there_are_none(tiny_data, batch, expected):
-    """Eight pictures make eight inputs of one, two of three, or one of twenty with repeats."""
+    """Eight images make eight inputs of one, two of three, or one of twenty with repeats."""
     pictures = tiny_data(2).train
     inputs = latency.inputs_of(pictures, batch=batch, device=CPU)
     rows = np.arange(expected * batch) % 8

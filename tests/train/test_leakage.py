@@ -1,4 +1,4 @@
-"""What the test pictures must not touch, told by the ids that each stage has used."""
+"""What the test images must not touch, told by the ids that each stage has used."""
 
 import hashlib
 import json

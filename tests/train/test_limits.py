@@ -20,12 +20,12 @@ TREES = {
 
 @pytest.fixture
 def inputs():
-    """Sixteen pictures of noise."""
+    """Sixteen images of noise."""
     return torch.rand(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 def sharpen(classifier, seed):
-    """Draws the last layers anew and wide, so that answers differ from picture to picture."""
+    """Draws the last layers anew and wide, so that answers differ from image to image."""
     torch.manual_seed(seed)
     for name, weight in classifier.named_parameters():
         if "predictions" in name:
@@ -40,7 +40,7 @@ def sharpen(classifier, seed):
 @given(seed=st.integers(0, 2**31 - 1))
 @settings(max_examples=8, deadline=None)
 def test_routed_success_stays_below_the_root_for_any_weights(make_classifier, method, tree, seed):
-    """Routed MSR <= the root's MICP and <= MSR with the true branch given, per picture and label."""
+    """Routed MSR <= the root's MICP and <= MSR with the true branch given, per image and label."""
     graph = hierarchy.from_nested(TREES[tree], 4)
     clusters = hierarchy.clusters(graph)
     parents = hierarchy.parents(clusters)

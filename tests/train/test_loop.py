@@ -374,7 +374,7 @@ def test_class_weights_reach_the_loss(tiny_data, make_trainer):
 
 
 def test_balanced_draws_of_the_worked_example():
-    """Clusters of 3, 2 and 1 labels with 100 pictures each: 34/33/33, 50/50, 100."""
+    """Clusters of 3, 2 and 1 labels with 100 images each: 34/33/33, 50/50, 100."""
     labels = np.repeat(np.arange(6), 100)
     sampler = sampling.by_class(labels, [[0, 1, 2], [3, 4], [5]], balance="resample")
     rows = sampler.draw(fixed=seeds.seed(0), epoch=seeds.seed(1))
@@ -388,7 +388,7 @@ def test_balanced_draws_of_the_worked_example():
 
 
 def test_fixed_draws_repeat_and_resampled_ones_do_not():
-    """`fixed` shows the same pictures in each epoch, in another order; `resample` shows others."""
+    """`fixed` shows the same images in each epoch, in another order; `resample` shows others."""
     labels = np.array([0] * 50 + [1] * 10)
     shown = {}
     for balance in ("fixed", "resample"):
@@ -404,7 +404,7 @@ def test_fixed_draws_repeat_and_resampled_ones_do_not():
 
 
 def test_scarce_label_is_made_up_for():
-    """A label with too few pictures gives all, and the others fill its share."""
+    """A label with too few images gives all, and the others fill its share."""
     assert [10, 45, 45] == sampling.quotas([10, 200, 200], 100)
     assert [34, 33, 33] == sampling.quotas([100, 100, 100], 100)
 

@@ -127,7 +127,7 @@ def settings(**own):
 
 @pytest.mark.parametrize("root_init", ["flat", "scratch"])
 def test_only_the_root_learns(make_classifier, make_trainer, tiny_data, root_init):
-    """The root learns which tree has a picture, wherever its labels lie; no tensor of a tree moves."""
+    """The root learns which tree has an image, wherever its labels lie; no tensor of a tree moves."""
     pictures = tiny_data(16, leaves=(2, 0, 3, 1))  # the families are {2, 0} and {3, 1}
     names = (["cem", "ann"], ["dua", "bea"])
     first, second = (
@@ -162,7 +162,7 @@ def test_only_the_root_learns(make_classifier, make_trainer, tiny_data, root_ini
 
 
 def test_larger_tree_gets_no_more_pictures(make_trainer, make_classifier, tiny_data):
-    """Three labels against one: an epoch shows as many pictures of either side."""
+    """Three labels against one: an epoch shows as many images of either side."""
     pictures = tiny_data(8)
     first = make_classifier("uppsala", hierarchy.from_clusters([[0, 1], [2]], 3))
     second = make_classifier("flat", hierarchy.flat(2))

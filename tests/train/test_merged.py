@@ -89,7 +89,7 @@ def of_hundred(name, merge):
 
 
 def say(classifier, coarse, fine):
-    """Makes both heads answer with these probabilities for any picture."""
+    """Makes both heads answer with these probabilities for any image."""
     network = classifier.network
     for part, row in ((network.coarse, coarse), (network.fine, fine)):
         torch.nn.init.zeros_(part.head.predictions.weight)
@@ -230,7 +230,7 @@ def test_summed_loss_trains_the_labels_as_alone(fit):
 
 @pytest.mark.parametrize("strength", [0.5, 2.0])
 def test_loss_of_the_categories_counts_as_asked(strength):
-    """The weight times the cross-entropy of each picture's category, weighted as its label is."""
+    """The weight times the cross-entropy of each image's category, weighted as its label is."""
     generator = torch.Generator().manual_seed(0)
     logits, of_labels = (torch.randn(5, many, generator=generator) for many in (2, 4))
     parents, targets = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 3, 1, 2, 2])
@@ -301,7 +301,7 @@ def test_everything_trains_together(fit, merge):
 
 
 def test_alpha_is_chosen_on_validation_pictures(fit, tiny_data):
-    """Each alpha is the best of the curve over the validation pictures, whichever that is."""
+    """Each alpha is the best of the curve over the validation images, whichever that is."""
     data = tiny_data()
     classifier, _, _ = fit("work", data=data)
     with torch.no_grad():

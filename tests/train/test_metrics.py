@@ -33,7 +33,7 @@ def test_success_rates_of_the_worked_example():
 
 
 def test_macro_rate_leaves_out_absent_labels():
-    """A label without pictures does not count in the macro mean."""
+    """A label without images does not count in the macro mean."""
     labels = np.array([0, 0, 2])
 
     assert metrics.msr_macro(labels, labels, leaves=3) == 1.0
@@ -50,7 +50,7 @@ def test_calibration_error_of_the_worked_example():
 
 
 def test_calibrated_predictions_have_little_error():
-    """Twenty thousand pictures right as often as their confidence says: below 0.02."""
+    """Twenty thousand images right as often as their confidence says: below 0.02."""
     rng = np.random.default_rng(0)
     confidences = rng.uniform(0.1, 1, size=20_000)
 
@@ -204,7 +204,7 @@ def test_node_and_path_accuracy_of_the_worked_example():
     """Truth B, F against B, G: no path is right, half of the nodes are."""
     truth, predicted = np.array([["B", "F"]]), np.array([["B", "G"]])
 
-    # In a tree whose leaves lie equally deep a picture's node precision, recall and F1 are this too.
+    # In a tree whose leaves lie equally deep an image's node precision, recall and F1 are this too.
     assert metrics.node_accuracy(truth, predicted) == 0.5
     assert metrics.path_accuracy(truth, predicted) == 0.0
 

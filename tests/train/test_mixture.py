@@ -24,7 +24,7 @@ def built(make_classifier):
 
 
 def say(classifier, fine, answers):
-    """Makes the coarse and the fine components answer with these probabilities for any picture."""
+    """Makes the coarse and the fine components answer with these probabilities for any image."""
     parts = [classifier.network.coarse, *classifier.network.fine.values()]
     for part, row in zip(parts, [fine, *answers], strict=True):
         torch.nn.init.zeros_(part.head.predictions.weight)
@@ -96,7 +96,7 @@ def test_training_and_prediction_say_the_same(built, tiny_data, cover, network):
 
 @pytest.mark.parametrize("beta", [0.3, 1.0, 1.4, 3.0])
 def test_gathered_pictures_equal_the_loop(built, tiny_data, beta):
-    """Each component run once on the pictures that need it gives what picture by picture gives."""
+    """Each component run once on the images that need it gives what image by image gives."""
     classifier = spread(built(beta=beta))
     x = inputs_of(tiny_data())
     with torch.no_grad():

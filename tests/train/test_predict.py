@@ -1,4 +1,4 @@
-"""Pictures of one's own: squared as `curation` does, named with a path, refused when bad."""
+"""Images of one's own: squared as `curation` does, named with a path, refused when bad."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def picture(path, *, size=(30, 20), colour="red", **options):
 
 
 def test_prints_labels_probabilities_and_path(results_dir, tmp_path):
-    """One JSON line per picture: best labels in order, and the way from the root to the leaf."""
+    """One JSON line per image: best labels in order, and the way from the root to the leaf."""
     paths = [picture(tmp_path / "a.png"), picture(tmp_path / "b.jpg", colour="blue")]
     out = io.StringIO()
     predict.run("tree", paths, seed=0, results_dir=results_dir, out=out)
@@ -60,7 +60,7 @@ def test_prints_labels_probabilities_and_path(results_dir, tmp_path):
 
 
 def test_squares_with_the_border_colour(tmp_path):
-    """The long side fits, the picture is centred, and the margin has the border's mean colour."""
+    """The long side fits, the image is centred, and the margin has the border's mean colour."""
     inner = Image.new("RGB", (40, 20), (10, 200, 30))
     inner.paste((0, 0, 0), (10, 5, 30, 15))
     inner.save(tmp_path / "wide.png")
@@ -72,7 +72,7 @@ def test_squares_with_the_border_colour(tmp_path):
 
 
 def test_alpha_stands_on_white_and_exif_is_obeyed(tmp_path):
-    """Transparency becomes white; a picture marked as turned is turned upright."""
+    """Transparency becomes white; an image marked as turned is turned upright."""
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     palette = Image.new("P", (8, 8), 0)
     palette.save(tmp_path / "palette.png", transparency=0)
@@ -120,7 +120,7 @@ def test_missing_run_names_its_file(tmp_path):
 
 
 def test_agrees_with_the_classifier(results_dir, tmp_path):
-    """The printed probabilities are the classifier's on the squared picture."""
+    """The printed probabilities are the classifier's on the squared image."""
     path = picture(tmp_path / "a.png", size=(16, 16))
     line = predict.run("flat", [path], seed=0, results_dir=results_dir, out=io.StringIO())[0]
     classifier = saved.load(results_dir / "flat" / "0").classifier

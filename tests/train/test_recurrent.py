@@ -150,7 +150,7 @@ def test_forced_steps_are_the_steps_of_the_search(tree, cell):
 
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_decoder_runs_where_the_beam_is(width):
-    """Computed only for the pictures that reach a decision, the beam's scores are the same."""
+    """Computed only for the images that reach a decision, the beam's scores are the same."""
     decoder, _ = ended()
     for weight in decoder.parameters():
         torch.nn.init.normal_(weight, std=2.0)

@@ -215,7 +215,7 @@ def test_time_of_a_picture_stands_with_the_costs(folder):
     cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
     costs = {row[0]: row[-2:] for row in cells if len(row) == 10}
 
-    assert ["a picture alone,\u00a0ms", "a picture in batches of 256,\u00a0ms"] == costs.pop("run")
+    assert ["an image alone,\u00a0ms", "an image in batches of 256,\u00a0ms"] == costs.pop("run")
     assert {
         "flat": ["2.5", "0.25"],
         "uppsala": ["4.38", "0.5"],
@@ -226,7 +226,7 @@ def test_time_of_a_picture_stands_with_the_costs(folder):
 
 
 def test_mosaic_shows_the_bytes_of_the_shard(folder):
-    """A tile holds the shard's picture of its post, and says who named it rightly."""
+    """A tile holds the shard's image of its post, and says who named it rightly."""
     found, compared = compare(folder)
     flat, main = compared.flat.answers[0], compared.main.answers[0]
     rows = mosaic.choose(flat, leaves=len(LABELS), each=3, seed=0)
@@ -267,7 +267,7 @@ def test_damaged_shard_is_named(unreported, damage):
 
 
 def test_other_pictures_are_refused(unreported):
-    """Runs evaluated on different test pictures are not compared."""
+    """Runs evaluated on different test images are not compared."""
     path = unreported.results_dir / "uppsala" / "0" / "predictions.parquet"
     pq.write_table(pq.read_table(path).slice(5), path)
 
@@ -314,12 +314,12 @@ def test_missing_input_names_its_stage(unreported, name, stage):
 
 
 def test_no_test_pictures_is_an_error(unreported):
-    """Predictions without test pictures compare nothing."""
+    """Predictions without test images compare nothing."""
     path = unreported.results_dir / "flat" / "0" / "predictions.parquet"
     table = pq.read_table(path)
     pq.write_table(table.filter(np.array(table["split"].to_pylist()) == "val"), path)
 
-    with pytest.raises(MissingInput, match="no test pictures"):
+    with pytest.raises(MissingInput, match="no test images"):
         read(unreported)
 
 
@@ -340,7 +340,7 @@ def test_long_tables_are_folded(folder):
     """What McNemar says of each seed and what each network took open on demand."""
     summaries = re.findall(r"<summary>([^<]*)</summary>", _page(folder))
 
-    assert "Pictures fixed and broken against flat, by seed" in summaries
+    assert "Images fixed and broken against flat, by seed" in summaries
     assert "Every network (9)" in summaries
 
 

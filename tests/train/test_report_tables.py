@@ -159,7 +159,7 @@ def test_page_prints_theirs_above_ours(folder):
     assert "published, n = 5" in text
     assert "+3.57" in text
     assert "Flat: 12 epochs. HierNet: 12 epochs." in text
-    assert "4,992 pictures" in text
+    assert "4,992 images" in text
 
 
 def test_hiernet_is_absent_where_it_did_not_run(tmp_path):

@@ -61,7 +61,7 @@ def hard_data(count=64, *, side=16):
     [("uppsala_cnn", "float32"), ("fast_cnn", "bfloat16"), ("resnet20", "float32")],
 )
 def test_64_pictures_are_learnt_by_heart(make_trainer, make_classifier, name, precision):
-    """Every backbone reaches 100 % on 64 pictures of noise, where there is nothing else to learn."""
+    """Every backbone reaches 100 % on 64 images of noise, where there is nothing else to learn."""
     data = hard_data()
     own = {"batch_norm": True, "dropout": 0, "noise": 0} if name == "uppsala_cnn" else {}
     network = backbone.Params(name=name, width=0.5, init="he", **own)

@@ -96,7 +96,7 @@ def test_flat_comes_first_whatever_was_written_first(write, show):
 
 
 def test_what_was_not_measured_stays_empty(write, show):
-    """No cost.json, no white pictures and one seed leave empty places, never zeros."""
+    """No cost.json, no white images and one seed leave empty places, never zeros."""
     write("flat", 0, cost=None, msr_white=None)
     row = next(csv.DictReader(io.StringIO(show(as_csv=True))))
 

@@ -1,4 +1,4 @@
-"""Subnetworks of `uppsala` that may reject a picture: what they learn, and where it goes then."""
+"""Subnetworks of `uppsala` that may reject an image: what they learn, and where it goes then."""
 
 import numpy as np
 import pytest
@@ -77,7 +77,7 @@ def test_both_passes_roll_back_alike(make_classifier, noise, rollback):
 
 @pytest.mark.parametrize(("balance", "epoch"), [("resample", 24), ("weights", 32), ("none", 32)])
 def test_reject_learns_the_pictures_of_other_clusters(fitted_tree, balance, epoch):
-    """The pictures beside a cluster are one more class of its network, balanced as the others."""
+    """The images beside a cluster are one more class of its network, balanced as the others."""
     classifier, report = fitted_tree([[0, 2], [1, 3]], rollback=1, balance=balance)
 
     assert [0, 2, 1, 2] == classifier._outputs("cluster-0").tolist()

@@ -240,7 +240,7 @@ def test_gradients_are_those_of_the_loop(built):
 
 
 def test_loop_runs_where_it_is_faster(built):
-    """More pictures, a single branch, training mode and recorded gradients are left to the loop."""
+    """More images, a single branch, training mode and recorded gradients are left to the loop."""
     network = built().network
     alone = built(cover=[[0, 1, 2], [3]]).network
     maps = network.stem(pictures(2)).detach()

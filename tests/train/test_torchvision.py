@@ -75,7 +75,7 @@ def test_every_movement_is_torchvisions(functional, movement, flip, side):
 
 
 def test_each_picture_has_its_own_movement(functional):
-    """What `draw` gives for four pictures moves each of them as torchvision moves it alone."""
+    """What `draw` gives for four images moves each of them as torchvision moves it alone."""
     params = augment.Params(outside="mean")
     draws = augment.draw(params, 4, np.random.default_rng(5), side=32)
     pictures = torch.from_numpy(

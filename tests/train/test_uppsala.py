@@ -196,7 +196,7 @@ def test_scratch_needs_no_flat_network(make_classifier, make_trainer, tiny_data)
 
 @pytest.mark.parametrize("balance", ["resample", "fixed", "weights", "none"])
 def test_root_is_balanced_by_cluster(make_classifier, make_trainer, tiny_data, start, balance):
-    """Clusters of three labels and one: equal pictures of both, or all with weights."""
+    """Clusters of three labels and one: equal images of both, or all with weights."""
     pictures = 16 if balance in ("resample", "fixed") else 32
     data, tree = tiny_data(), hierarchy.from_clusters([[0, 1, 2], [3]], 4)
     classifier = make_classifier("uppsala", tree, balance=balance)

@@ -1,5 +1,5 @@
 """
-Networks by name: pictures to logits.
+Networks by name: images to logits.
 
 Every backbone is a row of blocks and a head (`network`); parameters and MACs are counted from the
 layers themselves (`layers`).
@@ -59,12 +59,12 @@ _SIZED = {"fast_cnn": fast_cnn, "densenet_bc_100": densenet_bc}  # known by thei
 
 def build(params: Params, *, outputs: int, side: int) -> Network:
     """
-    Returns an untrained network for square pictures of `side` pixels.
+    Returns an untrained network for square images of `side` pixels.
 
     Its weights are drawn from torch's generator: seed it first.
 
     Raises:
-        BadParams: The pictures are too small for it, or torchvision has no such classifier.
+        BadParams: The images are too small for it, or torchvision has no such classifier.
     """
     network = _built(params, outputs, side)
     initialise(network, how=params.init or _OWN_INIT.get(params.name, "he"))

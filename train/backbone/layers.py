@@ -28,7 +28,7 @@ class Layer:
     """Height, width, channels of a map, or the units of a dense layer."""
     params: int
     macs: int
-    """Multiply-accumulates per picture."""
+    """Multiply-accumulates per image."""
 
 
 def layer_table(network: Network) -> list[Layer]:
@@ -36,7 +36,7 @@ def layer_table(network: Network) -> list[Layer]:
     Returns every layer that learns or pools, in the order of execution.
 
     Raises:
-        BadParams: The network cannot take pictures of its side.
+        BadParams: The network cannot take images of its side.
     """
     shadow = copy.deepcopy(network).to("meta").eval()
     rows: list[Layer] = []
@@ -61,8 +61,8 @@ def layer_table(network: Network) -> list[Layer]:
             logits = shadow(torch.zeros(1, 3, network.side, network.side, device="meta"))
     except RuntimeError as error:
         raise BadParams(
-            f"The backbone cannot take pictures of {network.side} pixels ({error}). Choose another "
-            "backbone.name, or larger pictures (measure.side)."
+            f"The backbone cannot take images of {network.side} pixels ({error}). Choose another "
+            "backbone.name, or larger images (measure.side)."
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise BadParams("The backbone returns something else than logits: choose another one.")
@@ -76,14 +76,14 @@ def layer_table(network: Network) -> list[Layer]:
 
 
 def macs_of_blocks(network: Network) -> list[int]:
-    """Returns the MACs per picture of each block."""
+    """Returns the MACs per image of each block."""
     table = layer_table(network)
     places = range(len(network.blocks))
     return [sum(row.macs for row in table if row.block == place) for place in places]
 
 
 def macs_of_head(head: nn.Module) -> int:
-    """Returns the MACs per picture of a head: the weights of its dense layers, at every pixel."""
+    """Returns the MACs per image of a head: the weights of its dense layers, at every pixel."""
     places = next((part.places for part in head.modules() if isinstance(part, Pixels)), 1)
     dense = (part.weight.numel() for part in head.modules() if isinstance(part, nn.Linear))
     return places * sum(dense)

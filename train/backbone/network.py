@@ -16,10 +16,10 @@ _DEVIATION = 0.05  # of gaussian weights, as HD-CNN's block has them
 
 
 class Network(nn.Module):
-    """Blocks (`blocks`) and a head (`head`) that ends in `predictions`: pictures to logits."""
+    """Blocks (`blocks`) and a head (`head`) that ends in `predictions`: images to logits."""
 
     def __init__(self, blocks: nn.Sequential, head: nn.Sequential, *, side: int) -> None:
-        """Takes over both parts, made for square pictures of `side` pixels."""
+        """Takes over both parts, made for square images of `side` pixels."""
         super().__init__()
         self.side = side
         self.blocks = blocks

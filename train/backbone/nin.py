@@ -32,13 +32,13 @@ def nin(*, width: float, dropout: float, logit_relu: bool, outputs: int, side: i
     Dropout opens the second and the third block, so that what learns on a frozen first one has it.
 
     Raises:
-        BadParams: The picture is too small for its two pools.
+        BadParams: The image is too small for its two pools.
     """
     first, second, full = (max(1, round(own * width)) for own in (160, 96, 192))
     last = _pooled(_pooled(side))
     if side < 6:
         raise BadParams(
-            f"nin takes pictures of 6 pixels or more, and these have {side}. Set measure.side, or "
+            f"nin takes images of 6 pixels or more, and these have {side}. Set measure.side, or "
             "choose another backbone.name."
         )
     blocks = nn.Sequential(

@@ -58,7 +58,7 @@ class Params(BaseModel):
     identity_pools: Literal["first", "last", "none"] = Field(
         "first",
         description="uppsala_cnn: which pools are left out until the last map is at least 3 × 3: "
-        "first (the rule for small pictures, costly), last (cheap, for CPUs), none (tiny32: a "
+        "first (the rule for small images, costly), last (cheap, for CPUs), none (tiny32: a "
         "1 × 1 map at 32 pixels)",
     )
     batch_norm: bool = Field(

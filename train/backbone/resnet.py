@@ -1,5 +1,5 @@
 """
-The residual networks for small pictures that the other sources use (methods.md 1.4).
+The residual networks for small images that the other sources use (methods.md 1.4).
 
 `resnet20` … `resnet110`: basic blocks in three stages, as HierNet has them; `resnet164`:
 pre-activation bottlenecks, as Dutt and others have them. The stem is block 0, every residual block

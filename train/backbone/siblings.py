@@ -2,7 +2,7 @@
 Branches of one shape that all work on the same maps: in a loop, or as one grouped computation.
 
 Grouped, a layer of all branches is one layer whose channels stand branch by branch, its convolutions
-in as many groups. That saves calls, which is what a few pictures on a CPU are mostly waiting for.
+in as many groups. That saves calls, which is what a few images on a CPU are mostly waiting for.
 """
 
 import copy
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from train.backbone import Branch
 from train.backbone.resnet import BasicBlock, Bottleneck
 
-# Time of eight branches in a loop / grouped on one core, for 1, 2, 8 and 32 pictures: resnet20 1.5, 1.3,
+# Time of eight branches in a loop / grouped on one core, for 1, 2, 8 and 32 images: resnet20 1.5, 1.3,
 # 0.8, 0.6; nin 1.05, 0.95, 0.9, 0.7 (`python -m benchmarks grouped`). No accelerator was measured.
 _PICTURES, _DEVICE = 1, "cpu"
 

@@ -35,7 +35,7 @@ def uppsala_cnn(params: Params, *, outputs: int, side: int) -> Network:
     Returns the network; with the defaults at 128 pixels and 25 labels it has 2,285,721 parameters.
 
     Raises:
-        BadParams: The picture is too small for a last map of one pixel.
+        BadParams: The image is too small for a last map of one pixel.
     """
     widths = [max(1, round(width * params.width)) for width in params.widths]
     dense = max(1, round(params.dense * params.width))
@@ -91,7 +91,7 @@ def _kept_pools(side: int, identity: str) -> Sequence[bool]:
             dropped += 1
     if side // 2 ** (len(_CONVOLUTIONS) - dropped) < 1:
         raise BadParams(
-            f"Pictures of {side} pixels leave nothing after {len(_CONVOLUTIONS)} pools. Set "
+            f"Images of {side} pixels leave nothing after {len(_CONVOLUTIONS)} pools. Set "
             "backbone.identity_pools to first or last, or measure.side to 32 or more."
         )
     places = range(len(_CONVOLUTIONS))

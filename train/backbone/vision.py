@@ -51,7 +51,7 @@ def torchvision() -> ModuleType:
 
 def _import() -> ModuleType:
     with warnings.catch_warnings():
-        # JPEG in the wheel needs libraries of CUDA too; nothing here reads a picture with it.
+        # JPEG in the wheel needs libraries of CUDA too; nothing here reads an image with it.
         warnings.filterwarnings("ignore", message="Failed to load image Python extension")
         return importlib.import_module("torchvision")
 

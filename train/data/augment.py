@@ -1,8 +1,8 @@
 """
-Pictures to network input, a batch at a time on the device (methods.md 0.2).
+Images to network input, a batch at a time on the device (methods.md 0.2).
 
 Either one affine grid for rotation, zoom, shift and mirror, as the report has them; or whole-pixel
-crops of the padded picture and mirror, as CIFAR is trained. What is drawn for a picture depends on
+crops of the padded image and mirror, as CIFAR is trained. What is drawn for an image depends on
 seed, network, epoch and its position in the epoch alone.
 """
 
@@ -35,14 +35,14 @@ class Params(BaseModel):
         0.2, ge=0, le=1, description="largest shift per axis as a share of the side; the report's"
     )
     flip: Literal["lr", "ud", "none"] = Field(
-        "lr", description="mirror half of the pictures: lr, the way we read the report; or ud"
+        "lr", description="mirror half of the images: lr, the way we read the report; or ud"
     )
     pad: int = Field(
         0,
         ge=0,
         le=64,
-        description="whole pixels that a picture may move along each axis (a crop of "
-        "the padded picture), instead of rotation, zoom and shift; 4 is usual for CIFAR",
+        description="whole pixels that an image may move along each axis (a crop of "
+        "the padded image), instead of rotation, zoom and shift; 4 is usual for CIFAR",
     )
     crop: int | None = Field(
         None,
@@ -53,8 +53,8 @@ class Params(BaseModel):
     )
     outside: Literal["border", "mean", "grey", "black", "reflect"] = Field(
         "border",
-        description="what fills the edge: the picture's border drawn out, the mean colour, "
-        "grey (HierNet), black, or the picture mirrored at its edge",
+        description="what fills the edge: the image's border drawn out, the mean colour, "
+        "grey (HierNet), black, or the image mirrored at its edge",
     )
 
     @model_validator(mode="after")
@@ -71,17 +71,17 @@ class Params(BaseModel):
 
     @property
     def crops(self) -> bool:
-        """Whether pictures are cropped by whole pixels instead of moved by an affine map."""
+        """Whether images are cropped by whole pixels instead of moved by an affine map."""
         return self.pad > 0 or self.crop is not None
 
     def network_side(self, side: int) -> int:
-        """Returns the side in pixels of what the network is given, for pictures of `side`."""
+        """Returns the side in pixels of what the network is given, for images of `side`."""
         return self.crop or side
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What was drawn for each picture of an epoch, by position."""
+    """What was drawn for each image of an epoch, by position."""
 
     angle: Float[np.ndarray, " position"]
     """Radians, anticlockwise on the screen."""
@@ -91,7 +91,7 @@ class Draws:
     shift_y: Float[np.ndarray, " position"]
     """Share of the side, downwards; with crops where the crop begins, in whole pixels."""
     mirrored: Float[np.ndarray, " position"]
-    """1 where the picture is mirrored, else 0."""
+    """1 where the image is mirrored, else 0."""
 
     def at(self, chosen: Int[np.ndarray, " picture"]) -> "Draws":
         """Returns the draws of the chosen positions."""
@@ -106,12 +106,12 @@ class Draws:
 
 def draw(params: Params, count: int, rng: np.random.Generator, *, side: int) -> Draws:
     """
-    Draws for `count` positions of pictures of `side` pixels.
+    Draws for `count` positions of images of `side` pixels.
 
     The first positions stay the same whatever `count` is.
 
     Raises:
-        BadParams: The crop is larger than the picture.
+        BadParams: The crop is larger than the image.
     """
     uniform = rng.random((count, 5), dtype=np.float32)
     centred = 2 * uniform[:, :4] - 1
@@ -120,7 +120,7 @@ def draw(params: Params, count: int, rng: np.random.Generator, *, side: int) -> 
         places = side + 2 * params.pad - params.network_side(side) + 1
         if params.network_side(side) > side:
             raise BadParams(
-                f"augment.crop is {params.crop}, and the pictures have {side} pixels: evaluation "
+                f"augment.crop is {params.crop}, and the images have {side} pixels: evaluation "
                 "takes their middle. Choose a smaller crop."
             )
         shift = np.minimum(np.floor(uniform[:, 2:4] * places), places - 1) - params.pad
@@ -137,7 +137,7 @@ def affine(draws: Draws, *, flip: str) -> Float[Tensor, "batch 2 3"]:
     r"""
     Returns the map from output to input positions, both in -1..1 with x to the right, y down.
 
-    A picture is mirrored, zoomed by $z$, turned by $a$ and then shifted by $t$ (in shares of the
+    An image is mirrored, zoomed by $z$, turned by $a$ and then shifted by $t$ (in shares of the
     side, so $2t$ here); `affine_grid` wants the inverse,
 
     $$x_{in} = F \, \frac{1}{z} R(-a) \, (x_{out} - 2t)$$
@@ -164,7 +164,7 @@ def apply(
     params: Params,
     mean: Float[Tensor, "3"],
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Returns augmented pictures less the mean of each channel; the affine map is bilinear."""
+    """Returns augmented images less the mean of each channel; the affine map is bilinear."""
     if params.crops:
         return _cropped(images, draws, params=params, mean=mean)
     centred = scale(images) - mean[:, None, None]
@@ -183,7 +183,7 @@ def apply(
 def middle(
     x: Float[Tensor, "batch channel height width"], side: int
 ) -> Float[Tensor, "batch channel side side"]:
-    """Returns the middle of pictures that are larger than `side` pixels; others as they are."""
+    """Returns the middle of images that are larger than `side` pixels; others as they are."""
     if x.shape[-1] <= side:
         return x
     top, left = (x.shape[-2] - side) // 2, (x.shape[-1] - side) // 2

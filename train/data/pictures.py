@@ -28,7 +28,7 @@ from train.errors import BadShard
 from train.runtime import distributed
 
 _FORMAT = "1"  # part of the cache key: raised when the cached arrays change their meaning
-_DEVICE_SHARE = 0.5  # of an accelerator's free memory that pictures may take
+_DEVICE_SHARE = 0.5  # of an accelerator's free memory that images may take
 
 Storage = Literal["auto", "cache", "device", "stream"]
 _PLACES = ("cache", "device", "stream")
@@ -40,38 +40,38 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch_size: int = Field(
-        128, ge=1, le=65_536, description="pictures per update; 128 as in the report"
+        128, ge=1, le=65_536, description="images per update; 128 as in the report"
     )
     side: int | None = Field(
         None, ge=8, le=2048, description="side in pixels that the shards must have; null: theirs"
     )
     storage: Storage = Field(
         "auto",
-        description="where decoded pictures lie: device (the accelerator's memory), cache (a file "
+        description="where decoded images lie: device (the accelerator's memory), cache (a file "
         "in the work folder, mapped), stream (nowhere: decoded when asked for); auto: device if "
         "they take less than half of what is free there, else cache if they take less than half "
         "of this machine's memory, else stream. The results are the same",
     )
     train_on_val: bool = Field(
         default=False,
-        description="train on the validation pictures too, once everything is chosen; what the "
-        "curves then say of validation is of pictures seen",
+        description="train on the validation images too, once everything is chosen; what the "
+        "curves then say of validation is of images seen",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """The pictures of one split, in shard order."""
+    """The images of one split, in shard order."""
 
-    images: UInt8[np.ndarray, "picture height width 3"] | Streamed
-    """RGB: a read-only memory map, or pictures that are decoded when indexed."""
+    images: UInt8[np.ndarray, "image height width 3"] | Streamed
+    """RGB: a read-only memory map, or images that are decoded when indexed."""
     labels: Int[np.ndarray, " picture"]
-    """Leaf of each picture, int64."""
+    """Leaf of each image, int64."""
     post_ids: Int[np.ndarray, " picture"]
     white: Bool[np.ndarray, " picture"]
-    """Whether the picture stands on a white background."""
-    resident: UInt8[Tensor, "picture height width 3"] | None = None
-    """The same pictures in an accelerator's memory, where they lie there."""
+    """Whether the image stands on a white background."""
+    resident: UInt8[Tensor, "image height width 3"] | None = None
+    """The same images in an accelerator's memory, where they lie there."""
 
     @property
     def slow(self) -> bool:
@@ -79,11 +79,11 @@ class Pictures:
         return isinstance(self.images, Streamed)
 
     def __len__(self) -> int:
-        """Counts the pictures."""
+        """Counts the images."""
         return len(self.labels)
 
     def batch(self, rows: Int[np.ndarray, " batch"]) -> UInt8[Tensor, "batch height width 3"]:
-        """Copies the pictures at `rows`, in that order."""
+        """Copies the images at `rows`, in that order."""
         if self.resident is not None:
             return self.resident[torch.from_numpy(rows).to(self.resident.device)]
         return torch.from_numpy(self.images[rows])
@@ -97,12 +97,12 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class DataModule:
-    """What a method may see: training and validation pictures. The test split is not here."""
+    """What a method may see: training and validation images. The test split is not here."""
 
     labels: tuple[str, ...]
     """Names in leaf order."""
     side: int
-    """Height and width of every picture in pixels."""
+    """Height and width of every image in pixels."""
     root_sha256: str
     """Root hash of the shards, which names the data set."""
     train: Pictures
@@ -122,14 +122,14 @@ def open_data(
     Raises:
         MissingInput: The manifest, the class list or a shard is absent.
         BadShard: A shard has other bytes than the manifest says, a sample is damaged or of
-            another size, a label has no picture in a split, or `params.side` is not the shards'.
+            another size, a label has no image in a split, or `params.side` is not the shards'.
     """
     params = params or Params()
     manifest, labels = shards.read_index(shards_dir)
     actual = int(manifest["image"]["side"])
     if params.side is not None and params.side != actual:
         raise BadShard(
-            f"data.side is {params.side}, and the shards hold pictures of {actual} pixels. Set "
+            f"data.side is {params.side}, and the shards hold images of {actual} pixels. Set "
             f"data.side to {actual} or null, or run stage 'measure' again with measure.side: "
             f"{params.side}."
         )
@@ -150,7 +150,7 @@ def open_split(
     device: torch.device | None = None,
 ) -> Pictures:
     """
-    Returns the pictures of one split, or of several joined by `+`; raises as `open_data`.
+    Returns the images of one split, or of several joined by `+`; raises as `open_data`.
 
     The cache is filled on first use. Whatever the storage, the rows are the same.
     """
@@ -184,7 +184,7 @@ def open_split(
 
 
 def channel_mean(
-    images: UInt8[np.ndarray, "picture height width 3"] | Streamed,
+    images: UInt8[np.ndarray, "image height width 3"] | Streamed,
 ) -> Float[np.ndarray, "3"]:
     """Returns the mean of each channel in 0..1, summed in integers so that order does not matter."""
     total = np.zeros(3, dtype=np.int64)
@@ -195,7 +195,7 @@ def channel_mean(
 
 
 def _place(storage: Storage, size: int, device: torch.device | None) -> str:
-    """Says where `size` bytes of decoded pictures lie."""
+    """Says where `size` bytes of decoded images lie."""
     cuda = device is not None and device.type == "cuda"
     if storage == "device" and not cuda:
         return "cache"  # the memory of a CPU is the mapped file's
@@ -268,7 +268,7 @@ def _check_labels(pictures: Pictures, labels: Sequence[str], split: str) -> None
     absent = [name for name, count in zip(labels, counts, strict=True) if not count]
     if absent:
         raise BadShard(
-            f"Split '{split}' has no picture of {', '.join(repr(name) for name in absent[:5])}"
+            f"Split '{split}' has no image of {', '.join(repr(name) for name in absent[:5])}"
             f"{' and others' if len(absent) > 5 else ''}: a label needs at least one in every "
             "split. Raise persona.min_samples, or the split's share, and run the stages again."
         )

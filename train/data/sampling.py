@@ -1,5 +1,5 @@
 """
-Which pictures an epoch shows: everything, or the same number for each class (methods.md 2.5).
+Which images an epoch shows: everything, or the same number for each class (methods.md 2.5).
 
 A class is an output of the network in training: a label, or a cluster of labels. The order of an
 epoch is a pure function of the random generator, which is one of seed, network and epoch.
@@ -25,12 +25,12 @@ class Sampler:
 
     @property
     def pictures(self) -> int:
-        """Pictures that may be drawn."""
+        """Images that may be drawn."""
         return sum(len(rows) for labels in self.classes for rows in labels)
 
     @property
     def epoch_pictures(self) -> int:
-        """Pictures in one epoch."""
+        """Images in one epoch."""
         if self.balance in ("weights", "none"):
             return self.pictures
         return len(self.classes) * self._smallest()
@@ -48,7 +48,7 @@ class Sampler:
         """
         Returns the rows of one epoch in their order.
 
-        `epoch` shuffles; it also draws the pictures of mode `resample`, while mode `fixed` draws
+        `epoch` shuffles; it also draws the images of mode `resample`, while mode `fixed` draws
         them from `fixed`, which must be the same for all epochs.
         """
         if self.balance in ("weights", "none"):
@@ -70,7 +70,7 @@ class Sampler:
 
 def quotas(available: Sequence[int], wanted: int) -> list[int]:
     """
-    Divides `wanted` pictures equally among labels that have so many; the remainder goes first.
+    Divides `wanted` images equally among labels that have so many; the remainder goes first.
 
     A label with fewer than its share gives all it has, and the others make up for it.
 

@@ -1,5 +1,5 @@
 """
-What the shards hold: their index, their bytes, one picture decoded.
+What the shards hold: their index, their bytes, one image decoded.
 
 Reads data/shards/{manifest.json,classes.json,SPLIT-NNNNNN.tar} with tarfile and Pillow alone; every
 way in which they can be wrong ends in an error that names the shard, the sample and the stage.
@@ -94,15 +94,15 @@ def picture(
     sample: dict[str, Any], *, side: int, path: Path
 ) -> UInt8[np.ndarray, "height width 3"]:
     """
-    Returns the decoded picture of a sample.
+    Returns the decoded image of a sample.
 
     Raises:
-        BadShard: It has no picture, or one that is damaged or of another size.
+        BadShard: It has no image, or one that is damaged or of another size.
     """
     content = next((sample[suffix] for suffix in _PICTURES if suffix in sample), None)
     if content is None:
         raise BadShard(
-            f"Sample {sample['key']} of {path} has no picture ({', '.join(_PICTURES)}). "
+            f"Sample {sample['key']} of {path} has no image ({', '.join(_PICTURES)}). "
             "Run stage 'shards' again."
         )
     return decoded(content, side=side, source=f"sample {sample['key']} in {path}")
@@ -110,7 +110,7 @@ def picture(
 
 def decoded(content: bytes, *, side: int, source: str) -> UInt8[np.ndarray, "height width 3"]:
     """
-    Returns the pixels of an encoded picture of `side` pixels; `source` names it in errors.
+    Returns the pixels of an encoded image of `side` pixels; `source` names it in errors.
 
     Raises:
         BadShard: It is damaged, or of another size.
@@ -118,16 +118,16 @@ def decoded(content: bytes, *, side: int, source: str) -> UInt8[np.ndarray, "hei
     try:
         with Image.open(io.BytesIO(content)) as image:
             size = image.size
-            # Before decoding: a header that claims a giant picture costs nothing.
+            # Before decoding: a header that claims a giant image costs nothing.
             pixels = np.asarray(image.convert("RGB")) if size == (side, side) else None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadShard(
-            f"The picture of {source} cannot be decoded ({error}). "
+            f"The image of {source} cannot be decoded ({error}). "
             "Run stages 'measure' and 'shards' again."
         ) from error
     if pixels is None:
         raise BadShard(
-            f"The picture of {source} is {size[0]}×{size[1]} pixels, and "
+            f"The image of {source} is {size[0]}×{size[1]} pixels, and "
             f"the manifest says {side}×{side}. Run stages 'measure' and 'shards' again."
         )
     return pixels

@@ -1,7 +1,7 @@
 """
-Pictures that stay in their shards: any row is read and decoded when it is asked for.
+Images that stay in their shards: any row is read and decoded when it is asked for.
 
-`samples.parquet`, which stage `shards` writes, tells where each picture begins; so the order of an
+`samples.parquet`, which stage `shards` writes, tells where each image begins; so the order of an
 epoch is free, nothing is read twice, and a resumed epoch asks for just what is left.
 """
 
@@ -32,30 +32,30 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Streamed:
-    """Encoded pictures on the disk, indexed as an array of decoded ones: `streamed[rows]`."""
+    """Encoded images on the disk, indexed as an array of decoded ones: `streamed[rows]`."""
 
     paths: tuple[Path, ...]
     shard: Int[np.ndarray, " picture"]
-    """Place of each picture's shard in `paths`."""
+    """Place of each image's shard in `paths`."""
     offset: Int[np.ndarray, " picture"]
-    """First byte of each picture in its shard."""
+    """First byte of each image in its shard."""
     size: Int[np.ndarray, " picture"]
-    """Bytes of each picture."""
+    """Bytes of each image."""
     side: int
 
     def __len__(self) -> int:
-        """Counts the pictures."""
+        """Counts the images."""
         return len(self.offset)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Pictures, height, width, channels."""
+        """Images, height, width, channels."""
         return len(self), self.side, self.side, 3
 
     def __getitem__(
         self, rows: Int[np.ndarray, " batch"] | slice
     ) -> UInt8[np.ndarray, "batch height width 3"]:
-        """Returns the decoded pictures at `rows`, in that order; raises `BadShard`."""
+        """Returns the decoded images at `rows`, in that order; raises `BadShard`."""
         wanted = np.arange(len(self))[rows].tolist()
         result = np.empty((len(wanted), *self.shape[1:]), dtype=np.uint8)
 
@@ -66,13 +66,13 @@ class Streamed:
         return result
 
     def encoded(self, row: int) -> bytes:
-        """Returns the bytes of one picture as they lie in the shard."""
+        """Returns the bytes of one image as they lie in the shard."""
         place = int(self.shard[row])
         wanted = int(self.size[row])
         content = os.pread(self._files[place], wanted, int(self.offset[row]))
         if len(content) != wanted:
             raise BadShard(
-                f"{self.paths[place]} ends before picture {row}. Run stage 'shards' again."
+                f"{self.paths[place]} ends before image {row}. Run stage 'shards' again."
             )
         return content
 
@@ -103,7 +103,7 @@ def open_rows(
     shards_dir: Path, entries: Sequence[dict[str, object]], *, side: int
 ) -> tuple[Streamed, dict[str, np.ndarray]]:
     """
-    Returns the pictures of some shards, unread, and their columns `leaf`, `post_id`, `white`.
+    Returns the images of some shards, unread, and their columns `leaf`, `post_id`, `white`.
 
     Sizes are compared with the manifest; the sha256 of every byte is not, for that would read all
     of them at every start: `python -m curation verify` does.
@@ -120,12 +120,12 @@ def open_rows(
     place_of = {name: place for place, name in enumerate(names)}
     place = np.array([place_of.get(str(name), -1) for name in column["shard"]])
     rows = np.flatnonzero(place >= 0)
-    # In the order of the shards, as a reader that goes through them would meet the pictures.
+    # In the order of the shards, as a reader that goes through them would meet the images.
     rows = rows[np.lexsort((column["image_offset"][rows], place[rows]))]
     wanted = sum(int(str(entry["samples"])) for entry in entries)
     if len(rows) != wanted:
         raise BadShard(
-            f"{shards_dir / 'samples.parquet'} names {len(rows)} pictures of these shards, and the "
+            f"{shards_dir / 'samples.parquet'} names {len(rows)} images of these shards, and the "
             f"manifest {wanted}. Run stage 'shards' again."
         )
     streamed = Streamed(

@@ -1,8 +1,8 @@
 """
-Batches of one network's training set: which pictures, in which order, and how they reach the device.
+Batches of one network's training set: which images, in which order, and how they reach the device.
 
 The order of an epoch is a pure function of seed, network and epoch, and a process takes every
-so-manieth picture of it; so any position can be asked for, and training goes on where it stopped.
+so-manieth image of it; so any position can be asked for, and training goes on where it stopped.
 """
 
 import time
@@ -28,7 +28,7 @@ _AHEAD = 2  # batches that are fetched while the device computes
 class Batch:
     """What one process learns from in one update."""
 
-    inputs: Float[Tensor, "picture 3 height width"]
+    inputs: Float[Tensor, "image 3 height width"]
     targets: Int[Tensor, " picture"]
     weight: float
     """Weight of the whole batch, over all processes: what the sum of losses is divided by."""
@@ -36,12 +36,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The pictures of every epoch, in order, for one of `ranks` processes."""
+    """The images of every epoch, in order, for one of `ranks` processes."""
 
     task: Task
     seed: int
     batch_size: int
-    """Pictures of one update, over all processes."""
+    """Images of one update, over all processes."""
     rank: int = 0
     ranks: int = 1
 
@@ -56,11 +56,11 @@ class Order:
             yield self.task.data.train.post_ids[rows[places]]
 
     def spans(self, count: int) -> list[tuple[int, int]]:
-        """Returns where each batch of an epoch of `count` pictures starts and stops."""
+        """Returns where each batch of an epoch of `count` images starts and stops."""
         return spans(count, self.batch_size, least=2 * self.ranks)
 
     def places(self, count: int) -> list[Int[np.ndarray, " picture"]]:
-        """Returns the positions of this process in each batch of an epoch of `count` pictures."""
+        """Returns the positions of this process in each batch of an epoch of `count` images."""
         return [
             np.arange(start, stop)[self.rank :: self.ranks] for start, stop in self.spans(count)
         ]
@@ -96,7 +96,7 @@ class Feed:
         self._order, self._moves, self._mean = order, moves, mean
         self._weights, self._device = weights, device
         self.waited = 0.0
-        """Seconds spent waiting for pictures."""
+        """Seconds spent waiting for images."""
         self.augmented = 0.0
         """Seconds spent moving them; on a CPU part of the computing, elsewhere of its queueing."""
 
@@ -121,8 +121,8 @@ class Feed:
             return float(len(targets))
         return float(self._weights[targets.to(self._device)].sum())
 
-    def _fetched(self, batches: list[np.ndarray]) -> Iterator[UInt8[Tensor, "picture h w 3"]]:
-        """Yields the pictures of each batch on the device, some fetched ahead where that pays."""
+    def _fetched(self, batches: list[np.ndarray]) -> Iterator[UInt8[Tensor, "image h w 3"]]:
+        """Yields the images of each batch on the device, some fetched ahead where that pays."""
         pictures = self._order.task.data.train
         if not pictures.slow:
             for rows in batches:
@@ -141,7 +141,7 @@ def spans(count: int, batch_size: int, *, least: int = 2) -> list[tuple[int, int
     """
     Returns where each batch of an epoch starts and stops.
 
-    A last batch of fewer than `least` pictures joins the one before: each process needs two, for
+    A last batch of fewer than `least` images joins the one before: each process needs two, for
     norms know no variance of one value.
 
     Example:

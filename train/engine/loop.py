@@ -24,7 +24,7 @@ class Params(BaseModel):
     recipe: Literal["report", "step", "fast"] = Field(
         "fast",
         description="report: the report's recipe exactly, which needs tens of thousands of "
-        "pictures; step: HierNet's, the rate divided by 10 at cuts; fast: one cycle of the rate, "
+        "images; step: HierNet's, the rate divided by 10 at cuts; fast: one cycle of the rate, "
         "label smoothing, averaged weights",
     )
     epochs: int = Field(

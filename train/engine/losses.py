@@ -1,5 +1,5 @@
 """
-What a network learns by: a number for a part of a batch, the sum over its pictures.
+What a network learns by: a number for a part of a batch, the sum over its images.
 
 A `Task` names its loss; `trainer` divides the sum by the weight of the whole batch.
 """
@@ -14,24 +14,24 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """How pictures and outputs count."""
+    """How images and outputs count."""
 
     weights: Float[Tensor, " output"] | None
     """Of each output; None: all count one."""
     label_smoothing: float
     """Share of the target spread over all outputs."""
     share: float
-    """Weight of all pictures of the batch, divided among the processes: what a number that is known
-    of the whole batch is multiplied by to be a sum over pictures."""
+    """Weight of all images of the batch, divided among the processes: what a number that is known
+    of the whole batch is multiplied by to be a sum over images."""
 
 
 class Loss(Protocol):
-    """From what a network returns and the true outputs to the sum of the pictures' losses."""
+    """From what a network returns and the true outputs to the sum of the images' losses."""
 
     def __call__(
         self, output: Any, targets: Int[Tensor, " batch"], counting: Counting
     ) -> Float[Tensor, ""]:
-        """Returns the sum; a picture counts with the weight of its target."""
+        """Returns the sum; an image counts with the weight of its target."""
         ...
 
 

@@ -20,9 +20,9 @@ class Task:
     """Output of each leaf; -1 for a leaf that the network never sees."""
     sampler: Sampler
     macs_trained: int
-    """MACs per picture of the layers that learn, and of what lies above them."""
+    """MACs per image of the layers that learn, and of what lies above them."""
     macs_frozen: int = 0
-    """MACs per picture of the frozen layers below."""
+    """MACs per image of the frozen layers below."""
     epochs: int | None = None
     """Passes over its training set; None: those of section `loop`."""
     lr_scale: float = 1.0
@@ -34,7 +34,7 @@ class Task:
     loss: losses.Loss = losses.cross_entropy
     """What it learns by; validation judges the cross-entropy of its logits alone."""
     shows_targets: bool = False
-    """The network is given the targets beside the pictures while it learns (teacher forcing)."""
+    """The network is given the targets beside the images while it learns (teacher forcing)."""
 
     @property
     def flops_per_picture(self) -> float:

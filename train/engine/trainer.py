@@ -61,9 +61,9 @@ class Trainer:
     params: loop.Params
     augment: augment.Params
     batch_size: int
-    """Pictures per update, over all processes."""
+    """Images per update, over all processes."""
     mean: Tensor
-    """Mean of each channel of the training pictures, on the device."""
+    """Mean of each channel of the training images, on the device."""
     device: torch.device
     work_dir: Path
     """Folder of this run's checkpoints; its name is a hash of all inputs."""
@@ -90,7 +90,7 @@ class Trainer:
             report = job.finish()
         self.curves += job.state.curves
         log.info(
-            "%s: %d epochs (%d discarded) of %d pictures in %.1f s, %.0f pictures/s, waiting "
+            "%s: %d epochs (%d discarded) of %d images in %.1f s, %.0f pictures/s, waiting "
             "%.1f %%, val accuracy %.4f, stopped by %s",
             task.name,
             report.epochs,
@@ -287,7 +287,7 @@ class _Job:
 
     @torch.no_grad()
     def _validate(self, tensors: checkpoint.Tensors, *, rate: float) -> tuple[float, float]:
-        """Returns loss and accuracy on the validation pictures of the network's labels."""
+        """Returns loss and accuracy on the validation images of the network's labels."""
         trainer, data, outputs = self.trainer, self.task.data, self.task.outputs
         self.network.eval()
         side = trainer.augment.network_side(data.side)

@@ -1,5 +1,5 @@
 """
-What a prediction takes here and now: milliseconds, pictures a second, memory (methods.md 7.2).
+What a prediction takes here and now: milliseconds, images a second, memory (methods.md 7.2).
 
 Operations are counted by the methods (`Cost`). Time and memory are measured, so they differ from
 machine to machine and from run to run, and stand apart from the figures that do not.
@@ -20,15 +20,15 @@ from train.data import augment
 from train.data.pictures import Pictures
 from train.runtime import memory
 
-_PICTURES = 256  # different pictures in turn, so that a router sends single ones everywhere
+_PICTURES = 256  # different images in turn, so that a router sends single ones everywhere
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long calls of `predict_proba` took, all with the same number of pictures."""
+    """How long calls of `predict_proba` took, all with the same number of images."""
 
     batch: int
-    """Pictures per call."""
+    """Images per call."""
     warm_up: int
     """Calls before the timed ones."""
     calls: int
@@ -83,7 +83,7 @@ def measure(
 def inputs_of(
     pictures: Pictures, *, batch: int, device: torch.device
 ) -> list[Float[Tensor, "batch 3 height width"]]:
-    """Returns network input on the device, `batch` pictures each; few pictures are repeated."""
+    """Returns network input on the device, `batch` images each; few images are repeated."""
     starts = range(0, max(batch, min(_PICTURES, len(pictures))) - batch + 1, batch)
     rows = [np.arange(start, start + batch) % len(pictures) for start in starts]
     return [augment.scale(pictures.batch(some).to(device)) for some in rows]

@@ -1,7 +1,7 @@
 """
 What a set of predictions is worth: success, calibration, clusters, severity (methods.md 7.1).
 
-Arrays in, numbers out. `labels` and `predicted` are leaves, `probabilities` one row per picture in
+Arrays in, numbers out. `labels` and `predicted` are leaves, `probabilities` one row per image in
 leaf order, `clusters` a partition of the leaves, `heights` those of `hierarchy.heights`.
 """
 
@@ -15,14 +15,14 @@ _SMALLEST = 1e-12  # below it a probability counts as this, so that NLL stays fi
 
 
 def msr(labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"]) -> float:
-    """Returns the share of pictures whose label was found (micro mean success rate); NaN of none."""
+    """Returns the share of images whose label was found (micro mean success rate); NaN of none."""
     return float(np.mean(labels == predicted)) if len(labels) else float("nan")
 
 
 def msr_per_label(
     labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"], *, leaves: int
 ) -> Float[np.ndarray, " label"]:
-    """Returns each label's success rate; NaN for a label without pictures."""
+    """Returns each label's success rate; NaN for a label without images."""
     seen = np.bincount(labels, minlength=leaves)
     right = np.bincount(labels[labels == predicted], minlength=leaves)
     return np.where(seen > 0, right / np.maximum(seen, 1), np.nan)
@@ -32,7 +32,7 @@ def msr_macro(
     labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"], *, leaves: int
 ) -> float:
     """
-    Returns the mean over labels of their success rates; labels without pictures do not count.
+    Returns the mean over labels of their success rates; labels without images do not count.
 
     Example:
         Labels 0 0 0 1 and predictions 0 0 1 1 give (2/3 + 1) / 2.
@@ -44,7 +44,7 @@ def msr_macro(
 def top_k(
     probabilities: Float[np.ndarray, "image label"], labels: Int[np.ndarray, " image"], *, k: int
 ) -> float:
-    """Returns the share of pictures whose label is among the `k` likeliest; ties to lower leaves."""
+    """Returns the share of images whose label is among the `k` likeliest; ties to lower leaves."""
     if not len(labels):
         return float("nan")
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
@@ -94,7 +94,7 @@ def ece(
 def confusion_counts(
     labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"], *, leaves: int
 ) -> Int[np.ndarray, "label label"]:
-    """Returns C of methods.md 0.1: how many pictures of label i were called j."""
+    """Returns C of methods.md 0.1: how many images of label i were called j."""
     pairs = np.bincount(labels * leaves + predicted, minlength=leaves * leaves)
     return pairs.reshape(leaves, leaves)
 
@@ -102,7 +102,7 @@ def confusion_counts(
 def soft_confusion(
     probabilities: Float[np.ndarray, "image label"], labels: Int[np.ndarray, " image"]
 ) -> Float[np.ndarray, "label label"]:
-    """Returns the mean predicted probabilities of each label's pictures; zero rows where none."""
+    """Returns the mean predicted probabilities of each label's images; zero rows where none."""
     leaves = probabilities.shape[1]
     sums = np.zeros((leaves, leaves))
     np.add.at(sums, labels, probabilities.astype(np.float64))
@@ -155,7 +155,7 @@ def coarse_accuracy(
     predicted: Int[np.ndarray, " image"],
     parents: Int[np.ndarray, " label"],
 ) -> float:
-    """Returns the share of pictures whose predicted leaf lies in the true leaf's cluster."""
+    """Returns the share of images whose predicted leaf lies in the true leaf's cluster."""
     return msr(parents[labels], parents[predicted])
 
 
@@ -165,7 +165,7 @@ def severity(
     heights: Int[np.ndarray, "label label"],
 ) -> float:
     """
-    Returns the mean height of the common ancestor over the wrong pictures; NaN if all are right.
+    Returns the mean height of the common ancestor over the wrong images; NaN if all are right.
 
     It can fall by adding easy mistakes: print it with MSR and `average_cost`.
     """
@@ -178,7 +178,7 @@ def average_cost(
     predicted: Int[np.ndarray, " image"],
     heights: Int[np.ndarray, "label label"],
 ) -> float:
-    """Returns the mean height of the common ancestor over all pictures; right ones count 0."""
+    """Returns the mean height of the common ancestor over all images; right ones count 0."""
     return float(heights[labels, predicted].mean()) if len(labels) else float("nan")
 
 
@@ -189,7 +189,7 @@ def distance_at_k(
     *,
     k: int,
 ) -> float:
-    """Returns the mean ancestor height of the `k` likeliest labels, over all pictures."""
+    """Returns the mean ancestor height of the `k` likeliest labels, over all images."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return float(heights[labels[:, None], best].mean())
 
@@ -206,7 +206,7 @@ def path_accuracy(
     true_paths: Shaped[np.ndarray, "image level"],
     predicted_paths: Shaped[np.ndarray, "image level"],
 ) -> float:
-    """Returns the share of pictures with every node of the path right."""
+    """Returns the share of images with every node of the path right."""
     return float(np.mean(np.all(true_paths == predicted_paths, axis=1)))
 
 
@@ -216,7 +216,7 @@ def node_f1(
     nodes: Bool[np.ndarray, "label node"],
 ) -> float:
     """
-    Returns the mean over pictures of F1 between the nodes of the true and of the predicted path.
+    Returns the mean over images of F1 between the nodes of the true and of the predicted path.
 
     `nodes` are those of `hierarchy.nodes_of_paths`, of a tree fixed in advance.
 
@@ -251,7 +251,7 @@ def consistency(
     members: Bool[np.ndarray, "cluster label"],
 ) -> float:
     """
-    Returns the share of pictures whose predicted leaf lies in the cluster said to be likeliest.
+    Returns the share of images whose predicted leaf lies in the cluster said to be likeliest.
 
     `members` are those of `hierarchy.membership`: where clusters overlap, either will do.
     """

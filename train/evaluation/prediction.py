@@ -1,7 +1,7 @@
 """
-A trained classifier and pictures to the table of predictions that every stage below reads.
+A trained classifier and images to the table of predictions that every stage below reads.
 
-One row per picture, sorted by `post_id`; probabilities are in leaf order, in float32.
+One row per image, sorted by `post_id`; probabilities are in leaf order, in float32.
 """
 
 from collections.abc import Iterator
@@ -36,23 +36,23 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a classifier says of some pictures, in their order."""
+    """What a classifier says of some images, in their order."""
 
-    probabilities: Float[np.ndarray, "picture leaf"]
+    probabilities: Float[np.ndarray, "image leaf"]
     """In the method's default mode."""
-    full: Float[np.ndarray, "picture leaf"] | None
+    full: Float[np.ndarray, "image leaf"] | None
     """All branches executed; None where there is one path only."""
-    coarse: Float[np.ndarray, "picture cluster"] | None
+    coarse: Float[np.ndarray, "image cluster"] | None
     """Over the router's own clusters."""
     executed: dict[str, float]
-    """For each part of `cost().macs`, the share of pictures that execute it in the default mode."""
+    """For each part of `cost().macs`, the share of images that execute it in the default mode."""
 
 
 @torch.no_grad()
 def mirrored(
     classifier: HierarchicalClassifier, pictures: Pictures, *, device: torch.device
-) -> Float[np.ndarray, "picture leaf"]:
-    """Returns the mean of the probabilities of each picture and of its mirror image."""
+) -> Float[np.ndarray, "image leaf"]:
+    """Returns the mean of the probabilities of each image and of its mirror image."""
     found = []
     for inputs in batches(pictures, device):
         both = classifier.predict_proba(inputs) + classifier.predict_proba(inputs.flip(3))
@@ -64,7 +64,7 @@ def mirrored(
 def predict(
     classifier: HierarchicalClassifier, pictures: Pictures, *, device: torch.device
 ) -> Predictions:
-    """Runs the classifier over pictures, in float32 whatever it was trained in."""
+    """Runs the classifier over images, in float32 whatever it was trained in."""
     found: dict[str, list[np.ndarray]] = {}
     for inputs in batches(pictures, device):
         for name, values in classifier.outputs(inputs).items():
@@ -82,7 +82,7 @@ def predict(
 def batches(
     pictures: Pictures, device: torch.device, *, rows: Int[np.ndarray, " row"] | None = None
 ) -> Iterator[Float[Tensor, "batch 3 height width"]]:
-    """Yields network input on the device: all pictures, or those at `rows`, in order."""
+    """Yields network input on the device: all images, or those at `rows`, in order."""
     wanted = np.arange(len(pictures)) if rows is None else rows
     for start in range(0, len(wanted), _BATCH):
         yield augment.scale(pictures.batch(wanted[start : start + _BATCH]).to(device))

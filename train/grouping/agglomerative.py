@@ -22,7 +22,7 @@ def groups(weights: Float[np.ndarray, "label label"], *, clusters: int) -> Parti
     return must_group(
         _merged(weights, clusters=clusters),
         remedy=f"{clusters} were asked for: set clustering.clusters, or take more validation "
-        "pictures to see confusions.",
+        "images to see confusions.",
     )
 
 
@@ -41,7 +41,7 @@ def cut_twice(weights: Float[np.ndarray, "label label"], *, clusters: int) -> Ne
     if len(upper) == len(lower):
         raise BadHierarchy(
             f"{len(lower)} groups of {len(weights)} labels are found, and none above them. Set "
-            "clustering.clusters to more, or take more validation pictures to see confusions."
+            "clustering.clusters to more, or take more validation images to see confusions."
         )
     tree: Nested = []
     for group in upper:

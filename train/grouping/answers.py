@@ -1,4 +1,4 @@
-"""What a network said of some pictures, and the confusions in it that groupings start from."""
+"""What a network said of some images, and the confusions in it that groupings start from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ from train.evaluation import metrics
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the flat network said of the validation pictures."""
+    """What the flat network said of the validation images."""
 
     labels: Int[np.ndarray, " image"]
     predicted: Int[np.ndarray, " image"]
     probabilities: Float[np.ndarray, "image label"]
 
     def drawn(self, rows: Int[np.ndarray, " drawn"]) -> "Answers":
-        """Returns the answers of some pictures."""
+        """Returns the answers of some images."""
         return Answers(self.labels[rows], self.predicted[rows], self.probabilities[rows])
 
 

@@ -1,7 +1,7 @@
 """
 HierNet's grouping: closest groups first, average linkage, capped in size (methods.md 5.2).
 
-In comes CPM, the mean predicted probabilities of each label's pictures; out comes a partition.
+In comes CPM, the mean predicted probabilities of each label's images; out comes a partition.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def swept(
         if len(found) > 1 and proximity > p_min and apart < distance:
             best, distance = (p_min, found), apart
     remedy = (
-        "The validation pictures show too few confusions: take more of them, or set "
+        "The validation images show too few confusions: take more of them, or set "
         "clustering.p_min and clustering.g_max."
     )
     return best[0], must_group(best[1], remedy=remedy)

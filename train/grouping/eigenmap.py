@@ -33,7 +33,7 @@ def groups(weights: Float[np.ndarray, "label label"], *, neighbours: int) -> Par
         found = by_owner(connected, owners)
     return must_group(
         sorted(alone + found),
-        remedy="Set clustering.neighbours, or take more validation pictures to see confusions.",
+        remedy="Set clustering.neighbours, or take more validation images to see confusions.",
     )
 
 

@@ -89,7 +89,7 @@ def bisection(weights: Float[np.ndarray, "label label"]) -> Partition:
     if sides is None:
         raise BadHierarchy(
             f"No division of {len(weights)} labels in two gains modularity: the validation "
-            "pictures show too few confusions, or all labels alike. Take more of them, or "
+            "images show too few confusions, or all labels alike. Take more of them, or "
             "clustering.confusion: soft."
         )
     return sorted([*found, *(sorted(int(label) for label in side) for side in sides)])
@@ -243,7 +243,7 @@ def select(candidates: Sequence[Candidate]) -> Candidate:
         sizes = sorted({len(one.clusters) for one in candidates})
         raise BadHierarchy(
             f"No grouping of {_labels(candidates[0])} labels was found: the sweep gives {sizes} "
-            "clusters only. The validation pictures show too few confusions (or all labels "
+            "clusters only. The validation images show too few confusions (or all labels "
             "alike); take more of them, clustering.confusion: soft, or another range of gamma."
         )
     return chosen

@@ -1,7 +1,7 @@
 """
 Overlapping label sets from disjoint clusters: HD-CNN's gamma (methods.md 6.3, point 4).
 
-A label joins each cluster for whose labels its pictures are often enough taken.
+A label joins each cluster for whose labels its images are often enough taken.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ def likelihoods(
     soft: Float[np.ndarray, "label label"], clusters: Partition
 ) -> Float[np.ndarray, "label cluster"]:
     """
-    Returns u_k(j): the mean probability that pictures of label j are given to labels of cluster k.
+    Returns u_k(j): the mean probability that images of label j are given to labels of cluster k.
 
-    `soft` has the mean predicted probabilities of each label's pictures in its rows.
+    `soft` has the mean predicted probabilities of each label's images in its rows.
     """
     return np.asarray(soft @ hierarchy.membership(clusters, len(soft)).T)
 

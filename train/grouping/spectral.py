@@ -34,7 +34,7 @@ def groups(weights: Float[np.ndarray, "label label"], *, clusters: int) -> Parti
         )
     points = embedding(weights[np.ix_(connected, connected)], dimensions=left)
     found = sorted(alone + by_owner(connected, k_means(points, clusters=left)))
-    return must_group(found, remedy="Set clustering.clusters, or take more validation pictures.")
+    return must_group(found, remedy="Set clustering.clusters, or take more validation images.")
 
 
 def embedding(

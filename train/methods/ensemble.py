@@ -30,7 +30,7 @@ class Params(BaseModel):
 
     members: int = Field(2, ge=1, le=100, description="flat networks, each from a start of its own")
     balance: sampling.Balance = Field(
-        "none", description="equal pictures per label and epoch, as in section flat"
+        "none", description="equal images per label and epoch, as in section flat"
     )
 
 
@@ -103,12 +103,12 @@ class Classifier(nn.Module):
         del x
 
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
-        """Returns `default`, and `executed`: every member for every picture."""
+        """Returns `default`, and `executed`: every member for every image."""
         executed = torch.ones(x.shape[0], len(self.members), dtype=torch.bool, device=x.device)
         return {"default": self.predict_proba(x), "executed": executed}
 
     def cost(self) -> Cost:
-        """Returns parameters and MACs; every member is executed for every picture."""
+        """Returns parameters and MACs; every member is executed for every image."""
         macs = {
             f"member-{place}": sum(row.macs for row in backbone.layer_table(network))
             for place, network in enumerate(self._networks())

@@ -31,8 +31,8 @@ class Params(BaseModel):
 
     balance: sampling.Balance = Field(
         "none",
-        description="equal pictures per label and epoch: resample, fixed, weights; none: all "
-        "pictures, as `curation` has already balanced the labels",
+        description="equal images per label and epoch: resample, fixed, weights; none: all "
+        "images, as `curation` has already balanced the labels",
     )
 
 
@@ -94,7 +94,7 @@ class Classifier(nn.Module):
         del x
 
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
-        """Returns `default`, and `executed`: the one network for every picture."""
+        """Returns `default`, and `executed`: the one network for every image."""
         executed = torch.ones(x.shape[0], 1, dtype=torch.bool, device=x.device)
         return {"default": self.predict_proba(x), "executed": executed}
 

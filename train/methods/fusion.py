@@ -68,7 +68,7 @@ class Classifier(nn.Module):
         lr_scale: float = 1.0,
     ) -> FitReport:
         """
-        Trains the root, equal pictures from each part; no tensor of the parts changes.
+        Trains the root, equal images from each part; no tensor of the parts changes.
 
         `start` holds the tensors of a trained network, whose last layer is not taken.
 
@@ -101,7 +101,7 @@ class Classifier(nn.Module):
         """
         Returns leaf probabilities by `route` (the default) or in `full`.
 
-        By route only the part that the root prefers sees a picture, and its row is that part's. In
+        By route only the part that the root prefers sees an image, and its row is that part's. In
         full every part's full row counts as much as the root says.
         """
         if mode == "full":

@@ -72,13 +72,13 @@ class Params(BaseModel):
     )
     balance: sampling.Balance = Field(
         "none",
-        description="equal pictures per label and epoch: resample, fixed, weights; none: all "
-        "pictures (the paper)",
+        description="equal images per label and epoch: resample, fixed, weights; none: all "
+        "images (the paper)",
     )
 
 
 class Tree(nn.Module):
-    """The backbone grown into a tree: pictures to log probabilities of the leaves, in their order."""
+    """The backbone grown into a tree: images to log probabilities of the leaves, in their order."""
 
     order: Tensor
     parents: Tensor
@@ -230,7 +230,7 @@ class Classifier(nn.Module):
         """
         Returns leaf probabilities by `route` (the default) or in `full`.
 
-        By route only the branch of the likeliest group is executed, once for all pictures that
+        By route only the branch of the likeliest group is executed, once for all images that
         take it, and the row is that branch's own distribution. In full every leaf gets the product
         of the probabilities along its path, on which the network was trained.
         """

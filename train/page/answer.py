@@ -42,9 +42,9 @@ class Answer:
 
 
 def write(comparison: Comparison, *, images: int) -> Answer:
-    """Returns the answer; `images` is the number of test pictures."""
+    """Returns the answer; `images` is the number of test images."""
     flat, rows = comparison.flat, comparison.leading
-    named = f"names {percent(flat.msr.mean)} % of {count(images)} test pictures rightly"
+    named = f"names {percent(flat.msr.mean)} % of {count(images)} test images rightly"
     if not rows:
         return Answer("No comparison", _unbroken(f"Only the flat CNN was trained: it {named}."))
     findings = [_finding(comparison, row) for row in rows]
@@ -160,11 +160,11 @@ def _routing(row: Summary) -> str:
     sent, oracle, routed = (float(np.mean([one[name] for one in figures])) for name in names)
     if row.run.method not in _ROUTED:
         return (
-            f"It finds the right cluster of {percent(sent)} % of the pictures; were that always "
+            f"It finds the right cluster of {percent(sent)} % of the images; were that always "
             f"known, {percent(oracle)} % would be named rightly."
         )
     return (
-        f"Its root sends {percent(sent)} % of the pictures to the right cluster; a root that never "
+        f"Its root sends {percent(sent)} % of the images to the right cluster; a root that never "
         f"errs would give {percent(oracle)} %, so routing costs {percent(oracle - routed)} points."
     )
 
@@ -237,7 +237,7 @@ def _sure(comparison: Comparison) -> str:
     ]
     if seeds == 1:
         said = (
-            "This is one seed: the intervals cover the choice of test pictures, not the luck of a "
+            "This is one seed: the intervals cover the choice of test images, not the luck of a "
             f"training. Take {_FEWEST_SEEDS} or more for a result."
         )
     else:

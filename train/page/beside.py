@@ -203,7 +203,7 @@ def _one(value: float | None) -> str:
 def _data(found: Results) -> str:
     samples, side = found.manifest["samples"], found.manifest["image"]["side"]
     return (
-        f"{len(found.labels)} labels, {count(sum(samples.values()))} pictures of {side} × {side} "
+        f"{len(found.labels)} labels, {count(sum(samples.values()))} images of {side} × {side} "
         f"pixels ({', '.join(f'{count(n)} {split}' for split, n in samples.items())}), "
         f"{len(found.seeds)} training{'s' if len(found.seeds) > 1 else ''} of each run."
     )

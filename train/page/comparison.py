@@ -28,7 +28,7 @@ _TYPES: dict[str, pa.DataType] = {
     "value": pa.float64(),
     "low": pa.float64(),  # 95 % interval, where there is one
     "high": pa.float64(),
-    "count": pa.int64(),  # test pictures behind the value
+    "count": pa.int64(),  # test images behind the value
 }
 SCHEMA = pa.schema(_TYPES)
 KEY = ("run", "mode", "measure", "against", "label", "seed")

@@ -1,4 +1,4 @@
-"""The second half of the page: pictures, confusions, trees, clusters, curves, how it was made."""
+"""The second half of the page: images, confusions, trees, clusters, curves, how it was made."""
 
 import base64
 import json
@@ -40,7 +40,7 @@ _OUTCOMES = {
 
 
 def mosaic(lines: Sequence[Sequence[Tile]], labels: Sequence[str], flat: Summary) -> Section:
-    """Returns rows of test pictures, one label a row, framed by who named them rightly."""
+    """Returns rows of test images, one label a row, framed by who named them rightly."""
     has_hierarchy = any(tile.hierarchical is not None for line in lines for tile in line)
     names = _OUTCOMES if has_hierarchy else {"both": "right", "nobody": "wrong"}
     keys = [
@@ -61,14 +61,14 @@ def mosaic(lines: Sequence[Sequence[Tile]], labels: Sequence[str], flat: Summary
         if line
     ]
     body = [
-        paragraph("Test pictures drawn by seed, one label a row. ", class_="note"),
+        paragraph("Test images drawn by seed, one label a row. ", class_="note"),
         element("p", *keys, class_="keys"),
         element("div", *rows[:_SHOWN], class_="mosaic"),
     ]
     if rows[_SHOWN:]:
         rest = element("div", *rows[_SHOWN:], class_="mosaic")
         body.append(folded(f"The other {len(rows) - _SHOWN} labels", rest))
-    return Section("mosaic", "Test pictures", join(body))
+    return Section("mosaic", "Test images", join(body))
 
 
 def confusions(plain: Drawing, ordered: Drawing, *, labels: int) -> Section:
@@ -109,7 +109,7 @@ def trees(
     """Returns the tree of each hierarchy, with its first seed."""
     first = _first_seeds(found)
     said = paragraph(
-        "Rectangles are networks: the share of the test pictures of their own labels "
+        "Rectangles are networks: the share of the test images of their own labels "
         "that they send on rightly. Ellipses are labels: their success, and beside it the points "
         "gained or lost against the flat network."
     )
@@ -155,7 +155,7 @@ def white(found: Results, comparison: Comparison) -> Section:
     """Returns the success on white backgrounds against that on all others."""
     n = int(found.white.sum())
     if not n:
-        said = paragraph("No test picture has a white background.")
+        said = paragraph("No test image has a white background.")
         return Section("white", "White backgrounds", said)
     rest = len(found.white) - n
     rows = []
@@ -210,7 +210,7 @@ def worst(found: Results, comparison: Comparison, *, limit: int) -> Section:
     made = table(
         ("true label", "called", "flat, %", f"{name}, %", "n of the true label", "the two are"),
         rows,
-        caption="Shares of the true label's test pictures, mean over seeds; most pictures first.",
+        caption="Shares of the true label's test images, mean over seeds; most images first.",
         words=(0, 1, 5),
     )
     return Section("worst", "Worst confusions", made)
@@ -391,7 +391,7 @@ def _every_label(found: Results, comparison: Comparison) -> Html:
     ]
     name = main.name if main else "hierarchy"
     head = ("label", "n", "flat, %", f"{name}, %", "change, points")
-    caption = "Success of each label, mean over seeds; n test pictures."
+    caption = "Success of each label, mean over seeds; n test images."
     return table(head, rows, caption=caption)
 
 

@@ -118,7 +118,7 @@ def confusion(
     """
     Draws a row-normalised confusion; with `clusters`, in their order and with their outlines.
 
-    Opacity is the square root of the share, so that one picture in a hundred is still visible.
+    Opacity is the square root of the share, so that one image in a hundred is still visible.
     """
     opacity = np.sqrt(np.clip(shares, 0, 1))
     colours = _tinted(opacity, INKS["blue"])
@@ -130,7 +130,7 @@ def confusion(
         name=name,
         clusters=clusters,
         strip=(_tinted(np.sqrt(np.linspace(0, 1, 256))[None], INKS["blue"]), 0, 1, ticks),
-        caption="share of the true label's test pictures, %",
+        caption="share of the true label's test images, %",
         description=(
             "Confusion of the flat network, rows true labels, columns predicted labels, "
             + ("in the order of the clusters." if clusters else "in the order of the labels.")

@@ -1,4 +1,4 @@
-"""Test pictures for the mosaic: drawn by seed, read from the shards, with who named them rightly."""
+"""Test images for the mosaic: drawn by seed, read from the shards, with who named them rightly."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RI
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One test picture. `hierarchical` is None where there is no run with a hierarchy."""
+    """One test image. `hierarchical` is None where there is no run with a hierarchy."""
 
     post_id: int
     media_type: str
@@ -35,7 +35,7 @@ class Tile:
 
 
 def choose(flat: Answers, *, leaves: int, each: int, seed: int) -> list[list[int]]:
-    """Returns for each label the rows of at most `each` of its test pictures, drawn by seed."""
+    """Returns for each label the rows of at most `each` of its test images, drawn by seed."""
     drawn = np.random.default_rng(seed).permutation(len(flat.predicted))
     labels = flat.trained.label[drawn]
     return [[int(row) for row in drawn[labels == leaf][:each]] for leaf in range(leaves)]
@@ -49,10 +49,10 @@ def read(
     shards_dir: Path,
 ) -> list[list[Tile]]:
     """
-    Reads the pictures of the chosen rows from the shards, label by label.
+    Reads the images of the chosen rows from the shards, label by label.
 
     Raises:
-        BadShard: A shard is absent or shorter than its table says, or holds no picture there.
+        BadShard: A shard is absent or shorter than its table says, or holds no image there.
     """
     places = _places(shards_dir)
     found = []
@@ -85,7 +85,7 @@ def _places(shards_dir: Path) -> dict[int, tuple[str, int, int]]:
 def _bytes(shards_dir: Path, places: Mapping[int, tuple[str, int, int]], post_id: int) -> bytes:
     if post_id not in places:
         raise BadShard(
-            f"Test picture {post_id} of the predictions is in no shard: they were made from other "
+            f"Test image {post_id} of the predictions is in no shard: they were made from other "
             "shards. Run `dvc repro`."
         )
     shard, offset, size = places[post_id]
@@ -100,7 +100,7 @@ def _bytes(shards_dir: Path, places: Mapping[int, tuple[str, int, int]], post_id
         ) from error
     if len(data) != size:
         raise BadShard(
-            f"Shard {shard} ends before picture {post_id} does ({len(data)} of {size} bytes): "
+            f"Shard {shard} ends before image {post_id} does ({len(data)} of {size} bytes): "
             "run stage 'shards' again."
         )
     return data
@@ -111,6 +111,6 @@ def _media_type(data: bytes, post_id: int) -> str:
         if data.startswith(magic):
             return media_type
     raise BadShard(
-        f"The shards hold no PNG, JPEG or WebP where picture {post_id} should be: run stage "
+        f"The shards hold no PNG, JPEG or WebP where image {post_id} should be: run stage "
         "'shards' again."
     )

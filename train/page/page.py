@@ -1,4 +1,4 @@
-"""Sections to one HTML file that opens without a network: styles and pictures inside, no script."""
+"""Sections to one HTML file that opens without a network: styles and images inside, no script."""
 
 import re
 from collections.abc import Sequence

@@ -158,7 +158,7 @@ def _merged(found: Results, comparison: Comparison, ours: Sequence[Summary]) -> 
         ),
         rows,
         caption="Merged networks here, mean over seeds, each adapted with the alpha that validation "
-        "pictures chose or its run gives. Apart: two networks, one after the other.",
+        "images chose or its run gives. Apart: two networks, one after the other.",
         words=(0, 1),
         marked=range(len(rows)),
     )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """A row of Table 1: shares of test pictures in percent; how many is not printed."""
+    """A row of Table 1: shares of test images in percent; how many is not printed."""
 
     architecture: str
     data: str
@@ -89,7 +89,7 @@ class Averaged:
     """
     A row of HD-CNN's table on CIFAR-100: errors in percent, over ten views and of one.
 
-    `memory` is in MB; of how many pictures `seconds` are, our sources do not say.
+    `memory` is in MB; of how many images `seconds` are, our sources do not say.
     """
 
     model: str
@@ -158,7 +158,7 @@ HIERNET = (
 )
 
 DATA = (
-    "Danbooru illustrations of 128 × 128 pixels. D25: 25 labels with 58,470 pictures, half of them "
+    "Danbooru illustrations of 128 × 128 pixels. D25: 25 labels with 58,470 images, half of them "
     "used for a training; D123: 123 labels with 168,580, a fifth used. One training each, no seed, "
     "no interval, size of the test set not printed."
 )
@@ -166,7 +166,7 @@ DATA = (
 DOUBTS = (
     (
         "One training each. The 0.7 points between its flat and hierarchical network on D25 are "
-        "within chance (z = 1.78, p about 0.075, if the other half of the pictures was the test "
+        "within chance (z = 1.78, p about 0.075, if the other half of the images was the test "
         "set)."
     ),
     (
@@ -183,8 +183,8 @@ DOUBTS = (
 )
 
 HIERNET_DATA = (
-    "CIFAR-100 of 32 × 32 pixels, all 50,000 training pictures; one half of the official test set "
-    "chose groups and settings, 4,992 pictures of the other were scored. The ResNet has 200 epochs, "
+    "CIFAR-100 of 32 × 32 pixels, all 50,000 training images; one half of the official test set "
+    "chose groups and settings, 4,992 images of the other were scored. The ResNet has 200 epochs, "
     "and HierNet starts from it with 200 more (78,000 steps of 128 each), with about 7 times its "
     "parameters. One seed, no control of equal cost."
 )
@@ -203,7 +203,7 @@ HDCNN = (
 )
 
 HDCNN_DATA = (
-    "CIFAR-100 of 32 × 32 pixels, centre and random crops of 26, all 50,000 training pictures for "
+    "CIFAR-100 of 32 × 32 pixels, centre and random crops of 26, all 50,000 training images for "
     "the last network; nine fine components of 389 labels together, found on 10,000 of them. One "
     "training. The hierarchy has 9.3 times the parameters of NIN, twice the filters about 3.9 times. "
     "The figures below are quoted as the paper's and were not checked against it, but for 447 and "
@@ -244,7 +244,7 @@ MERGED_CLAIMS = (
 
 MERGED_DATA = (
     "CIFAR-100 with its 20 given categories; ResNet-164 and DenseNet-BC-100 from scratch, as in their "
-    "papers, five trainings of each. Errors are drawn as curves against alpha on the test pictures, "
+    "papers, five trainings of each. Errors are drawn as curves against alpha on the test images, "
     "and no table is printed. Flat, quoted from their own papers and not checked: 24.33 and 22.27 % "
     "of error."
 )

@@ -2,7 +2,7 @@
 What the stages above left on disk, read and checked once: runs, seeds, groupings, data.
 
 Comes in: results/RUN/SEED/*, data/clustering/SEED/*.json, data/shards/*.json.
-Goes out: frozen objects, test pictures only, rows in the order of `post_id`.
+Goes out: frozen objects, test images only, rows in the order of `post_id`.
 """
 
 import csv
@@ -52,7 +52,7 @@ class RunLike(Protocol):
 @dataclass(frozen=True, slots=True)
 class Trained:
     """
-    One run with one seed, on the test pictures.
+    One run with one seed, on the test images.
 
     `full` and `coarse` are probabilities over labels and over the run's own clusters; None for
     a run that has no hierarchy. `cost` is cost.json, empty where nothing was measured.
@@ -74,7 +74,7 @@ class Trained:
 
     @property
     def correct(self) -> Bool[np.ndarray, " image"]:
-        """Says of each picture whether it was named rightly."""
+        """Says of each image whether it was named rightly."""
         return np.asarray(self.label == self.predicted)
 
 
@@ -149,12 +149,12 @@ class Results:
 
     @property
     def white(self) -> Bool[np.ndarray, " image"]:
-        """Says of each test picture whether its background is white."""
+        """Says of each test image whether its background is white."""
         return self.flat.seeds[self.seeds[0]].white
 
     @property
     def test_labels(self) -> Int[np.ndarray, " image"]:
-        """The true leaf of each test picture."""
+        """The true leaf of each test image."""
         return self.flat.seeds[self.seeds[0]].label
 
     def reference(self, seed: int) -> Grouping:
@@ -180,7 +180,7 @@ def read(
 
     Raises:
         MissingInput: A file is absent or unreadable; the message names the stage that writes it.
-        MixedResults: Two runs were evaluated on different pictures or labels.
+        MixedResults: Two runs were evaluated on different images or labels.
     """
     classes = _json(data_dir / "shards" / "classes.json", stage="shards")
     leaves = len(classes["labels"])
@@ -228,7 +228,7 @@ def _trained(folder: Path, run: str, seed: int, leaves: int) -> Trained:
     table = tables.read(path, [*_COLUMNS, *optional], stage="evaluate")
     table = table.filter(pc.field("split") == "test").sort_by("post_id")
     if not len(table):
-        raise MissingInput(f"{path} holds no test pictures: run stage 'evaluate' again.")
+        raise MissingInput(f"{path} holds no test images: run stage 'evaluate' again.")
     label, predicted = (table[name].to_numpy() for name in ("label", "predicted"))
     if max(label.max(), predicted.max()) >= leaves or min(label.min(), predicted.min()) < 0:
         raise MixedResults(
@@ -308,7 +308,7 @@ def _check_same_pictures(runs: Sequence[Run]) -> None:
             ):
                 raise MixedResults(
                     f"Run '{trained.run}' with seed {trained.seed} was evaluated on "
-                    f"{len(trained.post_id)} test pictures that are not the {len(first.post_id)} "
+                    f"{len(trained.post_id)} test images that are not the {len(first.post_id)} "
                     f"of '{first.run}' with seed {first.seed}: a paired comparison needs the same. "
                     "Run `dvc repro`."
                 )

@@ -71,7 +71,7 @@ def draw(found: Sequence[Point], *, name: str) -> Drawing:
         )
     return Drawing(
         name=name,
-        description="Success on the test pictures against expected operations of a prediction.",
+        description="Success on the test images against expected operations of a prediction.",
         svg=render(drawn, name=name),
         columns=("run", "kind", "macs", "msr", "deviation", "seeds"),
         rows=[

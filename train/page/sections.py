@@ -75,7 +75,7 @@ def results(found: Results, comparison: Comparison, drawings: Mapping[str, Drawi
     """Returns the results of every run, their differences to flat, routing and costs."""
     images, white = len(found.white), int(found.white.sum())
     notes = {
-        "differences": "Paired bootstrap over test pictures, averaged over seeds.",
+        "differences": "Paired bootstrap over test images, averaged over seeds.",
         "cost": "Success against operations, means over seeds; bars are one standard deviation.",
     }
     figures = [
@@ -86,13 +86,13 @@ def results(found: Results, comparison: Comparison, drawings: Mapping[str, Drawi
     others = [_routing(comparison), _severity(comparison), _costs(comparison)]
     body = [
         paragraph(
-            f"{count(images)} test pictures, {count(white)} of them on white; "
+            f"{count(images)} test images, {count(white)} of them on white; "
             f"{len(found.labels)} labels; " + _seeds(found) + absent,
         ),
         _success(comparison, images=images, white=white),
         element("div", *figures, class_="pair"),
         *([folded("Routing and cost of every run", *others)] if many else others),
-        folded("Pictures fixed and broken against flat, by seed", _changes(comparison))
+        folded("Images fixed and broken against flat, by seed", _changes(comparison))
         if comparison.summaries[1:]
         else "",
     ]
@@ -180,7 +180,7 @@ def _contest(contest: Contest) -> Html:
     seeds += ", ".join(map(str, contest.run.answers))
     caption = (
         f"{contest.run.name} minus each control, {seeds}. Brackets: 95\u00a0% interval of the "
-        "paired bootstrap over test pictures, averaged over seeds. p: exact McNemar test, after "
+        "paired bootstrap over test images, averaged over seeds. p: exact McNemar test, after "
         "Holm's correction over this table."
     )
     return table(head, rows, caption=caption, words=(0, 1), marked=range(len(runs)))
@@ -235,10 +235,10 @@ def _success(comparison: Comparison, *, images: int, white: int) -> Html:
         for row in comparison.summaries
     ]
     caption = (
-        f"Success on the test pictures (n = {count(images)}). MSR: share of pictures named "
+        f"Success on the test images (n = {count(images)}). MSR: share of images named "
         "rightly; macro: mean over labels. MICP: probability of landing in the right cluster when "
         "labels are equally frequent; reference clusters are the modularity clusters of the seed, "
-        "own clusters the run's. Path consistency: share of pictures whose label, as named, lies in "
+        "own clusters the run's. Path consistency: share of images whose label, as named, lies in "
         "the own cluster that the run finds likeliest; 100 where it looks nowhere else."
     )
     return table(head, rows, caption=caption, words=(0, 1), marked=(0,))
@@ -264,7 +264,7 @@ def _changes(comparison: Comparison) -> Html:
         for seed, one in row.flips.items()
     ]
     caption = (
-        "Test pictures fixed (flat wrong, run right) and broken, with the two-sided p of the exact "
+        "Test images fixed (flat wrong, run right) and broken, with the two-sided p of the exact "
         "McNemar test and after Holm's correction over this table."
     )
     return table(("run", "seed", "fixed", "broken", "p", "p, Holm"), rows, caption=caption)
@@ -282,8 +282,8 @@ def _routing(comparison: Comparison) -> Html:
             values = [Spread(tuple(float(one[name]) for one in metrics)) for name in measured]
             rows.append((row.name, *(spread(value) for value in values)))
     caption = (
-        "Routing. The root loses a picture when it sends it to the wrong one of the run's own "
-        "clusters; the oracle sends every picture to the right one, and what is wrong then is the "
+        "Routing. The root loses an image when it sends it to the wrong one of the run's own "
+        "clusters; the oracle sends every image to the right one, and what is wrong then is the "
         "subnetworks' own."
     )
     head = (
@@ -313,9 +313,9 @@ def _severity(comparison: Comparison) -> Html:
     caption = (
         "Mistakes in the tree that the data tells (grouping given): the height of the lowest node "
         "above truth and answer, 1 inside a group and 2 across groups of two levels. Severity is its "
-        "mean over the mistakes, cost over all pictures; severity alone falls with every easy mistake. "
+        "mean over the mistakes, cost over all images; severity alone falls with every easy mistake. "
         "Node F1: of the nodes on the way to the label named against those on the way to the true "
-        "one, mean over pictures; path F1: of whole ways, mean over labels."
+        "one, mean over images; path F1: of whole ways, mean over labels."
     )
     head = ("run", "MSR, %", "severity", "average cost", "node F1, %", "path F1, %")
     return table(head, rows, caption=caption, marked=(0,)) if rows else Html("")
@@ -330,14 +330,14 @@ def _costs(comparison: Comparison) -> Html:
     head = (
         "run",
         "parameters, M",
-        "MACs a picture, M",
+        "MACs an image, M",
         "× flat",
         "training, s",
         "critical path, s",
         "training with clustering root, s",
         "critical path with it, s",
-        "a picture alone, ms",
-        "a picture in batches of 256, ms",
+        "an image alone, ms",
+        "an image in batches of 256, ms",
     )
     flat = comparison.flat.cost.macs
     rows = [
@@ -355,7 +355,7 @@ def _costs(comparison: Comparison) -> Html:
         for row in comparison.summaries
     ]
     caption = (
-        "Cost. MACs are expected multiply-accumulates of one test picture (all networks in mode "
+        "Cost. MACs are expected multiply-accumulates of one test image (all networks in mode "
         "full). Seconds are means over seeds on one machine; the critical path lets networks that "
         "do not wait for one another train side by side. The clustering root is the flat network "
         "that the clusters were found with. Milliseconds are medians of calls, means over "

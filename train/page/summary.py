@@ -58,20 +58,20 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What one run said of the test pictures with one seed, in one way of predicting."""
+    """What one run said of the test images with one seed, in one way of predicting."""
 
     trained: Trained
     predicted: Int[np.ndarray, " image"]
 
     @property
     def correct(self) -> Bool[np.ndarray, " image"]:
-        """Says of each picture whether it was named rightly."""
+        """Says of each image whether it was named rightly."""
         return np.asarray(self.trained.label == self.predicted)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a run costs, means over seeds: parameters, multiply-accumulates of one picture, time."""
+    """What a run costs, means over seeds: parameters, multiply-accumulates of one image, time."""
 
     params: float
     macs: float
@@ -79,7 +79,7 @@ class Cost:
     seconds_critical: Spread
     seconds_clustering: Spread | None  # of the flat network, where the run would be none without it
     flops: Spread | None  # of training, that flat network counted; None where it was not recorded
-    ms_alone: float | None  # milliseconds of one picture; None where nobody measured it
+    ms_alone: float | None  # milliseconds of one image; None where nobody measured it
     ms_in_batch: float | None  # the same in batches of 256
 
 
@@ -101,7 +101,7 @@ class Summary:
     cost: Cost
     consistency: Spread | None = None  # of the label with the own cluster that is said likeliest
     severity: Spread | None = None  # of mistakes, by the tree that the data tells, if it does
-    average_cost: Spread | None = None  # the same over all pictures, right ones 0
+    average_cost: Spread | None = None  # the same over all images, right ones 0
     node_f1: Spread | None = None  # of the nodes of true and predicted path in that tree
     node_accuracy: Spread | None = None  # of those nodes, level by level
     difference: Interval | None = None
@@ -152,7 +152,7 @@ def difference(
     after: Mapping[int, Answers], before: Mapping[int, Answers]
 ) -> Float[np.ndarray, " image"]:
     """
-    Returns for each picture the correctness of `after` minus that of `before`, in -1..1.
+    Returns for each image the correctness of `after` minus that of `before`, in -1..1.
 
     The mean over the seeds that both have. There must be one.
     """
@@ -207,7 +207,7 @@ def summarise(results: Results, run: Run, mode: str, *, resamples: int, seed: in
 
 
 def _part(answers: Mapping[int, Answers], chosen: Bool[np.ndarray, " image"]) -> Spread | None:
-    """The success on the chosen pictures; None where none is chosen."""
+    """The success on the chosen images; None where none is chosen."""
     if not chosen.any():
         return None
     return Spread(tuple(float(one.correct[chosen].mean()) for one in answers.values()))
@@ -295,7 +295,7 @@ def _cost(results: Results, run: Run, mode: str) -> Cost:
 
 
 def _milliseconds(run: Run, *, batch: int) -> float | None:
-    """The median time of a picture, mean over the seeds that were timed as they predict by default."""
+    """The median time of an image, mean over the seeds that were timed as they predict by default."""
     known = [
         one["median_ms"] / batch
         for trained in run.seeds.values()

@@ -36,7 +36,7 @@ class Node:
     """
     A network or a label. `success` is its share of right decisions among `images`.
 
-    A network's images are the test pictures of the labels below it: those it should get. Its `micp`
+    A network's images are the test images of the labels below it: those it should get. Its `micp`
     is over the groups of its children, inside its labels, and `micp_random` what groups of their
     sizes have by chance; None without probabilities of mode `full`, or where children overlap. A
     label's `change` is its success minus that of the flat run.
@@ -62,7 +62,7 @@ def build(summary: Summary, flat: Summary, labels: Sequence[str], *, seed: int) 
 
 
 def draw(tree: Node, *, name: str) -> Drawing:
-    """Draws a tree: rectangles are networks, ellipses labels, with success and test pictures."""
+    """Draws a tree: rectangles are networks, ellipses labels, with success and test images."""
     leaves, depth = _leaves(tree), _depth(tree)
     width, height = _COLUMN * depth + _BOX[0] / 2 + _ELLIPSE[0] / 2 + 0.6, _ROW * leaves + 0.5
     drawn = figure(width, height, layout=None)
@@ -89,11 +89,11 @@ def levels(tree: Node, *, name: str) -> Html:
         if node.micp is not None
     ]
     caption = (
-        f"{name}: the probability that a picture of a network's labels lands in the right one of its "
+        f"{name}: the probability that an image of a network's labels lands in the right one of its "
         "groups, and the expectation for groups of the same sizes drawn by chance. Where every label "
         "stands alone the two are equal: both are its success."
     )
-    head = ("network", "MICP, %", "by chance, %", "test pictures")
+    head = ("network", "MICP, %", "by chance, %", "test images")
     return table(head, rows, caption=caption) if rows else Html("")
 
 
@@ -137,9 +137,9 @@ def _decisions(
     graph: nx.DiGraph, below: Sequence[str], trained: Trained, members: Sequence[int]
 ) -> tuple[float, int]:
     """
-    The share of a network's own pictures that it sends to the right child, and their number.
+    The share of a network's own images that it sends to the right child, and their number.
 
-    With probabilities of mode `full` these are all test pictures of its labels, because inside
+    With probabilities of mode `full` these are all test images of its labels, because inside
     a node they are ordered as its network orders them. Without, those that reached it. Where
     children overlap, each that holds the label is right.
     """
@@ -252,4 +252,4 @@ def _label(axes: Axes, node: Node, across: float, down: float) -> None:
 
 
 def _percent(share: float) -> str:
-    return "no pictures" if np.isnan(share) else f"{100 * share:.0f} %"
+    return "no images" if np.isnan(share) else f"{100 * share:.0f} %"

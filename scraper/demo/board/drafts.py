@@ -27,7 +27,7 @@ CHECKERED = "camellia_dane"
 GROUNDS = ("white", "plain", "patterned", "checkered")
 STYLES = ("sketch", "flat", "cel", "painted")
 _STYLE_WEIGHTS = (3, 3, 3, 2)
-"""Painted pictures take longest to draw."""
+"""Painted images take longest to draw."""
 
 _BOYS = frozenset({"sorrel_ashdown"})
 _STYLE_TAGS = {"sketch": "sketch", "flat": "flat_color", "painted": "painterly"}
@@ -149,7 +149,7 @@ class Author:
         return rng.choice(apart)
 
     def mistag(self, drafts: Sequence[Draft], *, share: float) -> None:
-        """Spoils a share of good posts: a wrong label, or tags that hide what the picture is."""
+        """Spoils a share of good posts: a wrong label, or tags that hide what the image is."""
         rng = dice(f"{self._seed}:mistag")
         for number, draft in enumerate(rng.sample(list(drafts), round(len(drafts) * share))):
             name = draft.persona or ""
@@ -272,7 +272,7 @@ def _scene_tags(ground: str, style: str, rng: random.Random) -> set[str]:
 
 
 def _repeat(draft: Draft, kind: str, rng: random.Random) -> Draft:
-    """A later post that shows the same picture again."""
+    """A later post that shows the same image again."""
     recipe = draft.recipe
     if kind == "pixel":
         recipe = replace(recipe, salt=rng.randint(1, 10**6))

@@ -1,9 +1,9 @@
 """
-Serves a folder of real pictures as a board: one sub-folder a label, or an index in CSV.
+Serves a folder of real images as a board: one sub-folder a label, or an index in CSV.
 
 Labels become character tags and families copyright tags; `1girl` and `solo` are added so that the
-scraper's default rules admit every picture, and `white_background` where the border is white.
-Tags that tell the size (`lowres`) are left out: a folder of small pictures is what it is.
+scraper's default rules admit every image, and `white_background` where the border is white.
+Tags that tell the size (`lowres`) are left out: a folder of small images is what it is.
 """
 
 import csv
@@ -53,7 +53,7 @@ def board(folder: Path, hierarchy: Path | None, params: Params) -> Board:
     its second column). `hierarchy` is a CSV file with the label first and a column `family`.
 
     Raises:
-        MissingInput: There is no such folder or file, or no picture in it.
+        MissingInput: There is no such folder or file, or no image in it.
         MissingColumn: A CSV file lacks a column.
     """
     families = _families(hierarchy) if hierarchy else {}
@@ -62,11 +62,11 @@ def board(folder: Path, hierarchy: Path | None, params: Params) -> Board:
     pictures = _pictures(found, shelf, threads=params.workers + 1)
     if not pictures:
         raise MissingInput(
-            f"{folder} holds no picture that can be served. Give a folder with one sub-folder a "
+            f"{folder} holds no image that can be served. Give a folder with one sub-folder a "
             f"label, or with an {_INDEX} of columns path and label."
         )
     if len(pictures) < len(found):
-        _log.warning("%d of %d files are no pictures.", len(found) - len(pictures), len(found))
+        _log.warning("%d of %d files are no images.", len(found) - len(pictures), len(found))
     tags = tag_names(sorted({picture.label for picture in pictures}))
     posts = [
         _post(number, picture, tags[picture.label], families.get(picture.label))
@@ -112,7 +112,7 @@ def _listed(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _pictures(found: Sequence[tuple[Path, str]], shelf: Shelf, *, threads: int) -> list[_Picture]:
-    """Those of the files that are pictures; each is decoded once in the life of a shelf."""
+    """Those of the files that are images; each is decoded once in the life of a shelf."""
     noted = shelf.noted("measured")
     if noted is None:
         _log.info("Looking at %d files once; the next start is quick.", len(found))
@@ -129,7 +129,7 @@ def _pictures(found: Sequence[tuple[Path, str]], shelf: Shelf, *, threads: int) 
 
 
 def _measured(path: Path) -> tuple[int, int, bool] | None:
-    """Width, height and whiteness of the picture at a path, or None when there is none."""
+    """Width, height and whiteness of the image at a path, or None when there is none."""
     try:
         with Image.open(path) as image:
             width, height = image.size

@@ -37,7 +37,7 @@ class Recipe:
     damage: str | None = None
     """`truncated` or `undecodable`: what is wrong with every file of the post."""
     path: str | None = None
-    """A picture on disk to serve as it is, instead of a drawing."""
+    """An image on disk to serve as it is, instead of a drawing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Truth:
 
     post_id: int
     persona: str | None
-    """Leaf character tag that the picture deserves; None when it shows not exactly one."""
+    """Leaf character tag that the image deserves; None when it shows not exactly one."""
     family: str | None
     """Visual family of `persona`."""
     cast: tuple[str, ...]
@@ -54,7 +54,7 @@ class Truth:
     reasons: frozenset[str] = frozenset()
     """Reason codes that the post must get at some stage; more may come with them."""
     mistagged: str | None = None
-    """`wrong_persona`, `wrongly_refused` (good picture, bad tags) or `wrongly_kept`."""
+    """`wrong_persona`, `wrongly_refused` (good image, bad tags) or `wrongly_kept`."""
     duplicate_of: int | None = None
     """The post that this one repeats."""
     duplicate: str | None = None
@@ -85,7 +85,7 @@ class DemoPost:
     height: int
     file_ext: str
     duration: float | None
-    """In seconds; None for a still picture."""
+    """In seconds; None for a still image."""
     tags: dict[str, tuple[str, ...]]
     """Category to names, byte-sorted."""
     recipe: Recipe

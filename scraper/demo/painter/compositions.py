@@ -1,4 +1,4 @@
-"""What a picture shows: a portrait, or one of the kinds that curation must refuse."""
+"""What an image shows: a portrait, or one of the kinds that curation must refuse."""
 
 import itertools
 import random

@@ -1,5 +1,5 @@
 """
-Draws the demo board's pictures: a cast, what the picture shows, its ground, style and seed.
+Draws the demo board's images: a cast, what the image shows, its ground, style and seed.
 
 The same arguments give the same bytes. Nothing but the arguments decides what is drawn.
 """
@@ -33,7 +33,7 @@ def draw(
     monochrome: bool = False,
 ) -> Image.Image:
     """
-    Returns one RGB picture of `width` × `height` pixels.
+    Returns one RGB image of `width` × `height` pixels.
 
     Args:
         cast: Who is shown. A portrait and `views` show the first; `cosplay` shows the first in
@@ -44,7 +44,7 @@ def draw(
         seed: Decides pose, framing, expression, palette and everything else left open.
         width: In pixels.
         height: In pixels.
-        monochrome: Whether the picture is grey, or as good as grey.
+        monochrome: Whether the image is grey, or as good as grey.
     """
     names = "+".join(persona.name for persona in cast)
     rng = random.Random(f"{names}/{kind}/{ground}/{style}/{seed}")  # noqa: S311 - drawings, no secrets

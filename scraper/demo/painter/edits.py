@@ -1,4 +1,4 @@
-"""Near-duplicate edits: what happens to a picture that is posted again."""
+"""Near-duplicate edits: what happens to an image that is posted again."""
 
 import io
 import random

@@ -80,7 +80,7 @@ def draw_figure(
     Draws `persona` into `box` (left, top, right, bottom in pixels) of the image.
 
     `clothes` replaces the persona's own cut. Nothing clips at the box; callers that need it
-    draw on a picture of the box's size.
+    draw on an image of the box's size.
     """
     pose = Pose.drawn(rng)
     left, top, right, bottom = box

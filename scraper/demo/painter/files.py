@@ -132,7 +132,7 @@ def _produce(recipe: Recipe, wanted: tuple[str, ...]) -> Produced:
 
 
 def _draw(recipe: Recipe) -> Image.Image:
-    """The picture, drawn no larger than needed and brought to its size."""
+    """The image, drawn no larger than needed and brought to its size."""
     from scraper.demo.painter import drawing
 
     longest = max(recipe.width, recipe.height)

@@ -13,7 +13,7 @@ Size = tuple[int, int]
 
 
 def draw_ground(ground: str, size: Size, *, rng: random.Random) -> Image.Image:
-    """Returns a new picture of `size` (width, height) showing only the ground."""
+    """Returns a new image of `size` (width, height) showing only the ground."""
     if ground == "white":
         return Image.new("RGB", size, (255, 255, 255))
     if ground == "plain":

@@ -1,5 +1,5 @@
 """
-How a drawing is rendered: palette, line, shading and the finish over the whole picture.
+How a drawing is rendered: palette, line, shading and the finish over the whole image.
 
 A style turns a persona's own colours into the paints of one drawing. Jitter is strong on purpose:
 a mean colour must not identify anybody, while shapes stay.
@@ -78,7 +78,7 @@ def paints(persona: Persona, *, style: str, rng: random.Random) -> Paints:
     tint = rng.choice(_TINTS)
     hue = rng.gauss(0.0, 0.025)
     value = rng.uniform(0.72, 1.2)
-    # A pale sketch keeps its colour, lest it pass for a monochrome picture.
+    # A pale sketch keeps its colour, lest it pass for a monochrome image.
     saturation = rng.uniform(0.9, 1.5) if style == "sketch" else rng.uniform(0.55, 1.35)
 
     def paint(
@@ -124,7 +124,7 @@ def dressed_as(wearer: Paints, owner: Paints) -> Paints:
 
 
 def finish(image: Image.Image, *, style: str, ground: str, rng: random.Random) -> Image.Image:
-    """Returns the picture with the texture of its style; white grounds stay over 245."""
+    """Returns the image with the texture of its style; white grounds stay over 245."""
     if style != "painted":
         return image
     if rng.random() < 0.7:
@@ -134,7 +134,7 @@ def finish(image: Image.Image, *, style: str, ground: str, rng: random.Random) -
 
 
 def monochrome(image: Image.Image, *, rng: random.Random) -> Image.Image:
-    """Returns the picture in grey, or in one hue with a saturation of about two hundredths."""
+    """Returns the image in grey, or in one hue with a saturation of about two hundredths."""
     grey = image.convert("L")
     if rng.random() < 0.5:
         return Image.merge("RGB", (grey, grey, grey))

@@ -226,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m scraper demo",
-        description="A local stand-in of Danbooru: pictures drawn from a seed, or a folder of yours.",
+        description="A local stand-in of Danbooru: images drawn from a seed, or a folder of yours.",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (default: %(default)s)"
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="end when standard input does"
     )
-    parser.add_argument("--folder", type=Path, help="serve these pictures: a sub-folder a label")
+    parser.add_argument("--folder", type=Path, help="serve these images: a sub-folder a label")
     parser.add_argument("--hierarchy", type=Path, help="CSV of label and family, for --folder")
     parameters.add_options(parser, Params)
     options = parser.parse_args(argv)

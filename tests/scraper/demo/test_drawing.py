@@ -57,7 +57,7 @@ def _thumbnail(image: Image.Image) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_arguments_give_same_bytes(kind):
-    """The same arguments give the same bytes, for every kind of picture."""
+    """The same arguments give the same bytes, for every kind of image."""
     given = {"kind": kind, "ground": "patterned", "style": "painted", "width": 320, "height": 260}
 
     first, second, other = (draw(WANTED[:3], seed=seed, **given) for seed in (7, 7, 8))
@@ -78,7 +78,7 @@ def test_same_arguments_give_same_bytes(kind):
     monochrome=st.booleans(),
 )
 def test_any_arguments_draw_a_picture_of_the_asked_size(who, kind, width, height, **given):
-    """Every combination of arguments draws an RGB picture of the size asked for."""
+    """Every combination of arguments draws an RGB image of the size asked for."""
     image = draw([who, WANTED[0]], kind=kind, width=width, height=height, **given)
 
     assert (width, height) == image.size
@@ -102,13 +102,13 @@ def test_linear_classifier_on_colour_and_thumbnail_stays_under_half():
             model.fit(scaler.transform(train), np.repeat(leaves, _TRAIN))
         accuracies.append(model.score(scaler.transform(test), np.repeat(leaves, _TEST)))
 
-    # Measured 0.39, and 0.42 with twice the pictures: hence 0.45, which keeps half out of reach.
+    # Measured 0.39, and 0.42 with twice the images: hence 0.45, which keeps half out of reach.
     assert 0.45 > max(accuracies)
     assert 2 / len(WANTED) < max(accuracies)
 
 
 def test_monochrome_pictures_have_no_saturation_and_others_have():
-    """A monochrome picture stays under a saturation of 0.05; colour ones pass 0.15 nearly always."""
+    """A monochrome image stays under a saturation of 0.05; colour ones pass 0.15 nearly always."""
     grey = [
         draw(
             WANTED[seed % 12 : seed % 12 + 1],
@@ -155,7 +155,7 @@ def test_other_grounds_are_seldom_white():
 @pytest.mark.parametrize("kind", EDITS)
 def test_edits_stay_near_duplicates(kind):
     """
-    An edited picture stays within 31 bits of the perceptual hash, nearly always.
+    An edited image stays within 31 bits of the perceptual hash, nearly always.
 
     A crop moves the hash most: 56 of these 60 lie within, against all of the other edits.
     """

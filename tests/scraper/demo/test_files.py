@@ -49,7 +49,7 @@ def test_sizes_agree_with_every_recorded_variant(real_data):
 
 @given(st.integers(1, 5_000), st.integers(1, 5_000), st.sampled_from([180, 360, 720]))
 def test_scaling_never_enlarges_and_fits_the_box(width, height, side):
-    """A scaled picture fits its box, keeps at least a pixel, and is never larger."""
+    """A scaled image fits its box, keeps at least a pixel, and is never larger."""
     wide, high = files.scaled(width, height, box_width=side, box_height=side)
 
     assert 1 <= wide <= min(width, side)

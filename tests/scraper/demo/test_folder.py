@@ -1,4 +1,4 @@
-"""A folder of pictures as a board: labels to tags, families, whiteness, and real pictures."""
+"""A folder of images as a board: labels to tags, families, whiteness, and real images."""
 
 import csv
 import hashlib
@@ -20,7 +20,7 @@ AGENT = {"User-Agent": "personae-tests/1"}
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Three labels with odd names, two pictures each, one broken file, one hierarchy."""
+    """Three labels with odd names, two images each, one broken file, one hierarchy."""
     root = tmp_path / "pictures"
     for number, label in enumerate(("Mr. Mime", "../Élan".replace("/", "_"), "Plain")):
         (root / label).mkdir(parents=True)
@@ -29,15 +29,15 @@ def pictures(tmp_path):
             image = Image.new("RGB", (90 + number, 60), colour)
             image.putpixel((45, 30), (number, 0, 0))
             image.save(root / label / f"{copy}.png")
-    (root / "Plain" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    (root / "Plain" / "notes.txt").write_text("no picture")
+    (root / "Plain" / "broken.jpg").write_bytes(b"\xff\xd8\xff no image")
+    (root / "Plain" / "notes.txt").write_text("no image")
     families = tmp_path / "families.csv"
     families.write_text("label,family\nMr. Mime,Mime Family\nPlain,Mime Family\n")
     return root, families
 
 
 def test_labels_become_tags_and_families_copyrights(pictures):
-    """Every picture gets its label, its family and what the default rules ask for."""
+    """Every image gets its label, its family and what the default rules ask for."""
     board = folder.board(*pictures, TINY)
     tags = {(post.tags["character"], post.tags["copyright"]) for post in board.posts}
     board.close()
@@ -105,7 +105,7 @@ def test_a_second_start_decodes_nothing(pictures, tmp_path, monkeypatch):
     ],
 )
 def test_absent_folders_are_named(problem, make, tmp_path):
-    """A missing folder, hierarchy or picture is an error that says what to give."""
+    """A missing folder, hierarchy or image is an error that says what to give."""
     with pytest.raises(problem):
         make(tmp_path)
 

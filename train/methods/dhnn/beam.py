@@ -17,7 +17,7 @@ Look = Callable[[int, Bool[Tensor, "batch decision"]], Float[Tensor, "batch cont
 """The log probabilities of each continuation of a level's decisions, one decision after the other.
 
 A continuation has one step, or all that are left of its leaf's path; zeros follow. The second
-argument tells which decisions a picture's kept paths have reached: what is returned for the others
+argument tells which decisions an image's kept paths have reached: what is returned for the others
 is not used."""
 
 

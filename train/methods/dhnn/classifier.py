@@ -79,7 +79,7 @@ class Params(BaseModel):
     )
     balance: sampling.Balance = Field(
         "none",
-        description="equal pictures per label and epoch: resample, fixed, weights; none: all "
+        description="equal images per label and epoch: resample, fixed, weights; none: all "
         "pictures",
     )
 
@@ -137,7 +137,7 @@ class PathNetwork(nn.Module):
     def losses(
         self, output: Tensor, targets: Int[Tensor, " batch"], counting: Counting
     ) -> Float[Tensor, ""]:
-        """Returns the sum over pictures of each one's weighted sum of the steps' losses."""
+        """Returns the sum over images of each one's weighted sum of the steps' losses."""
         each = recurrent.losses(
             output.float(),
             self.targets[targets],
@@ -147,7 +147,7 @@ class PathNetwork(nn.Module):
         return (each if counting.weights is None else each * counting.weights[targets]).sum()
 
     def read(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch step p"]:
-        """Returns u_1 to u_T from pictures."""
+        """Returns u_1 to u_T from images."""
         found: dict[int, Tensor] = {}
         for place, block in enumerate(self.blocks):
             x = block(x)
@@ -305,7 +305,7 @@ class Classifier(nn.Module):
         return Cost(params=backbone.count(self), macs=macs)
 
     def centred(self, x: Float[Tensor, "batch 3 height width"]) -> Tensor:
-        """Returns what the network is given: the middle of the pictures, less the mean colour."""
+        """Returns what the network is given: the middle of the images, less the mean colour."""
         return augment.middle(x - self.mean[:, None, None], self.side)
 
     def _read_macs(self) -> int:

@@ -63,7 +63,7 @@ class Conversion(nn.Module):
 
     @property
     def macs(self) -> int:
-        """MACs per picture; averaging costs none, as in any pool."""
+        """MACs per image; averaging costs none, as in any pool."""
         channels, height, width = self.shape
         if isinstance(self.before, nn.Conv2d):
             return self.before.weight.numel() * height * width

@@ -17,7 +17,7 @@ from train.tree.label_path import NOTHING, Chain, Decision, Paths, levels
 
 CellKind = Literal["lstm", "gru"]
 State = tuple[Tensor, Tensor]
-"""h and c of each picture; a GRU leaves c as it is."""
+"""h and c of each image; a GRU leaves c as it is."""
 _GATES = {"lstm": 4, "gru": 3}
 _EMBEDDING = 128  # numbers that stand for a node which was emitted
 
@@ -191,7 +191,7 @@ class EndedPath(nn.Module):
         """
         Returns what a search asks, level by level.
 
-        With `chosen` the decoder runs for the pictures that have reached a decision, else for all.
+        With `chosen` the decoder runs for the images that have reached a decision, else for all.
         """
         states: dict[Chain, State] = {}
         begun = self._encode(u)

@@ -74,13 +74,13 @@ class Params(BaseModel):
         None,
         gt=0,
         le=1e9,
-        description="a component runs on pictures that give its set at least "
-        "1 / (beta K) of K sets (the paper: 6); null: every component on every picture",
+        description="a component runs on images that give its set at least "
+        "1 / (beta K) of K sets (the paper: 6); null: every component on every image",
     )
     balance: sampling.Balance = Field(
         "none",
-        description="equal pictures per label and epoch: resample, fixed, weights; none: all "
-        "pictures (the paper, whose data are balanced)",
+        description="equal images per label and epoch: resample, fixed, weights; none: all "
+        "images (the paper, whose data are balanced)",
     )
 
 
@@ -95,7 +95,7 @@ class Classifier(nn.Module):
         `default` and `route` are conditional execution with `beta`, and equal `full` without it. A
         set of one label has no component: its answer is known. Rates and epochs are those of
         `loop`, by passes and not by iterations; biases learn at the rate of all other weights.
-        Pictures are judged by one view. The mean of the consistency term is over a batch of
+        Images are judged by one view. The mean of the consistency term is over a batch of
         `data.batch_size`.
     """
 
@@ -177,7 +177,7 @@ class Classifier(nn.Module):
         """
         Returns $p(j) = sum_k B_k p_k(j) / sum_k B_k$ over the components that are executed.
 
-        In `full` these are all. By default (`route` alike) component k is run on the pictures with
+        In `full` these are all. By default (`route` alike) component k is run on the images with
         B_k >= 1 / (beta K), or with the largest B where there is none.
         """
         maps = self.network.stem(self.centred(x))
@@ -210,7 +210,7 @@ class Classifier(nn.Module):
 
     def chosen(self, coarse: Float[Tensor, "batch cluster"]) -> Bool[Tensor, "batch cluster"]:
         """
-        Says which components a picture needs: B_k >= 1 / (beta K), or the largest where none is.
+        Says which components an image needs: B_k >= 1 / (beta K), or the largest where none is.
 
         Example:
             B = (.565217, .391304, .043478): 1 and 2 for beta 1 to 7, all from 7.666667 on.
@@ -239,7 +239,7 @@ class Classifier(nn.Module):
         return Cost(params=backbone.count(self), macs=macs)
 
     def centred(self, x: Float[Tensor, "batch 3 height width"]) -> Tensor:
-        """Returns what the network is given: the middle of the pictures, less the mean colour."""
+        """Returns what the network is given: the middle of the images, less the mean colour."""
         return augment.middle(x - self.mean[:, None, None], self.side)
 
     def compress(self, *, codebook: int, width: int) -> quantise.Storage:

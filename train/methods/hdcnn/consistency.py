@@ -19,7 +19,7 @@ from train.runtime import distributed
 
 @dataclass(frozen=True, slots=True)
 class Consistency:
-    r"""$\frac{\lambda}{2} \sum_k (t_k - \frac{1}{n} \sum_i B_{ik})^2$ of a batch of n pictures."""
+    r"""$\frac{\lambda}{2} \sum_k (t_k - \frac{1}{n} \sum_i B_{ik})^2$ of a batch of n images."""
 
     targets: Sequence[float]
     """t_k, for each cluster; they sum to one."""
@@ -34,9 +34,9 @@ class Consistency:
             cross_entropy(output, targets, counting) + self.term(output[1].float()) * counting.share
         )
 
-    def term(self, coarse: Float[Tensor, "picture cluster"]) -> Float[Tensor, ""]:
+    def term(self, coarse: Float[Tensor, "image cluster"]) -> Float[Tensor, ""]:
         """
-        Returns the term for B, one row a picture of this process's part of the batch.
+        Returns the term for B, one row an image of this process's part of the batch.
 
         The mean is over the parts of all processes. The gradient is multiplied by their number,
         because the wrapper that trains them takes the mean of what must be summed up here.
@@ -57,12 +57,12 @@ def targets(
     clusters: Sequence[Sequence[int]], pictures: Sequence[int] | Int[np.ndarray, " label"]
 ) -> list[float]:
     """
-    Returns t_k = pictures of the labels in S_k / sum over k' of those in S_k'.
+    Returns t_k = images of the labels in S_k / sum over k' of those in S_k'.
 
     A label in several sets counts in each, as in the authors' code, so that they sum to one.
 
     Example:
-        {0, 1, 2}, {2, 3, 4}, {5} and as many pictures of each label: 3/7, 3/7, 1/7.
+        {0, 1, 2}, {2, 3, 4}, {5} and as many images of each label: 3/7, 3/7, 1/7.
     """
     sizes = [sum(int(pictures[label]) for label in one) for one in clusters]
     return [size / sum(sizes) for size in sizes]

@@ -18,7 +18,7 @@ from train.tree import hierarchy
 
 
 class Mixture(nn.Module):
-    """Everything that is trained: pictures to log probabilities of the leaves, in their order."""
+    """Everything that is trained: images to log probabilities of the leaves, in their order."""
 
     members: Tensor
     places: Tensor
@@ -83,7 +83,7 @@ class Mixture(nn.Module):
         """
         Returns log p_k of every label, all components executed; -inf outside their sets.
 
-        One picture on a CPU goes through all of them as one grouped computation, several through
+        One image on a CPU goes through all of them as one grouped computation, several through
         one component after the other: whatever was measured to be faster (`siblings`).
         """
         found = self.siblings.log_probabilities(maps)
@@ -102,9 +102,9 @@ class Mixture(nn.Module):
         self, maps: Tensor, chosen: Bool[Tensor, "batch cluster"]
     ) -> Float[Tensor, "batch cluster leaf"]:
         """
-        Returns p_k of every label, each component run once on the pictures that chose it.
+        Returns p_k of every label, each component run once on the images that chose it.
 
-        Some of the components are never grouped: gathering their weights for a single picture took
+        Some of the components are never grouped: gathering their weights for a single image took
         as long as it saved.
         """
         if chosen.all():

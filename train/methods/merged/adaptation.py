@@ -2,7 +2,7 @@
 Agreement of what is said of categories and of their labels, made at test time (methods.md 3.2).
 
 A coarse and a fine softmax should agree: the probability of a category is the sum of those of its
-labels. Adaptation moves both towards agreement, picture by picture, without training; it needs
+labels. Adaptation moves both towards agreement, image by image, without training; it needs
 nothing but probabilities, whichever classifiers they come from.
 """
 
@@ -18,11 +18,11 @@ _ZERO = 1e-12  # of a category's labels together: below it they have no order to
 
 
 def sums(
-    fine: Float[Tensor, "picture label"],
+    fine: Float[Tensor, "image label"],
     parents: Int[Tensor, " label"],
     *,
     categories: int,
-) -> Float[Tensor, "picture category"]:
+) -> Float[Tensor, "image category"]:
     """
     Returns Q(i), the probabilities of the labels of each category together.
 
@@ -33,12 +33,12 @@ def sums(
 
 
 def adapt_coarse(
-    coarse: Float[Tensor, "picture category"],
-    fine: Float[Tensor, "picture label"],
+    coarse: Float[Tensor, "image category"],
+    fine: Float[Tensor, "image label"],
     parents: Int[Tensor, " label"],
     *,
     alpha: float | Tensor,
-) -> Float[Tensor, "picture category"]:
+) -> Float[Tensor, "image category"]:
     r"""
     Returns $(1 - \alpha/2)\,P_c(i) + (\alpha/2)\,Q(i)$.
 
@@ -52,12 +52,12 @@ def adapt_coarse(
 
 
 def adapt_fine(
-    coarse: Float[Tensor, "picture category"],
-    fine: Float[Tensor, "picture label"],
+    coarse: Float[Tensor, "image category"],
+    fine: Float[Tensor, "image label"],
     parents: Int[Tensor, " label"],
     *,
     alpha: float | Tensor,
-) -> Float[Tensor, "picture label"]:
+) -> Float[Tensor, "image label"]:
     r"""
     Returns $P_f(j) \left[(1 - \alpha/2) + (\alpha/2)\,P_c(i)/Q(i)\right]$ with $i = s(j)$.
 
@@ -85,8 +85,8 @@ def adapt_fine(
 
 
 def disagreement(
-    coarse: Float[Tensor, "picture category"],
-    fine: Float[Tensor, "picture label"],
+    coarse: Float[Tensor, "image category"],
+    fine: Float[Tensor, "image label"],
     parents: Int[Tensor, " label"],
 ) -> Float[Tensor, " picture"]:
     """
@@ -101,7 +101,7 @@ def disagreement(
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Share of pictures with the right category, and with the right label, at one alpha."""
+    """Share of images with the right category, and with the right label, at one alpha."""
 
     alpha: float
     coarse: float
@@ -109,8 +109,8 @@ class Point:
 
 
 def curve(
-    coarse: Float[Tensor, "picture category"],
-    fine: Float[Tensor, "picture label"],
+    coarse: Float[Tensor, "image category"],
+    fine: Float[Tensor, "image label"],
     labels: Int[Tensor, " picture"],
     parents: Int[Tensor, " label"],
 ) -> list[Point]:

@@ -2,7 +2,7 @@
 `merged`: a category head and a label head that share their first stages (methods.md 3).
 
 Both are trained at once on the sum of their losses. At test time each is adapted to the other,
-picture by picture: how far, alpha, is chosen on the validation pictures and kept with the weights.
+image by image: how far, alpha, is chosen on the validation images and kept with the weights.
 """
 
 import logging
@@ -69,14 +69,14 @@ class Params(BaseModel):
         ge=0,
         le=2,
         description="adaptation of the categories: 0 none, 1 to the mean, 2 to "
-        "what the labels say; null: chosen on the validation pictures",
+        "what the labels say; null: chosen on the validation images",
     )
     alpha_fine: float | None = Field(
         None,
         ge=0,
         le=2,
         description="adaptation of the labels: 0 none, 1 to the mean, 2 to what "
-        "the categories say; null: chosen on the validation pictures",
+        "the categories say; null: chosen on the validation images",
     )
     transfer: bool = Field(
         default=False,
@@ -91,8 +91,8 @@ class Params(BaseModel):
     )
     balance: sampling.Balance = Field(
         "none",
-        description="equal pictures per label and epoch: resample, fixed, weights; none: all "
-        "pictures (the paper)",
+        description="equal images per label and epoch: resample, fixed, weights; none: all "
+        "images (the paper)",
     )
 
 
@@ -128,7 +128,7 @@ class BothLosses:
     def __call__(
         self, output: Any, targets: Int[Tensor, " batch"], counting: Counting
     ) -> Float[Tensor, ""]:
-        """Returns the sum over the pictures, each weighted as its label is."""
+        """Returns the sum over the images, each weighted as its label is."""
         labels = losses.cross_entropy(output, targets, counting)
         return labels + self.strength * self.of_categories(output[1].float(), targets, counting)
 
@@ -158,7 +158,7 @@ class Classifier(nn.Module):
     Architectures (methods.md 3).
 
     Differs:
-        alpha is chosen on the validation pictures, where the paper plots it on the test pictures.
+        alpha is chosen on the validation images, where the paper plots it on the test images.
         The zero-mass rule is the corrected one. A head's hidden dense layers, which the paper's
         backbones do not have, belong to their branch, under `merge: 3` too. Rates and epochs are
         those of `loop`; a clipped gradient is clipped for both branches together.
@@ -220,7 +220,7 @@ class Classifier(nn.Module):
         Trains both branches, then chooses each alpha that is not given.
 
         Raises:
-            BadParams: alpha is to be chosen on pictures that are learnt.
+            BadParams: alpha is to be chosen on images that are learnt.
             MissingInput: The blocks are to start from the flat network, and `start` is None.
             BadCheckpoint: `start` holds a network of another shape.
         """
@@ -283,11 +283,11 @@ class Classifier(nn.Module):
         return Cost(params=backbone.count(self), macs=macs)
 
     def _check_pictures(self, data: DataModule) -> None:
-        """Refuses to choose alpha by pictures that are learnt, before hours of training."""
+        """Refuses to choose alpha by images that are learnt, before hours of training."""
         given = self.params.alpha_coarse is not None and self.params.alpha_fine is not None
         if not given and np.isin(data.val.post_ids, data.train.post_ids).any():
             raise BadParams(
-                "merged chooses alpha on the validation pictures, and these are trained on "
+                "merged chooses alpha on the validation images, and these are trained on "
                 "(data.train_on_val). Set merged.alpha_coarse and merged.alpha_fine, or train "
                 "without them."
             )
@@ -364,7 +364,7 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def _choose(self, data: DataModule) -> None:
-        """Takes each alpha that was not given from the accuracies on the validation pictures."""
+        """Takes each alpha that was not given from the accuracies on the validation images."""
         batches = prediction.batches(data.val, self.mean.device)
         said = zip(*(self.confidences(x) for x in batches), strict=True)
         coarse, fine = (torch.cat(parts).cpu() for parts in said)

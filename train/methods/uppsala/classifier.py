@@ -2,7 +2,7 @@
 `uppsala`: a root over clusters, and a fine-tuned subnetwork per cluster (methods.md 2).
 
 The root starts from the flat network with a fresh last layer; a subnetwork is a copy of its trained
-parent whose convolutions are shared and frozen, so that one picture passes through them once. A
+parent whose convolutions are shared and frozen, so that one image passes through them once. A
 tree may have any depth: what lies in a cluster may be clusters again, given or found by its
 subnetwork's own confusions.
 """
@@ -52,8 +52,8 @@ class Params(BaseModel):
     )
     balance: sampling.Balance = Field(
         "resample",
-        description="equal pictures per cluster at the root and per label below: resample (drawn "
-        "anew each epoch), fixed (the report), weights (all pictures, weighted loss), none",
+        description="equal images per cluster at the root and per label below: resample (drawn "
+        "anew each epoch), fixed (the report), weights (all images, weighted loss), none",
     )
     depth: int | None = Field(
         None,
@@ -68,7 +68,7 @@ class Params(BaseModel):
         ge=0,
         le=100,
         description="attempts after the first choice: a subnetwork learns to "
-        "reject the pictures of the clusters beside it, and its parent then takes the next "
+        "reject the images of the clusters beside it, and its parent then takes the next "
         "likeliest; 0: none (the report)",
     )
     root_epochs: int | None = Field(
@@ -92,7 +92,7 @@ class Classifier(nn.Module):
     Source: the report of the Uppsala students, its hierarchical networks (methods.md 2.1, 2.7).
 
     Differs:
-        The shared convolutions run once per picture (1.0018 times the flat network's MACs instead
+        The shared convolutions run once per image (1.0018 times the flat network's MACs instead
         of 2 in a tree of two levels); the report loads and runs whole networks one after the other.
     """
 
@@ -145,7 +145,7 @@ class Classifier(nn.Module):
 
         Raises:
             BadHierarchy: There is no root to train, and it was not to start from the flat network.
-            BadParams: Clusters are to be divided by the mistakes on pictures that are learnt.
+            BadParams: Clusters are to be divided by the mistakes on images that are learnt.
             MissingInput: The root is to start from the flat network, and `start` is None.
             BadCheckpoint: `start` holds a network of another shape.
         """
@@ -204,7 +204,7 @@ class Classifier(nn.Module):
         """
         Returns leaf probabilities by `route` (the default, the report's rule) or in `full`.
 
-        By route each network on the way down is executed for the pictures that reach it alone, and
+        By route each network on the way down is executed for the images that reach it alone, and
         the row is the last one's own distribution; with rollback it may send them back. In full
         every leaf gets the product of the probabilities along its path.
         """
@@ -270,7 +270,7 @@ class Classifier(nn.Module):
             )
         if self.params.depth and np.isin(data.val.post_ids, data.train.post_ids).any():
             raise BadParams(
-                "uppsala.depth divides clusters by the mistakes on the validation pictures, and "
+                "uppsala.depth divides clusters by the mistakes on the validation images, and "
                 "these are trained on (data.train_on_val). Set uppsala.depth: null, or train "
                 "without them."
             )
@@ -347,7 +347,7 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def _confusions(self, node: str, data: DataModule) -> Int[np.ndarray, "label label"]:
-        """Counts what the network of `node` says of the validation pictures of its labels."""
+        """Counts what the network of `node` says of the validation images of its labels."""
         self.eval()
         children = len(self._below(node))
         outputs = self._outputs(node)[data.val.labels]
@@ -410,7 +410,7 @@ class Classifier(nn.Module):
         return logits.float()
 
     def _route(self, says: descent.Says, maps: Tensor) -> descent.Route:
-        return descent.route(self.hierarchy, says, pictures=maps, attempts=self.params.rollback)
+        return descent.route(self.hierarchy, says, images=maps, attempts=self.params.rollback)
 
     def _branches(self) -> list[tuple[str, Branch]]:
         parts = [(node, self.branches[node]) for node in self._deciding()]

@@ -1,5 +1,5 @@
 """
-How pictures go down a tree of networks: along every path, or along one route (methods.md 2.1, 2.7).
+How images go down a tree of networks: along every path, or along one route (methods.md 2.1, 2.7).
 
 What the network of a node says are logits, one for each child in the order of its outputs. With
 rollback a network below the root has one more, `reject`: its cluster is the wrong one. Nothing here
@@ -17,17 +17,17 @@ from torch import Tensor
 from train.tree import hierarchy as trees
 
 Says = Callable[[str, Bool[Tensor, " batch"]], Float[Tensor, "batch output"]]
-"""From a node and the pictures that come to it to its logits; the rows of others may be anything."""
+"""From a node and the images that come to it to its logits; the rows of others may be anything."""
 
 
 @dataclass(slots=True)
 class Route:
-    """Where each picture went."""
+    """Where each image went."""
 
     rows: Float[Tensor, "batch leaf"]
     """The distribution of the last network on the way; one-hot where a label hangs higher up."""
     executed: dict[str, Bool[Tensor, " batch"]] = field(default_factory=dict)
-    """For each node but the labels, the pictures that came to it, turned away or not."""
+    """For each node but the labels, the images that came to it, turned away or not."""
 
 
 def inside(
@@ -54,22 +54,22 @@ def full(
     return rows
 
 
-def route(tree: nx.DiGraph, says: Says, *, pictures: Tensor, attempts: int = 0) -> Route:
+def route(tree: nx.DiGraph, says: Says, *, images: Tensor, attempts: int = 0) -> Route:
     """
-    Returns where each picture goes if it follows the likeliest child at each network.
+    Returns where each image goes if it follows the likeliest child at each network.
 
-    A child's network may reject it, `reject` being its largest logit. The picture then takes the
+    A child's network may reject it, `reject` being its largest logit. The image then takes the
     next likeliest child, up to `attempts` times at a node; if all reject it, the first one stands.
     Labels and nodes without `reject` take what comes.
 
     Args:
         tree: The hierarchy.
-        says: Asked once for each node and attempt, with different pictures each time.
-        pictures: Anything with one row a picture, on the device of the logits.
+        says: Asked once for each node and attempt, with different images each time.
+        images: Anything with one row an image, on the device of the logits.
         attempts: K of methods.md 2.7.
     """
-    comes = torch.ones(pictures.shape[0], dtype=torch.bool, device=pictures.device)
-    found = Route(torch.zeros(pictures.shape[0], trees.leaf_count(tree), device=pictures.device))
+    comes = torch.ones(images.shape[0], dtype=torch.bool, device=images.device)
+    found = Route(torch.zeros(images.shape[0], trees.leaf_count(tree), device=images.device))
     logits, reached = {trees.ROOT: says(trees.ROOT, comes)}, {trees.ROOT: comes}
     found.executed[trees.ROOT] = comes
     for node in trees.inner(tree):
@@ -89,7 +89,7 @@ def route(tree: nx.DiGraph, says: Says, *, pictures: Tensor, attempts: int = 0) 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the nodes have said so far, of the pictures that have come to them."""
+    """What the nodes have said so far, of the images that have come to them."""
 
     tree: nx.DiGraph
     says: Says
@@ -97,7 +97,7 @@ class _Asked:
     executed: dict[str, Tensor]
 
     def turns_away(self, node: str, comes: Bool[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
-        """Asks `node` of the pictures that come, and returns those of them that it rejects."""
+        """Asks `node` of the images that come, and returns those of them that it rejects."""
         if self.tree.nodes[node]["kind"] == "label":
             return torch.zeros_like(comes)
         said = self.says(node, comes)
@@ -115,7 +115,7 @@ def _chosen(
     *,
     attempts: int,
 ) -> Int[Tensor, " batch"]:
-    """Returns the place of the child that each picture ends in."""
+    """Returns the place of the child that each image ends in."""
     chosen = place_now = likely.argmax(dim=1)
     for attempt in range(min(attempts, len(below) - 1) + 1):
         if attempt:
