@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.differences import LEVELS, Tried, compared
 from benchmarks.result import Result
+from personae import files
 from train import saved
 from train.data import pictures as data
 from train.evaluation import prediction
@@ -69,7 +70,7 @@ def of_run(folder: Path, data_dir: Path, work_dir: Path) -> Both:
 
 def of_flat(folder: Path, flat: Path) -> Both | None:
     """The flat network's labels and another run's categories; None where it has no partition."""
-    graph = hierarchy.from_json(saved.read_json(folder / "model.json", stage="fit")["hierarchy"])
+    graph = hierarchy.from_json(files.read_json(folder / "model.json", stage="fit")["hierarchy"])
     clusters = hierarchy.clusters(graph)
     if sum(map(len, clusters)) != len(graph.nodes[hierarchy.ROOT]["members"]):
         return None
@@ -228,7 +229,7 @@ def trained(results_dir: Path, runs: Mapping[str, Iterable[int]]) -> dict[str, A
         fits = [_fit(results_dir / name / str(seed)) for seed in seeds]
         means = {key: statistics.mean(fit[key] for fit in fits) for key in fits[0]}
         found[name] = means
-        facts = saved.read_json(results_dir / name / str(min(seeds)) / "model.json", stage="fit")
+        facts = files.read_json(results_dir / name / str(min(seeds)) / "model.json", stage="fit")
         apart = means if facts["params"]["merged"].get("separate") else apart
     if apart is not None:
         for means in list(found.values()):
@@ -238,7 +239,7 @@ def trained(results_dir: Path, runs: Mapping[str, Iterable[int]]) -> dict[str, A
 
 
 def _fit(folder: Path) -> dict[str, float]:
-    facts = saved.read_json(folder / "fit.json", stage="fit")
+    facts = files.read_json(folder / "fit.json", stage="fit")
     flops = sum(network["train_flops"] for network in facts["networks"])
     return {"seconds": float(facts["total_seconds"]), "train_flops": float(flops)}
 
@@ -317,7 +318,7 @@ def run(
         "training": trained(results_dir, folders["merged"]),
         "gains": gains,
         "gains_random": {level: gained(details["runs"], random, level) for level in LEVELS},
-        "root_sha256": saved.read_json(manifest, stage="shards")["root_sha256"],
+        "root_sha256": files.read_json(manifest, stage="shards")["root_sha256"],
     }
     return Result(
         value=statistics.median(gains["fine"]),
@@ -350,7 +351,7 @@ def _is_fixed(seeds: Mapping[int, Path]) -> bool:
 
 
 def _facts(seeds: Mapping[int, Path]) -> dict[str, Any]:
-    return saved.read_json(seeds[min(seeds)] / "model.json", stage="fit")
+    return files.read_json(seeds[min(seeds)] / "model.json", stage="fit")
 
 
 def _short(value: Any) -> Any:

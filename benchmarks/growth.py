@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.result import Result
+from personae.settings import Settings
 from scraper.demo.facts.personae import PERSONAE
 from train import backbone, extend, fit, merge, saved
 from train.classifier import FitReport, HierarchicalClassifier
@@ -28,7 +29,6 @@ from train.engine import loop
 from train.engine.trainer import Trainer
 from train.evaluation import metrics, prediction
 from train.methods import METHODS
-from train.params import section
 from train.runtime import checkpoint, seeds
 from train.tree import hierarchy
 
@@ -41,7 +41,7 @@ FAMILY = {persona.name: persona.family for persona in PERSONAE}
 class Bench:
     """What all trainings of one seed share."""
 
-    settings: fit.Settings
+    settings: fit.RunSettings
     device: torch.device
     everything: DataModule
     test: Pictures
@@ -117,14 +117,14 @@ def run() -> Result:
 def _bench(seed: int, work_dir: Path) -> Bench:
     if not (SHARDS / "manifest.json").exists():
         raise SystemExit("data/shards is absent: run `dvc repro`")
-    settings = fit.Settings(
+    settings = fit.RunSettings(
         method="uppsala",
         grouping=None,
-        own=section(PARAMS, "uppsala", METHODS["uppsala"].Params),
-        data=section(PARAMS, "data", data.Params),
-        augment=section(PARAMS, "augment", augment.Params),
-        backbone=section(PARAMS, "backbone", backbone.Params),
-        loop=section(PARAMS, "loop", loop.Params),
+        own=Settings(PARAMS).section("uppsala", METHODS["uppsala"].Params),
+        data=Settings(PARAMS).section("data", data.Params),
+        augment=Settings(PARAMS).section("augment", augment.Params),
+        backbone=Settings(PARAMS).section("backbone", backbone.Params),
+        loop=Settings(PARAMS).section("loop", loop.Params),
     )
     device = loop.prepare(settings.loop)
     everything = data.open_data(SHARDS, CACHE, params=settings.data, device=device)
@@ -258,7 +258,9 @@ def _builder(
     def build(method: str, tree: Any) -> HierarchicalClassifier:
         seeds.seed(bench.seed, method, "weights")
         own = (
-            settings.own if method == "uppsala" else section(PARAMS, method, METHODS[method].Params)
+            settings.own
+            if method == "uppsala"
+            else Settings(PARAMS).section(method, METHODS[method].Params)
         )
         built = saved.build(
             method,

@@ -8,17 +8,16 @@ Reads params.yaml for the stage's section, runs the stage, and says what went wr
 """
 
 import argparse
-import errno
 import importlib
 import inspect
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from curation.errors import CurationError, DiskRefused, TamperedData
-from curation.params import add_options, overrides, section
+from curation.errors import TamperedData
+from personae import cli, files
+from personae.settings import Settings, add_options, overrides
 
 log = logging.getLogger("curation")
 
@@ -44,7 +43,6 @@ examples:
 The stages run in the order above; `dvc repro` runs those whose inputs changed.
 docs/queries.sql holds ten questions to start from.
 
-exit codes: 0 done, 2 wrong usage, parameter or query, 3 unfinished but resumable, 5 bad data
 """
 QUERY_HELP = """\
 tables  posts tags post_tags implications aliases kept personae decisions stages images measures
@@ -54,53 +52,34 @@ also    predictions (run, seed, post_id, split, label, predicted, …) where mod
 
 The catalog is opened for reading only, and SQL reaches no other file.
 """
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser(given).parse_args(given)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
-    try:
-        return _run(options)
-    except CurationError as error:
-        return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("Interrupted. What is finished stays; the same command goes on from there.", 3)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left
-        return 0
-    except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        refused = DiskRefused(
-            f"{error.filename or 'A file'} could not be written: {error.strerror}. Free space or "
-            "allow writing, and run the same command again."
-        )
-        return _fail(str(refused), refused.exit_code)
+    cli.configure_logging(verbose=options.verbose)
+    return cli.run(lambda: _run(options))
 
 
-def _run(options: argparse.Namespace) -> int:
-    if options.command == "query":
-        return _query(options)
-    if options.command == "get":
-        return _get(options)
-    if options.command == "verify":
-        return _verify(options)
+def _run(options: argparse.Namespace) -> None:
+    questions = {"query": _query, "get": _get, "verify": _verify}
+    questions.get(options.command, _stage)(options)
+
+
+def _stage(options: argparse.Namespace) -> None:
     module = importlib.import_module(f"curation.{options.command}")
     model = module.Params
-    params = section(options.params, options.command, model, overrides(options, model))
+    params = Settings.of(options).section(options.command, model, overrides(options, model))
     log.info("%s: %s", options.command, params.model_dump_json())
     folders = {"data_dir": options.data_dir, "work_dir": options.work_dir}
-    wanted = inspect.signature(module.run).parameters  # few stages have unfinished work to keep
-    module.run(params, **{name: path for name, path in folders.items() if name in wanted})
-    return 0
+    taken = inspect.signature(module.run).parameters  # few stages keep unfinished work
+    # Two runs of a stage at once would destroy each other's files.
+    with files.locked(options.data_dir / options.command):
+        module.run(params, **{name: path for name, path in folders.items() if name in taken})
 
 
-def _query(options: argparse.Namespace) -> int:
+def _query(options: argparse.Namespace) -> None:
     from curation import query
 
     is_table = not (options.csv or options.json)
@@ -120,26 +99,22 @@ def _query(options: argparse.Namespace) -> int:
     sys.stdout.flush()
     if answer.is_cut:
         print(f"(more than {limit} rows: --limit shows more)", file=sys.stderr)
-    return 0
 
 
-def _get(options: argparse.Namespace) -> int:
+def _get(options: argparse.Namespace) -> None:
     from curation import shards
 
     name, picture = shards.picture(options.data_dir, options.key)
     if str(options.output) == "-":
         sys.stdout.buffer.write(picture)
         sys.stdout.flush()
-        return 0
+        return
     path = options.output or Path(name)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(picture)
-    part.replace(path)
+    files.write_bytes(path, picture)
     print(f"{path}: {len(picture)} bytes")
-    return 0
 
 
-def _verify(options: argparse.Namespace) -> int:
+def _verify(options: argparse.Namespace) -> None:
     from curation import verify
 
     found = 0
@@ -152,65 +127,33 @@ def _verify(options: argparse.Namespace) -> int:
             "by running the stage that writes it, or `dvc repro`."
         )
     print("Every hash, every offset and every promise holds.")
-    return 0
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser; the options of a stage are made from its `Params` only when it is called."""
-    parser = argparse.ArgumentParser(
+    """Returns the parser; only the command that is called gets the options of its `Params`."""
+    parser = cli.Parser(
         prog="python -m curation",
-        description="From downloaded images to a data set: seven stages, and questions to it.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    places = argparse.ArgumentParser(add_help=False)
-    places.add_argument(
-        "--data",
-        dest="data_dir",
-        type=Path,
-        default=Path("data"),
-        metavar="DIR",
-        help="folder of the tables (default: data)",
+        description="From downloaded images to a data set: seven stages, and questions about it.",
+        epilog=cli.with_exit_codes(EXAMPLES),
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for stage, line in STAGES.items():
-        command = commands.add_parser(
-            stage, help=line, description=line, parents=[places], allow_abbrev=False
-        )
-        command.add_argument(
-            "--params",
-            type=Path,
-            default=Path("params.yaml"),
-            metavar="FILE",
-            help="file of parameters (default: params.yaml); the options below win over it",
-        )
-        command.add_argument(
-            "--work",
-            dest="work_dir",
-            type=Path,
-            default=Path("work"),
-            metavar="DIR",
-            help="folder of unfinished work (default: work)",
-        )
+        command = commands.add_parser(stage, help=line, description=f"{line[0].upper()}{line[1:]}.")
+        command.epilog = f"example:\n  python -m curation {stage}"
         if stage in arguments:
-            add_options(command, importlib.import_module(f"curation.{stage}").Params)
-    _add_questions(commands, places)
+            group = command.add_argument_group(f"section '{stage}' of params.yaml")
+            add_options(group, importlib.import_module(f"curation.{stage}").Params)
+        cli.add_shared_options(command, "data", "work")
+    _add_questions(commands)
     return parser
 
 
-def _add_questions(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    places: argparse.ArgumentParser,
-) -> None:
+def _add_questions(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
     ask = commands.add_parser(
         "query",
         help="ask the catalog in SQL",
         description="Answers one SQL statement.",
         epilog=QUERY_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[places],
-        allow_abbrev=False,
     )
     ask.add_argument(
         "sql", metavar="SQL", help="one statement, or - to read it from standard input"
@@ -219,50 +162,31 @@ def _add_questions(
     shape.add_argument("--csv", action="store_true", help="comma-separated values, all rows")
     shape.add_argument("--json", action="store_true", help="a list of objects, all rows")
     ask.add_argument(
-        "--limit", type=_count, metavar="N", help="rows at most (default: 50 in a table)"
+        "--limit", type=cli.whole_number, metavar="N", help="rows at most (default: 50 in a table)"
     )
-    ask.add_argument(
-        "--results",
-        dest="results_dir",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="folder of the runs whose predictions can be joined (default: results)",
-    )
+    cli.add_shared_options(ask, "data", "results")
     get = commands.add_parser(
         "get",
-        help="write one sample's image",
-        description="Writes one sample's image.",
-        parents=[places],
-        allow_abbrev=False,
+        help="write the image of one sample",
+        description="Writes the image of one sample to a file.",
+        epilog="example:\n  python -m curation get 1234 -o image.png",
     )
-    get.add_argument("key", type=int, metavar="KEY", help="post id of the sample")
+    get.add_argument("key", type=cli.whole_number, metavar="KEY", help="post id of the sample")
     get.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="FILE",
-        help="where to write it, - for standard output (default: KEY.EXTENSION here)",
+        help="file to write, - for standard output (default: KEY.EXTENSION in this folder)",
     )
-    commands.add_parser(
+    cli.add_shared_options(get, "data")
+    verify = commands.add_parser(
         "verify",
         help="check every hash, offset and promise",
-        parents=[places],
         description="Checks shards, manifest, samples and the catalog's view `leaks`.",
-        allow_abbrev=False,
+        epilog="example:\n  python -m curation verify",
     )
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is less than nothing")
-    return number
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code
+    cli.add_shared_options(verify, "data")
 
 
 if __name__ == "__main__":

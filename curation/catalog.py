@@ -17,8 +17,9 @@ import duckdb
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from curation import tables
-from curation.errors import DiskRefused, MissingInput
+from curation.decisions import DECISIONS
+from personae import tables
+from personae.errors import DiskRefused, MissingInput
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +198,7 @@ def _check(data_dir: Path) -> None:
         tables.check(data_dir / source.stage / source.file, source.columns, stage=source.stage)
     for stage in DECIDING:
         path = data_dir / stage / "decisions.parquet"
-        tables.check(path, tables.DECISIONS.names, stage=stage)
+        tables.check(path, DECISIONS.names, stage=stage)
 
 
 def _load(connection: duckdb.DuckDBPyConnection, source: Source, data_dir: Path) -> None:
@@ -214,7 +215,7 @@ def _derive(connection: duckdb.DuckDBPyConnection, data_dir: Path) -> None:
     connection.execute("CREATE TABLE stages (position INTEGER, stage VARCHAR)")
     for position, stage in enumerate(STAGES, start=1):
         connection.execute("INSERT INTO stages VALUES (?, ?)", [position, stage])
-    columns = ", ".join(tables.DECISIONS.names)
+    columns = ", ".join(DECISIONS.names)
     paths = [pattern(data_dir / stage / "decisions.parquet") for stage in DECIDING]
     union = " UNION ALL ".join(f"SELECT {columns} FROM read_parquet('{path}')" for path in paths)  # noqa: S608  # see _load
     connection.execute(f"CREATE TABLE decisions AS {union}")

@@ -24,9 +24,11 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation import image as pictures
-from curation import tables
-from curation.errors import MissingInput, TamperedData
+from curation.decisions import DECISIONS
+from curation.errors import TamperedData
 from curation.hamming import near_pairs
+from personae import tables
+from personae.errors import MissingInput
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ REASONS = {
     "family": "family_duplicate",
     "source": "same_source",
 }
-GROUPS = tables.schema(
+GROUPS = pa.schema(
     {
         "post_id": pa.int64(),
         "group_id": pa.int64(),
@@ -47,7 +49,7 @@ GROUPS = tables.schema(
         "distance": pa.int32(),
     }
 )
-LINKS = tables.schema(
+LINKS = pa.schema(
     {
         "post_a": pa.int64(),
         "post_b": pa.int64(),
@@ -401,4 +403,4 @@ def _decisions(
             bits = kinds[post_id][kind]
             compared = {"measured": bits, "threshold": distance} if kind == "near" else {}
             rows.append(row | {"reason": REASONS[kind]} | compared)
-    return pa.Table.from_pylist(rows, schema=tables.DECISIONS)
+    return pa.Table.from_pylist(rows, schema=DECISIONS)

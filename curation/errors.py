@@ -2,37 +2,21 @@
 What can go wrong in curation.
 
 CurationError
-├── MissingInput       (a file of an earlier stage is absent)
-├── MissingColumn      (a table lacks a column that the reader states)
 ├── UnreadableImage    (skipped: becomes a decision)
 ├── TooFewSamples
 ├── LeakingSplit
 ├── TamperedData       (a hash or an offset does not hold)
 ├── WorkerLost         (unfinished, but resumable)
-├── DiskRefused        (full, or not writable: resumable)
-├── BadQuery           (SQL that the catalog does not answer)
-└── BadParams
+└── BadQuery           (SQL that the catalog does not answer)
+
+Errors that the packages share are in personae/errors.py.
 """
 
+from personae.errors import Exit, PersonaeError
 
-class CurationError(Exception):
+
+class CurationError(PersonaeError):
     """Everything that curation raises on purpose; `exit_code` is what the command returns."""
-
-    exit_code = 5
-
-
-class BadParams(CurationError):
-    """A parameter is unknown, ill-typed or out of range."""
-
-    exit_code = 2
-
-
-class MissingInput(CurationError):
-    """A file that an earlier stage writes is absent or unreadable."""
-
-
-class MissingColumn(CurationError):
-    """A table lacks a column that its reader states."""
 
 
 class UnreadableImage(CurationError):
@@ -59,16 +43,10 @@ class TamperedData(CurationError):
 class WorkerLost(CurationError):
     """A worker process was killed; what other workers finished is kept for the next run."""
 
-    exit_code = 3
-
-
-class DiskRefused(CurationError):
-    """The disk took no more bytes, or the folder may not be written."""
-
-    exit_code = 3
+    exit_code = Exit.UNFINISHED
 
 
 class BadQuery(CurationError):
     """The catalog refuses a query: its SQL is wrong, or it asks for more than reading."""
 
-    exit_code = 2
+    exit_code = Exit.USAGE

@@ -14,7 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation import tables
+from curation.decisions import DECISIONS
+from personae import tables
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def run(params: Params, *, data_dir: Path) -> None:
     table = tables.read(data_dir / "measure" / "measures.parquet", columns, stage="measure")
     rows = [Measures(**row) for row in table.sort_by("post_id").to_pylist()]
     decided = [(row.post_id, decide(row, params)) for row in rows]
-    decisions = pa.Table.from_pylist(list(_rows(decided)), schema=tables.DECISIONS)
+    decisions = pa.Table.from_pylist(list(_rows(decided)), schema=DECISIONS)
     metadata = {"personae.params": params.model_dump_json()}
     tables.write(
         data_dir / "filters" / "decisions.parquet", decisions.replace_schema_metadata(metadata)

@@ -36,12 +36,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from curation import image as pictures
-from curation import tables
-from curation.errors import MissingInput, TamperedData, UnreadableImage, WorkerLost
+from curation.errors import TamperedData, UnreadableImage, WorkerLost
+from personae import tables
+from personae.errors import MissingInput
 
 log = logging.getLogger(__name__)
 
-SCHEMA = tables.schema(
+SCHEMA = pa.schema(
     {
         "post_id": pa.int64(),
         "error": pa.string(),

@@ -16,13 +16,15 @@ from typing import Any, Literal, Self
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from curation import tables
-from curation.errors import MissingInput, TooFewSamples
+from curation.decisions import DECISIONS
+from curation.errors import TooFewSamples
+from personae import tables
+from personae.errors import MissingInput
 
 log = logging.getLogger(__name__)
 
-LABELS = tables.schema({"post_id": pa.int64(), "label": pa.string(), "leaf": pa.int32()})
-CLASSES = tables.schema(
+LABELS = pa.schema({"post_id": pa.int64(), "label": pa.string(), "leaf": pa.int32()})
+CLASSES = pa.schema(
     {
         "label": pa.string(),
         "leaf": pa.int32(),
@@ -173,7 +175,7 @@ def _decisions(
                 row["kept"] = True
             rows.append(row)
     rows.sort(key=lambda row: row["post_id"])
-    return pa.Table.from_pylist(rows, schema=tables.DECISIONS)
+    return pa.Table.from_pylist(rows, schema=DECISIONS)
 
 
 def _classes(

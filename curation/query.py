@@ -20,7 +20,8 @@ from typing import Any, TextIO
 import duckdb
 
 from curation import catalog
-from curation.errors import BadQuery, MissingInput
+from curation.errors import BadQuery
+from personae.errors import MissingInput
 
 _WIDEST = 60  # characters of a cell; longer ones are cut, and whole in CSV and JSON
 

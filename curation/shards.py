@@ -23,13 +23,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation import tables
-from curation.errors import MissingInput, TamperedData
+from curation.errors import TamperedData
+from personae import files, tables
+from personae.errors import MissingInput
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
-SCHEMA = tables.schema(
+SCHEMA = pa.schema(
     {
         "post_id": pa.int64(),
         "split": pa.string(),
@@ -173,7 +174,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     metadata = {"personae.params": params.model_dump_json()}
     tables.write(out_dir / "samples.parquet", table.replace_schema_metadata(metadata))
     classes = _classes(data_dir)
-    tables.write_json(out_dir / "classes.json", classes)
+    files.write_json(out_dir / "classes.json", classes)
     shards = [
         _shard(out_dir / name, sum(row["shard"] == name for row in rows))
         for name in sorted({row["shard"] for row in rows})
@@ -188,7 +189,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         "image": {"side": settings["side"], "format": settings["format"]},
         "versions": made["personae.versions"],
     }
-    tables.write_json(out_dir / "manifest.json", manifest)
+    files.write_json(out_dir / "manifest.json", manifest)
     log.info(
         "shards: %d samples (%s) in %d shards, root %s",
         len(rows),

@@ -20,13 +20,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from curation import certificate, given, tables
-from curation.errors import BadParams, LeakingSplit, MissingInput, TooFewSamples
+from curation import certificate, given
+from curation.decisions import DECISIONS
+from curation.errors import LeakingSplit, TooFewSamples
+from personae import files, tables
+from personae.errors import BadParams, MissingInput
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
-SCHEMA = tables.schema(
+SCHEMA = pa.schema(
     {
         "post_id": pa.int64(),
         "label": pa.string(),
@@ -186,7 +189,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         pa.Table.from_pylist(kept, schema=SCHEMA).replace_schema_metadata(metadata),
     )
     tables.write(out / "decisions.parquet", _decisions(labelled, found))
-    tables.write_json(out / "certificate.json", certified)
+    files.write_json(out / "certificate.json", certified)
     counts = Counter(row["split"] for row in kept)
     log.info(
         "split: %d of %d posts kept (%s), bridges_splits %d, closest pair %s",
@@ -386,4 +389,4 @@ def _decisions(labelled: Sequence[Mapping[str, Any]], found: Mapping[int, Side])
             decision |= {"kept": False, "reason": "bridges_splits"}
             decision |= {"measured": float(touched), "threshold": 1.0}
         rows.append(decision)
-    return pa.Table.from_pylist(rows, schema=tables.DECISIONS)
+    return pa.Table.from_pylist(rows, schema=DECISIONS)

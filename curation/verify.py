@@ -17,8 +17,9 @@ from typing import Any
 
 import duckdb
 
-from curation import catalog, tables
+from curation import catalog
 from curation.errors import CurationError
+from personae import tables
 
 _COLUMNS = (
     "post_id",

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from scraper import filters, personae, tables
+from personae import tables
+from scraper import filters, personae
 from scraper.filters import Facts, Limits
 from scraper.personae import Kinship
 from scraper.post import DECISIONS_SCHEMA, TAG_KINDS, Decision

@@ -24,12 +24,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from scraper import tables
-from scraper.errors import MissingInput, NothingStored
+from personae import tables
+from personae.errors import MissingInput
+from personae.progress import Progress
+from scraper.errors import NothingStored
 from scraper.ledger import Ledger, Refused, Stored
 from scraper.picture import Wanted, smallest_sufficient
 from scraper.post import DECISIONS_SCHEMA, Variant
-from scraper.progress import Progress
 from scraper.segments import Segments, room_needed
 from scraper.transfer import Bounds, Transfer, Transport, Writer
 
@@ -146,7 +147,7 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
         segments: Where the bytes go, if not to `out_dir/segments`.
 
     Raises:
-        Unfinished: Images are left to fetch; run again. (`DiskFull` and `AlreadyRunning` too.)
+        Unfinished: Images are left to fetch; run again. (`DiskRefused` and `AlreadyRunning` too.)
         RequestRefused: The board does not want this client.
         NothingStored: Every image was refused; the tables say why.
         ExceptionGroup: Of the above, when the writer itself fails.

@@ -16,36 +16,19 @@ ScraperError
 │   └── TooLarge         (refused by us: more bytes than the cap)
 ├── CorruptImage     (skipped: becomes a decision)
 ├── Unfinished       (stops; run again to go on)
-│   ├── DiskFull         (run again when there is room)
-│   └── AlreadyRunning   (run again when the other run has ended)
 ├── DamagedLedger    (stops; the record of what is stored cannot be read)
 ├── UnexpectedResponse   (stops)
-├── MissingInput     (stops; a file of an earlier stage is absent)
-├── MissingColumn    (stops; a table lacks a column that the reader states)
 ├── NothingStored    (stops; every image was refused)
-├── BadFolder        (stops; a folder of labelled images contradicts itself)
-└── BadParams        (stops)
+└── BadFolder        (stops; a folder of labelled images contradicts itself)
+
+Errors that the packages share are in personae/errors.py.
 """
 
+from personae.errors import Exit, PersonaeError
 
-class ScraperError(Exception):
+
+class ScraperError(PersonaeError):
     """Everything that the scraper raises on purpose; `exit_code` is what the command returns."""
-
-    exit_code = 5
-
-
-class BadParams(ScraperError):
-    """A parameter is unknown, ill-typed or out of range."""
-
-    exit_code = 2
-
-
-class MissingInput(ScraperError):
-    """A file that an earlier stage writes is absent or unreadable."""
-
-
-class MissingColumn(ScraperError):
-    """A table lacks a column that its reader states."""
 
 
 class NothingStored(ScraperError):
@@ -63,7 +46,7 @@ class TransientError(ScraperError):
     `wait_seconds` is what the server asked for (Retry-After), where it did.
     """
 
-    exit_code = 3
+    exit_code = Exit.UNFINISHED
 
     def __init__(
         self,
@@ -94,7 +77,7 @@ class ConnectionLost(TransientError):
 class RequestRefused(ScraperError):
     """A request that will not succeed however often it is repeated."""
 
-    exit_code = 4
+    exit_code = Exit.POLICY
 
     def __init__(self, message: str, *, url: str = "", status: int | None = None) -> None:
         super().__init__(message)
@@ -137,19 +120,11 @@ class CorruptImage(ScraperError):
 class Unfinished(ScraperError):
     """The work stopped before its end and goes on when the command is run again."""
 
-    exit_code = 3
+    exit_code = Exit.UNFINISHED
 
 
 class UnexpectedResponse(ScraperError):
     """An answer that does not have the shape of the API."""
-
-
-class DiskFull(Unfinished):
-    """There is no room to write; what was recorded before stays recorded."""
-
-
-class AlreadyRunning(Unfinished):
-    """Another run holds the folder: two at once would write into each other's files."""
 
 
 class DamagedLedger(ScraperError):

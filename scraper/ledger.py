@@ -79,7 +79,7 @@ class Ledger(Store):
     Raises:
         AlreadyRunning: Another process holds the folder.
         DamagedLedger: The file is no ledger of this version.
-        DiskFull: There is no room.
+        DiskRefused: There is no room.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Ledger(Store):
         Records images in one transaction: all of them or none.
 
         Raises:
-            DiskFull: There is no room; nothing of this call is recorded.
+            DiskRefused: There is no room; nothing of this call is recorded.
         """
         with self._transaction():
             self._rows.executemany(

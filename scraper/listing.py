@@ -13,19 +13,19 @@ import asyncio
 import json
 import logging
 import math
-import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
+from personae import tables
+from personae.errors import BadParams
+from personae.progress import Progress
 from scraper import personae
-from scraper.errors import BadParams, Unfinished
+from scraper.errors import Unfinished
 from scraper.pages import Pages, Walk, rows_of, tags_of
 from scraper.post import CATEGORIES, POSTS_SCHEMA, TAG_KINDS
-from scraper.progress import Progress
 from scraper.segments import room_needed
 from scraper.sources import Source, Tag
 
@@ -90,7 +90,7 @@ async def run(
         at: Called with the name of each write step as it is reached, for tests that kill there.
 
     Raises:
-        Unfinished: The deadline has passed; run again. (`DiskFull` and `AlreadyRunning` too.)
+        Unfinished: The deadline has passed; run again. (`DiskRefused` and `AlreadyRunning` too.)
         TransientError: The source did not answer; run again.
         RequestRefused: The source does not want this client, or refuses the search.
         UnexpectedResponse: The source sent something that is no post.
@@ -99,7 +99,7 @@ async def run(
     with Pages(out_dir, source.identity, at=at) as pages:
         try:
             async with asyncio.timeout(_seconds(params.deadline_hours)):
-                tables = {
+                pair_tables = {
                     "implications": await _pairs("implications", source.implications, pages),
                     "aliases": await _pairs("aliases", source.aliases, pages),
                 }
@@ -116,8 +116,8 @@ async def run(
         with room_needed(out_dir):
             at("exporting")
             _export_posts(candidates, walks, pages, out_dir, json.dumps(effective))
-            for name, pairs in tables.items():
-                _write(out_dir / f"{name}.parquet", PAIRS_SCHEMA, [_pair_rows(pairs)])
+            for name, pairs in pair_tables.items():
+                tables.write_batches(out_dir / f"{name}.parquet", PAIRS_SCHEMA, [_pair_rows(pairs)])
             at("exported")
 
 
@@ -230,13 +230,13 @@ def _export_posts(
             yield pa.RecordBatch.from_pylist(rows, schema=POSTS_SCHEMA)
 
     schema = POSTS_SCHEMA.with_metadata({"personae.params": effective})
-    _write(out_dir / "posts.parquet", schema, batches())
+    tables.write_batches(out_dir / "posts.parquet", schema, batches())
     tags.update({tag.name: (tag.category, tag.post_count) for tag in candidates})
     named = [
         {"name": name, "category": category, "post_count": count}
         for name, (category, count) in sorted(tags.items())
     ]
-    _write(
+    tables.write_batches(
         out_dir / "tags.parquet",
         TAGS_SCHEMA,
         [pa.RecordBatch.from_pylist(named, schema=TAGS_SCHEMA)],
@@ -250,15 +250,3 @@ def _pair_rows(pairs: list[tuple[str, str]]) -> pa.RecordBatch:
         [pa.array(antecedents, pa.string()), pa.array(consequents, pa.string())],
         schema=PAIRS_SCHEMA,
     )
-
-
-def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    """Writes a table batch by batch, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -85,7 +85,7 @@ class Pages(Store):
     Raises:
         AlreadyRunning: Another process holds the folder.
         DamagedLedger: The file is no record of this version.
-        DiskFull: There is no room.
+        DiskRefused: There is no room.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Pages(Store):
         Records one page and where the next begins, both or neither; returns the walk after it.
 
         Raises:
-            DiskFull: There is no room; nothing of this page is recorded.
+            DiskRefused: There is no room; nothing of this page is recorded.
         """
         after = replace(walk, cursor=page.cursor, is_done=page.cursor is None)
         rows = [(self._collection, post.post_id, _dump(post.to_row())) for post in page.posts]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from scraper.errors import DiskFull
+from personae.errors import DiskRefused
 
 BLOCK = tarfile.BLOCKSIZE
 # Two empty blocks end an archive (POSIX.1-1988, ustar).
@@ -41,13 +41,13 @@ def padded_end(offset: int, file_bytes: int) -> int:
 
 @contextmanager
 def room_needed(folder: Path) -> Iterator[None]:
-    """Turns 'no space left', a quota or a size limit into `DiskFull`, which says what to do."""
+    """Turns 'no space left', a quota or a size limit into `DiskRefused`, which says what to do."""
     try:
         yield
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-        raise DiskFull(
+        raise DiskRefused(
             f"There is no room to write in {folder} ({error.strerror}). Everything recorded before "
             "is safe. Make room, or raise the limit, and run the same command again."
         ) from error
@@ -118,7 +118,7 @@ class Segments:
         Appends one image; it counts only after `sync`.
 
         Raises:
-            DiskFull: There is no room. The torn tail is cut off on the next start.
+            DiskRefused: There is no room. The torn tail is cut off on the next start.
         """
         assert file_ext.isalnum(), f"a type has no {file_ext!r}"  # noqa: S101  # our own mistake
         info = tarfile.TarInfo(f"{int(post_id)}.{file_ext}")

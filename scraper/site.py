@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from scraper.errors import BadParams
+from personae.errors import BadParams
 from scraper.post import relative_url
 
 FOLDER = "folder"

@@ -11,8 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from scraper import pages, store, tables
-from scraper.errors import BadParams
+from personae import tables
+from personae.errors import BadParams
+from scraper import pages, store
 
 _MOST_REASONS = 8
 

@@ -5,7 +5,6 @@ The ledger of a download and the pages of a listing are kept in one. Errors of S
 here, so nobody above sees one.
 """
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -13,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Self
 
-from scraper.errors import AlreadyRunning, DamagedLedger, DiskFull
+from personae import files
+from personae.errors import DiskRefused
+from scraper.errors import DamagedLedger
 
 NAME = "ledger.sqlite"
 # Beyond a quota or a limit on file size, SQLite reports a failed write instead of a full disk.
@@ -35,7 +36,7 @@ class Store:
     Raises:
         AlreadyRunning: Another process holds the folder.
         DamagedLedger: The file is no record of this version.
-        DiskFull: There is no room.
+        DiskRefused: There is no room.
     """
 
     def __init__(
@@ -51,8 +52,7 @@ class Store:
         self._at = at
         self._path = folder / NAME
         self._again = again
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock: int | None = _lock(folder)
+        self._lock: int | None = files.lock(folder)
         try:
             with self._translated():
                 # A writer may work in threads, one after the other.
@@ -115,14 +115,14 @@ def translated(path: Path, *, again: str) -> Iterator[None]:
     Turns an error of SQLite about the file at `path` into one of ours.
 
     Raises:
-        DiskFull: There is no room.
+        DiskRefused: There is no room.
         DamagedLedger: Anything else is wrong with the file.
     """
     try:
         yield
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorname", "") in _NO_ROOM:
-            raise DiskFull(
+            raise DiskRefused(
                 f"There is no room to write {path} ({error}). Everything recorded before is safe. "
                 "Make room, or raise the limit, and run the same command again."
             ) from error
@@ -140,17 +140,3 @@ def read_only(path: Path) -> sqlite3.Connection:
     idle = not path.with_name(f"{path.name}-wal").exists()
     how = "immutable=1" if idle else "mode=ro"
     return sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True)
-
-
-def _lock(folder: Path) -> int:
-    """Locks the folder; the system gives it free when this process ends, however it ends."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise AlreadyRunning(
-            f"Another run is writing to {folder}. Two at once would ask everything twice and write "
-            "into each other's files. Wait until it ends, or stop it, and run again."
-        ) from error
-    return handle

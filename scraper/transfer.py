@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from personae.progress import Progress
 from scraper.errors import (
     CorruptImage,
     ForeignHost,
@@ -30,7 +31,6 @@ from scraper.errors import (
 )
 from scraper.ledger import Ledger, Refused, Stored
 from scraper.picture import Wanted, inspect
-from scraper.progress import Progress
 from scraper.segments import Segments
 
 _log = logging.getLogger(__name__)

@@ -16,92 +16,28 @@ Reads params.yaml, runs one command, and says what went wrong in one line.
 """
 
 import argparse
-import errno
-import importlib
-import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
-from train.errors import BadParams, TrainError
-from train.params import add_options, overrides, section
-from train.runs import EQUALS, FLAT, Compare, Control, Run, Runs, check_new
-
-log = logging.getLogger("train")
-
-COMMANDS = {
-    "flat": "train the network over all labels, the baseline",
-    "clustering": "group the labels by the flat network's confusions on validation images",
-    "fit": "train a run of params.yaml: a method with a grouping",
-    "control": "train a network without a tree that costs what a run with one has cost",
-    "extend": "add labels to a trained tree, training the root and the clusters they join",
-    "merge": "put two trained trees under a new root, training that root alone",
-    "evaluate": "predict the test images with a trained run",
-    "report": "compare all runs on one page",
-    "predict": "name the persona on images of yours",
-    "results": "print every evaluated run, or the recorded runs of a preset, in one table",
-    "export": "write a trained run as one ONNX file, checked equal to torch",
-    "record": "keep the figures of the evaluated runs in experiments/",
-}
-_EPILOG = """\
-examples:
-  python -m train flat --seed 0 --epochs 5             one parameter changed
-  python -m train fit uppsala_random --seed 1
-  python -m train control uppsala macs --seed 1        as many MACs; writes results/uppsala_macs/1
-  python -m train extend old/uppsala/0 grown           old/ is results/ of fewer labels
-  python -m train merge cats/uppsala/0 dogs/uppsala/0 pets
-  python -m train predict uppsala picture.png --seed 0
-  python -m train results                              what was evaluated here
-  python -m train results demo --csv                   the committed figures of a preset
-  python -m train evaluate flat --latency-seconds 300  all 200 timed calls, even on a slow CPU
-  python -m train export uppsala --seed 0 --out uppsala.onnx
-
-`dvc repro` runs the stages whose inputs changed, for the runs of section `compare`. A run that was
-stopped goes on after its last finished epoch when it is started again.
-
-exit codes: 0 done, 2 wrong usage or parameter, 3 stopped but resumable, 5 bad data
-"""
-_METHODS_OF: dict[str, tuple[str, ...]] = {
-    "flat": ("flat",),
-    "control": ("flat", "ensemble"),
-    "extend": ("uppsala",),
-    "merge": ("uppsala",),
-}
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR}
+from personae import cli
+from personae.errors import BadParams
+from personae.settings import Settings, overrides
+from train.options import parse
+from train.runs import FLAT, Compare, Control, Run, Runs, check_new
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser(given).parse_args(given)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
+    options = parse(list(sys.argv[1:] if arguments is None else arguments))
+    cli.configure_logging(verbose=options.verbose)
     # cuBLAS repeats its results only with this workspace, and reads it when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    try:
-        _run(options)
-    except TrainError as error:
-        return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("Stopped. The same command goes on after the last finished epoch.", 3)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left
-    except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        what = error.filename or "A file"
-        return _fail(
-            f"{what} could not be written: {error.strerror}. Free space or allow writing, and run "
-            "the same command again.",
-            5,
-        )
-    return 0
+    return cli.run(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -133,9 +69,10 @@ def _evaluate(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 def _report(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import report
 
+    settings = Settings.of(options)
     params = _section(options, "report", report.Params)
-    compared = section(options.params, "compare", Compare).compared(_runs(options))
-    report.run(params, **folders, runs=compared, seeds=_seeds(options.params))
+    compared = settings.section("compare", Compare).compared(_runs(options))
+    report.run(params, **folders, runs=compared, seeds=settings.value("seeds", list[int], [0]))
 
 
 def _predict(options: argparse.Namespace, folders: dict[str, Path]) -> None:
@@ -232,7 +169,7 @@ def _settings(options: argparse.Namespace, run: Run) -> Any:
     from train.data import pictures as data
     from train.engine import loop
 
-    return fit.Settings(
+    return fit.RunSettings(
         method=run.method,
         grouping=run.grouping,
         own=_section(options, run.method, saved.method_params(run.method), run.params),
@@ -272,169 +209,21 @@ def _section(
 ) -> Any:
     """Returns a section; a run's own values win over the file, the command line over both."""
     asked = {key: value for key, value in overrides(options, model).items() if value is not None}
-    return section(options.params, name, model, {**(own or {}), **asked}, alone=alone)
+    return Settings.of(options).section(name, model, {**(own or {}), **asked}, alone=alone)
 
 
 def _runs(options: argparse.Namespace) -> dict[str, Run]:
-    return section(options.params, "runs", Runs).named()
+    return Settings.of(options).section("runs", Runs).named()
 
 
 def _known_run(options: argparse.Namespace) -> Run:
     runs = _runs(options)
     if options.run not in runs:
         raise BadParams(
-            f"'{options.run}' is no run. Section 'runs' of {options.params} has "
+            f"'{options.run}' is no run. Section 'runs' of {Settings.of(options).path} has "
             f"{', '.join(runs) or 'none'}."
         )
     return runs[options.run]
-
-
-def _seeds(path: Path) -> list[int]:
-    """Returns the list `seeds` of params.yaml, which is no section but a plain list."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return TypeAdapter(list[int]).validate_python(document["seeds"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
-        raise BadParams(
-            f"{path} must hold `seeds`, a list of whole numbers ({error!r})."
-        ) from error
-
-
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser; the options of a command are made from its models only when it is called."""
-    parser = argparse.ArgumentParser(
-        prog="python -m train",
-        description="Flat and hierarchical classifiers over the shards, and their comparison.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, line in COMMANDS.items():
-        # An option of several sections is shown once, and sets it in each of them.
-        command = commands.add_parser(
-            name,
-            help=line,
-            description=line,
-            allow_abbrev=False,
-            conflict_handler="resolve",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        _add_places(command)
-        _add_arguments(command, name)
-        if name == next((word for word in arguments if word in COMMANDS), None):
-            _add_model_options(command, name)
-    return parser
-
-
-def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
-    if name in ("extend", "merge"):
-        command.add_argument(
-            "trees",
-            type=Path,
-            nargs=1 + (name == "merge"),
-            metavar="FOLDER",
-            help="trained tree: results/RUN/SEED, wherever that lies now",
-        )
-        command.add_argument("run", metavar="NEW_RUN", help="new folder in results/")
-    if name in ("fit", "control", "evaluate", "predict", "export"):
-        shown = "name in section `runs`" if name in ("fit", "control") else "folder in results/"
-        command.add_argument("run", metavar="RUN", help=shown)
-    if name == "control":
-        command.add_argument(
-            "equal",
-            choices=EQUALS,
-            metavar="EQUAL",
-            help="what it shares with RUN: train_flops, "
-            "macs, params, or ensemble (several networks with its parameters)",
-        )
-    if name not in ("report", "results", "record"):
-        command.add_argument("--seed", type=_seed, default=0, help="default: 0")
-    if name == "predict":
-        command.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
-    if name == "export":
-        command.add_argument(
-            "--out", type=Path, metavar="FILE", help="file to write (default: RUN-SEED.onnx here)"
-        )
-    if name == "results":
-        command.add_argument(
-            "preset", nargs="?", metavar="PRESET", help="folder in experiments/; none: results/"
-        )
-        command.add_argument("--csv", action="store_true", help="plain CSV, shares from 0 to 1")
-    if name == "record":
-        command.add_argument("preset", metavar="PRESET", help="folder in experiments/")
-        command.add_argument(
-            "--made-by",
-            action="append",
-            metavar="COMMAND",
-            help="command that made the results (default: dvc repro); may be given again",
-        )
-    if name in ("results", "record"):
-        _add_folder(command, "experiments")
-
-
-def _add_model_options(command: argparse.ArgumentParser, name: str) -> None:
-    if name == "clustering":
-        from train import clustering
-
-        add_options(command, clustering.Params)
-    elif name == "report":
-        from train import report
-
-        add_options(command, report.Params)
-    elif name == "evaluate":
-        from train import evaluate
-
-        add_options(command, evaluate.Params)
-    elif name in ("flat", "fit", "control", "extend", "merge"):
-        from train import backbone
-        from train.data import augment
-        from train.data import pictures as data
-        from train.engine import loop
-        from train.methods import METHODS
-
-        if _STEPS[name] is _grow:
-            command.epilog = importlib.import_module(f"train.{name}").EXAMPLE
-        methods = _METHODS_OF.get(name, METHODS)
-        for method in sorted(methods):
-            add_options(command, METHODS[method].Params)
-        for model in (data.Params, augment.Params, backbone.Params, loop.Params):
-            add_options(command, model)
-
-
-def _add_places(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--params",
-        type=Path,
-        default=Path("params.yaml"),
-        metavar="FILE",
-        help="file of parameters (default: params.yaml); options win over it",
-    )
-    for name in ("data", "results", "work"):
-        _add_folder(command, name)
-
-
-def _add_folder(command: argparse.ArgumentParser, name: str) -> None:
-    command.add_argument(
-        f"--{name}",
-        dest=f"{name}_dir",
-        type=Path,
-        default=Path(name),
-        metavar="DIR",
-        help=f"folder (default: {name})",
-    )
-
-
-def _seed(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return number
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
-from train.errors import BadHierarchy, BadParams, MissingInput
+from personae.errors import BadParams, MissingInput
+from train.errors import BadHierarchy
 from train.evaluation import metrics
 from train.grouping import (
     agglomerative,

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from train import documents, saved
+from personae import files
+from personae.errors import BadParams
+from train import saved
 from train.classifier import Cost
-from train.errors import BadParams
-from train.fit import Settings
+from train.fit import RunSettings
 from train.runs import TOLERANCE, Control, Equal
 from train.tree import hierarchy
 
@@ -44,8 +45,8 @@ class Match:
 
 
 def settle(
-    settings: Settings, control: Control, *, seed: int, results_dir: Path
-) -> tuple[Settings, Match]:
+    settings: RunSettings, control: Control, *, seed: int, results_dir: Path
+) -> tuple[RunSettings, Match]:
     """
     Returns settings whose run costs what the run that it is like has cost with this seed.
 
@@ -54,10 +55,10 @@ def settle(
         BadParams: No width or number of epochs comes within 5 %.
     """
     like, equal = control.like, control.equal
-    facts = documents.read(results_dir / "flat" / str(seed) / "model.json", written_by="stage flat")
+    facts = files.read_json(results_dir / "flat" / str(seed) / "model.json", stage="flat")
     costs = partial(_cost, side=int(facts["side"]), labels=len(facts["labels"]))
     fits = [
-        documents.read(results_dir / name / str(seed) / "fit.json", written_by="stage fit")
+        files.read_json(results_dir / name / str(seed) / "fit.json", stage="fit")
         for name in dict.fromkeys(("flat", like))
     ]
     if equal == "train_flops":
@@ -76,11 +77,11 @@ def settle(
 
 
 def _longer(
-    settings: Settings,
+    settings: RunSettings,
     like: str,
     fits: Sequence[Mapping[str, Any]],
-    costs: Callable[[Settings], Cost],
-) -> tuple[Settings, Match]:
+    costs: Callable[[RunSettings], Cost],
+) -> tuple[RunSettings, Match]:
     """
     As many epochs as the run has paid for, with the flat network where it would be none without.
 
@@ -98,11 +99,11 @@ def _longer(
 
 
 def _wider(
-    settings: Settings, match: Match, costs: Callable[[Settings], Cost]
-) -> tuple[Settings, Match]:
+    settings: RunSettings, match: Match, costs: Callable[[RunSettings], Cost]
+) -> tuple[RunSettings, Match]:
     """The width, by halving the range in which the cost grows with it."""
 
-    def at(width: float) -> tuple[float, Settings]:
+    def at(width: float) -> tuple[float, RunSettings]:
         backbone = settings.backbone.model_copy(update={"width": width})
         chosen = replace(settings, backbone=backbone)
         cost = costs(chosen)
@@ -116,7 +117,7 @@ def _wider(
     return chosen, replace(match, reached=reached)
 
 
-def _cost(settings: Settings, *, side: int, labels: int) -> Cost:
+def _cost(settings: RunSettings, *, side: int, labels: int) -> Cost:
     with torch.random.fork_rng(devices=[]):  # building draws weights, which are thrown away
         classifier = saved.build(
             settings.method,

@@ -2,39 +2,24 @@
 What can go wrong in training and evaluation.
 
 TrainError
-├── MissingInput      (a file of an earlier stage is absent)
-├── MissingColumn     (a table lacks a column that the reader states)
 ├── BadShard          (a shard is damaged or holds what it should not)
 ├── BadHierarchy      (not a tree over the labels)
 ├── BadCheckpoint     (weights of another shape, or no weights)
 ├── MixedResults     (runs of one comparison saw other images or labels)
 ├── Diverged          (the loss is no longer a number)
 ├── OutOfMemory       (a batch does not fit the memory)
-├── BadPicture        (an image to predict cannot be read)
+├── BadImage        (an image to predict cannot be read)
 ├── BadExport         (an exported file is not what torch computes)
-├── MissingPackage    (an optional package is not installed)
-└── BadParams
+└── MissingPackage    (an optional package is not installed)
+
+Errors that the packages share are in personae/errors.py.
 """
 
+from personae.errors import PersonaeError
 
-class TrainError(Exception):
+
+class TrainError(PersonaeError):
     """Everything that training raises on purpose; `exit_code` is what the command returns."""
-
-    exit_code = 5
-
-
-class BadParams(TrainError):
-    """A parameter is unknown, ill-typed or out of range."""
-
-    exit_code = 2
-
-
-class MissingInput(TrainError):
-    """A file that an earlier stage writes is absent or unreadable."""
-
-
-class MissingColumn(TrainError):
-    """A table lacks a column that its reader states."""
 
 
 class MixedResults(TrainError):
@@ -53,7 +38,7 @@ class BadCheckpoint(TrainError):
     """Weights are absent, damaged, or of another shape than the network asked for."""
 
 
-class BadPicture(TrainError):
+class BadImage(TrainError):
     """An image to predict cannot be read."""
 
 

@@ -19,7 +19,8 @@ import pyarrow as pa
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from train import saved, tables
+from personae import files, tables
+from train import saved
 from train.classifier import HierarchicalClassifier
 from train.data import pictures as data
 from train.data.pictures import Pictures
@@ -76,8 +77,8 @@ def run(
     folder = results_dir / name / str(seed)
     run_saved = saved.load(folder)
     classifier, facts = run_saved.classifier, run_saved.facts
-    fit_facts = saved.read_json(folder / "fit.json", stage="fit")
-    manifest = saved.read_json(data_dir / "shards" / "manifest.json", stage="shards")
+    fit_facts = files.read_json(folder / "fit.json", stage="fit")
+    manifest = files.read_json(data_dir / "shards" / "manifest.json", stage="shards")
     if manifest.get("root_sha256") != facts["root_sha256"]:
         raise BadCheckpoint(
             f"{folder} was trained on the shards {facts['root_sha256'][:12]}…, and "
@@ -98,7 +99,7 @@ def run(
     if params.mirror:
         both = prediction.mirrored(classifier, pictures, device=device)
         figures["msr_mirrored"] = metrics.msr(pictures.labels, both.argmax(axis=1))
-    saved.write_json(folder / "metrics.json", figures)
+    files.write_json(folder / "metrics.json", figures)
     log.info(
         "%s seed %d: MSR %.4f of %d test images, %s of %d on white",
         name,
@@ -108,12 +109,11 @@ def run(
         figures["msr_white"],
         figures["n_white"],
     )
-    saved.write_json(
+    files.write_json(
         folder / "cost.json", cost(params, classifier, predictions, pictures, device=device)
     )
     receipt = data_dir / "evaluate" / str(seed) / f"{name}.json"
-    receipt.parent.mkdir(parents=True, exist_ok=True)
-    saved.write_json(receipt, {one.name: _sha256(one) for one in sorted(folder.iterdir())})
+    files.write_json(receipt, {one.name: _sha256(one) for one in sorted(folder.iterdir())})
     return figures
 
 

@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from personae.errors import BadParams
 from train import saved
 from train.classifier import HierarchicalClassifier
-from train.errors import BadExport, BadParams, MissingPackage
+from train.errors import BadExport, MissingPackage
 
 log = logging.getLogger(__name__)
 

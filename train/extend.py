@@ -16,10 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from personae.errors import BadParams
 from train import fit, origin, saved
 from train.data.pictures import DataModule, Pictures
 from train.engine import loop
-from train.errors import BadParams, MixedResults
+from train.errors import MixedResults
 from train.evaluation import prediction
 from train.methods.uppsala import classifier as uppsala
 from train.runtime import distributed, seeds
@@ -66,7 +67,7 @@ class Grown:
 
 
 def run(
-    settings: fit.Settings,
+    settings: fit.RunSettings,
     folder: Path,
     *,
     name: str,
@@ -119,7 +120,7 @@ def run(
 
 def grow(
     old: saved.Saved,
-    settings: fit.Settings,
+    settings: fit.RunSettings,
     shards: DataModule,
     *,
     device: torch.device,

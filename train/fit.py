@@ -26,14 +26,16 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from train import backbone, documents, revision, saved, tables
+from personae import files, tables
+from personae.errors import BadParams
+from train import backbone, revision, saved
 from train.classifier import Cost, FitReport, HierarchicalClassifier
 from train.data import augment
 from train.data import pictures as data
 from train.data.pictures import DataModule
 from train.engine import loop
 from train.engine.trainer import Trainer
-from train.errors import BadCheckpoint, BadHierarchy, BadParams
+from train.errors import BadCheckpoint, BadHierarchy
 from train.evaluation import prediction
 from train.grouping import document
 from train.runtime import checkpoint, distributed, seeds
@@ -54,7 +56,7 @@ _CURVES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RunSettings:
     """The parameters of a run, one model per section of params.yaml."""
 
     method: str
@@ -80,7 +82,7 @@ class Settings:
 
 
 def run(
-    settings: Settings,
+    settings: RunSettings,
     *,
     name: str,
     seed: int,
@@ -110,7 +112,7 @@ def run(
 
 
 def _run(
-    settings: Settings,
+    settings: RunSettings,
     device: torch.device,
     *,
     name: str,
@@ -151,7 +153,7 @@ def _run(
 
 
 def open_shards(
-    settings: Settings, device: torch.device, *, data_dir: Path, work_dir: Path
+    settings: RunSettings, device: torch.device, *, data_dir: Path, work_dir: Path
 ) -> DataModule:
     """
     Opens what training may see; raises as `open_data`.
@@ -173,7 +175,7 @@ def train(
     classifier: HierarchicalClassifier,
     learn: Callable[[Trainer], FitReport],
     *,
-    settings: Settings,
+    settings: RunSettings,
     facts: dict[str, Any],
     start: Mapping[str, Tensor] | None,
     shards: DataModule,
@@ -242,7 +244,7 @@ def _keep(
     document = _fit_facts(report, classifier.cost(), trainer.device, shares=predictions.executed)
     document["needs_flat"] = report.needs_flat(facts["grouping"])
     document |= {"match": _reached(match, report), "commit": commit}
-    saved.write_json(folder / "fit.json", document)
+    files.write_json(folder / "fit.json", document)
     log.info(
         "%s: %d networks in %.1f s, critical path %.1f s, val MSR %.4f",
         folder,
@@ -278,7 +280,7 @@ def _flat_network(folder: Path, *, root_sha256: str) -> Mapping[str, Tensor] | N
     path = folder / "weights.safetensors"
     if not path.exists():
         return None
-    facts = documents.read(folder / "model.json", written_by="stage flat")
+    facts = files.read_json(folder / "model.json", stage="flat")
     if facts.get("root_sha256") != root_sha256:
         raise BadCheckpoint(
             f"{folder} was trained on the shards {str(facts.get('root_sha256'))[:12]}…, and these "
@@ -289,7 +291,7 @@ def _flat_network(folder: Path, *, root_sha256: str) -> Mapping[str, Tensor] | N
 
 
 def describe(
-    settings: Settings, *, name: str, seed: int, shards: DataModule, tree: nx.DiGraph, mean: Any
+    settings: RunSettings, *, name: str, seed: int, shards: DataModule, tree: nx.DiGraph, mean: Any
 ) -> dict[str, Any]:
     """Returns what model.json says of a run; `mean` is the list of its channels' means."""
     return {
@@ -353,11 +355,9 @@ def _fit_facts(
 
 
 def _write_curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with files.whole_file(path, text=True, newline="") as file:
         writer = csv.DictWriter(file, _CURVES, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(path)

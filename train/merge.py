@@ -34,7 +34,7 @@ example: a tree of cats and a tree of dogs, trained apart, on shards of both
 
 
 def run(
-    settings: fit.Settings,
+    settings: fit.RunSettings,
     folder: Path,
     other: Path,
     *,
@@ -89,7 +89,7 @@ def run(
 def fuse(
     first: saved.Saved,
     second: saved.Saved,
-    settings: fit.Settings,
+    settings: fit.RunSettings,
     shards: DataModule,
     *,
     mean: Float[np.ndarray, "3"],
@@ -109,7 +109,7 @@ def fuse(
 def learn(
     classifier: fusion.Classifier,
     first: saved.Saved,
-    settings: fit.Settings,
+    settings: fit.RunSettings,
     shards: DataModule,
     trainer: Trainer,
     *,

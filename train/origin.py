@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
+from personae.errors import BadParams
 from train import backbone, saved
 from train.data import augment
-from train.errors import BadCheckpoint, BadParams
-from train.fit import Settings
+from train.errors import BadCheckpoint
+from train.fit import RunSettings
 
 METHOD = "uppsala"
 
 
-def load(folder: Path, settings: Settings, *, side: int, target: Path) -> saved.Saved:
+def load(folder: Path, settings: RunSettings, *, side: int, target: Path) -> saved.Saved:
     """
     Returns the tree in `folder`, for a run in `target` on images of `side` pixels.
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from train import saved
 from train.data import augment
-from train.errors import BadPicture
+from train.errors import BadImage
 from train.tree import hierarchy
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
@@ -42,7 +42,7 @@ def run(
 
     Raises:
         MissingInput: The run was not trained.
-        BadPicture: An image is absent, too large, animated or damaged; nothing is printed then.
+        BadImage: An image is absent, too large, animated or damaged; nothing is printed then.
     """
     run_saved = saved.load(results_dir / name / str(seed))
     classifier, facts = run_saved.classifier, run_saved.facts
@@ -79,25 +79,25 @@ def square(path: Path, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
     Returns an image file as a square of `side` pixels, RGB, upright, alpha on white.
 
     Raises:
-        BadPicture: The file is absent, too large, animated, damaged, or no JPEG, PNG or WebP.
+        BadImage: The file is absent, too large, animated, damaged, or no JPEG, PNG or WebP.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise BadPicture(_refusal(path, f"it has more than {_MAX_BYTES} bytes"))
+            raise BadImage(_refusal(path, f"it has more than {_MAX_BYTES} bytes"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities of metadata; sizes are checked below
             with Image.open(path, formats=_FORMATS) as opened:
                 if opened.width * opened.height > _MAX_PIXELS:
-                    raise BadPicture(
+                    raise BadImage(
                         _refusal(path, f"{opened.width}×{opened.height} is above the pixel limit")
                     )
                 if opened.format != "JPEG" and getattr(opened, "n_frames", 1) > 1:
-                    raise BadPicture(_refusal(path, "it is animated"))
+                    raise BadImage(_refusal(path, "it is animated"))
                 image = _on_white(ImageOps.exif_transpose(opened))
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError) as error:
-        raise BadPicture(_refusal(path, f"{type(error).__name__}: {error}")) from error
+        raise BadImage(_refusal(path, f"{type(error).__name__}: {error}")) from error
     except (AttributeError, MemoryError, Image.DecompressionBombError) as error:
-        raise BadPicture(_refusal(path, f"{type(error).__name__}: {error}")) from error
+        raise BadImage(_refusal(path, f"{type(error).__name__}: {error}")) from error
     share = side / max(image.size)
     size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
     result = Image.new("RGB", (side, side), _border_colour(np.asarray(image)))

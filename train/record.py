@@ -5,15 +5,14 @@ Reads results/RUN/SEED/{metrics,cost,fit,model}.json and the shards' manifest; w
 experiments/PRESET/RUN-SEED.json, which is committed. `results/` itself changes with the preset.
 """
 
-import json
 import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from train import documents
-from train.errors import BadParams, MissingInput
+from personae import files
+from personae.errors import BadParams, MissingInput
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +57,11 @@ def run(
             "commands": [*commands, f"python -m train record {preset}"],
         }
         target = experiments_dir / preset / f"{record['run']}-{record['seed']}.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part")
-        part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        part.replace(target)
+        files.write_json(target, record)
         written.append(target)
     log.info("recorded %d runs in %s", len(written), experiments_dir / preset)
     return written
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return documents.read(path, written_by="dvc repro")
+    return files.read_json(path, stage="evaluate")

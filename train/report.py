@@ -8,7 +8,6 @@ Writes results/report/{index.html, comparison.parquet} and each figure as SVG wi
 import csv
 import io
 import logging
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from train import tables
+from personae import files, tables
 from train.page import (
     answer,
     beside,
@@ -85,11 +84,11 @@ def run(
     out_dir = results_dir / "report"
     shutil.rmtree(out_dir, ignore_errors=True)  # figures of runs that are gone
     for drawing in drawn.values():
-        _write(out_dir / f"{drawing.name}.svg", f'<?xml version="1.0"?>\n{drawing.svg}')
-        _write(out_dir / f"{drawing.name}.csv", _csv(drawing))
+        files.write_text(out_dir / f"{drawing.name}.svg", f'<?xml version="1.0"?>\n{drawing.svg}')
+        files.write_text(out_dir / f"{drawing.name}.csv", _csv(drawing))
     tables.write(out_dir / "comparison.parquet", comparison.table(found, compared))
     # Last: a page says that everything beside it is whole.
-    _write(out_dir / "index.html", page.assemble(parts))
+    files.write_text(out_dir / "index.html", page.assemble(parts))
     said = answer.write(compared, images=len(found.white))
     log.info(
         "report: %d runs, %d seeds, %s: %s", len(found.runs), len(seeds), out_dir, said.verdict
@@ -208,13 +207,3 @@ def _csv(drawing: figures.Drawing) -> str:
     writer.writerow(drawing.columns)
     writer.writerows(drawing.rows)
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

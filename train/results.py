@@ -18,12 +18,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from train import documents
-from train.errors import MissingInput
+from personae import files
+from personae.errors import MissingInput
 
 log = logging.getLogger(__name__)
 
-_REPRO = "dvc repro"
 _SPREAD = ("msr", "msr_white", "msr_macro", "top5")  # shares, printed in per cent
 _PLAIN = ("params", "macs_expected", "macs_max", "seconds_total", "seconds_critical")
 COLUMNS = (
@@ -135,14 +134,14 @@ def _results(folder: Path) -> list[Evaluated]:
         )
     found = []
     for path in paths:
-        model = documents.read(path.with_name("model.json"), written_by=_REPRO)
+        model = files.read_json(path.with_name("model.json"), stage="fit")
         measured = path.with_name("cost.json")
         found.append(
             Evaluated(
                 run=path.parent.parent.name,
                 seed=_seed(path.parent),
-                metrics=documents.read(path, written_by=_REPRO),
-                cost=documents.read(measured, written_by=_REPRO) if measured.exists() else {},
+                metrics=files.read_json(path, stage="evaluate"),
+                cost=files.read_json(measured, stage="evaluate") if measured.exists() else {},
                 root_sha256=str(model.get("root_sha256")),
             )
         )
@@ -159,7 +158,7 @@ def _experiments(folder: Path, preset: str) -> list[Evaluated]:
         )
     found = []
     for path in paths:
-        record = documents.read(path, written_by=f"python -m train record {preset}")
+        record = files.read_json(path, stage="record")
         try:
             found.append(
                 Evaluated(

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from train.errors import BadParams
+from personae.errors import BadParams
 
 Equal = Literal["train_flops", "macs", "params", "ensemble"]
 EQUALS: tuple[Equal, ...] = get_args(Equal)

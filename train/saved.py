@@ -4,8 +4,6 @@ A run on disk: weights.safetensors, and model.json that says how to build the cl
 Reads and writes results/RUN/SEED/. The weights carry model.json's facts too, leaf order among them.
 """
 
-import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +16,13 @@ from jaxtyping import Float
 from pydantic import BaseModel
 from torch import nn
 
+from personae import files
+from personae.errors import BadParams
 from train import backbone
 from train.backbone import Network
 from train.classifier import HierarchicalClassifier
 from train.data import augment
-from train.errors import BadCheckpoint, BadParams, MissingInput
+from train.errors import BadCheckpoint
 from train.methods import METHODS, fusion
 from train.runtime import checkpoint
 from train.tree import hierarchy
@@ -70,7 +70,7 @@ def save(folder: Path, classifier: HierarchicalClassifier, facts: Mapping[str, A
     """Writes the weights, then model.json, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.save(folder / "weights.safetensors", classifier.state_dict(), facts)
-    write_json(folder / "model.json", facts)
+    files.write_json(folder / "model.json", facts)
 
 
 def load(folder: Path) -> Saved:
@@ -81,7 +81,7 @@ def load(folder: Path) -> Saved:
         MissingInput: There is no trained run.
         BadCheckpoint: The weights are damaged, or do not fit model.json.
     """
-    facts = read_json(folder / "model.json", stage="fit")
+    facts = files.read_json(folder / "model.json", stage="fit")
     try:
         classifier = _described(facts)
     except (KeyError, ValueError, TypeError) as error:
@@ -94,35 +94,6 @@ def load(folder: Path) -> Saved:
     checkpoint.fill(classifier, tensors, source=str(folder))
     classifier.eval()
     return Saved(classifier, facts)
-
-
-def read_json(path: Path, *, stage: str) -> dict[str, Any]:
-    """
-    Returns a JSON mapping.
-
-    Raises:
-        MissingInput: The file is absent or no JSON; the message names the stage that writes it.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise MissingInput(
-            f"{path} is absent or unreadable ({error}). Stage '{stage}' writes it: run it first."
-        ) from error
-    if not isinstance(document, dict):
-        raise MissingInput(f"{path} holds no mapping. Run stage '{stage}' again.")
-    return document
-
-
-def write_json(path: Path, document: Any) -> None:
-    """Writes JSON, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _described(facts: Mapping[str, Any]) -> HierarchicalClassifier:

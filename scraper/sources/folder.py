@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from personae.errors import BadParams
 from scraper.errors import (
     BadFolder,
-    BadParams,
     CorruptImage,
     ForeignHost,
     NotFound,

@@ -18,7 +18,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from scraper.errors import BadFolder, MissingColumn, MissingInput
+from personae.errors import MissingColumn, MissingInput
+from scraper.errors import BadFolder
 
 _log = logging.getLogger(__name__)
 

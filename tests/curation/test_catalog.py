@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation import catalog
-from curation.errors import DiskRefused, MissingColumn, MissingInput
+from personae.errors import DiskRefused, MissingColumn, MissingInput
 
 QUERIES = Path(__file__).resolve().parents[2] / "docs" / "queries.sql"
 

@@ -18,7 +18,8 @@ from PIL import Image
 from curation import duplicates, filters, hamming, measure
 from curation import image as pictures
 from curation.duplicates import Candidate, Link
-from curation.errors import MissingInput, TamperedData
+from curation.errors import TamperedData
+from personae.errors import MissingInput
 
 
 def post(post_id: int, **known) -> Candidate:

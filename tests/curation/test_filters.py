@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation import filters, measure
-from curation.errors import MissingColumn, MissingInput
+from personae.errors import MissingColumn, MissingInput
 
 SOUND = filters.Measures(
     post_id=1, error=None, width=180, height=120, saturation=0.4, sharpness=900.0, contrast=0.2

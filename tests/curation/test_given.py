@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curation import split
-from curation.errors import BadParams, MissingInput, TooFewSamples
+from curation.errors import TooFewSamples
 from curation.given import validation
+from personae.errors import BadParams, MissingInput
 from tests.curation.split_fixture import Folder
 
 

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from curation import measure
-from curation.errors import MissingColumn, MissingInput, TamperedData
+from curation.errors import TamperedData
+from personae.errors import MissingColumn, MissingInput
 
 CHILD = """
 import sys

@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from curation import persona, tables
-from curation.errors import MissingInput, TooFewSamples
+from curation import persona
+from curation.decisions import DECISIONS
+from curation.errors import TooFewSamples
+from personae import tables
+from personae.errors import MissingInput
 
 SIZES = {"zinc": 12, "amber": 9, "Beryl": 15, "coral_(winter)": 3}
 KEPT = pa.schema(
@@ -38,7 +41,7 @@ def write(folder, sizes) -> None:
     tables.write(folder / "decide" / "kept.parquet", pa.Table.from_pylist(kept, schema=KEPT))
     tables.write(
         folder / "duplicates" / "decisions.parquet",
-        pa.Table.from_pylist([refused, *decided], schema=tables.DECISIONS),
+        pa.Table.from_pylist([refused, *decided], schema=DECISIONS),
     )
 
 

@@ -21,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation import shards
-from curation.errors import MissingInput, TamperedData
+from curation.errors import TamperedData
+from personae.errors import MissingInput
 
 PARAMS = shards.Params(samples_per_shard=7)
 LABELS = ["alpha", "beta_(winter)", "gamma"]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curation import certificate, split
-from curation.errors import LeakingSplit, MissingColumn, MissingInput, TooFewSamples
+from curation.errors import LeakingSplit, TooFewSamples
+from personae.errors import MissingColumn, MissingInput
 from tests.curation.split_fixture import LOOSE, Folder
 
 

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from personae.errors import MissingColumn, MissingInput
 from scraper import decide, personae
 from scraper.decide import KEPT_SCHEMA, PERSONAE_SCHEMA
-from scraper.errors import MissingColumn, MissingInput
 from scraper.filters import RULES
 from scraper.post import DECISIONS_SCHEMA
 from tests.scraper.decide_fixture import FEW, GOOD, IMPLICATIONS, decided, listing, many

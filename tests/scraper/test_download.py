@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from personae.errors import DiskRefused, MissingInput
 from scraper import download, site
 from scraper.client import Client
 from scraper.download import IMAGES_SCHEMA
-from scraper.errors import DiskFull, MissingInput, NotAuthorised, NothingStored, Unfinished
+from scraper.errors import NotAuthorised, NothingStored, Unfinished
 from scraper.post import DECISIONS_SCHEMA, Variant
 from scraper.segments import Segments
 from tests.scraper.download_fixture import _instant_retries, answer, fill, run
@@ -286,7 +287,7 @@ def test_full_disk_is_clear_and_resumable(shelf, run):
     segments = Segments(shelf.out_dir / "segments", segment_bytes=2**20, open_file=Full)
     with pytest.raises(ExceptionGroup) as info:
         run(segments=segments)
-    assert info.group_contains(DiskFull, match="no room to write.*run the same command again")
+    assert info.group_contains(DiskRefused, match="no room to write.*run the same command again")
     shelf.host.requests.clear()
     run()
 

@@ -15,16 +15,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from personae.errors import BadParams
 from scraper import decide, listing, personae
 from scraper.__main__ import main
-from scraper.errors import (
-    BadFolder,
-    BadParams,
-    ForeignHost,
-    NotFound,
-    TooLarge,
-    UnexpectedResponse,
-)
+from scraper.errors import BadFolder, ForeignHost, NotFound, TooLarge, UnexpectedResponse
 from scraper.sources.folder import Folder, post_id
 from scraper.sources.layout import MOST_TILES
 from tests.scraper.folder_fixture import (

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scraper.errors import BadFolder, MissingColumn, MissingInput, ScraperError
+from personae.errors import MissingColumn, MissingInput
+from scraper.errors import BadFolder, ScraperError
 from scraper.sources import layout
 from scraper.sources.layout import Mosaic, Picture
 from tests.scraper.folder_fixture import LABELS, by_label, indexed, mosaics, save

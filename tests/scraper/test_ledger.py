@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scraper.errors import AlreadyRunning, DamagedLedger, DiskFull
+from personae.errors import AlreadyRunning, DiskRefused
+from scraper.errors import DamagedLedger
 from scraper.ledger import Ledger, Refused, Stored
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,6 +144,6 @@ def test_full_disk_records_nothing(ledger):
     (pages,) = ledger._rows.execute("PRAGMA page_count").fetchone()
     ledger._rows.execute(f"PRAGMA max_page_count = {pages + 1}")
 
-    with pytest.raises(DiskFull, match="Make room"):
+    with pytest.raises(DiskRefused, match="Make room"):
         ledger.record([stored(number) for number in range(2, 500)], [])
     assert {(1, "a")} == set(ledger.stored(0, 1000))

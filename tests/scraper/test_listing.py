@@ -13,19 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
+from personae.errors import AlreadyRunning, BadParams, DiskRefused
 from scraper import listing, pages, personae
 from scraper.client import Client
 from scraper.demo.board import booru
 from scraper.demo.fixture import TINY, serving
-from scraper.errors import (
-    AlreadyRunning,
-    BadParams,
-    ConnectionLost,
-    DamagedLedger,
-    DiskFull,
-    QueryTimedOut,
-    Unfinished,
-)
+from scraper.errors import ConnectionLost, DamagedLedger, QueryTimedOut, Unfinished
 from scraper.listing import PAIRS_SCHEMA, TAGS_SCHEMA, Params
 from scraper.pages import Pages
 from scraper.post import POSTS_SCHEMA, Post
@@ -272,7 +265,7 @@ def test_full_disk_keeps_what_was_recorded(shelf, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, hard))
     try:
-        with pytest.raises(DiskFull, match="Make room"):
+        with pytest.raises(DiskRefused, match="Make room"):
             run(shelf, tmp_path, page_size=100)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

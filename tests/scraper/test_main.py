@@ -16,10 +16,9 @@ import yaml
 from aiohttp import web
 
 from scraper import contact, decide, download, listing, personae, site
-from scraper.__main__ import exit_code, main
+from scraper.__main__ import main
 from scraper.demo.board import booru
 from scraper.demo.fixture import TINY, serving
-from scraper.errors import ConnectionLost, CorruptImage, NotAuthorised, Unfinished
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = ["--api-rate", "1e6", "--cdn-rate", "1e6", "--attempts", "2"]
@@ -235,47 +234,6 @@ def test_help_teaches(capsys):
         for name, field in model.model_fields.items():
             assert f"--{name.replace('_', '-')}" in out
             assert field.description
-
-
-def fail_with(error):
-    def run():
-        raise error
-
-    return run
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "lines"),
-    [
-        (ExceptionGroup("", [ConnectionLost("a"), ConnectionLost("a")]), 3, ["a"]),
-        (
-            ExceptionGroup("", [ConnectionLost("a"), ExceptionGroup("", [NotAuthorised("b")])]),
-            4,
-            ["a", "b"],
-        ),
-        (ExceptionGroup("", [CorruptImage("a"), Unfinished("b")]), 5, ["a", "b"]),
-        (
-            OSError(28, "No space left on device"),
-            3,
-            ["A file cannot be read or written: [Errno 28]"],
-        ),
-        (KeyboardInterrupt(), 3, ["Stopped. What was done is saved"]),
-    ],
-)
-def test_each_cause_is_one_line(error, code, lines, capsys):
-    """Groups are unpacked: one line per distinct cause, and the code of the gravest."""
-    assert code == exit_code(fail_with(error))
-
-    err = capsys.readouterr().err.splitlines()
-    assert len(lines) == len(err)
-    for line, start in zip(err, lines, strict=True):
-        assert line.startswith(start)
-
-
-def test_defect_keeps_its_traceback():
-    """What nobody foresaw is not hidden behind a message."""
-    with pytest.raises(ZeroDivisionError):
-        exit_code(fail_with(ZeroDivisionError()))
 
 
 def test_contact_is_asked_once_and_remembered(tmp_path, capsys):

@@ -238,7 +238,7 @@ def test_two_runs_at_once(shelf, runner):
 def test_size_limit_of_the_system(shelf, runner, limit):
     """The system refuses to let a file grow: a clear error, nothing half-recorded, resumable."""
     assert 3 == runner(file_limit=limit)
-    assert "DiskFull: There is no room to write" in runner.message()
+    assert "DiskRefused: There is no room to write" in runner.message()
     assert "run the same command again" in runner.message()
     stored = recorded(shelf)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scraper.errors import DiskFull
+from personae.errors import DiskRefused
 from scraper.segments import END_OF_ARCHIVE, Place, Segments, padded_end
 
 
@@ -170,7 +170,7 @@ def test_full_disk_is_one_clear_error(tmp_path, number):
 
     segments = Segments(tmp_path, segment_bytes=20_480, open_file=Full)
 
-    with pytest.raises(DiskFull, match=r"Make room.*run the same command again"):
+    with pytest.raises(DiskRefused, match=r"Make room.*run the same command again"):
         segments.append(1, "png", bytes(2000))
     segments.close()
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scraper.errors import BadParams
+from personae.errors import BadParams
 from scraper.site import Params, Site, needs_contact
 
 CANARY = "canary-key-4711"

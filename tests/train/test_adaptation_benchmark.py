@@ -10,7 +10,8 @@ import torch
 
 from benchmarks import adaptation, differences
 from benchmarks.adaptation import Answers
-from train import backbone, fit, saved, tables
+from personae import tables
+from train import backbone, fit, saved
 from train.data import augment
 from train.data import pictures as data
 from train.engine import loop
@@ -193,7 +194,7 @@ def places(tmp_path, shard_writer):
 
 def train(name, seed, places, *, grouping="given", **own):
     """Fits a run for an epoch and makes both heads say the same of any image."""
-    settings = fit.Settings(
+    settings = fit.RunSettings(
         method="merged",
         grouping=grouping,
         own=METHODS["merged"].Params(**own),

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from personae.errors import BadParams
 from train.data import augment
 from train.data.augment import Draws, Params
-from train.errors import BadParams
 
 ZERO = torch.zeros(3)
 

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from personae.errors import BadParams
 from train import backbone
 from train.backbone import Params, vision
 from train.backbone.attention import attention
 from train.backbone.network import activation
 from train.backbone.uppsala_cnn import Noise
-from train.errors import BadParams, MissingPackage
+from train.errors import MissingPackage
 from train.runtime import seeds
 
 TABLE = [

@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from personae import tables
+from personae.errors import BadParams, MissingInput
+from personae.settings import Settings
 from tests.train.confusions import M6
-from train import clustering, tables
+from train import clustering
 from train.clustering import Params
-from train.errors import BadHierarchy, BadParams, MissingInput
+from train.errors import BadHierarchy
 from train.grouping import document
-from train.params import section
 from train.tree import hierarchy
 
 
@@ -369,4 +371,4 @@ def test_misspelt_parameter_names_the_nearest(tmp_path):
     path.write_text("clustering: {gama_first: 1}\n", encoding="utf-8")
 
     with pytest.raises(BadParams, match="gamma_first"):
-        section(path, "clustering", Params)
+        Settings(path).section("clustering", Params)

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
+from personae.errors import BadParams, MissingInput
 from train import backbone, control, fit
 from train.classifier import FitReport
 from train.data import augment
 from train.data import pictures as data
 from train.engine import loop
-from train.errors import BadParams, MissingInput
 from train.methods import ensemble, flat
 from train.runs import Compare, Control, Run
 
@@ -46,7 +46,7 @@ def finished(tmp_path):
 
 def settings_of(method="flat", **own):
     module = {"flat": flat, "ensemble": ensemble}[method]
-    return fit.Settings(
+    return fit.RunSettings(
         method=method,
         grouping=None,
         own=module.Params(**own),

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from personae.errors import MissingInput
 from train.data import pictures as data
-from train.errors import BadShard, MissingInput
+from train.errors import BadShard
 
 
 def repack(path, change):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from personae.errors import BadParams
 from tests.train.confusions import blocks
 from train import backbone, fit, saved
 from train.data import augment
@@ -16,7 +17,6 @@ from train.data.pictures import Params as Data
 from train.data.pictures import open_data
 from train.engine import loop
 from train.engine.trainer import Trainer
-from train.errors import BadParams
 from train.evaluation import prediction
 from train.grouping import document
 from train.methods.uppsala import classifier as uppsala
@@ -178,7 +178,7 @@ def test_run_that_grew_is_loaded_as_it_was(tiny_shards, tmp_path, halves):
     found = {"clusters": [[0, 1, 2, 3]], "labels": labels}
     document.write(tmp_path / "data" / "clustering" / "0", {"one": found}, {})
     chosen = uppsala.Params(depth=2, rollback=1, root_init="scratch", freeze="none")
-    settings = fit.Settings(
+    settings = fit.RunSettings(
         "uppsala",
         "one",
         chosen,

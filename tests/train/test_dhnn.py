@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from personae.errors import BadParams
 from tests.train.random_trees import trees
 from train import backbone
 from train.data import augment
 from train.data.pictures import channel_mean
 from train.engine import loop
 from train.engine.losses import Counting
-from train.errors import BadHierarchy, BadParams
+from train.errors import BadHierarchy
 from train.methods.dhnn import classifier as dhnn
 from train.tree import hierarchy, label_path
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 import yaml
 
+from personae.errors import BadParams
+from personae.settings import Settings
 from tests.train.conftest import LABELS
 from train.__main__ import main
 from train.data import sampling
 from train.engine import loop
 from train.engine.task import Task
-from train.errors import BadParams
-from train.params import section
 from train.runtime import checkpoint
 from train.tree import hierarchy
 
@@ -200,7 +200,7 @@ def test_jobs_under_torchrun_are_refused(project, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     (project / "params.yaml").write_text("loop: {jobs: 2}\n", encoding="utf-8")
     with pytest.raises(BadParams, match="jobs works within one process"):
-        section(project / "params.yaml", "loop", loop.Params)
+        Settings(project / "params.yaml").section("loop", loop.Params)
 
 
 def test_too_large_batches_say_what_to_do(tiny_data, make_trainer, make_classifier, monkeypatch):

@@ -9,11 +9,12 @@ import pytest
 import sklearn.metrics
 import torch
 
+from personae.errors import MissingInput
 from train import backbone, clustering, evaluate, fit, saved
 from train.data import augment
 from train.data import pictures as data
 from train.engine import loop
-from train.errors import BadCheckpoint, BadHierarchy, MissingInput
+from train.errors import BadCheckpoint, BadHierarchy
 from train.evaluation import prediction
 from train.methods import METHODS
 from train.runtime import checkpoint
@@ -28,7 +29,7 @@ CLUSTERS = [[0, 1], [2, 3]]
 
 
 def settings(method, *, grouping=None):
-    return fit.Settings(
+    return fit.RunSettings(
         method=method,
         grouping=grouping,
         own=METHODS[method].Params(),

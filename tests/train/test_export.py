@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from personae.errors import MissingInput
 from train import backbone, export, saved
-from train.errors import BadExport, MissingInput, MissingPackage
+from train.errors import BadExport, MissingPackage
 from train.methods import METHODS
 from train.tree import hierarchy
 

@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 def settings(**own):
-    return fit.Settings(
+    return fit.RunSettings(
         method="uppsala",
         grouping=None,
         own=uppsala.Params(**own),

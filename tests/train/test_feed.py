@@ -12,11 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from personae.errors import MissingInput
 from train.data import augment, sampling
 from train.data import pictures as data
 from train.engine.feed import Feed, Order, spans
 from train.engine.task import Task
-from train.errors import BadShard, MissingInput
+from train.errors import BadShard
 
 
 def order_of(pictures, *, seed=0, batch_size=4, rank=0, ranks=1, balance="none"):

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from train.errors import BadHierarchy, MissingInput
+from personae.errors import MissingInput
+from train.errors import BadHierarchy
 from train.grouping import given
 
 NAMES = ["ann", "bea", "cem", "dua"]

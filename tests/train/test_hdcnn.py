@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from personae.errors import BadParams, MissingInput
 from tests.train import covers
 from tests.train.covers import NIN, RESNET, TINY, inputs_of, spread
 from train import backbone, evaluate
 from train.engine import loop
-from train.errors import BadCheckpoint, BadHierarchy, BadParams, MissingInput
+from train.errors import BadCheckpoint, BadHierarchy
 from train.evaluation import prediction
 from train.methods.hdcnn import classifier as hdcnn
 from train.runtime import checkpoint

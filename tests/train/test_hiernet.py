@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # as in the trainer
 from torch.utils.flop_counter import FlopCounterMode
 
+from personae.errors import BadParams, MissingInput
 from train import backbone, evaluate
 from train.data import augment
 from train.engine import loop
-from train.errors import BadCheckpoint, BadHierarchy, BadParams, MissingInput
+from train.errors import BadCheckpoint, BadHierarchy
 from train.evaluation import prediction
 from train.methods import hiernet
 from train.runtime import checkpoint

@@ -31,7 +31,7 @@ def test_test_pictures_are_disjoint_from_all_that_was_used(tiny_shards, tmp_path
     }
 
     def settings(method, grouping=None):
-        return fit.Settings(
+        return fit.RunSettings(
             method=method,
             grouping=grouping,
             own=METHODS[method].Params(),

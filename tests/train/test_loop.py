@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from personae.errors import BadParams
 from train import backbone
 from train.classifier import Cost, FitReport, NetworkReport
 from train.data import augment, sampling
 from train.engine import loop, schedule
 from train.engine.task import Task
-from train.errors import BadCheckpoint, BadParams, Diverged
+from train.errors import BadCheckpoint, Diverged
 from train.runtime import checkpoint, seeds
 
 SIDE = 16

@@ -114,7 +114,7 @@ def test_cost_names_every_part_once(fused):
 
 
 def settings(**own):
-    return fit.Settings(
+    return fit.RunSettings(
         method="uppsala",
         grouping=None,
         own=uppsala.Params(**own),

@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # as in the trainer
 from torch.utils.flop_counter import FlopCounterMode
 
+from personae.errors import BadParams, MissingInput
 from train import backbone, saved
 from train.data import augment
 from train.engine import loop, losses
 from train.engine.losses import Counting
 from train.engine.trainer import Trainer
-from train.errors import BadCheckpoint, BadHierarchy, BadParams, MissingInput
+from train.errors import BadCheckpoint, BadHierarchy
 from train.methods.merged import adaptation
 from train.methods.merged import classifier as merged
 from train.tree import hierarchy

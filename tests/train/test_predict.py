@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from personae.errors import MissingInput
 from train import backbone, predict, saved
-from train.errors import BadPicture, MissingInput
+from train.errors import BadImage
 from train.tree import hierarchy
 
 NETWORK = backbone.Params(width=0.125)
@@ -109,7 +110,7 @@ def test_bad_pictures_are_named(results_dir, tmp_path):
         "moving.webp",
         ".",
     ):
-        with pytest.raises(BadPicture, match="cannot be predicted"):
+        with pytest.raises(BadImage, match="cannot be predicted"):
             predict.run("flat", [tmp_path / name], seed=0, results_dir=results_dir)
 
 

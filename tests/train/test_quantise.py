@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from torch import nn
 
-from train.errors import BadParams
+from personae.errors import BadParams
 from train.methods.hdcnn import quantise
 
 WORKED = np.array([[1, 0, 2, 2], [1, 0, 0, 1], [0, 1, 2, 2], [0, 1, 0, 1]], dtype=float)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from personae.errors import BadParams, MissingInput
 from train import record
-from train.errors import BadParams, MissingInput
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from personae.errors import BadParams, MissingInput
+from personae.settings import Settings
 from tests.train.report_fixture import (
     EXPERIMENTS,
     HOSTILE,
@@ -20,9 +22,8 @@ from tests.train.report_fixture import (
     write,
 )
 from train import report
-from train.errors import BadParams, BadShard, MissingInput, MixedResults
+from train.errors import BadShard, MixedResults
 from train.page import comparison, details, funnel, mosaic, sections, summary
-from train.params import section
 
 
 @pytest.fixture(scope="module")
@@ -367,7 +368,7 @@ def test_unknown_parameter_is_refused(tmp_path):
     path.write_text("report: {sample: 3}\n")
 
     with pytest.raises(BadParams, match="Did you mean 'samples'"):
-        section(path, "report", report.Params)
+        Settings(path).section("report", report.Params)
 
 
 def test_runs_are_named_by_the_caller(folder):

@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
+from personae.errors import MissingInput
 from train import results
-from train.errors import MissingInput
 
 METRICS = {
     "msr": 0.5,

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from personae.errors import MissingInput
 from train import backbone
 from train.data import augment
 from train.engine import loop
-from train.errors import BadCheckpoint, BadHierarchy, MissingInput
+from train.errors import BadCheckpoint, BadHierarchy
 from train.methods import flat
 from train.methods.uppsala import classifier as uppsala
 from train.tree import hierarchy

@@ -8,9 +8,9 @@ from collections import OrderedDict
 
 from torch import nn
 
+from personae.errors import BadParams
 from train.backbone import vision
 from train.backbone.network import Network
-from train.errors import BadParams
 
 _TWO_HEADS = ("googlenet", "inception_v3")
 

@@ -8,8 +8,8 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from personae.errors import BadParams
 from train.backbone.network import Network, Pixels
-from train.errors import BadParams
 
 
 class MeanOfPixels(nn.Module):

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from personae.errors import BadParams
 from train.backbone.network import Network, activation
 from train.backbone.params import Params
-from train.errors import BadParams
 
 _CONVOLUTIONS = (1, 1, 2, 2, 2)  # of each block; every block ends in a pool
 

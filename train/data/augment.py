@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from train.errors import BadParams
+from personae.errors import BadParams
 
 
 class Params(BaseModel):

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from train.errors import BadShard, MissingInput
+from personae.errors import MissingInput
+from train.errors import BadShard
 
 _PICTURES = (".png", ".webp", ".jpg")
 

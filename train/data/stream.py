@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from train import tables
+from personae import tables
+from personae.errors import MissingInput
 from train.data import shards
-from train.errors import BadShard, MissingInput
+from train.errors import BadShard
 
 _COLUMNS = (
     "post_id",

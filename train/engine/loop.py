@@ -11,8 +11,8 @@ from typing import Annotated, Literal, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from personae.errors import BadParams
 from train.engine import schedule
-from train.errors import BadParams
 from train.runtime import distributed, memory
 
 

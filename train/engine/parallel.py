@@ -18,7 +18,6 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from train.engine import loop
-from train.runtime import progress
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,6 @@ def _train(work: Work, at_once: int, level: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
-    progress.plain()
     loop.prepare(trainer.params, at_once=at_once)
     try:
         trainer.fit(network, task, seed=seed)

@@ -7,6 +7,7 @@ started again, the same weights come out.
 """
 
 import logging
+import multiprocessing
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name that all of torch's documentation uses
 from torch import Tensor, nn
 
+from personae.progress import Progress
 from train.classifier import Budget, NetworkReport
 from train.data import augment
 from train.engine import loop, losses, parallel, schedule
@@ -27,7 +29,6 @@ from train.engine.feed import Batch, Feed, Order
 from train.engine.task import Task
 from train.errors import Diverged, OutOfMemory
 from train.runtime import checkpoint, distributed, memory
-from train.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,9 @@ class Trainer:
             job = _Job(self, network, task, seed)
             job.begin(self.work_dir / f"{task.name}.safetensors")
             title, total = task.name, job.budget.max_epochs
-            with Progress(title, total=total, done=job.state.epoch) as progress:
+            # Processes that train at once cannot share one bar.
+            plain = multiprocessing.parent_process() is not None
+            with Progress(title, total, done=job.state.epoch, plain=plain) as progress:
                 while job.state.stopped_by is None:
                     job.run_epoch()
                     job.save()

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from train import tables
+from personae import tables
 from train.evaluation import metrics
 
 

@@ -4,20 +4,17 @@ The files of data/clustering/SEED: JSON and a drawing of each grouping, and why 
 `left_out.json` maps each grouping that is impossible on this confusion to the reason.
 """
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 
-from train import documents
+from personae import files
 from train.errors import BadHierarchy
 from train.tree import dot, hierarchy
 
 LEFT_OUT = "left_out"
-_WRITER = "python -m train clustering"
 
 
 def write(
@@ -29,9 +26,9 @@ def write(
         if path.stem not in groupings:
             path.unlink()
     for name, found in groupings.items():
-        _write(folder / f"{name}.json", _lines({"grouping": name, **found}))
-        _write(folder / f"{name}.dot", dot.to_dot(tree(found), found["labels"]))
-    _write(folder / f"{LEFT_OUT}.json", _lines(left_out))
+        files.write_json(folder / f"{name}.json", {"grouping": name, **found})
+        files.write_text(folder / f"{name}.dot", dot.to_dot(tree(found), found["labels"]))
+    files.write_json(folder / f"{LEFT_OUT}.json", left_out)
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
@@ -45,13 +42,13 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     path = folder / f"{name}.json"
     reasons = folder / f"{LEFT_OUT}.json"
     if not path.exists() and reasons.exists():
-        reason = documents.read(reasons, written_by=_WRITER).get(name)
+        reason = files.read_json(reasons, stage="clustering").get(name)
         if reason is not None:
             raise BadHierarchy(
                 f"Grouping '{name}' was left out of {folder}: {reason} Or let the run name another "
                 "grouping."
             )
-    return documents.read(path, written_by=_WRITER)
+    return files.read_json(path, stage="clustering")
 
 
 def tree(document: Mapping[str, Any]) -> nx.DiGraph:
@@ -65,16 +62,3 @@ def tree(document: Mapping[str, Any]) -> nx.DiGraph:
         return hierarchy.from_cover(document["cover"], len(document["labels"]))
     nested = document.get("tree", document["clusters"])
     return hierarchy.from_nested(nested, len(document["labels"]))
-
-
-def _lines(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=1, sort_keys=True) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from train.errors import BadHierarchy, MissingInput
+from personae.errors import MissingInput
+from train.errors import BadHierarchy
 from train.grouping.partition import Partition, must_group
 from train.tree import dot, hierarchy
 from train.tree.hierarchy import Nested

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from personae.errors import BadParams, MissingInput
 from train import backbone
 from train.backbone import Branch, Network
 from train.backbone.resnet import BasicBlock
@@ -24,7 +25,7 @@ from train.data import augment, sampling
 from train.data.pictures import DataModule
 from train.engine.task import Task
 from train.engine.trainer import Trainer
-from train.errors import BadHierarchy, BadParams, MissingInput
+from train.errors import BadHierarchy
 from train.runtime import checkpoint, seeds
 from train.tree import hierarchy as trees
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train import tables
+from personae import tables
 from train.errors import BadShard
 from train.page.summary import Answers
 

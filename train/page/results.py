@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
-from train import tables
-from train.errors import MissingInput, MixedResults
+from personae import tables
+from personae.errors import MissingInput
+from train.errors import MixedResults
 from train.tree.hierarchy import Nested, leaves
 
 FLAT = "flat"

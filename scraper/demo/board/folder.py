@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from personae.errors import MissingColumn, MissingInput
 from scraper.demo.board.booru import Board
 from scraper.demo.facts.params import Params
 from scraper.demo.facts.record import CATEGORIES, DemoPost, Recipe
 from scraper.demo.painter.shelf import Shelf
-from scraper.errors import MissingColumn, MissingInput
 from scraper.sources.labels import tag_name, tag_names
 
 _log = logging.getLogger(__name__)

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from scraper import params as parameters
+from personae import cli, settings
+from personae.errors import BadParams
+from personae.settings import Settings
 from scraper.demo.board import booru
 from scraper.demo.board.booru import Board
 from scraper.demo.facts.params import Params
@@ -28,7 +30,6 @@ from scraper.demo.search.language import SearchError
 from scraper.demo.server import answers, endpoints, faults, gate
 from scraper.demo.server.endpoints import LEVEL, STATE, ApiError, State, page, reply
 from scraper.demo.server.gate import BadCredentials, Bucket
-from scraper.errors import BadParams, ScraperError
 
 __all__ = ["Params", "application", "main", "serve"]
 
@@ -223,33 +224,37 @@ def _when_stdin_closes(loop: asyncio.AbstractEventLoop, call: Callable[[], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    """Serves a board until it is stopped; returns the exit code."""
+    parser = cli.Parser(
         prog="python -m scraper demo",
         description="A local stand-in of Danbooru: images drawn from a seed, or a folder of yours.",
+        epilog=cli.with_exit_codes("example:\n  python -m scraper demo --port 8000"),
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (default: %(default)s)"
     )
     parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one (default: 0)")
-    parser.add_argument("--params", type=Path, help="params.yaml to read section demo from")
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="end when standard input does"
     )
-    parser.add_argument("--folder", type=Path, help="serve these images: a sub-folder a label")
+    parser.add_argument("--folder", type=Path, help="serve these images: one sub-folder per label")
     parser.add_argument("--hierarchy", type=Path, help="CSV of label and family, for --folder")
-    parameters.add_options(parser, Params)
+    settings.add_options(parser.add_argument_group("section 'demo' of params.yaml"), Params)
+    cli.add_shared_options(parser)
     options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
-        given = parameters.overrides(options, Params)
-        params = _params(options.params, given)
-        if options.folder:
-            from scraper.demo.board import folder
+    cli.configure_logging(verbose=options.verbose)
+    return cli.run(lambda: _serve_until_stopped(options))
 
-            board = folder.board(options.folder, options.hierarchy, params)
-        else:
-            board = booru.board(params)
+
+def _serve_until_stopped(options: argparse.Namespace) -> None:
+    params = Settings.of(options).section("demo", Params, settings.overrides(options, Params))
+    if options.folder:
+        from scraper.demo.board import folder
+
+        board = folder.board(options.folder, options.hierarchy, params)
+    else:
+        board = booru.board(params)
+    try:
         asyncio.run(
             serve(
                 board,
@@ -259,21 +264,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 until_stdin_closes=options.until_stdin_closes,
             )
         )
-    except OSError as error:
-        problem = f"The board cannot listen at {options.host}:{options.port}: {error}. Choose another --port."
-        sys.stderr.write(problem + "\n")
-        return BadParams.exit_code
-    except ScraperError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
     except KeyboardInterrupt:
-        return 0
-    return 0
-
-
-def _params(path: Path | None, given: dict[str, object]) -> Params:
-    """Section `demo` of a file, or the defaults without one; options win."""
-    default = Path("params.yaml")
-    if path is None and not default.exists():
-        return Params(**{key: value for key, value in given.items() if value is not None})
-    return parameters.section(path or default, "demo", Params, given)
+        return  # Ctrl-C is how a person ends a server
+    except OSError as error:
+        raise BadParams(
+            f"The board cannot listen at {options.host}:{options.port}: {error}. Choose another "
+            "--port."
+        ) from error

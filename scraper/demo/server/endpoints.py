@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from personae.errors import BadParams
 from scraper.demo.board.booru import Board
 from scraper.demo.facts.record import DemoPost
 from scraper.demo.painter import files
@@ -21,7 +22,6 @@ from scraper.demo.search.match import Index
 from scraper.demo.server import answers, faults, relations
 from scraper.demo.server.faults import Faults
 from scraper.demo.server.gate import ANONYMOUS, Bucket, Level, Log
-from scraper.errors import BadParams
 
 _POSTS_PER_PAGE, _MOST_POSTS, _MOST_ROWS = 20, 200, 1_000
 

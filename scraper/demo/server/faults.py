@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from PIL import Image
 
+from personae.errors import BadParams
 from scraper.demo.board.booru import Board
 from scraper.demo.painter import files
 from scraper.demo.server import answers
-from scraper.errors import BadParams
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -8,10 +8,10 @@ import pytest
 import requests
 from PIL import Image
 
+from personae.errors import BadParams
 from scraper.demo.board import booru
 from scraper.demo.fixture import TINY, serving
 from scraper.demo.server import faults
-from scraper.errors import BadParams
 
 AGENT = {"User-Agent": "personae-tests/1"}
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from personae.errors import MissingColumn, MissingInput
 from scraper.demo.board import folder
 from scraper.demo.fixture import TINY, serving
-from scraper.errors import MissingColumn, MissingInput
 from scraper.post import Post
 
 AGENT = {"User-Agent": "personae-tests/1"}

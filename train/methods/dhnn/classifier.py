@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from personae.errors import BadParams
 from train import backbone
 from train.backbone import Network
 from train.classifier import Cost, FitReport, Mode
@@ -24,7 +25,6 @@ from train.data.pictures import DataModule
 from train.engine.losses import Counting
 from train.engine.task import Task
 from train.engine.trainer import Trainer
-from train.errors import BadParams
 from train.methods.dhnn import beam, conversion, recurrent
 from train.methods.dhnn.beam import Look
 from train.methods.dhnn.conversion import Conversion, Kind, Layers

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from personae.errors import BadParams, MissingInput
 from train import backbone
 from train.backbone import Attached, Branch, Network
 from train.classifier import Cost, FitReport, Mode
@@ -25,7 +26,7 @@ from train.data.pictures import DataModule
 from train.engine import losses
 from train.engine.task import Task
 from train.engine.trainer import Pair, Trainer
-from train.errors import BadHierarchy, BadParams, MissingInput
+from train.errors import BadHierarchy
 from train.methods.hdcnn import quantise
 from train.methods.hdcnn.consistency import Consistency, targets
 from train.methods.hdcnn.mixture import Mixture

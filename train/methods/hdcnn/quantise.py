@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor, from_numpy, nn
 
-from train.errors import BadParams
+from personae.errors import BadParams
 
 _RESTARTS, _ROUNDS = 10, 100  # starts of k-means; moves of the centres, should it not settle before
 LARGEST = 256  # centres that 8 bits can name

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from personae.errors import BadParams, MissingInput
 from train import backbone
 from train.backbone import Branch, Network
 from train.classifier import Cost, FitReport, Mode
@@ -27,7 +28,7 @@ from train.engine import losses
 from train.engine.losses import Counting
 from train.engine.task import Task
 from train.engine.trainer import Pair, Trainer
-from train.errors import BadHierarchy, BadParams, MissingInput
+from train.errors import BadHierarchy
 from train.evaluation import prediction
 from train.methods.merged import adaptation
 from train.runtime import checkpoint, distributed, seeds

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from personae.errors import BadParams, MissingInput
 from train import backbone
 from train.backbone import Attached, Branch, Network
 from train.classifier import Cost, FitReport, Mode
@@ -27,7 +28,7 @@ from train.data import augment, sampling
 from train.data.pictures import DataModule
 from train.engine.task import Task
 from train.engine.trainer import Pair, Trainer
-from train.errors import BadHierarchy, BadParams, MissingInput
+from train.errors import BadHierarchy
 from train.evaluation import metrics, prediction
 from train.grouping import modularity
 from train.methods.uppsala import descent

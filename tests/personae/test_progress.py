@@ -5,7 +5,7 @@ import logging
 
 from rich.console import Console
 
-from scraper.progress import Progress
+from personae.progress import Progress
 
 
 def test_progress_shows_rate_time_left_and_counts():

@@ -1,0 +1,158 @@
+"""
+The one face of the three commands: parser, shared options, logging, messages and exit codes.
+
+The same failure gives the same words and the same exit code in each of them.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from personae.errors import EXIT_HELP, Exit, PersonaeError
+from personae.settings import near_miss
+
+log = logging.getLogger("personae")
+
+FOLDERS: Final = {
+    "data": "tables and shards",
+    "results": "trained runs",
+    "work": "unfinished work, kept so that a stopped command continues",
+    "experiments": "recorded figures",
+}
+"""What each folder option names; the default of the option is its own name."""
+
+_INTERRUPTED = (
+    "Interrupted. What is finished is saved. Run the same command again to continue from there."
+)
+# The most serious first, where one run fails in several ways.
+_MOST_SERIOUS = (Exit.POLICY, Exit.BAD_DATA, Exit.USAGE, Exit.UNFINISHED)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that names the nearest known option or command when one is unknown."""
+
+    def __init__(self, **keywords: Any) -> None:
+        keywords.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        keywords.setdefault("allow_abbrev", False)
+        super().__init__(**keywords)
+
+    def error(self, message: str) -> NoReturn:
+        """Prints one line to standard error and exits with the code of wrong usage."""
+        hint = ""
+        if message.startswith("unrecognized arguments: "):
+            wrong = message.split()[2].split("=", maxsplit=1)[0]
+            hint = near_miss(wrong, sorted(set(self._known())))
+        elif "invalid choice: " in message:
+            wrong = message.split("invalid choice: ")[1].split("'")[1]
+            hint = near_miss(wrong, sorted(set(self._known())))
+        message = message.rstrip(".")
+        hint = f" {hint}" if hint else ""
+        self.exit(
+            Exit.USAGE,
+            f"error: {message}.{hint} Run `{self.prog} --help` to see every option.\n",
+        )
+
+    def _known(self) -> Iterator[str]:
+        """Yields every option, command and choice of this parser and of its commands."""
+        for action in self._actions:
+            yield from action.option_strings
+            if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # argparse names no other type
+                for name, parser in action.choices.items():
+                    yield name
+                    yield from parser._known()  # noqa: SLF001  # of this class
+            elif action.choices:
+                yield from map(str, action.choices)
+
+
+def with_exit_codes(text: str) -> str:
+    """Returns the end of a help page: `text`, then the exit codes."""
+    return f"{text.rstrip()}\n\n{EXIT_HELP}\n"
+
+
+def add_shared_options(parser: argparse.ArgumentParser, *folders: str) -> None:
+    """Gives `parser` the options `--params` and `--verbose`, and one for each of `folders`."""
+    group = parser.add_argument_group("files and messages")
+    group.add_argument(
+        "--params",
+        type=Path,
+        metavar="FILE",
+        help="file of parameters; options win over it (default: params.yaml, if it exists)",
+    )
+    for name in folders:
+        group.add_argument(
+            f"--{name}",
+            dest=f"{name}_dir",
+            type=Path,
+            default=Path(name),
+            metavar="DIR",
+            help=f"folder of {FOLDERS[name]} (default: {name})",
+        )
+    group.add_argument("--verbose", action="store_true", help="also log every small step")
+
+
+def whole_number(text: str) -> int:
+    """Returns a whole number of at least 0; for `type=` of an option."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} must be 0 or more")
+    return number
+
+
+def configure_logging(*, verbose: bool = False) -> None:
+    """Sends log lines to standard error."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+
+
+def run(work: Callable[[], None]) -> int:
+    """
+    Runs `work`, prints one line for each distinct failure, and returns the exit code.
+
+    An error of `PersonaeError` or of the operating system becomes a message. Any other error is a
+    defect and passes with its traceback.
+    """
+    failures: list[Exception] = []
+    is_interrupted = False
+    try:
+        work()
+    except* KeyboardInterrupt:
+        is_interrupted = True
+    except* BrokenPipeError:
+        # The reader of standard output has left, as `head` does. That is no failure.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except* (PersonaeError, OSError) as group:
+        failures += leaves(group)
+    messages = [_message(failure) for failure in failures]
+    codes = {getattr(failure, "exit_code", Exit.UNFINISHED) for failure in failures}
+    if is_interrupted:
+        messages.append(_INTERRUPTED)
+        codes.add(Exit.UNFINISHED)
+    for message in dict.fromkeys(messages):
+        sys.stderr.write(f"error: {message}\n")
+    return next((code for code in _MOST_SERIOUS if code in codes), Exit.DONE)
+
+
+def leaves(group: BaseExceptionGroup[Any]) -> list[Exception]:
+    """Returns the exceptions of a group and of the groups within it, in order."""
+    errors: list[Exception] = []
+    for error in group.exceptions:
+        errors += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return errors
+
+
+def _message(failure: Exception) -> str:
+    if not isinstance(failure, OSError):
+        return str(failure)
+    log.debug("Where it happened:", exc_info=failure)
+    name = failure.filename or "A file"
+    return (
+        f"{name} could not be read or written: {failure.strerror or failure}. Free space, or allow "
+        "access to it, and run the same command again. What is finished is kept."
+    )

@@ -1,0 +1,79 @@
+"""
+What can go wrong in every package, and the exit code of each kind of failure.
+
+PersonaeError
+├── BadParams        (2: a parameter or an option is unknown, ill-typed or out of range)
+├── MissingInput     (5: a file of an earlier stage is absent or unreadable)
+├── MissingColumn    (5: a table lacks a column that its reader states)
+├── BadDocument      (5: a JSON document has another version or shape)
+├── AlreadyRunning   (3: another process holds the folder)
+├── DiskRefused      (3: the disk is full, or the folder may not be written)
+├── ScraperError     (scraper/errors.py)
+├── CurationError    (curation/errors.py)
+└── TrainError       (train/errors.py)
+"""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The exit codes of all three commands."""
+
+    DONE = 0
+    USAGE = 2
+    UNFINISHED = 3
+    POLICY = 4
+    BAD_DATA = 5
+
+    @property
+    def meaning(self) -> str:
+        """What the code tells the caller."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Exit.DONE: "done",
+    Exit.USAGE: "wrong usage, parameter or query",
+    Exit.UNFINISHED: "unfinished but resumable",
+    Exit.POLICY: "stopped by the board's policy",
+    Exit.BAD_DATA: "bad or missing data",
+}
+
+EXIT_HELP = "exit codes: " + ", ".join(f"{code} {text}" for code, text in _MEANINGS.items())
+"""The last line of every command's help."""
+
+
+class PersonaeError(Exception):
+    """Every error that the packages raise on purpose; `exit_code` is what the command returns."""
+
+    exit_code = Exit.BAD_DATA
+
+
+class BadParams(PersonaeError):
+    """A parameter or an option is unknown, ill-typed or out of range."""
+
+    exit_code = Exit.USAGE
+
+
+class MissingInput(PersonaeError):
+    """A file that an earlier stage writes is absent or unreadable."""
+
+
+class MissingColumn(PersonaeError):
+    """A table lacks a column that its reader states."""
+
+
+class BadDocument(MissingInput):
+    """A JSON document has another version or another shape than its reader expects."""
+
+
+class AlreadyRunning(PersonaeError):
+    """Another process holds the folder: two writers would destroy each other's files."""
+
+    exit_code = Exit.UNFINISHED
+
+
+class DiskRefused(PersonaeError):
+    """The disk is full, or the folder may not be written; what was recorded before is kept."""
+
+    exit_code = Exit.UNFINISHED

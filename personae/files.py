@@ -1,0 +1,149 @@
+"""
+Files that are whole or absent: every output is written beside its name, synced, then renamed.
+
+Also the lock that keeps two processes from writing into one folder.
+"""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from personae.errors import AlreadyRunning, DiskRefused, MissingInput
+
+# What `flock` answers when another process holds the lock, and nothing else.
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+
+
+@contextmanager
+def whole_file(path: Path, *, newline: str | None = None, text: bool = False) -> Iterator[IO[Any]]:
+    """
+    Opens `path` for writing; the file appears under its name only when the block ends.
+
+    Args:
+        path: Final name; its folder is made when absent. Bytes go to `path` + `.part` first.
+        newline: As in `open`; for text.
+        text: Whether the file takes text (UTF-8) instead of bytes.
+
+    A block that raises leaves no file. After the block the bytes and the folder are synced, so
+    that the file survives a loss of power.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        encoding = "utf-8" if text else None
+        with part.open("w" if text else "wb", encoding=encoding, newline=newline) as file:
+            yield file
+        publish(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def publish(part: Path, path: Path) -> None:
+    """Syncs the finished file `part`, renames it to `path`, and syncs the folder."""
+    _sync(part)
+    part.replace(path)
+    _sync(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes `content` to `path`, whole or not at all."""
+    with whole_file(path) as file:
+        file.write(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes `content` to `path` as UTF-8, whole or not at all."""
+    with whole_file(path, text=True) as file:
+        file.write(content)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Writes `document` as JSON with sorted keys, whole or not at all."""
+    write_text(path, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, *, stage: str) -> dict[str, Any]:
+    """
+    Returns the JSON mapping in `path`.
+
+    Args:
+        path: A file of an earlier stage.
+        stage: The stage that writes the file, named in the messages.
+
+    Raises:
+        MissingInput: The file is absent, unreadable, or holds no mapping.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise MissingInput(
+            f"{path} is absent: stage '{stage}' writes it. Run that stage first."
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise MissingInput(
+            f"{path} is no readable JSON ({error}). Remove it and run stage '{stage}' again."
+        ) from error
+    if not isinstance(document, dict):
+        raise MissingInput(
+            f"{path} holds no JSON mapping. Remove it and run stage '{stage}' again."
+        )
+    return document
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """
+    Holds `folder` for this process until the block ends or the process does.
+
+    Raises:
+        AlreadyRunning: Another process holds the folder.
+    """
+    handle = lock(folder)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def lock(folder: Path) -> int:
+    """
+    Locks `folder`, which is made when absent, and returns the handle whose closing unlocks it.
+
+    The lock is one of the operating system (`flock`), so it ends with the process, however that
+    ends. No lock file is left: the folder itself is locked.
+
+    Raises:
+        AlreadyRunning: Another process holds the folder.
+        DiskRefused: The file system has no locks, as some network shares.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if error.errno not in _HELD:
+            raise DiskRefused(
+                f"{folder} cannot be locked ({error.strerror}). Its file system offers no locks, as "
+                "some network shares do not. Use a folder on a local disk, or mount the share with "
+                "locks."
+            ) from error
+        raise AlreadyRunning(
+            f"Another run is writing to {folder}. Two runs would destroy each other's files. Wait "
+            "until it ends, or stop it, and run the same command again."
+        ) from error
+    return handle
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,226 @@
+"""
+Settings: a section of params.yaml and the command line become one typed model.
+
+Precedence: command line, then `params.yaml`, then the default of the field. Without a
+`params.yaml` the defaults hold, so the installed commands run in any folder.
+"""
+
+import argparse
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from yaml.nodes import MappingNode, Node
+
+from personae.errors import BadParams
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+ValueT = TypeVar("ValueT")
+
+DEFAULT_PATH: Final = Path("params.yaml")
+# A file of parameters has a few kB. The limits stop a file that was made to exhaust the memory.
+_MOST_BYTES = 1 << 20
+_MOST_ALIASES = 16
+
+
+class Settings:
+    """The sections of one file of parameters, which is read once."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """
+        Reads `path`; None means `params.yaml` in the current folder, or no file if it is absent.
+
+        Raises:
+            BadParams: The named file is missing, or the file is no YAML mapping.
+        """
+        self.path = path or DEFAULT_PATH
+        is_absent = path is None and not DEFAULT_PATH.exists()
+        self._sections = {} if is_absent else _read(self.path)
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Self:
+        """Returns the settings of the file that option `--params` names."""
+        return cls(options.params)
+
+    def section(
+        self,
+        name: str,
+        model: type[ModelT],
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        alone: bool = False,
+    ) -> ModelT:
+        """
+        Returns section `name` as a validated `model`; an absent section means the defaults.
+
+        Args:
+            name: Name of the section.
+            model: A pydantic model that forbids unknown keys.
+            overrides: Values of the command line, which win; None marks an option not given.
+            alone: If true, the overrides replace the whole section.
+
+        Raises:
+            BadParams: A key is unknown or ill-typed; the message names the section, the key and
+                the nearest known key.
+        """
+        values = self._sections.get(name)
+        if not isinstance(values, dict | None):
+            raise BadParams(
+                f"Section '{name}' of {self.path} must be a mapping of names to values, "
+                f"not {values!r}."
+            )
+        given = {key: value for key, value in (overrides or {}).items() if value is not None}
+        try:
+            return model(**{**({} if alone else values or {}), **given})
+        except (ValidationError, TypeError) as error:
+            raise BadParams(_explanation(self.path, name, model, error)) from error
+
+    def value(self, name: str, kind: type[ValueT], default: ValueT) -> ValueT:
+        """
+        Returns the plain value `name` (no section, such as `seeds`) as a `kind`.
+
+        Raises:
+            BadParams: The value has another type.
+        """
+        if name not in self._sections:
+            return default
+        try:
+            return TypeAdapter(kind).validate_python(self._sections[name])
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise BadParams(
+                f"{self.path}: '{name}' is {self._sections[name]!r}: {problem['msg']}."
+            ) from error
+
+
+def add_options(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+    model: type[BaseModel],
+    *,
+    skip: frozenset[str] = frozenset(),
+) -> None:
+    """
+    Gives `parser` one option per field of `model`: `min_images` becomes `--min-images`.
+
+    A literal type becomes the choices of the option. Fields in `skip` get none.
+    """
+    for name, field in model.model_fields.items():
+        if name in skip:
+            continue
+        kind, choices, is_many = _option_type(field.annotation)
+        default = field.get_default(call_default_factory=True)
+        shown = f"{field.description or name} (default: {_default_text(default)})"
+        keywords: dict[str, Any] = {"help": shown.replace("%", "%%"), "dest": name}
+        if kind is bool:
+            keywords["action"] = argparse.BooleanOptionalAction
+        elif choices:
+            keywords["choices"] = choices
+        else:
+            keywords |= {"type": kind, "metavar": kind.__name__.upper()}
+        if is_many:
+            keywords["nargs"] = "*"
+        parser.add_argument("--" + name.replace("_", "-"), **keywords)
+
+
+def overrides(options: argparse.Namespace, model: type[BaseModel]) -> dict[str, Any]:
+    """Returns the values that the command line gave for fields of `model`; None for the others."""
+    return {name: getattr(options, name, None) for name in model.model_fields}
+
+
+def near_miss(word: str, known: Sequence[str]) -> str:
+    """Returns "Did you mean X?" for the known word nearest to `word`, or "" if none is near."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f"Did you mean '{near[0]}'?" if near else ""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as DVC does: a key that stands twice is an error. Few aliases are allowed."""
+
+    aliases = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        if self.check_event(yaml.AliasEvent):
+            self.aliases += 1
+            if self.aliases > _MOST_ALIASES:
+                raise yaml.YAMLError(f"more than {_MOST_ALIASES} aliases")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  # as in PyYAML
+        keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
+        twice = [key for key in keys if keys.count(key) > 1 and key != "<<"]
+        if twice:
+            raise yaml.YAMLError(f"'{twice[0]}' stands twice{node.start_mark}")
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+        document = _parsed(text)
+    except FileNotFoundError as error:
+        raise BadParams(
+            f"{path} does not exist. Name a file of parameters that exists with --params, or leave "
+            "the option out to use the defaults."
+        ) from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BadParams(
+            f"{path} cannot be read as YAML: {reason}. Correct the file, or restore it from git."
+        ) from error
+    if not isinstance(document, dict):
+        raise BadParams(f"{path} must be a mapping of section names to values, not {document!r}.")
+    return document
+
+
+def _parsed(text: bytes) -> Any:
+    if len(text) > _MOST_BYTES:
+        raise yaml.YAMLError(f"it has more than {_MOST_BYTES} bytes")
+    return yaml.load(text, Loader=_Loader) or {}  # noqa: S506  # a SafeLoader
+
+
+def _option_type(annotation: Any) -> tuple[type, tuple[str, ...], bool]:
+    """Returns type, choices and "takes several" of the option for a field's annotation."""
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        return _option_type(next(kind for kind in inside if kind is not type(None)))
+    if origin in (list, tuple, Sequence):
+        kind, choices, _ = _option_type(inside[0])
+        return kind, choices, True
+    if origin is typing.Annotated:
+        return _option_type(inside[0])
+    if origin is typing.Literal:
+        return str, tuple(str(choice) for choice in inside), False
+    return (annotation if annotation in (int, float, bool) else str), (), False
+
+
+def _default_text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple | frozenset | set):
+        return " ".join(map(str, value)) or "none"
+    return str(value)
+
+
+def _explanation(path: Path, name: str, model: type[BaseModel], error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f"{path}: the keys of section '{name}' must be names. {error}"
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "(section)"
+        if problem["type"] == "extra_forbidden":
+            known = list(model.model_fields)
+            hint = near_miss(key, known) or f"Known: {', '.join(known)}."
+            lines.append(f"'{name}.{key}' is not a parameter. {hint}")
+        else:
+            value = repr(problem["input"])
+            shown = value if len(value) <= 200 else value[:200] + "…"
+            lines.append(f"'{name}.{key}' is {shown}: {problem['msg']}.")
+    return f"{path}: " + " ".join(lines)

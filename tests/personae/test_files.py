@@ -1,0 +1,129 @@
+"""Whole files or none, and one writer per folder."""
+
+import errno
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from personae import files
+from personae.errors import AlreadyRunning, DiskRefused, MissingInput
+
+
+def test_file_appears_only_when_it_is_whole(tmp_path):
+    """While the block runs the old file stands; afterwards there is no other file beside it."""
+    path = tmp_path / "deep" / "table.bin"
+    files.write_bytes(path, b"old")
+    with files.whole_file(path) as file:
+        file.write(b"new")
+        assert b"old" == path.read_bytes()
+
+    assert b"new" == path.read_bytes()
+    assert [path] == list(path.parent.iterdir())
+
+
+def test_failed_block_leaves_the_old_file(tmp_path):
+    """A block that raises leaves neither half a file nor a `.part`."""
+    path = tmp_path / "table.bin"
+    files.write_bytes(path, b"old")
+
+    def fail():
+        with files.whole_file(path) as file:
+            file.write(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+    assert b"old" == path.read_bytes()
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_bytes_are_synced_before_the_name_and_the_folder_after(tmp_path, monkeypatch):
+    """Fsync of the file, replace, fsync of the folder: in this order a name has its bytes."""
+    events = []
+    real_sync, real_replace = os.fsync, os.replace
+
+    def sync(handle):
+        events.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        real_sync(handle)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(
+        "pathlib.os.replace", lambda a, b: (events.append("replace"), real_replace(a, b))
+    )
+    files.write_bytes(tmp_path / "a", b"x")
+
+    assert [str(tmp_path / "a.part"), "replace", str(tmp_path)] == events
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=8
+)
+
+
+@given(document=st.dictionaries(st.text(), json_values, max_size=5))
+def test_json_comes_back(document, tmp_path_factory):
+    """What is written is read back, whatever the keys and texts are."""
+    path = tmp_path_factory.mktemp("json") / "a.json"
+    files.write_json(path, document)
+
+    assert document == files.read_json(path, stage="x")
+    assert list(json.loads(path.read_text("utf-8"))) == sorted(document)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "a.json is absent: stage 'fit' writes it. Run that stage first."),
+        (b"{", "a.json is no readable JSON"),
+        (b"\xff", "a.json is no readable JSON"),
+        (b"[" * 200_000, "a.json is no readable JSON"),
+        (b"[]", "a.json holds no JSON mapping."),
+    ],
+)
+def test_bad_json_is_named(content, message, tmp_path):
+    """Absent, broken, deep or of another shape: the message names file and stage."""
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(MissingInput) as caught:
+        files.read_json(path, stage="fit")
+    assert message in str(caught.value)
+
+
+def test_second_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
+    """One writer per folder; the lock ends with its process, and leaves no file."""
+    code = (
+        "import sys, time; from pathlib import Path; from personae import files\n"
+        "with files.locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE
+    ) as child:
+        child.stdout.readline()
+        with pytest.raises(AlreadyRunning, match="Another run is writing"):
+            files.lock(tmp_path)
+        child.kill()
+    with files.locked(tmp_path):
+        assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.ENOTSUP])
+def test_file_system_without_locks_is_named(number, tmp_path, monkeypatch):
+    """A share without locks is not mistaken for another run."""
+
+    def refuse(_handle, _operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+    with pytest.raises(DiskRefused, match="Its file system offers no locks"):
+        files.lock(tmp_path)

@@ -1,0 +1,127 @@
+"""Settings: one section, one model; the command line wins over the file, the file over defaults."""
+
+import argparse
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from personae import settings
+from personae.errors import BadParams
+from personae.settings import Settings
+
+
+class Example(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    min_images: int = Field(300, ge=1, description="Images a persona needs.")
+    ratings: list[str] = Field(["g"], description="Ratings kept.")
+    cap: int | None = Field(None, description="Largest number kept.")
+    fast: bool = Field(True, description="Use the fast recipe.")
+    recipe: Literal["report", "fast"] = Field("fast", description="Recipe.")
+
+
+def _file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_command_line_wins_over_file_and_file_over_default(tmp_path):
+    """The command line wins, then the file, then the default."""
+    path = _file(tmp_path, "example: {min_images: 7, ratings: [g, s]}")
+
+    values = Settings(path).section("example", Example, {"min_images": 9, "cap": None})
+
+    assert (9, ["g", "s"], None) == (values.min_images, values.ratings, values.cap)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("example: {min_image: 7}", ["example.min_image", "Did you mean 'min_images'"]),
+        ("example: {zzz: 7}", ["example.zzz", "Known: min_images"]),
+        ("example: {min_images: many}", ["example.min_images", "'many'", "integer"]),
+        ("example: {min_images: 0}", ["example.min_images", "greater than or equal to 1"]),
+        ("example: 3", ["'example'", "must be a mapping"]),
+        ("- a\n- b", ["must be a mapping"]),
+        ("{unclosed", ["cannot be read as YAML"]),
+        ("example: {cap: 1}\nexample: {cap: 2}", ["'example' stands twice"]),
+        ("[" * 5000, ["cannot be read as YAML"]),
+        ("example: {min_images: " + "9" * 5000 + "}", ["params.yaml"]),
+        ("a: &a [x]\n" + "b: [" + ", ".join(["*a"] * 17) + "]", ["more than 16 aliases"]),
+        ("x: " + "y" * (1 << 20), ["more than 1048576 bytes"]),
+    ],
+)
+def test_bad_values_are_named(tmp_path, text, parts):
+    """A bad file, section, key or value is one clear message with exit code 2."""
+    path = _file(tmp_path, text)
+
+    with pytest.raises(Exception, match=r"params\.yaml") as caught:
+        Settings(path).section("example", Example)
+
+    assert "BadParams" == type(caught.value).__name__
+    assert 2 == caught.value.exit_code
+    assert [] == [part for part in parts if part not in str(caught.value)]
+
+
+def test_missing_file_says_what_to_do(tmp_path):
+    """Without params.yaml the message names the option to give."""
+    with pytest.raises(Exception, match="--params"):
+        Settings(tmp_path / "params.yaml")
+
+
+def test_options_carry_names_types_and_help():
+    """Each field is an option with its type, and an option not given is None."""
+    parser = argparse.ArgumentParser()
+    settings.add_options(parser, Example)
+
+    given = parser.parse_args(["--min-images", "5", "--ratings", "g", "s", "--no-fast"])
+
+    expected = {
+        "min_images": 5,
+        "ratings": ["g", "s"],
+        "cap": None,
+        "fast": False,
+        "recipe": None,
+    }
+    assert expected == settings.overrides(given, Example)
+    assert "Images a persona needs. (default: 300)" in " ".join(parser.format_help().split())
+
+
+def test_literals_become_choices(capsys):
+    """A field with a few values offers them, and any other value is wrong usage."""
+    parser = argparse.ArgumentParser()
+    settings.add_options(parser, Example)
+
+    assert "report" == parser.parse_args(["--recipe", "report"]).recipe
+    assert "{report,fast}" in parser.format_help()
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--recipe", "slow"])
+    assert "invalid choice: 'slow'" in capsys.readouterr().err
+
+
+def test_defaults_hold_without_a_file(tmp_path, monkeypatch):
+    """Where no file is named and params.yaml is absent, every section has its defaults."""
+    monkeypatch.chdir(tmp_path)
+
+    assert Example() == Settings().section("example", Example)
+    assert [0] == Settings().value("seeds", list[int], [0])
+
+
+def test_file_of_the_folder_is_read_when_none_is_named(tmp_path, monkeypatch):
+    """params.yaml of the current folder is the default."""
+    _file(tmp_path, "example: {cap: 4}\nseeds: [1, 2]")
+    monkeypatch.chdir(tmp_path)
+
+    assert 4 == Settings().section("example", Example).cap
+    assert [1, 2] == Settings().value("seeds", list[int], [0])
+
+
+def test_plain_value_of_another_type_is_named(tmp_path):
+    """`seeds` that is no list of numbers is one clear message."""
+    path = _file(tmp_path, "seeds: many")
+
+    with pytest.raises(BadParams, match="'seeds' is 'many'"):
+        Settings(path).value("seeds", list[int], [0])

@@ -1,0 +1,197 @@
+"""
+The parser of `python -m train`: the commands, their arguments and their options.
+
+The options of a command come from the models of its sections, which are imported only when that
+command is called: importing torch takes a second, and `--help` must not.
+"""
+
+import argparse
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from personae import cli
+from personae.errors import PersonaeError
+from personae.settings import Settings, add_options
+from train.runs import EQUALS, FLAT, Runs
+
+COMMANDS = {
+    "flat": "train one network over all labels, the baseline",
+    "clustering": "group the labels by the flat network's confusions on validation images",
+    "fit": "train a run of params.yaml: a method with a grouping",
+    "control": "train a flat control with the same cost as a run",
+    "extend": "add labels to a trained tree; only the root and the changed clusters are trained",
+    "merge": "put two trained trees under a new root; only that root is trained",
+    "evaluate": "predict the test images with a trained run",
+    "report": "compare all runs on one page",
+    "predict": "print the labels of your own images",
+    "results": "print a table of the evaluated runs, or of the recorded runs of a preset",
+    "export": "write a trained run as one ONNX file, checked equal to torch",
+    "record": "keep the figures of the evaluated runs in experiments/",
+}
+_EPILOG = """\
+examples:
+  python -m train flat --seed 0 --epochs 5             one parameter changed
+  python -m train fit uppsala_random --seed 1
+  python -m train control uppsala macs --seed 1        as many MACs; writes results/uppsala_macs/1
+  python -m train extend old/uppsala/0 grown           old/ is a results/ with fewer labels
+  python -m train merge cats/uppsala/0 dogs/uppsala/0 pets
+  python -m train predict uppsala image.png --seed 0
+  python -m train results                              what was evaluated here
+  python -m train results demo --csv                   the committed figures of a preset
+  python -m train evaluate flat --latency-seconds 300  all 200 timed calls, even on a slow CPU
+  python -m train export uppsala --seed 0 --out uppsala.onnx
+
+`dvc repro` runs the stages whose inputs changed, for the runs of section `compare`. A training
+that was stopped continues after its last finished epoch when the same command is run again.
+"""
+_EXAMPLES = {
+    "flat": "python -m train flat --seed 0 --epochs 5",
+    "clustering": "python -m train clustering --seed 0",
+    "fit": "python -m train fit uppsala_random --seed 1",
+    "control": "python -m train control uppsala macs --seed 1",
+    "evaluate": "python -m train evaluate uppsala --seed 0",
+    "report": "python -m train report",
+    "predict": "python -m train predict uppsala image.png --seed 0",
+    "results": "python -m train results demo --csv",
+    "export": "python -m train export uppsala --seed 0 --out uppsala.onnx",
+    "record": "python -m train record demo",
+}
+_TRAINING = ("flat", "fit", "control", "extend", "merge")
+_WITH_SEED = (*_TRAINING, "clustering", "evaluate", "predict", "export")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns the options of one command; exits with code 2 and a message on wrong usage."""
+    parser = cli.Parser(
+        prog="python -m train",
+        description="Flat and hierarchical classifiers over the shards, and their comparison.",
+        epilog=cli.with_exit_codes(_EPILOG),
+    )
+    called = next((word for word in arguments if word in COMMANDS), None)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, line in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=line,
+            description=f"{line[0].upper()}{line[1:]}.",
+            # An option that two sections have is shown once, and sets the field in both.
+            conflict_handler="resolve",
+        )
+        _add_arguments(command, name)
+        command.epilog = f"example:\n  {_EXAMPLES[name]}" if name in _EXAMPLES else None
+        if name == called:
+            _add_sections(command, name, arguments)
+        folders = ("data", "results", "work")
+        cli.add_shared_options(
+            command, *folders, *(["experiments"] if name in ("results", "record") else [])
+        )
+    return parser.parse_args(arguments)
+
+
+def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
+    if name in ("extend", "merge"):
+        command.add_argument(
+            "trees",
+            type=Path,
+            nargs=1 + (name == "merge"),
+            metavar="FOLDER",
+            help="folder of a trained tree: results/RUN/SEED, wherever it lies now",
+        )
+        command.add_argument("run", metavar="NEW_RUN", help="name of the new folder in results/")
+    if name in ("fit", "control", "evaluate", "predict", "export"):
+        shown = "name in section `runs`" if name in ("fit", "control") else "folder in results/"
+        command.add_argument("run", metavar="RUN", help=shown)
+    if name == "control":
+        command.add_argument(
+            "equal",
+            choices=EQUALS,
+            metavar="EQUAL",
+            help="the cost that the control shares with RUN: train_flops, macs, params, or ensemble "
+            "(several networks that have RUN's parameters together)",
+        )
+    if name in _WITH_SEED:
+        command.add_argument(
+            "--seed", type=cli.whole_number, default=0, help="random seed (default: 0)"
+        )
+    if name == "predict":
+        command.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="image files")
+    if name == "export":
+        command.add_argument(
+            "--out", type=Path, metavar="FILE", help="file to write (default: RUN-SEED.onnx)"
+        )
+    if name == "results":
+        command.add_argument(
+            "preset", nargs="?", metavar="PRESET", help="folder in experiments/ (default: results/)"
+        )
+        command.add_argument("--csv", action="store_true", help="print CSV; shares from 0 to 1")
+    if name == "record":
+        command.add_argument("preset", metavar="PRESET", help="folder in experiments/")
+        command.add_argument(
+            "--made-by",
+            action="append",
+            metavar="COMMAND",
+            help="command that made the results; may be given again (default: dvc repro)",
+        )
+
+
+def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequence[str]) -> None:
+    """Gives the called command the options of its sections, the method's own among them."""
+    if name in ("clustering", "report", "evaluate"):
+        _add_group(command, name, importlib.import_module(f"train.{name}").Params)
+    if name not in _TRAINING:
+        return
+    from train import backbone
+    from train.data import augment
+    from train.data import pictures as data
+    from train.engine import loop
+    from train.methods import METHODS
+
+    if name in ("extend", "merge"):
+        command.epilog = importlib.import_module(f"train.{name}").EXAMPLE
+    for method in _methods(name, arguments):
+        if method in METHODS:
+            _add_group(command, method, METHODS[method].Params)
+    shared: dict[str, type[BaseModel]] = {
+        "loop": loop.Params,
+        "data": data.Params,
+        "augment": augment.Params,
+        "backbone": backbone.Params,
+    }
+    for section, model in shared.items():
+        _add_group(command, section, model)
+    if name == "fit":
+        command.epilog = (
+            f"{command.epilog}\n\nThe options of RUN's method are shown when RUN is named:\n"
+            "  python -m train fit uppsala --help"
+        )
+
+
+def _methods(name: str, arguments: Sequence[str]) -> Sequence[str]:
+    """Returns the methods whose options the command takes."""
+    if name in ("extend", "merge"):
+        return ("uppsala",)
+    if name == "flat":
+        return (FLAT,)
+    if name == "control":
+        return (FLAT, "ensemble")
+    runs = _runs(arguments)
+    return [runs[word] for word in arguments if word in runs][:1]
+
+
+def _runs(arguments: Sequence[str]) -> Mapping[str, str]:
+    """Returns the method of each run of params.yaml; a bad file is reported by the command."""
+    paths = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    paths.add_argument("--params", type=Path)
+    try:
+        settings = Settings(paths.parse_known_args(arguments)[0].params)
+        runs = settings.section("runs", Runs).named()
+    except PersonaeError:
+        return {}
+    return {name: run.method for name, run in runs.items()}
+
+
+def _add_group(command: argparse.ArgumentParser, section: str, model: type[BaseModel]) -> None:
+    add_options(command.add_argument_group(f"section '{section}' of params.yaml"), model)
