@@ -5,14 +5,16 @@ The same failure gives the same words and the same exit code in each of them.
 """
 
 import argparse
+import importlib.metadata
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from personae.errors import EXIT_HELP, Exit, PersonaeError
+from personae.errors import EXIT_HELP, BadParams, Exit, PersonaeError
 from personae.settings import near_miss
 
 log = logging.getLogger("personae")
@@ -35,7 +37,9 @@ _MOST_SERIOUS = (Exit.POLICY, Exit.BAD_DATA, Exit.USAGE, Exit.UNFINISHED)
 class Parser(argparse.ArgumentParser):
     """A parser that names the nearest known option or command when one is unknown."""
 
-    def __init__(self, **keywords: Any) -> None:
+    def __init__(self, *, words: Sequence[str] = (), **keywords: Any) -> None:
+        """Takes what argparse takes, and further `words` that may be meant, such as commands."""
+        self._words = tuple(words)
         keywords.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         keywords.setdefault("allow_abbrev", False)
         super().__init__(**keywords)
@@ -45,10 +49,10 @@ class Parser(argparse.ArgumentParser):
         hint = ""
         if message.startswith("unrecognized arguments: "):
             wrong = message.split()[2].split("=", maxsplit=1)[0]
-            hint = near_miss(wrong, sorted(set(self._known())))
+            hint = near_miss(wrong, sorted(set(self._known())), alike=0.6)
         elif "invalid choice: " in message:
             wrong = message.split("invalid choice: ")[1].split("'")[1]
-            hint = near_miss(wrong, sorted(set(self._known())))
+            hint = near_miss(wrong, sorted(set(self._known())), alike=0.6)
         message = message.rstrip(".")
         hint = f" {hint}" if hint else ""
         self.exit(
@@ -58,6 +62,7 @@ class Parser(argparse.ArgumentParser):
 
     def _known(self) -> Iterator[str]:
         """Yields every option, command and choice of this parser and of its commands."""
+        yield from self._words
         for action in self._actions:
             yield from action.option_strings
             if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # argparse names no other type
@@ -96,10 +101,9 @@ def add_shared_options(parser: argparse.ArgumentParser, *folders: str) -> None:
 
 def whole_number(text: str) -> int:
     """Returns a whole number of at least 0; for `type=` of an option."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} must be 0 or more")
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of 0 or more")
+    return int(text)
 
 
 def configure_logging(*, verbose: bool = False) -> None:
@@ -115,8 +119,8 @@ def run(work: Callable[[], None]) -> int:
     """
     Runs `work`, prints one line for each distinct failure, and returns the exit code.
 
-    An error of `PersonaeError` or of the operating system becomes a message. Any other error is a
-    defect and passes with its traceback.
+    An error of `PersonaeError` or of the operating system becomes a message, and so does a package
+    that an extra would install. Any other error is a defect and passes with its traceback.
     """
     failures: list[Exception] = []
     is_interrupted = False
@@ -129,6 +133,8 @@ def run(work: Callable[[], None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except* (PersonaeError, OSError) as group:
         failures += leaves(group)
+    except* ModuleNotFoundError as group:
+        failures += [_missing_extra(error) for error in leaves(group)]
     messages = [_message(failure) for failure in failures]
     codes = {getattr(failure, "exit_code", Exit.UNFINISHED) for failure in failures}
     if is_interrupted:
@@ -145,6 +151,24 @@ def leaves(group: BaseExceptionGroup[Any]) -> list[Exception]:
     for error in group.exceptions:
         errors += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return errors
+
+
+def _missing_extra(error: Exception) -> BadParams:
+    """Returns the message for a package that an extra of ours installs; re-raises other errors."""
+    module = (getattr(error, "name", None) or "").split(".")[0]
+    try:
+        requirements = importlib.metadata.requires("personae") or []
+    except importlib.metadata.PackageNotFoundError:
+        requirements = []
+    for requirement in requirements:
+        package, _, condition = requirement.partition(";")
+        extra = re.search(r"extra == ['\"](\w+)['\"]", condition)
+        if extra and re.match(rf"{re.escape(module)}\b", package, flags=re.IGNORECASE):
+            return BadParams(
+                f"Package '{module}' is not installed. This command needs the extra "
+                f"'{extra[1]}': pip install 'personae[{extra[1]}]'"
+            )
+    raise error
 
 
 def _message(failure: Exception) -> str:

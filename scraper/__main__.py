@@ -104,6 +104,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         prog=f"python -m scraper {command}".strip(),
         description=_WHAT[command],
         epilog=cli.with_exit_codes("" if command else _MORE),
+        words=[word for word in (*_SECTIONS, "demo") if word and not command],
     )
     if command == "plan":
         parser.add_argument(

@@ -74,6 +74,14 @@ def test_defect_keeps_its_traceback():
         cli.run(fail_with(ZeroDivisionError()))
 
 
+def test_package_of_an_extra_is_named_with_the_command_that_installs_it(capsys):
+    """A package that is absent because its extra was not installed is wrong usage, in one line."""
+    assert 2 == cli.run(fail_with(ModuleNotFoundError("No module named 'duckdb'", name="duckdb")))
+    assert "pip install 'personae[curation]'" in capsys.readouterr().err
+    with pytest.raises(ModuleNotFoundError):
+        cli.run(fail_with(ModuleNotFoundError("No module named 'zzz'", name="zzz")))
+
+
 def test_no_failure_gives_zero():
     """Work that ends gives code 0."""
     assert 0 == cli.run(lambda: None)

@@ -111,7 +111,7 @@ def test_classifiers_by_name(functional):
 def test_loads_in_a_fresh_process_without_a_word(functional):
     """Loading twice gives one module; nothing is printed and no warning shown."""
     code = (
-        "from train.components import vision\nassert vision.torchvision() is vision.torchvision()\n"
+        "from train.backbone import vision\nassert vision.torchvision() is vision.torchvision()\n"
         "import torchvision.models"
     )
     command = [sys.executable, "-W", "error::UserWarning", "-c", code]

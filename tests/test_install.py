@@ -1,0 +1,105 @@
+"""Each package runs with the dependencies of its own extra, and the wheel holds what it needs."""
+
+import importlib.metadata
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("personae", "scraper", "curation", "train")
+# In a distribution of one name and a module of another.
+MODULES = {"pillow": "PIL", "pyyaml": "yaml"}
+
+# Imports every module of the packages, with the finder refusing what is not installed.
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+refused = set(sys.argv[1].split(","))
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in refused:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Refuse())
+for package in sys.argv[2:]:
+    module = importlib.import_module(package)
+    for info in pkgutil.walk_packages(module.__path__, package + "."):
+        if info.name != "scraper.demo.fixture":  # a plugin of pytest, which pytest alone imports
+            importlib.import_module(info.name)
+print("all imported")
+"""
+
+
+def _closure(extra: str) -> set[str]:
+    """The distributions that `personae[EXTRA]` brings, as installed here, by their plain names."""
+    done: set[tuple[str, str]] = set()
+    waiting = {("personae", extra)}
+    while waiting:
+        name, wanted = waiting.pop()
+        done.add((name, wanted))
+        try:
+            requirements = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for requirement in map(Requirement, requirements):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": wanted}):
+                extras = requirement.extras or {""}
+                waiting |= {(canonicalize_name(requirement.name), e) for e in extras} - done
+    return {name for name, _ in done} - {"personae"}
+
+
+@pytest.mark.parametrize("extra", ["scraper", "curation", "train"])
+def test_package_imports_with_its_own_extra_alone(extra):
+    """Every module of a package imports where only its extra is installed, nothing else."""
+    have = _closure(extra)
+    everything = _closure("dev")
+    refused = {MODULES.get(name, name.replace("-", "_")) for name in everything - have}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, ",".join(sorted(refused)), "personae", extra],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "all imported\n" == done.stdout, done.stderr
+
+
+def test_machine_that_trains_needs_no_http_no_database_and_no_dvc():
+    """The extra `train` brings none of the packages of the other two, and no DVC."""
+    others = {"aiohttp", "requests", "stamina", "duckdb", "pdqhash", "dvc", "webdataset"}
+
+    assert set() == others & _closure("train")
+
+
+def test_wheel_holds_every_module_and_template(tmp_path):
+    """The wheel has each source file, the types marker, templates and SQL, and no test."""
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--no-deps",
+            "--no-build-isolation",
+            "-q",
+            "-w",
+            str(tmp_path),
+            str(ROOT),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    tracked = subprocess.run(
+        ["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert set(tracked) == held
+    assert {f"{package}/py.typed" for package in PACKAGES} <= held
