@@ -5,7 +5,7 @@ BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := true
 
-.PHONY: help repro test check preset bench clean
+.PHONY: help repro test floors lock preset bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,14 +30,35 @@ bench: $(VENV)/.test  ## every benchmark; results in benchmarks/results
 clean:  ## remove the environment, unfinished work and results; what was downloaded stays
 	rm -rf $(VENV) work results
 
+lock:  ## write the lock files anew from pyproject.toml (needs uv)
+	$(LOCK) --extra pipeline | $(WITHOUT_TORCH) > locks/repro.txt
+	$(LOCK) --extra dev | $(WITHOUT_TORCH) > locks/test.txt
+	$(LOCK) --no-generate-hashes --extra dev --resolution lowest-direct | $(WITHOUT_TORCH) > locks/floors.txt
+
+# The build of torch (CPU or CUDA, with packages of its own) is the machine's choice: no lock names it.
+LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+WITHOUT_TORCH := awk '/^[a-z]/ {keep = !/^(torch|torchvision|triton|nvidia-.*|cuda-.*)==/} keep'
+
+floors: $(VENV)-floors/.done  ## environment with the lowest versions that pyproject.toml allows, then the tests
+	$(abspath $(VENV))-floors/bin/python -m pytest -W default -n 2 --dist loadfile $(PYTEST)
+
 # A machine whose own torch sees a GPU keeps it: the environment then looks through to it.
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $$($(PYTHON) -c 'import torch; torch.cuda.is_available() and print("--system-site-packages")' 2>/dev/null) $(VENV)
 
-$(VENV)/.repro: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --editable '.[train,pipeline]'
+$(VENV)/.repro: pyproject.toml locks/repro.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --require-hashes --requirement locks/repro.txt
+	$(BIN)/pip install --quiet --editable '.[pipeline]'
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.test: pyproject.toml locks/test.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --require-hashes --requirement locks/test.txt
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.repro
+
+$(VENV)-floors/.done: pyproject.toml locks/floors.txt
+	$(PYTHON) -m venv $(VENV)-floors
+	$(VENV)-floors/bin/pip install --quiet --requirement locks/floors.txt
+	$(VENV)-floors/bin/pip install --quiet 'torch==2.11.*' 'torchvision==0.26.*'
+	$(VENV)-floors/bin/pip install --quiet --no-deps --editable .
+	@touch $@
