@@ -1,0 +1,24 @@
+"""Tables for people."""
+
+import io
+
+from personae.text import print_table
+
+
+def test_columns_are_aligned_and_numbers_stand_right():
+    """Names stand left and numbers right, under a line; nothing is cut in a pipe."""
+    out = io.StringIO()
+    print_table(out, ["run", "%"], [["flat", "9.5"], ["uppsala" * 30, "10.25"]], numbers={1})
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+
+    assert "run".ljust(210) + "       %" == lines[0]
+    assert "flat".ljust(210) + "     9.5" == lines[2]
+    assert "uppsala" * 30 + "   10.25" == lines[3]
+
+
+def test_cells_are_no_markup():
+    """A tag from a stranger is printed as it is, without colour or style."""
+    out = io.StringIO()
+    print_table(out, ["tag"], [["[red]x[/red]"], [":smile:"]])
+
+    assert ["[red]x[/red]", ":smile:"] == [line.strip() for line in out.getvalue().splitlines()[2:]]
