@@ -1,7 +1,7 @@
 """Tables for people, on a terminal or in a pipe."""
 
 from collections.abc import Collection, Sequence
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich import box
 from rich.console import Console
@@ -29,7 +29,7 @@ def print_table(
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for position, heading in enumerate(headings):
-        side = "right" if position in numbers else "left"
+        side: Literal["left", "right"] = "right" if position in numbers else "left"
         table.add_column(Text(heading), justify=side, no_wrap=not file.isatty())
     for row in rows:
         table.add_row(*map(Text, row))
