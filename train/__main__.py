@@ -126,14 +126,14 @@ def _control(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import control
 
     _known_run(options)
-    wanted = Control(like=options.run, equal=options.equal)
+    target = Control(like=options.run, equal=options.equal)
     settings, match = control.settle(
-        _settings(options, Run(method=wanted.method)),
-        wanted,
+        _settings(options, Run(method=target.method)),
+        target,
         seed=options.seed,
         results_dir=options.results_dir,
     )
-    _train(options, folders, settings, name=wanted.name, match=control.document(match))
+    _train(options, folders, settings, name=target.name, match=control.document(match))
 
 
 def _train(
@@ -151,7 +151,7 @@ def _train(
     )
 
 
-def _grow(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+def _extend_or_merge(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import extend, merge
 
     step: Callable[..., Path] = extend.run if options.command == "extend" else merge.run
@@ -163,7 +163,7 @@ def _grow(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 
 
 def _settings(options: argparse.Namespace, run: Run) -> Any:
-    """Returns all parameters of a run; its own values win over the sections' of them."""
+    """Returns all parameters of a run; values of the run win over those of the sections."""
     from train import backbone, fit, saved
     from train.data import augment
     from train.data import pictures as data
@@ -175,7 +175,7 @@ def _settings(options: argparse.Namespace, run: Run) -> Any:
         own=_section(options, run.method, saved.method_params(run.method), run.params),
         data=_section(options, "data", data.Params),
         augment=_section(options, "augment", augment.Params),
-        # A backbone of the run's own takes nothing from the section, which is of another network.
+        # If the run names a backbone, section `backbone` describes another network: ignore it.
         backbone=_section(
             options, "backbone", backbone.Params, run.backbone, alone="name" in run.backbone
         ),
@@ -188,8 +188,8 @@ _STEPS: dict[str, Callable[[argparse.Namespace, dict[str, Path]], None]] = {
     "clustering": _clustering,
     "fit": _fit,
     "control": _control,
-    "extend": _grow,
-    "merge": _grow,
+    "extend": _extend_or_merge,
+    "merge": _extend_or_merge,
     "evaluate": _evaluate,
     "report": _report,
     "predict": _predict,
@@ -207,9 +207,9 @@ def _section(
     *,
     alone: bool = False,
 ) -> Any:
-    """Returns a section; a run's own values win over the file, the command line over both."""
-    asked = {key: value for key, value in overrides(options, model).items() if value is not None}
-    return Settings.of(options).section(name, model, {**(own or {}), **asked}, alone=alone)
+    """Returns a section. Values of the run win over the file, the command line wins over both."""
+    given = {key: value for key, value in overrides(options, model).items() if value is not None}
+    return Settings.of(options).section(name, model, {**(own or {}), **given}, alone=alone)
 
 
 def _runs(options: argparse.Namespace) -> dict[str, Run]:
@@ -220,7 +220,7 @@ def _known_run(options: argparse.Namespace) -> Run:
     runs = _runs(options)
     if options.run not in runs:
         raise BadParams(
-            f"'{options.run}' is no run. Section 'runs' of {Settings.of(options).path} has "
+            f"'{options.run}' is not a run. Section 'runs' of {Settings.of(options).path} has "
             f"{', '.join(runs) or 'none'}."
         )
     return runs[options.run]
