@@ -14,12 +14,12 @@ import pytest
 from aiohttp import web
 
 from scraper.demo.board import booru
-from scraper.demo.board.booru import Board
+from scraper.demo.board.booru import DemoBoard
 from scraper.demo.facts.params import Params
 from scraper.demo.server.application import application
-from scraper.demo.server.endpoints import STATE, State
-from scraper.demo.server.faults import Faults
-from scraper.demo.server.gate import Log
+from scraper.demo.server.endpoints import STATE, ServerState
+from scraper.demo.server.faults import FaultPlan
+from scraper.demo.server.gate import RequestLog
 
 TINY = Params(
     posts_large=24,
@@ -36,30 +36,30 @@ TINY = Params(
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedBoard:
     """A board that answers at `url`."""
 
     url: str
-    state: State
+    state: ServerState
 
     @property
-    def board(self) -> Board:
+    def board(self) -> DemoBoard:
         """Posts, truth, and the means to change them."""
         return self.state.board
 
     @property
-    def log(self) -> Log:
+    def log(self) -> RequestLog:
         """What was requested so far."""
         return self.state.log
 
     @property
-    def faults(self) -> Faults:
+    def faults(self) -> FaultPlan:
         """What goes wrong from now on."""
         return self.state.faults
 
 
 @contextlib.contextmanager
-def serving(board: Board, params: Params = TINY) -> Iterator[Served]:
+def serving(board: DemoBoard, params: Params = TINY) -> Iterator[ServedBoard]:
     """Serves a board from a thread of its own until the block ends."""
     loop = asyncio.new_event_loop()
     runner = web.AppRunner(
@@ -78,7 +78,7 @@ def serving(board: Board, params: Params = TINY) -> Iterator[Served]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:
-        yield Served(f"http://127.0.0.1:{port}", runner.app[STATE])
+        yield ServedBoard(f"http://127.0.0.1:{port}", runner.app[STATE])
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
@@ -87,14 +87,14 @@ def serving(board: Board, params: Params = TINY) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
-def demo_board() -> Iterator[Served]:
+def demo_board() -> Iterator[ServedBoard]:
     """A tiny board that all tests share: read it, do not change it."""
     with serving(booru.board(TINY)) as served:
         yield served
 
 
 @pytest.fixture
-def own_demo_board() -> Iterator[Served]:
+def own_demo_board() -> Iterator[ServedBoard]:
     """A tiny board of one test, which may change it and order faults."""
     params = TINY.model_copy(update={"control": True})
     with serving(booru.board(params), params) as served:

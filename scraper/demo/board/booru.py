@@ -12,12 +12,12 @@ from scraper.demo.board import posts
 from scraper.demo.facts import tags
 from scraper.demo.facts.params import Params
 from scraper.demo.facts.record import DemoPost, Truth
-from scraper.demo.facts.tags import Relation
+from scraper.demo.facts.tags import TagRelation
 from scraper.demo.painter.shelf import Shelf
 from scraper.demo.painter.studio import Studio
 
 
-class Board:
+class DemoBoard:
     """
     Everything that a board knows.
 
@@ -34,8 +34,8 @@ class Board:
         shelf: Shelf,
         workers: int = 2,
         truths: Mapping[int, Truth] | None = None,
-        aliases: Sequence[Relation] = (),
-        implications: Sequence[Relation] = (),
+        aliases: Sequence[TagRelation] = (),
+        implications: Sequence[TagRelation] = (),
     ) -> None:
         self.posts = tuple(found)
         self.aliases = tuple(aliases)
@@ -126,7 +126,7 @@ class Board:
         self.studio.close()
 
 
-def board(params: Params) -> Board:
+def board(params: Params) -> DemoBoard:
     """The generated board of these parameters: the same posts and bytes on every run."""
     found, truths = posts.generate(params)
     shape = params.model_dump(
@@ -140,7 +140,7 @@ def board(params: Params) -> Board:
             "duplicate_share",
         }
     )
-    return Board(
+    return DemoBoard(
         found,
         shelf=Shelf(params.cache, key=repr(sorted(shape.items()))),
         workers=params.workers,

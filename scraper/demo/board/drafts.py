@@ -13,7 +13,7 @@ from scraper.demo.facts import tags
 from scraper.demo.facts.params import Params
 from scraper.demo.facts.personae import PERSONAE, Persona
 from scraper.demo.facts.plants import PLANTS, WANTED, Plant
-from scraper.demo.facts.record import Recipe
+from scraper.demo.facts.record import FileRecipe
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ class Draft:
     """Place in time, 0 (first) to 1 (last)."""
     persona: str | None
     cast: tuple[str, ...]
-    recipe: Recipe
+    recipe: FileRecipe
     names: set[str]
     plant: Plant = WANTED
     reasons: frozenset[str] = frozenset()
@@ -104,7 +104,7 @@ class Author:
         style = rng.choices(STYLES, _STYLE_WEIGHTS)[0]
         width, height = _size(rng)
         file_ext, mode = _encoding(rng)
-        recipe = Recipe(
+        recipe = FileRecipe(
             cast=(drawn.name,),
             ground=ground,
             style=style,

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from personae.errors import MissingColumn, MissingInput
-from scraper.demo.board.booru import Board
+from scraper.demo.board.booru import DemoBoard
 from scraper.demo.facts.params import Params
-from scraper.demo.facts.record import CATEGORIES, DemoPost, Recipe
+from scraper.demo.facts.record import CATEGORIES, DemoPost, FileRecipe
 from scraper.demo.painter.shelf import Shelf
 from scraper.sources.labels import tag_name, tag_names
 
@@ -36,7 +36,7 @@ _ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class _FolderImage:
     path: Path
     label: str
     width: int
@@ -45,7 +45,7 @@ class _Picture:
     """Whether at least 0.9 of a frame of 2 % has every channel at 245 or more."""
 
 
-def board(folder: Path, hierarchy: Path | None, params: Params) -> Board:
+def board(folder: Path, hierarchy: Path | None, params: Params) -> DemoBoard:
     """
     Returns the board of a folder.
 
@@ -72,7 +72,7 @@ def board(folder: Path, hierarchy: Path | None, params: Params) -> Board:
         _post(number, picture, tags[picture.label], families.get(picture.label))
         for number, picture in enumerate(pictures, start=1)
     ]
-    return Board(posts, shelf=shelf, workers=params.workers)
+    return DemoBoard(posts, shelf=shelf, workers=params.workers)
 
 
 def _families(path: Path) -> dict[str, str]:
@@ -111,7 +111,9 @@ def _listed(folder: Path) -> list[tuple[Path, str]]:
     ]
 
 
-def _pictures(found: Sequence[tuple[Path, str]], shelf: Shelf, *, threads: int) -> list[_Picture]:
+def _pictures(
+    found: Sequence[tuple[Path, str]], shelf: Shelf, *, threads: int
+) -> list[_FolderImage]:
     """Those of the files that are images; each is decoded once in the life of a shelf."""
     noted = shelf.noted("measured")
     if noted is None:
@@ -122,7 +124,7 @@ def _pictures(found: Sequence[tuple[Path, str]], shelf: Shelf, *, threads: int) 
     else:
         measured = json.loads(noted)
     return [
-        _Picture(path, label, *one)
+        _FolderImage(path, label, *one)
         for (path, label), one in zip(found, measured, strict=True)
         if one is not None
     ]
@@ -148,7 +150,7 @@ def _has_white_border(image: Image.Image) -> bool:
     return bool((pixels[frame] >= _WHITE).mean() >= _WHITE_SHARE)
 
 
-def _post(number: int, picture: _Picture, label: str, family: str | None) -> DemoPost:
+def _post(number: int, picture: _FolderImage, label: str, family: str | None) -> DemoPost:
     copyright_tags = (tag_name(family) + "_(series)",) if family else ()
     general: tuple[str, ...] = ("1girl", "simple_background", "solo", "white_background")
     if not picture.white:
@@ -173,7 +175,7 @@ def _post(number: int, picture: _Picture, label: str, family: str | None) -> Dem
         file_ext=file_ext,
         duration=None,
         tags=tags,
-        recipe=Recipe(
+        recipe=FileRecipe(
             path=str(picture.path.resolve()),
             width=picture.width,
             height=picture.height,

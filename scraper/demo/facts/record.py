@@ -1,7 +1,7 @@
 """
 What the demo board knows of one post: what it shows to anybody, how its file comes about, the truth.
 
-`Recipe` and `Truth` stay inside the board: no answer over HTTP carries them.
+`FileRecipe` and `Truth` stay inside the board: no answer over HTTP carries them.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ CATEGORIES = {"general": 0, "artist": 1, "copyright": 3, "character": 4, "meta":
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class FileRecipe:
     """How an original is made. Equal recipes give equal bytes."""
 
     cast: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoPost:
-    """A post as the board stores it; what depends on the file's bytes is in `Facts`."""
+    """A post as the board stores it; what depends on the file's bytes is in `FileFacts`."""
 
     post_id: int
     created_ms: int
@@ -88,7 +88,7 @@ class DemoPost:
     """In seconds; None for a still image."""
     tags: dict[str, tuple[str, ...]]
     """Category to names, byte-sorted."""
-    recipe: Recipe
+    recipe: FileRecipe
     parent_id: int | None = None
     children: tuple[int, ...] = ()
     """Ids of its children, deleted ones too."""
@@ -105,7 +105,7 @@ class DemoPost:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FileFacts:
     """What only the finished original tells."""
 
     md5: str

@@ -69,7 +69,7 @@ STALE_ALIASES = {new: old for old, new in reversed(ALIASES) if new == "tsukishir
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class TagRelation:
     """An alias or an implication as its table lists it."""
 
     relation_id: int
@@ -79,7 +79,7 @@ class Relation:
     """active, deleted or retired; only active ones have an effect."""
 
 
-def implications() -> tuple[Relation, ...]:
+def implications() -> tuple[TagRelation, ...]:
     """Every edge, forms to base characters among them, two of them no longer active."""
     forms = tuple((persona.name, persona.base) for persona in PERSONAE if persona.base)
     active = forms + _CHARACTER_IMPLICATIONS + _GENERAL_IMPLICATIONS
@@ -89,21 +89,21 @@ def implications() -> tuple[Relation, ...]:
     return _relations(rows, first=210_000)
 
 
-def aliases() -> tuple[Relation, ...]:
+def aliases() -> tuple[TagRelation, ...]:
     """Every alias, one of them no longer active."""
     rows = [(old, new, "active") for old, new in ALIASES]
     rows.append(("yukine_vale", "isolde_farrow", "deleted"))
     return _relations(rows, first=180_000)
 
 
-def _relations(rows: Iterable[tuple[str, str, str]], *, first: int) -> tuple[Relation, ...]:
+def _relations(rows: Iterable[tuple[str, str, str]], *, first: int) -> tuple[TagRelation, ...]:
     return tuple(
-        Relation(first + 17 * position, one, two, status)
+        TagRelation(first + 17 * position, one, two, status)
         for position, (one, two, status) in enumerate(rows)
     )
 
 
-def edges(relations: Sequence[Relation]) -> dict[str, tuple[str, ...]]:
+def edges(relations: Sequence[TagRelation]) -> dict[str, tuple[str, ...]]:
     """Active relations as a mapping from antecedent to its consequents."""
     found: dict[str, tuple[str, ...]] = {}
     for relation in relations:

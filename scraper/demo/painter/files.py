@@ -10,13 +10,13 @@ import io
 import math
 import random
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image, ImageOps, PngImagePlugin
 
 from scraper.demo.facts.personae import PERSONAE
-from scraper.demo.facts.record import Facts, Recipe
+from scraper.demo.facts.record import FileFacts, FileRecipe
 
 BOXES = {"180x180": 180, "360x360": 360, "720x720": 720}
 SAMPLE_WIDTH = 850
@@ -55,10 +55,10 @@ class FileVariant:
 
 
 @dataclass(frozen=True, slots=True)
-class Produced:
+class ProducedFiles:
     """A post's facts, and the bytes of those files that were asked for, by variant type."""
 
-    facts: Facts
+    facts: FileFacts
     files: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -105,12 +105,12 @@ def parse_path(text: str) -> tuple[str, str, str] | None:
     return match["type"], md5, match["ext"]
 
 
-def produce(recipes: tuple[Recipe, ...], wanted: tuple[str, ...]) -> list[Produced]:
+def produce(recipes: tuple[FileRecipe, ...], wanted: tuple[str, ...]) -> list[ProducedFiles]:
     """Makes each original, and returns its facts and the files of the wanted variant types."""
     return [_produce(recipe, wanted) for recipe in recipes]
 
 
-def _produce(recipe: Recipe, wanted: tuple[str, ...]) -> Produced:
+def _produce(recipe: FileRecipe, wanted: tuple[str, ...]) -> ProducedFiles:
     if recipe.path is not None:
         original = Path(recipe.path).read_bytes()
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(original))).convert("RGB")
@@ -118,8 +118,7 @@ def _produce(recipe: Recipe, wanted: tuple[str, ...]) -> Produced:
     else:
         image = _draw(recipe)
         original = _damaged(_encode(image, recipe), recipe)
-        pixels = repr(replace(recipe, salt=0)).encode()
-        pixel_hash = hashlib.blake2b(pixels, digest_size=16).hexdigest()
+        pixel_hash = hashlib.blake2b(_pixel_text(recipe), digest_size=16).hexdigest()
     md5 = hashlib.md5(original, usedforsecurity=False).hexdigest()
     animated = 1.0 if recipe.mode == "animated" else None
     files = {}
@@ -128,10 +127,22 @@ def _produce(recipe: Recipe, wanted: tuple[str, ...]) -> Produced:
             files["original"] = original
         elif variant.type in wanted:
             files[variant.type] = _damaged(_variant(image, variant), recipe)
-    return Produced(Facts(md5, len(original), pixel_hash), files)
+    return ProducedFiles(FileFacts(md5, len(original), pixel_hash), files)
 
 
-def _draw(recipe: Recipe) -> Image.Image:
+def _pixel_text(recipe: FileRecipe) -> bytes:
+    """
+    Returns the text whose hash is the post's `pixel_hash`: all fields of the recipe but the salt.
+
+    Recipes that differ in the salt only decode to equal pixels. The word `Recipe` is part of the
+    text: another word would change the pixel hash of every post.
+    """
+    values = asdict(replace(recipe, salt=0))
+    text = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    return f"Recipe({text})".encode()
+
+
+def _draw(recipe: FileRecipe) -> Image.Image:
     """The image, drawn no larger than needed and brought to its size."""
     from scraper.demo.painter import drawing
 
@@ -154,7 +165,7 @@ def _draw(recipe: Recipe) -> Image.Image:
     return image.convert("L") if recipe.mode == "grey" else image.convert("RGB")
 
 
-def _encode(image: Image.Image, recipe: Recipe) -> bytes:
+def _encode(image: Image.Image, recipe: FileRecipe) -> bytes:
     if recipe.file_ext not in STILLS:
         return _not_a_picture(recipe)
     file = io.BytesIO()
@@ -179,7 +190,7 @@ def _encode(image: Image.Image, recipe: Recipe) -> bytes:
     return file.getvalue()
 
 
-def _not_a_picture(recipe: Recipe) -> bytes:
+def _not_a_picture(recipe: FileRecipe) -> bytes:
     """A film, archive or flash file that nobody plays: the right first bytes, then noise."""
     magic = {
         "mp4": b"\0\0\0\x18ftypmp42",
@@ -204,7 +215,7 @@ def _variant(image: Image.Image, variant: FileVariant) -> bytes:
     return file.getvalue()
 
 
-def _damaged(encoded: bytes, recipe: Recipe) -> bytes:
+def _damaged(encoded: bytes, recipe: FileRecipe) -> bytes:
     """`encoded`, or what is left of it when the recipe says that the file is damaged."""
     if recipe.damage == "truncated":
         return encoded[: len(encoded) * 11 // 20]
@@ -217,5 +228,5 @@ def _damaged(encoded: bytes, recipe: Recipe) -> bytes:
     return encoded
 
 
-def _noise(recipe: Recipe, length: int) -> bytes:
+def _noise(recipe: FileRecipe, length: int) -> bytes:
     return random.Random(recipe.seed).randbytes(length)  # noqa: S311 - a made-up file, no secrets

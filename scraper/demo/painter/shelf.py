@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from scraper.demo.facts.record import Facts
+from scraper.demo.facts.record import FileFacts
 
 _log = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ class Shelf:
         self._db.execute("pragma journal_mode = wal")
         self._db.executescript(_SCHEMA)
 
-    def facts(self) -> dict[int, Facts]:
+    def facts(self) -> dict[int, FileFacts]:
         """Everything known, by post."""
         rows = self._db.execute("select post_id, md5, file_bytes, pixel_hash from files")
-        return {post_id: Facts(*rest) for post_id, *rest in rows}
+        return {post_id: FileFacts(*rest) for post_id, *rest in rows}
 
     def thumbnail(self, post_id: int) -> bytes | None:
         """The 180x180 variant of a post, or None when the shelf has none."""
@@ -49,7 +49,7 @@ class Shelf:
         found = row.fetchone()
         return found[0] if found and found[0] else None
 
-    def put(self, rows: Iterable[tuple[int, Facts, bytes]]) -> None:
+    def put(self, rows: Iterable[tuple[int, FileFacts, bytes]]) -> None:
         """Stores facts and thumbnails; what is there already stays."""
         self._db.execute("begin")
         self._db.executemany(

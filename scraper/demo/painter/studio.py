@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
 
-from scraper.demo.facts.record import Facts, Recipe
+from scraper.demo.facts.record import FileFacts, FileRecipe
 from scraper.demo.painter import files
-from scraper.demo.painter.files import Produced
+from scraper.demo.painter.files import ProducedFiles
 from scraper.demo.painter.shelf import Shelf
 
 THUMBNAIL = "180x180"
@@ -29,7 +29,7 @@ _RECENT_BYTES = 64 * 2**20
 class Studio:
     """The files of one board. Use from one event loop only."""
 
-    def __init__(self, recipe: Callable[[int], Recipe], *, shelf: Shelf, workers: int) -> None:
+    def __init__(self, recipe: Callable[[int], FileRecipe], *, shelf: Shelf, workers: int) -> None:
         """`recipe` says how the file of a post is made; `workers` processes start when needed."""
         self._recipe = recipe
         self._shelf = shelf
@@ -40,15 +40,15 @@ class Studio:
         for post_id in sorted(self._facts, reverse=True):
             self._by_md5[self._facts[post_id].md5] = post_id
         self._changed: set[int] = set()
-        self._drawing: dict[int, asyncio.Future[list[Produced]]] = {}
+        self._drawing: dict[int, asyncio.Future[list[ProducedFiles]]] = {}
         self._recent: OrderedDict[tuple[int, str], bytes] = OrderedDict()
         self._recent_bytes = 0
 
-    def known(self, post_id: int) -> Facts | None:
+    def known(self, post_id: int) -> FileFacts | None:
         """Facts of a post that was drawn before."""
         return self._facts.get(post_id)
 
-    async def facts(self, post_ids: Sequence[int]) -> dict[int, Facts]:
+    async def facts(self, post_ids: Sequence[int]) -> dict[int, FileFacts]:
         """Facts of posts, drawing those that are new."""
         while missing := [one for one in post_ids if one not in self._facts]:
             self.prefetch(missing)
@@ -72,7 +72,7 @@ class Studio:
 
     def _submit(
         self, post_ids: tuple[int, ...], wanted: tuple[str, ...]
-    ) -> asyncio.Future[list[Produced]]:
+    ) -> asyncio.Future[list[ProducedFiles]]:
         if self._pool is None and self._workers:
             self._pool = ProcessPoolExecutor(
                 self._workers,
@@ -83,7 +83,7 @@ class Studio:
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._pool, files.produce, recipes, wanted)
 
-    def _store(self, post_ids: tuple[int, ...], job: asyncio.Future[list[Produced]]) -> None:
+    def _store(self, post_ids: tuple[int, ...], job: asyncio.Future[list[ProducedFiles]]) -> None:
         current = [one for one in post_ids if self._drawing.get(one) is job]
         for post_id in current:
             del self._drawing[post_id]

@@ -2,7 +2,7 @@
 Danbooru's search language: text to a tree, and what the tree costs.
 
 Grammar and cost follow `PostQuery::Parser` and `PostQuery#term_count`. In comes the text of
-`tags=`, out goes a `Node`; nothing here knows a post.
+`tags=`, out goes a `QueryNode`; nothing here knows a post.
 """
 
 import re
@@ -53,7 +53,7 @@ class _SyntaxError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class QueryNode:
     """
     One node of a query.
 
@@ -62,11 +62,11 @@ class Node:
     """
 
     kind: str
-    children: tuple["Node", ...] = ()
+    children: tuple["QueryNode", ...] = ()
     name: str = ""
     value: str = ""
 
-    def leaves(self) -> Iterator["Node"]:
+    def leaves(self) -> Iterator["QueryNode"]:
         """Terms below this node, itself if it is one, in order."""
         if self.kind in ("tag", "wildcard", "metatag"):
             yield self
@@ -74,21 +74,21 @@ class Node:
             yield from child.leaves()
 
 
-def parse(text: str, aliases: Mapping[str, str] | None = None) -> Node:
+def parse(text: str, aliases: Mapping[str, str] | None = None) -> QueryNode:
     """Returns the tree of a query; a syntax error gives the tree that matches nothing."""
     try:
-        tree = _Parser(text, aliases or {}).root()
+        tree = _QueryParser(text, aliases or {}).root()
     except _SyntaxError:
-        return Node("none")
+        return QueryNode("none")
     return _without_opt(tree)
 
 
-def cost(tree: Node) -> int:
+def cost(tree: QueryNode) -> int:
     """Counted terms: unique tags, wildcards, and metatags that are not free."""
     return len({leaf for leaf in tree.leaves() if leaf.kind != "metatag" or leaf.name not in FREE})
 
 
-def validate(tree: Node, *, limit: int | None) -> None:
+def validate(tree: QueryNode, *, limit: int | None) -> None:
     """
     Raises SearchError for a query that the board refuses.
 
@@ -112,7 +112,7 @@ def validate(tree: Node, *, limit: int | None) -> None:
         )
 
 
-def _nested(tree: Node, *, inside: bool = False) -> Iterator[Node]:
+def _nested(tree: QueryNode, *, inside: bool = False) -> Iterator[QueryNode]:
     """Terms below a negation or an alternative."""
     if inside and tree.kind == "metatag":
         yield tree
@@ -120,12 +120,12 @@ def _nested(tree: Node, *, inside: bool = False) -> Iterator[Node]:
         yield from _nested(child, inside=inside or tree.kind in ("or", "not"))
 
 
-def metatag(tree: Node, name: str) -> str | None:
+def metatag(tree: QueryNode, name: str) -> str | None:
     """Value of the first metatag with this name."""
     return next((leaf.value for leaf in tree.leaves() if leaf.name == name), None)
 
 
-class _Parser:
+class _QueryParser:
     """Recursive descent over one query."""
 
     def __init__(self, text: str, aliases: Mapping[str, str]) -> None:
@@ -134,13 +134,13 @@ class _Parser:
         self._open = 0
         self._aliases = aliases
 
-    def root(self) -> Node:
+    def root(self) -> QueryNode:
         clauses = []
         while self._more():
             clauses.append(self._or())
         if not clauses:
-            return Node("all")
-        return clauses[0] if len(clauses) == 1 else Node("and", tuple(clauses))
+            return QueryNode("all")
+        return clauses[0] if len(clauses) == 1 else QueryNode("and", tuple(clauses))
 
     def _more(self) -> bool:
         self._space()
@@ -163,34 +163,38 @@ class _Parser:
             self._at = match.end()
         return match is not None
 
-    def _or(self) -> Node:
+    def _or(self) -> QueryNode:
         first = self._and()
-        return Node("or", (first, self._or())) if self._keyword("or") else first
+        return QueryNode("or", (first, self._or())) if self._keyword("or") else first
 
-    def _and(self) -> Node:
+    def _and(self) -> QueryNode:
         first = self._factors()
-        return Node("and", (first, self._and())) if self._keyword("and") else first
+        return QueryNode("and", (first, self._and())) if self._keyword("and") else first
 
-    def _factors(self) -> Node:
+    def _factors(self) -> QueryNode:
         found = [self._factor()]
         while self._more() and not self._ends_list():
             found.append(self._factor())
-        return found[0] if len(found) == 1 and found[0].kind != "opt" else Node("and", tuple(found))
+        return (
+            found[0]
+            if len(found) == 1 and found[0].kind != "opt"
+            else QueryNode("and", tuple(found))
+        )
 
     def _ends_list(self) -> bool:
         if self._text[self._at] == ")":
             return True
         return re.compile(r"(or|and) ", re.IGNORECASE).match(self._text, self._at) is not None
 
-    def _factor(self) -> Node:
+    def _factor(self) -> QueryNode:
         self._space()
         if self._accept("-"):
-            return Node("not", (self._expr(),))
+            return QueryNode("not", (self._expr(),))
         if self._accept("~"):
-            return Node("opt", (self._expr(),))
+            return QueryNode("opt", (self._expr(),))
         return self._expr()
 
-    def _expr(self) -> Node:
+    def _expr(self) -> QueryNode:
         self._space()
         if not self._accept("("):
             return self._term()
@@ -202,17 +206,17 @@ class _Parser:
         self._open -= 1
         return inside
 
-    def _term(self) -> Node:
+    def _term(self) -> QueryNode:
         match = _METATAG.match(self._text, self._at)
         if match:
             self._at = match.end()
-            return Node("metatag", name=match[1].lower(), value=self._value())
+            return QueryNode("metatag", name=match[1].lower(), value=self._value())
         word = self._word(_WORD, keep_balanced=True).lower()
         if word in ("and", "or"):
             raise _SyntaxError
         if "*" in word:
-            return Node("wildcard", name=word)
-        return Node("tag", name=self._aliases.get(word, word))
+            return QueryNode("wildcard", name=word)
+        return QueryNode("tag", name=self._aliases.get(word, word))
 
     def _value(self) -> str:
         pattern = _QUOTED.get(self._text[self._at : self._at + 1])
@@ -242,9 +246,9 @@ class _Parser:
         return word
 
 
-def _without_opt(tree: Node) -> Node:
+def _without_opt(tree: QueryNode) -> QueryNode:
     """`~a ~b c` becomes `(a or b) c`; nested conjunctions become one."""
-    children: list[Node] = []
+    children: list[QueryNode] = []
     for child in (_without_opt(child) for child in tree.children):
         if tree.kind == child.kind == "and":
             children.extend(child.children)
@@ -253,8 +257,8 @@ def _without_opt(tree: Node) -> Node:
     optional = [child.children[0] for child in children if child.kind == "opt"]
     if optional and tree.kind in ("and", "or"):
         rest = [child for child in children if child.kind != "opt"]
-        either = optional[0] if len(optional) == 1 else Node("or", tuple(optional))
+        either = optional[0] if len(optional) == 1 else QueryNode("or", tuple(optional))
         children = [*rest, either]
     if tree.kind == "and" and len(children) == 1:
         return children[0]
-    return Node(tree.kind, tuple(children), tree.name, tree.value)
+    return QueryNode(tree.kind, tuple(children), tree.name, tree.value)

@@ -11,9 +11,9 @@ from fnmatch import fnmatchcase
 from functools import reduce
 from operator import and_, or_
 
-from scraper.demo.facts.record import DemoPost, Facts
+from scraper.demo.facts.record import DemoPost, FileFacts
 from scraper.demo.search import ranges
-from scraper.demo.search.language import Node, metatag
+from scraper.demo.search.language import QueryNode, metatag
 from scraper.demo.search.ranges import BadValue
 
 _WILDCARD_TAGS = 100
@@ -55,10 +55,10 @@ _ORDERS: dict[str, Callable[[DemoPost], float]] = {
 }
 
 
-class Index:
+class PostIndex:
     """Posts by tag and by number, for one state of a board."""
 
-    def __init__(self, posts: Sequence[DemoPost], facts: Callable[[int], Facts | None]) -> None:
+    def __init__(self, posts: Sequence[DemoPost], facts: Callable[[int], FileFacts | None]) -> None:
         """
         `facts` gives what is known of a file; `posts` ascend by id.
 
@@ -75,7 +75,7 @@ class Index:
                 for name in names:
                     self._positions.setdefault(name, []).append(position)
                     self.categories[name] = category
-        self._sets: dict[Node, int] = {}
+        self._sets: dict[QueryNode, int] = {}
 
     def count(self, name: str) -> int:
         """Posts with a tag, whatever their status."""
@@ -85,7 +85,7 @@ class Index:
         """Every tag in use, in the order in which it came into use."""
         return list(self._positions)
 
-    def select(self, tree: Node) -> list[DemoPost]:
+    def select(self, tree: QueryNode) -> list[DemoPost]:
         """Posts that match, in the order that the query asks for; by default newest id first."""
         found = [self.posts[position] for position in _bits(self.matching(tree))]
         order = (metatag(tree, "order") or "").lower()
@@ -103,7 +103,7 @@ class Index:
                 found.sort(key=key, reverse=not order.endswith("_asc"))
         return found
 
-    def matching(self, tree: Node) -> int:
+    def matching(self, tree: QueryNode) -> int:
         """The set of posts that match a tree."""
         found = self._sets.get(tree)
         if found is None:
@@ -114,7 +114,7 @@ class Index:
                 self._sets[tree] = found
         return found
 
-    def _evaluate(self, tree: Node) -> int:
+    def _evaluate(self, tree: QueryNode) -> int:
         parts = [self.matching(child) for child in tree.children]
         if tree.kind == "and":
             return reduce(and_, parts, self._everything)
@@ -165,7 +165,9 @@ class Index:
             return 0
 
 
-def _predicate(name: str, value: str, now_ms: float, facts: Callable[[int], Facts | None]) -> Holds:
+def _predicate(
+    name: str, value: str, now_ms: float, facts: Callable[[int], FileFacts | None]
+) -> Holds:
     """The test of one metatag; a name without meaning here matches nothing."""
     words = [word for word in value.lower().replace(" ", ",").split(",") if word]
     named: dict[str, Callable[[], Holds]] = {
@@ -218,7 +220,7 @@ def _is_rated(letters: set[str]) -> Holds:
 
 
 def _by_file(
-    name: str, value: str, words: Sequence[str], facts: Callable[[int], Facts | None]
+    name: str, value: str, words: Sequence[str], facts: Callable[[int], FileFacts | None]
 ) -> Holds:
     """Tests that need the finished file; a post not drawn yet matches none of them."""
     sized: Callable[[float | None], bool] = bool

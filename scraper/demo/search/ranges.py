@@ -32,7 +32,7 @@ class BadValue(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class ValueRange:
     """Values from `low` to `high`; `open_low` and `open_high` leave the ends out."""
 
     low: float = -math.inf
@@ -71,19 +71,19 @@ def within(
     return lambda value: value is not None and any(one.holds(value) for one in intervals)
 
 
-def _interval(text: str, read: Read, *, around: float, width: float) -> Interval:
+def _interval(text: str, read: Read, *, around: float, width: float) -> ValueRange:
     if match := re.fullmatch(r"(.+?)(\.\.\.?)(.+)", text):
         low, high = sorted((read(match[1]), read(match[3])))
-        return Interval(low, high, open_high=match[2] == "...")
+        return ValueRange(low, high, open_high=match[2] == "...")
     if match := re.fullmatch(r"(<=|<|\.\.)(.+)", text):
-        return Interval(high=read(match[2]), open_high=match[1] == "<")
+        return ValueRange(high=read(match[2]), open_high=match[1] == "<")
     if match := re.fullmatch(r"(>=|>)(.+)", text):
-        return Interval(low=read(match[2]), open_low=match[1] == ">")
+        return ValueRange(low=read(match[2]), open_low=match[1] == ">")
     if text.endswith(".."):
-        return Interval(low=read(text[:-2]))
+        return ValueRange(low=read(text[:-2]))
     value = read(text)
     high = value + width if width else value * (1 + around)
-    return Interval(value * (1 - around), high, open_high=bool(width))
+    return ValueRange(value * (1 - around), high, open_high=bool(width))
 
 
 def integer(text: str) -> float:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from scraper.demo.facts.clock import eastern
-from scraper.demo.facts.record import CATEGORIES, DemoPost, Facts
-from scraper.demo.facts.tags import Relation
+from scraper.demo.facts.record import CATEGORIES, DemoPost, FileFacts
+from scraper.demo.facts.tags import TagRelation
 from scraper.demo.painter import files
-from scraper.demo.search.match import Index
+from scraper.demo.search.match import PostIndex
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _TAGS_BORN_MS = 1_361_000_000_000  # 2013
@@ -21,7 +21,7 @@ _MINUTE_MS = 60_000
 Json = dict[str, Any]
 
 
-def post(shown: DemoPost, facts: Facts, *, host: str, hidden: bool) -> Json:
+def post(shown: DemoPost, facts: FileFacts, *, host: str, hidden: bool) -> Json:
     """One post as `/posts.json` lists it; a hidden one lacks exactly seven keys."""
     variants = files.variants(
         shown.width, shown.height, file_ext=shown.file_ext, duration=shown.duration
@@ -79,7 +79,7 @@ _TAG_STRINGS = ("general", "character", "copyright", "artist", "meta")
 
 def _asset(
     shown: DemoPost,
-    facts: Facts,
+    facts: FileFacts,
     variants: Sequence[files.FileVariant],
     urls: dict[str, str],
     *,
@@ -124,7 +124,7 @@ def _file_key(md5: str) -> str:
     return key
 
 
-def tag(name: str, index: Index) -> Json:
+def tag(name: str, index: PostIndex) -> Json:
     """One row of `/tags.json`."""
     number = tag_id(name)
     return {
@@ -144,7 +144,7 @@ def tag_id(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest()) % 2_400_000 + 1
 
 
-def relation(shown: Relation) -> Json:
+def relation(shown: TagRelation) -> Json:
     """One row of `/tag_aliases.json` or `/tag_implications.json`."""
     made = eastern(_TAGS_BORN_MS + shown.relation_id * 1_000_000)
     return {

@@ -24,12 +24,12 @@ from personae import cli, settings
 from personae.errors import BadParams
 from personae.settings import Settings
 from scraper.demo.board import booru
-from scraper.demo.board.booru import Board
+from scraper.demo.board.booru import DemoBoard
 from scraper.demo.facts.params import Params
 from scraper.demo.search.language import SearchError
 from scraper.demo.server import answers, endpoints, faults, gate
-from scraper.demo.server.endpoints import LEVEL, STATE, ApiError, State, page, reply
-from scraper.demo.server.gate import BadCredentials, Bucket
+from scraper.demo.server.endpoints import LEVEL, STATE, ApiError, ServerState, page, reply
+from scraper.demo.server.gate import BadCredentials, LeakyBucket
 
 __all__ = ["Params", "application", "main", "serve"]
 
@@ -46,13 +46,13 @@ _API_HEADERS = {
 _SMALLEST_COMPRESSED = 256
 
 
-def application(board: Board, *, params: Params | None = None) -> web.Application:
+def application(board: DemoBoard, *, params: Params | None = None) -> web.Application:
     """Returns the web application of a board; it ends the board's workers when it stops."""
     params = params or Params()
     app = web.Application(middlewares=[_logged, _guarded, _faulted, _answered])
-    app[STATE] = State(
+    app[STATE] = ServerState(
         board,
-        bucket=Bucket(rate=params.rate, burst=params.burst),
+        bucket=LeakyBucket(rate=params.rate, burst=params.burst),
         latency_seconds=params.latency_seconds,
         has_control=params.control,
         faults=faults.parse(params.faults, seed=params.seed, attempts=params.fault_attempts),
@@ -188,7 +188,7 @@ def _conditional(request: web.Request, response: web.Response) -> web.Response:
 
 
 async def serve(
-    board: Board, params: Params, *, host: str, port: int, until_stdin_closes: bool
+    board: DemoBoard, params: Params, *, host: str, port: int, until_stdin_closes: bool
 ) -> None:
     """Serves a board until cancelled, or until standard input closes; prints the address first."""
     runner = web.AppRunner(

@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from personae.errors import BadParams
-from scraper.demo.board.booru import Board
+from scraper.demo.board.booru import DemoBoard
 from scraper.demo.facts.record import DemoPost
 from scraper.demo.painter import files
 from scraper.demo.search import language
-from scraper.demo.search.language import Node
-from scraper.demo.search.match import Index
+from scraper.demo.search.language import QueryNode
+from scraper.demo.search.match import PostIndex
 from scraper.demo.server import answers, faults, relations
-from scraper.demo.server.faults import Faults
-from scraper.demo.server.gate import ANONYMOUS, Bucket, Level, Log
+from scraper.demo.server.faults import FaultPlan
+from scraper.demo.server.gate import ANONYMOUS, AccountLevel, LeakyBucket, RequestLog
 
 _POSTS_PER_PAGE, _MOST_POSTS, _MOST_ROWS = 20, 200, 1_000
 
@@ -29,29 +29,29 @@ ItemT = TypeVar("ItemT")
 
 
 @dataclass(slots=True)
-class State:
+class ServerState:
     """What requests share."""
 
-    board: Board
-    bucket: Bucket
+    board: DemoBoard
+    bucket: LeakyBucket
     latency_seconds: float = 0.0
     has_control: bool = False
     """Whether requests may order faults and changes."""
-    faults: Faults = field(default_factory=Faults)
-    log: Log = field(default_factory=Log)
-    _index: tuple[int, Index] | None = None
+    faults: FaultPlan = field(default_factory=FaultPlan)
+    log: RequestLog = field(default_factory=RequestLog)
+    _index: tuple[int, PostIndex] | None = None
 
     @property
-    def index(self) -> Index:
+    def index(self) -> PostIndex:
         """The index of the board as it is now."""
         if self._index is None or self._index[0] != self.board.version:
-            index = Index(self.board.posts, self.board.studio.known)
+            index = PostIndex(self.board.posts, self.board.studio.known)
             self._index = (self.board.version, index)
         return self._index[1]
 
 
-STATE = web.AppKey("state", State)
-LEVEL: web.RequestKey[Level] = web.RequestKey("level", Level)
+STATE = web.AppKey("state", ServerState)
+LEVEL: web.RequestKey[AccountLevel] = web.RequestKey("level", AccountLevel)
 
 
 class ApiError(Exception):
@@ -135,7 +135,7 @@ async def _as_json(posts: Sequence[DemoPost], request: web.Request) -> list[answ
     ]
 
 
-async def _tree(request: web.Request, *, limited: bool) -> Node:
+async def _tree(request: web.Request, *, limited: bool) -> QueryNode:
     state = request.app[STATE]
     text = request.query.get("tags", request.query.get("post[tags]", ""))
     tree = language.parse(text, state.board.alias_of)
@@ -148,7 +148,7 @@ async def _tree(request: web.Request, *, limited: bool) -> Node:
         elif leaf.name == "md5" and leaf.kind == "metatag":
             await state.board.find(leaf.value.lower())
     if limited and is_safe_mode(request):
-        return Node("and", (tree, Node("metatag", name="rating", value="g")))
+        return QueryNode("and", (tree, QueryNode("metatag", name="rating", value="g")))
     return tree
 
 
@@ -192,7 +192,9 @@ async def posts_show(request: web.Request) -> web.StreamResponse:
 async def posts_random(request: web.Request) -> web.StreamResponse:
     """`GET /posts/random.json`: one post of a search."""
     tree = await _tree(request, limited=True)
-    found = request.app[STATE].index.select(Node("and", (tree, Node("metatag", name="random"))))
+    found = request.app[STATE].index.select(
+        QueryNode("and", (tree, QueryNode("metatag", name="random")))
+    )
     if not found:
         raise not_found()
     return reply(_only((await _as_json(found[:1], request))[0], request))
@@ -288,7 +290,7 @@ async def control_change(request: web.Request) -> web.StreamResponse:
     return reply({"post_id": post.post_id, "kind": wanted["kind"]})
 
 
-def _controlled(request: web.Request) -> State:
+def _controlled(request: web.Request) -> ServerState:
     state = request.app[STATE]
     if not state.has_control or request.method != "POST":
         raise not_found()

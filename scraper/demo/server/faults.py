@@ -20,7 +20,7 @@ from aiohttp import web
 from PIL import Image
 
 from personae.errors import BadParams
-from scraper.demo.board.booru import Board
+from scraper.demo.board.booru import DemoBoard
 from scraper.demo.painter import files
 from scraper.demo.server import answers
 
@@ -67,7 +67,7 @@ _CDN_ONLY = frozenset({*FILES, *WORLD})
 
 
 @dataclass(slots=True)
-class Faults:
+class FaultPlan:
     """Which faults are committed, and how often each was."""
 
     seed: int = 0
@@ -99,7 +99,7 @@ class Faults:
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest()) / 2**56
 
 
-def parse(texts: Iterable[str], *, seed: int = 0, attempts: int = 1) -> Faults:
+def parse(texts: Iterable[str], *, seed: int = 0, attempts: int = 1) -> FaultPlan:
     """
     Reads `kind=share` texts.
 
@@ -118,11 +118,11 @@ def parse(texts: Iterable[str], *, seed: int = 0, attempts: int = 1) -> Faults:
                 f"'demo.faults' has {text!r}: it must be kind=share with a share from 0 to 1. "
                 f"Kinds: {', '.join(KINDS)}."
             )
-    return Faults(seed=seed, shares=shares, attempts=attempts)
+    return FaultPlan(seed=seed, shares=shares, attempts=attempts)
 
 
 async def commit(
-    kind: str, request: web.Request, handler: Handler, board: Board
+    kind: str, request: web.Request, handler: Handler, board: DemoBoard
 ) -> web.StreamResponse:
     """Answers a request with the fault `kind`."""
     if kind in (*STATUSES, *API_ERRORS, "challenge") and not _spares(kind, request):
@@ -230,7 +230,7 @@ def _spoilt(kind: str, response: web.Response, body: bytes) -> web.Response:
     return response
 
 
-async def change(kind: str, path: str, board: Board) -> None:
+async def change(kind: str, path: str, board: DemoBoard) -> None:
     """Lets the post whose file lies at `path` be deleted, banned, edited, replaced or gone."""
     parsed = files.parse_path(path)
     post_id = await board.find(parsed[1]) if parsed else None
@@ -238,7 +238,7 @@ async def change(kind: str, path: str, board: Board) -> None:
         change_post(kind, post_id, board)
 
 
-def change_post(kind: str, post_id: int, board: Board) -> None:
+def change_post(kind: str, post_id: int, board: DemoBoard) -> None:
     """Changes one post as its uploader or a moderator would."""
     changes: dict[str, Callable[[], None]] = {
         "gone": lambda: board.remove_files(post_id),

@@ -20,7 +20,7 @@ _ENTRIES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class AccountLevel:
     """What a caller may do."""
 
     name: str
@@ -31,9 +31,9 @@ class Level:
     sees_restricted: bool = False
 
 
-ANONYMOUS = Level("anonymous", 2, 1_000)
-_MEMBER = Level("member", 2, 1_000)
-_GOLD = Level("gold", 6, 5_000, sees_restricted=True)
+ANONYMOUS = AccountLevel("anonymous", 2, 1_000)
+_MEMBER = AccountLevel("member", 2, 1_000)
+_GOLD = AccountLevel("gold", 6, 5_000, sees_restricted=True)
 
 ACCOUNTS = {
     ("demo_member", "demo-member-key"): _MEMBER,
@@ -51,7 +51,7 @@ def is_challenged(user_agent: str) -> bool:
     return _REFUSED_AGENTS.match(user_agent) is not None
 
 
-def level(headers: Mapping[str, str], query: Mapping[str, str]) -> Level:
+def level(headers: Mapping[str, str], query: Mapping[str, str]) -> AccountLevel:
     """The caller's level; HTTP Basic wins over the query. Raises BadCredentials."""
     scheme, _, encoded = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "basic":
@@ -69,7 +69,7 @@ def level(headers: Mapping[str, str], query: Mapping[str, str]) -> Level:
     return found
 
 
-class Bucket:
+class LeakyBucket:
     """
     A leaky bucket with a queue, as nginx's `limit_req` without `nodelay`.
 
@@ -95,7 +95,7 @@ class Bucket:
 
 
 @dataclass(slots=True)
-class Log:
+class RequestLog:
     """Requests seen: totals for tests, and the newest ones in full."""
 
     entries: deque[tuple[float, str, str, int]] = field(

@@ -4,11 +4,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from scraper.demo.board.booru import Board
+from scraper.demo.board.booru import DemoBoard
 from scraper.demo.facts.record import CATEGORIES
-from scraper.demo.facts.tags import Relation, closure, edges
+from scraper.demo.facts.tags import TagRelation, closure, edges
 from scraper.demo.search import ranges
-from scraper.demo.search.match import Index
+from scraper.demo.search.match import PostIndex
 from scraper.demo.search.ranges import BadValue
 from scraper.demo.server import answers
 from scraper.demo.server.answers import Json
@@ -28,7 +28,7 @@ def searched(query: Iterable[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def tag_rows(board: Board, index: Index, search: Mapping[str, str]) -> list[Json]:
+def tag_rows(board: DemoBoard, index: PostIndex, search: Mapping[str, str]) -> list[Json]:
     """Tags that match, in the order asked for; by default the newest first."""
     names = set(index.names()) | {relation.antecedent for relation in board.aliases}
     names |= {relation.consequent for relation in board.implications}
@@ -47,7 +47,7 @@ def tag_rows(board: Board, index: Index, search: Mapping[str, str]) -> list[Json
     return _ordered(rows, search.get("order", ""))
 
 
-def _chosen_names(names: set[str], search: Mapping[str, str], board: Board) -> set[str]:
+def _chosen_names(names: set[str], search: Mapping[str, str], board: DemoBoard) -> set[str]:
     for field in ("name", "name_normalize"):
         if field in search:
             names = names & {search[field].lower()}
@@ -88,7 +88,7 @@ def _ordered(rows: list[Json], order: str) -> list[Json]:
     return sorted(rows, key=lambda row: -row["id"])
 
 
-def with_includes(rows: Sequence[Json], board: Board, only: str) -> list[Json]:
+def with_includes(rows: Sequence[Json], board: DemoBoard, only: str) -> list[Json]:
     """Adds the relations that `only=` names, as nested objects."""
     found = []
     for row in rows:
@@ -106,7 +106,7 @@ def with_includes(rows: Sequence[Json], board: Board, only: str) -> list[Json]:
 
 
 def relation_rows(
-    relations: Sequence[Relation], index: Index, search: Mapping[str, str]
+    relations: Sequence[TagRelation], index: PostIndex, search: Mapping[str, str]
 ) -> list[Json]:
     """Aliases or implications that match; by default the newest first."""
     chosen = list(relations)
@@ -116,7 +116,7 @@ def relation_rows(
     if "implied_to" in search:
         down = edges(
             [
-                Relation(one.relation_id, one.consequent, one.antecedent, one.status)
+                TagRelation(one.relation_id, one.consequent, one.antecedent, one.status)
                 for one in relations
             ]
         )

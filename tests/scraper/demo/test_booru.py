@@ -7,7 +7,7 @@ import pytest
 
 from scraper import filters, personae
 from scraper.demo.board import booru, drafts, posts
-from scraper.demo.board.booru import Board
+from scraper.demo.board.booru import DemoBoard
 from scraper.demo.board.drafts import CHECKERED
 from scraper.demo.facts import clock, tags
 from scraper.demo.facts.params import Params
@@ -246,7 +246,7 @@ def test_no_tag_tells_the_family(full):
 
 @pytest.fixture
 def changeable(tiny):
-    board = Board(
+    board = DemoBoard(
         tiny[0],
         shelf=Shelf("", key=""),
         workers=0,

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
-from scraper.demo.facts.record import Recipe
+from scraper.demo.facts.record import FileRecipe
 from scraper.demo.painter import files
 from scraper.demo.painter.shelf import Shelf
 
-RECIPE = Recipe(cast=("sorrel_ashdown",), seed=7, width=300, height=420, ground="plain")
+RECIPE = FileRecipe(cast=("sorrel_ashdown",), seed=7, width=300, height=420, ground="plain")
 
 
 def produce(recipe, *wanted):

@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from scraper.demo.server import gate
-from scraper.demo.server.gate import ACCOUNTS, Bucket, Log
+from scraper.demo.server.gate import ACCOUNTS, LeakyBucket, RequestLog
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_credentials(get):
 
 def test_the_bucket_delays_then_refuses():
     """Ten a second pass, twenty wait, the next is refused, and time forgives."""
-    bucket = Bucket(rate=10, burst=20)
+    bucket = LeakyBucket(rate=10, burst=20)
     waits = [bucket.delay("me", 100.0) for _ in range(22)]
 
     assert [step / 10 for step in range(21)] == pytest.approx(waits[:21])
@@ -52,14 +52,14 @@ def test_the_bucket_delays_then_refuses():
 
 def test_no_rate_is_no_limit():
     """Rate 0 lets everybody pass at once."""
-    bucket = Bucket(rate=0, burst=0)
+    bucket = LeakyBucket(rate=0, burst=0)
 
     assert {0.0} == {bucket.delay("me", 1.0) for _ in range(100)}
 
 
 def test_the_log_finds_the_busiest_second():
     """Requests per second are counted over any window of one second."""
-    log = Log()
+    log = RequestLog()
     for at in (0.0, 0.9, 1.1, 1.2, 1.89, 5.0):
         log.start("api", "me")
         log.end("api", "/", at=at, status=200, sent=1)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scraper.demo.facts.record import DemoPost, Facts, Recipe
+from scraper.demo.facts.record import DemoPost, FileFacts, FileRecipe
 from scraper.demo.search import language, ranges
 from scraper.demo.search.language import SearchError, cost, parse, validate
-from scraper.demo.search.match import Index
+from scraper.demo.search.match import PostIndex
 from scraper.demo.search.ranges import BadValue
 
 BLANK = DemoPost(
@@ -28,7 +28,7 @@ BLANK = DemoPost(
     file_ext="jpg",
     duration=None,
     tags={"general": (), "character": (), "copyright": (), "artist": (), "meta": ()},
-    recipe=Recipe(),
+    recipe=FileRecipe(),
 )
 
 
@@ -48,7 +48,7 @@ POSTS = (
 
 
 def ids(text, aliases=None):
-    index = Index(POSTS, {8: Facts("0" * 32, 3_000, "1" * 32)}.get)
+    index = PostIndex(POSTS, {8: FileFacts("0" * 32, 3_000, "1" * 32)}.get)
     return [found.post_id for found in index.select(parse(text, aliases))]
 
 
