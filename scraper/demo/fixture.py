@@ -1,101 +1,61 @@
 """
-The demo board for tests: real HTTP on loopback, with the truth and the request log at hand.
+A pytest plugin: the demo board as fixtures, for the tests of any program that reads a Danbooru.
 
-    from scraper.demo.fixture import demo_board, serving  # in conftest.py
+An installed `personae` registers it by entry point, so a test only names the fixture:
+
+    import requests
+
+    def test_my_client_reads_a_page(demo_board):
+        agent = {"User-Agent": "my-tests/1 (+https://example.org)"}
+        answer = requests.get(f"{demo_board.url}/posts.json", headers=agent, timeout=60)
+        post = answer.json()[0]
+
+        assert answer.status_code == 200
+        assert demo_board.board.truth(post["id"]).post_id == post["id"]
+        assert demo_board.log.by_kind["api"] >= 1
+
+The board answers 403 to a User-Agent that looks like a browser or a bare library, as Danbooru does
+(https://danbooru.donmai.us/forum_topics/23284). pytest loads this file in every run of an
+environment that has `personae`, so the imports of the board and of aiohttp wait for a fixture.
 """
 
-import asyncio
-import contextlib
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
-from aiohttp import web
 
-from scraper.demo.board import booru
-from scraper.demo.board.booru import DemoBoard
-from scraper.demo.facts.params import Params
-from scraper.demo.server.application import application
-from scraper.demo.server.endpoints import STATE, ServerState
-from scraper.demo.server.faults import FaultPlan
-from scraper.demo.server.gate import RequestLog
-
-TINY = Params(
-    posts_large=24,
-    posts_small=12,
-    posts_minor=3,
-    refused_share=0.35,
-    mistagged_share=0.04,
-    duplicate_share=0.08,
-    rate=0,
-    workers=0,
-    cache="",
-)
-"""A board of about 280 posts that holds every plant; no rate limit, no process, no cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServedBoard:
-    """A board that answers at `url`."""
-
-    url: str
-    state: ServerState
-
-    @property
-    def board(self) -> DemoBoard:
-        """Posts, truth, and the means to change them."""
-        return self.state.board
-
-    @property
-    def log(self) -> RequestLog:
-        """What was requested so far."""
-        return self.state.log
-
-    @property
-    def faults(self) -> FaultPlan:
-        """What goes wrong from now on."""
-        return self.state.faults
-
-
-@contextlib.contextmanager
-def serving(board: DemoBoard, params: Params = TINY) -> Iterator[ServedBoard]:
-    """Serves a board from a thread of its own until the block ends."""
-    loop = asyncio.new_event_loop()
-    runner = web.AppRunner(
-        application(board, params=params),
-        access_log=None,
-        shutdown_timeout=1,
-        handler_cancellation=True,
-    )
-
-    async def start() -> int:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return int(runner.addresses[0][1])
-
-    port = loop.run_until_complete(start())
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        yield ServedBoard(f"http://127.0.0.1:{port}", runner.app[STATE])
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+if TYPE_CHECKING:
+    from scraper.demo.server.thread import ServedBoard
 
 
 @pytest.fixture(scope="session")
-def demo_board() -> Iterator[ServedBoard]:
-    """A tiny board that all tests share: read it, do not change it."""
+def demo_board() -> "Iterator[ServedBoard]":
+    """
+    Yields a tiny board that all tests of the session share. Tests may read it, not change it.
+
+    It holds about 280 posts, has no rate limit and draws images when they are first requested.
+    The yielded `ServedBoard` has the attributes `url`, `board`, `log` and `faults`.
+    """
+    from scraper.demo.board import booru
+    from scraper.demo.facts.params import TINY
+    from scraper.demo.server.thread import serving
+
     with serving(booru.board(TINY)) as served:
         yield served
 
 
 @pytest.fixture
-def own_demo_board() -> Iterator[ServedBoard]:
-    """A tiny board of one test, which may change it and order faults."""
+def own_demo_board() -> "Iterator[ServedBoard]":
+    """
+    Yields a tiny board that belongs to one test, which may change posts and order faults.
+
+    For instance `requests.get(url, headers={"X-Demo-Fault": "reset", ...})` breaks one connection,
+    and `own_demo_board.board.flag(post_id, "deleted")` deletes a post.
+    """
+    from scraper.demo.board import booru
+    from scraper.demo.facts.params import TINY
+    from scraper.demo.server.thread import serving
+
     params = TINY.model_copy(update={"control": True})
     with serving(booru.board(params), params) as served:
         yield served

@@ -17,7 +17,8 @@ from personae.errors import AlreadyRunning, BadParams, DiskRefused
 from scraper import listing, pages, personae
 from scraper.client import Client
 from scraper.demo.board import booru
-from scraper.demo.fixture import TINY, serving
+from scraper.demo.facts.params import TINY
+from scraper.demo.server.thread import serving
 from scraper.errors import ConnectionLost, DamagedLedger, QueryTimedOut, Unfinished
 from scraper.listing import PAIRS_SCHEMA, TAGS_SCHEMA, Params
 from scraper.pages import Pages

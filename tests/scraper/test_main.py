@@ -18,7 +18,8 @@ from aiohttp import web
 from scraper import contact, decide, download, listing, personae, site
 from scraper.__main__ import main
 from scraper.demo.board import booru
-from scraper.demo.fixture import TINY, serving
+from scraper.demo.facts.params import TINY
+from scraper.demo.server.thread import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = ["--api-rate", "1e6", "--cdn-rate", "1e6", "--attempts", "2"]

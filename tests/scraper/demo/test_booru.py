@@ -10,10 +10,9 @@ from scraper.demo.board import booru, drafts, posts
 from scraper.demo.board.booru import DemoBoard
 from scraper.demo.board.drafts import CHECKERED
 from scraper.demo.facts import clock, tags
-from scraper.demo.facts.params import Params
+from scraper.demo.facts.params import TINY, Params
 from scraper.demo.facts.personae import PERSONAE
 from scraper.demo.facts.plants import PLANTS
-from scraper.demo.fixture import TINY
 from scraper.demo.painter.drawing import EDITS, GROUNDS, KINDS, STYLES
 from scraper.demo.painter.shelf import Shelf
 

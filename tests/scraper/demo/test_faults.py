@@ -10,8 +10,9 @@ from PIL import Image
 
 from personae.errors import BadParams
 from scraper.demo.board import booru
-from scraper.demo.fixture import TINY, serving
+from scraper.demo.facts.params import TINY
 from scraper.demo.server import faults
+from scraper.demo.server.thread import serving
 
 AGENT = {"User-Agent": "personae-tests/1"}
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from personae.errors import MissingColumn, MissingInput
 from scraper.demo.board import folder
-from scraper.demo.fixture import TINY, serving
+from scraper.demo.facts.params import TINY
+from scraper.demo.server.thread import serving
 from scraper.post import Post
 
 AGENT = {"User-Agent": "personae-tests/1"}

@@ -1,0 +1,88 @@
+"""The pytest plugin: registered by entry point, cheap to load, and alone in importing pytest."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+HEAVY = ("aiohttp", "numpy", "PIL", "pydantic", "scraper.demo.board", "scraper.demo.server")
+
+LIST_IMPORTS = """
+import sys
+import scraper.demo.fixture
+print("pytest" in sys.modules, sorted(set(sys.argv[1:]) & set(sys.modules)))
+"""
+
+IMPORT_ALL_BUT_THE_PLUGIN = """
+import importlib, pkgutil, sys
+import scraper.demo
+names = [module.name for module in pkgutil.walk_packages(scraper.demo.__path__, "scraper.demo.")]
+names.remove("scraper.demo.fixture")
+for name in names:
+    importlib.import_module(name)
+print(len(names), "pytest" in sys.modules, "_pytest" in sys.modules)
+"""
+
+TEST_OF_SOMEBODY_ELSE = """
+import urllib.request
+
+def test_reads_a_post(own_demo_board):
+    url = own_demo_board.url + "/posts.json?limit=1"
+    request = urllib.request.Request(url, headers={"User-Agent": "other-tests/1"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.status == 200
+"""
+
+
+def python(*arguments, cwd, path=()):
+    """Standard output of a Python process that imports this repository, and `path` before it."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*map(str, path), str(ROOT)])}
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert 0 == result.returncode, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_loading_the_plugin_imports_neither_board_nor_server(tmp_path):
+    """Pytest loads the plugin in every run, so aiohttp and the board wait for a fixture."""
+    assert "True []" == python("-c", LIST_IMPORTS, *HEAVY, cwd=tmp_path).strip()
+
+
+def test_no_other_module_of_the_board_imports_pytest(tmp_path):
+    """The board runs where pytest is not installed."""
+    count, *imported = python("-c", IMPORT_ALL_BUT_THE_PLUGIN, cwd=tmp_path).split()
+
+    assert int(count) > 35
+    assert ["False", "False"] == imported
+
+
+def test_an_installed_entry_point_gives_the_fixtures(tmp_path):
+    """A test outside this repository, without a conftest, names a fixture and gets a board."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    plugins = project["entry-points"]["pytest11"]
+    installed = tmp_path / "site" / "personae_tests-0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: personae-tests\nVersion: 0\n")
+    lines = [f"{name} = {module}" for name, module in plugins.items()]
+    (installed / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines, ""]))
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    (tests / "test_other.py").write_text(TEST_OF_SOMEBODY_ELSE)
+
+    output = python(
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tests), str(tests)),
+        cwd=tests,
+        path=(tmp_path / "site",),
+    )
+
+    assert {"personae_demo": "scraper.demo.fixture"} == plugins
+    assert "1 passed" in output
