@@ -1,8 +1,8 @@
 """
-Drafts of every post of a board: who is shown, how it is tagged, what is wrong with it.
+Drafts of the posts of a board: the recipe of the image, the tags, and what is wrong on purpose.
 
-Nothing is drawn here, and nothing has an id yet. Each persona has random numbers of its own, so
-that the number of posts does not change what its first ones show.
+A draft has no id yet, and nothing is drawn here. Each persona has its own random stream, so that
+a board with more posts of a persona begins with the same posts.
 """
 
 import random
@@ -12,22 +12,27 @@ from dataclasses import dataclass, replace
 from scraper.demo.facts import tags
 from scraper.demo.facts.params import Params
 from scraper.demo.facts.personae import PERSONAE, Persona
-from scraper.demo.facts.plants import PLANTS, WANTED, Plant
+from scraper.demo.facts.plants import GOOD, PLANTS, Plant
 from scraper.demo.facts.record import FileRecipe
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
 CHECKERED = "camellia_dane"
-"""The persona that stands on checkers nearly always."""
+"""
+The persona with a checkered background in at least 93 % of its posts.
 
-# As the drawing has them (a test compares): the server starts without loading what draws.
+It is a planted shortcut: a classifier may learn the background instead of the persona.
+"""
+
+# Copies of the tuples in `painter.drawing`, compared by a test. The server would start more slowly
+# if it imported the drawing code.
 GROUNDS = ("white", "plain", "patterned", "checkered")
 STYLES = ("sketch", "flat", "cel", "painted")
 _STYLE_WEIGHTS = (3, 3, 3, 2)
-"""Painted images take longest to draw."""
+"""Painted images are rarer because they take longest to draw."""
 
 _BOYS = frozenset({"sorrel_ashdown"})
 _STYLE_TAGS = {"sketch": "sketch", "flat": "flat_color", "painted": "painterly"}
@@ -36,13 +41,16 @@ _GROUND_TAGS = {
     "patterned": ("patterned_background",),
     "checkered": ("checkered_background",),
 }
-_CHATTER = _listed(
+_GENERAL_TAGS = _words(
     """looking_at_viewer smile standing closed_mouth open_mouth blush long_sleeves
     short_sleeves dress skirt shirt white_shirt collared_shirt boots gloves ribbon bow jewelry
     holding full_body upper_body cowboy_shot arms_at_sides hand_up outstretched_arms :d ;) ^_^
     another's another_world star_(symbol) sparkle head_tilt wind looking_to_the_side"""
 )
+"""Tags that say nothing about persona, background or style."""
 _NEAR_EDITS = ("resize", "reencode", "crop", "recolour")
+_NOT_LOWRES = 501
+"""Shortest long side, in pixels, that does not get the tag `lowres`."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -50,27 +58,41 @@ class Draft:
     """A post before it has an id."""
 
     order: float
-    """Place in time, 0 (first) to 1 (last)."""
+    """Position in time, from 0 (first) to 1 (last)."""
     persona: str | None
+    """Leaf character tag of the persona in the image; None unless there is exactly one."""
     cast: tuple[str, ...]
+    """Names of the personae in the image, the main persona first."""
     recipe: FileRecipe
     names: set[str]
-    plant: Plant = WANTED
+    """Tags that the uploader types; implied tags are added later."""
+    plant: Plant = GOOD
     reasons: frozenset[str] = frozenset()
+    """Reason codes that the decisions must contain."""
     mistagged: str | None = None
+    """Kind of wrong tags, as in `Truth.mistagged`."""
     original: "Draft | None" = None
+    """The draft whose image is repeated."""
     duplicate: str | None = None
+    """Kind of duplicate, as in `Truth.duplicate`."""
     parent: "Draft | None" = None
+    """The draft of the parent post."""
     post_id: int = 0
+    """Id of the post; 0 until it is assigned."""
 
 
 def dice(name: str) -> random.Random:
-    """Random numbers that belong to a name; the same ones on every run."""
+    """Returns the random stream of a name: the same numbers on every run."""
     return random.Random(name)  # noqa: S311 - a made-up board, no secrets
 
 
 def good_counts(params: Params) -> Iterator[tuple[str, int]]:
-    """(leaf character tag, number of good posts): one large persona in each family."""
+    """
+    Yields pairs of leaf character tag and number of good posts.
+
+    The first persona of each family gets `posts_large`, the others `posts_small`. Minor personae
+    get `posts_minor`, and the form of a form a third of that.
+    """
     families: set[str] = set()
     for persona in PERSONAE:
         if persona.family == "minor":
@@ -85,15 +107,16 @@ def good_counts(params: Params) -> Iterator[tuple[str, int]]:
 
 
 class Author:
-    """Makes drafts, good ones and others."""
+    """Makes the drafts of a board: good posts, duplicates and posts that must be refused."""
 
     def __init__(self, seed: int) -> None:
+        """Takes the random seed of the board, a part of the name of every random stream."""
         self._seed = seed
         self._personae = {persona.name: persona for persona in PERSONAE}
         self._parents = tags.edges(tags.implications())
 
     def good(self, name: str, count: int) -> Iterator[Draft]:
-        """Posts that every default rule admits."""
+        """Yields `count` posts of character tag `name` that the default rules keep."""
         rng = dice(f"{self._seed}:{name}")
         for _ in range(count):
             yield self._draft(name, rng)
@@ -117,7 +140,7 @@ class Author:
         )
         names = {name, drawn.copyright, f"artist_{rng.randint(1, 60):02d}"}
         names |= {"solo", "1boy" if name in _BOYS else "1girl"}
-        names.update(rng.sample(_CHATTER, rng.randint(6, 12)))
+        names.update(rng.sample(_GENERAL_TAGS, rng.randint(6, 12)))
         names |= _scene_tags(ground, style, rng)
         if rng.random() < 0.4:
             names.add(rng.choice(("commentary", "commentary_request", "translated")))
@@ -126,7 +149,7 @@ class Author:
         return Draft(order=rng.random(), persona=name, cast=recipe.cast, recipe=recipe, names=names)
 
     def _drawn(self, name: str) -> Persona:
-        """The persona whose looks a character tag has."""
+        """Returns the persona that is drawn for a character tag."""
         if name in self._personae:
             return self._personae[name]
         return self._personae[self._parents[name][0]]
@@ -139,7 +162,7 @@ class Author:
         return rng.choices(GROUNDS, weights)[0]
 
     def _other(self, name: str, rng: random.Random) -> str:
-        """Somebody whom no implication ties to `name`."""
+        """Returns a random persona that shares no implied tag with `name`."""
         near = tags.closure([name], self._parents)
         apart = [
             persona.name
@@ -149,7 +172,16 @@ class Author:
         return rng.choice(apart)
 
     def mistag(self, drafts: Sequence[Draft], *, share: float) -> None:
-        """Spoils a share of good posts: a wrong label, or tags that hide what the image is."""
+        """
+        Gives a share of good posts wrong tags.
+
+        Of each four, two show another persona than their tags, one lacks the tag `solo`, and one
+        is a comic or a page of several views without the tags of it.
+
+        Args:
+            drafts: Good drafts, changed in place.
+            share: Share of `drafts` that is changed, 0 to 1.
+        """
         rng = dice(f"{self._seed}:mistag")
         for number, draft in enumerate(rng.sample(list(drafts), round(len(drafts) * share))):
             name = draft.persona or ""
@@ -166,29 +198,44 @@ class Author:
                 draft.mistagged = "wrongly_kept"
 
     def duplicates(self, drafts: Sequence[Draft], *, share: float) -> list[Draft]:
-        """Repeats of good posts: same bytes, same pixels, an edit, or an edit linked as a child."""
+        """
+        Returns later posts that repeat good posts.
+
+        An `exact` duplicate has equal bytes, a `pixel` duplicate equal pixels. A `near` duplicate
+        is edited, and a `family` duplicate is edited and a child of the post that it repeats.
+
+        Args:
+            drafts: Good drafts; drafts with wrong tags are not repeated.
+            share: Number of drafts that are repeated, per draft, 0 to 1.
+        """
         rng = dice(f"{self._seed}:duplicates")
         clean = [draft for draft in drafts if draft.mistagged is None]
         kinds = ("near", "family", "exact", "near", "pixel", "family", "near")
-        found = []
+        repeats = []
         for number, draft in enumerate(rng.sample(clean, round(len(clean) * share))):
             kind = kinds[number % len(kinds)]
-            found += [_repeat(draft, kind, rng) for _ in range(2 if number % 14 == 1 else 1)]
-        return found
+            # Every 14th image is posted three times, so that families of duplicates occur.
+            repeats += [_repeat(draft, kind, rng) for _ in range(2 if number % 14 == 1 else 1)]
+        return repeats
 
     def refused(self, params: Params) -> list[Draft]:
-        """Unwanted posts of each persona, the plants in turn."""
+        """
+        Returns posts that the filters must refuse.
+
+        Each persona gets `params.refused_share` of its good posts; the plants take turns. A small
+        board gets more posts, so that it holds every plant at least once.
+        """
         turns: list[str] = []
         for name, count in good_counts(params):
             turns += [name] * round(count * params.refused_share)
         if 0 < len(turns) < len(PLANTS):
             turns += [PERSONAE[number % 12].name for number in range(len(PLANTS) - len(turns))]
-        found = []
+        drafts = []
         for number, name in enumerate(turns):
             rng = dice(f"{self._seed}:refused:{number}")
-            found.append(self._planted(name, PLANTS[number % len(PLANTS)], rng))
+            drafts.append(self._planted(name, PLANTS[number % len(PLANTS)], rng))
         fused = range(round(len(turns) / 120) + bool(turns))
-        return found + [self._fused(dice(f"{self._seed}:fusion:{number}")) for number in fused]
+        return drafts + [self._fused(dice(f"{self._seed}:fusion:{number}")) for number in fused]
 
     def _planted(self, name: str, plant: Plant, rng: random.Random) -> Draft:
         draft = self._draft(name, rng)
@@ -199,7 +246,7 @@ class Author:
             draft.names |= {*others, *(self._personae[other].copyright for other in others)}
         width, height = plant.size or (draft.recipe.width, draft.recipe.height)
         cast = (self._drawn(name).name, *others)
-        # A second character tag on a portrait is a charm or a doll: only one persona is drawn.
+        # The second character tag of a portrait stands for a charm or a doll, which is not drawn.
         draft.cast = cast if plant.kind != "portrait" else cast[:1]
         plain = plant.damage or plant.monochrome
         draft.recipe = replace(
@@ -227,20 +274,20 @@ class Author:
         return draft
 
     def nobody(self, count: int) -> list[Draft]:
-        """Posts of characters without a name."""
-        found = []
+        """Returns `count` posts of characters without a character tag."""
+        drafts = []
         for number in range(count):
             rng = dice(f"{self._seed}:nobody:{number}")
             draft = self._draft(rng.choice(PERSONAE[-3:]).name, rng)
             draft.names -= tags.CHARACTERS | tags.COPYRIGHTS
             draft.names.add("original")
             draft.persona, draft.reasons = None, frozenset({"no_persona"})
-            found.append(draft)
-        return found
+            drafts.append(draft)
+        return drafts
 
 
 def _size(rng: random.Random) -> tuple[int, int]:
-    """Width and height in pixels; a long side over 500, so that a server does not say `lowres`."""
+    """Returns width and height in pixels: the long side exceeds the 500 of the tag `lowres`."""
     longest = rng.randint(502, 544)
     if rng.random() < 0.02:
         longest = rng.randint(900, 1_400)
@@ -249,7 +296,7 @@ def _size(rng: random.Random) -> tuple[int, int]:
 
 
 def _encoding(rng: random.Random) -> tuple[str, str]:
-    """File type and how pixels are stored."""
+    """Returns the file type and how pixels are stored, as in `FileRecipe.mode`."""
     roll = rng.random()
     if roll < 0.95:
         return "jpg", "cmyk" if roll < 0.01 else "rgb"
@@ -257,29 +304,30 @@ def _encoding(rng: random.Random) -> tuple[str, str]:
 
 
 def _scene_tags(ground: str, style: str, rng: random.Random) -> set[str]:
-    """Tags of ground and style, incomplete as people leave them."""
-    found: set[str] = set()
+    """Returns tags of the background and the style, incomplete as uploaders leave them."""
+    names: set[str] = set()
     if ground == "white":
-        # White does not imply simple, and some uploaders forget it (F: posts 999999, 11274622).
-        found = {"white_background"} if rng.random() < 0.97 else set()
+        # No implication leads from white_background to simple_background, and uploaders forget
+        # one of them: posts 999999 and 11274622 of danbooru.donmai.us have the first only.
+        names = {"white_background"} if rng.random() < 0.97 else set()
         if rng.random() < 0.6:
-            found.add("simple_background")
+            names.add("simple_background")
     elif rng.random() < 0.9:
-        found.update(_GROUND_TAGS.get(ground, ()))
+        names.update(_GROUND_TAGS.get(ground, ()))
     if style in _STYLE_TAGS and rng.random() < 0.3:
-        found.add(_STYLE_TAGS[style])
-    return found
+        names.add(_STYLE_TAGS[style])
+    return names
 
 
 def _repeat(draft: Draft, kind: str, rng: random.Random) -> Draft:
-    """A later post that shows the same image again."""
+    """Returns a later draft that repeats the image of `draft`; `kind` as in `Truth.duplicate`."""
     recipe = draft.recipe
     if kind == "pixel":
         recipe = replace(recipe, salt=rng.randint(1, 10**6))
     elif kind in ("near", "family"):
         edit = rng.choice(_NEAR_EDITS)
         scale = rng.uniform(0.9, 1.15) if edit == "resize" else 1.0
-        scale = max(scale, 501 / max(recipe.width, recipe.height))
+        scale = max(scale, _NOT_LOWRES / max(recipe.width, recipe.height))
         recipe = replace(
             recipe,
             edit=edit,
@@ -288,7 +336,7 @@ def _repeat(draft: Draft, kind: str, rng: random.Random) -> Draft:
             height=round(recipe.height * scale),
             quality=rng.randint(70, 90),
         )
-    names = set(draft.names) - set(rng.sample(_CHATTER, 5))
+    names = set(draft.names) - set(rng.sample(_GENERAL_TAGS, 5))
     return Draft(
         order=draft.order + (1 - draft.order) * rng.random(),
         persona=draft.persona,

@@ -1,7 +1,7 @@
 """
-Turns drafts into posts: ids, times, scores, families, and tags with all that follows from them.
+Turns drafts into posts: assigns ids, times, scores and parents, and completes the tags.
 
-In come the counts of `booru.Params`; out go posts in order of id, and the truth of each.
+Takes the counts of `Params` and returns the posts in order of id, with the truth of each post.
 """
 
 import contextlib
@@ -24,14 +24,18 @@ _FAMILIES = {persona.name: persona.family for persona in PERSONAE}
 
 
 def generate(params: Params) -> tuple[list[DemoPost], dict[int, Truth]]:
-    """Returns the posts in ascending order of id, and the truth of each by id."""
+    """Returns the posts, ascending by id, and the truth of each post by its id."""
     with _without_collector():
         return _generate(params)
 
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """Thousands of objects that all stay: looking for garbage among them takes half the time."""
+    """
+    Switches off Python's garbage collector, which took half of the time of `generate`.
+
+    The collector searches the new objects for garbage again and again, but all of them stay.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -90,7 +94,7 @@ def _post(
         duration=plant.duration,
     )
     if rng.random() < 0.03 and draft.persona in parents and draft.persona in names:
-        # Saved before the implication existed: the form is there, the base is not.
+        # A post that was saved before the implication existed has the form without its base.
         names -= tags.closure([draft.persona], parents) - {draft.persona}
     by_category = categorised(names)
     return DemoPost(
@@ -100,7 +104,7 @@ def _post(
         uploader_id=rng.randint(1_000, 1_400),
         up_score=up_score,
         down_score=down_score,
-        # Votes of deleted accounts stay in the score: never derive it.
+        # As on Danbooru, the score may differ from the sum: votes of deleted accounts stay.
         score=up_score + down_score + (rng.random() < 0.1),
         fav_count=int(up_score * rng.uniform(0.5, 1.5)),
         source=_source(draft, pixiv_id, rng),
@@ -129,17 +133,28 @@ def full_tags(
     file_ext: str,
     duration: float | None,
 ) -> set[str]:
-    """What a server stores when somebody saves `names`: the closure, and what the file tells."""
-    found = tags.closure(names, parents) | tags.size_tags(*size)
-    return found | tags.file_tags(file_ext, duration)
+    """
+    Returns the tags that a server stores when a user saves `names`.
+
+    These are `names`, the tags that they imply, and the tags of the file's size and type.
+
+    Args:
+        names: Tags that the user types.
+        parents: Antecedent to consequents, as `tags.edges` returns it.
+        size: Width and height of the original, in pixels.
+        file_ext: File type of the original.
+        duration: Seconds of an animation, or None for a still image.
+    """
+    stored = tags.closure(names, parents) | tags.size_tags(*size)
+    return stored | tags.file_tags(file_ext, duration)
 
 
 def categorised(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Category to names, byte-sorted."""
-    found: dict[str, list[str]] = {name: [] for name in CATEGORIES}
+    """Returns tag category to tag names, sorted by bytes; a category may be empty."""
+    by_category: dict[str, list[str]] = {category: [] for category in CATEGORIES}
     for name in sorted(names):
-        found[tags.category(name)].append(name)
-    return {name: tuple(inside) for name, inside in found.items()}
+        by_category[tags.category(name)].append(name)
+    return {category: tuple(members) for category, members in by_category.items()}
 
 
 def _source(draft: Draft, pixiv_id: int | None, rng: random.Random) -> str:

@@ -1,7 +1,7 @@
 """
-Times as the board writes them: US Eastern with its daylight saving, to the millisecond.
+Times as Danbooru writes them: US Eastern time with daylight saving, to the millisecond.
 
-The rule is written out so that no time-zone database is needed.
+The daylight-saving rule is written out, so that no time-zone database is needed.
 """
 
 from datetime import UTC, datetime, timedelta, timezone
@@ -11,7 +11,12 @@ _SUMMER = timezone(timedelta(hours=-4))
 
 
 def eastern(ms: int) -> str:
-    """ISO 8601 of milliseconds since 1970, with `-04:00` in summer and `-05:00` in winter."""
+    """
+    Returns the ISO 8601 text of a time, with offset `-04:00` in summer and `-05:00` in winter.
+
+    Args:
+        ms: Milliseconds since 1970, UTC.
+    """
     moment = datetime.fromtimestamp(ms / 1000, tz=UTC)
     local = moment.astimezone(_SUMMER if _is_summer(moment) else _WINTER)
     return local.isoformat(timespec="milliseconds")
@@ -19,9 +24,12 @@ def eastern(ms: int) -> str:
 
 def from_eastern(text: str) -> float:
     """
-    Milliseconds since 1970 of a date (its first moment) or a time, Eastern unless it says else.
+    Returns the milliseconds since 1970, UTC, of an ISO 8601 date or time.
 
-    Raises ValueError when the text is neither.
+    A date stands for its first moment. A text without an offset is in Eastern time.
+
+    Raises:
+        ValueError: The text is neither a date nor a time.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
@@ -31,7 +39,12 @@ def from_eastern(text: str) -> float:
 
 
 def _is_summer(moment: datetime) -> bool:
-    """From the second Sunday of March, 2:00, to the first of November, 2:00 (7:00 and 6:00 UTC)."""
+    """
+    Returns whether daylight saving time applies in the United States.
+
+    It lasts from 2:00 on the second Sunday of March (7:00 UTC) to 2:00 on the first Sunday of
+    November (6:00 UTC): Energy Policy Act of 2005, section 110.
+    """
     year = moment.year
     start = datetime(year, 3, 14 - datetime(year, 3, 1, tzinfo=UTC).weekday(), 7, tzinfo=UTC)
     end = datetime(year, 11, 7 - datetime(year, 11, 1, tzinfo=UTC).weekday(), 6, tzinfo=UTC)

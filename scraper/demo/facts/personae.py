@@ -1,46 +1,50 @@
 """
-The cast of the demo board: who exists, who resembles whom, and what each looks like.
+The cast of the demo board: the characters, their families, and the features that are drawn.
 
-Twelve wanted personae in four families that share hair colour, outfit cut and silhouette; each
-family holds one look-alike pair. Three minor personae have too few posts to be wanted. Every
-character is invented here.
+Twelve major personae form four families of three. The members of a family share hair colour,
+outfit cut and silhouette, and two of them are look-alikes. Three minor personae have fewer posts
+than a data set needs. Every character is invented for this board.
 """
 
 from dataclasses import dataclass
 
 Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Persona:
-    """A character to recognise: its tags, its truth, and the features an illustrator needs."""
+    """A character to recognise: its tags, its family, and the features that are drawn."""
 
     name: str
     """Character tag."""
     family: str
-    """Visual family; truth that no tag gives away."""
+    """Visual family. No tag of a post contains it or determines it."""
     copyright: str
-    """Copyright tag; crosses the families."""
+    """Copyright tag. Each copyright has members of several families."""
     base: str | None = None
-    """Character tag that this form implies."""
+    """Character tag that this form implies, or None for a base character."""
     look_alike: str | None = None
-    """The other half of a pair differing in small details only."""
+    """Name of the persona that differs in small details only, or None."""
     hair: str
     """Shape of the hair, a key of `hair.BACKS`."""
     other_hair: str
-    """Shape in which the hair is worn now and then; a family-mate's usual one."""
+    """Shape of the hair in 13 % of the drawings: the usual shape of another family member."""
     bangs: str
-    """Shape over the forehead, a key of `hair.BANGS`."""
+    """Shape of the hair over the forehead, a key of `hair.BANGS`."""
     hair_colour: Colour
     eyes: Colour
     skin: Colour = (250, 222, 200)
     outfit: str
     """Cut of the clothes, a key of `outfit.OUTFITS`."""
     main: Colour
+    """Main colour of the clothes."""
     trim: Colour
+    """Colour of collars, hems and socks."""
     accent: Colour
+    """Colour of small parts, such as bows."""
     accessory: str
-    """What is worn or carried, a key of `accessory.WORN` or `.CARRIED`."""
+    """Object that is worn or carried, a key of `accessory.WORN` or `accessory.CARRIED`."""
     accessory_colour: Colour
 
 
@@ -258,6 +262,7 @@ _ROSE = (
     ),
 )
 
+# With `params.posts_minor` posts each: fewer than the scraper's `min_images`.
 MINOR: tuple[Persona, ...] = (
     Persona(
         name="moss_oracle",
@@ -310,6 +315,8 @@ MINOR: tuple[Persona, ...] = (
     ),
 )
 
-WANTED: tuple[Persona, ...] = _NIGHT + _GOLD + _SILVER + _ROSE
+MAJOR: tuple[Persona, ...] = _NIGHT + _GOLD + _SILVER + _ROSE
+"""The twelve personae with enough posts for a data set, family by family."""
 
-PERSONAE: tuple[Persona, ...] = WANTED + MINOR
+PERSONAE: tuple[Persona, ...] = MAJOR + MINOR
+"""Every persona, the three minor ones last."""

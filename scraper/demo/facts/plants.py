@@ -1,7 +1,7 @@
 """
-The posts that filters must refuse: one line for each way of being unwanted, with its reasons.
+The posts that the scraper's filters must refuse: one plant per kind of refusal, with its reasons.
 
-A plant is a difference from a good post. Every board holds each plant at least once.
+A plant describes how a post differs from a good post. Every board holds each plant at least once.
 """
 
 from dataclasses import dataclass
@@ -9,37 +9,44 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """How an unwanted post differs from a good one."""
+    """The differences between a post that must be refused and a good post."""
 
     reasons: tuple[str, ...]
-    """Codes that the post must get; others may come with them."""
+    """Reason codes that the decision must contain; it may contain more."""
     add: tuple[str, ...] = ()
-    """Tags it has more than a good post; `{other}` is a second persona."""
+    """Tags that a good post does not have; `{other}` stands for a second persona."""
     drop: tuple[str, ...] = ()
-    """Tags it lacks."""
+    """Tags of a good post that are left out."""
     kind: str = "portrait"
-    """What is drawn, one of `drawing.KINDS`."""
+    """Composition of the image, one of `drawing.KINDS`."""
     others: int = 0
-    """Personae drawn beside the main one."""
+    """Number of personae besides the main persona."""
     tag_others: bool = False
-    """Whether those have their character tags too."""
+    """Whether the post has the character tags of the other personae."""
     flags: tuple[str, ...] = ()
+    """Status flags: pending, flagged, deleted, banned."""
     rating: str = "g"
+    """First letter of general, sensitive, questionable or explicit."""
     file_ext: str | None = None
+    """File type of the original; None keeps the type of a good post."""
     mode: str = "rgb"
+    """How pixels are stored, as in `FileRecipe.mode`."""
     duration: float | None = None
+    """Seconds of an animation, or None for a still image."""
     size: tuple[int, int] | None = None
-    """Width and height of the original, where they are the reason."""
+    """Width and height of the original in pixels; None keeps the size of a good post."""
     monochrome: bool = False
+    """Whether the image is drawn in grey or in one hue."""
     damage: str | None = None
+    """How the file is damaged, as in `FileRecipe.damage`."""
 
 
-WANTED = Plant(reasons=())
-"""A good post: no difference at all."""
+GOOD = Plant(reasons=())
+"""A good post: no difference."""
 
 
 def _tagged(reason: str, *names: str, **more: str | bool) -> tuple[Plant, ...]:
-    """One plant per tag name, each refused for that tag alone."""
+    """Returns one plant per tag in `names`, each refused for that tag only."""
     return tuple(
         Plant(reasons=(reason,), add=(name,), **more)  # type: ignore[arg-type]  # keywords of Plant
         for name in names

@@ -1,5 +1,5 @@
 """
-What the demo board knows of one post: what it shows to anybody, how its file comes about, the truth.
+The records that the board keeps of a post: the public post, the recipe of its file, the truth.
 
 `FileRecipe` and `Truth` stay inside the board: no answer over HTTP carries them.
 """
@@ -7,108 +7,134 @@ What the demo board knows of one post: what it shows to anybody, how its file co
 from dataclasses import dataclass, field
 
 CATEGORIES = {"general": 0, "artist": 1, "copyright": 3, "character": 4, "meta": 5}
-"""Danbooru's numbers of tag categories (`TagCategory`; 2 is unused)."""
+"""Tag category to its number in the API; 2 is unused (`app/logical/tag_category.rb` of Danbooru)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecipe:
-    """How an original is made. Equal recipes give equal bytes."""
+    """How an original file is made. Equal recipes give equal bytes."""
 
     cast: tuple[str, ...] = ()
-    """Names of the personae drawn, the main one first."""
+    """Names of the personae in the image, the main persona first."""
     kind: str = "portrait"
+    """Composition, one of `drawing.KINDS`."""
     ground: str = "white"
+    """Background behind the figures, one of `drawing.GROUNDS`."""
     style: str = "flat"
+    """Rendering, one of `drawing.STYLES`."""
     seed: int = 0
+    """Random seed of the drawing."""
     width: int = 400
-    """Of the finished original, in pixels."""
+    """Width of the original, in pixels."""
     height: int = 520
+    """Height of the original, in pixels."""
     monochrome: bool = False
+    """Whether the image is drawn in grey or in one hue."""
     edit: str | None = None
-    """Kind of near-duplicate edit applied to the drawing, or None."""
+    """Near-duplicate edit of the drawing, one of `drawing.EDITS`, or None."""
     edit_seed: int = 0
+    """Random seed of the edit."""
     file_ext: str = "jpg"
+    """File type of the original."""
     mode: str = "rgb"
     """How pixels are stored: rgb, grey, palette, cmyk or animated."""
     quality: int = 88
-    """Of lossy encoders, 1 to 100."""
+    """Quality of lossy encoders, 1 to 100."""
     salt: int = 0
-    """Not 0: a comment in the file, so that the same pixels have other bytes."""
+    """A number other than 0 is written as a comment, so that equal pixels have different bytes."""
     damage: str | None = None
-    """`truncated` or `undecodable`: what is wrong with every file of the post."""
+    """Damage to every file of the post: `truncated`, `undecodable` or None."""
     path: str | None = None
-    """An image on disk to serve as it is, instead of a drawing."""
+    """Path of an image on disk that is served unchanged; None draws the image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """What a post really shows, and what must become of it."""
+    """What the image of a post shows, whatever its tags say, and how it must be decided."""
 
     post_id: int
     persona: str | None
-    """Leaf character tag that the image deserves; None when it shows not exactly one."""
+    """Leaf character tag of the persona in the image; None unless there is exactly one."""
     family: str | None
     """Visual family of `persona`."""
     cast: tuple[str, ...]
-    """Personae drawn, the main one first."""
+    """Names of the personae in the image, the main persona first."""
     reasons: frozenset[str] = frozenset()
-    """Reason codes that the post must get at some stage; more may come with them."""
+    """Reason codes that the decisions must contain at some stage; they may contain more."""
     mistagged: str | None = None
-    """`wrong_persona`, `wrongly_refused` (good image, bad tags) or `wrongly_kept`."""
+    """`wrong_persona`, `wrongly_refused` (good image, wrong tags), `wrongly_kept` or None."""
     duplicate_of: int | None = None
-    """The post that this one repeats."""
+    """Id of the post whose image is repeated, or None."""
     duplicate: str | None = None
-    """How it repeats: `exact`, `pixel`, `near` or `family`."""
+    """Kind of duplicate: `exact`, `pixel`, `near`, `family` or None."""
     kind: str = "portrait"
+    """Composition, one of `drawing.KINDS`."""
     ground: str | None = None
+    """Background, one of `drawing.GROUNDS`."""
     style: str | None = None
+    """Rendering, one of `drawing.STYLES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoPost:
-    """A post as the board stores it; what depends on the file's bytes is in `FileFacts`."""
+    """
+    A post as the board stores it. `FileFacts` holds the values that depend on the file's bytes.
+
+    The fields follow Danbooru's API (https://danbooru.donmai.us/wiki_pages/api:posts).
+    """
 
     post_id: int
     created_ms: int
-    """Milliseconds since 1970, UTC."""
+    """Time of the upload, in milliseconds since 1970, UTC."""
     updated_ms: int
+    """Time of the last change, in milliseconds since 1970, UTC."""
     uploader_id: int
     up_score: int
+    """Number of votes for the post."""
     down_score: int
-    """Zero or negative."""
+    """Number of votes against the post, as zero or a negative number."""
     score: int
+    """Sum of the votes, those of deleted accounts included."""
     fav_count: int
+    """Number of accounts that have the post as a favourite."""
     source: str
+    """URL or free text; empty when unknown."""
     rating: str
+    """First letter of general, sensitive, questionable or explicit."""
     width: int
-    """Of the original, in pixels."""
+    """Width of the original, in pixels."""
     height: int
+    """Height of the original, in pixels."""
     file_ext: str
+    """File type of the original."""
     duration: float | None
-    """In seconds; None for a still image."""
+    """Seconds of an animation; None for a still image."""
     tags: dict[str, tuple[str, ...]]
-    """Category to names, byte-sorted."""
+    """Tag category to tag names, sorted by bytes."""
     recipe: FileRecipe
     parent_id: int | None = None
     children: tuple[int, ...] = ()
-    """Ids of its children, deleted ones too."""
+    """Ids of the child posts, deleted posts included."""
     active_children: bool = False
+    """Whether a child post is not deleted."""
     pixiv_id: int | None = None
     flags: frozenset[str] = frozenset()
-    """Of pending, flagged, deleted, banned."""
+    """Subset of pending, flagged, deleted and banned."""
     restricted: bool = False
-    """Carries a tag that only Gold members see the files of."""
+    """Whether a tag of the post hides its files from accounts below Gold."""
     asset_gone: bool = False
-    """The file was removed from the board after listing."""
+    """Whether the file was removed from the board after the upload."""
     all_tags: tuple[str, ...] = field(default=())
-    """Every tag, byte-sorted."""
+    """Tags of all categories, sorted by bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What only the finished original tells."""
+    """The values of a post that are known once its original file is made."""
 
     md5: str
+    """MD5 of the original file, 32 hex digits."""
     file_bytes: int
+    """Size of the original file, in bytes."""
     pixel_hash: str
-    """Equal for files with the same pixels, 32 hex digits."""
+    """Hash of the decoded pixels, 32 hex digits: equal for files with equal pixels."""

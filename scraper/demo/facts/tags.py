@@ -1,8 +1,9 @@
 """
 The demo board's vocabulary: categories, aliases, implications, and the tags that a server adds.
 
-Tag behaviour follows Danbooru: saving a post adds `x` and `cosplay` for `x_(cosplay)`, then the
-closure of active implications, then what follows from the size and type of the file.
+Saving a post works as on Danbooru (`app/logical/post_edit.rb`, `tag_names`, in
+https://github.com/danbooru/danbooru): `x_(cosplay)` adds `x` and `cosplay`, then the closure of
+the active implications is added, then the tags of the file's size and type.
 """
 
 import functools
@@ -12,15 +13,16 @@ from dataclasses import dataclass
 from scraper.demo.facts.personae import PERSONAE
 
 COSPLAY = "_(cosplay)"
+"""Ending of the tag for a character whose clothes somebody else wears."""
 
 FESTIVAL = "eclipse_ayame_(festival)"
-"""A form of a form: three levels of implication."""
+"""A character tag that implies a form, which implies its base: three levels of implication."""
 
 FUSION = "lenore_&_isolde_(fusion)"
-"""A form that implies two people."""
+"""A character tag that implies two base characters."""
 
 RESTRICTED = "patron_preview"
-"""Files of posts with this tag are shown to Gold members only."""
+"""The board hides the files of posts with this tag from accounts below Gold."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -62,74 +64,92 @@ ALIASES = (
     ("character_sheet", "reference_sheet"),
     ("tail_coat", "tailcoat"),
 )
-"""Old name and its replacement, all active."""
+"""Pairs (old name, new name) of active aliases."""
 
 STALE_ALIASES = {new: old for old, new in reversed(ALIASES) if new == "tsukishiro_ayame"}
-"""Character tags under whose old name a few posts are still filed beside the new one."""
+"""New name to old name, for the character tags whose posts sometimes have both names."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagRelation:
-    """An alias or an implication as its table lists it."""
+    """A row of the table of aliases or of implications."""
 
     relation_id: int
     antecedent: str
+    """The old name of an alias; the implying tag of an implication."""
     consequent: str
+    """The new name of an alias; the implied tag of an implication."""
     status: str
-    """active, deleted or retired; only active ones have an effect."""
+    """active, deleted or retired; only an active relation has an effect."""
 
 
 def implications() -> tuple[TagRelation, ...]:
-    """Every edge, forms to base characters among them, two of them no longer active."""
+    """
+    Returns every implication, among them form to base character; two are no longer active.
+
+    See https://danbooru.donmai.us/wiki_pages/help:tag_implications.
+    """
     forms = tuple((persona.name, persona.base) for persona in PERSONAE if persona.base)
     active = forms + _CHARACTER_IMPLICATIONS + _GENERAL_IMPLICATIONS
-    rows = [(one, two, "active") for one, two in active]
+    rows = [(antecedent, consequent, "active") for antecedent, consequent in active]
     rows.append(("camellia_dane", "momoka_sparrow", "deleted"))
     rows.append(("sketch", "monochrome", "retired"))
     return _relations(rows, first=210_000)
 
 
 def aliases() -> tuple[TagRelation, ...]:
-    """Every alias, one of them no longer active."""
+    """Returns every alias; one is no longer active."""
     rows = [(old, new, "active") for old, new in ALIASES]
     rows.append(("yukine_vale", "isolde_farrow", "deleted"))
     return _relations(rows, first=180_000)
 
 
 def _relations(rows: Iterable[tuple[str, str, str]], *, first: int) -> tuple[TagRelation, ...]:
+    # Ids have gaps of 17, since deleted rows leave gaps on a real board.
     return tuple(
-        TagRelation(first + 17 * position, one, two, status)
-        for position, (one, two, status) in enumerate(rows)
+        TagRelation(first + 17 * position, antecedent, consequent, status)
+        for position, (antecedent, consequent, status) in enumerate(rows)
     )
 
 
 def edges(relations: Sequence[TagRelation]) -> dict[str, tuple[str, ...]]:
-    """Active relations as a mapping from antecedent to its consequents."""
-    found: dict[str, tuple[str, ...]] = {}
+    """Returns a mapping from each antecedent to the consequents of its active relations."""
+    consequents: dict[str, tuple[str, ...]] = {}
     for relation in relations:
         if relation.status == "active":
-            found[relation.antecedent] = (*found.get(relation.antecedent, ()), relation.consequent)
-    return found
+            before = consequents.get(relation.antecedent, ())
+            consequents[relation.antecedent] = (*before, relation.consequent)
+    return consequents
 
 
 def closure(names: Iterable[str], parents: Mapping[str, tuple[str, ...]]) -> set[str]:
-    """`names`, what `x_(cosplay)` brings with it, and everything that they imply."""
+    """
+    Returns `names` and every tag that they imply, directly or through other tags.
+
+    Args:
+        names: Tags of a post. `x_(cosplay)` implies `x` and `cosplay`.
+        parents: Antecedent to consequents, as `edges` returns it.
+    """
     reached = set(names)
     waiting = [name for name in reached if name in parents or name.endswith(COSPLAY)]
     while waiting:
         name = waiting.pop()
-        above = parents.get(name, ())
+        implied = parents.get(name, ())
         if name.endswith(COSPLAY):
-            above = (*above, name.removesuffix(COSPLAY), "cosplay")
-        for one in above:
-            if one not in reached:
-                reached.add(one)
-                waiting.append(one)
+            implied = (*implied, name.removesuffix(COSPLAY), "cosplay")
+        for consequent in implied:
+            if consequent not in reached:
+                reached.add(consequent)
+                waiting.append(consequent)
     return reached
 
 
 def size_tags(width: int, height: int) -> set[str]:
-    """Tags that follow from the size of the original (Danbooru `Post#add_automatic_tags`)."""
+    """
+    Returns the tags that a server adds for the size of an original, in pixels.
+
+    The limits are Danbooru's (`app/models/post.rb`, `add_automatic_tags`).
+    """
     if 500 < max(width, height) < 1_024:
         return set()
     rules = {
@@ -144,7 +164,13 @@ def size_tags(width: int, height: int) -> set[str]:
 
 
 def file_tags(file_ext: str, duration: float | None) -> set[str]:
-    """Tags that follow from the type of the original."""
+    """
+    Returns the tags that a server adds for the type of an original.
+
+    Args:
+        file_ext: File type, such as `jpg`.
+        duration: Seconds of an animation, or None for a still image.
+    """
     if file_ext in ("mp4", "webm"):
         return {"animated", "video"}
     if file_ext == "zip":
@@ -161,12 +187,15 @@ CHARACTERS = (
     | frozenset(STALE_ALIASES.values())
     | {FESTIVAL, FUSION}
 )
+"""Every character tag of the board."""
+
 COPYRIGHTS = frozenset(persona.copyright for persona in PERSONAE) | {"original"}
+"""Every copyright tag of the board; `original` stands for characters without a name."""
 
 
 @functools.cache
 def category(name: str) -> str:
-    """Category of a tag of the demo's own vocabulary; general by default."""
+    """Returns the category of a tag: a key of `record.CATEGORIES`, general for unknown tags."""
     if name in CHARACTERS:
         return "character"
     if name in COPYRIGHTS:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from scraper.demo.facts.personae import WANTED
+from scraper.demo.facts.personae import MAJOR
 from scraper.demo.painter.drawing import GROUNDS, STYLES, draw
 
 _SIDE = 100
@@ -22,11 +22,11 @@ _GAP = 10
 def contact_sheet(*, columns: int = 10, seed: int = 0) -> Image.Image:
     """Returns the table of drawings; grounds and styles are mixed as on the board."""
     rng = random.Random(f"sheet/{seed}")  # noqa: S311 - drawings, no secrets
-    families = list(dict.fromkeys(persona.family for persona in WANTED))
-    height = len(WANTED) * _SIDE + _GAP * (len(families) + 1)
+    families = list(dict.fromkeys(persona.family for persona in MAJOR))
+    height = len(MAJOR) * _SIDE + _GAP * (len(families) + 1)
     sheet = Image.new("RGB", (_LABEL + columns * _SIDE + _GAP, height), (250, 250, 250))
     canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
-    for row, persona in enumerate(WANTED):
+    for row, persona in enumerate(MAJOR):
         top = row * _SIDE + _GAP * (families.index(persona.family) + 1)
         given, _, rest = persona.name.partition("_")
         canvas.text((8, top + 24), f"{given}\n{rest}", fill=(30, 30, 40), font=font)
