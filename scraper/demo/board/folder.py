@@ -32,9 +32,9 @@ _INDEX = "index.csv"
 _FIRST_MS, _STEP_MS = 1_672_531_200_000, 3_700_000
 """Upload times: from 2023-01-01, one post every 62 minutes."""
 _BORDER_SHARE = 0.02
-"""Width of the border that is measured, per shorter side: the value of `curation`'s whiteness."""
+"""Width of the border that is measured, per shorter side, as in `curation.image.border`."""
 _WHITE, _WHITE_SHARE = 245, 0.9
-"""A border is white if 90 % of its pixels have all three channels at 245 or more."""
+"""A border is white if 90 % of its pixels have every channel at 245 or more."""
 _ORIENTATION = 0x0112
 _TURNED = frozenset({5, 6, 7, 8})
 """Values of the EXIF orientation that exchange width and height (Exif 2.32, table 4)."""

@@ -1,4 +1,9 @@
-"""What a persona wears on the head or carries: the details that tell look-alikes apart."""
+"""
+Accessories: objects that a persona wears on the head or carries, one function per object.
+
+They are the small details in which look-alikes differ. Coordinates are in heads, with the origin
+at the centre of the head, x to the right and y downwards.
+"""
 
 from collections.abc import Callable
 
@@ -9,14 +14,28 @@ from scraper.demo.painter.style import darker
 Point = tuple[float, float]
 
 
-def draw_carried(pen: Pen, accessory: str, body: Body) -> None:
-    """Draws what lies over the body, when the accessory is of that sort."""
+def draw_carried(pen: Pen, accessory: str, *, body: Body) -> None:
+    """
+    Draws an accessory over the body. Draws nothing if the accessory is worn on the head.
+
+    Args:
+        pen: Pen in the frame of the figure.
+        accessory: Any accessory; only the keys of `CARRIED` are drawn.
+        body: Proportions and pose of the figure.
+    """
     if accessory in CARRIED:
         CARRIED[accessory](pen, body)
 
 
 def draw_worn(pen: Pen, accessory: str, *, turn: float) -> None:
-    """Draws what sits on the head; `turn`, -1 to 1, is where the face looks."""
+    """
+    Draws an accessory on the head. Draws nothing if the accessory is carried.
+
+    Args:
+        pen: Pen in the frame of the head.
+        accessory: Any accessory; only the keys of `WORN` are drawn.
+        turn: Direction of the face, from -1 (left) to 1 (right).
+    """
     if accessory in WORN:
         WORN[accessory](pen, turn)
 
@@ -131,6 +150,7 @@ def _headphones(pen: Pen, turn: float) -> None:
 
 
 CARRIED: dict[str, Callable[[Pen, Body], None]] = {"scarf": _scarf, "sword": _sword}
+"""Accessories over the body: name to the function that draws it."""
 
 WORN: dict[str, Callable[[Pen, float], None]] = {
     "hairband": _hairband,
@@ -146,3 +166,4 @@ WORN: dict[str, Callable[[Pen, float], None]] = {
     "eyepatch": _eyepatch,
     "headphones": _headphones,
 }
+"""Accessories on the head: name to the function that draws it for a direction of the face."""

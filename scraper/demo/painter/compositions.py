@@ -1,4 +1,9 @@
-"""What an image shows: a portrait, or one of the kinds that curation must refuse."""
+"""
+Compositions: what an image shows, a portrait or one of the kinds that the filters must refuse.
+
+Every composition takes the cast, the size in pixels, a background, a style and a random stream,
+and returns an RGB image of that size.
+"""
 
 import itertools
 import random
@@ -12,6 +17,7 @@ from scraper.demo.painter.ground import GROUNDS, draw_ground
 from scraper.demo.painter.style import any_colour, dressed_as, paints
 
 Size = tuple[int, int]
+"""Width and height in pixels."""
 Cast = Sequence[Persona]
 Compose = Callable[[Cast, Size, str, str, random.Random], Image.Image]
 
@@ -28,7 +34,7 @@ def _portrait(cast: Cast, size: Size, ground: str, style: str, rng: random.Rando
 
 
 def _margin(image: Image.Image, rng: random.Random) -> None:
-    # A print's white margin: a bust then leaves the frame of a white ground white, too.
+    # A white margin as on a print, so that the border is white although a bust touches the edge.
     width = round(min(image.size) * rng.uniform(0.03, 0.05))
     canvas = ImageDraw.Draw(image)
     canvas.rectangle(
@@ -37,7 +43,7 @@ def _margin(image: Image.Image, rng: random.Random) -> None:
 
 
 def _petals(image: Image.Image, rng: random.Random) -> None:
-    # Petals or snow before the figure; the outermost tenth stays free, so white grounds stay white.
+    # Petals or snow over the figure. The outer tenth stays free, so that a white border stays white.
     canvas, fill = ImageDraw.Draw(image), any_colour(rng, pale=0.8)
     wide, high = image.size
     for _ in range(rng.randrange(5, 16)):
@@ -58,9 +64,9 @@ def _crowd(cast: Cast, size: Size, ground: str, style: str, rng: random.Random) 
     image = draw_ground(ground, size, rng=rng)
     count = max(2, len(cast))
     share = size[0] / count
-    for place in range(count):
-        box = (share * (place - 0.15), 0.0, share * (place + 1.15), float(size[1]))
-        persona = cast[place % len(cast)]
+    for index in range(count):
+        box = (share * (index - 0.15), 0.0, share * (index + 1.15), float(size[1]))
+        persona = cast[index % len(cast)]
         draw_figure(image, persona, box=box, paints=paints(persona, style=style, rng=rng), rng=rng)
     return image
 
@@ -70,8 +76,8 @@ def _views(cast: Cast, size: Size, ground: str, style: str, rng: random.Random) 
     look = paints(cast[0], style=style, rng=rng)
     count = rng.choice((2, 3, 3, 4))
     share = size[0] / count
-    for place in range(count):
-        box = (share * place, size[1] * rng.uniform(0, 0.2), share * (place + 1), float(size[1]))
+    for index in range(count):
+        box = (share * index, size[1] * rng.uniform(0, 0.2), share * (index + 1), float(size[1]))
         draw_figure(image, cast[0], box=box, paints=look, rng=rng)
     return image
 
@@ -122,3 +128,4 @@ COMPOSITIONS: dict[str, Compose] = {
     "crowd": _crowd,
     "cosplay": _cosplay,
 }
+"""Composition to the function that draws it."""

@@ -1,7 +1,7 @@
 """
 Command: `python -m scraper.demo.painter.contact_sheet OUT.png`
 
-Draws the cast as a table: a row per wanted persona, families together, ten random drawings each.
+Draws the cast as a table: one row per major persona, family by family, with ten random drawings.
 """
 
 import argparse
@@ -15,12 +15,21 @@ from scraper.demo.facts.personae import MAJOR
 from scraper.demo.painter.drawing import GROUNDS, STYLES, draw
 
 _SIDE = 100
+"""Side of a cell, in pixels."""
 _LABEL = 118
+"""Width of the column of names, in pixels."""
 _GAP = 10
+"""Space between families, in pixels."""
 
 
 def contact_sheet(*, columns: int = 10, seed: int = 0) -> Image.Image:
-    """Returns the table of drawings; grounds and styles are mixed as on the board."""
+    """
+    Returns the table of drawings as an RGB image, with random backgrounds and styles.
+
+    Args:
+        columns: Drawings per persona.
+        seed: Random seed of the drawings.
+    """
     rng = random.Random(f"sheet/{seed}")  # noqa: S311 - drawings, no secrets
     families = list(dict.fromkeys(persona.family for persona in MAJOR))
     height = len(MAJOR) * _SIDE + _GAP * (len(families) + 1)
@@ -33,7 +42,7 @@ def contact_sheet(*, columns: int = 10, seed: int = 0) -> Image.Image:
         canvas.text((8, top + 54), persona.family, fill=(120, 120, 130), font=font)
         for column in range(columns):
             size = rng.choice(((360, 360), (300, 400), (400, 320)))
-            picture = draw(
+            drawing = draw(
                 [persona],
                 kind="portrait",
                 ground=rng.choice(GROUNDS),
@@ -42,17 +51,19 @@ def contact_sheet(*, columns: int = 10, seed: int = 0) -> Image.Image:
                 width=size[0],
                 height=size[1],
             )
-            picture.thumbnail((_SIDE - 4, _SIDE - 4), Image.Resampling.LANCZOS)
-            left = _LABEL + column * _SIDE + (_SIDE - picture.width) // 2
-            sheet.paste(picture, (left, top + (_SIDE - picture.height) // 2))
+            drawing.thumbnail((_SIDE - 4, _SIDE - 4), Image.Resampling.LANCZOS)
+            left = _LABEL + column * _SIDE + (_SIDE - drawing.width) // 2
+            sheet.paste(drawing, (left, top + (_SIDE - drawing.height) // 2))
     return sheet
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the contact sheet where the command line says."""
+    """Writes the contact sheet to the path of the command line; OSError if it cannot."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[-1])
-    parser.add_argument("out", type=Path, help="where the PNG goes")
-    parser.add_argument("--seed", type=int, default=0, help="which random drawings (default 0)")
+    parser.add_argument("out", type=Path, help="path of the PNG file to write")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of the drawings (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     sheet = contact_sheet(seed=options.seed).quantize(256, dither=Image.Dither.NONE)
     sheet.save(options.out, "PNG", optimize=True)

@@ -1,7 +1,7 @@
 """
-Draws the demo board's images: a cast, what the image shows, its ground, style and seed.
+Draws one image of the demo board from a cast, a composition, a background, a style and a seed.
 
-The same arguments give the same bytes. Nothing but the arguments decides what is drawn.
+The same arguments give the same pixels: there is no other input.
 """
 
 import random
@@ -19,6 +19,7 @@ from scraper.demo.painter.style import monochrome as in_grey
 __all__ = ["EDITS", "GROUNDS", "KINDS", "STYLES", "draw", "edit"]
 
 KINDS = tuple(COMPOSITIONS)
+"""Compositions by name."""
 
 
 def draw(
@@ -36,15 +37,18 @@ def draw(
     Returns one RGB image of `width` × `height` pixels.
 
     Args:
-        cast: Who is shown. A portrait and `views` show the first; `cosplay` shows the first in
+        cast: The personae. `portrait` and `views` show the first; `cosplay` shows the first in
             the clothes of the last; `crowd` and `comic` show all.
-        kind: One of `KINDS`.
-        ground: One of `GROUNDS`; a comic mixes it with others.
-        style: One of `STYLES`.
-        seed: Decides pose, framing, expression, palette and everything else left open.
-        width: In pixels.
-        height: In pixels.
-        monochrome: Whether the image is grey, or as good as grey.
+        kind: Composition, one of `KINDS`.
+        ground: Background, one of `GROUNDS`; half of the panels of a comic have another.
+        style: Rendering, one of `STYLES`.
+        seed: Random seed of pose, framing, expression and colours.
+        width: Width in pixels, at least 1.
+        height: Height in pixels, at least 1.
+        monochrome: Whether the image is grey or has one hue of very low saturation.
+
+    Raises:
+        KeyError: `kind` is not one of `KINDS`.
     """
     names = "+".join(persona.name for persona in cast)
     rng = random.Random(f"{names}/{kind}/{ground}/{style}/{seed}")  # noqa: S311 - drawings, no secrets

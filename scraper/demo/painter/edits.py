@@ -1,4 +1,4 @@
-"""Near-duplicate edits: what happens to an image that is posted again."""
+"""Near-duplicate edits: the changes of an image that is posted a second time."""
 
 import io
 import random
@@ -6,12 +6,27 @@ from collections.abc import Callable
 
 from PIL import Image, ImageEnhance
 
-# Losing two percent of a side moves the hash of a checkered ground by more than 31 bits.
-_FILLED = 0.99
+_KEPT_SHARE = 0.99
+"""
+Share of each side that a crop keeps.
+
+At 0.98 the perceptual hash of a checkered background moves by more than 31 bits, the published
+limit of PDQ for a match.
+"""
 
 
 def edit(image: Image.Image, *, kind: str, seed: int) -> Image.Image:
-    """Returns a near duplicate of the image; `kind` is one of `EDITS`."""
+    """
+    Returns a near duplicate of an RGB image. `resize` and `crop` change its size.
+
+    Args:
+        image: The image, which is not changed.
+        kind: The edit, a key of `EDITS`.
+        seed: Random seed of the edit's strength.
+
+    Raises:
+        KeyError: `kind` is not a key of `EDITS`.
+    """
     return EDITS[kind](image, random.Random(f"edit/{kind}/{seed}"))  # noqa: S311 - drawings, no secrets
 
 
@@ -28,7 +43,7 @@ def _reencode(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _crop(image: Image.Image, rng: random.Random) -> Image.Image:
-    wide, high = round(image.width * _FILLED), round(image.height * _FILLED)
+    wide, high = round(image.width * _KEPT_SHARE), round(image.height * _KEPT_SHARE)
     left, top = rng.randrange(image.width - wide + 1), rng.randrange(image.height - high + 1)
     return image.crop((left, top, left + wide, top + high))
 
@@ -44,3 +59,4 @@ EDITS: dict[str, Callable[[Image.Image, random.Random], Image.Image]] = {
     "crop": _crop,
     "recolour": _recolour,
 }
+"""Edit to the function that applies it with a random stream."""

@@ -1,4 +1,8 @@
-"""The face: head, eyes, brows, mouth, blush, in an expression."""
+"""
+The face: head, eyes, brows, mouth and blush, with a random expression.
+
+Coordinates are in heads, with the origin at the centre of the head, x to the right, y downwards.
+"""
 
 import random
 
@@ -6,17 +10,25 @@ from scraper.demo.painter.pen import Pen
 from scraper.demo.painter.style import darker, mix
 
 MOUTHS = ("smile", "open", "neutral", "frown", "cat")
+"""Shapes of the mouth, equally likely."""
 
 
 def draw_head(pen: Pen) -> None:
-    """Draws the bare head: a round skull and a small chin."""
+    """Draws the head without features: a round skull and a small chin."""
     outline = [(0.0, -0.5), (-0.36, -0.36), (-0.47, 0.0), (-0.36, 0.32), (-0.1, 0.49)]
     outline += [(0.1, 0.49), (0.36, 0.32), (0.47, 0.0), (0.36, -0.36)]
     pen.shape(outline, pen.paints.skin, smooth=True)
 
 
 def draw_features(pen: Pen, *, turn: float, rng: random.Random) -> None:
-    """Draws eyes, brows, mouth and blush; `turn`, -1 to 1, is where the face looks."""
+    """
+    Draws eyes, brows, mouth and blush.
+
+    Args:
+        pen: Pen in the frame of the head.
+        turn: Direction of the face, from -1 (left) to 1 (right).
+        rng: Random stream of the expression.
+    """
     shift = turn * 0.13
     closed = rng.random() < 0.1
     size = rng.uniform(0.9, 1.12)

@@ -1,4 +1,9 @@
-"""One figure on a canvas: proportions, framing, pose and expression from a random stream."""
+"""
+Draws one figure: random proportions, framing and pose, then every part from back to front.
+
+A function `draw_…` of a part takes the pen, then the name of a shape if there are several, then
+keyword arguments.
+"""
 
 import math
 import random
@@ -13,8 +18,9 @@ from scraper.demo.painter.pen import Frame, Pen
 from scraper.demo.painter.style import Paints
 
 Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels."""
 
-# Upper and lower arm in degrees from hanging down, outwards positive.
+# Angles of upper and lower arm in degrees: 0 hangs down, positive angles point outwards.
 _ARMS: tuple[tuple[float, float], ...] = (
     (12, 8),
     (20, -10),
@@ -29,24 +35,27 @@ _ARMS: tuple[tuple[float, float], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """How one figure stands in its box."""
+    """Proportions, framing and pose of one figure in its box."""
 
     heads: float
     """Height of the whole figure, in heads."""
     visible: float
-    """Height of the part that fits the box, in heads."""
+    """Height of the part that fits into the box, in heads."""
     lean: float
+    """Rotation of the figure, in radians."""
     tilt: float
+    """Rotation of the head about the neck, in radians."""
     turn: float
+    """Direction of the face, from -1 (left) to 1 (right)."""
     mirrored: bool
     shift: Point
-    """Displacement of the head, as a share of the box."""
+    """Displacement of the head, as a share of the box's width and height."""
     bare: bool
-    """Whether the accessory is left out or out of sight."""
+    """Whether the accessory is left out."""
 
     @classmethod
     def drawn(cls, rng: random.Random) -> "Pose":
-        """Returns a pose of the random stream: bust, knee-up or full body."""
+        """Returns a random pose: 42 % busts, 30 % from the knees up, 28 % full bodies."""
         heads = rng.choice((2.3, 2.8, 3.4, 4.2, 5.2))
         framing = rng.random()
         if framing < 0.42:
@@ -77,10 +86,16 @@ def draw_figure(
     clothes: str | None = None,
 ) -> None:
     """
-    Draws `persona` into `box` (left, top, right, bottom in pixels) of the image.
+    Draws a persona into a box of an image.
 
-    `clothes` replaces the persona's own cut. Nothing clips at the box; callers that need it
-    draw on an image of the box's size.
+    Args:
+        image: RGB image, changed in place.
+        persona: The persona.
+        box: Part of the image for the figure. The drawing is not clipped at the box; to clip it,
+            draw on an image of the box's size.
+        paints: Colours and line of the figure.
+        rng: Random stream of pose and expression.
+        clothes: Cut of the clothes, a key of `outfit.OUTFITS`; None takes the persona's own.
     """
     pose = Pose.drawn(rng)
     left, top, right, bottom = box
@@ -95,12 +110,12 @@ def draw_figure(
     body = _body(pose, rng)
     sway = rng.gauss(0.0, 0.12)
     cut = clothes or persona.outfit
-    outfit.draw_behind(pen, cut, body)
+    outfit.draw_behind(pen, cut, body=body)
     shape = persona.other_hair if rng.random() < 0.13 else persona.hair
     hair.draw_back(head, shape, sway=sway)
-    outfit.draw_outfit(pen, cut, body)
+    outfit.draw_outfit(pen, cut, body=body)
     if not pose.bare:
-        accessory.draw_carried(pen, persona.accessory, body)
+        accessory.draw_carried(pen, persona.accessory, body=body)
     face.draw_head(head)
     face.draw_features(head, turn=pose.turn, rng=rng)
     hair.draw_bangs(head, persona.bangs, turn=pose.turn)

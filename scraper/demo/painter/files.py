@@ -1,8 +1,9 @@
 """
-Files of a post: which variants exist, their paths on the CDN, and the bytes of each.
+Files of a post: the variants that exist, their paths on the CDN, and the bytes of each file.
 
-Sizes, formats and path grammar follow Danbooru (`MediaAsset.variant_types`, `media_asset_file_path`).
-`produce` runs in worker processes: it takes recipes and returns bytes, with no other state.
+Sizes, formats and paths follow Danbooru (`variant_types` in `app/models/media_asset.rb` and
+`media_asset_file_path` in `config/danbooru_default_config.rb` of
+https://github.com/danbooru/danbooru). `produce` runs in worker processes and has no state.
 """
 
 import hashlib
@@ -19,8 +20,11 @@ from scraper.demo.facts.personae import PERSONAE
 from scraper.demo.facts.record import FileFacts, FileRecipe
 
 BOXES = {"180x180": 180, "360x360": 360, "720x720": 720}
+"""Type of a thumbnail to the side of the square that it fits into, in pixels."""
 SAMPLE_WIDTH = 850
+"""Width of a sample in pixels; narrower originals have no sample."""
 STILLS = ("jpg", "png", "gif", "webp", "avif")
+"""Types of image files."""
 CONTENT_TYPES = {
     "jpg": "image/jpeg",
     "png": "image/png",
@@ -34,36 +38,52 @@ CONTENT_TYPES = {
 }
 
 _LARGEST_DRAWN = 640
+"""Longest side of a drawing, in pixels. Larger originals are scaled up, which is faster."""
 _PATH = re.compile(
     r"/(?P<type>180x180|360x360|720x720|sample|full|original)/(?P<a>[0-9a-f]{2})/(?P<b>[0-9a-f]{2})"
     r"/(?:__[^/]*__)?(?P<prefix>sample-)?(?P<md5>[0-9a-f]{32})\.(?P<ext>[0-9a-z]+)"
 )
 _HUFFMAN = b"\xff\xc4"
 """Marker of a JPEG's Huffman tables: length, class, then 16 counts (ITU-T T.81, B.2.4.2)."""
-_WEBP_HEADER = 30  # RIFF, chunk and frame header with the size of a lossy WebP
+_WEBP_HEADER = 30
+"""Headers of a lossy WebP in bytes: RIFF 12, chunk 8, frame with its size 10 (RFC 6386, 9.1)."""
+_KEPT = (11, 20)
+"""Share of the bytes that a truncated file keeps: enough for the header, too few to decode."""
+_NOISE_BYTES = 4_096
+"""Length of the content of films, archives and flash files, which nothing decodes."""
 _CAST = {persona.name: persona for persona in PERSONAE}
 
 
 @dataclass(frozen=True, slots=True)
 class FileVariant:
-    """One file on offer; sizes in pixels."""
+    """One file that the CDN offers for a post."""
 
     type: str
+    """180x180, 360x360, 720x720, sample, full or original."""
     width: int
+    """Width in pixels."""
     height: int
+    """Height in pixels."""
     file_ext: str
+    """File type, such as `jpg`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProducedFiles:
-    """A post's facts, and the bytes of those files that were asked for, by variant type."""
+    """The facts of a post's original, and the bytes of the requested files."""
 
     facts: FileFacts
     files: dict[str, bytes] = field(default_factory=dict)
+    """Variant type to bytes."""
 
 
 def scaled(width: int, height: int, *, box_width: float, box_height: float) -> tuple[int, int]:
-    """The size that fits a box: never enlarged, each side rounded half up."""
+    """
+    Returns the size, in pixels, of an image that is scaled down to fit a box.
+
+    An image that fits keeps its size. Each side is rounded half up and is at least 1
+    (`scale_dimensions` in `app/logical/media_file.rb` of Danbooru).
+    """
     if width <= box_width and height <= box_height:
         return width, height
     scale = min(box_width / width, box_height / height)
@@ -73,29 +93,37 @@ def scaled(width: int, height: int, *, box_width: float, box_height: float) -> t
 def variants(
     width: int, height: int, *, file_ext: str, duration: float | None
 ) -> tuple[FileVariant, ...]:
-    """Every file of an original with this size and type, in the order of the API."""
+    """
+    Returns the variants that exist for an original, in the order of the API.
+
+    Args:
+        width: Width of the original, in pixels.
+        height: Height of the original, in pixels.
+        file_ext: File type of the original.
+        duration: Seconds of an animation, or None for a still image.
+    """
     still = file_ext in STILLS and duration is None
-    found = []
+    offered = []
     if file_ext != "swf":
         for name, side in BOXES.items():
             fitted = scaled(width, height, box_width=side, box_height=side)
-            found.append(FileVariant(name, *fitted, "webp" if side == 720 else "jpg"))
+            offered.append(FileVariant(name, *fitted, "webp" if side == 720 else "jpg"))
     if (still and width > SAMPLE_WIDTH) or file_ext == "zip":
         fitted = scaled(width, height, box_width=SAMPLE_WIDTH, box_height=math.inf)
-        found.append(FileVariant("sample", *fitted, "webm" if file_ext == "zip" else "jpg"))
+        offered.append(FileVariant("sample", *fitted, "webm" if file_ext == "zip" else "jpg"))
     if still and file_ext in ("webp", "avif"):
-        found.append(FileVariant("full", width, height, "jpg"))
-    return (*found, FileVariant("original", width, height, file_ext))
+        offered.append(FileVariant("full", width, height, "jpg"))
+    return (*offered, FileVariant("original", width, height, file_ext))
 
 
 def path(variant_type: str, md5: str, file_ext: str) -> str:
-    """Where a file lies on the CDN."""
+    """Returns the CDN path of a file; `md5` is the hash of the original for every variant."""
     prefix = "sample-" if variant_type == "sample" else ""
     return f"/{variant_type}/{md5[:2]}/{md5[2:4]}/{prefix}{md5}.{file_ext}"
 
 
 def parse_path(text: str) -> tuple[str, str, str] | None:
-    """(variant type, md5, extension) of a CDN path, or None when it is none."""
+    """Returns variant type, md5 and file type of a CDN path, or None for any other text."""
     match = _PATH.fullmatch(text)
     if match is None:
         return None
@@ -105,12 +133,21 @@ def parse_path(text: str) -> tuple[str, str, str] | None:
     return match["type"], md5, match["ext"]
 
 
-def produce(recipes: tuple[FileRecipe, ...], wanted: tuple[str, ...]) -> list[ProducedFiles]:
-    """Makes each original, and returns its facts and the files of the wanted variant types."""
-    return [_produce(recipe, wanted) for recipe in recipes]
+def produce(recipes: tuple[FileRecipe, ...], types: tuple[str, ...]) -> list[ProducedFiles]:
+    """
+    Makes the original of each recipe and returns its facts and some of its variants.
+
+    Args:
+        recipes: The recipes.
+        types: Variant types to return. A type that does not exist for a file is left out.
+
+    Raises:
+        OSError: A recipe names a file on disk that cannot be read.
+    """
+    return [_produce(recipe, types) for recipe in recipes]
 
 
-def _produce(recipe: FileRecipe, wanted: tuple[str, ...]) -> ProducedFiles:
+def _produce(recipe: FileRecipe, types: tuple[str, ...]) -> ProducedFiles:
     if recipe.path is not None:
         original = Path(recipe.path).read_bytes()
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(original))).convert("RGB")
@@ -123,9 +160,9 @@ def _produce(recipe: FileRecipe, wanted: tuple[str, ...]) -> ProducedFiles:
     animated = 1.0 if recipe.mode == "animated" else None
     files = {}
     for variant in variants(*image.size, file_ext=recipe.file_ext, duration=animated):
-        if variant.type == "original" and variant.type in wanted:
+        if variant.type == "original" and variant.type in types:
             files["original"] = original
-        elif variant.type in wanted:
+        elif variant.type in types:
             files[variant.type] = _damaged(_variant(image, variant), recipe)
     return ProducedFiles(FileFacts(md5, len(original), pixel_hash), files)
 
@@ -143,7 +180,7 @@ def _pixel_text(recipe: FileRecipe) -> bytes:
 
 
 def _draw(recipe: FileRecipe) -> Image.Image:
-    """The image, drawn no larger than needed and brought to its size."""
+    """Returns the image of a recipe: drawn at most 640 pixels long, then scaled to its size."""
     from scraper.demo.painter import drawing
 
     longest = max(recipe.width, recipe.height)
@@ -167,7 +204,7 @@ def _draw(recipe: FileRecipe) -> Image.Image:
 
 def _encode(image: Image.Image, recipe: FileRecipe) -> bytes:
     if recipe.file_ext not in STILLS:
-        return _not_a_picture(recipe)
+        return _not_an_image(recipe)
     file = io.BytesIO()
     if recipe.mode == "palette":
         image = image.quantize(64, method=Image.Quantize.FASTOCTREE)
@@ -190,15 +227,15 @@ def _encode(image: Image.Image, recipe: FileRecipe) -> bytes:
     return file.getvalue()
 
 
-def _not_a_picture(recipe: FileRecipe) -> bytes:
-    """A film, archive or flash file that nobody plays: the right first bytes, then noise."""
+def _not_an_image(recipe: FileRecipe) -> bytes:
+    """Returns a film, archive or flash file: the first bytes of its type, then random bytes."""
     magic = {
         "mp4": b"\0\0\0\x18ftypmp42",
         "webm": b"\x1aE\xdf\xa3",
         "zip": b"PK\3\4",
         "swf": b"CWS",
     }
-    return magic[recipe.file_ext] + _noise(recipe, 4_096)
+    return magic[recipe.file_ext] + _noise(recipe, _NOISE_BYTES)
 
 
 def _variant(image: Image.Image, variant: FileVariant) -> bytes:
@@ -207,7 +244,7 @@ def _variant(image: Image.Image, variant: FileVariant) -> bytes:
     if image.size != size:
         image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.0)
     if variant.file_ext == "webm":
-        return b"\x1aE\xdf\xa3" + bytes(4_096)
+        return b"\x1aE\xdf\xa3" + bytes(_NOISE_BYTES)
     if variant.file_ext == "webp":
         image.save(file, "WEBP", quality=75, method=0)
     else:
@@ -216,11 +253,11 @@ def _variant(image: Image.Image, variant: FileVariant) -> bytes:
 
 
 def _damaged(encoded: bytes, recipe: FileRecipe) -> bytes:
-    """`encoded`, or what is left of it when the recipe says that the file is damaged."""
+    """Returns the bytes of a file with the damage of its recipe, if there is any."""
     if recipe.damage == "truncated":
-        return encoded[: len(encoded) * 11 // 20]
+        return encoded[: len(encoded) * _KEPT[0] // _KEPT[1]]
     if recipe.damage == "undecodable":
-        # The header stays whole, so that only who decodes the pixels finds out.
+        # The header stays valid, so that only a decoder of the pixels detects the damage.
         if encoded.startswith(b"RIFF"):
             return encoded[:_WEBP_HEADER] + b"\xff" * (len(encoded) - _WEBP_HEADER)
         table = encoded.index(_HUFFMAN) + len(_HUFFMAN) + 3

@@ -1,4 +1,8 @@
-"""Grounds: what a figure stands before. None depends on the persona."""
+"""
+Grounds: the backgrounds behind the figures. A background does not depend on the persona.
+
+Every pattern takes the size in pixels and a random stream, and returns an RGB image.
+"""
 
 import random
 from collections.abc import Callable
@@ -8,12 +12,21 @@ from PIL import Image, ImageDraw
 from scraper.demo.painter.style import any_colour, mix
 
 GROUNDS = ("white", "plain", "patterned", "checkered")
+"""Backgrounds by name; `patterned` is one of `PATTERNS` at random."""
 
 Size = tuple[int, int]
+"""Width and height in pixels."""
 
 
 def draw_ground(ground: str, size: Size, *, rng: random.Random) -> Image.Image:
-    """Returns a new image of `size` (width, height) showing only the ground."""
+    """
+    Returns a new RGB image that shows a background only.
+
+    Args:
+        ground: The background, one of `GROUNDS`.
+        size: Width and height in pixels.
+        rng: Random stream of colours and pattern.
+    """
     if ground == "white":
         return Image.new("RGB", size, (255, 255, 255))
     if ground == "plain":
@@ -122,3 +135,4 @@ PATTERNS: tuple[Callable[[Size, random.Random], Image.Image], ...] = (
     _stars,
     _scenery,
 )
+"""Functions that draw a patterned background."""

@@ -1,7 +1,8 @@
 """
-Hair: what hangs behind the head, and what falls over the forehead.
+Hair: the part behind the head, one function per shape, and the bangs over the forehead.
 
-Coordinates are heads, origin at the centre of the head, whose radius is one half.
+Coordinates are in heads, with the origin at the centre of the head, x to the right and y
+downwards. The radius of the head is 0.5.
 """
 
 from collections.abc import Callable
@@ -13,12 +14,26 @@ Point = tuple[float, float]
 
 
 def draw_back(pen: Pen, shape: str, *, sway: float) -> None:
-    """Draws the hair behind the body; `sway` in heads moves loose ends sideways."""
+    """
+    Draws the hair behind the head.
+
+    Args:
+        pen: Pen in the frame of the head.
+        shape: A key of `BACKS`.
+        sway: Displacement of the loose ends, in heads to the right.
+    """
     BACKS[shape](pen, sway)
 
 
 def draw_bangs(pen: Pen, shape: str, *, turn: float) -> None:
-    """Draws the hair over the forehead; `turn`, -1 to 1, is where the face looks."""
+    """
+    Draws the hair over the forehead.
+
+    Args:
+        pen: Pen in the frame of the head.
+        shape: A key of `BANGS`.
+        turn: Direction of the face, from -1 (left) to 1 (right).
+    """
     fill = pen.paints.hair
     shift = turn * 0.08
     crown: list[Point] = [(0.49, 0.1), (0.54, -0.12), (0.4, -0.44), (0.0, -0.58)]
@@ -111,6 +126,7 @@ BACKS: dict[str, Callable[[Pen, float], None]] = {
     "short": _short,
     "buns": _buns,
 }
+"""Shape behind the head to the function that draws it with a sway."""
 
 BANGS: dict[str, list[Point]] = {
     "blunt": [
@@ -143,3 +159,4 @@ BANGS: dict[str, list[Point]] = {
         (0.46, 0.2),
     ],
 }
+"""Shape of the bangs to the lower outline, from left to right."""

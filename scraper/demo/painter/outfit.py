@@ -1,4 +1,8 @@
-"""Clothes: one function per cut, drawn from the legs up over a bare body."""
+"""
+Clothes: one function per cut, which draws legs, clothes and arms over a body.
+
+Coordinates are in heads, with the origin at the centre of the head, x to the right, y downwards.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,28 +16,38 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The proportions and the pose of one figure, in heads from the centre of its head."""
+    """Proportions and pose of one figure, in heads from the centre of its head."""
 
     shoulder: float
-    """Height of the shoulders."""
+    """y of the shoulders."""
     half: float
     """Half the width of the shoulders."""
     waist: float
+    """y of the waist."""
     hip: float
+    """y of the hips."""
     foot: float
+    """y of the feet."""
     stance: float
     """Half the distance between the feet."""
     arms: tuple[tuple[Point, Point, Point], tuple[Point, Point, Point]]
-    """Shoulder, elbow and hand of both arms."""
+    """Shoulder, elbow and hand of the left and the right arm."""
 
     @property
     def thick(self) -> float:
-        """Thickness of an arm."""
+        """Thickness of an arm, in heads."""
         return 0.13 + 0.12 * self.half
 
 
-def draw_behind(pen: Pen, outfit: str, body: Body) -> None:
-    """Draws what hangs behind the body."""
+def draw_behind(pen: Pen, outfit: str, *, body: Body) -> None:
+    """
+    Draws the part of the clothes behind the body: the cape of an armour, or nothing.
+
+    Args:
+        pen: Pen in the frame of the figure.
+        outfit: Cut of the clothes, a key of `OUTFITS`.
+        body: Proportions and pose of the figure.
+    """
     if outfit != "armour":
         return
     top, low, wide = body.shoulder - 0.05, body.hip + (body.foot - body.hip) * 0.7, body.half
@@ -42,8 +56,15 @@ def draw_behind(pen: Pen, outfit: str, body: Body) -> None:
     pen.shape(cape, pen.paints.accent)
 
 
-def draw_outfit(pen: Pen, outfit: str, body: Body) -> None:
-    """Draws legs, clothes and arms."""
+def draw_outfit(pen: Pen, outfit: str, *, body: Body) -> None:
+    """
+    Draws legs, clothes and arms.
+
+    Args:
+        pen: Pen in the frame of the figure.
+        outfit: Cut of the clothes, a key of `OUTFITS`.
+        body: Proportions and pose of the figure.
+    """
     OUTFITS[outfit](pen, body)
 
 
@@ -289,3 +310,4 @@ OUTFITS: dict[str, Callable[[Pen, Body], None]] = {
     "robe": _robe,
     "hoodie": _hoodie,
 }
+"""Cut of the clothes to the function that draws it."""

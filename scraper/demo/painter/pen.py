@@ -1,9 +1,9 @@
 """
-A pen over a canvas: shapes in units of one head height, placed by a frame, in given paints.
+A pen draws shapes on a canvas, in units of one head height, with the paints of one figure.
 
-The frame maps figure coordinates (origin at the centre of the head, y downwards, one unit = one
-head) to pixels: scale, turn, mirror, shift. Coordinates are rounded to whole pixels, so that a
-drawing does not depend on the last bit of a float.
+A frame maps figure coordinates (origin at the centre of the head, y downwards, one unit = one
+head) to pixels by scale, rotation, reflection and shift. Coordinates are rounded to whole pixels,
+so that a drawing does not depend on the last bit of a float.
 """
 
 import math
@@ -19,13 +19,19 @@ from scraper.demo.facts.personae import Colour
 from scraper.demo.painter.style import Paints, darker, mix
 
 Points = Sequence[tuple[float, float]] | npt.NDArray[np.float64]
+"""Points (x, y) in heads, or an array `[point, 2]` of them."""
 
 _STEPS = 4
+"""Points of a smooth curve per point of the shape."""
+_LEAST_LINE = 0.5
+"""Thinner outlines are not drawn."""
+_LINE_HEAD = 90
+"""Pixels per head at which `Paints.line_width` is the width in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An affine map from figure units to pixels."""
+    """The affine map (u, v) ↦ (a·u + b·v + x, c·u + d·v + y) from heads to pixels."""
 
     a: float
     b: float
@@ -36,12 +42,27 @@ class Frame:
 
     @classmethod
     def placed(cls, x: float, y: float, *, scale: float, turn: float, mirrored: bool) -> "Frame":
-        """Returns the frame with the head's centre at pixel (x, y), turned by radians."""
+        """
+        Returns the frame of a figure.
+
+        Args:
+            x: Horizontal position of the head's centre, in pixels.
+            y: Vertical position of the head's centre, in pixels.
+            scale: Pixels per head.
+            turn: Rotation in radians, clockwise as y points downwards.
+            mirrored: Whether left and right are exchanged.
+        """
         cosine, sine, side = math.cos(turn) * scale, math.sin(turn) * scale, -1 if mirrored else 1
         return cls(a=cosine * side, b=-sine, c=sine * side, d=cosine, x=x, y=y)
 
     def turned(self, turn: float, *, about: tuple[float, float]) -> "Frame":
-        """Returns this frame with the figure first turned by radians about a figure point."""
+        """
+        Returns this frame for a figure that is rotated first.
+
+        Args:
+            turn: Rotation in radians.
+            about: Centre of the rotation, in heads.
+        """
         cosine, sine = math.cos(turn), math.sin(turn)
         shift_x = about[0] - cosine * about[0] + sine * about[1]
         shift_y = about[1] - sine * about[0] - cosine * about[1]
@@ -60,7 +81,7 @@ class Frame:
         return math.hypot(self.a, self.c)
 
     def pixels(self, points: npt.NDArray[np.float64]) -> list[int]:
-        """Returns x, y, x, y, … in whole pixels, as Pillow takes them."""
+        """Returns points `[point, 2]` in heads as whole pixels x, y, x, y, …, as Pillow takes them."""
         matrix = np.array(((self.a, self.c), (self.b, self.d)))
         moved = points @ matrix + (self.x, self.y)
         flat: list[int] = np.rint(moved).astype(np.int64).ravel().tolist()
@@ -68,9 +89,10 @@ class Frame:
 
 
 class Pen:
-    """Draws filled, outlined shapes of one figure."""
+    """Draws the filled and outlined shapes of one figure."""
 
     def __init__(self, canvas: ImageDraw.ImageDraw, frame: Frame, paints: Paints) -> None:
+        """Takes the canvas to draw on, the map from heads to pixels, and the figure's colours."""
         self.canvas = canvas
         self.frame = frame
         self.paints = paints
@@ -82,7 +104,15 @@ class Pen:
     def shape(
         self, points: Points, fill: Colour, *, smooth: bool = False, outlined: bool = True
     ) -> None:
-        """Draws a closed shape; `smooth` rounds it through its points."""
+        """
+        Draws a closed shape.
+
+        Args:
+            points: Corners in heads.
+            fill: Colour of the area; a shaded style adds a darker rim.
+            smooth: Whether a curve through the points replaces the straight edges.
+            outlined: Whether the shape gets an outline and a shadow.
+        """
         corners = np.asarray(points, dtype=np.float64)
         if smooth:
             corners = _spline(len(corners)) @ corners
@@ -94,8 +124,8 @@ class Pen:
             self.canvas.polygon(self.frame.pixels(inner), fill=fill)
         else:
             self.canvas.polygon(flat, fill=fill)
-        if outlined and self.paints.line_width >= 0.5:
-            width = max(1, round(self.paints.line_width * self.frame.scale / 90))
+        if outlined and self.paints.line_width >= _LEAST_LINE:
+            width = max(1, round(self.paints.line_width * self.frame.scale / _LINE_HEAD))
             self.canvas.line(flat + flat[:2], fill=self.ink(fill), width=width)
 
     def oval(
@@ -107,19 +137,28 @@ class Pen:
         turn: float = 0.0,
         outlined: bool = True,
     ) -> None:
-        """Draws an ellipse of the given radii, turned by radians."""
+        """
+        Draws an ellipse.
+
+        Args:
+            centre: Centre in heads.
+            radii: Horizontal and vertical radius in heads, before the rotation.
+            fill: Colour of the area.
+            turn: Rotation in radians.
+            outlined: Whether the ellipse gets an outline and a shadow.
+        """
         cosine, sine = math.cos(turn), math.sin(turn)
         points = _circle() * radii
         turned = points @ np.array(((cosine, sine), (-sine, cosine)))
         self.shape(turned + centre, fill, outlined=outlined)
 
     def limb(self, points: Points, width: float, fill: Colour) -> None:
-        """Draws a thick bent line with round ends: a sleeve, a leg, a tail."""
+        """Draws a thick bent line with round ends, such as a sleeve: points and width in heads."""
         flat = self.frame.pixels(np.asarray(points, dtype=np.float64))
         thick = max(2, round(width * self.frame.scale))
-        edge = max(1, round(self.paints.line_width * self.frame.scale / 90))
+        edge = max(1, round(self.paints.line_width * self.frame.scale / _LINE_HEAD))
         passes = [(thick, fill)]
-        if self.paints.line_width >= 0.5:
+        if self.paints.line_width >= _LEAST_LINE:
             passes.insert(0, (thick + 2 * edge, self.ink(fill)))
         for size, colour in passes:
             self.canvas.line(flat, fill=colour, width=size, joint="curve")
@@ -128,24 +167,26 @@ class Pen:
                 self.canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
     def stroke(self, points: Points, colour: Colour, width: float = 0.025) -> None:
-        """Draws an open line; `width` in heads."""
+        """Draws an open line: points and width in heads."""
         flat = self.frame.pixels(np.asarray(points, dtype=np.float64))
         self.canvas.line(flat, fill=colour, width=max(1, round(width * self.frame.scale)))
 
     def ink(self, fill: Colour) -> Colour:
-        """Returns the outline colour around a fill."""
+        """Returns the colour of the outline around an area of colour `fill`."""
         return mix(self.paints.line, darker(fill, 0.5), 0.4)
 
 
 @lru_cache(maxsize=1)
 def _circle() -> npt.NDArray[np.float64]:
+    # 20 corners look round at the sizes drawn; more would only take longer.
     angles = np.arange(20) * (2 * math.pi / 20)
     return np.stack((np.cos(angles), np.sin(angles)), axis=1)
 
 
 @lru_cache(maxsize=64)
 def _spline(count: int) -> npt.NDArray[np.float64]:
-    # Closed Catmull-Rom spline as one matrix: (4 · count points) = matrix @ (count points).
+    # Uniform Catmull-Rom spline (Catmull, Rom: A class of local interpolating splines, 1974),
+    # closed, as one matrix: curve [4 · count, 2] = matrix [4 · count, count] @ points [count, 2].
     matrix = np.zeros((count * _STEPS, count))
     for start in range(count):
         for step in range(_STEPS):

@@ -1,8 +1,8 @@
 """
-What a board remembers of files already drawn: their facts, and the smallest thumbnail of each.
+A cache of files that were drawn before: the facts and the smallest thumbnail of each post.
 
-A board that is started again must know which post an md5 belongs to without drawing all of them.
-The shelf is a cache: it may be deleted at any time, and everything comes back the same.
+A restarted board needs the facts to know which post has an md5 without drawing every image again.
+The cache can be deleted at any time: the board computes the same contents again.
 """
 
 import hashlib
@@ -25,32 +25,43 @@ create table if not exists notes (name text primary key, content text not null);
 
 
 class Shelf:
-    """A SQLite table of one board, in a file or in memory."""
+    """The cache of one board: a SQLite database in a file or in memory."""
 
     def __init__(self, folder: str, *, key: str) -> None:
-        """Opens the shelf for boards with this `key` in `folder`; an empty name means memory."""
-        # Made by one thread and then used by that of the server, never by both at once.
+        """
+        Opens the cache, and creates it if there is none.
+
+        Args:
+            folder: Folder of the database; an empty text means memory. A folder that cannot be
+                written gives a warning in the log, and the cache is in memory.
+            key: Text that is equal for boards with equal posts and files.
+        """
+        # One thread creates the connection and the server's thread uses it, never both at once.
         self._db = sqlite3.connect(
-            _place(folder, key), timeout=10.0, isolation_level=None, check_same_thread=False
+            _database(folder, key), timeout=10.0, isolation_level=None, check_same_thread=False
         )
-        # A cache that a crash spoils is drawn again, so nothing waits for the disk.
+        # After a crash a damaged cache is computed again, so writes need not wait for the disk.
         self._db.execute("pragma synchronous = off")
         self._db.execute("pragma journal_mode = wal")
         self._db.executescript(_SCHEMA)
 
     def facts(self) -> dict[int, FileFacts]:
-        """Everything known, by post."""
+        """Returns the facts of every cached post, by post id."""
         rows = self._db.execute("select post_id, md5, file_bytes, pixel_hash from files")
         return {post_id: FileFacts(*rest) for post_id, *rest in rows}
 
     def thumbnail(self, post_id: int) -> bytes | None:
-        """The 180x180 variant of a post, or None when the shelf has none."""
-        row = self._db.execute("select thumbnail from files where post_id = ?", (post_id,))
-        found = row.fetchone()
-        return found[0] if found and found[0] else None
+        """Returns the bytes of a post's 180x180 variant, or None if it is not cached."""
+        query = "select thumbnail from files where post_id = ?"
+        row = self._db.execute(query, (post_id,)).fetchone()
+        return row[0] if row and row[0] else None
 
     def put(self, rows: Iterable[tuple[int, FileFacts, bytes]]) -> None:
-        """Stores facts and thumbnails; what is there already stays."""
+        """
+        Stores rows of post id, facts and thumbnail, in one transaction.
+
+        A cached post keeps its row. Empty bytes stand for a post without a thumbnail.
+        """
         self._db.execute("begin")
         self._db.executemany(
             "insert or ignore into files values (?, ?, ?, ?, ?)",
@@ -62,41 +73,43 @@ class Shelf:
         self._db.execute("commit")
 
     def noted(self, name: str) -> str | None:
-        """A text that was kept under this name."""
+        """Returns the text that was stored under `name`, or None."""
         row = self._db.execute("select content from notes where name = ?", (name,)).fetchone()
         return row[0] if row else None
 
     def note(self, name: str, content: str) -> None:
-        """Keeps a text under a name."""
+        """Stores a text under a name, and replaces an older text."""
         self._db.execute("insert or replace into notes values (?, ?)", (name, content))
 
     def close(self) -> None:
-        """Closes the table."""
+        """Closes the database."""
         self._db.close()
 
 
-def _place(folder: str, key: str) -> str:
-    """Path of the table. Tables of the same board by an older program are removed."""
+def _database(folder: str, key: str) -> str:
+    """Returns the path of the database, and removes databases of the board by older programs."""
     if not folder:
         return ":memory:"
     board = hashlib.sha256(key.encode()).hexdigest()[:12]
-    place = Path(folder) / f"{board}-{_program()}.sqlite"
+    path = Path(folder) / f"{board}-{_program()}.sqlite"
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        for old in place.parent.glob(f"{board}-*.sqlite*"):
-            if not old.name.startswith(place.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob(f"{board}-*.sqlite*"):
+            if not old.name.startswith(path.name):
                 old.unlink(missing_ok=True)
-        place.open("ab").close()
+        path.open("ab").close()
     except OSError as error:
         _log.warning(
-            "Files are remembered in memory only: %s cannot be written (%s).", folder, error
+            "The cache of drawn files is in memory only, because %s cannot be written (%s).",
+            folder,
+            error,
         )
         return ":memory:"
-    return str(place)
+    return str(path)
 
 
 def _program() -> str:
-    """Changes whenever the bytes of a drawing may: with this package and with Pillow."""
+    """Returns a hash of everything that decides the bytes of a drawing: this package and Pillow."""
     digest = hashlib.sha256(version("pillow").encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())

@@ -1,5 +1,5 @@
 """
-Draws files when they are asked for, in worker processes, and remembers what it has drawn.
+Draws files on demand in worker processes, and caches the results.
 
     listing ──> facts (md5, size) of a page ──> chunks ──> [pool of processes] ──> shelf
     CDN ─────> one file of one post ─────────> shelf, recent files, or the pool
@@ -20,17 +20,26 @@ from scraper.demo.painter.files import ProducedFiles
 from scraper.demo.painter.shelf import Shelf
 
 THUMBNAIL = "180x180"
+"""The variant that the cache keeps: a scraper requests it for every post."""
 
 _CHUNK = 10
-"""Posts per job: small enough that all workers share a page, large enough to hide the hand-over."""
+"""Posts per job: a page feeds all workers, and a job takes longer than its transfer."""
 _RECENT_BYTES = 64 * 2**20
+"""Bytes of the files in memory that were requested last, so that a retry draws nothing."""
 
 
 class Studio:
-    """The files of one board. Use from one event loop only."""
+    """The files of one board. All calls must come from one event loop."""
 
     def __init__(self, recipe: Callable[[int], FileRecipe], *, shelf: Shelf, workers: int) -> None:
-        """`recipe` says how the file of a post is made; `workers` processes start when needed."""
+        """
+        Prepares a studio; no process starts before the first file is requested.
+
+        Args:
+            recipe: Returns the recipe of a post's file by post id.
+            shelf: Cache of facts and thumbnails; the studio closes it.
+            workers: Number of processes that draw; 0 draws in a thread of this process.
+        """
         self._recipe = recipe
         self._shelf = shelf
         self._workers = workers
@@ -45,22 +54,31 @@ class Studio:
         self._recent_bytes = 0
 
     def known(self, post_id: int) -> FileFacts | None:
-        """Facts of a post that was drawn before."""
+        """Returns the facts of a post, or None if its file has not been drawn yet."""
         return self._facts.get(post_id)
 
     async def facts(self, post_ids: Sequence[int]) -> dict[int, FileFacts]:
-        """Facts of posts, drawing those that are new."""
-        while missing := [one for one in post_ids if one not in self._facts]:
+        """
+        Returns the facts of posts by post id, and draws the files that have none yet.
+
+        Raises:
+            OSError: A file on disk cannot be read.
+        """
+        while missing := [post_id for post_id in post_ids if post_id not in self._facts]:
             self.prefetch(missing)
-            waiting = {self._drawing[one] for one in missing}
+            waiting = {self._drawing[post_id] for post_id in missing}
             await asyncio.wait(waiting)
             for job in waiting:
                 job.result()
         return {post_id: self._facts[post_id] for post_id in post_ids}
 
     def prefetch(self, post_ids: Iterable[int]) -> None:
-        """Starts to draw posts that will be asked for soon."""
-        new = [one for one in post_ids if one not in self._facts and one not in self._drawing]
+        """Starts to draw the files of posts that are likely to be requested next."""
+        new = [
+            post_id
+            for post_id in post_ids
+            if post_id not in self._facts and post_id not in self._drawing
+        ]
         for start in range(0, len(new), _CHUNK):
             self._start(tuple(new[start : start + _CHUNK]))
 
@@ -71,7 +89,7 @@ class Studio:
         job.add_done_callback(lambda done: self._store(post_ids, done))
 
     def _submit(
-        self, post_ids: tuple[int, ...], wanted: tuple[str, ...]
+        self, post_ids: tuple[int, ...], types: tuple[str, ...]
     ) -> asyncio.Future[list[ProducedFiles]]:
         if self._pool is None and self._workers:
             self._pool = ProcessPoolExecutor(
@@ -79,12 +97,13 @@ class Studio:
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_leave_with_parent,
             )
-        recipes = tuple(self._recipe(one) for one in post_ids)
+        recipes = tuple(self._recipe(post_id) for post_id in post_ids)
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._pool, files.produce, recipes, wanted)
+        return loop.run_in_executor(self._pool, files.produce, recipes, types)
 
     def _store(self, post_ids: tuple[int, ...], job: asyncio.Future[list[ProducedFiles]]) -> None:
-        current = [one for one in post_ids if self._drawing.get(one) is job]
+        # A post that changed while it was drawn belongs to a later job, or to none.
+        current = [post_id for post_id in post_ids if self._drawing.get(post_id) is job]
         for post_id in current:
             del self._drawing[post_id]
         if job.cancelled() or job.exception() is not None:
@@ -101,18 +120,34 @@ class Studio:
         self._shelf.put(rows)
 
     async def find(self, md5: str, post_ids: Sequence[int]) -> int | None:
-        """The first post with this md5, drawing those of `post_ids` until it is found."""
+        """
+        Returns the lowest id of a post with this md5, or None.
+
+        Args:
+            md5: Hash of the original, 32 hex digits.
+            post_ids: Posts that are drawn, in this order, until one has the md5.
+
+        Raises:
+            OSError: A file on disk cannot be read.
+        """
         step = _CHUNK * 4 * max(1, self._workers)
         for start in range(0, len(post_ids), step):
             if md5 in self._by_md5:
                 break
-            new = [one for one in post_ids[start : start + step] if one not in self._facts]
+            part = post_ids[start : start + step]
+            new = [post_id for post_id in part if post_id not in self._facts]
             if new:
                 await self.facts(new)
         return self._by_md5.get(md5)
 
     async def file(self, post_id: int, variant_type: str) -> bytes:
-        """Bytes of one file of a post; the type must exist for it."""
+        """
+        Returns the bytes of one file of a post.
+
+        Raises:
+            KeyError: The post has no variant of this type.
+            OSError: A file on disk cannot be read.
+        """
         if variant_type == THUMBNAIL and post_id not in self._changed:
             await self.facts([post_id])
             thumbnail = self._shelf.thumbnail(post_id)
@@ -136,7 +171,11 @@ class Studio:
             self._recent_bytes -= len(dropped)
 
     def forget(self, post_id: int) -> None:
-        """Drops what is known of a post that is new or changed; the shelf keeps the old state."""
+        """
+        Drops the facts and files of a post that is new or has changed.
+
+        The cache on disk keeps the old state, which is the state of a restarted board.
+        """
         self._changed.add(post_id)
         self._drawing.pop(post_id, None)
         facts = self._facts.pop(post_id, None)
@@ -146,14 +185,14 @@ class Studio:
             self._recent_bytes -= len(self._recent.pop(key))
 
     def close(self) -> None:
-        """Ends the workers; what is being drawn is dropped."""
+        """Ends the worker processes without waiting for their jobs, and closes the cache."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
         self._shelf.close()
 
 
 def _leave_with_parent() -> None:
-    """Ends this worker when the board is killed: a queue alone would let it wait for ever."""
+    """Ends this worker process when the board is killed; else it would wait for jobs for ever."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -1,8 +1,8 @@
 """
-How a drawing is rendered: palette, line, shading and the finish over the whole image.
+Styles: colours, line and shading of a drawing, and the texture over the whole image.
 
-A style turns a persona's own colours into the paints of one drawing. Jitter is strong on purpose:
-a mean colour must not identify anybody, while shapes stay.
+A style turns the colours of a persona into the paints of one drawing. The jitter is strong, so
+that no mean colour identifies a persona; the shapes identify it.
 """
 
 import colorsys
@@ -15,7 +15,9 @@ from PIL import Image, ImageChops, ImageFilter
 from scraper.demo.facts.personae import Colour, Persona
 
 STYLES = ("sketch", "flat", "cel", "painted")
+"""Renderings by name."""
 
+# Factors of red, green and blue: white light in three of eight drawings, else a coloured light.
 _TINTS: tuple[tuple[float, float, float], ...] = (
     (1.0, 1.0, 1.0),
     (1.0, 1.0, 1.0),
@@ -41,22 +43,22 @@ class Paints:
     accessory: Colour
     line: Colour
     line_width: float
-    """Thickness of outlines, in pixels; under 0.5 there are none."""
+    """Width of outlines in pixels for a head of 90 pixels; under 0.5 there are no outlines."""
     shaded: bool
-    """Whether shapes get a shadow side."""
+    """Whether shapes have a darker rim on one side."""
 
 
-def mix(one: Colour, two: Colour, share: float) -> Colour:
-    """Returns `one` moved towards `two` by `share`, 0 to 1."""
+def mix(first: Colour, second: Colour, share: float) -> Colour:
+    """Returns (1 - share) · first + share · second, with `share` from 0 to 1."""
     return (
-        round(one[0] + (two[0] - one[0]) * share),
-        round(one[1] + (two[1] - one[1]) * share),
-        round(one[2] + (two[2] - one[2]) * share),
+        round(first[0] + (second[0] - first[0]) * share),
+        round(first[1] + (second[1] - first[1]) * share),
+        round(first[2] + (second[2] - first[2]) * share),
     )
 
 
 def darker(colour: Colour, factor: float = 0.78) -> Colour:
-    """Returns the shadow of a colour: dimmed, slightly bluer."""
+    """Returns `colour` times `factor`, with blue dimmed by 0.05 less, as shadows look bluer."""
     red, green, blue = colour
     return (
         round(red * factor),
@@ -66,7 +68,7 @@ def darker(colour: Colour, factor: float = 0.78) -> Colour:
 
 
 def any_colour(rng: random.Random, *, pale: float = 0.5) -> Colour:
-    """Returns a random colour of any hue; `pale` is the chance that it is light."""
+    """Returns a random colour of any hue, which is light with probability `pale`."""
     hue = rng.random()
     if rng.random() < pale:
         return _rgb(hue, rng.uniform(0.05, 0.35), rng.uniform(0.85, 1.0))
@@ -74,11 +76,18 @@ def any_colour(rng: random.Random, *, pale: float = 0.5) -> Colour:
 
 
 def paints(persona: Persona, *, style: str, rng: random.Random) -> Paints:
-    """Returns the paints of `persona` in one drawing: its colours, jittered, lit, styled."""
+    """
+    Returns the paints of a persona in one drawing: its colours with jitter, light and style.
+
+    Args:
+        persona: The persona.
+        style: Rendering, one of `STYLES`.
+        rng: Random stream of the jitter.
+    """
     tint = rng.choice(_TINTS)
     hue = rng.gauss(0.0, 0.025)
     value = rng.uniform(0.72, 1.2)
-    # A pale sketch keeps its colour, lest it pass for a monochrome image.
+    # A sketch is pale: with less saturation it could be refused as a monochrome image.
     saturation = rng.uniform(0.9, 1.5) if style == "sketch" else rng.uniform(0.55, 1.35)
 
     def paint(
@@ -94,9 +103,9 @@ def paints(persona: Persona, *, style: str, rng: random.Random) -> Paints:
         )
         return mix(lit, (255, 255, 255), 0.35) if style == "sketch" else lit
 
-    # Clothes come in other colours as often as not: the cut is what stays.
+    # Half of the drawings change the hue of the clothes; the cut identifies the persona.
     turn = rng.random() if rng.random() < 0.5 else 0.0
-    # A colourist's freedom: strong enough that hair alone does not identify a family.
+    # The hair takes up to 28 % of a random colour, so that hair alone does not identify a family.
     hair = mix(paint(persona.hair_colour, 0.03), any_colour(rng), rng.uniform(0.0, 0.28))
     ink = rng.randrange(30, 80)
     line = (ink, ink, ink + rng.randrange(30))
@@ -119,12 +128,20 @@ def paints(persona: Persona, *, style: str, rng: random.Random) -> Paints:
 
 
 def dressed_as(wearer: Paints, owner: Paints) -> Paints:
-    """Returns the wearer's paints with the clothes of the owner."""
+    """Returns the paints of `wearer` with the clothes' colours of `owner`."""
     return replace(wearer, main=owner.main, trim=owner.trim, accent=owner.accent)
 
 
 def finish(image: Image.Image, *, style: str, ground: str, rng: random.Random) -> Image.Image:
-    """Returns the image with the texture of its style; white grounds stay over 245."""
+    """
+    Returns an RGB image with the texture of its style: blur, paper and light if it is painted.
+
+    Args:
+        image: The image, which is not changed.
+        style: Rendering, one of `STYLES`.
+        ground: Background; a white background keeps every channel above 245.
+        rng: Random stream of blur and light.
+    """
     if style != "painted":
         return image
     if rng.random() < 0.7:
@@ -134,7 +151,7 @@ def finish(image: Image.Image, *, style: str, ground: str, rng: random.Random) -
 
 
 def monochrome(image: Image.Image, *, rng: random.Random) -> Image.Image:
-    """Returns the image in grey, or in one hue with a saturation of about two hundredths."""
+    """Returns an RGB image in grey, or (half of the time) in one hue of saturation 0.02."""
     grey = image.convert("L")
     if rng.random() < 0.5:
         return Image.merge("RGB", (grey, grey, grey))
@@ -148,9 +165,9 @@ def monochrome(image: Image.Image, *, rng: random.Random) -> Image.Image:
 
 @lru_cache(maxsize=5)
 def _texture(light: int) -> Image.Image:
-    # Grain under light from one of four sides (0 to 3) or from everywhere (4). The grain takes
-    # at most 7 levels, so that white stays over the 245 which curation calls white.
-    grain = Image.frombytes("L", (256, 256), random.Random(f"grain/{light}").randbytes(256 * 256))  # noqa: S311 - a texture
+    # Paper grain in light from one of four sides (0 to 3) or from all sides (4). The grain takes
+    # at most 7 levels of 255, so that white stays above 245 (`curation.image.WHITE`).
+    grain = Image.frombytes("L", (256, 256), random.Random(f"grain/{light}").randbytes(256 * 256))  # noqa: S311 - a texture, no secrets
     paper = grain.point([255 - level * 7 // 255 for level in range(256)])
     if light < 4:
         ramp = Image.linear_gradient("L").rotate(90 * light)

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from scraper.demo.facts.personae import MINOR, PERSONAE, MAJOR, Persona
+from scraper.demo.facts.personae import MAJOR, MINOR, PERSONAE, Persona
 from scraper.demo.painter import accessory, hair, outfit
 from scraper.demo.painter.drawing import EDITS, GROUNDS, KINDS, STYLES, draw, edit
 

@@ -210,5 +210,5 @@ def test_a_shelf_that_cannot_be_written_stays_in_memory(tmp_path, caplog):
     shelf = Shelf(str(blocked), key="board")
 
     assert {} == shelf.facts()
-    assert "remembered in memory only" in caplog.text
+    assert "The cache of drawn files is in memory only" in caplog.text
     shelf.close()
