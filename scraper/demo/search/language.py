@@ -1,8 +1,9 @@
 """
-Danbooru's search language: text to a tree, and what the tree costs.
+Danbooru's search language: parses the text of `tags=` to a tree, and counts the tree's terms.
 
-Grammar and cost follow `PostQuery::Parser` and `PostQuery#term_count`. In comes the text of
-`tags=`, out goes a `QueryNode`; nothing here knows a post.
+The language is described at https://danbooru.donmai.us/wiki_pages/help:cheatsheet. Grammar and
+count follow `app/logical/post_query/parser.rb` and `term_count` in `app/logical/post_query.rb` of
+https://github.com/danbooru/danbooru. This file does not depend on posts.
 """
 
 import re
@@ -18,7 +19,7 @@ FREE = _words(
     """status rating limit is id date age filesize filetype parent child md5 width height duration
     mpixels ratio score upvote downvote favcount embedded tagcount pixiv_id pixiv"""
 )
-"""Metatags that do not count towards the limit of terms."""
+"""Metatags that do not count as a term."""
 
 COUNTED = _words(
     """order random has source user approver commenter noter fav ordfav favgroup pool ordpool search
@@ -26,7 +27,7 @@ COUNTED = _words(
     comment_count exif ai unaliased pixelhash commentary note comment disapproved flagger appealer
     artcomm noteupdater upvoter downvoter general"""
 )
-"""Metatags that cost one term each."""
+"""Metatags that count as one term each."""
 
 _METATAG = re.compile(
     "(" + "|".join(sorted(FREE | COUNTED, key=len, reverse=True)) + "):", re.IGNORECASE
@@ -37,37 +38,37 @@ _QUOTED = {
     "'": re.compile(r"'((?:[^'\\]|\\.)*)'"),
 }
 _ONCE = ("order", "limit", "random")
+"""Metatags that must not occur with different values, in a negation or in an alternative."""
 
 
 class SearchError(Exception):
-    """A query that a board refuses: too many terms, or terms that contradict each other."""
+    """A query that the board refuses: it has too many terms, or its terms contradict each other."""
 
     def __init__(self, error: str, message: str) -> None:
-        """`error` is the class name that Danbooru answers with."""
+        """Takes the name of Danbooru's error class and the message of the answer."""
         super().__init__(message)
         self.error = error
 
 
 class _SyntaxError(Exception):
-    pass
+    """A text that is not a query. `parse` turns it into the tree that matches nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryNode:
-    """
-    One node of a query.
-
-    `kind` is and, or, not, opt (`~`), tag, wildcard, metatag, all or none. Tags and wildcards have
-    a `name`, metatags a `name` and a `value`.
-    """
+    """One node of a query tree."""
 
     kind: str
+    """and, or, not, opt (`~`), tag, wildcard, metatag, all or none."""
     children: tuple["QueryNode", ...] = ()
+    """Operands of and, or, not and opt."""
     name: str = ""
+    """Name of a tag or metatag, or the pattern of a wildcard, in lower case."""
     value: str = ""
+    """Text after the colon of a metatag."""
 
     def leaves(self) -> Iterator["QueryNode"]:
-        """Terms below this node, itself if it is one, in order."""
+        """Yields the terms of this tree from left to right: tags, wildcards and metatags."""
         if self.kind in ("tag", "wildcard", "metatag"):
             yield self
         for child in self.children:
@@ -75,7 +76,15 @@ class QueryNode:
 
 
 def parse(text: str, aliases: Mapping[str, str] | None = None) -> QueryNode:
-    """Returns the tree of a query; a syntax error gives the tree that matches nothing."""
+    """
+    Returns the tree of a query.
+
+    A text with a syntax error gives the tree that matches nothing, as on Danbooru.
+
+    Args:
+        text: The query, such as `solo -comic rating:g`.
+        aliases: Old tag name to new name; a tag with an old name gets the new name.
+    """
     try:
         tree = _QueryParser(text, aliases or {}).root()
     except _SyntaxError:
@@ -84,23 +93,28 @@ def parse(text: str, aliases: Mapping[str, str] | None = None) -> QueryNode:
 
 
 def cost(tree: QueryNode) -> int:
-    """Counted terms: unique tags, wildcards, and metatags that are not free."""
+    """Returns the number of counted terms: distinct tags, wildcards and metatags not in `FREE`."""
     return len({leaf for leaf in tree.leaves() if leaf.kind != "metatag" or leaf.name not in FREE})
 
 
 def validate(tree: QueryNode, *, limit: int | None) -> None:
     """
-    Raises SearchError for a query that the board refuses.
+    Checks that the board accepts a query. It always accepts an empty query and a single tag.
 
-    An empty query and a single plain tag are never refused. `limit` is the number of counted
-    terms; None means no limit.
+    Args:
+        tree: The query.
+        limit: Largest number of counted terms; None means no limit.
+
+    Raises:
+        SearchError: The query has too many terms, or `order:`, `limit:` or `random:` occurs with
+            two values, in a negation or in an alternative.
     """
     if tree.kind in ("all", "none", "tag"):
         return
     terms = list(tree.leaves())
     for name in _ONCE:
-        found = {leaf.value.lower() for leaf in terms if leaf.name == name}
-        if len(found) > 1:
+        values = {leaf.value.lower() for leaf in terms if leaf.name == name}
+        if len(values) > 1:
             raise SearchError("PostQuery::Error", f"You can't use multiple '{name}:' metatags")
     if limit is not None and cost(tree) > limit:
         raise SearchError(
@@ -113,7 +127,7 @@ def validate(tree: QueryNode, *, limit: int | None) -> None:
 
 
 def _nested(tree: QueryNode, *, inside: bool = False) -> Iterator[QueryNode]:
-    """Terms below a negation or an alternative."""
+    """Yields the metatags inside a negation or an alternative."""
     if inside and tree.kind == "metatag":
         yield tree
     for child in tree.children:
@@ -121,12 +135,12 @@ def _nested(tree: QueryNode, *, inside: bool = False) -> Iterator[QueryNode]:
 
 
 def metatag(tree: QueryNode, name: str) -> str | None:
-    """Value of the first metatag with this name."""
+    """Returns the value of the first metatag with this name, or None."""
     return next((leaf.value for leaf in tree.leaves() if leaf.name == name), None)
 
 
 class _QueryParser:
-    """Recursive descent over one query."""
+    """A recursive-descent parser of one query."""
 
     def __init__(self, text: str, aliases: Mapping[str, str]) -> None:
         self._text = text.strip()
@@ -172,14 +186,12 @@ class _QueryParser:
         return QueryNode("and", (first, self._and())) if self._keyword("and") else first
 
     def _factors(self) -> QueryNode:
-        found = [self._factor()]
+        factors = [self._factor()]
         while self._more() and not self._ends_list():
-            found.append(self._factor())
-        return (
-            found[0]
-            if len(found) == 1 and found[0].kind != "opt"
-            else QueryNode("and", tuple(found))
-        )
+            factors.append(self._factor())
+        if len(factors) == 1 and factors[0].kind != "opt":
+            return factors[0]
+        return QueryNode("and", tuple(factors))
 
     def _ends_list(self) -> bool:
         if self._text[self._at] == ")":
@@ -229,7 +241,7 @@ class _QueryParser:
         return re.sub(r"\\(.)", r"\1", match[1])
 
     def _word(self, pattern: re.Pattern[str], *, keep_balanced: bool) -> str:
-        """A word, less closing parentheses that belong to a group around it."""
+        """Returns a word without the closing parentheses that end a group around it."""
         match = pattern.match(self._text, self._at)
         if match is None:
             raise _SyntaxError
@@ -247,7 +259,7 @@ class _QueryParser:
 
 
 def _without_opt(tree: QueryNode) -> QueryNode:
-    """`~a ~b c` becomes `(a or b) c`; nested conjunctions become one."""
+    """Returns a tree without `opt`: `~a ~b c` becomes `(a or b) c`. Nested `and`s become one."""
     children: list[QueryNode] = []
     for child in (_without_opt(child) for child in tree.children):
         if tree.kind == child.kind == "and":

@@ -1,8 +1,11 @@
 """
-Answers a query over the posts of a board.
+Finds the posts that match a query.
 
-Sets of posts are integers: bit `i` stands for the `i`-th post in order of id, so that and, or and
-not are one operation each. An index is made for one state of the board.
+A set of posts is an integer: bit `i` stands for the `i`-th post in order of id, so that `and`,
+`or` and `not` are one operation each. An index is valid for one version of the board.
+
+The metatags are those of https://danbooru.donmai.us/wiki_pages/help:cheatsheet, read as in
+`app/models/post.rb` of https://github.com/danbooru/danbooru.
 """
 
 import random
@@ -17,8 +20,13 @@ from scraper.demo.search.language import QueryNode, metatag
 from scraper.demo.search.ranges import BadValue
 
 _WILDCARD_TAGS = 100
-_REMEMBERED = 1_000
+"""A wildcard matches this many tags at most, as in `app/logical/post_query_builder.rb`."""
+_CACHED_SETS = 1_000
+"""Trees whose sets are kept: pages of one search share them, and memory stays bounded."""
+_ABOUT = 0.05
+"""Share by which a single decimal number or file size may differ, as on Danbooru."""
 _BY_FILE = ("md5", "filesize", "pixelhash")
+"""Metatags that need facts of the file, which change when a file is drawn."""
 _STATUSES = ("pending", "flagged", "deleted", "banned")
 _RATINGS = {"general": "g", "sensitive": "s", "questionable": "q", "explicit": "e"}
 _KINDS = {"gentags": "general", "chartags": "character", "copytags": "copyright"} | {
@@ -27,7 +35,9 @@ _KINDS = {"gentags": "general", "chartags": "character", "copytags": "copyright"
 }
 
 Number = Callable[[DemoPost], float | None]
-Holds = Callable[[DemoPost], bool]
+"""Returns a number of a post, or None if the post has none."""
+Predicate = Callable[[DemoPost], bool]
+"""Returns whether a post matches."""
 
 _INTEGERS: dict[str, Number] = {
     "id": lambda post: post.post_id,
@@ -56,15 +66,24 @@ _ORDERS: dict[str, Callable[[DemoPost], float]] = {
 
 
 class PostIndex:
-    """Posts by tag and by number, for one state of a board."""
+    """
+    The posts of one version of a board, by tag.
+
+    Attributes:
+        posts: The posts, ascending by id.
+        categories: Tag name to category, for the tags in use.
+    """
 
     def __init__(self, posts: Sequence[DemoPost], facts: Callable[[int], FileFacts | None]) -> None:
         """
-        `facts` gives what is known of a file; `posts` ascend by id.
+        Indexes posts.
 
-        The board's own clock stands at its newest post, so that ages do not depend on the day.
+        Args:
+            posts: The posts, ascending by id.
+            facts: Returns the facts of a post's file by post id, or None if it is not drawn yet.
         """
         self.posts = posts
+        # `age:` is relative to the newest post, so that results do not depend on today's date.
         self._now_ms = max((post.created_ms for post in posts), default=0)
         self._facts = facts
         self._everything = (1 << len(posts)) - 1
@@ -78,41 +97,46 @@ class PostIndex:
         self._sets: dict[QueryNode, int] = {}
 
     def count(self, name: str) -> int:
-        """Posts with a tag, whatever their status."""
+        """Returns the number of posts with a tag, whatever their status."""
         return len(self._positions.get(name, ()))
 
     def names(self) -> list[str]:
-        """Every tag in use, in the order in which it came into use."""
+        """Returns the tags in use, in the order of their first post."""
         return list(self._positions)
 
     def select(self, tree: QueryNode) -> list[DemoPost]:
-        """Posts that match, in the order that the query asks for; by default newest id first."""
-        found = [self.posts[position] for position in _bits(self.matching(tree))]
+        """
+        Returns the posts that match a query, in the order of its `order:`.
+
+        The default is descending by id, or by time of upload if the query has `date:` or `age:`.
+        An unknown order is the default. `order:random` gives the same order on every call.
+        """
+        matches = [self.posts[position] for position in _bits(self.matching(tree))]
         order = (metatag(tree, "order") or "").lower()
         if metatag(tree, "random") is not None or order == "random":
-            random.Random(len(found)).shuffle(found)  # noqa: S311 - a made-up board, no secrets
+            random.Random(len(matches)).shuffle(matches)  # noqa: S311 - a made-up board, no secrets
         elif order == "custom":
-            wanted = [part for part in (metatag(tree, "id") or "").split(",") if part.isdigit()]
-            found.sort(key=lambda post: wanted.index(str(post.post_id)))
+            ids = [part for part in (metatag(tree, "id") or "").split(",") if part.isdigit()]
+            matches.sort(key=lambda post: ids.index(str(post.post_id)))
         elif order not in ("id", "id_asc"):
             name = order.removesuffix("_asc").removesuffix("_desc")
             dated = any(leaf.name in ("date", "age") for leaf in tree.leaves())
             key = _ORDERS.get(name, _ORDERS["created_at"] if dated else None)
-            found.reverse()
+            matches.reverse()
             if key is not None:
-                found.sort(key=key, reverse=not order.endswith("_asc"))
-        return found
+                matches.sort(key=key, reverse=not order.endswith("_asc"))
+        return matches
 
     def matching(self, tree: QueryNode) -> int:
-        """The set of posts that match a tree."""
-        found = self._sets.get(tree)
-        if found is None:
-            found = self._evaluate(tree)
-            if len(self._sets) >= _REMEMBERED:
+        """Returns the set of posts that match a query, as an integer of bits."""
+        members = self._sets.get(tree)
+        if members is None:
+            members = self._evaluate(tree)
+            if len(self._sets) >= _CACHED_SETS:
                 self._sets.clear()
             if not any(leaf.name in _BY_FILE for leaf in tree.leaves()):
-                self._sets[tree] = found
-        return found
+                self._sets[tree] = members
+        return members
 
     def _evaluate(self, tree: QueryNode) -> int:
         parts = [self.matching(child) for child in tree.children]
@@ -138,18 +162,18 @@ class PostIndex:
         return int.from_bytes(bits, "little")
 
     def _wildcard(self, pattern: str) -> int:
-        found = 0
-        for name in self.matching_names(pattern)[:_WILDCARD_TAGS]:
-            found |= self._tagged(name)
-        return found
+        members = 0
+        for name in self._matching_names(pattern)[:_WILDCARD_TAGS]:
+            members |= self._tagged(name)
+        return members
 
-    def matching_names(self, pattern: str) -> list[str]:
-        """Tags in use that match a `*` pattern, those with most posts first."""
+    def _matching_names(self, pattern: str) -> list[str]:
+        """Returns the tags in use that match a pattern with `*`, those with most posts first."""
         plain = pattern.replace("[", "[[]").replace("?", "[?]")
         names = [name for name in self._positions if fnmatchcase(name, plain)]
         return sorted(names, key=lambda name: (-self.count(name), name))
 
-    def _where(self, holds: Holds) -> int:
+    def _where(self, holds: Predicate) -> int:
         bits = bytearray((len(self.posts) + 7) // 8)
         for position, post in enumerate(self.posts):
             if holds(post):
@@ -167,10 +191,15 @@ class PostIndex:
 
 def _predicate(
     name: str, value: str, now_ms: float, facts: Callable[[int], FileFacts | None]
-) -> Holds:
-    """The test of one metatag; a name without meaning here matches nothing."""
+) -> Predicate:
+    """
+    Returns the predicate of one metatag; a metatag that the board does not know matches nothing.
+
+    Raises:
+        BadValue: The value is of the wrong type.
+    """
     words = [word for word in value.lower().replace(" ", ",").split(",") if word]
-    named: dict[str, Callable[[], Holds]] = {
+    named: dict[str, Callable[[], Predicate]] = {
         "rating": lambda: _is_rated({_RATINGS.get(word, word)[0] for word in words}),
         "filetype": lambda: lambda post: post.file_ext in words,
         "status": lambda: _status(value.lower()),
@@ -206,26 +235,25 @@ def _always(_post: DemoPost) -> bool:
     return True
 
 
-def _inside(holds: Callable[[float | None], bool], read: Number) -> Holds:
+def _inside(holds: ranges.Test, read: Number) -> Predicate:
     return lambda post: holds(read(post))
 
 
-def _about(value: str) -> Callable[[float | None], bool]:
-    """A decimal number; a bare one matches within 5 %."""
-    return ranges.within(value, float, around=0.05)
+def _about(value: str) -> ranges.Test:
+    return ranges.within(value, float, around=_ABOUT)
 
 
-def _is_rated(letters: set[str]) -> Holds:
+def _is_rated(letters: set[str]) -> Predicate:
     return lambda post: post.rating in letters
 
 
 def _by_file(
     name: str, value: str, words: Sequence[str], facts: Callable[[int], FileFacts | None]
-) -> Holds:
-    """Tests that need the finished file; a post not drawn yet matches none of them."""
-    sized: Callable[[float | None], bool] = bool
+) -> Predicate:
+    """Returns the predicate of a metatag in `_BY_FILE`; a post that is not drawn never matches."""
+    sized: ranges.Test = bool
     if name == "filesize":
-        around = 0.05 if value[-1:] in "kKmMbB" else 0.0
+        around = _ABOUT if value[-1:] in "kKmMbB" else 0.0
         sized = ranges.within(value, ranges.size, around=around)
 
     def holds(post: DemoPost) -> bool:
@@ -239,8 +267,8 @@ def _by_file(
     return holds
 
 
-def _status(value: str) -> Holds:
-    named: dict[str, Holds] = {
+def _status(value: str) -> Predicate:
+    named: dict[str, Predicate] = {
         "active": lambda post: post.flags <= {"banned"},
         "any": _always,
         "all": _always,
@@ -251,10 +279,10 @@ def _status(value: str) -> Holds:
     return named.get(value, _never)
 
 
-def _is(value: str) -> Holds:
+def _is(value: str) -> Predicate:
     if value in (*_STATUSES, "active", "modqueue"):
         return _status(value)
-    named: dict[str, Holds] = {
+    named: dict[str, Predicate] = {
         "sfw": lambda post: post.rating in "gs",
         "nsfw": lambda post: post.rating in "qe",
         "parent": lambda post: bool(post.children),
@@ -265,7 +293,7 @@ def _is(value: str) -> Holds:
     return named.get(value, lambda post: post.file_ext == value)
 
 
-def _relation(name: str, value: str) -> Holds:
+def _relation(name: str, value: str) -> Predicate:
     if name == "parent":
         if value in ("any", "none"):
             return lambda post: (post.parent_id is None) is (value == "none")
@@ -275,9 +303,9 @@ def _relation(name: str, value: str) -> Holds:
     return lambda post: any(str(child) == value for child in post.children)
 
 
-def _bits(found: int) -> Iterator[int]:
-    """Positions of the bits that are set, ascending."""
-    for index, byte in enumerate(found.to_bytes((found.bit_length() + 7) // 8, "little")):
+def _bits(members: int) -> Iterator[int]:
+    """Yields the positions of the bits that are 1, ascending."""
+    for index, byte in enumerate(members.to_bytes((members.bit_length() + 7) // 8, "little")):
         for bit in _BITS_OF[byte]:
             yield index * 8 + bit
 
