@@ -15,7 +15,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -29,13 +29,12 @@ from scraper.demo.facts.params import Params
 from scraper.demo.search.language import SearchError
 from scraper.demo.server import answers, endpoints, faults, gate
 from scraper.demo.server.endpoints import LEVEL, STATE, ApiError, ServerState, page, reply
+from scraper.demo.server.faults import Handler, Strike
 from scraper.demo.server.gate import BadCredentials, LeakyBucket
 
 __all__ = ["Params", "application", "main", "serve"]
 
 _log = logging.getLogger(__name__)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _API_HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
@@ -124,7 +123,7 @@ async def _faulted(request: web.Request, handler: Handler) -> web.StreamResponse
     if kind not in faults.KINDS:
         return await handler(request)
     state.faults.committed[kind] += 1
-    return await faults.commit(kind, request, handler, state.board)
+    return await faults.commit(Strike(kind, request, handler, state.board))
 
 
 @web.middleware
