@@ -1,7 +1,8 @@
 """
-JSON of the board, field by field in Danbooru's order: posts, tags, relations, errors.
+JSON of the board, with Danbooru's fields in Danbooru's order: posts, tags, relations, errors.
 
-Recorded answers of the live site are the model; the tests compare with them.
+The fields are described at https://danbooru.donmai.us/wiki_pages/api:posts and its neighbours. The
+tests compare keys, order and types with answers that were recorded from the live site.
 """
 
 import hashlib
@@ -15,14 +16,27 @@ from scraper.demo.painter import files
 from scraper.demo.search.match import PostIndex
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_TAGS_BORN_MS = 1_361_000_000_000  # 2013
+_TAGS_CREATED_MS = 1_361_000_000_000
+"""2013-02-16, near the creation time of the oldest tags of the live site."""
 _MINUTE_MS = 60_000
 
 Json = dict[str, Any]
+"""A JSON object."""
 
 
 def post(shown: DemoPost, facts: FileFacts, *, host: str, hidden: bool) -> Json:
-    """One post as `/posts.json` lists it; a hidden one lacks exactly seven keys."""
+    """
+    Returns a post as `/posts.json` lists it.
+
+    A hidden post lacks seven keys, as on Danbooru (`visible?` in `app/models/post.rb`): `md5` and
+    three URLs, and of `media_asset` the keys `md5`, `file_key` and `variants`.
+
+    Args:
+        shown: The post.
+        facts: Facts of the post's file.
+        host: Base URL of the CDN, without a slash at the end.
+        hidden: Whether the caller may not see the files of the post.
+    """
     variants = files.variants(
         shown.width, shown.height, file_ext=shown.file_ext, duration=shown.duration
     )
@@ -85,11 +99,11 @@ def _asset(
     *,
     hidden: bool,
 ) -> Json:
-    born = shown.created_ms - 2 * _MINUTE_MS
+    uploaded = shown.created_ms - 2 * _MINUTE_MS
     answer: Json = {
         "id": 3 * shown.post_id + 1_000,
-        "created_at": eastern(born),
-        "updated_at": eastern(born + 2_767),
+        "created_at": eastern(uploaded),
+        "updated_at": eastern(uploaded + 2_767),
         **({} if hidden else {"md5": facts.md5}),
         "file_ext": shown.file_ext,
         "file_size": facts.file_bytes,
@@ -116,7 +130,7 @@ def _asset(
 
 
 def _file_key(md5: str) -> str:
-    """Nine base62 digits, as an asset has."""
+    """Returns nine base62 digits, the form of Danbooru's file keys."""
     rest, key = int(md5[:16], 16), ""
     for _ in range(9):
         rest, digit = divmod(rest, 62)
@@ -125,28 +139,28 @@ def _file_key(md5: str) -> str:
 
 
 def tag(name: str, index: PostIndex) -> Json:
-    """One row of `/tags.json`."""
+    """Returns a tag as `/tags.json` lists it; a tag without posts is a general tag."""
     number = tag_id(name)
     return {
         "id": number,
         "name": name,
         "post_count": index.count(name),
         "category": CATEGORIES[index.categories.get(name, "general")],
-        "created_at": eastern(_TAGS_BORN_MS + number * 977),
-        "updated_at": eastern(_TAGS_BORN_MS + number * 1_499),
+        "created_at": eastern(_TAGS_CREATED_MS + number * 977),
+        "updated_at": eastern(_TAGS_CREATED_MS + number * 1_499),
         "is_deprecated": False,
         "words": [word for word in name.replace("(", "").replace(")", "").split("_") if word],
     }
 
 
 def tag_id(name: str) -> int:
-    """A number that stays with the name."""
+    """Returns the id of a tag, from 1 to 2,400,000: a hash of its name."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest()) % 2_400_000 + 1
 
 
 def relation(shown: TagRelation) -> Json:
-    """One row of `/tag_aliases.json` or `/tag_implications.json`."""
-    made = eastern(_TAGS_BORN_MS + shown.relation_id * 1_000_000)
+    """Returns a relation as `/tag_aliases.json` or `/tag_implications.json` lists it."""
+    created = eastern(_TAGS_CREATED_MS + shown.relation_id * 1_000_000)
     return {
         "id": shown.relation_id,
         "antecedent_name": shown.antecedent,
@@ -155,15 +169,15 @@ def relation(shown: TagRelation) -> Json:
         "consequent_name": shown.consequent,
         "status": shown.status,
         "forum_topic_id": None,
-        "created_at": made,
-        "updated_at": made,
+        "created_at": created,
+        "updated_at": created,
         "approver_id": 1_001,
         "forum_post_id": None,
     }
 
 
 def error(name: str, message: str) -> Json:
-    """The body of every error that the application itself answers."""
+    """Returns the body of an error: the name of Danbooru's error class, and the message."""
     return {"success": False, "error": name, "message": message, "backtrace": list(_BACKTRACE)}
 
 
@@ -171,19 +185,26 @@ _BACKTRACE = ("app/logical/rack_server_timing.rb:19:in 'RackServerTiming#call'",
 
 
 def only(answer: Any, fields: str) -> Any:
-    """Keeps the named keys (`id,media_asset[variants]`); unknown names are ignored."""
+    """
+    Returns an answer with some keys only, as `only=` asks.
+
+    Args:
+        answer: A JSON object, or a list of JSON objects.
+        fields: Names such as `id,media_asset[variants]`; unknown names are ignored. See
+            https://danbooru.donmai.us/wiki_pages/help:common_url_parameters.
+    """
     if isinstance(answer, list):
-        return [only(one, fields) for one in answer]
-    wanted = _split(fields)
+        return [only(row, fields) for row in answer]
+    kept = _split(fields)
     return {
-        key: only(value, wanted[key]) if wanted[key] and isinstance(value, dict | list) else value
+        key: only(value, kept[key]) if kept[key] and isinstance(value, dict | list) else value
         for key, value in answer.items()
-        if key in wanted
+        if key in kept
     }
 
 
 def _split(fields: str) -> dict[str, str]:
-    """`a,b[c,d]` to {a: "", b: "c,d"}."""
+    """Returns name to nested names: `a,b[c,d]` gives {a: "", b: "c,d"}."""
     parts: dict[str, str] = {}
     depth, word, inside = 0, "", ""
     for letter in [*fields, ","]:

@@ -1,8 +1,10 @@
 """
-What stands before the board: who may come in, how often, and the log of who did.
+The checks before a request is answered: User-Agent, account and rate limit; and the request log.
 
-The rules are those of the site's proxy: challenges by User-Agent, a leaky bucket with a queue.
-Nothing here waits or reads a clock; times are arguments.
+The checks follow Danbooru's proxy and application: a challenge for some User-Agents
+(https://danbooru.donmai.us/forum_topics/23284), credentials and a rate limit for each client
+(https://danbooru.donmai.us/wiki_pages/help:api). Nothing here waits or reads a clock: times are
+arguments.
 """
 
 import base64
@@ -17,21 +19,26 @@ _REFUSED_AGENTS = re.compile(
     re.IGNORECASE,
 )
 _ENTRIES = 200_000
+"""Newest requests that the log keeps in full, so that its memory stays bounded."""
+_ROUNDING = 1e-9
+"""Error that the sum of a full queue may have without a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountLevel:
-    """What a caller may do."""
+    """The limits of an account (`app/models/user.rb` of https://github.com/danbooru/danbooru)."""
 
     name: str
     terms: int | None
-    """Counted terms of a search."""
+    """Largest number of counted terms of a search; None means no limit."""
     pages: int
-    """Last numbered page."""
+    """Last numbered page of a search."""
     sees_restricted: bool = False
+    """Whether the account sees the files of posts for Gold members."""
 
 
 ANONYMOUS = AccountLevel("anonymous", 2, 1_000)
+"""The level of a request without credentials."""
 _MEMBER = AccountLevel("member", 2, 1_000)
 _GOLD = AccountLevel("gold", 6, 5_000, sees_restricted=True)
 
@@ -39,20 +46,29 @@ ACCOUNTS = {
     ("demo_member", "demo-member-key"): _MEMBER,
     ("demo_gold", "demo-gold-key"): _GOLD,
 }
-"""Login and API key of the two accounts that every demo board has."""
+"""(Login, API key) to level, of the two accounts that every demo board has."""
 
 
 class BadCredentials(Exception):
-    """Half of the credentials, or a wrong key."""
+    """The login or the API key is absent or wrong."""
 
 
 def is_challenged(user_agent: str) -> bool:
-    """Whether a caller looks like a browser, or like a library nobody gave a name to."""
+    """Returns whether a User-Agent is empty, a browser's, or the default of an HTTP library."""
     return _REFUSED_AGENTS.match(user_agent) is not None
 
 
 def level(headers: Mapping[str, str], query: Mapping[str, str]) -> AccountLevel:
-    """The caller's level; HTTP Basic wins over the query. Raises BadCredentials."""
+    """
+    Returns the level of a request's account, anonymous without credentials.
+
+    Args:
+        headers: Request headers. HTTP Basic (RFC 7617) has precedence over the query.
+        query: URL parameters, among them `login` and `api_key`.
+
+    Raises:
+        BadCredentials: One of login and API key is absent, or they are wrong.
+    """
     scheme, _, encoded = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "basic":
         try:
@@ -63,32 +79,46 @@ def level(headers: Mapping[str, str], query: Mapping[str, str]) -> AccountLevel:
         login, key = query.get("login", ""), query.get("api_key", "")
         if not login and not key:
             return ANONYMOUS
-    found = ACCOUNTS.get((login, key))
-    if found is None:
+    account = ACCOUNTS.get((login, key))
+    if account is None:
         raise BadCredentials
-    return found
+    return account
 
 
 class LeakyBucket:
     """
-    A leaky bucket with a queue, as nginx's `limit_req` without `nodelay`.
+    A leaky bucket with a queue for each client, as nginx's `limit_req` without `nodelay`.
 
-    Requests beyond the rate are delayed, and refused once `burst` of them would wait.
+    With r requests per second, the k-th request ahead of its time waits k/r seconds. A request is
+    refused if more than `burst` requests would wait. See
+    https://nginx.org/en/docs/http/ngx_http_limit_req_module.html.
     """
 
     def __init__(self, *, rate: float, burst: int) -> None:
-        """`rate` in requests a second; 0 means no limit."""
+        """
+        Creates a bucket that no client has used.
+
+        Args:
+            rate: Requests per second of each client; 0 means no limit.
+            burst: Requests of a client that may wait.
+        """
         self._rate = rate
         self._burst = burst
         self._state: dict[str, tuple[float, float]] = {}
 
     def delay(self, address: str, now: float) -> float | None:
-        """Seconds that a request must wait, or None when it is refused."""
+        """
+        Returns the seconds that a request must wait, or None if it is refused.
+
+        Args:
+            address: Address of the client.
+            now: Time in seconds, from any origin; later calls have later times.
+        """
         if self._rate <= 0:
             return 0.0
         excess, last = self._state.get(address, (-1.0, now))
         excess = max(0.0, excess - self._rate * (now - last) + 1.0)
-        if excess > self._burst + 1e-9:  # rounding must not cost the last place
+        if excess > self._burst + _ROUNDING:
             return None
         self._state[address] = (excess, now)
         return excess / self._rate
@@ -96,35 +126,50 @@ class LeakyBucket:
 
 @dataclass(slots=True)
 class RequestLog:
-    """Requests seen: totals for tests, and the newest ones in full."""
+    """The requests received: counts of all of them, and the newest in full."""
 
     entries: deque[tuple[float, str, str, int]] = field(
         default_factory=lambda: deque(maxlen=_ENTRIES)
     )
-    """(seconds since the board started, kind, path with query, status)."""
+    """(Start in seconds of a monotonic clock, kind, path with query, HTTP status)."""
     by_kind: Counter[str] = field(default_factory=Counter)
+    """Requests by kind: api or cdn."""
     by_status: Counter[int] = field(default_factory=Counter)
+    """Answers by HTTP status; 0 if the connection broke."""
     running: Counter[str] = field(default_factory=Counter)
+    """Requests by kind that have no answer yet."""
     most_at_once: Counter[str] = field(default_factory=Counter)
+    """Largest value of `running` so far, by kind."""
     agents: Counter[str] = field(default_factory=Counter)
+    """Requests by User-Agent."""
     bytes_sent: int = 0
+    """Bytes of all answers' bodies."""
 
     def start(self, kind: str, agent: str) -> None:
-        """Notes that a request came in; `kind` is api or cdn."""
+        """Counts a request of a kind (api or cdn) from a User-Agent that begins now."""
         self.by_kind[kind] += 1
         self.agents[agent] += 1
         self.running[kind] += 1
         self.most_at_once[kind] = max(self.most_at_once[kind], self.running[kind])
 
     def end(self, kind: str, path: str, *, at: float, status: int, sent: int) -> None:
-        """Notes how a request that came in at `at` was answered."""
+        """
+        Records the answer to a request that `start` counted.
+
+        Args:
+            kind: api or cdn.
+            path: Path with query.
+            at: Time of the request, in seconds of a monotonic clock.
+            status: HTTP status of the answer.
+            sent: Bytes of the answer's body.
+        """
         self.running[kind] -= 1
         self.by_status[status] += 1
         self.bytes_sent += sent
         self.entries.append((round(at, 4), kind, path, status))
 
     def most_per_second(self, kind: str) -> int:
-        """Largest number of requests that came in within any one second."""
+        """Returns the largest number of requests of a kind within any second."""
         times = sorted(entry[0] for entry in self.entries if entry[1] == kind)
         most, first = 0, 0
         for last, time in enumerate(times):
@@ -134,7 +179,7 @@ class RequestLog:
         return most
 
     def summary(self, *, entries: bool) -> dict[str, object]:
-        """Everything as JSON; the entries only when asked for."""
+        """Returns the log as JSON; `entries` adds the newest requests in full."""
         kinds = sorted(self.by_kind)
         return {
             "requests": dict(self.by_kind),

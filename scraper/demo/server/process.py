@@ -1,4 +1,4 @@
-"""The demo board as a child process: started for a while, gone when its parent is."""
+"""The demo board as a child process that ends with a block of code, or with this process."""
 
 import contextlib
 import subprocess
@@ -9,20 +9,26 @@ from pathlib import Path
 from scraper.errors import ScraperError
 
 _ANNOUNCED = "Demo board at "
-_PATIENCE_SECONDS = 10.0
+"""Start of the child's first line of output; the URL follows."""
+_STOP_SECONDS = 10.0
+"""Longest wait for the child to end before it is killed."""
 
 
 @contextlib.contextmanager
 def running(params_path: Path | None, *, options: Sequence[str] = ()) -> Iterator[str]:
     """
-    Runs a demo board and yields its base URL.
+    Runs a demo board in a child process and yields its base URL, such as `http://127.0.0.1:40001`.
 
-    The child reads section `demo` of `params_path` (by default that of the current directory) and
-    the further command-line `options`. It ends when its standard input closes, which the system
-    does for it even when this process is killed.
+    The child ends when its standard input closes. The operating system closes it even if this
+    process is killed.
+
+    Args:
+        params_path: File whose section `demo` the child reads; None means `params.yaml` of the
+            working directory, if there is one.
+        options: Further command-line options of the board, such as `("--rate", "0")`.
 
     Raises:
-        ScraperError: The board did not start; its own message is on standard error.
+        ScraperError: The board did not start. The child has written the reason to standard error.
     """
     command = [sys.executable, "-m", "scraper.demo", "--until-stdin-closes"]
     if params_path is not None:
@@ -30,19 +36,19 @@ def running(params_path: Path | None, *, options: Sequence[str] = ()) -> Iterato
     with subprocess.Popen(  # noqa: S603 - our own module with our own options
         [*command, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
-        assert child.stdin is not None, "a pipe was asked for"  # noqa: S101  # our own mistake
-        assert child.stdout is not None, "a pipe was asked for"  # noqa: S101  # our own mistake
+        assert child.stdin is not None, "Popen got stdin=PIPE"  # noqa: S101  # our own mistake
+        assert child.stdout is not None, "Popen got stdout=PIPE"  # noqa: S101  # our own mistake
         try:
             line = child.stdout.readline()
             if not line.startswith(_ANNOUNCED):
                 raise ScraperError(
-                    f"The demo board did not start (exit code {child.wait(_PATIENCE_SECONDS)}): "
+                    f"The demo board did not start (exit code {child.wait(_STOP_SECONDS)}): "
                     "see its message above, and section 'demo' of params.yaml."
                 )
             yield line.removeprefix(_ANNOUNCED).strip()
         finally:
             child.stdin.close()
             try:
-                child.wait(_PATIENCE_SECONDS)
+                child.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 child.kill()

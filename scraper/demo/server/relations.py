@@ -1,7 +1,13 @@
-"""Rows of `/tags.json`, `/tag_aliases.json` and `/tag_implications.json`, chosen by `search[…]`."""
+"""
+Rows of `/tags.json`, `/tag_aliases.json` and `/tag_implications.json`, chosen by `search[…]`.
+
+The parameters follow `app/models/tag.rb` and `app/models/tag_relationship.rb` of
+https://github.com/danbooru/danbooru.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from scraper.demo.board.booru import DemoBoard
@@ -14,29 +20,44 @@ from scraper.demo.server import answers
 from scraper.demo.server.answers import Json
 
 _FIELD = re.compile(r"search\[(\w+)\](?:\[\])?")
-Test = Callable[[Json], bool]
+RowTest = Callable[[Json], bool]
+"""Returns whether a row of a table matches."""
 
 
 def searched(query: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The `search[…]` parameters by name; the items of an array are joined with commas."""
-    found: dict[str, str] = {}
+    """
+    Returns the `search[…]` parameters of a URL by name.
+
+    Args:
+        query: Names and values of all parameters. The items of an array (`search[name_array][]`)
+            are joined with commas.
+    """
+    search: dict[str, str] = {}
     for key, value in query:
         match = _FIELD.fullmatch(key)
         if match:
             name = match[1]
-            found[name] = f"{found[name]},{value}" if name in found else value
-    return found
+            search[name] = f"{search[name]},{value}" if name in search else value
+    return search
 
 
 def tag_rows(board: DemoBoard, index: PostIndex, search: Mapping[str, str]) -> list[Json]:
-    """Tags that match, in the order asked for; by default the newest first."""
+    """
+    Returns the tags that match a search, as rows of `/tags.json`.
+
+    Args:
+        board: The board, for its aliases and implications.
+        index: The posts of the board's current version.
+        search: `search[…]` parameters by name. `order` is `name`, `count` or, by default,
+            descending id; a range that cannot be read matches nothing.
+    """
     names = set(index.names()) | {relation.antecedent for relation in board.aliases}
     names |= {relation.consequent for relation in board.implications}
     chosen = _chosen_names(names, search, board)
     rows = [answers.tag(name, index) for name in chosen]
     if "category" in search:
-        wanted = {_category(word) for word in search["category"].split(",")}
-        rows = [row for row in rows if row["category"] in wanted]
+        numbers = {_category(word) for word in search["category"].split(",")}
+        rows = [row for row in rows if row["category"] in numbers]
     for field in ("post_count", "id"):
         if field in search:
             rows = _in_range(rows, field, search[field])
@@ -57,10 +78,10 @@ def _chosen_names(names: set[str], search: Mapping[str, str], board: DemoBoard) 
     for field in ("name_matches", "name_or_alias_matches"):
         if field in search:
             pattern = _pattern(search[field])
-            found = {name for name in names if fnmatchcase(name, pattern)}
+            matches = {name for name in names if fnmatchcase(name, pattern)}
             if field == "name_or_alias_matches":
-                found |= {new for old, new in board.alias_of.items() if fnmatchcase(old, pattern)}
-            names = found
+                matches |= {new for old, new in board.alias_of.items() if fnmatchcase(old, pattern)}
+            names = matches
     return names
 
 
@@ -89,46 +110,69 @@ def _ordered(rows: list[Json], order: str) -> list[Json]:
 
 
 def with_includes(rows: Sequence[Json], board: DemoBoard, only: str) -> list[Json]:
-    """Adds the relations that `only=` names, as nested objects."""
-    found = []
+    """
+    Returns rows of `/tags.json` with the nested relations that `only=` names.
+
+    Args:
+        rows: Rows of tags.
+        board: The board of the relations.
+        only: Text of `only=`, such as `name,antecedent_implications[consequent_name]`.
+    """
+    extended = []
     for row in rows:
         name = row["name"]
-        more: Json = {}
-        for side, relations in (("implications", board.implications), ("aliases", board.aliases)):
-            if f"antecedent_{side}" in only:
-                mine = [one for one in relations if one.antecedent == name]
-                more[f"antecedent_{side}"] = [answers.relation(one) for one in mine]
-            if f"consequent_{side}" in only:
-                mine = [one for one in relations if one.consequent == name]
-                more[f"consequent_{side}"] = [answers.relation(one) for one in mine]
-        found.append(row | more)
-    return found
+        nested: Json = {}
+        for table, relations in (("implications", board.implications), ("aliases", board.aliases)):
+            if f"antecedent_{table}" in only:
+                nested[f"antecedent_{table}"] = [
+                    answers.relation(relation)
+                    for relation in relations
+                    if relation.antecedent == name
+                ]
+            if f"consequent_{table}" in only:
+                nested[f"consequent_{table}"] = [
+                    answers.relation(relation)
+                    for relation in relations
+                    if relation.consequent == name
+                ]
+        extended.append(row | nested)
+    return extended
 
 
 def relation_rows(
     relations: Sequence[TagRelation], index: PostIndex, search: Mapping[str, str]
 ) -> list[Json]:
-    """Aliases or implications that match; by default the newest first."""
+    """
+    Returns the aliases or implications that match a search, as rows of their table.
+
+    Args:
+        relations: The whole table.
+        index: The posts of the board's current version, for the categories of tags.
+        search: `search[…]` parameters by name. `implied_from` chooses every edge on the way up
+            from a tag, `implied_to` every edge on the way down. `order` is `name` or, by default,
+            descending id.
+    """
     chosen = list(relations)
     if "implied_from" in search:
-        up = edges(relations)
-        chosen = [one for one in chosen if one.antecedent in closure([search["implied_from"]], up)]
+        above = closure([search["implied_from"]], edges(relations))
+        chosen = [relation for relation in chosen if relation.antecedent in above]
     if "implied_to" in search:
-        down = edges(
+        reversed_edges = edges(
             [
-                TagRelation(one.relation_id, one.consequent, one.antecedent, one.status)
-                for one in relations
+                replace(relation, antecedent=relation.consequent, consequent=relation.antecedent)
+                for relation in relations
             ]
         )
-        chosen = [one for one in chosen if one.consequent in closure([search["implied_to"]], down)]
+        below = closure([search["implied_to"]], reversed_edges)
+        chosen = [relation for relation in chosen if relation.consequent in below]
     if "category" in search:
-        wanted = _category(search["category"])
+        number = _category(search["category"])
         chosen = [
-            one
-            for one in chosen
-            if CATEGORIES[index.categories.get(one.consequent, "general")] == wanted
+            relation
+            for relation in chosen
+            if CATEGORIES[index.categories.get(relation.consequent, "general")] == number
         ]
-    rows = [answers.relation(one) for one in chosen]
+    rows = [answers.relation(relation) for relation in chosen]
     for test in _relation_tests(search):
         rows = [row for row in rows if test(row)]
     if "id" in search:
@@ -138,8 +182,8 @@ def relation_rows(
     return sorted(rows, key=lambda row: -row["id"])
 
 
-def _relation_tests(search: Mapping[str, str]) -> list[Test]:
-    tests: list[Test] = []
+def _relation_tests(search: Mapping[str, str]) -> list[RowTest]:
+    tests: list[RowTest] = []
     if "status" in search:
         statuses = set(search["status"].lower().split(","))
         tests.append(lambda row: row["status"] in statuses)
@@ -158,10 +202,10 @@ def _relation_tests(search: Mapping[str, str]) -> list[Test]:
     return tests
 
 
-def _is_in(field: str, wanted: set[str]) -> Test:
-    return lambda row: row[field] in wanted
+def _is_in(field: str, values: set[str]) -> RowTest:
+    return lambda row: row[field] in values
 
 
-def _like(fields: Sequence[str], text: str) -> Test:
+def _like(fields: Sequence[str], text: str) -> RowTest:
     pattern = _pattern(text)
     return lambda row: any(fnmatchcase(row[field], pattern) for field in fields)
