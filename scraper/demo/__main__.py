@@ -1,7 +1,7 @@
 """
-`python -m scraper.demo`: the demo board alone; `python -m scraper demo` is the same.
+`python -m scraper.demo`: the demo board by itself, the same as `python -m scraper demo`.
 
-This file imports nothing by itself, because every process that draws imports it again.
+The imports are inside the condition because every process that draws imports this file again.
 """
 
 if __name__ == "__main__":

@@ -3,15 +3,15 @@
 
     request ──> log ──> User-Agent ──> rate limit ──> faults ──> account ──> endpoint
 
-Every JSON answer has a weak ETag and is compressed on request; errors are JSON where the
-application speaks and HTML where the proxy does.
+A JSON answer has a weak ETag and is compressed if the client accepts gzip. An error is JSON where
+Danbooru's application answers, and HTML where its proxy answers
+(https://danbooru.donmai.us/wiki_pages/help:api).
 """
 
 import argparse
 import asyncio
 import gzip
 import hashlib
-import logging
 import sys
 import threading
 import time
@@ -32,21 +32,28 @@ from scraper.demo.server.endpoints import LEVEL, STATE, ApiError, ServerState, p
 from scraper.demo.server.faults import Handler, Strike
 from scraper.demo.server.gate import BadCredentials, LeakyBucket
 
-__all__ = ["Params", "application", "main", "serve"]
-
-_log = logging.getLogger(__name__)
-
 _API_HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
     "X-Content-Type-Options": "nosniff",
     "Access-Control-Allow-Origin": "*",
     "X-Git-Hash": "a1ade225b228171432794e34f8b69cf770a75f9a",
 }
+"""Headers of every answer of the application, recorded from the live site."""
 _SMALLEST_COMPRESSED = 256
+"""Bytes from which compression makes an answer smaller."""
 
 
 def application(board: DemoBoard, *, params: Params | None = None) -> web.Application:
-    """Returns the web application of a board; it ends the board's workers when it stops."""
+    """
+    Returns the web application of a board. The application closes the board when it stops.
+
+    Args:
+        board: The board to serve.
+        params: How to serve: rate limit, latency, faults, control. None means the defaults.
+
+    Raises:
+        BadParams: A fault of `params.faults` is unknown.
+    """
     params = params or Params()
     app = web.Application(middlewares=[_logged, _guarded, _faulted, _answered])
     app[STATE] = ServerState(
@@ -72,7 +79,7 @@ def _is_cdn(request: web.Request) -> bool:
 
 @web.middleware
 async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Counts every request, whatever becomes of it, except those to the log itself."""
+    """Logs every request with its status, except requests to `/demo/…`."""
     if request.path.startswith("/demo/"):
         return await handler(request)
     log, kind, status, sent = request.app[STATE].log, "cdn" if _is_cdn(request) else "api", 0, 0
@@ -92,7 +99,7 @@ async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The proxy: challenge, rate limit, latency."""
+    """Does the work of the proxy: challenge, rate limit, latency."""
     state = request.app[STATE]
     if request.path.startswith("/demo/"):
         return await handler(request)
@@ -112,7 +119,7 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
 
 @web.middleware
 async def _faulted(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Commits the fault that is due, or the one that the request orders."""
+    """Commits the fault that the request orders or that the plan chooses, if there is one."""
     state = request.app[STATE]
     if request.path.startswith("/demo/"):
         return await handler(request)
@@ -128,7 +135,7 @@ async def _faulted(request: web.Request, handler: Handler) -> web.StreamResponse
 
 @web.middleware
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The application: account, errors as JSON, conditional and compressed answers."""
+    """Checks the account, turns errors into JSON, and completes the headers of the answer."""
     if _is_cdn(request):
         return await handler(request)
     try:
@@ -171,7 +178,7 @@ def _error(status: int, name: str, message: str) -> web.Response:
 
 
 def _conditional(request: web.Request, response: web.Response) -> web.Response:
-    """Adds the ETag, answers 304 to whoever has it, compresses for whoever reads gzip."""
+    """Adds the ETag and compresses; answers 304 if the client has this ETag (RFC 9110, 13.1.2)."""
     body = response.body if isinstance(response.body, bytes) else b""
     tag = f'W/"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "max-age=0, private, must-revalidate"}
@@ -189,7 +196,21 @@ def _conditional(request: web.Request, response: web.Response) -> web.Response:
 async def serve(
     board: DemoBoard, params: Params, *, host: str, port: int, until_stdin_closes: bool
 ) -> None:
-    """Serves a board until cancelled, or until standard input closes; prints the address first."""
+    """
+    Serves a board until the task is cancelled, and closes the board.
+
+    Prints `Demo board at URL` once the board answers.
+
+    Args:
+        board: The board to serve.
+        params: How to serve: rate limit, latency, faults, control.
+        host: Address to listen at.
+        port: TCP port; 0 takes a free port.
+        until_stdin_closes: Whether to stop when standard input closes, too.
+
+    Raises:
+        OSError: The address or port cannot be used.
+    """
     runner = web.AppRunner(
         application(board, params=params),
         access_log=None,
@@ -212,7 +233,7 @@ async def serve(
 
 
 def _when_stdin_closes(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    """Calls `call` in the loop once standard input ends, as it does when the parent dies."""
+    """Calls `call` in the loop when standard input ends, as it does when the parent process ends."""
 
     def read() -> None:
         while sys.stdin.buffer.read(4_096):
@@ -223,21 +244,35 @@ def _when_stdin_closes(loop: asyncio.AbstractEventLoop, call: Callable[[], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serves a board until it is stopped; returns the exit code."""
+    """Serves the board of a command line until it is stopped, and returns the exit code."""
     parser = cli.Parser(
         prog="python -m scraper demo",
-        description="A local stand-in of Danbooru: images drawn from a seed, or a folder of yours.",
+        description=(
+            "Serves a local stand-in for Danbooru: images drawn from a random seed, or the images "
+            "of a folder."
+        ),
         epilog=cli.with_exit_codes("example:\n  python -m scraper demo --port 8000"),
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (default: %(default)s)"
     )
-    parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one (default: 0)")
     parser.add_argument(
-        "--until-stdin-closes", action="store_true", help="end when standard input does"
+        "--port", type=int, default=0, help="TCP port; 0 takes a free port (default: %(default)s)"
     )
-    parser.add_argument("--folder", type=Path, help="serve these images: one sub-folder per label")
-    parser.add_argument("--hierarchy", type=Path, help="CSV of label and family, for --folder")
+    parser.add_argument(
+        "--until-stdin-closes", action="store_true", help="stop when standard input closes"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="serve the images of this folder: one sub-folder per label, or an index.csv "
+        "(default: the drawn board)",
+    )
+    parser.add_argument(
+        "--hierarchy",
+        type=Path,
+        help="CSV file with the label in its first column and a column family, for --folder",
+    )
     settings.add_options(parser.add_argument_group("section 'demo' of params.yaml"), Params)
     cli.add_shared_options(parser)
     options = parser.parse_args(argv)
@@ -264,7 +299,7 @@ def _serve_until_stopped(options: argparse.Namespace) -> None:
             )
         )
     except KeyboardInterrupt:
-        return  # Ctrl-C is how a person ends a server
+        return  # Ctrl-C is the usual way to stop the server, so it is not an error
     except OSError as error:
         raise BadParams(
             f"The board cannot listen at {options.host}:{options.port}: {error}. Choose another "

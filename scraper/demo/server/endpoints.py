@@ -1,12 +1,14 @@
 """
-The addresses of the board: posts, counts, tags, relations and files.
+The endpoints of the board: posts, counts, tags, relations, files, and the board's own controls.
 
-Each function takes a request and returns an answer; who may ask at all is decided before.
+Every endpoint takes a request and returns its answer. User-Agent, rate limit and account were
+checked before. Parameters and answers follow https://danbooru.donmai.us/wiki_pages/help:api and
+https://danbooru.donmai.us/wiki_pages/help:common_url_parameters.
 """
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,21 +22,25 @@ from scraper.demo.search import language
 from scraper.demo.search.language import QueryNode
 from scraper.demo.search.match import PostIndex
 from scraper.demo.server import answers, faults, relations
-from scraper.demo.server.faults import FaultPlan
+from scraper.demo.server.faults import FaultPlan, Handler
 from scraper.demo.server.gate import ANONYMOUS, AccountLevel, LeakyBucket, RequestLog
 
-_POSTS_PER_PAGE, _MOST_POSTS, _MOST_ROWS = 20, 200, 1_000
+_PER_PAGE = 20
+"""Rows of a page without `limit=`, as on Danbooru."""
+_MOST_POSTS, _MOST_ROWS = 200, 1_000
+"""Largest `limit=` for posts and for other tables, as on Danbooru."""
 
 ItemT = TypeVar("ItemT")
 
 
 @dataclass(slots=True)
 class ServerState:
-    """What requests share."""
+    """The objects that all requests of a server share."""
 
     board: DemoBoard
     bucket: LeakyBucket
     latency_seconds: float = 0.0
+    """Seconds to wait before each answer."""
     has_control: bool = False
     """Whether requests may order faults and changes."""
     faults: FaultPlan = field(default_factory=FaultPlan)
@@ -43,7 +49,7 @@ class ServerState:
 
     @property
     def index(self) -> PostIndex:
-        """The index of the board as it is now."""
+        """The index of the board's current version."""
         if self._index is None or self._index[0] != self.board.version:
             index = PostIndex(self.board.posts, self.board.studio.known)
             self._index = (self.board.version, index)
@@ -51,39 +57,57 @@ class ServerState:
 
 
 STATE = web.AppKey("state", ServerState)
+"""Key of the server's state in the application."""
 LEVEL: web.RequestKey[AccountLevel] = web.RequestKey("level", AccountLevel)
+"""Key of the caller's level in a request."""
 
 
 class ApiError(Exception):
-    """An error that the application answers as JSON."""
+    """
+    An error that the application answers as JSON.
+
+    Attributes:
+        status: HTTP status, 400 to 599.
+        name: Name of Danbooru's error class.
+    """
 
     def __init__(self, status: int, name: str, message: str) -> None:
-        """`name` is the class name that Danbooru's answer carries."""
+        """Takes the HTTP status, the name of Danbooru's error class, and the message."""
         super().__init__(message)
         self.status = status
         self.name = name
 
 
 def reply(answer: Any, *, status: int = 200) -> web.Response:
-    """A JSON answer, written as compactly as the site does."""
+    """Returns a JSON answer without spaces between its parts, as Danbooru writes it."""
     body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
     kind = "application/json; charset=utf-8"
     return web.Response(body=body, status=status, headers={"Content-Type": kind})
 
 
 def not_found() -> ApiError:
-    """What an unknown record answers."""
+    """Returns the error for an unknown record: status 404."""
     return ApiError(404, "ActiveRecord::RecordNotFound", "That record was not found.")
 
 
 def page_of(
-    found: Sequence[ItemT], request: web.Request, *, limit: int, key: Callable[[ItemT], int]
+    rows: Sequence[ItemT], request: web.Request, *, limit: int, key: Callable[[ItemT], int]
 ) -> tuple[list[ItemT], list[ItemT]]:
     """
-    The page that `page=` asks for, and the one that will be asked for next.
+    Returns the page that `page=` names, and the page after it.
 
-    `found` is in the order of the query; cursors (`b<id>`, `a<id>`) go by id whatever it is.
-    Raises ApiError beyond the last numbered page of the caller's level.
+    `page=3` is an offset. `page=b<id>` gives the rows below an id and `page=a<id>` the rows above
+    it, both descending by id, whatever the order of the query. The last numbered page is
+    reversed (`app/logical/pagination_extension.rb` of https://github.com/danbooru/danbooru).
+
+    Args:
+        rows: All matching rows, in the order of the query.
+        request: The request, for `page=` and the caller's level.
+        limit: Rows per page.
+        key: Returns the id of a row.
+
+    Raises:
+        ApiError: The page lies beyond the last numbered page of the caller's level: status 410.
     """
     text = request.query.get("page", "").strip()
     last = request.get(LEVEL, ANONYMOUS).pages
@@ -91,37 +115,42 @@ def page_of(
     if cursor:
         border = int(cursor[2])
         if cursor[1].lower() == "b":
-            below = sorted((one for one in found if key(one) < border), key=key, reverse=True)
+            below = sorted((row for row in rows if key(row) < border), key=key, reverse=True)
             return below[:limit], below[limit : 2 * limit]
-        above = sorted((one for one in found if key(one) > border), key=key)
+        above = sorted((row for row in rows if key(row) > border), key=key)
         return above[:limit][::-1], above[limit : 2 * limit]
     number = max(1, leading_integer(text))
     if number > last:
         raise ApiError(
             410, "PaginationExtension::PaginationError", f"You cannot go beyond page {last}."
         )
-    rows = list(found[(number - 1) * limit : number * limit])
-    ahead = list(found[number * limit : (number + 1) * limit])
-    return (rows[::-1] if number == last else rows), ahead
+    shown = list(rows[(number - 1) * limit : number * limit])
+    ahead = list(rows[number * limit : (number + 1) * limit])
+    return (shown[::-1] if number == last else shown), ahead
 
 
 def leading_integer(text: str) -> int:
-    """The number at the start of a text as Ruby's `to_i` reads it: 0 when there is none."""
+    """Returns the integer at the start of a text, or 0 without one, as Ruby's `to_i` does."""
     match = re.match(r"\s*([+-]?\d+)", text)
     return int(match[1]) if match else 0
 
 
-def _limit(text: str | None, *, default: int, most: int) -> int:
-    return default if not text else min(most, max(1, leading_integer(text)))
+def _limit(text: str | None, *, most: int) -> int:
+    return _PER_PAGE if not text else min(most, max(1, leading_integer(text)))
 
 
 def is_safe_mode(request: web.Request) -> bool:
-    """Whether only general posts are shown: by parameter, or by the name of the host."""
+    """Returns whether only posts rated general are shown: by `safe_mode=`, or by host name."""
     return request.query.get("safe_mode") in ("true", "1") or request.host.startswith("safebooru.")
 
 
 def is_hidden(post: DemoPost, request: web.Request) -> bool:
-    """Whether the caller may not see the files of a post."""
+    """
+    Returns whether the caller may not see the files of a post.
+
+    This holds for banned posts, for restricted posts below level Gold, and in safe mode for every
+    rating but general.
+    """
     restricted = post.restricted and not request.get(LEVEL, ANONYMOUS).sees_restricted
     return "banned" in post.flags or restricted or (is_safe_mode(request) and post.rating != "g")
 
@@ -153,21 +182,28 @@ async def _tree(request: web.Request, *, limited: bool) -> QueryNode:
 
 
 async def posts_index(request: web.Request) -> web.StreamResponse:
-    """`GET /posts.json`: a page of posts, or one post by `md5=`."""
+    """
+    `GET /posts.json`: a page of posts, or one post by `md5=`.
+
+    Raises:
+        ApiError: No post has the md5 (404), or the page is too far (410).
+        SearchError: The board refuses the query.
+        HTTPFound: `random=true` redirects to a search with `random:`.
+    """
     state, query = request.app[STATE], request.query
     if "md5" in query:
-        found = await state.board.find(query["md5"].lower())
-        post = state.board.post(found) if found is not None else None
+        post_id = await state.board.find(query["md5"].lower())
+        post = state.board.post(post_id) if post_id is not None else None
         if post is None:
             raise not_found()
         return reply(_only((await _as_json([post], request))[0], request))
     if query.get("random") in ("true", "1"):
-        number = _limit(query.get("limit"), default=_POSTS_PER_PAGE, most=_MOST_POSTS)
+        number = _limit(query.get("limit"), most=_MOST_POSTS)
         tags = f"{query.get('tags', '')} random:{number}".strip()
         raise web.HTTPFound(request.url.update_query(tags=tags).without_query_params("random"))
     tree = await _tree(request, limited=True)
     text = query.get("limit") or language.metatag(tree, "limit")
-    limit = _limit(text, default=_POSTS_PER_PAGE, most=_MOST_POSTS)
+    limit = _limit(text, most=_MOST_POSTS)
     shown, ahead = page_of(
         state.index.select(tree), request, limit=limit, key=lambda post: post.post_id
     )
@@ -182,7 +218,7 @@ def _only(answer: Any, request: web.Request) -> Any:
 
 
 async def posts_show(request: web.Request) -> web.StreamResponse:
-    """`GET /posts/<id>.json`, deleted ones too."""
+    """`GET /posts/<id>.json`: one post, also if it is deleted. ApiError 404 for an unknown id."""
     post = request.app[STATE].board.post(int(request.match_info["post_id"]))
     if post is None:
         raise not_found()
@@ -190,25 +226,25 @@ async def posts_show(request: web.Request) -> web.StreamResponse:
 
 
 async def posts_random(request: web.Request) -> web.StreamResponse:
-    """`GET /posts/random.json`: one post of a search."""
+    """`GET /posts/random.json`: one post that matches `tags=`. ApiError 404 without a match."""
     tree = await _tree(request, limited=True)
-    found = request.app[STATE].index.select(
+    matches = request.app[STATE].index.select(
         QueryNode("and", (tree, QueryNode("metatag", name="random")))
     )
-    if not found:
+    if not matches:
         raise not_found()
-    return reply(_only((await _as_json(found[:1], request))[0], request))
+    return reply(_only((await _as_json(matches[:1], request))[0], request))
 
 
 async def counts(request: web.Request) -> web.StreamResponse:
-    """`GET /counts/posts.json`: how many posts a search has; the limit of terms is not checked."""
+    """`GET /counts/posts.json`: the number of matching posts, with any number of terms."""
     tree = await _tree(request, limited=False)
     number = request.app[STATE].index.matching(tree).bit_count()
     return reply({"counts": {"posts": number}})
 
 
 async def tags(request: web.Request) -> web.StreamResponse:
-    """`GET /tags.json`."""
+    """`GET /tags.json`: a page of tags that match `search[…]`, with relations if `only=` asks."""
     state = request.app[STATE]
     rows = relations.tag_rows(state.board, state.index, relations.searched(request.query.items()))
     shown = _page_of_rows(rows, request)
@@ -220,12 +256,12 @@ def _fields(request: web.Request) -> str:
 
 
 def _page_of_rows(rows: Sequence[answers.Json], request: web.Request) -> list[answers.Json]:
-    limit = _limit(request.query.get("limit"), default=_POSTS_PER_PAGE, most=_MOST_ROWS)
+    limit = _limit(request.query.get("limit"), most=_MOST_ROWS)
     return page_of(rows, request, limit=limit, key=lambda row: int(row["id"]))[0]
 
 
 async def aliases(request: web.Request) -> web.StreamResponse:
-    """`GET /tag_aliases.json`."""
+    """`GET /tag_aliases.json`: a page of aliases that match `search[…]`."""
     state = request.app[STATE]
     chosen = relations.searched(request.query.items())
     rows = relations.relation_rows(state.board.aliases, state.index, chosen)
@@ -233,7 +269,7 @@ async def aliases(request: web.Request) -> web.StreamResponse:
 
 
 async def implications(request: web.Request) -> web.StreamResponse:
-    """`GET /tag_implications.json`."""
+    """`GET /tag_implications.json`: a page of implications that match `search[…]`."""
     state = request.app[STATE]
     chosen = relations.searched(request.query.items())
     rows = relations.relation_rows(state.board.implications, state.index, chosen)
@@ -241,7 +277,7 @@ async def implications(request: web.Request) -> web.StreamResponse:
 
 
 async def cdn(request: web.Request) -> web.StreamResponse:
-    """A file by its path; the md5 in it is the original's, whatever the variant."""
+    """`GET /<type>/…`: a file by its CDN path, or an HTML page of status 404."""
     board = request.app[STATE].board
     parsed = files.parse_path(request.path)
     post_id = await board.find(parsed[1]) if parsed else None
@@ -252,7 +288,7 @@ async def cdn(request: web.Request) -> web.StreamResponse:
     offered = files.variants(
         post.width, post.height, file_ext=post.file_ext, duration=post.duration
     )
-    if not any(one.type == variant_type and one.file_ext == file_ext for one in offered):
+    if (variant_type, file_ext) not in {(variant.type, variant.file_ext) for variant in offered}:
         return page(404, "Not Found", "The file is not here.")
     content = await board.studio.file(post.post_id, variant_type)
     headers = {
@@ -263,13 +299,18 @@ async def cdn(request: web.Request) -> web.StreamResponse:
 
 
 async def log(request: web.Request) -> web.StreamResponse:
-    """`GET /demo/log.json`: the board's own request log. Not part of Danbooru."""
+    """`GET /demo/log.json`: the request log; `entries=true` adds requests. Not a Danbooru API."""
     entries = request.query.get("entries") in ("true", "1")
     return reply(request.app[STATE].log.summary(entries=entries))
 
 
 async def control_faults(request: web.Request) -> web.StreamResponse:
-    """`POST /demo/faults` with `["kind=share", …]`: what goes wrong from now on."""
+    """
+    `POST /demo/faults` with `["kind=share", …]`: sets the faults from now on. Not a Danbooru API.
+
+    Raises:
+        ApiError: The board has no control (404), or the body is not a list of faults (400).
+    """
     state = _controlled(request)
     try:
         shares = faults.parse(await request.json()).shares
@@ -280,14 +321,19 @@ async def control_faults(request: web.Request) -> web.StreamResponse:
 
 
 async def control_change(request: web.Request) -> web.StreamResponse:
-    """`POST /demo/change` with `{"post_id": 1, "kind": "deleted"}`: edits the world."""
+    """
+    `POST /demo/change` with `{"post_id": 1, "kind": "deleted"}`: changes a post. Not a Danbooru API.
+
+    Raises:
+        ApiError: The board has no control, or there is no such post or kind: status 404.
+    """
     state = _controlled(request)
-    wanted = await request.json()
-    post = state.board.post(int(wanted["post_id"]))
-    if post is None or wanted["kind"] not in faults.WORLD:
+    order = await request.json()
+    post = state.board.post(int(order["post_id"]))
+    if post is None or order["kind"] not in faults.WORLD:
         raise not_found()
-    faults.change_post(wanted["kind"], post.post_id, state.board)
-    return reply({"post_id": post.post_id, "kind": wanted["kind"]})
+    faults.change_post(order["kind"], post.post_id, state.board)
+    return reply({"post_id": post.post_id, "kind": order["kind"]})
 
 
 def _controlled(request: web.Request) -> ServerState:
@@ -298,7 +344,7 @@ def _controlled(request: web.Request) -> ServerState:
 
 
 async def anything_else(request: web.Request) -> web.StreamResponse:
-    """An unknown address: JSON where JSON was asked for, else a page for people."""
+    """Any other address: a JSON error of status 404 for `.json`, else an HTML page."""
     if request.path.endswith(".json"):
         raise ApiError(404, "NilClass", "Page not found")
     if request.path in ("/", "/posts"):
@@ -307,12 +353,12 @@ async def anything_else(request: web.Request) -> web.StreamResponse:
 
 
 def page(status: int, title: str, text: str) -> web.Response:
-    """An HTML page, as the proxy in front of a board answers."""
+    """Returns an HTML page, as the proxy in front of Danbooru answers."""
     body = f"<!DOCTYPE html>\n<html><head><title>{title}</title></head><body><h1>{title}</h1><p>{text}</p></body></html>\n"
     return web.Response(text=body, status=status, content_type="text/html")
 
 
-ROUTES: tuple[tuple[str, Callable[[web.Request], Awaitable[web.StreamResponse]]], ...] = (
+ROUTES: tuple[tuple[str, Handler], ...] = (
     ("/posts.json", posts_index),
     ("/posts/random.json", posts_random),
     (r"/posts/{post_id:\d+}.json", posts_show),
@@ -326,3 +372,4 @@ ROUTES: tuple[tuple[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]
     ("/{type:180x180|360x360|720x720|sample|full|original}/{rest:.*}", cdn),
     ("/{anything:.*}", anything_else),
 )
+"""Path pattern to endpoint; the first pattern that matches answers."""
