@@ -273,7 +273,7 @@ class Author:
         draft.persona, draft.reasons = None, frozenset({"two_bases"})
         return draft
 
-    def nobody(self, count: int) -> list[Draft]:
+    def without_persona(self, count: int) -> list[Draft]:
         """Returns `count` posts of characters without a character tag."""
         drafts = []
         for number in range(count):

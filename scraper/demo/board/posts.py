@@ -51,7 +51,7 @@ def _generate(params: Params) -> tuple[list[DemoPost], dict[int, Truth]]:
     author.mistag(drafts, share=params.mistagged_share)
     drafts += author.duplicates(drafts, share=params.duplicate_share)
     drafts += author.refused(params)
-    drafts += author.nobody(max(1, params.posts_minor))
+    drafts += author.without_persona(max(1, params.posts_minor))
     drafts.sort(key=lambda draft: draft.order)
     return _numbered(drafts, params.seed)
 

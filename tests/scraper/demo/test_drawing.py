@@ -1,4 +1,4 @@
-"""The demo's drawings: deterministic, a task and no toy, grey where grey, white where white."""
+"""The drawings: determinism, difficulty for a classifier, saturation, white backgrounds."""
 
 import itertools
 import random
@@ -40,8 +40,8 @@ def _frame_whiteness(image: Image.Image) -> float:
     return float((pixels >= 245).all(axis=2)[~inside].mean())
 
 
-def _distance(one: Image.Image, two: Image.Image) -> int:
-    first, second = (pdqhash.compute(np.asarray(image))[0] for image in (one, two))
+def _distance(first_image: Image.Image, second_image: Image.Image) -> int:
+    first, second = (pdqhash.compute(np.asarray(image))[0] for image in (first_image, second_image))
     return int((first != second).sum())
 
 
@@ -77,8 +77,8 @@ def test_same_arguments_give_same_bytes(kind):
     height=st.integers(40, 500),
     monochrome=st.booleans(),
 )
-def test_any_arguments_draw_a_picture_of_the_asked_size(who, kind, width, height, **given):
-    """Every combination of arguments draws an RGB image of the size asked for."""
+def test_any_arguments_draw_an_image_of_the_requested_size(who, kind, width, height, **given):
+    """Every combination of arguments draws an RGB image of the requested size."""
     image = draw([who, MAJOR[0]], kind=kind, width=width, height=height, **given)
 
     assert (width, height) == image.size
@@ -86,7 +86,7 @@ def test_any_arguments_draw_a_picture_of_the_asked_size(who, kind, width, height
 
 
 def test_linear_classifier_on_colour_and_thumbnail_stays_under_half():
-    """Mean colour and an 8×8 thumbnail say something of a persona, but under 50 %."""
+    """A linear classifier of mean colour and an 8×8 thumbnail beats chance but stays under 50 %."""
     features = np.stack(
         [_thumbnail(_portrait(who, seed)) for who in MAJOR for seed in range(_TRAIN + _TEST)]
     ).reshape(len(MAJOR), _TRAIN + _TEST, -1)
@@ -107,8 +107,8 @@ def test_linear_classifier_on_colour_and_thumbnail_stays_under_half():
     assert 2 / len(MAJOR) < max(accuracies)
 
 
-def test_monochrome_pictures_have_no_saturation_and_others_have():
-    """A monochrome image stays under a saturation of 0.05; colour ones pass 0.15 nearly always."""
+def test_monochrome_images_have_no_saturation_and_others_have():
+    """Monochrome images have a saturation under 0.05; 97 % of the others exceed 0.15."""
     grey = [
         draw(
             MAJOR[seed % 12 : seed % 12 + 1],
@@ -129,7 +129,7 @@ def test_monochrome_pictures_have_no_saturation_and_others_have():
 
 
 def test_white_grounds_are_white_where_the_figure_is_not():
-    """On a white ground all but the figure is 245 or more, also on paper grain."""
+    """A white background keeps all channels at 245 or more, with paper grain too."""
     for seed, style in itertools.product(range(30), STYLES):
         pixels = np.asarray(_portrait(MAJOR[seed % 12], seed, ground="white", style=style))
 
@@ -143,7 +143,7 @@ def test_white_grounds_are_white_where_the_figure_is_not():
 
 
 def test_other_grounds_are_seldom_white():
-    """A plain, patterned or checkered ground seldom passes for a white one."""
+    """At most 2 % of the other backgrounds have a white border."""
     shares = [
         _frame_whiteness(_portrait(MAJOR[seed % 12], seed, ground=GROUNDS[1 + seed % 3]))
         for seed in range(120)
@@ -168,7 +168,7 @@ def test_edits_stay_near_duplicates(kind):
 
 
 def test_drawings_of_one_persona_are_no_near_duplicates():
-    """Two drawings of one persona are over 60 bits apart, nearly always."""
+    """99 % of the pairs of drawings of a persona differ in more than 60 bits of the hash."""
     distances = []
     for who in MAJOR:
         hashes = [
@@ -182,7 +182,7 @@ def test_drawings_of_one_persona_are_no_near_duplicates():
 
 
 def test_cast_has_four_families_of_three_with_a_pair_each():
-    """Twelve wanted personae stand in four families of three, one look-alike pair in each."""
+    """The twelve major personae form four families of three, with one look-alike pair each."""
     families = {
         who.family: [other for other in MAJOR if other.family == who.family] for who in MAJOR
     }
@@ -198,7 +198,7 @@ def test_cast_has_four_families_of_three_with_a_pair_each():
 
 
 def test_every_feature_is_one_that_the_pen_knows():
-    """No persona names a shape, cut or accessory that nothing draws."""
+    """Every shape, cut and accessory of a persona has a drawing function."""
     for who in PERSONAE:
         assert {who.hair, who.other_hair} <= set(hair.BACKS)
         assert who.bangs in hair.BANGS
@@ -208,7 +208,7 @@ def test_every_feature_is_one_that_the_pen_knows():
 
 def test_no_tag_gives_a_family_away():
     """Every copyright crosses at least three families, and every family at least two copyrights."""
-    for one, other, least in (("copyright", "family", 3), ("family", "copyright", 2)):
-        for value in {getattr(who, one) for who in MAJOR}:
-            met = {getattr(who, other) for who in MAJOR if getattr(who, one) == value}
+    for field, other, least in (("copyright", "family", 3), ("family", "copyright", 2)):
+        for value in {getattr(who, field) for who in MAJOR}:
+            met = {getattr(who, other) for who in MAJOR if getattr(who, field) == value}
             assert least <= len(met)

@@ -1,4 +1,4 @@
-"""Faults: each kind does what it says, by share and by order, and never by accident."""
+"""Faults: the effect of each kind, by share and by request, and no fault without an order."""
 
 import io
 import json
@@ -19,7 +19,7 @@ AGENT = {"User-Agent": "personae-tests/1"}
 
 @pytest.fixture
 def ask(own_demo_board):
-    """GET with an ordered fault; returns the answer, or the error that `requests` raises."""
+    """Requests a path with a fault; returns the answer, or the error that `requests` raises."""
 
     def get(path, kind=None, **params):
         url = path if path.startswith("http") else own_demo_board.url + path
@@ -35,8 +35,8 @@ def ask(own_demo_board):
 
 
 @pytest.fixture
-def picture(ask):
-    """A listed post whose files are sound."""
+def listed(ask):
+    """JSON of a post with undamaged files."""
     tags = "id:..99999 status:active -status:banned filetype:jpg solo"
     posts = ask("/posts.json", tags=tags, limit=1).json()
     return posts[0]
@@ -50,7 +50,7 @@ def test_nothing_goes_wrong_without_an_order(ask, own_demo_board):
 
 @pytest.mark.parametrize(("kind", "status"), list(faults.STATUSES.items()))
 def test_pages_of_the_proxy(kind, status, ask):
-    """Status faults are HTML; only one kind of 429 says when to come back."""
+    """Status faults are HTML pages; only one kind of 429 has `Retry-After`."""
     answer = ask("/posts.json", kind)
 
     assert status == answer.status_code
@@ -60,7 +60,7 @@ def test_pages_of_the_proxy(kind, status, ask):
 
 @pytest.mark.parametrize(("kind", "expected"), list(faults.API_ERRORS.items()))
 def test_errors_of_the_application(kind, expected, ask):
-    """Database errors are JSON with the site's class; wide queries fail only when wide."""
+    """Database errors are JSON with Danbooru's class; `wide_query` spares small pages."""
     answer = ask("/posts.json", kind, limit=200)
 
     assert expected == (answer.status_code, answer.json()["error"])
@@ -85,12 +85,12 @@ def test_bodies_that_are_no_json(ask):
 
 @pytest.mark.parametrize("kind", ["reset", "reset_in_body", "stall"])
 def test_broken_connections(kind, ask):
-    """Resets, cuts and silence end as errors of the connection."""
+    """Resets, cuts and silence are connection errors for the client."""
     assert isinstance(ask("/posts.json", kind, limit=2), requests.RequestException)
 
 
 def test_dripping_is_slow_and_complete(ask):
-    """A drip sends a hundred bytes at a time, ten times a second."""
+    """A drip sends 100 bytes every 0.1 seconds, and the whole answer."""
     start = time.monotonic()
     answer = ask("/posts.json", "drip", limit=2, only="id,score,rating,md5,created_at,updated_at")
     seconds = time.monotonic() - start
@@ -100,7 +100,7 @@ def test_dripping_is_slow_and_complete(ask):
 
 
 @pytest.mark.parametrize(
-    ("kind", "is_picture", "content_type"),
+    ("kind", "is_image", "content_type"),
     [
         ("short_file", False, "image/jpeg"),
         ("undecodable_file", False, "image/jpeg"),
@@ -109,9 +109,9 @@ def test_dripping_is_slow_and_complete(ask):
         ("png_as_jpg", True, "image/jpeg"),
     ],
 )
-def test_spoilt_files(kind, is_picture, content_type, ask, picture):
-    """Spoilt files look right in what is not spoilt."""
-    answer = ask(picture["preview_file_url"], kind)
+def test_spoilt_files(kind, is_image, content_type, ask, listed):
+    """A spoilt file differs from the right answer in one respect only."""
+    answer = ask(listed["preview_file_url"], kind)
 
     assert (200, content_type) == (answer.status_code, answer.headers["Content-Type"].split(";")[0])
     assert len(answer.content) == int(answer.headers["Content-Length"])
@@ -119,19 +119,19 @@ def test_spoilt_files(kind, is_picture, content_type, ask, picture):
         image = Image.open(io.BytesIO(answer.content))
         image.load()
     except OSError:
-        assert not is_picture
+        assert not is_image
     else:
-        assert is_picture
+        assert is_image
         assert ("PNG" if kind == "png_as_jpg" else "JPEG") == image.format
 
 
-def test_flipped_bytes_keep_the_length(ask, picture):
-    """Some bytes differ, none is missing."""
-    whole = ask(picture["file_url"]).content
-    flipped = ask(picture["file_url"], "flipped_bytes").content
+def test_flipped_bytes_keep_the_length(ask, listed):
+    """At most 64 bytes differ, and the length is right."""
+    whole = ask(listed["file_url"]).content
+    flipped = ask(listed["file_url"], "flipped_bytes").content
 
     assert len(whole) == len(flipped)
-    assert 0 < sum(one != two for one, two in zip(whole, flipped, strict=True)) <= 64
+    assert 0 < sum(before != after for before, after in zip(whole, flipped, strict=True)) <= 64
 
 
 @pytest.mark.parametrize(
@@ -144,22 +144,22 @@ def test_flipped_bytes_keep_the_length(ask, picture):
         ("replaced", 404, {}),
     ],
 )
-def test_posts_change_between_listing_and_download(kind, file_status, changed, ask, picture):
-    """The first request of a file changes its post, and the change stays."""
-    assert file_status == ask(picture["file_url"], kind).status_code
-    after = ask(f"/posts/{picture['id']}.json").json()
+def test_posts_change_between_listing_and_download(kind, file_status, changed, ask, listed):
+    """The request for a file changes its post, and the change stays."""
+    assert file_status == ask(listed["file_url"], kind).status_code
+    after = ask(f"/posts/{listed['id']}.json").json()
 
     assert changed.items() <= after.items()
     assert (kind in ("gone", "replaced", "banned")) is (
-        ask(picture["preview_file_url"]).status_code != 200 or "file_url" not in after
+        ask(listed["preview_file_url"]).status_code != 200 or "file_url" not in after
     )
     if kind == "replaced":
-        assert picture["md5"] != after["md5"]
+        assert listed["md5"] != after["md5"]
         assert 200 == ask(after["file_url"]).status_code
 
 
 def test_shares_strike_the_same_addresses_on_every_run():
-    """A share strikes about that many addresses, the same ones again, and once each."""
+    """A share strikes about that share of addresses, once each, and the same in every run."""
     runs = []
     for _ in range(2):
         plan = faults.parse(["bad_gateway=0.2"], seed=3)
@@ -172,7 +172,7 @@ def test_shares_strike_the_same_addresses_on_every_run():
 
 
 def test_too_many_requests_come_in_bursts():
-    """429 strikes several requests in a row, whatever they ask for."""
+    """429 strikes four requests in a row, whatever their address."""
     plan = faults.parse(["too_many=0.3"])
     struck = [plan.choose("/posts.json", is_cdn=False) is not None for _ in range(400)]
 
@@ -181,7 +181,7 @@ def test_too_many_requests_come_in_bursts():
 
 
 def test_files_and_pages_have_their_own_faults():
-    """A file is never struck by a broken JSON, nor a page by a broken file."""
+    """Faults of JSON spare files, and faults of files spare pages."""
     plan = faults.parse(["truncated_json=1", "short_file=1"])
 
     assert "short_file" == plan.choose("/180x180/a", is_cdn=True)
@@ -189,7 +189,7 @@ def test_files_and_pages_have_their_own_faults():
 
 
 def test_faults_by_parameter_and_by_request(own_demo_board):
-    """Parameters switch faults on from the start; a board with control takes orders."""
+    """Faults come from the parameters, or from a request to a board with control."""
     orders = requests.post(
         own_demo_board.url + "/demo/faults", json=["unavailable=1"], headers=AGENT, timeout=5
     )
@@ -205,7 +205,7 @@ def test_faults_by_parameter_and_by_request(own_demo_board):
 
 
 def test_changes_by_request(own_demo_board):
-    """A board with control edits its world when told to; unknown posts are 404."""
+    """A board with control changes a post on request; an unknown post is 404."""
     post = own_demo_board.board.posts[0].post_id
     url = own_demo_board.url + "/demo/change"
     done = requests.post(url, json={"post_id": post, "kind": "deleted"}, headers=AGENT, timeout=5)
@@ -217,6 +217,6 @@ def test_changes_by_request(own_demo_board):
 
 @pytest.mark.parametrize("text", ["nonsense=0.1", "reset=2", "reset=x"])
 def test_unknown_faults_are_refused(text):
-    """A misspelt fault or share is an error that lists the kinds."""
+    """An unknown kind or a wrong share is an error that lists the kinds."""
     with pytest.raises(BadParams, match="truncated_json"):
         faults.parse([text])

@@ -1,8 +1,8 @@
-"""Files: sizes, formats, paths, md5, and what damaged ones are like."""
+"""Files: sizes, formats, paths, md5 and damage, and the cache of facts."""
 
 import hashlib
 import io
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import yaml
@@ -17,8 +17,8 @@ from scraper.demo.painter.shelf import Shelf
 RECIPE = FileRecipe(cast=("sorrel_ashdown",), seed=7, width=300, height=420, ground="plain")
 
 
-def produce(recipe, *wanted):
-    (made,) = files.produce((recipe,), wanted)
+def produce(recipe, *types):
+    (made,) = files.produce((recipe,), types)
     return made
 
 
@@ -49,7 +49,7 @@ def test_sizes_agree_with_every_recorded_variant(real_data):
 
 @given(st.integers(1, 5_000), st.integers(1, 5_000), st.sampled_from([180, 360, 720]))
 def test_scaling_never_enlarges_and_fits_the_box(width, height, side):
-    """A scaled image fits its box, keeps at least a pixel, and is never larger."""
+    """A scaled image fits its box, has at least one pixel per side, and is not enlarged."""
     wide, high = files.scaled(width, height, box_width=side, box_height=side)
 
     assert 1 <= wide <= min(width, side)
@@ -69,12 +69,12 @@ def test_scaling_never_enlarges_and_fits_the_box(width, height, side):
     ],
 )
 def test_path_grammar(expected, path):
-    """CDN paths are read as the site's grammar says; tagged names are accepted."""
+    """CDN paths follow Danbooru's grammar; file names with tags are accepted."""
     assert expected == files.parse_path(path)
 
 
 def test_equal_recipes_give_equal_bytes():
-    """A recipe decides every byte."""
+    """Equal recipes give equal bytes, and the facts describe them."""
     first, second = (produce(RECIPE, "original", "360x360") for _ in range(2))
 
     assert first == second
@@ -85,11 +85,24 @@ def test_equal_recipes_give_equal_bytes():
 def test_salt_changes_bytes_but_no_pixel():
     """A pixel duplicate has another md5 and the same pixels and pixel hash."""
     plain, salted = produce(RECIPE, "original"), produce(replace(RECIPE, salt=9), "original")
-    pixels = [Image.open(io.BytesIO(one.files["original"])).tobytes() for one in (plain, salted)]
+    pixels = [Image.open(io.BytesIO(made.files["original"])).tobytes() for made in (plain, salted)]
 
     assert plain.facts.md5 != salted.facts.md5
     assert plain.facts.pixel_hash == salted.facts.pixel_hash
     assert pixels[0] == pixels[1]
+
+
+def test_the_pixel_hash_stays_from_version_to_version():
+    """A recipe has the pixel hash that earlier versions of the board listed."""
+    assert "6adf677319275a8ec3837430248f824d" == produce(RECIPE).facts.pixel_hash
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(FileRecipe)])
+def test_every_field_but_the_salt_changes_the_pixel_hash(name):
+    """Recipes with equal pixel hashes differ in the salt only."""
+    changed = replace(RECIPE, **{name: "another value"})
+
+    assert ("salt" == name) is (files._pixel_text(RECIPE) == files._pixel_text(changed))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +117,7 @@ def test_salt_changes_bytes_but_no_pixel():
     ],
 )
 def test_pixels_are_stored_as_the_recipe_says(mode, change):
-    """Each storage mode and type is what a decoder finds."""
+    """A decoder reads the storage mode and type of the recipe."""
     recipe = replace(RECIPE, **change)
     image = Image.open(io.BytesIO(produce(recipe, "original").files["original"]))
 
@@ -113,7 +126,7 @@ def test_pixels_are_stored_as_the_recipe_says(mode, change):
 
 
 def test_an_animated_file_has_frames_and_no_sample():
-    """An animated webp has several frames; like films it has thumbnails only."""
+    """An animated webp has two frames, and no sample."""
     recipe = replace(RECIPE, mode="animated", file_ext="webp")
     made = produce(recipe, "original", "180x180", "sample", "full")
 
@@ -123,7 +136,7 @@ def test_an_animated_file_has_frames_and_no_sample():
 
 @pytest.mark.parametrize("file_ext", ["mp4", "zip", "swf"])
 def test_other_types_start_with_their_magic(file_ext):
-    """Films, archives and flash files are noise behind the right first bytes."""
+    """Films, archives and flash files begin with the first bytes of their type."""
     made = produce(replace(RECIPE, file_ext=file_ext), "original", "180x180")
 
     assert made.files["original"][:8].lstrip(b"\0\x18")[:2] in (b"ft", b"PK", b"CW")
@@ -131,7 +144,7 @@ def test_other_types_start_with_their_magic(file_ext):
 
 
 def test_damaged_files_do_not_decode_and_have_a_true_md5():
-    """Truncated and undecodable originals look right from outside; so do their thumbnails."""
+    """Damaged originals and thumbnails have a valid header and md5, and do not decode."""
     cut = produce(replace(RECIPE, damage="truncated"), "original", "180x180")
     bad = produce(replace(RECIPE, damage="undecodable"), "original", "180x180")
 
@@ -144,7 +157,7 @@ def test_damaged_files_do_not_decode_and_have_a_true_md5():
 
 
 def test_served_files_are_what_the_listing_says(get, demo_board):
-    """Every variant of every kind has the listed size, type, md5 and byte count."""
+    """Served files have the listed size, type, md5 and number of bytes."""
     seen = set()
     for post in get("/posts.json", limit=200, tags="status:active -status:banned").json():
         if demo_board.board.truth(post["id"]).reasons & {"undecodable", "truncated"}:
@@ -166,7 +179,7 @@ def test_served_files_are_what_the_listing_says(get, demo_board):
 
 
 def test_unknown_files_answer_404_in_html(get):
-    """A wrong md5, a wrong type for a post, and a wrong path are pages of the proxy."""
+    """A wrong md5, a wrong type and a wrong path get an HTML page of status 404."""
     post = get("/posts.json", limit=1, tags="filetype:jpg status:active -status:banned").json()[0]
     wrong = post["file_url"].removesuffix("jpg") + "png"
 
@@ -187,7 +200,7 @@ def test_large_originals_have_a_sample(get, demo_board):
 
 
 def test_a_shelf_remembers_between_runs(tmp_path):
-    """What one shelf stored the next one finds, unless the board differs."""
+    """A cache returns what an earlier run stored for the same board, and nothing for another."""
     made = produce(RECIPE, "180x180")
     first = Shelf(str(tmp_path), key="board")
     first.put([(5, made.facts, made.files["180x180"])])
@@ -204,7 +217,7 @@ def test_a_shelf_remembers_between_runs(tmp_path):
 
 
 def test_a_shelf_that_cannot_be_written_stays_in_memory(tmp_path, caplog):
-    """A cache folder that is a file costs the memory of files only, and says so."""
+    """A cache folder that cannot be written gives a warning and a cache in memory."""
     blocked = tmp_path / "file"
     blocked.write_text("")
     shelf = Shelf(str(blocked), key="board")

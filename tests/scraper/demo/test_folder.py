@@ -1,4 +1,4 @@
-"""A folder of images as a board: labels to tags, families, whiteness, and real images."""
+"""A folder of images as a board: tags of labels and families, whiteness, real images."""
 
 import csv
 import hashlib
@@ -20,9 +20,9 @@ AGENT = {"User-Agent": "personae-tests/1"}
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Three labels with odd names, two images each, one broken file, one hierarchy."""
-    root = tmp_path / "pictures"
+def image_folder(tmp_path):
+    """A folder of three oddly named labels with two images each and a broken file; a hierarchy."""
+    root = tmp_path / "images"
     for number, label in enumerate(("Mr. Mime", "../Élan".replace("/", "_"), "Plain")):
         (root / label).mkdir(parents=True)
         for copy in range(2):
@@ -37,9 +37,9 @@ def pictures(tmp_path):
     return root, families
 
 
-def test_labels_become_tags_and_families_copyrights(pictures):
-    """Every image gets its label, its family and what the default rules ask for."""
-    board = folder.board(*pictures, TINY)
+def test_labels_become_tags_and_families_copyrights(image_folder):
+    """Every post has the tags of its label, its family and the default rules."""
+    board = folder.board(*image_folder, TINY)
     tags = {(post.tags["character"], post.tags["copyright"]) for post in board.posts}
     board.close()
 
@@ -55,9 +55,9 @@ def test_labels_become_tags_and_families_copyrights(pictures):
     assert 3 == sum("white_background" in post.all_tags for post in board.posts)
 
 
-def test_originals_are_served_as_they_are(pictures):
+def test_originals_are_served_as_they_are(image_folder):
     """Bytes, md5 and size are those of the file on disk, and the scraper can read the posts."""
-    board = folder.board(*pictures, TINY)
+    board = folder.board(*image_folder, TINY)
     with serving(board) as served:
         posts = requests.get(served.url + "/posts.json", headers=AGENT, timeout=120).json()
         for post in posts:
@@ -71,9 +71,9 @@ def test_originals_are_served_as_they_are(pictures):
     assert [6, 5, 4, 3, 2, 1] == [post["id"] for post in posts]
 
 
-def test_an_index_names_labels(pictures, tmp_path):
-    """With `index.csv` its rows count, whatever the folders are called; none leads outside."""
-    root, _ = pictures
+def test_an_index_names_labels(image_folder, tmp_path):
+    """The labels of `index.csv` replace the folder names; paths out of the folder are ignored."""
+    root, _ = image_folder
     rows = [("path", "species"), ("Plain/0.png", "one"), ("Mr. Mime/1.png", "two")]
     (tmp_path / "outside.png").write_bytes((root / "Plain/0.png").read_bytes())
     rows.append(("../outside.png", "three"))
@@ -85,13 +85,13 @@ def test_an_index_names_labels(pictures, tmp_path):
     assert {"one", "two"} == {post.tags["character"][0] for post in board.posts}
 
 
-def test_a_second_start_decodes_nothing(pictures, tmp_path, monkeypatch):
-    """What was measured once is remembered as long as the files are the same."""
+def test_a_second_start_decodes_nothing(image_folder, tmp_path, monkeypatch):
+    """The cache keeps the measures of unchanged files."""
     params = TINY.model_copy(update={"cache": str(tmp_path / "cache")})
-    first = folder.board(*pictures, params)
+    first = folder.board(*image_folder, params)
     first.close()
     monkeypatch.setattr(Image, "open", None)
-    second = folder.board(*pictures, params)
+    second = folder.board(*image_folder, params)
     second.close()
 
     assert first.posts == second.posts
@@ -106,7 +106,7 @@ def test_a_second_start_decodes_nothing(pictures, tmp_path, monkeypatch):
     ],
 )
 def test_absent_folders_are_named(problem, make, tmp_path):
-    """A missing folder, hierarchy or image is an error that says what to give."""
+    """A missing folder, a missing hierarchy and a folder without images are errors."""
     with pytest.raises(problem):
         make(tmp_path)
 
@@ -115,7 +115,7 @@ def test_absent_folders_are_named(problem, make, tmp_path):
     ("name", "text"), [("index.csv", "path\nx.png\n"), ("families.csv", "label,group\na,b\n")]
 )
 def test_absent_columns_are_named(name, text, tmp_path):
-    """A CSV file without its columns is an error that names them."""
+    """A CSV file without a column is an error that names the column."""
     (tmp_path / name).write_text(text)
     hierarchy = tmp_path / name if name == "families.csv" else None
 
@@ -125,7 +125,7 @@ def test_absent_columns_are_named(name, text, tmp_path):
 
 @given(st.lists(st.text(max_size=12), unique=True, max_size=8))
 def test_any_label_becomes_its_own_valid_tag(labels):
-    """Tag names are valid on the real site, and two labels never share one."""
+    """Tag names are valid on Danbooru, and different labels have different tags."""
     names = folder.tag_names(labels)
 
     assert len(labels) == len(set(names.values()))
@@ -140,7 +140,7 @@ def test_any_label_becomes_its_own_valid_tag(labels):
 
 
 def test_real_pictures_are_served(real_data, tmp_path):
-    """A part of the illustrations is listed with species as characters and families as series."""
+    """Species of real images are character tags, and their families are copyright tags."""
     source = real_data / "illustrations"
     with tarfile.open(source / "images-00.tar") as tar:
         members = tar.getmembers()[:60]
@@ -149,9 +149,9 @@ def test_real_pictures_are_served(real_data, tmp_path):
     with serving(board) as served:
         url = served.url + "/posts.json"
         posts = requests.get(url, params={"limit": 200}, headers=AGENT, timeout=120).json()
-        picture = requests.get(posts[0]["preview_file_url"], headers=AGENT, timeout=10)
+        thumbnail = requests.get(posts[0]["preview_file_url"], headers=AGENT, timeout=10)
 
     assert 60 == len(posts)
     assert {"webp"} == {post["file_ext"] for post in posts}
     assert all(post["tag_string_copyright"].endswith("_(series)") for post in posts)
-    assert picture.content.startswith(b"\xff\xd8\xff")
+    assert thumbnail.content.startswith(b"\xff\xd8\xff")

@@ -1,4 +1,4 @@
-"""The board as a child process: it starts, it stops, and it dies with its parent."""
+"""The board as a child process: it starts, stops, and ends with its parent."""
 
 import signal
 import subprocess
@@ -16,7 +16,7 @@ from scraper.errors import ScraperError
 AGENT = {"User-Agent": "personae-tests/1"}
 SMALL = ("--posts-large", "6", "--posts-small", "4", "--posts-minor", "1", "--cache", "")
 HERE = ("--workers", "0")
-"""Draws in the board itself, which starts quicker."""
+"""The board draws in its own process, which starts faster."""
 
 PARENT = """
 import sys, time
@@ -28,7 +28,7 @@ with running(None, options=sys.argv[1:]) as url:
 
 
 def status(pid):
-    """State and parent of a process; None when there is none."""
+    """State and parent of a process, or None if it does not exist."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -37,14 +37,14 @@ def status(pid):
 
 
 def children(pid):
-    """Processes below `pid`."""
+    """The children of a process, and their children."""
     every = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    mine = [one for one in every if (status(one) or ("", 0))[1] == pid]
-    return mine + [below for one in mine for below in children(one)]
+    mine = [child for child in every if (status(child) or ("", 0))[1] == pid]
+    return mine + [below for child in mine for below in children(child)]
 
 
 def lives(pid):
-    """True for a process that runs; a zombie waits only for its parent's attention."""
+    """Whether a process runs; a zombie has ended."""
     return (status(pid) or ("Z", 0))[0] != "Z"
 
 
@@ -56,7 +56,7 @@ def wait_until_gone(pids):
 
 
 def test_it_serves_while_the_block_lasts():
-    """The URL answers inside the block and nobody listens after it."""
+    """The URL answers inside the block, and refuses connections after it."""
     with running(None, options=SMALL + HERE) as url:
         answer = requests.get(url + "/posts.json", params={"limit": 1}, headers=AGENT, timeout=120)
 
@@ -66,7 +66,7 @@ def test_it_serves_while_the_block_lasts():
 
 
 def test_parameters_come_from_the_file_and_options_win(tmp_path):
-    """Section `demo` of the file named is read; a command-line option overrides it."""
+    """The board reads section `demo` of a file; a command-line option overrides it."""
     path = tmp_path / "params.yaml"
     path.write_text("demo: {posts_large: 9, posts_small: 3, posts_minor: 1, cache: ''}\n")
     with running(path, options=("--posts-small", "5", *HERE)) as url:
@@ -84,7 +84,7 @@ def test_parameters_come_from_the_file_and_options_win(tmp_path):
     "options", [("--faults", "nonsense=1"), ("--posts-large", "-1"), ("--folder", "/nowhere")]
 )
 def test_a_board_that_cannot_start_says_so(options, tmp_path):
-    """A board with wrong parameters is an error here, and its message is on standard error."""
+    """A board with wrong parameters is an error of the caller."""
     path = tmp_path / "params.yaml"
     path.write_text("demo: {}\n")
 
@@ -109,7 +109,7 @@ def test_it_dies_with_a_parent_that_is_killed(tmp_path):
 
 
 def test_its_workers_die_with_a_board_that_is_killed(tmp_path):
-    """SIGKILL of the board itself leaves no worker behind."""
+    """SIGKILL of the board ends its worker processes."""
     board = subprocess.Popen(
         [sys.executable, "-m", "scraper.demo", *SMALL],
         stdout=subprocess.PIPE,
@@ -128,7 +128,7 @@ def test_its_workers_die_with_a_board_that_is_killed(tmp_path):
 
 
 def test_two_runs_give_the_same_board(tmp_path):
-    """Ids, md5 and bytes do not depend on the run, nor on what a cache remembers."""
+    """Ids, md5 and bytes depend neither on the run nor on the cache."""
 
     def listing(*options):
         with running(None, options=(*SMALL, *HERE, *options)) as url:
@@ -136,8 +136,8 @@ def test_two_runs_give_the_same_board(tmp_path):
                 url + "/posts.json", params={"limit": 40}, headers=AGENT, timeout=120
             ).json()
             shown = next(row for row in rows if "file_url" in row)
-            picture = requests.get(shown["preview_file_url"], headers=AGENT, timeout=10).content
-        return [(row["id"], row.get("md5"), row["file_size"]) for row in rows], picture
+            thumbnail = requests.get(shown["preview_file_url"], headers=AGENT, timeout=10).content
+        return [(row["id"], row.get("md5"), row["file_size"]) for row in rows], thumbnail
 
     cache = ("--cache", str(tmp_path / "cache"))
     first = listing()
@@ -147,7 +147,7 @@ def test_two_runs_give_the_same_board(tmp_path):
 
 
 def test_a_cold_board_finds_files_by_md5(tmp_path):
-    """A board that has drawn nothing yet serves a file that an earlier one listed."""
+    """A board that has drawn nothing serves a file that an earlier run listed."""
     with running(None, options=SMALL + HERE) as url:
         rows = requests.get(url + "/posts.json", headers=AGENT, timeout=120).json()
         shown = next(row for row in rows if "file_url" in row)["preview_file_url"]

@@ -1,17 +1,17 @@
-"""Answers of the board beside recorded ones of the live site: keys, order, types, words."""
+"""Answers of the board compared with recordings of the live site: keys, order, types, messages."""
 
 import yaml
 
 
 def recorded(real_data, folder):
-    """Recorded exchanges of the live site, as (response, parsed body)."""
+    """Recorded answers of the live site, as pairs of response and parsed body."""
     paths = sorted((real_data / "danbooru-fixtures" / "danbooru" / folder).glob("*.yaml"))
     answers = [yaml.safe_load(path.read_text())["response"] for path in paths]
     return [(answer, answer["body_json"]) for answer in answers]
 
 
 def shape(value):
-    """Keys in order, and for each value whether it is null, a number, text, a flag or a list."""
+    """Keys in order, with the type of each value."""
     if isinstance(value, dict):
         return {key: shape(inside) for key, inside in value.items()}
     if isinstance(value, bool | list):
@@ -68,20 +68,20 @@ def test_tag_rows_have_the_fields_of_recorded_ones(get, real_data):
 
 
 def test_errors_have_the_recorded_body(get, real_data):
-    """422 and 404 answer with the keys, class and words of the live site."""
+    """422 and 404 have the keys, class and message of the live site."""
     many = next(
         body for answer, body in recorded(real_data, "posts_search") if answer["status"] == 422
     )
     gone = next(
         body for answer, body in recorded(real_data, "posts_by_id") if answer["status"] == 404
     )
-    told = [get("/posts.json", tags="1girl solo smile"), get("/posts/99999999.json")]
+    answered = [get("/posts.json", tags="1girl solo smile"), get("/posts/99999999.json")]
 
-    assert [422, 404] == [answer.status_code for answer in told]
-    for live, here in zip((many, gone), (answer.json() for answer in told), strict=True):
+    assert [422, 404] == [answer.status_code for answer in answered]
+    for live, here in zip((many, gone), (answer.json() for answer in answered), strict=True):
         assert list(live) == list(here)
         assert [live[key] for key in ("success", "error", "message")] == [
             here[key] for key in ("success", "error", "message")
         ]
-    assert "no-cache" == told[0].headers["Cache-Control"]
-    assert "ETag" not in told[0].headers
+    assert "no-cache" == answered[0].headers["Cache-Control"]
+    assert "ETag" not in answered[0].headers

@@ -1,4 +1,4 @@
-"""The search language: parsing, cost, and what matches."""
+"""The search language: parsing, number of terms, matching posts."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ POSTS = (
 
 def ids(text, aliases=None):
     index = PostIndex(POSTS, {8: FileFacts("0" * 32, 3_000, "1" * 32)}.get)
-    return [found.post_id for found in index.select(parse(text, aliases))]
+    return [match.post_id for match in index.select(parse(text, aliases))]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def ids(text, aliases=None):
     ],
 )
 def test_matches_what_the_site_matches(expected, text):
-    """Operators, wildcards, ranges and metatags choose the posts that Danbooru would choose."""
+    """Operators, wildcards, ranges and metatags select the posts that Danbooru selects."""
     assert expected == ids(text)
 
 
@@ -141,7 +141,7 @@ def test_resolves_aliases_before_searching():
     ],
 )
 def test_counts_terms_as_the_site_does(terms, text):
-    """Tags, wildcards and most metatags cost one; attribute filters are free."""
+    """Tags, wildcards and most metatags count as a term; attribute filters do not."""
     assert terms == cost(parse(text))
 
 
@@ -151,27 +151,27 @@ def test_an_alias_and_its_target_count_once():
 
 
 def test_refuses_a_third_term():
-    """The third counted term is an error with the site's own words."""
+    """A third counted term is an error with Danbooru's message."""
     with pytest.raises(
         SearchError, match="You cannot search for more than 2 tags at a time"
-    ) as told:
+    ) as refusal:
         validate(parse("a b c"), limit=2)
 
-    assert "PostQuery::TagLimitError" == told.value.error
+    assert "PostQuery::TagLimitError" == refusal.value.error
 
 
 @pytest.mark.parametrize("text", ["order:score order:id", "-order:score", "a or order:score"])
 def test_refuses_contradicting_orders(text):
-    """Two orders, or one that is negated or an alternative, are an error."""
-    with pytest.raises(SearchError) as told:
+    """Two orders, a negated order and an order in an alternative are errors."""
+    with pytest.raises(SearchError) as refusal:
         validate(parse(text), limit=None)
 
-    assert "PostQuery::Error" == told.value.error
+    assert "PostQuery::Error" == refusal.value.error
 
 
 @given(st.text(alphabet="ab()-~ :*\"'oridn<>.5", max_size=30))
 def test_no_text_breaks_the_parser(text):
-    """Whatever is searched for, there is an answer and never an exception."""
+    """Every text gives a tree and posts, without an exception."""
     tree = language.parse(text)
 
     assert 0 <= cost(tree)
@@ -180,12 +180,12 @@ def test_no_text_breaks_the_parser(text):
 
 @given(st.lists(st.sampled_from(["a", "b", "-c", "rating:g"]), min_size=1, max_size=4))
 def test_the_order_of_terms_does_not_matter(terms):
-    """A conjunction means the same whichever term comes first."""
+    """A conjunction selects the same posts in every order of its terms."""
     assert ids(" ".join(terms)) == ids(" ".join(reversed(terms)))
 
 
 def test_reads_ages_dates_and_sizes():
-    """`age:` looks back from the board's clock, `date:` means a day, bare sizes are about."""
+    """`age:` is relative to the newest post, `date:` is a day, a single size matches within 5 %."""
     week = ranges.age("<1w", 10 * 86_400_000.0)
 
     assert [False, True] == [week(0.0), week(9 * 86_400_000.0)]

@@ -1,4 +1,4 @@
-"""The board over HTTP, asked by `requests`: the normal behaviours of a Danbooru."""
+"""The board over HTTP with `requests` as the client: Danbooru's behaviour without faults."""
 
 import gzip
 import json
@@ -34,7 +34,7 @@ def test_default_page_and_headers(get):
     [(1, "0"), (1, "-5"), (1, "abc"), (200, "201"), (200, "1000"), (12, "12abc")],
 )
 def test_limit_is_clamped(expected, limit, get):
-    """`limit` is read as Ruby reads it, and kept within 1 to 200."""
+    """`limit` is read as by Ruby's `to_i`, and clamped to 1..200."""
     assert expected == len(get("/posts.json", limit=limit, only="id").json())
 
 
@@ -60,12 +60,12 @@ def test_limit_parameter_wins_over_the_metatag(get):
     ],
 )
 def test_only_two_counted_terms(status, tags, get):
-    """More than two counted terms are refused; attribute filters and mistakes are not."""
+    """More than two counted terms are refused; attribute filters and syntax errors are not."""
     assert status == get("/posts.json", tags=tags, limit=1, only="id").status_code
 
 
 def test_numbered_pages_and_their_end(get):
-    """`page=N` is an offset; nonsense is the first page; beyond the last is 410."""
+    """`page=N` is an offset; other texts are the first page; beyond the last page is 410."""
     first = get("/posts.json", limit=3, only="id").json()
     second = get("/posts.json", limit=3, page=2, only="id").json()
     both = get("/posts.json", limit=6, only="id").json()
@@ -81,7 +81,7 @@ def test_numbered_pages_and_their_end(get):
 
 
 def test_cursors_ignore_posts_that_come_and_go(own_demo_board):
-    """A new post shifts numbered pages, so that one repeats; the cursor shows none twice."""
+    """After a new post, the next numbered page repeats a post; the next cursor page does not."""
 
     def ask(page):
         query = {"limit": 4, "page": page, "only": "id"}
@@ -99,7 +99,7 @@ def test_cursors_ignore_posts_that_come_and_go(own_demo_board):
 
 
 def test_cursors_walk_every_post_once_in_both_directions(get, demo_board):
-    """`b<id>` goes down and `a<id>` up, whatever the order asked for."""
+    """`b<id>` goes down and `a<id>` up, whatever `order:` is."""
     down, cursor = [], 10**9
     while rows := get("/posts.json", page=f"b{cursor}", limit=90, only="id").json():
         down += [row["id"] for row in rows]
@@ -116,7 +116,7 @@ def test_cursors_walk_every_post_once_in_both_directions(get, demo_board):
 
 
 def test_every_status_is_listed_unless_excluded(get):
-    """Deleted, pending, flagged and banned posts come along; `status:active` keeps banned ones."""
+    """Deleted, pending, flagged and banned posts are listed; `status:active` keeps banned posts."""
     everything = get("/posts.json", limit=200).json()
     active = get("/posts.json", limit=200, tags="status:active").json()
     flags = ("is_deleted", "is_pending", "is_flagged", "is_banned")
@@ -131,7 +131,7 @@ def test_every_status_is_listed_unless_excluded(get):
 
 
 def test_hidden_posts_lack_exactly_seven_keys(get):
-    """Banned posts and those for Gold members keep their place without their files."""
+    """Banned posts and posts for Gold members are listed without seven keys."""
     banned = get("/posts.json", tags="status:banned").json()
     gold = get("/posts.json", tags="patron_preview").json()
     seen = get("/posts.json", limit=1, tags="rating:g status:active -status:banned").json()[0]
@@ -145,7 +145,7 @@ def test_hidden_posts_lack_exactly_seven_keys(get):
 
 
 def test_counts_and_strings_of_tags_agree(get):
-    """Counts equal the words of their strings; every string is byte-sorted; scores vary."""
+    """Tag counts equal the number of words; tag strings are sorted by bytes; times have offsets."""
     for post in get("/posts.json", limit=200).json():
         for kind in CATEGORIES:
             assert post[f"tag_count_{kind}"] == len(post[f"tag_string_{kind}"].split())
@@ -166,7 +166,7 @@ def test_only_keeps_the_fields_named(get):
 
 
 def test_one_post_by_id_and_by_md5(get):
-    """`/posts/<id>.json` and `md5=` answer one object, deleted ones too."""
+    """`/posts/<id>.json` and `md5=` answer one object, for deleted posts too."""
     post = get("/posts.json", tags="status:deleted").json()[0]
 
     assert post == get(f"/posts/{post['id']}.json").json()
@@ -186,7 +186,7 @@ def test_random_posts(get):
 
 
 def test_counts(get, demo_board):
-    """Counts are exact and do not check the limit of terms."""
+    """Counts are exact, with any number of terms."""
     total = len(demo_board.board.posts)
 
     assert {"counts": {"posts": total}} == get("/counts/posts.json").json()
@@ -195,7 +195,7 @@ def test_counts(get, demo_board):
 
 
 def test_safe_mode_shows_general_posts_only(get):
-    """`safe_mode=true` filters and hides other ratings."""
+    """`safe_mode=true` lists posts rated general only, and hides the files of others."""
     shown = get("/posts.json", safe_mode="true", limit=200, tags="1girl solo").json()
     other = get("/posts.json", tags="rating:q", limit=1).json()[0]
 
@@ -204,7 +204,7 @@ def test_safe_mode_shows_general_posts_only(get):
 
 
 def test_conditional_and_compressed_answers(get):
-    """The ETag that was given brings 304; gzip is used when it is accepted, and only then."""
+    """A known ETag gets 304; an answer is compressed only if the client accepts gzip."""
     plain = get("/posts.json", headers={"Accept-Encoding": "identity"})
     packed = get("/posts.json", headers={"Accept-Encoding": "gzip"})
     again = get("/posts.json", headers={"If-None-Match": plain.headers["ETag"]})
@@ -239,7 +239,7 @@ def test_odd_requests(get, demo_board):
 
 
 def test_no_answer_carries_the_truth(get):
-    """Neither posts nor the log say what a post really shows."""
+    """Neither posts nor the log contain the truth of a post."""
     text = json.dumps(get("/posts.json", limit=200).json()) + get("/demo/log.json").text
 
     for word in ("family", "mistagged", "duplicate_of", "recipe", "wrong_persona"):
@@ -247,7 +247,7 @@ def test_no_answer_carries_the_truth(get):
 
 
 def test_the_log_counts_requests(get, demo_board):
-    """The log tells totals, statuses and entries; asking for it is not counted."""
+    """The log has counts, statuses and entries, and does not count its own requests."""
     before = get("/demo/log.json").json()["requests"]["api"]
     get("/posts.json", limit=1)
     after = get("/demo/log.json", entries="true").json()
@@ -258,7 +258,7 @@ def test_the_log_counts_requests(get, demo_board):
 
 
 def test_control_is_off_by_default(demo_board):
-    """Nobody can order faults or changes on a board that was not told so."""
+    """A board without control refuses orders of faults and changes."""
     for path in ("/demo/faults", "/demo/change"):
         assert (
             404

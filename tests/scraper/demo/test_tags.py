@@ -1,8 +1,8 @@
-"""Tags, implications and aliases over HTTP: what each search chooses."""
+"""Tags, implications and aliases over HTTP: the rows that each search selects."""
 
 
 def test_tags(get):
-    """Exact names, lists, wildcards, categories, order and limit choose tags."""
+    """Exact names, lists, wildcards, categories, order and limit select tags."""
 
     def names(**search):
         limit = search.pop("limit", 1000)
@@ -24,7 +24,7 @@ def test_tags(get):
 
 
 def test_tag_counts_are_those_of_all_posts(get, demo_board):
-    """A tag counts deleted posts too, and agrees with a search."""
+    """The count of a tag includes deleted posts."""
     row = get("/tags.json", **{"search[name]": "solo"}).json()[0]
     posts = sum("solo" in post.all_tags for post in demo_board.board.posts)
 
@@ -47,7 +47,7 @@ def test_parents_of_many_tags_in_one_call(get):
 
 
 def test_implications_and_aliases(get):
-    """Status, names and both directions of the closure choose relations; cursors page them."""
+    """Status, names and both directions of the closure select relations; cursors page them."""
 
     def pairs(path, **search):
         query = {f"search[{key}]": value for key, value in search.items()}
