@@ -204,7 +204,7 @@ def _post(number: int, image: _FolderImage, label: str, family: str | None) -> D
 
 
 def _key(labelled: Sequence[tuple[Path, str]]) -> str:
-    """Returns a hash of the folder's state: label, size and time of the last change of each file."""
+    """Returns a hash of the folder: label, size and time of the last change of each file."""
     digest = hashlib.sha256()
     for path, label in labelled:
         stat = path.stat() if path.exists() else None

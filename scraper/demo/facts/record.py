@@ -7,7 +7,7 @@ The records that the board keeps of a post: the public post, the recipe of its f
 from dataclasses import dataclass, field
 
 CATEGORIES = {"general": 0, "artist": 1, "copyright": 3, "character": 4, "meta": 5}
-"""Tag category to its number in the API; 2 is unused (`app/logical/tag_category.rb` of Danbooru)."""
+"""Tag category to its number in the API; 2 is unused (Danbooru, `app/logical/tag_category.rb`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ def _margin(image: Image.Image, rng: random.Random) -> None:
 
 
 def _petals(image: Image.Image, rng: random.Random) -> None:
-    # Petals or snow over the figure. The outer tenth stays free, so that a white border stays white.
+    # Petals or snow over the figure. The outer tenth stays free, so a white border stays white.
     canvas, fill = ImageDraw.Draw(image), any_colour(rng, pale=0.8)
     wide, high = image.size
     for _ in range(rng.randrange(5, 16)):

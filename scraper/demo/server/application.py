@@ -233,7 +233,7 @@ async def serve(
 
 
 def _when_stdin_closes(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    """Calls `call` in the loop when standard input ends, as it does when the parent process ends."""
+    """Calls `call` in the loop when standard input ends, as it does with the parent process."""
 
     def read() -> None:
         while sys.stdin.buffer.read(4_096):

@@ -299,14 +299,14 @@ async def cdn(request: web.Request) -> web.StreamResponse:
 
 
 async def log(request: web.Request) -> web.StreamResponse:
-    """`GET /demo/log.json`: the request log; `entries=true` adds requests. Not a Danbooru API."""
+    """`GET /demo/log.json`: the request log; `entries=true` adds requests (not in Danbooru)."""
     entries = request.query.get("entries") in ("true", "1")
     return reply(request.app[STATE].log.summary(entries=entries))
 
 
 async def control_faults(request: web.Request) -> web.StreamResponse:
     """
-    `POST /demo/faults` with `["kind=share", …]`: sets the faults from now on. Not a Danbooru API.
+    `POST /demo/faults` with `["kind=share", …]`: sets the faults from now on (not in Danbooru).
 
     Raises:
         ApiError: The board has no control (404), or the body is not a list of faults (400).
@@ -322,7 +322,7 @@ async def control_faults(request: web.Request) -> web.StreamResponse:
 
 async def control_change(request: web.Request) -> web.StreamResponse:
     """
-    `POST /demo/change` with `{"post_id": 1, "kind": "deleted"}`: changes a post. Not a Danbooru API.
+    `POST /demo/change` with `{"post_id": 1, "kind": "deleted"}`: changes a post (not in Danbooru).
 
     Raises:
         ApiError: The board has no control, or there is no such post or kind: status 404.
