@@ -26,7 +26,7 @@ def ask(own_demo_board):
         headers = AGENT | ({faults.HEADER: kind} if kind else {})
         try:
             return requests.get(
-                url, params=params, headers=headers, timeout=0.7 if kind == "stall" else 20
+                url, params=params, headers=headers, timeout=0.7 if kind == "stall" else 120
             )
         except requests.RequestException as error:
             return error
