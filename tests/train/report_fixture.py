@@ -150,7 +150,7 @@ def read(folder: Folder) -> results.Results:
     )
 
 
-def compare(folder: Folder) -> tuple[results.Results, comparison.Comparison]:
+def compare(folder: Folder) -> tuple[results.Results, comparison.RunComparison]:
     """Returns what was read and its comparison, with few resamples."""
     found = read(folder)
     return found, comparison.compare(found, resamples=300, seed=0)

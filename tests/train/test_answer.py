@@ -55,17 +55,17 @@ def test_verdict_without_a_measurable_difference(small):
     said = say(small)
 
     assert "Not measurably" == said.verdict
-    assert "which includes zero" in said.findings[0].text
+    assert "which includes zero" in said.methods[0].text
 
 
 def test_one_seed_is_called_one_seed(small, folder):
     """A report of one seed says so and gives the paired interval; one of two says it is few."""
     alone, two = say(small), say(folder)
 
-    assert "This is one seed" in alone.sure
+    assert "This is one seed" in alone.certainty
     assert "95\u00a0% interval" in alone.sentence
-    assert "one seed" not in two.sure
-    assert "Fewer than 3" in two.sure
+    assert "one seed" not in two.certainty
+    assert "Fewer than 3" in two.certainty
 
 
 def test_unknown_operations_are_left_out(small):
@@ -76,26 +76,26 @@ def test_unknown_operations_are_left_out(small):
         del network["train_flops"]
     path.write_text(json.dumps(fit))
 
-    assert "its training takes 4.70 times the seconds" in say(small).findings[0].text
+    assert "its training takes 4.70 times the seconds" in say(small).methods[0].text
 
 
 def test_answer_has_a_paragraph_for_each_method(experiments):
     """Uppsala and HierNet have one each; the deep tree and the controls have none."""
     said = say(experiments)
 
-    assert ["uppsala", "hiernet"] == [one.run for one in said.findings]
+    assert ["uppsala", "hiernet"] == [one.run for one in said.methods]
     assert "uppsala: " in said.verdict
-    assert "Random groups of the same sizes, 2 draws," in said.findings[0].text
-    assert "It was not compared with runs of equal cost." in said.findings[1].text
+    assert "Random groups of the same sizes, 2 draws," in said.methods[0].text
+    assert "It was not compared with runs of equal cost." in said.methods[1].text
     assert "a root that never errs would give 62.5\u00a0%, so routing costs 0.0 points" in (
-        said.findings[0].text
+        said.methods[0].text
     )
 
 
 def test_answer_speaks_of_routing_where_one_branch_is_executed(tmp_path):
     """Merged networks weigh what both branches say: their categories route nothing."""
     folder = write(tmp_path, seeds=(0,), each=6, catalog=False, runs=OTHERS)
-    said = {one.run: one.text for one in say(folder).findings}
+    said = {one.run: one.text for one in say(folder).methods}
 
     assert (
         "It finds the right cluster of 62.5\u00a0% of the images; were that always known"
@@ -122,7 +122,7 @@ def test_verdict_knows_controls_of_equal_cost(tmp_path, equal_gain, verdict, sai
         "uppsala_macs": asked("flat", None, "uppsala", "macs"),
     }
     folder = write(tmp_path, seeds=(0,), gain=0.8, equal_gain=equal_gain, catalog=False, runs=runs)
-    finding = say(folder).findings[0]
+    finding = say(folder).methods[0]
 
     assert verdict == finding.verdict
     assert said in finding.text

@@ -20,6 +20,7 @@ from tests.train.report_fixture import (
 )
 from train.evaluation import metrics, statistics
 from train.page import comparison, controls, results, summary, tree
+from train.page.sections.tree import micp_table
 from train.tree import hierarchy
 
 
@@ -53,7 +54,7 @@ def test_differences_and_shares_add_up(folder):
     assert main.msr.mean - compared.flat.msr.mean == pytest.approx(main.difference.mean)
     for seed, place in zip(main.flips, (0, 1), strict=True):
         gained = main.flips[seed].fixed - main.flips[seed].broken
-        size = len(main.answers[seed].correct)
+        size = len(main.predictions[seed].correct)
         assert main.msr.values[place] - compared.flat.msr.values[place] == pytest.approx(
             gained / size
         )
@@ -71,8 +72,8 @@ def test_full_probabilities_make_a_row_of_their_own(folder):
 def test_micp_uses_the_reference_and_the_own_clusters(folder):
     """The control's MICP is taken once against the modularity clusters, once against its own."""
     _, compared = compare(folder)
-    control = compared.contests[0].random[0].summary
-    trained = control.answers[0].trained
+    control = compared.control_groups[0].random[0].summary
+    trained = control.predictions[0].trained
     counts = metrics.confusion_counts(trained.label, trained.predicted, leaves=len(LABELS))
     shares = metrics.normalise_rows(counts)
 
@@ -85,7 +86,7 @@ def test_mistakes_are_measured_in_the_tree_that_the_data_tells(experiments, smal
     found, compared = compare(experiments)
     told = hierarchy.from_nested(found.told(0).tree, len(found.labels))
     height = hierarchy.heights(told)
-    one = compared.flat.answers[0]
+    one = compared.flat.predictions[0]
     each = height[one.trained.label, one.predicted]
 
     assert each.mean() == pytest.approx(compared.flat.average_cost.values[0])
@@ -109,7 +110,7 @@ def test_f1_of_nodes_is_in_the_tree_that_the_data_tells(experiments):
     paths = hierarchy.paths(hierarchy.from_nested(found.told(0).tree, len(found.labels)))
     nodes = {leaf: set(path[1:]) for leaf, path in paths.items()}
     for row in (compared.flat, *compared.hierarchies):
-        one = row.answers[0]
+        one = row.predictions[0]
         each = [
             2 * len(nodes[true] & nodes[said]) / (len(nodes[true]) + len(nodes[said]))
             for true, said in zip(one.trained.label, one.predicted, strict=True)
@@ -138,7 +139,7 @@ def test_node_accuracy_is_level_by_level_in_the_told_tree(experiments):
         (2, "11"),
     )
     right = []
-    for seed, one in compared.main.answers.items():
+    for seed, one in compared.main.predictions.items():
         each = [
             np.mean([*(a == b for a, b in zip(families[i], families[j], strict=True)), i == j])
             for i, j in zip(one.trained.label, one.predicted, strict=True)
@@ -155,10 +156,10 @@ def test_node_accuracy_is_level_by_level_in_the_told_tree(experiments):
 def test_consistency_is_of_the_label_with_the_own_likeliest_cluster(experiments):
     """By route a label always lies in the cluster chosen; in full often; without a tree it is none."""
     _, compared = compare(experiments)
-    control = compared.contests[0].random[0].summary
+    control = compared.control_groups[0].random[0].summary
     whole = compared.full(control)
     own = hierarchy.parents(TREES["random"])
-    trained = whole.answers[0].trained
+    trained = whole.predictions[0].trained
     agree = own[trained.full.argmax(axis=1)] == trained.coarse.argmax(axis=1)
 
     assert (1, 1, 1) == control.consistency.values
@@ -171,7 +172,7 @@ def test_tree_shows_what_each_network_gets_right(folder):
     """A subnetwork's success is that on its own labels' images; the root's is its routing."""
     found, compared = compare(folder)
     root = tree.build(compared.main, compared.flat, found.labels, seed=0)
-    trained = compared.main.answers[0].trained
+    trained = compared.main.predictions[0].trained
     cluster = hierarchy.parents(CLUSTERS)
     first = np.isin(trained.label, CLUSTERS[0])
     inside = metrics.oracle_routing(trained.full[first], trained.label[first], cluster)
@@ -188,7 +189,7 @@ def test_networks_know_the_micp_of_their_groups(experiments):
     found, compared = compare(experiments)
     row = next(one for one in compared.hierarchies if one.run.name == "uppsala_deep")
     root = tree.build(row, compared.flat, found.labels, seed=0)
-    trained = row.answers[0].trained
+    trained = row.predictions[0].trained
     groups = [[0, 1, 3, 4, 5], [2, 6, 7, 8, 9], [10, 11]]
     counts = metrics.confusion_counts(trained.label, trained.full.argmax(axis=1), leaves=12)
     confusion = metrics.normalise_rows(counts)
@@ -199,19 +200,22 @@ def test_networks_know_the_micp_of_their_groups(experiments):
     assert first.micp_random < first.micp <= 1
     leaves_alone = first.children[0]
     assert leaves_alone.micp == pytest.approx(leaves_alone.micp_random)
-    assert "cluster-0-0" in tree.levels(root, name="uppsala_deep")
+    assert "cluster-0-0" in [row[0] for row in micp_table(root, name="uppsala_deep").rows]
 
 
 def test_tree_without_full_probabilities_counts_what_arrived(small):
     """Without mode full a subnetwork is measured on the images that reached it."""
     found, compared = compare(small)
     main = compared.main
-    trained = results.Trained(
-        **{name: getattr(main.answers[0].trained, name) for name in results.Trained.__slots__}
+    trained = results.TrainedRun(
+        **{
+            name: getattr(main.predictions[0].trained, name)
+            for name in results.TrainedRun.__slots__
+        }
         | {"full": None}
     )
     row = summary.replace(
-        main, answers={0: summary.Answers(trained=trained, predicted=trained.predicted)}
+        main, predictions={0: summary.SeedPredictions(trained=trained, predicted=trained.predicted)}
     )
     root = tree.build(row, compared.flat, found.labels, seed=0)
     arrived = np.isin(trained.label, CLUSTERS[0]) & np.isin(trained.predicted, CLUSTERS[0])
@@ -251,11 +255,11 @@ def test_table_holds_what_the_predictions_say(folder):
 
 
 def test_controls_stand_with_their_hierarchy(experiments):
-    """Random groups of its sizes and what is like it; HierNet has none and no contest."""
+    """Random groups of its sizes and what is like it; HierNet has none and no control_group."""
     _, compared = compare(experiments)
-    contest = compared.contest(compared.main)
-    names = [one.summary.run.name for one in contest.controls]
-    deep = next(one for one in compared.contests if one.run.name == "uppsala_deep")
+    control_group = compared.control_group(compared.main)
+    names = [one.summary.run.name for one in control_group.controls]
+    deep = next(one for one in compared.control_groups if one.run.name == "uppsala_deep")
 
     assert [
         "uppsala_random",
@@ -265,8 +269,8 @@ def test_controls_stand_with_their_hierarchy(experiments):
         "uppsala_params",
         "uppsala_ensemble",
     ] == names
-    assert ["uppsala", "uppsala_deep"] == [one.run.name for one in compared.contests]
-    assert all(one.is_same_shape for one in contest.controls)
+    assert ["uppsala", "uppsala_deep"] == [one.run.name for one in compared.control_groups]
+    assert all(one.is_same_shape for one in control_group.controls)
     assert [False, False] == [one.is_same_shape for one in deep.controls]
     assert ["uppsala", "hiernet"] == [row.name for row in compared.leading]
 
@@ -274,31 +278,35 @@ def test_controls_stand_with_their_hierarchy(experiments):
 def test_control_differences_are_those_of_the_predictions(experiments):
     """A difference is that of the means; the flips of a seed make it up; p is Holm's over all."""
     _, compared = compare(experiments)
-    contest = compared.contests[0]
-    raw = [flip.p_value for one in contest.controls for flip in one.flips.values()]
-    corrected = [p for one in contest.controls for p in one.p_values.values()]
+    control_group = compared.control_groups[0]
+    raw = [flip.p_value for one in control_group.controls for flip in one.flips.values()]
+    corrected = [p for one in control_group.controls for p in one.p_values.values()]
 
-    for one in contest.controls:
+    for one in control_group.controls:
         rival = one.summary
-        assert contest.run.msr.mean - rival.msr.mean == pytest.approx(one.difference.mean)
+        assert control_group.run.msr.mean - rival.msr.mean == pytest.approx(one.difference.mean)
         for place, flip in enumerate(one.flips.values()):
-            gained = contest.run.msr.values[place] - rival.msr.values[place]
+            gained = control_group.run.msr.values[place] - rival.msr.values[place]
             assert (flip.fixed - flip.broken) / (10 * len(LABELS)) == pytest.approx(gained)
     assert statistics.holm(raw) == corrected
     assert 18 == len(corrected)
-    pooled = np.mean([one.difference.mean for one in contest.random])
-    assert pooled == pytest.approx(contest.against_random.mean)
+    pooled = np.mean([one.difference.mean for one in control_group.random])
+    assert pooled == pytest.approx(control_group.against_random.mean)
 
 
 def test_full_is_compared_with_full_where_the_control_has_it(experiments):
     """Random groups are compared in full too, flat controls as they predict."""
     _, compared = compare(experiments)
-    contest = compared.contests[0]
-    random, macs = contest.controls[0], contest.controls[3]
+    control_group = compared.control_groups[0]
+    random, macs = control_group.controls[0], control_group.controls[3]
     whole = compared.full(random.summary)
 
-    assert contest.full.msr.mean - whole.msr.mean == pytest.approx(random.difference_full.mean)
-    assert contest.full.msr.mean - macs.summary.msr.mean == pytest.approx(macs.difference_full.mean)
+    assert control_group.full.msr.mean - whole.msr.mean == pytest.approx(
+        random.difference_full.mean
+    )
+    assert control_group.full.msr.mean - macs.summary.msr.mean == pytest.approx(
+        macs.difference_full.mean
+    )
 
 
 @pytest.mark.parametrize(
@@ -312,7 +320,7 @@ def test_full_is_compared_with_full_where_the_control_has_it(experiments):
 )
 def test_equal_is_within_five_per_cent(wanted, reached, ratio, is_equal):
     """A cost 5 % away is equal, one further away is not."""
-    match = controls.Match(wanted, reached)
+    match = controls.CostMatch(wanted, reached)
 
     assert ratio == pytest.approx(match.ratio)
     assert is_equal is match.is_equal
@@ -321,11 +329,11 @@ def test_equal_is_within_five_per_cent(wanted, reached, ratio, is_equal):
 def test_old_record_without_match_is_kept(experiments):
     """A control whose record does not say how equal it is has a row, and the answer says so."""
     _, compared = compare(experiments)
-    found = {one.summary.run.name: one.match for one in compared.contests[0].controls}
+    found = {one.summary.run.name: one.match for one in compared.control_groups[0].controls}
 
     assert found["uppsala_params"] is None
     assert 1.1 == pytest.approx(found["uppsala_ensemble"].ratio)
-    text = say(experiments).findings[0].text
+    text = say(experiments).methods[0].text
     assert "whether its cost is equal was not recorded" in text
     assert "its cost is 1.10 times, not equal" in text
 
@@ -339,8 +347,8 @@ def test_ablation_has_its_own_controls_alone(small):
         path.write_text(json.dumps(model))
     _, compared = compare(small)
 
-    assert () == compared.contests
-    assert "not compared with random groups" in say(small).findings[0].text
+    assert () == compared.control_groups
+    assert "not compared with random groups" in say(small).methods[0].text
 
 
 def test_costs_count_the_flat_network(experiments):
@@ -352,7 +360,7 @@ def test_costs_count_the_flat_network(experiments):
     assert 94e12 == pytest.approx(cost.flops.mean)
     assert 20e12 == pytest.approx(compared.flat.cost.flops.mean)
     assert "its training takes 4.70 times the operations and 4.70 times the seconds" in (
-        say(experiments).findings[0].text
+        say(experiments).methods[0].text
     )
 
 
@@ -381,7 +389,7 @@ def test_runs_that_were_not_trained_are_left_out(experiments, tmp_path):
     shutil.rmtree(tmp_path / "results" / "uppsala_macs" / "2")
     folder = replace(experiments, data_dir=tmp_path / "data", results_dir=tmp_path / "results")
     found, compared = compare(folder)
-    control = compared.contests[0].controls[3]
+    control = compared.control_groups[0].controls[3]
     ours = np.mean(compared.main.msr.values[:2]) - np.mean(control.summary.msr.values)
 
     assert "hiernet" not in [run.name for run in found.runs]
@@ -399,7 +407,7 @@ def test_table_names_what_a_difference_is_against(experiments):
         for row in comparison.table(found, compared).to_pylist()
         if (row["run"], row["mode"], row["measure"]) == ("uppsala", "default", "difference")
     ]
-    names = {one.summary.run.name for one in compared.contests[0].controls}
+    names = {one.summary.run.name for one in compared.control_groups[0].controls}
 
     assert {"flat", *names} == {row["against"] for row in rows}
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
@@ -411,7 +419,7 @@ def test_tree_of_any_depth_shows_each_network(experiments):
     deep = next(row for row in compared.summaries if row.name == "uppsala_deep")
     root = tree.build(deep, compared.flat, found.labels, seed=0)
     inner = root.children[0].children[0]
-    trained = deep.answers[0].trained
+    trained = deep.predictions[0].trained
     own = np.isin(trained.label, (0, 3))
     chosen = np.array([0, 3])[trained.full[own][:, [0, 3]].argmax(axis=1)]
 

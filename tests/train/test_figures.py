@@ -154,12 +154,12 @@ def test_curve_bears_an_empty_validation_loss():
 
 def test_tree_draws_networks_and_labels():
     """The tree holds each network once and each label with its success and change."""
-    leaves = [tree.Node(label, True, 0.5, 10, -0.2, ()) for label in LABELS]
+    leaves = [tree.TreeNode(label, True, 0.5, 10, -0.2, ()) for label in LABELS]
     clusters = [
-        tree.Node(f"cluster-{k}", False, 0.8, 20, None, tuple(leaves[2 * k : 2 * k + 2]))
+        tree.TreeNode(f"cluster-{k}", False, 0.8, 20, None, tuple(leaves[2 * k : 2 * k + 2]))
         for k in range(2)
     ]
-    drawn = tree.draw(tree.Node("root", False, 0.9, 40, None, tuple(clusters)), name="tree")
+    drawn = tree.draw(tree.TreeNode("root", False, 0.9, 40, None, tuple(clusters)), name="tree")
     texts = _texts(drawn.svg)
 
     assert 1 == texts.count("cluster-0")
@@ -170,7 +170,7 @@ def test_tree_draws_networks_and_labels():
 
 def _points(*macs):
     return [
-        scatter.Point(f"run_{place}", "flat" if place == 0 else "hierarchy", cost, 0.5, None, 1)
+        scatter.CostPoint(f"run_{place}", "flat" if place == 0 else "hierarchy", cost, 0.5, None, 1)
         for place, cost in enumerate(macs)
     ]
 
@@ -224,11 +224,11 @@ def test_a_hundred_labels_fit_the_width_of_the_page(labels, side, letters):
 
 def test_deep_tree_has_a_column_for_each_level():
     """Each level of networks adds a column, and a label stands in the last."""
-    label = tree.Node("ann", True, 0.5, 10, 0.1, ())
-    inner = tree.Node("cluster-0-1", False, 0.8, 20, None, (label, label), 0.7, 0.6)
-    middle = tree.Node("cluster-0", False, 0.7, 30, None, (inner, label))
-    deep = tree.draw(tree.Node("root", False, 0.9, 40, None, (middle, label)), name="d")
-    plain = tree.draw(tree.Node("root", False, 0.9, 40, None, (inner, label)), name="p")
+    label = tree.TreeNode("ann", True, 0.5, 10, 0.1, ())
+    inner = tree.TreeNode("cluster-0-1", False, 0.8, 20, None, (label, label), 0.7, 0.6)
+    middle = tree.TreeNode("cluster-0", False, 0.7, 30, None, (inner, label))
+    deep = tree.draw(tree.TreeNode("root", False, 0.9, 40, None, (middle, label)), name="d")
+    plain = tree.draw(tree.TreeNode("root", False, 0.9, 40, None, (inner, label)), name="p")
     wide, narrow = (
         float(re.search(r'width="([\d.]+)pt"', one.svg).group(1)) for one in (deep, plain)
     )

@@ -23,7 +23,10 @@ from tests.train.report_fixture import (
 )
 from train import report
 from train.errors import BadShard, MixedResults
-from train.page import comparison, details, funnel, mosaic, sections, summary
+from train.page import comparison, funnel, mosaic, page, summary
+from train.page.formatting import spread
+from train.page.sections import clustering
+from train.page.sections.results import costs
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +197,9 @@ def test_funnel_counts_what_each_stage_refused(folder):
 
 def test_routing_is_shown_where_it_was_measured(folder, alone):
     """Routers have a table with what an oracle would reach; the flat run has none."""
-    assert "MSR with an oracle" in _page(folder)
+    assert "accuracy with perfect routing" in _page(folder)
     assert "62.5 ± 0.0" in _page(folder)
-    assert "MSR with an oracle" not in _page(alone)
+    assert "accuracy with perfect routing" not in _page(alone)
 
 
 def test_f1_and_consistency_stand_in_the_tables(folder):
@@ -206,30 +209,29 @@ def test_f1_and_consistency_stand_in_the_tables(folder):
     values = (row.consistency, row.node_f1, row.path_f1)
 
     assert {f"{name},\u00a0%" for name in ("path consistency", "node F1", "path F1")} <= set(text)
-    assert {sections.spread(value) for value in values} <= set(text)
+    assert {spread(value) for value in values} <= set(text)
 
 
-def test_time_of_a_picture_stands_with_the_costs(folder):
+def test_time_of_an_image_stands_with_the_costs(folder):
     """The last two columns of the cost table: 2.5 and 0.25 ms of flat, none of what was not timed."""
-    found, compared = compare(folder)
-    rows = re.findall(r"<tr[^>]*>.*?</tr>", sections.results(found, compared, {}).body)
-    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
-    costs = {row[0]: row[-2:] for row in cells if len(row) == 10}
+    _, compared = compare(folder)
+    table = costs(compared)
+    times = {row[0]: row[-2:] for row in table.rows}
 
-    assert ["an image alone,\u00a0ms", "an image in batches of 256,\u00a0ms"] == costs.pop("run")
+    assert ("an image alone,\u00a0ms", "an image in batches of 256,\u00a0ms") == table.head[-2:]
     assert {
-        "flat": ["2.5", "0.25"],
-        "uppsala": ["4.38", "0.5"],
-        "uppsala (full)": ["", ""],
-        "uppsala_<wbr>random": ["", ""],
-        "uppsala_<wbr>random (full)": ["", ""],
-    } == costs
+        "flat": ("2.5", "0.25"),
+        "uppsala": ("4.38", "0.5"),
+        "uppsala (full)": ("", ""),
+        "uppsala_random": ("", ""),
+        "uppsala_random (full)": ("", ""),
+    } == times
 
 
 def test_mosaic_shows_the_bytes_of_the_shard(folder):
     """A tile holds the shard's image of its post, and says who named it rightly."""
     found, compared = compare(folder)
-    flat, main = compared.flat.answers[0], compared.main.answers[0]
+    flat, main = compared.flat.predictions[0], compared.main.predictions[0]
     rows = mosaic.choose(flat, leaves=len(LABELS), each=3, seed=0)
     lines = mosaic.read(rows, flat, main, shards_dir=folder.data_dir / "shards")
     tile = lines[2][0]
@@ -238,7 +240,7 @@ def test_mosaic_shows_the_bytes_of_the_shard(folder):
         (True, True): "both",
         (False, True): "hierarchy",
         (True, False): "flat",
-        (False, False): "nobody",
+        (False, False): "neither",
     }[bool(flat.correct[row]), bool(main.correct[row])]
 
     assert [3] * len(LABELS) == [len(line) for line in lines]
@@ -267,7 +269,7 @@ def test_damaged_shard_is_named(unreported, damage):
         report.run(**arguments(unreported))
 
 
-def test_other_pictures_are_refused(unreported):
+def test_other_images_are_refused(unreported):
     """Runs evaluated on different test images are not compared."""
     path = unreported.results_dir / "uppsala" / "0" / "predictions.parquet"
     pq.write_table(pq.read_table(path).slice(5), path)
@@ -314,7 +316,7 @@ def test_missing_input_names_its_stage(unreported, name, stage):
         read(unreported)
 
 
-def test_no_test_pictures_is_an_error(unreported):
+def test_no_test_images_is_an_error(unreported):
     """Predictions without test images compare nothing."""
     path = unreported.results_dir / "flat" / "0" / "predictions.parquet"
     table = pq.read_table(path)
@@ -332,7 +334,7 @@ def test_csv_of_the_confusion_equals_the_predictions(folder):
             for row in csv.DictReader(file)
         }
     found, compared = compare(folder)
-    shares = summary.shares(compared.flat.answers, len(found.labels))
+    shares = summary.shares(compared.flat.predictions, len(found.labels))
 
     assert shares[0, 3] == pytest.approx(float(rows[HOSTILE[0], LABELS[3]]))
 
@@ -355,10 +357,10 @@ def test_clusters_of_a_deep_tree_are_listed_in_brackets(tmp_path):
     """A cluster of clusters shows its levels; a figure orders labels as the tree does."""
     made = write(tmp_path, seeds=(0,), each=6, catalog=False, runs=EXPERIMENTS)
     found = read(made)
-    body = details.clustering(found).body
+    body = page.render(clustering.section(found))
     own = found.groupings["given", 0]
 
-    assert f"({LABELS[4]}, a&quot;onload=x), {LABELS[5]}" in body
+    assert f"({LABELS[4]}, a&#34;onload=x), {LABELS[5]}" in body
     assert (0, 3, 4, 1, 5) == own.ordered[0]
 
 

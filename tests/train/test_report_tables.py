@@ -7,7 +7,10 @@ import re
 import pytest
 
 from tests.train.report_fixture import EXPERIMENTS, FINDER, OTHERS, compare, write
-from train.page import beside, published, results, sections
+from train.page import page, published, results
+from train.page.papers import uppsala
+from train.page.sections import controls
+from train.page.sections import published as published_section
 from train.tree import hierarchy
 
 NAMES = ("root", *(f"cluster-{number}" for number in range(6)))
@@ -31,7 +34,12 @@ def others(tmp_path_factory):
 
 
 def _text(folder):
-    return html.unescape(re.sub(r"<[^>]+>", "|", beside.section(*compare(folder)).body))
+    return _plain(page.render(published_section.section(*compare(folder))))
+
+
+def _plain(markup):
+    """Text of the page, every tag a bar, without the space that only separates tags."""
+    return html.unescape(re.sub(r"<[^>]+>", "|", re.sub(r">\s+<", "><", markup)))
 
 
 def _verdicts(folder):
@@ -48,11 +56,11 @@ def _trained(tree, networks, *, total=0.0):
     leaves = len(hierarchy.leaves(tree))
     model = {"hierarchy": hierarchy.to_json(hierarchy.from_nested(tree, leaves))}
     fit = {"networks": networks, "total_seconds": total}
-    return results.Trained("run", 0, *[None] * 6, {}, fit, model, ())
+    return results.TrainedRun("run", 0, *[None] * 6, {}, fit, model, ())
 
 
 def _run(tree, networks, *, name="uppsala", total=0.0):
-    return results.Run(name, "uppsala", "given", {0: _trained(tree, networks, total=total)})
+    return results.ComparedRun(name, "uppsala", "given", {0: _trained(tree, networks, total=total)})
 
 
 def _flat(seconds):
@@ -68,7 +76,7 @@ def _networks(names, seconds, above):
 
 def test_success_inside_the_cluster_is_derived():
     """66.0 / 77.0 = 85.7, and the other rows of methods.md 2.8; nothing where MICP is not given."""
-    found = [row.implied and round(row.implied, 1) for row in published.SUCCESS]
+    found = [row.implied and round(row.implied, 1) for row in published.ACCURACY]
 
     assert [83.9, 85.7, None, 66.4, 59.8] == found
 
@@ -86,7 +94,7 @@ def test_speed_ups_with_and_without_the_flat_network():
 def test_times_of_an_ordinary_tree():
     """The worked tree of methods.md 2.7: total 6,620, in parallel 4,620, mean 453.33."""
     networks = _networks(NAMES, (3900, *SUBNETWORKS), (None, *["root"] * 6))
-    row = beside.times(_run(SIX, networks), _flat(9900.0))
+    row = uppsala.times(_run(SIX, networks), _flat(9900.0))
 
     assert (6620, 4620, 3900, 720) == (row.total, row.parallel, row.root, row.subnetworks_max)
     assert 453.33 == pytest.approx(row.subnetworks_mean, abs=0.005)
@@ -98,7 +106,7 @@ def test_times_of_a_deep_tree_follow_the_longest_chain():
     """Root 10, cluster-0 5 with 4 and 1 below, cluster-1 7: the chain of 19 is the longest."""
     names = ("root", "cluster-0", "cluster-1", "cluster-0-0", "cluster-0-1")
     above = (None, "root", "root", "cluster-0", "cluster-0")
-    row = beside.times(_run(DEEP, _networks(names, (10, 5, 7, 4, 1), above)), _flat(20.0))
+    row = uppsala.times(_run(DEEP, _networks(names, (10, 5, 7, 4, 1), above)), _flat(20.0))
 
     assert "here, deep (uppsala)" == row.kind
     assert (27, 19) == (row.total, row.parallel)
@@ -109,7 +117,7 @@ def test_network_that_only_found_clusters_stands_apart():
     """A finder of 6 between cluster-0 and what is below counts with the clusters' networks alone."""
     names = ("root", "cluster-0", "cluster-1", FINDER, "cluster-0-0", "cluster-0-1")
     above = (None, "root", "root", "cluster-0", FINDER, FINDER)
-    row = beside.times(_run(DEEP, _networks(names, (10, 5, 7, 6, 4, 1), above)), _flat(20.0))
+    row = uppsala.times(_run(DEEP, _networks(names, (10, 5, 7, 6, 4, 1), above)), _flat(20.0))
 
     assert (27, 19, 4.25) == (row.total, row.parallel, row.subnetworks_mean)
     assert (6, 6) == (row.finding, row.finding_parallel)
@@ -123,12 +131,12 @@ def test_old_record_of_networks_is_a_root_and_its_subnetworks():
         for name, took in zip(NAMES, (3900, *SUBNETWORKS), strict=True)
     ]
 
-    assert 4620 == beside.times(_run(SIX, networks), _flat(9900.0)).parallel
+    assert 4620 == uppsala.times(_run(SIX, networks), _flat(9900.0)).parallel
 
 
 def test_one_network_for_a_whole_tree_has_no_subnetworks():
     """HierNet trains one network: total and parallel are its seconds, the cells between empty."""
-    row = beside.times(_run(SIX, _networks(["root"], [40.0], [None])), _flat(20.0))
+    row = uppsala.times(_run(SIX, _networks(["root"], [40.0], [None])), _flat(20.0))
 
     assert (None, None, None) == (row.root, row.subnetworks_mean, row.subnetworks_max)
     assert (40, 40) == (row.total, row.parallel)
@@ -137,7 +145,7 @@ def test_one_network_for_a_whole_tree_has_no_subnetworks():
 def test_success_of_a_run_is_in_the_form_of_the_report(folder):
     """MICP is that of the run's own clusters, flat's of the reference; architectures are named."""
     _, compared = compare(folder)
-    rows = [beside.success(row) for row in (compared.flat, *compared.hierarchies)]
+    rows = [uppsala.accuracy(row) for row in (compared.flat, *compared.hierarchies)]
 
     assert [
         "flat",
@@ -164,7 +172,7 @@ def test_page_prints_theirs_above_ours(folder):
 
 def test_hiernet_is_absent_where_it_did_not_run(tmp_path):
     """A report without HierNet prints nothing of its paper."""
-    body = beside.section(*compare(write(tmp_path, seeds=(0,), each=6, catalog=False))).body
+    body = _text(write(tmp_path, seeds=(0,), each=6, catalog=False))
 
     assert "HierNet" not in body
 
@@ -208,7 +216,7 @@ def test_scores_of_dhnn_are_those_of_the_methods():
     """Sums of each column of methods.md 4.7, its best gains over flat, and the one odd cell."""
     columns = list(zip(*published.DHNN.values(), strict=True))
     sums = [
-        [sum(getattr(cell, name) for cell in column) for name in published.Scored.__slots__]
+        [sum(getattr(cell, name) for cell in column) for name in published.DhnnF1.__slots__]
         for column in columns
     ]
     gains = [
@@ -309,7 +317,7 @@ def test_published_rows_have_the_depth_of_a_backbone():
 def test_controls_are_printed_with_what_they_cost(folder):
     """Wanted, reached and their ratio stand beside each; what is not equal or not known is said."""
     _, compared = compare(folder)
-    text = re.sub(r"<[^>]+>", "|", sections.controls(compared).body)
+    text = _plain(page.render(controls.section(compared)))
 
     assert "202 T / 200 T" in text
     assert "= 1.010|" in text

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from train.evaluation.statistics import Interval
-from train.page.comparison import Comparison
-from train.page.controls import Contest, Control, kind
-from train.page.markup import between, count, percent, points
-from train.page.summary import Summary
+from train.page.comparison import RunComparison
+from train.page.controls import ControlGroup, ControlResult, kind
+from train.page.formatting import between, count, percent, points
+from train.page.summary import RunSummary
 
 # A difference below the resolution of the figures that are printed is no difference.
 _ROUTED = ("uppsala", "hiernet")  # one branch is executed; the others weigh what all say
@@ -18,7 +18,7 @@ _FEWEST_SEEDS = 3  # the least for a result (methods.md 7.4)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class MethodAnswer:
     """What is to say of one hierarchical method: a verdict of a few words, and a paragraph."""
 
     run: str
@@ -27,7 +27,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReportAnswer:
     """
     What the report says first.
 
@@ -37,41 +37,43 @@ class Answer:
 
     verdict: str
     sentence: str
-    findings: tuple[Finding, ...] = ()
-    sure: str = ""
+    methods: tuple[MethodAnswer, ...] = ()
+    certainty: str = ""
 
 
-def write(comparison: Comparison, *, images: int) -> Answer:
+def write(comparison: RunComparison, *, images: int) -> ReportAnswer:
     """Returns the answer; `images` is the number of test images."""
     flat, rows = comparison.flat, comparison.leading
     named = f"names {percent(flat.msr.mean)} % of {count(images)} test images rightly"
     if not rows:
-        return Answer("No comparison", _unbroken(f"Only the flat CNN was trained: it {named}."))
+        return ReportAnswer(
+            "No comparison", _unbroken(f"Only the flat CNN was trained: it {named}.")
+        )
     findings = [_finding(comparison, row) for row in rows]
     success = [f"{row.name} {percent(row.msr.mean)} % ({_size(row.difference)})" for row in rows]
     verdict = findings[0].verdict
     if len(findings) > 1:
         verdict = "; ".join(f"{one.run}: {_lowered(one.verdict)}" for one in findings)
-    return Answer(
+    return ReportAnswer(
         verdict=verdict,
         sentence=_unbroken(f"The flat CNN {named}, {', '.join(success)}."),
-        findings=tuple(findings),
-        sure=_unbroken(_sure(comparison)),
+        methods=tuple(findings),
+        certainty=_unbroken(_sure(comparison)),
     )
 
 
-def _finding(comparison: Comparison, row: Summary) -> Finding:
-    flat, contest = comparison.flat, comparison.contest(row)
+def _finding(comparison: RunComparison, row: RunSummary) -> MethodAnswer:
+    flat, control_group = comparison.flat, comparison.control_group(row)
     sentences = [
         _help(row, comparison.full(row)),
         _where(flat, row),
         _routing(row),
         _cost(flat, row),
-        _random(contest),
-        _equals(contest),
+        _random(control_group),
+        _equals(control_group),
     ]
     text = " ".join(sentence for sentence in sentences if sentence)
-    return Finding(row.run.name, _verdict(row, contest), _unbroken(text))
+    return MethodAnswer(row.run.name, _verdict(row, control_group), _unbroken(text))
 
 
 def _unbroken(text: str) -> str:
@@ -93,17 +95,17 @@ def _brief(difference: Interval) -> str:
     return f"{points(difference.mean)} [{between(difference)}]"
 
 
-def _verdict(row: Summary, contest: Contest | None) -> str:
+def _verdict(row: RunSummary, control_group: ControlGroup | None) -> str:
     difference = row.difference
     if difference is None or not difference.excludes_zero:
         return "Not measurably"
     if difference.mean < 0:
         return "No"
-    if contest is None:
+    if control_group is None:
         return "Yes"
-    if contest.against_random is not None and not _beats(contest.against_random):
+    if control_group.against_random is not None and not _beats(control_group.against_random):
         return "Yes, but random groups do as well"
-    if not all(_beats(one.difference) for one in contest.equals):
+    if not all(_beats(one.difference) for one in control_group.equals):
         return "Yes, but a control of equal cost does as well"
     return "Yes"
 
@@ -112,7 +114,7 @@ def _beats(difference: Interval) -> bool:
     return difference.excludes_zero and difference.mean > 0
 
 
-def _help(row: Summary, full: Summary | None) -> str:
+def _help(row: RunSummary, full: RunSummary | None) -> str:
     difference = row.difference
     if difference is None:
         return ""
@@ -128,7 +130,7 @@ def _help(row: Summary, full: Summary | None) -> str:
     return f"{said} {more}."
 
 
-def _where(flat: Summary, row: Summary) -> str:
+def _where(flat: RunSummary, row: RunSummary) -> str:
     """Right and wrong add up: what is not gained inside the clusters is gained between them."""
     changes = [
         (
@@ -145,13 +147,13 @@ def _where(flat: Summary, row: Summary) -> str:
     return f"It {', '.join(parts)}." if parts else "It errs where the flat one errs."
 
 
-def _shared(values: Sequence[float], flat: Summary, row: Summary) -> float:
+def _shared(values: Sequence[float], flat: RunSummary, row: RunSummary) -> float:
     """The mean of what flat has, over the seeds that the run has too."""
-    pairs = zip(flat.answers, values, strict=True)
-    return float(np.mean([value for seed, value in pairs if seed in row.answers]))
+    pairs = zip(flat.predictions, values, strict=True)
+    return float(np.mean([value for seed, value in pairs if seed in row.predictions]))
 
 
-def _routing(row: Summary) -> str:
+def _routing(row: RunSummary) -> str:
     """What the root loses, where `evaluate` measured it."""
     figures = [trained.metrics for trained in row.run.seeds.values()]
     names = ("router_accuracy", "oracle_msr", "route_msr")
@@ -169,7 +171,7 @@ def _routing(row: Summary) -> str:
     )
 
 
-def _cost(flat: Summary, row: Summary) -> str:
+def _cost(flat: RunSummary, row: RunSummary) -> str:
     training = []
     if row.cost.flops and flat.cost.flops:
         training.append(f"{_times(row.cost.flops.mean, flat.cost.flops.mean)} the operations")
@@ -188,11 +190,11 @@ def _times(ours: float, theirs: float) -> str:
     return f"{ours / theirs:.2f} times" if theirs else "an unknown multiple of"
 
 
-def _random(contest: Contest | None) -> str:
-    difference = contest.against_random if contest else None
-    if contest is None or difference is None:
+def _random(control_group: ControlGroup | None) -> str:
+    difference = control_group.against_random if control_group else None
+    if control_group is None or difference is None:
         return "It was not compared with random groups."
-    drawn = contest.random
+    drawn = control_group.random
     sizes = "the same" if all(one.is_same_shape for one in drawn) else "other"
     draws = f", {len(drawn)} draws," if len(drawn) > 1 else ""
     reach = percent(float(np.mean([one.summary.msr.mean for one in drawn])))
@@ -203,8 +205,8 @@ def _random(contest: Contest | None) -> str:
     return f"{said}: it {verb} ({_size(difference)})."
 
 
-def _equals(contest: Contest | None) -> str:
-    found = contest.equals if contest else ()
+def _equals(control_group: ControlGroup | None) -> str:
+    found = control_group.equals if control_group else ()
     if not found:
         return "It was not compared with runs of equal cost."
     verbs = {
@@ -219,7 +221,7 @@ def _equals(contest: Contest | None) -> str:
     )
 
 
-def _against(one: Control) -> str:
+def _against(one: ControlResult) -> str:
     flag = ""
     if one.match is None:
         flag = "; whether its cost is equal was not recorded"
@@ -228,12 +230,12 @@ def _against(one: Control) -> str:
     return f"{kind(one.equal, one.summary.run.method)} ({_brief(one.difference)}{flag})"
 
 
-def _sure(comparison: Comparison) -> str:
-    seeds = len(comparison.flat.answers)
+def _sure(comparison: RunComparison) -> str:
+    seeds = len(comparison.flat.predictions)
     parts = [
-        f"{row.name} has {len(row.answers)} of them"
+        f"{row.name} has {len(row.predictions)} of them"
         for row in comparison.leading
-        if len(row.answers) < seeds
+        if len(row.predictions) < seeds
     ]
     if seeds == 1:
         said = (

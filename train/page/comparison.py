@@ -2,7 +2,7 @@
 The numbers of the report: each run against the flat one and against its controls.
 
 Comes in: results as read from disk. Goes out: one summary per run and way of predicting, one
-contest per hierarchy that has controls, and the long table written as comparison.parquet.
+control_group per hierarchy that has controls, and the long table written as comparison.parquet.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from train.evaluation.statistics import Flips, Interval, holm
-from train.page.controls import Contest, contests
+from train.page.controls import ControlGroup, control_groups
 from train.page.results import FLAT as _FLAT
 from train.page.results import Results
-from train.page.summary import Summary, modes, per_label, summarise
+from train.page.summary import RunSummary, modes, per_label, summarise
 
 _TYPES: dict[str, pa.DataType] = {
     "run": pa.string(),
@@ -35,49 +35,49 @@ KEY = ("run", "mode", "measure", "against", "label", "seed")
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class RunComparison:
     """All summaries, the flat one first, and the hierarchies against their controls."""
 
-    summaries: tuple[Summary, ...]
-    contests: tuple[Contest, ...]
+    summaries: tuple[RunSummary, ...]
+    control_groups: tuple[ControlGroup, ...]
 
     @property
-    def flat(self) -> Summary:
+    def flat(self) -> RunSummary:
         """The baseline."""
         return self.summaries[0]
 
     @property
-    def hierarchies(self) -> tuple[Summary, ...]:
+    def hierarchies(self) -> tuple[RunSummary, ...]:
         """The runs with clusters that were found or given, as they predict by default."""
         return tuple(
             row for row in self.summaries[1:] if row.mode == "default" and not row.run.is_control
         )
 
     @property
-    def leading(self) -> tuple[Summary, ...]:
+    def leading(self) -> tuple[RunSummary, ...]:
         """The first hierarchy of each method: those that the answer speaks of."""
-        first: dict[str, Summary] = {}
+        first: dict[str, RunSummary] = {}
         for row in self.hierarchies:
             first.setdefault(row.run.method, row)
         return tuple(first.values())
 
     @property
-    def main(self) -> Summary | None:
+    def main(self) -> RunSummary | None:
         """The first of them all."""
         return next(iter(self.hierarchies), None)
 
-    def full(self, row: Summary) -> Summary | None:
+    def full(self, row: RunSummary) -> RunSummary | None:
         """The same run with every network executed; None where that was not stored."""
         wanted = (row.run.name, "full")
         return next((one for one in self.summaries if (one.run.name, one.mode) == wanted), None)
 
-    def contest(self, row: Summary) -> Contest | None:
+    def control_group(self, row: RunSummary) -> ControlGroup | None:
         """A hierarchy against its controls; None where it has none."""
-        return next((one for one in self.contests if one.run.name == row.run.name), None)
+        return next((one for one in self.control_groups if one.run.name == row.run.name), None)
 
 
-def compare(results: Results, *, resamples: int, seed: int) -> Comparison:
-    """Computes every summary and contest; `resamples` and `seed` are those of the bootstrap."""
+def compare(results: Results, *, resamples: int, seed: int) -> RunComparison:
+    """Computes every summary and control_group; `resamples` and `seed` are those of the bootstrap."""
     summaries = _corrected(
         [
             summarise(results, run, mode, resamples=resamples, seed=seed)
@@ -85,21 +85,21 @@ def compare(results: Results, *, resamples: int, seed: int) -> Comparison:
             for mode in modes(run)
         ]
     )
-    return Comparison(summaries, contests(summaries, resamples=resamples, seed=seed))
+    return RunComparison(summaries, control_groups(summaries, resamples=resamples, seed=seed))
 
 
-def table(results: Results, comparison: Comparison) -> pa.Table:
+def table(results: Results, comparison: RunComparison) -> pa.Table:
     """Returns the long table: one row for each value of `KEY`, sorted by it."""
     rows: list[dict[str, Any]] = []
     for summary in comparison.summaries:
         rows += _rows(summary, results)
-    for contest in comparison.contests:
-        rows += _rows_of_contest(contest, images=len(results.white))
+    for control_group in comparison.control_groups:
+        rows += _rows_of_controls(control_group, images=len(results.white))
     rows.sort(key=lambda row: tuple((row[name] is not None, row[name]) for name in KEY))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _corrected(summaries: Sequence[Summary]) -> tuple[Summary, ...]:
+def _corrected(summaries: Sequence[RunSummary]) -> tuple[RunSummary, ...]:
     keys = [(place, seed) for place, row in enumerate(summaries) for seed in row.p_values]
     corrected = holm([summaries[place].p_values[seed] for place, seed in keys])
     found = dict(zip(keys, corrected, strict=True))
@@ -109,7 +109,7 @@ def _corrected(summaries: Sequence[Summary]) -> tuple[Summary, ...]:
     )
 
 
-def _rows(summary: Summary, results: Results) -> list[dict[str, Any]]:
+def _rows(summary: RunSummary, results: Results) -> list[dict[str, Any]]:
     images, white = len(results.white), int(results.white.sum())
     spreads = {
         "msr": (summary.msr, images),
@@ -135,7 +135,7 @@ def _rows(summary: Summary, results: Results) -> list[dict[str, Any]]:
     for measure, (spread, count) in spreads.items():
         if spread is not None:
             rows.append(_row(summary, measure, value=spread.mean, count=count))
-            pairs = zip(summary.answers, spread.values, strict=True)
+            pairs = zip(summary.predictions, spread.values, strict=True)
             rows += [
                 _row(summary, measure, seed=seed, value=value, count=count) for seed, value in pairs
             ]
@@ -149,29 +149,31 @@ def _rows(summary: Summary, results: Results) -> list[dict[str, Any]]:
     return rows + _row_per_label(summary, results)
 
 
-def _rows_of_contest(contest: Contest, *, images: int) -> list[dict[str, Any]]:
+def _rows_of_controls(control_group: ControlGroup, *, images: int) -> list[dict[str, Any]]:
     rows = []
-    for one in contest.controls:
+    for one in control_group.controls:
         name = one.summary.run.name
-        pairs = [(contest.run, one.difference), (contest.full, one.difference_full)]
+        pairs = [(control_group.run, one.difference), (control_group.full, one.difference_full)]
         rows += [
             _row_of(row, "difference", interval, against=name, count=images)
             for row, interval in pairs
             if row is not None and interval is not None
         ]
-        rows += _row_per_flip(contest.run, one.flips, one.p_values, against=name, count=images)
+        rows += _row_per_flip(
+            control_group.run, one.flips, one.p_values, against=name, count=images
+        )
     return rows
 
 
 def _row_of(
-    summary: Summary, measure: str, interval: Interval, *, against: str, count: int
+    summary: RunSummary, measure: str, interval: Interval, *, against: str, count: int
 ) -> dict[str, Any]:
     found = {"value": interval.mean, "low": interval.low, "high": interval.high}
     return _row(summary, measure, against=against, count=count, **found)
 
 
 def _row_per_flip(
-    summary: Summary,
+    summary: RunSummary,
     flips: Mapping[int, Flips],
     p_values: Mapping[int, float],
     *,
@@ -190,9 +192,9 @@ def _row_per_flip(
     ]
 
 
-def _row_per_label(summary: Summary, results: Results) -> list[dict[str, Any]]:
+def _row_per_label(summary: RunSummary, results: Results) -> list[dict[str, Any]]:
     tested = np.bincount(results.test_labels, minlength=len(results.labels))
-    success = per_label(summary.answers, len(results.labels))
+    success = per_label(summary.predictions, len(results.labels))
     return [
         _row(summary, "msr", label=label, value=float(success[leaf]), count=int(tested[leaf]))
         for leaf, label in enumerate(results.labels)
@@ -200,7 +202,7 @@ def _row_per_label(summary: Summary, results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def _row(summary: Summary, measure: str, **values: Any) -> dict[str, Any]:
+def _row(summary: RunSummary, measure: str, **values: Any) -> dict[str, Any]:
     return {
         **dict.fromkeys(SCHEMA.names),
         "run": summary.run.name,

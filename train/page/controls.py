@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from train.evaluation.statistics import Flips, Interval, flips, holm, paired_interval
-from train.page.results import Run
-from train.page.summary import Summary, difference
+from train.page.results import ComparedRun
+from train.page.summary import RunSummary, difference
 from train.runs import TOLERANCE
 from train.tree import hierarchy
 from train.tree.hierarchy import Nested
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class CostMatch:
     """What a control was to cost and what it cost, in the unit of the cost."""
 
     wanted: float
@@ -38,7 +38,7 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
+class ControlResult:
     """
     One control of a hierarchy. Differences are the hierarchy minus the control, in shares.
 
@@ -46,13 +46,15 @@ class Control:
     the record does not say. `fixed` of a flip: the control is wrong there and the hierarchy right.
     """
 
-    summary: Summary
+    summary: RunSummary
     is_same_shape: bool  # random groups: as many and as large as those of the hierarchy
-    match: Match | None
+    match: CostMatch | None
     difference: Interval
     difference_full: Interval | None  # the hierarchy in full, against the control in full if it has
     flips: Mapping[int, Flips]
-    p_values: Mapping[int, float] = field(default_factory=dict)  # after Holm, over the contest
+    p_values: Mapping[int, float] = field(
+        default_factory=dict
+    )  # after Holm, over the control_group
 
     @property
     def equal(self) -> str | None:
@@ -61,27 +63,29 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
+class ControlGroup:
     """A hierarchy and all its controls; `against_random` is over all random groups together."""
 
-    run: Summary
-    full: Summary | None
-    controls: tuple[Control, ...]
+    run: RunSummary
+    full: RunSummary | None
+    controls: tuple[ControlResult, ...]
     against_random: Interval | None
 
     @property
-    def random(self) -> tuple[Control, ...]:
+    def random(self) -> tuple[ControlResult, ...]:
         """The controls with random groups."""
         return tuple(one for one in self.controls if one.summary.run.is_random)
 
     @property
-    def equals(self) -> tuple[Control, ...]:
+    def equals(self) -> tuple[ControlResult, ...]:
         """The controls of equal cost."""
         return tuple(one for one in self.controls if not one.summary.run.is_random)
 
 
-def contests(summaries: Sequence[Summary], *, resamples: int, seed: int) -> tuple[Contest, ...]:
-    """Returns a contest for each hierarchy that has a control; the first summary is flat's."""
+def control_groups(
+    summaries: Sequence[RunSummary], *, resamples: int, seed: int
+) -> tuple[ControlGroup, ...]:
+    """Returns a control_group for each hierarchy that has a control; the first summary is flat's."""
     full = {row.run.name: row for row in summaries if row.mode == "full"}
     plain = [row for row in summaries[1:] if row.mode == "default"]
     found = []
@@ -99,24 +103,24 @@ def kind(equal: str | None, method: str) -> str:
 
 
 def _contest(
-    row: Summary,
-    rivals: Sequence[tuple[Summary, bool]],
-    full: Mapping[str, Summary],
+    row: RunSummary,
+    rivals: Sequence[tuple[RunSummary, bool]],
+    full: Mapping[str, RunSummary],
     *,
     resamples: int,
     seed: int,
-) -> Contest:
+) -> ControlGroup:
     whole = full.get(row.run.name)
     controls, random = [], []
     for rival, is_same_shape in rivals:
-        change = difference(row.answers, rival.answers)
+        change = difference(row.predictions, rival.predictions)
         if rival.run.is_random:
             random.append(change)
         change_full = None
         if whole is not None:
-            change_full = difference(whole.answers, full.get(rival.run.name, rival).answers)
+            change_full = difference(whole.predictions, full.get(rival.run.name, rival).predictions)
         controls.append(
-            Control(
+            ControlResult(
                 summary=rival,
                 is_same_shape=is_same_shape,
                 match=_match(rival.run),
@@ -127,9 +131,9 @@ def _contest(
                     else paired_interval(change_full, resamples=resamples, seed=seed)
                 ),
                 flips={
-                    s: flips(rival.answers[s].correct, one.correct)
-                    for s, one in row.answers.items()
-                    if s in rival.answers
+                    s: flips(rival.predictions[s].correct, one.correct)
+                    for s, one in row.predictions.items()
+                    if s in rival.predictions
                 },
             )
         )
@@ -137,17 +141,17 @@ def _contest(
     if random:
         mean = np.asarray(np.mean(random, axis=0))
         pooled = paired_interval(mean, resamples=resamples, seed=seed)
-    return Contest(row, whole, _corrected(controls), pooled)
+    return ControlGroup(row, whole, _corrected(controls), pooled)
 
 
-def _rivals(row: Summary, plain: Sequence[Summary]) -> list[tuple[Summary, bool]]:
+def _rivals(row: RunSummary, plain: Sequence[RunSummary]) -> list[tuple[RunSummary, bool]]:
     """
     The controls of a run: random groups for the same method and settings, then those like it.
 
     Random groups of other sizes count where there are none of the run's own sizes.
     """
     shape, settings = _shape(row.run), _settings(row.run)
-    others = [one for one in plain if set(one.answers) & set(row.answers)]
+    others = [one for one in plain if set(one.predictions) & set(row.predictions)]
     random = [
         (one, _shape(one.run) == shape)
         for one in others
@@ -160,7 +164,7 @@ def _rivals(row: Summary, plain: Sequence[Summary]) -> list[tuple[Summary, bool]
     return [*random, *((one, True) for one in others if one.run.like == row.run.name)]
 
 
-def _shape(run: Run) -> str:
+def _shape(run: ComparedRun) -> str:
     """The sizes of a run's tree without its labels: equal for trees that differ by a permutation."""
     first = next(iter(run.seeds.values()))
     return _sizes(hierarchy.to_nested(hierarchy.from_json(first.model["hierarchy"])))
@@ -171,7 +175,7 @@ def _sizes(tree: Nested) -> str:
     return f"({''.join(below)})"
 
 
-def _settings(run: Run) -> Mapping[str, Any]:
+def _settings(run: ComparedRun) -> Mapping[str, Any]:
     """The section of the method: an ablation has controls of its own, if any."""
     first = next(iter(run.seeds.values()))
     section: Mapping[str, Any] = first.model.get("params", {}).get(run.method) or {}
@@ -183,14 +187,14 @@ def _is_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(one[name] == other[name] for name in one.keys() & other.keys())
 
 
-def _match(run: Run) -> Match | None:
+def _match(run: ComparedRun) -> CostMatch | None:
     found = [trained.fit.get("match") for trained in run.seeds.values()]
-    matches = [Match(float(one["wanted"]), float(one["reached"])) for one in found if one]
+    matches = [CostMatch(float(one["wanted"]), float(one["reached"])) for one in found if one]
     return max(matches, key=lambda one: abs(one.ratio - 1), default=None)
 
 
-def _corrected(controls: Sequence[Control]) -> tuple[Control, ...]:
-    """Holm's correction over every control and seed of the contest."""
+def _corrected(controls: Sequence[ControlResult]) -> tuple[ControlResult, ...]:
+    """Holm's correction over every control and seed of the control_group."""
     keys = [(place, seed) for place, one in enumerate(controls) for seed in one.flips]
     corrected = holm([controls[place].flips[seed].p_value for place, seed in keys])
     found = dict(zip(keys, corrected, strict=True))

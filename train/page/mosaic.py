@@ -8,7 +8,7 @@ import numpy as np
 
 from personae import tables
 from train.errors import BadShard
-from train.page.summary import Answers
+from train.page.summary import SeedPredictions
 
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
@@ -26,15 +26,15 @@ class Tile:
 
     @property
     def outcome(self) -> str:
-        """Says who named it rightly: both, hierarchy, flat or nobody."""
+        """Says who named it rightly: both, hierarchy, flat or neither."""
         flat = self.flat == self.label
         other = flat if self.hierarchical is None else self.hierarchical == self.label
         if flat == other:
-            return "both" if flat else "nobody"
+            return "both" if flat else "neither"
         return "flat" if flat else "hierarchy"
 
 
-def choose(flat: Answers, *, leaves: int, each: int, seed: int) -> list[list[int]]:
+def choose(flat: SeedPredictions, *, leaves: int, each: int, seed: int) -> list[list[int]]:
     """Returns for each label the rows of at most `each` of its test images, drawn by seed."""
     drawn = np.random.default_rng(seed).permutation(len(flat.predicted))
     labels = flat.trained.label[drawn]
@@ -43,8 +43,8 @@ def choose(flat: Answers, *, leaves: int, each: int, seed: int) -> list[list[int
 
 def read(
     rows: Sequence[Sequence[int]],
-    flat: Answers,
-    hierarchical: Answers | None,
+    flat: SeedPredictions,
+    hierarchical: SeedPredictions | None,
     *,
     shards_dir: Path,
 ) -> list[list[Tile]]:

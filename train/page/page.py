@@ -1,40 +1,55 @@
-"""Sections to one HTML file that opens without a network: styles and images inside, no script."""
+"""
+Renders sections to one HTML file that opens offline: styles and images inside, no script.
+
+All markup lies in `templates`; `autoescape` makes text of every label and parameter, never markup.
+"""
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from string import Template
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from train.page.blocks import PageSection
 from train.page.figures import INKS
-from train.page.markup import element, escape, join
-from train.page.sections import Section
+from train.page.formatting import count
 
 TITLE = "Does a hierarchy of CNNs beat one flat CNN?"
-_HERE = Path(__file__).parent
 
 
-def assemble(sections: Sequence[Section]) -> str:
-    """Returns the whole page; figures take their colours from the page's light or dark scheme."""
-    contents = [element("a", one.title, href=f"#{one.anchor}") for one in sections]
-    body = [
-        element("section", element("h2", one.title), one.body, id=one.anchor) for one in sections
-    ]
-    page = Template((_HERE / "page.html").read_text(encoding="utf-8"))
-    return page.substitute(
-        title=escape(TITLE),
-        style=(_HERE / "page.css").read_text(encoding="utf-8"),
-        contents=join(contents),
-        sections=_themed(join(body, between="\n")),
-        footer=escape("Every figure lies beside this file as SVG, with the CSV it was drawn from."),
+def assemble(sections: Sequence[PageSection]) -> str:
+    """Returns the whole page as HTML, one `<section>` for each of `sections`, in their order."""
+    return _environment().get_template("page.html").render(title=TITLE, sections=sections)
+
+
+def render(section: PageSection) -> str:
+    """Returns the HTML of one section without its heading."""
+    template = _environment().get_template(f"{section.anchor}.html")
+    return template.render(content=section.content)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("train.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters |= {"count": count, "inline_svg": _inline_svg}
+    return environment
 
 
-def _themed(body: str) -> str:
-    """Puts the page's colour variables in the place of the figures' own colours."""
-    colours = {colour: f"var(--{name})" for name, colour in INKS.items()}
-    pattern = re.compile("|".join(map(re.escape, colours)))
+def _inline_svg(svg: str) -> Markup:
+    """
+    Returns a figure's SVG as markup whose colours follow the page's light or dark scheme.
 
-    def themed(style: re.Match[str]) -> str:
-        return pattern.sub(lambda found: colours[found.group()], style.group())
+    matplotlib wrote `svg` and escaped the labels in it; nothing else enters the page unescaped.
+    """
+    variables = {colour: f"var(--{name})" for name, colour in INKS.items()}
+    pattern = re.compile("|".join(map(re.escape, variables)))
 
-    return re.sub(r'(?<= style=")[^"]*', themed, body)
+    def replaced(style: re.Match[str]) -> str:
+        return pattern.sub(lambda match: variables[match.group()], style.group())
+
+    return Markup(re.sub(r'(?<= style=")[^"]*', replaced, svg))  # noqa: S704  # see above

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Success:
+class UppsalaAccuracy:
     """A row of Table 1: shares of test images in percent; how many is not printed."""
 
     architecture: str
@@ -31,7 +31,7 @@ class Success:
 
 
 @dataclass(frozen=True, slots=True)
-class Seconds:
+class UppsalaSeconds:
     """
     A row of Table 2, in seconds of training.
 
@@ -70,7 +70,7 @@ class Seconds:
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
+class HierNetAccuracy:
     """A row of HierNet's table: accuracy in percent of ResNet-(6n + 2) and of HierNet on it."""
 
     n: int
@@ -85,7 +85,7 @@ class Grown:
 
 
 @dataclass(frozen=True, slots=True)
-class Averaged:
+class HdcnnError:
     """
     A row of HD-CNN's table on CIFAR-100: errors in percent, over ten views and of one.
 
@@ -100,7 +100,7 @@ class Averaged:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class MergedClaim:
     """
     What the merged networks' paper says, and which runs here decide it.
 
@@ -117,7 +117,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class DhnnF1:
     """A cell of DHNN's table: mean F1 of paths and of nodes with standard deviations, in percent."""
 
     path: float
@@ -127,7 +127,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Paths:
+class DhnnAccuracy:
     """A row of DHNN's other table: accuracy in percent of whole paths and of the nodes on them."""
 
     model: str
@@ -135,26 +135,26 @@ class Paths:
     node: float
 
 
-SUCCESS = (
-    Success("flat", "D25", 65.3, 77.8, 71.6),
-    Success("hierarchical", "D25", 66.0, 77.0, 67.5),
-    Success("deep hierarchical", "D25", 57.9, None, 61.2),
-    Success("flat", "D123", 42.5, 64.0, 46.1),
-    Success("hierarchical", "D123", 41.0, 68.6, 46.0),
+ACCURACY = (
+    UppsalaAccuracy("flat", "D25", 65.3, 77.8, 71.6),
+    UppsalaAccuracy("hierarchical", "D25", 66.0, 77.0, 67.5),
+    UppsalaAccuracy("deep hierarchical", "D25", 57.9, None, 61.2),
+    UppsalaAccuracy("flat", "D123", 42.5, 64.0, 46.1),
+    UppsalaAccuracy("hierarchical", "D123", 41.0, 68.6, 46.0),
 )
 
 SECONDS = (
-    Seconds("D25, ordinary", 9900, 3900, 470, 720, 6620, 4620),
-    Seconds("D25, deep", 9900, 2220, 406, 1500, 9528, 3720),
-    Seconds("D123, ordinary", 9451, 3540, 805, 1476, 8370, 5016),
+    UppsalaSeconds("D25, ordinary", 9900, 3900, 470, 720, 6620, 4620),
+    UppsalaSeconds("D25, deep", 9900, 2220, 406, 1500, 9528, 3720),
+    UppsalaSeconds("D123, ordinary", 9451, 3540, 805, 1476, 8370, 5016),
 )
 
 HIERNET = (
-    Grown(3, 65.96, 68.89, 68.08),
-    Grown(5, 67.08, 70.65, 70.45),
-    Grown(7, 68.12, 71.25, 70.75),
-    Grown(9, 68.38, 72.15, 72.01),
-    Grown(18, 71.33, 73.45, 73.27),
+    HierNetAccuracy(3, 65.96, 68.89, 68.08),
+    HierNetAccuracy(5, 67.08, 70.65, 70.45),
+    HierNetAccuracy(7, 68.12, 71.25, 70.75),
+    HierNetAccuracy(9, 68.38, 72.15, 72.01),
+    HierNetAccuracy(18, 71.33, 73.45, 73.27),
 )
 
 DATA = (
@@ -190,16 +190,16 @@ HIERNET_DATA = (
 )
 
 HDCNN = (
-    Averaged("NIN, the flat network", 35.27, 37.29, 188, 0.04),
-    Averaged("average of two NIN", 35.13, None),
-    Averaged("NIN with twice the filters", 34.26, None),
-    Averaged("HD-CNN before the tuning together", 33.33, None),
-    Averaged("HD-CNN tuned without consistency", 33.21, None),
-    Averaged("HD-CNN", 32.62, 34.36, 459, 0.28),
-    Averaged("HD-CNN, by its authors' notebook", None, 34.50),
-    Averaged("HD-CNN without shared layers", None, 34.50, 1356, 2.43),
-    Averaged("HD-CNN, conditional (beta 6)", None, 34.57, 447, 0.10),
-    Averaged("HD-CNN, conditional and compressed", None, 34.73, 286, 0.10),
+    HdcnnError("NIN, the flat network", 35.27, 37.29, 188, 0.04),
+    HdcnnError("average of two NIN", 35.13, None),
+    HdcnnError("NIN with twice the filters", 34.26, None),
+    HdcnnError("HD-CNN before the tuning together", 33.33, None),
+    HdcnnError("HD-CNN tuned without consistency", 33.21, None),
+    HdcnnError("HD-CNN", 32.62, 34.36, 459, 0.28),
+    HdcnnError("HD-CNN, by its authors' notebook", None, 34.50),
+    HdcnnError("HD-CNN without shared layers", None, 34.50, 1356, 2.43),
+    HdcnnError("HD-CNN, conditional (beta 6)", None, 34.57, 447, 0.10),
+    HdcnnError("HD-CNN, conditional and compressed", None, 34.73, 286, 0.10),
 )
 
 HDCNN_DATA = (
@@ -213,33 +213,35 @@ HDCNN_DATA = (
 
 _BOTH = ("labels", "categories")
 MERGED_CLAIMS = (
-    Claim("Adapted (alpha 1) errs less than not adapted (alpha 0), alone and in ensembles."),
-    Claim("For categories alpha 2 errs less than alpha 0, and alpha 1 less than both."),
-    Claim(
+    MergedClaim("Adapted (alpha 1) errs less than not adapted (alpha 0), alone and in ensembles."),
+    MergedClaim("For categories alpha 2 errs less than alpha 0, and alpha 1 less than both."),
+    MergedClaim(
         "One shared stage of three is as good as two (alpha 1).",
         _BOTH,
         ("1",),
         ("2",),
         is_equal=True,
     ),
-    Claim(
+    MergedClaim(
         "One or two err less than none, trained together or apart (paired t, p < 0.05).",
         _BOTH,
         ("1", "2"),
         ("0", "apart"),
     ),
-    Claim("One or two err less than all three (no test stated).", _BOTH, ("1", "2"), ("3",)),
-    Claim(
+    MergedClaim("One or two err less than all three (no test stated).", _BOTH, ("1", "2"), ("3",)),
+    MergedClaim(
         "Apart is as good as together with none shared (alpha 1).",
         _BOTH,
         ("apart",),
         ("0",),
         is_equal=True,
     ),
-    Claim("Merged networks train in less time than two apart.", ("seconds",), ("2",), ("apart",)),
-    Claim("Alpha off its best by 0.1 (labels) or 0.2 (categories) is significantly worse."),
-    Claim("The gain shrinks as an ensemble grows."),
-    Claim("DenseNet-BC-100 errs less than ResNet-164 throughout."),
+    MergedClaim(
+        "Merged networks train in less time than two apart.", ("seconds",), ("2",), ("apart",)
+    ),
+    MergedClaim("Alpha off its best by 0.1 (labels) or 0.2 (categories) is significantly worse."),
+    MergedClaim("The gain shrinks as an ensemble grows."),
+    MergedClaim("DenseNet-BC-100 errs less than ResNet-164 throughout."),
 )
 
 MERGED_DATA = (
@@ -253,70 +255,70 @@ DHNN_BACKBONES = ("VGG-16", "ResNet-50", "SE-ResNet-50", "CBAM-ResNet-50")
 
 DHNN = {  # F1 on Open Images of each model on each of DHNN_BACKBONES
     "flat CNN": (
-        Scored(68.62, 0.09, 72.29, 0.09),
-        Scored(71.15, 0.04, 74.47, 0.07),
-        Scored(71.22, 0.10, 74.49, 0.08),
-        Scored(71.17, 0.09, 74.42, 0.04),
+        DhnnF1(68.62, 0.09, 72.29, 0.09),
+        DhnnF1(71.15, 0.04, 74.47, 0.07),
+        DhnnF1(71.22, 0.10, 74.49, 0.08),
+        DhnnF1(71.17, 0.09, 74.42, 0.04),
     ),
     "S2S-Linear": (
-        Scored(71.49, 0.10, 74.84, 0.12),
-        Scored(72.14, 0.14, 75.46, 0.16),
-        Scored(72.05, 0.04, 75.33, 0.08),
-        Scored(71.71, 0.19, 74.98, 0.19),
+        DhnnF1(71.49, 0.10, 74.84, 0.12),
+        DhnnF1(72.14, 0.14, 75.46, 0.16),
+        DhnnF1(72.05, 0.04, 75.33, 0.08),
+        DhnnF1(71.71, 0.19, 74.98, 0.19),
     ),
     "S2S-Alt-Linear": (
-        Scored(70.76, 0.06, 73.97, 0.15),
-        Scored(70.78, 0.09, 73.80, 0.14),
-        Scored(69.52, 0.11, 72.45, 0.14),
-        Scored(66.44, 0.43, 68.84, 0.53),
+        DhnnF1(70.76, 0.06, 73.97, 0.15),
+        DhnnF1(70.78, 0.09, 73.80, 0.14),
+        DhnnF1(69.52, 0.11, 72.45, 0.14),
+        DhnnF1(66.44, 0.43, 68.84, 0.53),
     ),
     "S2S-Conv": (
-        Scored(68.61, 0.41, 71.62, 0.51),
-        Scored(70.42, 0.39, 73.55, 0.44),
-        Scored(70.49, 0.15, 73.65, 0.14),
-        Scored(70.24, 0.07, 73.43, 0.05),
+        DhnnF1(68.61, 0.41, 71.62, 0.51),
+        DhnnF1(70.42, 0.39, 73.55, 0.44),
+        DhnnF1(70.49, 0.15, 73.65, 0.14),
+        DhnnF1(70.24, 0.07, 73.43, 0.05),
     ),
     "S2S-Alt-Conv": (
-        Scored(70.70, 0.14, 73.95, 0.06),
-        Scored(70.75, 0.15, 73.98, 0.18),
-        Scored(70.35, 0.09, 73.51, 0.06),
-        Scored(72.88, 0.09, 69.82, 0.07),
+        DhnnF1(70.70, 0.14, 73.95, 0.06),
+        DhnnF1(70.75, 0.15, 73.98, 0.18),
+        DhnnF1(70.35, 0.09, 73.51, 0.06),
+        DhnnF1(72.88, 0.09, 69.82, 0.07),
     ),
     "S2S-Pool": (
-        Scored(71.39, 0.16, 74.76, 0.18),
-        Scored(71.98, 0.06, 75.40, 0.07),
-        Scored(71.79, 0.15, 75.12, 0.16),
-        Scored(71.53, 0.12, 74.82, 0.10),
+        DhnnF1(71.39, 0.16, 74.76, 0.18),
+        DhnnF1(71.98, 0.06, 75.40, 0.07),
+        DhnnF1(71.79, 0.15, 75.12, 0.16),
+        DhnnF1(71.53, 0.12, 74.82, 0.10),
     ),
     "S2S-Alt-Pool": (
-        Scored(71.49, 0.10, 74.84, 0.07),
-        Scored(71.70, 0.06, 74.97, 0.09),
-        Scored(71.42, 0.05, 74.73, 0.04),
-        Scored(71.29, 0.18, 74.55, 0.11),
+        DhnnF1(71.49, 0.10, 74.84, 0.07),
+        DhnnF1(71.70, 0.06, 74.97, 0.09),
+        DhnnF1(71.42, 0.05, 74.73, 0.04),
+        DhnnF1(71.29, 0.18, 74.55, 0.11),
     ),
     "S2S-Pool large": (
-        Scored(71.93, 0.09, 75.29, 0.07),
-        Scored(72.05, 0.06, 75.43, 0.03),
-        Scored(71.75, 0.09, 75.07, 0.04),
-        Scored(71.57, 0.07, 74.89, 0.07),
+        DhnnF1(71.93, 0.09, 75.29, 0.07),
+        DhnnF1(72.05, 0.06, 75.43, 0.03),
+        DhnnF1(71.75, 0.09, 75.07, 0.04),
+        DhnnF1(71.57, 0.07, 74.89, 0.07),
     ),
     "S2S-Alt-Pool large": (
-        Scored(71.26, 0.13, 74.58, 0.17),
-        Scored(71.66, 0.04, 74.89, 0.05),
-        Scored(71.07, 0.13, 74.27, 0.18),
-        Scored(71.32, 0.05, 74.55, 0.01),
+        DhnnF1(71.26, 0.13, 74.58, 0.17),
+        DhnnF1(71.66, 0.04, 74.89, 0.05),
+        DhnnF1(71.07, 0.13, 74.27, 0.18),
+        DhnnF1(71.32, 0.05, 74.55, 0.01),
     ),
 }
 
 DHNN_REAL = (
-    Paths("VGG-16", 64.0, 71.3),
-    Paths("VGG-RNN", 59.9, 77.3),
-    Paths("VGG-RNN-Alt", 61.7, 78.1),
-    Paths("VGG-RNN-Alt-Resi", 65.3, 80.5),
-    Paths("Res-50", 62.1, 68.8),
-    Paths("Res-RNN", 63.4, 78.9),
-    Paths("Res-RNN-Alt", 62.4, 77.0),
-    Paths("Res-RNN-Alt-Resi", 64.0, 78.4),
+    DhnnAccuracy("VGG-16", 64.0, 71.3),
+    DhnnAccuracy("VGG-RNN", 59.9, 77.3),
+    DhnnAccuracy("VGG-RNN-Alt", 61.7, 78.1),
+    DhnnAccuracy("VGG-RNN-Alt-Resi", 65.3, 80.5),
+    DhnnAccuracy("Res-50", 62.1, 68.8),
+    DhnnAccuracy("Res-RNN", 63.4, 78.9),
+    DhnnAccuracy("Res-RNN-Alt", 62.4, 77.0),
+    DhnnAccuracy("Res-RNN-Alt-Resi", 64.0, 78.4),
 )
 
 DHNN_DATA = (

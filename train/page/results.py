@@ -51,7 +51,7 @@ class RunLike(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainedRun:
     """
     One run with one seed, on the test images.
 
@@ -80,15 +80,20 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ComparedRun:
     """A method with a grouping, for every seed that it was trained with."""
 
     name: str
     method: str
     grouping: str | None
-    seeds: Mapping[int, Trained]
+    seeds: Mapping[int, TrainedRun]
     like: str | None = None
     equal: str | None = None
+
+    @property
+    def first(self) -> TrainedRun:
+        """The run with its first seed."""
+        return next(iter(self.seeds.values()))
 
     @property
     def is_control(self) -> bool:
@@ -134,7 +139,7 @@ class Results:
     labels: tuple[str, ...]
     classes: Mapping[str, Any]
     manifest: Mapping[str, Any]
-    runs: tuple[Run, ...]
+    runs: tuple[ComparedRun, ...]
     groupings: Mapping[tuple[str, int], Grouping]
     absent: tuple[str, ...] = ()
 
@@ -144,7 +149,7 @@ class Results:
         return tuple(self.flat.seeds)
 
     @property
-    def flat(self) -> Run:
+    def flat(self) -> ComparedRun:
         """The baseline."""
         return self.runs[0]
 
@@ -158,6 +163,11 @@ class Results:
         """The true leaf of each test image."""
         return self.flat.seeds[self.seeds[0]].label
 
+    @property
+    def first_seeds(self) -> dict[str, int]:
+        """The first seed of each run, by the run's name."""
+        return {run.name: next(iter(run.seeds)) for run in self.runs}
+
     def reference(self, seed: int) -> Grouping:
         """The clusters that every run of this seed is measured against."""
         return self.groupings[REFERENCE, seed]
@@ -166,7 +176,7 @@ class Results:
         """The tree that the data tells; None where it tells none."""
         return self.groupings.get((TOLD, seed))
 
-    def own(self, run: Run, seed: int) -> Grouping | None:
+    def own(self, run: ComparedRun, seed: int) -> Grouping | None:
         """The clusters that a run was built on; None for the flat one."""
         return self.groupings[run.grouping, seed] if run.grouping else None
 
@@ -186,7 +196,7 @@ def read(
     classes = _json(data_dir / "shards" / "classes.json", stage="shards")
     leaves = len(classes["labels"])
     flat = {seed: _trained(results_dir / FLAT / str(seed), FLAT, seed, leaves) for seed in seeds}
-    found = [Run(name=FLAT, method=FLAT, grouping=None, seeds=flat)]
+    found = [ComparedRun(name=FLAT, method=FLAT, grouping=None, seeds=flat)]
     absent = []
     for name, asked in runs.items():
         there = [seed for seed in seeds if (results_dir / name / str(seed)).is_dir()]
@@ -217,12 +227,14 @@ def read(
     )
 
 
-def _run(results_dir: Path, name: str, asked: RunLike, seeds: Sequence[int], *, leaves: int) -> Run:
+def _run(
+    results_dir: Path, name: str, asked: RunLike, seeds: Sequence[int], *, leaves: int
+) -> ComparedRun:
     trained = {seed: _trained(results_dir / name / str(seed), name, seed, leaves) for seed in seeds}
-    return Run(name, asked.method, asked.grouping, trained, asked.like, asked.equal)
+    return ComparedRun(name, asked.method, asked.grouping, trained, asked.like, asked.equal)
 
 
-def _trained(folder: Path, run: str, seed: int, leaves: int) -> Trained:
+def _trained(folder: Path, run: str, seed: int, leaves: int) -> TrainedRun:
     path = folder / "predictions.parquet"
     table = tables.read(path, _COLUMNS, stage="evaluate")
     optional = [name for name in ("full", "coarse") if name in pq.read_schema(path).names]
@@ -237,7 +249,7 @@ def _trained(folder: Path, run: str, seed: int, leaves: int) -> Trained:
             f"{leaves} labels: it was made from other shards. Run `dvc repro`."
         )
     measured = folder / "cost.json"
-    return Trained(
+    return TrainedRun(
         run=run,
         seed=seed,
         post_id=table["post_id"].to_numpy(),
@@ -288,7 +300,9 @@ def _json(path: Path, *, stage: str) -> Any:
         ) from error
 
 
-def _check_same_data(runs: Sequence[Run], *, labels: Sequence[str], root_sha256: str) -> None:
+def _check_same_data(
+    runs: Sequence[ComparedRun], *, labels: Sequence[str], root_sha256: str
+) -> None:
     for run in runs:
         for trained in run.seeds.values():
             model = trained.model
@@ -300,7 +314,7 @@ def _check_same_data(runs: Sequence[Run], *, labels: Sequence[str], root_sha256:
                 )
 
 
-def _check_same_pictures(runs: Sequence[Run]) -> None:
+def _check_same_pictures(runs: Sequence[ComparedRun]) -> None:
     first = next(iter(runs[0].seeds.values()))
     for run in runs:
         for trained in run.seeds.values():

@@ -7,9 +7,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from train.page.comparison import Comparison
+from train.page.comparison import RunComparison
 from train.page.figures import INKS, STYLE, Drawing, figure, render, shown
-from train.page.summary import Summary
+from train.page.summary import RunSummary
 
 _LOG_BEYOND = 4  # a wider range of costs would press the small ones together
 _ROOM = 0.19  # inches from a name to the next
@@ -25,7 +25,7 @@ _LOOKS = {  # colour, marker, filled
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class CostPoint:
     """A run: expected MACs of a prediction, and its success over seeds, as a share."""
 
     name: str
@@ -36,18 +36,23 @@ class Point:
     seeds: int
 
 
-def points(comparison: Comparison) -> list[Point]:
+def points(comparison: RunComparison) -> list[CostPoint]:
     """Returns a point for each run as it predicts, and one for each hierarchy in full."""
     return [
-        Point(
-            row.name, _kind(row), row.cost.macs, row.msr.mean, row.msr.deviation, len(row.answers)
+        CostPoint(
+            row.name,
+            _kind(row),
+            row.cost.macs,
+            row.msr.mean,
+            row.msr.deviation,
+            len(row.predictions),
         )
         for row in comparison.summaries
         if row.mode == "default" or not row.run.is_control
     ]
 
 
-def draw(found: Sequence[Point], *, name: str) -> Drawing:
+def draw(found: Sequence[CostPoint], *, name: str) -> Drawing:
     """Draws success over operations; the axis is logarithmic where they differ more than 4 times."""
     high = max(2.6, _ROOM * len(found) + 0.2)
     whole = (_LEFT + _WIDTH + _NAMES, _BELOW + high + _ABOVE)
@@ -80,7 +85,7 @@ def draw(found: Sequence[Point], *, name: str) -> Drawing:
     )
 
 
-def _kind(row: Summary) -> str:
+def _kind(row: RunSummary) -> str:
     if row.run.name == "flat":
         return "flat"
     if row.run.is_random:
@@ -90,7 +95,7 @@ def _kind(row: Summary) -> str:
     return "hierarchy" if row.mode == "default" else "hierarchy, in full"
 
 
-def _mark(axes: Axes, found: Sequence[Point], kind: str) -> None:
+def _mark(axes: Axes, found: Sequence[CostPoint], kind: str) -> None:
     if not found:
         return
     ink, marker, filled = _LOOKS[kind]
@@ -108,7 +113,7 @@ def _mark(axes: Axes, found: Sequence[Point], kind: str) -> None:
     )
 
 
-def _scale(axes: Axes, found: Sequence[Point]) -> None:
+def _scale(axes: Axes, found: Sequence[CostPoint]) -> None:
     costs = [one.macs / 1e6 for one in found if one.macs > 0]
     axes.set_xlabel("expected MACs of a prediction, M")
     axes.set_ylabel("MSR, %")
@@ -123,7 +128,7 @@ def _scale(axes: Axes, found: Sequence[Point]) -> None:
         axes.set_xlabel("expected MACs of a prediction, M (logarithmic)")
 
 
-def _name(axes: Axes, found: Sequence[Point], *, spacing: float) -> None:
+def _name(axes: Axes, found: Sequence[CostPoint], *, spacing: float) -> None:
     """Puts the names in a column at the right, in the order of success, each with a line."""
     low, high = axes.get_ylim()
     order = sorted(found, key=lambda one: one.success)

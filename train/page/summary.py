@@ -26,7 +26,7 @@ from train.evaluation.metrics import (
     severity,
 )
 from train.evaluation.statistics import Flips, Interval, flips, paired_interval
-from train.page.results import Results, Run, Trained
+from train.page.results import ComparedRun, Results, TrainedRun
 from train.tree import label_path
 from train.tree.hierarchy import (
     clusters,
@@ -57,10 +57,10 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class SeedPredictions:
     """What one run said of the test images with one seed, in one way of predicting."""
 
-    trained: Trained
+    trained: TrainedRun
     predicted: Int[np.ndarray, " image"]
 
     @property
@@ -70,7 +70,7 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class RunCost:
     """What a run costs, means over seeds: parameters, multiply-accumulates of one image, time."""
 
     params: float
@@ -84,12 +84,12 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class RunSummary:
     """One line of the results table. Shares are in 0..1; differences are to the flat run."""
 
-    run: Run
+    run: ComparedRun
     mode: str
-    answers: Mapping[int, Answers]
+    predictions: Mapping[int, SeedPredictions]
     msr: Spread
     msr_macro: Spread
     msr_white: Spread | None
@@ -98,7 +98,7 @@ class Summary:
     wrong_inside: Spread  # wrong label, right reference cluster
     wrong_across: Spread  # wrong reference cluster
     path_f1: Spread
-    cost: Cost
+    cost: RunCost
     consistency: Spread | None = None  # of the label with the own cluster that is said likeliest
     severity: Spread | None = None  # of mistakes, by the tree that the data tells, if it does
     average_cost: Spread | None = None  # the same over all images, right ones 0
@@ -115,41 +115,46 @@ class Summary:
         return self.run.name if self.mode == "default" else f"{self.run.name} ({self.mode})"
 
 
-def shares(answers: Mapping[int, Answers], leaves: int) -> Float[np.ndarray, "leaf leaf"]:
+def shares(
+    predictions: Mapping[int, SeedPredictions], leaves: int
+) -> Float[np.ndarray, "leaf leaf"]:
     """Returns the row-normalised test confusion, averaged over seeds; rows are true labels."""
     each = [
         normalise_rows(confusion_counts(one.trained.label, one.predicted, leaves=leaves))
-        for one in answers.values()
+        for one in predictions.values()
     ]
     return np.asarray(np.mean(each, axis=0))
 
 
-def per_label(answers: Mapping[int, Answers], leaves: int) -> Float[np.ndarray, " leaf"]:
+def per_label(
+    predictions: Mapping[int, SeedPredictions], leaves: int
+) -> Float[np.ndarray, " leaf"]:
     """Returns the success of each label, averaged over seeds; NaN for a label never tested."""
     each = [
-        msr_per_label(one.trained.label, one.predicted, leaves=leaves) for one in answers.values()
+        msr_per_label(one.trained.label, one.predicted, leaves=leaves)
+        for one in predictions.values()
     ]
     return np.asarray(np.mean(each, axis=0))
 
 
-def modes(run: Run) -> list[str]:
+def modes(run: ComparedRun) -> list[str]:
     """Returns the ways in which a run predicts: as it does by default, and in full if stored."""
     has_full = all(trained.full is not None for trained in run.seeds.values())
     return ["default", "full"] if has_full else ["default"]
 
 
-def answers_of(run: Run, mode: str) -> dict[int, Answers]:
+def predictions_of(run: ComparedRun, mode: str) -> dict[int, SeedPredictions]:
     """Returns what a run said with each seed, in one way of predicting."""
-    answers = {}
+    predictions = {}
     for seed, trained in run.seeds.items():
         whole = trained.full if mode == "full" else None
         predicted = trained.predicted if whole is None else whole.argmax(axis=1)
-        answers[seed] = Answers(trained=trained, predicted=predicted)
-    return answers
+        predictions[seed] = SeedPredictions(trained=trained, predicted=predicted)
+    return predictions
 
 
 def difference(
-    after: Mapping[int, Answers], before: Mapping[int, Answers]
+    after: Mapping[int, SeedPredictions], before: Mapping[int, SeedPredictions]
 ) -> Float[np.ndarray, " image"]:
     """
     Returns for each image the correctness of `after` minus that of `before`, in -1..1.
@@ -162,30 +167,32 @@ def difference(
     return np.asarray(np.mean(pairs, axis=0))
 
 
-def summarise(results: Results, run: Run, mode: str, *, resamples: int, seed: int) -> Summary:
+def summarise(
+    results: Results, run: ComparedRun, mode: str, *, resamples: int, seed: int
+) -> RunSummary:
     """Returns the numbers of a run in one way of predicting; the p values are not corrected yet."""
-    baseline = answers_of(results.flat, "default")
-    answers, leaves = answers_of(run, mode), len(results.labels)
+    baseline = predictions_of(results.flat, "default")
+    predictions, leaves = predictions_of(run, mode), len(results.labels)
     white = results.white
-    confusions = {s: shares({s: one}, leaves) for s, one in answers.items()}
-    macro = [msr_macro(a.trained.label, a.predicted, leaves=leaves) for a in answers.values()]
+    confusions = {s: shares({s: one}, leaves) for s, one in predictions.items()}
+    macro = [msr_macro(a.trained.label, a.predicted, leaves=leaves) for a in predictions.values()]
     reference = [micp(one, results.reference(s).clusters) for s, one in confusions.items()]
-    inside, across = _mistakes(results, answers)
-    height, cost_of_mistakes, nodes, levels = _told(results, answers)
-    summary = Summary(
+    inside, across = _mistakes(results, predictions)
+    height, cost_of_mistakes, nodes, levels = _told(results, predictions)
+    summary = RunSummary(
         run=run,
         mode=mode,
-        answers=answers,
-        msr=Spread(tuple(msr(one.trained.label, one.predicted) for one in answers.values())),
+        predictions=predictions,
+        msr=Spread(tuple(msr(one.trained.label, one.predicted) for one in predictions.values())),
         msr_macro=Spread(tuple(macro)),
-        msr_white=_part(answers, white),
+        msr_white=_part(predictions, white),
         micp=Spread(tuple(reference)),
         micp_own=_own_micp(results, run, confusions),
         wrong_inside=inside,
         wrong_across=across,
-        path_f1=Spread(tuple(path_f1(a.trained.label, a.predicted) for a in answers.values())),
+        path_f1=Spread(tuple(path_f1(a.trained.label, a.predicted) for a in predictions.values())),
         cost=_cost(results, run, mode),
-        consistency=_consistency(answers, leaves),
+        consistency=_consistency(predictions, leaves),
         severity=height,
         average_cost=cost_of_mistakes,
         node_f1=nodes,
@@ -193,8 +200,8 @@ def summarise(results: Results, run: Run, mode: str, *, resamples: int, seed: in
     )
     if run is results.flat:
         return summary
-    change = difference(answers, baseline)
-    changed = {s: flips(baseline[s].correct, answers[s].correct) for s in answers}
+    change = difference(predictions, baseline)
+    changed = {s: flips(baseline[s].correct, predictions[s].correct) for s in predictions}
     return replace(
         summary,
         difference=paired_interval(change, resamples=resamples, seed=seed),
@@ -206,15 +213,17 @@ def summarise(results: Results, run: Run, mode: str, *, resamples: int, seed: in
     )
 
 
-def _part(answers: Mapping[int, Answers], chosen: Bool[np.ndarray, " image"]) -> Spread | None:
+def _part(
+    predictions: Mapping[int, SeedPredictions], chosen: Bool[np.ndarray, " image"]
+) -> Spread | None:
     """The success on the chosen images; None where none is chosen."""
     if not chosen.any():
         return None
-    return Spread(tuple(float(one.correct[chosen].mean()) for one in answers.values()))
+    return Spread(tuple(float(one.correct[chosen].mean()) for one in predictions.values()))
 
 
 def _own_micp(
-    results: Results, run: Run, confusions: Mapping[int, Float[np.ndarray, "leaf leaf"]]
+    results: Results, run: ComparedRun, confusions: Mapping[int, Float[np.ndarray, "leaf leaf"]]
 ) -> Spread | None:
     values = []
     for seed, shared in confusions.items():
@@ -225,10 +234,10 @@ def _own_micp(
     return Spread(tuple(values))
 
 
-def _consistency(answers: Mapping[int, Answers], leaves: int) -> Spread | None:
+def _consistency(predictions: Mapping[int, SeedPredictions], leaves: int) -> Spread | None:
     """How often the label that a run names lies in the cluster that it names (methods.md 7.1)."""
     values = []
-    for one in answers.values():
+    for one in predictions.values():
         if one.trained.coarse is None:
             return None
         groups = clusters(from_json(one.trained.model["hierarchy"]))
@@ -237,9 +246,11 @@ def _consistency(answers: Mapping[int, Answers], leaves: int) -> Spread | None:
     return Spread(tuple(values))
 
 
-def _mistakes(results: Results, answers: Mapping[int, Answers]) -> tuple[Spread, Spread]:
+def _mistakes(
+    results: Results, predictions: Mapping[int, SeedPredictions]
+) -> tuple[Spread, Spread]:
     inside, across = [], []
-    for seed, one in answers.items():
+    for seed, one in predictions.items():
         cluster = parents(results.reference(seed).clusters)
         same = cluster[one.trained.label] == cluster[one.predicted]
         inside.append(float(np.mean(same & ~one.correct)))
@@ -248,11 +259,11 @@ def _mistakes(results: Results, answers: Mapping[int, Answers]) -> tuple[Spread,
 
 
 def _told(
-    results: Results, answers: Mapping[int, Answers]
+    results: Results, predictions: Mapping[int, SeedPredictions]
 ) -> tuple[Spread, Spread, Spread, Spread] | tuple[None, None, None, None]:
     """Severity, cost, node F1 and node accuracy in the tree that the data tells (methods.md 7.1)."""
     severities, costs, nodes, levels = [], [], [], []
-    for seed, one in answers.items():
+    for seed, one in predictions.items():
         told = results.told(seed)
         if told is None:
             return None, None, None, None
@@ -271,7 +282,7 @@ def _told(
     )
 
 
-def _cost(results: Results, run: Run, mode: str) -> Cost:
+def _cost(results: Results, run: ComparedRun, mode: str) -> RunCost:
     fits = [trained.fit for trained in run.seeds.values()]
     figures = [trained.metrics for trained in run.seeds.values()]
     macs = "macs_max" if mode == "full" else "macs_expected"
@@ -280,7 +291,7 @@ def _cost(results: Results, run: Run, mode: str) -> Cost:
     flops = [_flops(fit) for fit in fits]
     if paid:
         flops = [own + _flops(flat) for own, flat in zip(flops, paid, strict=True)]
-    return Cost(
+    return RunCost(
         params=float(np.mean([one["params"] for one in figures])),
         macs=float(np.mean([one[macs] for one in figures])),
         seconds_total=Spread(tuple(float(fit["total_seconds"]) for fit in fits)),
@@ -294,7 +305,7 @@ def _cost(results: Results, run: Run, mode: str) -> Cost:
     )
 
 
-def _milliseconds(run: Run, *, batch: int) -> float | None:
+def _milliseconds(run: ComparedRun, *, batch: int) -> float | None:
     """The median time of an image, mean over the seeds that were timed as they predict by default."""
     known = [
         one["median_ms"] / batch

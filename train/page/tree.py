@@ -17,9 +17,8 @@ from matplotlib.patches import Ellipse, FancyBboxPatch
 
 from train.evaluation.metrics import confusion_counts, micp, micp_random, normalise_rows
 from train.page.figures import INKS, STYLE, Drawing, figure, render, shown
-from train.page.markup import Html, percent, table
-from train.page.results import Trained
-from train.page.summary import Summary, per_label
+from train.page.results import TrainedRun
+from train.page.summary import RunSummary, per_label
 from train.tree import hierarchy
 
 _COLUMN = 3.1  # inches from a level to the next
@@ -32,7 +31,7 @@ COLUMNS = ("node", "kind", "success", "images", "difference_to_flat", "micp", "m
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class TreeNode:
     """
     A network or a label. `success` is its share of right decisions among `images`.
 
@@ -47,21 +46,21 @@ class Node:
     success: float
     images: int
     change: float | None
-    children: tuple["Node", ...]
+    children: tuple["TreeNode", ...]
     micp: float | None = None
     micp_random: float | None = None
 
 
-def build(summary: Summary, flat: Summary, labels: Sequence[str], *, seed: int) -> Node:
+def build(summary: RunSummary, flat: RunSummary, labels: Sequence[str], *, seed: int) -> TreeNode:
     """Returns the tree of one run and seed with its successes."""
-    trained = summary.answers[seed].trained
+    trained = summary.predictions[seed].trained
     graph = hierarchy.from_json(trained.model["hierarchy"])
-    ours = per_label({seed: summary.answers[seed]}, len(labels))
-    theirs = per_label({seed: flat.answers[seed]}, len(labels))
+    ours = per_label({seed: summary.predictions[seed]}, len(labels))
+    theirs = per_label({seed: flat.predictions[seed]}, len(labels))
     return _node(graph, hierarchy.ROOT, trained, labels, (ours, ours - theirs))
 
 
-def draw(tree: Node, *, name: str) -> Drawing:
+def draw(tree: TreeNode, *, name: str) -> Drawing:
     """Draws a tree: rectangles are networks, ellipses labels, with success and test images."""
     leaves, depth = _leaves(tree), _depth(tree)
     width, height = _COLUMN * depth + _BOX[0] / 2 + _ELLIPSE[0] / 2 + 0.6, _ROW * leaves + 0.5
@@ -81,47 +80,31 @@ def draw(tree: Node, *, name: str) -> Drawing:
     )
 
 
-def levels(tree: Node, *, name: str) -> Html:
-    """Returns a table of the MICP of each network of a tree, with what chance gives."""
-    rows = [
-        (node.name, percent(node.micp), percent(node.micp_random), str(node.images))
-        for node in _networks(tree)
-        if node.micp is not None
-    ]
-    caption = (
-        f"{name}: the probability that an image of a network's labels lands in the right one of its "
-        "groups, and the expectation for groups of the same sizes drawn by chance. Where every label "
-        "stands alone the two are equal: both are its success."
-    )
-    head = ("network", "MICP, %", "by chance, %", "test images")
-    return table(head, rows, caption=caption) if rows else Html("")
-
-
-def _networks(node: Node) -> list[Node]:
+def networks(node: TreeNode) -> list[TreeNode]:
     """Every network of a tree, parents first."""
-    return [node, *(one for child in node.children for one in _networks(child) if not one.is_label)]
+    return [node, *(one for child in node.children for one in networks(child) if not one.is_label)]
 
 
 def _node(
     graph: nx.DiGraph,
     name: str,
-    trained: Trained,
+    trained: TrainedRun,
     labels: Sequence[str],
     success: tuple[Float[np.ndarray, " leaf"], Float[np.ndarray, " leaf"]],
-) -> Node:
+) -> TreeNode:
     data = graph.nodes[name]
     members = list(data["members"])
     below = hierarchy.children(graph, name)
     if len(members) == 1:
         leaf = members[0]
         images = int(np.sum(trained.label == leaf))
-        return Node(
+        return TreeNode(
             labels[leaf], True, float(success[0][leaf]), images, float(success[1][leaf]), ()
         )
     right, images = _decisions(graph, below, trained, members)
     groups = [list(graph.nodes[child]["members"]) for child in below]
     landed, by_chance = _micp(trained, members, groups)
-    return Node(
+    return TreeNode(
         name=name,
         is_label=False,
         success=right,
@@ -134,7 +117,7 @@ def _node(
 
 
 def _decisions(
-    graph: nx.DiGraph, below: Sequence[str], trained: Trained, members: Sequence[int]
+    graph: nx.DiGraph, below: Sequence[str], trained: TrainedRun, members: Sequence[int]
 ) -> tuple[float, int]:
     """
     The share of a network's own images that it sends to the right child, and their number.
@@ -157,7 +140,7 @@ def _decisions(
 
 
 def _micp(
-    trained: Trained, members: list[int], groups: Sequence[Sequence[int]]
+    trained: TrainedRun, members: list[int], groups: Sequence[Sequence[int]]
 ) -> tuple[float, float] | tuple[None, None]:
     """MICP of the groups among the labels of one network, and its expectation by chance."""
     own = np.isin(trained.label, members)
@@ -172,15 +155,15 @@ def _micp(
     return micp(confusion, inside), micp_random(confusion, [len(group) for group in groups])
 
 
-def _leaves(node: Node) -> int:
+def _leaves(node: TreeNode) -> int:
     return sum(_leaves(child) for child in node.children) if node.children else 1
 
 
-def _depth(node: Node) -> int:
+def _depth(node: TreeNode) -> int:
     return 1 + max(_depth(child) for child in node.children) if node.children else 0
 
 
-def _rows(node: Node) -> list[tuple[object, ...]]:
+def _rows(node: TreeNode) -> list[tuple[object, ...]]:
     kind = "label" if node.is_label else "network"
     figures = (node.success, node.images, node.change, node.micp, node.micp_random)
     rows: list[tuple[object, ...]] = [(node.name, kind, *figures)]
@@ -189,7 +172,7 @@ def _rows(node: Node) -> list[tuple[object, ...]]:
     return rows
 
 
-def _place(axes: Axes, node: Node, *, level: int, depth: int, first: int) -> float:
+def _place(axes: Axes, node: TreeNode, *, level: int, depth: int, first: int) -> float:
     """Draws a node below its children's lines and returns the height at which it stands."""
     across = _COLUMN * (depth if node.is_label else level)
     if node.is_label:
@@ -217,7 +200,7 @@ def _place(axes: Axes, node: Node, *, level: int, depth: int, first: int) -> flo
     return down
 
 
-def _network(axes: Axes, node: Node, across: float, down: float) -> None:
+def _network(axes: Axes, node: TreeNode, across: float, down: float) -> None:
     width, height = _BOX
     corner = (across - width / 2, down - height / 2)
     style = "round,pad=0,rounding_size=0.05"
@@ -236,7 +219,7 @@ def _network(axes: Axes, node: Node, across: float, down: float) -> None:
     )
 
 
-def _label(axes: Axes, node: Node, across: float, down: float) -> None:
+def _label(axes: Axes, node: TreeNode, across: float, down: float) -> None:
     width, height = _ELLIPSE
     centre = (across, down)
     ellipse = Ellipse(centre, width, height, fc=INKS["panel"], ec=INKS["muted"], linewidth=0.8)

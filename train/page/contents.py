@@ -1,0 +1,89 @@
+"""The sections of the page in the order of the questions that a reader has."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from train.page.answer import ReportAnswer
+from train.page.blocks import PageSection
+from train.page.comparison import RunComparison
+from train.page.figures import Drawing
+from train.page.funnel import Funnel
+from train.page.mosaic import Tile
+from train.page.results import FLAT, Results
+from train.page.sections import (
+    clustering,
+    confusion,
+    controls,
+    curves,
+    funnel,
+    made,
+    mosaic,
+    published,
+    results,
+    tree,
+    white,
+)
+from train.page.tree import TreeNode
+
+
+def sections(
+    read: Results,
+    comparison: RunComparison,
+    *,
+    answer: ReportAnswer,
+    steps: Funnel,
+    drawings: Mapping[str, Drawing],
+    tiles: Sequence[Sequence[Tile]],
+    trees: Mapping[str, TreeNode],
+    confusions: int,
+    params: Mapping[str, Any],
+    versions: Mapping[str, str],
+) -> list[PageSection]:
+    """
+    Returns every section of the page; those on hierarchies only where a hierarchy was trained.
+
+    Args:
+        read: What the stages above wrote.
+        comparison: The runs of `read` compared.
+        answer: What stands first.
+        steps: What each stage of the pipeline kept.
+        drawings: Every figure by its name.
+        tiles: Test images, a row for each label.
+        trees: The tree of each hierarchy, by the name of its run.
+        confusions: Rows in the table of the worst confusions.
+        params: The effective parameters of the report.
+        versions: Versions of the libraries that made the report.
+    """
+    names = [row.run.name for row in comparison.hierarchies]
+    leading = [row.run.name for row in comparison.leading]
+
+    def drawn(prefix: str, runs: Sequence[str]) -> dict[str, Drawing]:
+        return {name: drawings[f"{prefix}-{name}"] for name in runs}
+
+    parts = [
+        PageSection("answer", "The answer", answer),
+        results.section(read, comparison, drawings),
+    ]
+    if comparison.control_groups:
+        parts.append(controls.section(comparison))
+    parts += [
+        published.section(read, comparison),
+        funnel.section(steps, drawings.get("funnel")),
+        mosaic.section(tiles, read.labels, comparison.flat),
+        confusion.confusion(
+            drawings["confusion"], drawings["confusion-clusters"], labels=len(read.labels)
+        ),
+    ]
+    if names:
+        parts += [
+            confusion.difference(drawn("difference", names), leading, read, comparison),
+            tree.section(drawn("tree", names), trees, leading, read),
+        ]
+    return [
+        *parts,
+        clustering.section(read),
+        curves.section(drawn("curves", [FLAT, *names]), leading, read),
+        white.section(read, comparison),
+        confusion.worst(read, comparison, limit=confusions),
+        made.section(read, params=params, versions=versions),
+    ]

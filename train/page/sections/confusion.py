@@ -1,0 +1,146 @@
+"""What the networks confuse: the flat confusion, its worst pairs, and what each hierarchy changes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from train.page.blocks import FigureGroup, PageSection, ReportFigure, ReportTable, group, table
+from train.page.comparison import RunComparison
+from train.page.figures import ANNOTATED_LABELS, Drawing
+from train.page.formatting import count, percent, points
+from train.page.results import Results
+from train.page.summary import per_label, shares
+
+_LONG = 30  # labels; a longer table is folded
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionContent:
+    """What `templates/confusion.html` shows; `layout` is a class of the style sheet."""
+
+    figures: tuple[ReportFigure, ...]
+    layout: str
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceContent:
+    """What `templates/difference.html` shows."""
+
+    figures: FigureGroup
+    labels: ReportTable
+    are_labels_folded: bool
+    layout: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorstContent:
+    """What `templates/worst.html` shows."""
+
+    confusions: ReportTable
+
+
+def confusion(plain: Drawing, ordered: Drawing, *, labels: int) -> PageSection:
+    """Returns the flat confusion in the order of the labels and in that of the clusters."""
+    figures = (
+        ReportFigure(plain, "Labels in the order of the data set."),
+        ReportFigure(ordered, "Labels in the order of the clusters, which are outlined."),
+    )
+    content = ConfusionContent(figures, _layout(labels))
+    return PageSection("confusion", "What the flat network confuses", content)
+
+
+def difference(
+    drawings: Mapping[str, Drawing],
+    leading: Sequence[str],
+    results: Results,
+    comparison: RunComparison,
+) -> PageSection:
+    """Returns what each hierarchy changes in the confusion, and the accuracy of every label."""
+    labels = len(results.labels)
+    content = DifferenceContent(
+        figures=group(drawings, {name: f"{name} minus flat." for name in drawings}, leading),
+        labels=_every_label(results, comparison),
+        are_labels_folded=labels > _LONG,
+        layout=_layout(labels),
+    )
+    return PageSection("difference", "What the hierarchy changes", content)
+
+
+def worst(results: Results, comparison: RunComparison, *, limit: int) -> PageSection:
+    """Returns the `limit` most frequent confusions of the flat network; most images first."""
+    leaves, main = len(results.labels), comparison.main
+    flat = shares(comparison.flat.predictions, leaves)
+    other = shares(main.predictions, leaves) if main else None
+    tested = np.bincount(results.test_labels, minlength=leaves)
+    pairs = flat * tested[:, None]
+    np.fill_diagonal(pairs, 0)
+    rows = []
+    for index in np.argsort(-pairs, axis=None, kind="stable")[:limit]:
+        i, j = divmod(int(index), leaves)
+        if pairs[i, j] > 0:
+            rows.append(
+                (
+                    results.labels[i],
+                    results.labels[j],
+                    percent(float(flat[i, j])),
+                    "" if other is None else percent(float(other[i, j])),
+                    count(int(tested[i])),
+                    _relation(results, i, j),
+                )
+            )
+    name = main.name if main else "hierarchy"
+    confusions = table(
+        (
+            "true label",
+            "predicted label",
+            "flat, %",
+            f"{name}, %",
+            "n of the true label",
+            "the two are",
+        ),
+        rows,
+        caption="Shares of the true label's test images, mean over seeds; most images first.",
+        words=(0, 1, 5),
+    )
+    return PageSection("worst", "Worst confusions", WorstContent(confusions))
+
+
+def _layout(labels: int) -> str:
+    """Confusions of many labels need the whole width."""
+    return "pair" if labels <= ANNOTATED_LABELS else "stack"
+
+
+def _every_label(results: Results, comparison: RunComparison) -> ReportTable:
+    leaves, main = len(results.labels), comparison.main
+    tested = np.bincount(results.test_labels, minlength=leaves)
+    flat = per_label(comparison.flat.predictions, leaves)
+    other = flat if main is None else per_label(main.predictions, leaves)
+    rows = [
+        (
+            label,
+            count(int(tested[leaf])),
+            percent(float(flat[leaf])),
+            percent(float(other[leaf])),
+            points(float(other[leaf] - flat[leaf])),
+        )
+        for leaf, label in enumerate(results.labels)
+    ]
+    name = main.name if main else "hierarchy"
+    seeds = len(comparison.flat.predictions)
+    caption = (
+        f"Accuracy of each label, mean over {seeds} seed{'s' if seeds > 1 else ''}; n test images. "
+        "The changes of single labels are descriptive: no interval was computed for them."
+    )
+    return table(("label", "n", "flat, %", f"{name}, %", "change, points"), rows, caption=caption)
+
+
+def _relation(results: Results, i: int, j: int) -> str:
+    """How the data relates two confused labels: a form and its base, or by cluster."""
+    base = results.classes.get("base", {})
+    first, second = results.labels[i], results.labels[j]
+    if base.get(first, first) == base.get(second, second):
+        return "a form and its base"
+    clusters = results.reference(results.seeds[0]).clusters
+    same = any({i, j} <= set(cluster) for cluster in clusters)
+    return "same cluster" if same else "across clusters"

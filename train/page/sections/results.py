@@ -1,0 +1,226 @@
+"""The results of every run: accuracy, difference to flat, routing, mistakes and cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from train.page.blocks import PageSection, ReportFigure, ReportTable, table
+from train.page.comparison import RunComparison
+from train.page.figures import Drawing
+from train.page.formatting import (
+    count,
+    millions,
+    milliseconds,
+    p_value,
+    plain_spread,
+    seconds,
+    spread,
+    with_interval,
+)
+from train.page.results import Results
+from train.page.summary import RunSummary, Spread
+
+_LONG = 12  # rows; with more, the tables of routing and cost are folded
+_ROUTING = ("router_accuracy", "oracle_msr", "route_msr", "msr_full")  # keys of metrics.json
+_NOTES = {
+    "differences": "Difference to flat with its 95 % interval: paired bootstrap over test images.",
+    "cost": "Accuracy against operations, means over seeds; bars are one standard deviation.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsContent:
+    """What `templates/results.html` shows. `changes` is None where flat alone was trained."""
+
+    images: int
+    white: int
+    labels: int
+    seeds: tuple[int, ...]
+    absent: tuple[str, ...]
+    accuracy: ReportTable
+    figures: tuple[ReportFigure, ...]
+    details: tuple[ReportTable, ...]
+    are_details_folded: bool
+    changes: ReportTable | None
+
+
+def section(
+    results: Results, comparison: RunComparison, drawings: Mapping[str, Drawing]
+) -> PageSection:
+    """Returns the tables of every run; of `drawings` those named differences and cost."""
+    images, white = len(results.white), int(results.white.sum())
+    details = (routing(comparison), mistakes(comparison), costs(comparison))
+    content = ResultsContent(
+        images=images,
+        white=white,
+        labels=len(results.labels),
+        seeds=results.seeds,
+        absent=results.absent,
+        accuracy=accuracy(comparison, images=images, white=white),
+        figures=tuple(
+            ReportFigure(drawings[name], note) for name, note in _NOTES.items() if name in drawings
+        ),
+        details=tuple(each for each in details if each is not None),
+        are_details_folded=len(comparison.summaries) > _LONG,
+        changes=_changes(comparison) if comparison.summaries[1:] else None,
+    )
+    return PageSection("results", "Results", content)
+
+
+def accuracy(comparison: RunComparison, *, images: int, white: int) -> ReportTable:
+    """Returns accuracy, difference to flat and MICP of every run on the test images."""
+    head = (
+        "run",
+        "grouping",
+        "accuracy, %",
+        "accuracy, mean over labels, %",
+        "difference to flat, points [95\u00a0% interval over images]",
+        "MICP, reference clusters, %",
+        "MICP, own clusters, %",
+        "path consistency, %",
+        f"accuracy on white, % (n = {count(white)})",
+    )
+    rows = [
+        (
+            row.name,
+            row.run.grouping or "none",
+            spread(row.msr),
+            spread(row.msr_macro),
+            with_interval(row.difference),
+            spread(row.micp),
+            spread(row.micp_own),
+            spread(row.consistency),
+            spread(row.msr_white),
+        )
+        for row in comparison.summaries
+    ]
+    caption = (
+        f"Accuracy on the test images (n = {count(images)}): the share of images whose predicted "
+        "label is the true label. (full): the forward pass over all branches; without it, a run "
+        "predicts as its method does by default. MICP: the probability that the predicted label "
+        "lies in the cluster of the true label, when all labels are equally frequent. Reference "
+        "clusters are the modularity clusters of the seed; own clusters are those of the run. Path "
+        "consistency: the share of images whose predicted label lies in the own cluster with the "
+        "highest probability; it is 100 where the forward pass follows one route."
+    )
+    return table(head, rows, caption=caption, words=(0, 1), marked=(0,))
+
+
+def routing(comparison: RunComparison) -> ReportTable | None:
+    """Returns how well each run routes; None where `evaluate` measured it for no run."""
+    rows = []
+    for row in comparison.summaries:
+        metrics = [trained.metrics for trained in row.run.seeds.values()]
+        if row.mode == "default" and all(
+            each.get(name) is not None for each in metrics for name in _ROUTING
+        ):
+            values = [Spread(tuple(float(each[name]) for each in metrics)) for name in _ROUTING]
+            rows.append((row.name, *(spread(value) for value in values)))
+    caption = (
+        "Routing. Sent to the right cluster: the share of images whose own cluster with the "
+        "highest probability holds the true label. Perfect routing: the accuracy if every image "
+        "went to the right cluster; the errors that remain are those of the subnetworks. Route: "
+        "the forward pass over one route. Full: the forward pass over all branches."
+    )
+    head = (
+        "run",
+        "sent to the right cluster, %",
+        "accuracy with perfect routing, %",
+        "accuracy, route, %",
+        "accuracy, full, %",
+    )
+    return table(head, rows, caption=caption) if rows else None
+
+
+def mistakes(comparison: RunComparison) -> ReportTable | None:
+    """Returns how severe the mistakes are in the given tree; None where the data has no tree."""
+    rows = [
+        (
+            row.name,
+            spread(row.msr),
+            plain_spread(row.severity),
+            plain_spread(row.average_cost),
+            spread(row.node_f1),
+            spread(row.path_f1),
+        )
+        for row in comparison.summaries
+        if row.severity is not None and row.average_cost is not None
+    ]
+    caption = (
+        "Mistakes in the given tree (grouping given, which comes with the data). The height of a "
+        "mistake is that of the lowest node above the true and the predicted label: in a tree of "
+        "two levels, 1 inside a group and 2 across groups. Severity is the mean height over the "
+        "mistakes; cost is the mean over all images, where a right image counts 0. Severity alone "
+        "falls with every mild mistake added. Node F1 compares the nodes on the path to the "
+        "predicted label with those on the path to the true label, mean over images. Path F1 "
+        "compares whole paths, mean over labels."
+    )
+    head = ("run", "accuracy, %", "severity", "average cost", "node F1, %", "path F1, %")
+    return table(head, rows, caption=caption, marked=(0,)) if rows else None
+
+
+def costs(comparison: RunComparison) -> ReportTable:
+    """Returns parameters, operations and times of every run."""
+    head = (
+        "run",
+        "parameters, M",
+        "MACs of an image, M",
+        "× flat",
+        "training, s",
+        "critical path, s",
+        "training with clustering root, s",
+        "critical path with it, s",
+        "an image alone, ms",
+        "an image in batches of 256, ms",
+    )
+    flat = comparison.flat.cost.macs
+    rows = [
+        (
+            row.name,
+            millions(row.cost.params),
+            millions(row.cost.macs),
+            f"{row.cost.macs / flat:.2f}" if flat else "",
+            seconds(row.cost.seconds_total.mean),
+            seconds(row.cost.seconds_critical.mean),
+            *_with_root(row),
+            milliseconds(row.cost.ms_alone),
+            milliseconds(row.cost.ms_in_batch),
+        )
+        for row in comparison.summaries
+    ]
+    caption = (
+        "Cost. MACs are the expected multiply-accumulate operations of one test image (of all "
+        "branches for full). Seconds are means over seeds on one machine. The critical path is the "
+        "time when networks that do not depend on one another train in parallel. The clustering "
+        "root is the flat network whose confusion gave the clusters. Milliseconds are medians over "
+        "calls and means over seeds, on the machine that evaluated, with whatever else ran there. "
+        "An empty cell was not measured."
+    )
+    return table(head, rows, caption=caption, marked=(0,))
+
+
+def _changes(comparison: RunComparison) -> ReportTable:
+    rows = [
+        (
+            row.name,
+            str(seed),
+            count(flips.fixed),
+            count(flips.broken),
+            p_value(flips.p_value),
+            p_value(row.p_values[seed]),
+        )
+        for row in comparison.summaries
+        for seed, flips in row.flips.items()
+    ]
+    caption = (
+        "Test images fixed (flat wrong, run right) and broken (flat right, run wrong), with the "
+        "two-sided p of the exact McNemar test, before and after Holm's correction over this table."
+    )
+    return table(("run", "seed", "fixed", "broken", "p", "p, Holm"), rows, caption=caption)
+
+
+def _with_root(row: RunSummary) -> tuple[str, str]:
+    root = row.cost.seconds_clustering
+    if root is None:
+        return "", ""
+    total, critical = row.cost.seconds_total.mean, row.cost.seconds_critical.mean
+    return seconds(total + root.mean), seconds(critical + root.mean)
