@@ -118,7 +118,8 @@ def _tiles(
 
 def _csv(drawing: Drawing) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    # With this line end a carriage return inside a label is quoted, and starts no new row.
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(drawing.columns)
     writer.writerows([_cell(value) for value in row] for row in drawing.rows)
     return text.getvalue()

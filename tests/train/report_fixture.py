@@ -20,8 +20,13 @@ from train.page import answer, comparison, results
 from train.report import Params
 from train.tree import hierarchy
 
-HOSTILE = ("<script>alert(1)</script>", 'a"onload=x', "--><img src=http://x/y.png>&amp;$x^2$")
-LABELS = (*HOSTILE, *(f"persona_{number}" for number in range(3, 12)))
+HOSTILE = (
+    "<script>alert(1)</script>",
+    'a"onload=x',
+    "--><img src=http://x/y.png>&amp;$x^2$",
+    "=cmd|' /C calc'!A1",
+)
+LABELS = (*HOSTILE, *(f"persona_{number}" for number in range(4, 12)))
 CLUSTERS = ((0, 3, 4), (1, 5, 6), (2, 7, 8, 9), (10,), (11,))
 TREES = {
     "modularity": [[0, 3, 4], [1, 5, 6], [2, 7, 8, 9], [10], [11]],

@@ -1,6 +1,7 @@
 """The report: what it writes, what its numbers are, and what it refuses."""
 
 import csv
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -23,7 +24,7 @@ from tests.train.report_fixture import (
 )
 from train import report
 from train.errors import BadShard, MixedResults
-from train.page import comparison, funnel, mosaic, page, summary
+from train.page import comparison, figures, funnel, mosaic, page, summary
 from train.page.formatting import spread
 from train.page.sections import clustering
 from train.page.sections.results import costs
@@ -327,7 +328,7 @@ def test_no_test_images_is_an_error(unreported):
 
 
 def test_csv_of_the_confusion_equals_the_predictions(folder):
-    """The share in the CSV is the share in the predictions, the hostile label unchanged."""
+    """The share in the CSV is the share in the predictions, under the labels of the data set."""
     with (folder.report_dir / "confusion.csv").open(encoding="utf-8", newline="") as file:
         rows = {
             (row["true_label"], row["predicted_label"]): row["value"]
@@ -336,7 +337,44 @@ def test_csv_of_the_confusion_equals_the_predictions(folder):
     found, compared = compare(folder)
     shares = summary.shares(compared.flat.predictions, len(found.labels))
 
-    assert shares[0, 3] == pytest.approx(float(rows[HOSTILE[0], LABELS[3]]))
+    assert shares[0, 4] == pytest.approx(float(rows[HOSTILE[0], LABELS[4]]))
+    assert shares[0, 3] == pytest.approx(float(rows[HOSTILE[0], f"'{HOSTILE[3]}"]))
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("=cmd|' /C calc'!A1", "'=cmd|' /C calc'!A1"),
+        ("+1+1", "'+1+1"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1+1", "'\t=1+1"),
+        ("\r=1+1", "'\r=1+1"),
+        ("persona = 4", "persona = 4"),
+        ("", ""),
+        (-0.25, "-0.25"),
+        (None, ""),
+    ],
+)
+def test_csv_disarms_text_that_a_spreadsheet_would_calculate(cell, expected):
+    """A text cell that starts a formula gets an apostrophe before it; a number stays a number."""
+    drawing = figures.Drawing("d", "", "<svg/>", ("cell", "next"), [(cell, 1)])
+    rows = [*csv.reader(io.StringIO(report._csv(drawing), newline=""))]
+
+    assert [["cell", "next"], [expected, "1"]] == rows
+
+
+def test_no_csv_of_the_report_holds_a_formula(folder):
+    """No cell of any CSV starts a formula, although a label does; a negative number may."""
+    cells = [
+        cell
+        for path in folder.report_dir.glob("*.csv")
+        for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+        for cell in row
+    ]
+
+    assert f"'{HOSTILE[3]}" in cells
+    assert [] == [cell for cell in cells if re.match(r"[=+@\t\r]|-(?!\d)", cell)]
 
 
 def test_long_tables_are_folded(folder):
