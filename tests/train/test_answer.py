@@ -1,4 +1,4 @@
-"""What the first words of the report say: verdicts that follow the numbers, controls, one seed."""
+"""The answer of the report: verdicts that follow the numbers, controls, one seed."""
 
 import json
 import shutil
@@ -9,6 +9,7 @@ from tests.train.report_fixture import (
     EXPERIMENTS,
     OTHERS,
     asked,
+    compare,
     say,
     write,
 )
@@ -33,29 +34,62 @@ def small(tmp_path):
     return write(tmp_path, seeds=(0,), each=6, catalog=False)
 
 
+def _text(method):
+    return " ".join(method.sentences)
+
+
 @pytest.mark.parametrize(
     ("gain", "random_gain", "expected"),
     [
         (0.8, 0.0, "Yes"),
         (-0.9, 0.0, "No"),
-        (1.2, 2.6, "Yes, but random groups do as well"),
+        (0.0, 0.0, "Not measurably"),
+        (1.2, 2.6, "Yes, but no measurable advantage over random groups"),
     ],
 )
 def test_verdict_follows_the_numbers(tmp_path, gain, random_gain, expected):
-    """The first words say what the intervals say, the control's among them."""
-    folder = write(tmp_path, seeds=(0,), gain=gain, random_gain=random_gain, catalog=False)
+    """The first words follow both intervals, those to the random groups among them."""
+    folder = write(
+        tmp_path, seeds=(0, 1, 2), each=15, gain=gain, random_gain=random_gain, catalog=False
+    )
 
     assert expected == say(folder).verdict
 
 
-def test_verdict_without_a_measurable_difference(small):
-    """Where the interval holds zero, nothing is claimed."""
-    shutil.rmtree(small.results_dir / "uppsala")
-    shutil.copytree(small.results_dir / "flat", small.results_dir / "uppsala")
-    said = say(small)
+@pytest.mark.parametrize("gain", [0.8, -0.9])
+def test_one_seed_gives_no_verdict(tmp_path, gain):
+    """However large a difference of one seed is, nothing is called better or worse."""
+    answer = say(write(tmp_path, seeds=(0,), gain=gain, catalog=False))
+    text = _text(answer.methods[0])
 
-    assert "Not measurably" == said.verdict
-    assert "which includes zero" in said.methods[0].text
+    assert "One seed, no conclusion" == answer.verdict
+    assert "Difference to flat: " in text
+    assert "points (one seed, no conclusion; 95\u00a0% interval" in text
+    assert not [word for word in ("better", "worse", "beat", "No difference") if word in text]
+
+
+def test_interval_over_seeds_that_includes_zero_gives_no_verdict(experiments):
+    """+15.3 points, above zero over images, are no gain where seeds differ by more than that."""
+    _, compared = compare(experiments)
+    difference = compared.main.difference
+    answer = say(experiments)
+
+    assert difference.over_images.low > 0.1
+    assert difference.over_seeds.low < 0 < difference.over_seeds.high
+    assert "Not measurably" == answer.methods[0].verdict
+    assert answer.methods[0].sentences[0].startswith("No difference to flat is shown: +15.3 points")
+    assert answer.methods[0].sentences[0].endswith("; the interval over seeds includes zero.")
+
+
+def test_verdict_without_a_measurable_difference(tmp_path):
+    """Where both intervals include zero, nothing is claimed."""
+    folder = write(tmp_path, seeds=(0, 1), each=6, catalog=False)
+    shutil.rmtree(folder.results_dir / "uppsala")
+    shutil.copytree(folder.results_dir / "flat", folder.results_dir / "uppsala")
+    answer = say(folder)
+
+    assert "Not measurably" == answer.verdict
+    assert "both intervals include zero" in answer.methods[0].sentences[0]
 
 
 def test_one_seed_is_called_one_seed(small, folder):
@@ -63,9 +97,19 @@ def test_one_seed_is_called_one_seed(small, folder):
     alone, two = say(small), say(folder)
 
     assert "This is one seed" in alone.certainty
+    assert "no conclusion is drawn" in alone.certainty
     assert "95\u00a0% interval" in alone.sentence
     assert "one seed" not in two.certainty
     assert "Fewer than 3" in two.certainty
+
+
+def test_every_difference_of_the_answer_names_its_seeds(experiments):
+    """Each bracket with an interval over images has one over seeds, with the number of seeds."""
+    texts = [_text(method) for method in say(experiments).methods]
+
+    for text in texts:
+        assert text.count(" over images") == text.count("3 seeds")
+        assert text.count(" over images") > 3
 
 
 def test_unknown_operations_are_left_out(small):
@@ -76,53 +120,80 @@ def test_unknown_operations_are_left_out(small):
         del network["train_flops"]
     path.write_text(json.dumps(fit))
 
-    assert "its training takes 4.70 times the seconds" in say(small).methods[0].text
+    assert "training takes 4.70 times the seconds" in _text(say(small).methods[0])
 
 
-def test_answer_has_a_paragraph_for_each_method(experiments):
-    """Uppsala and HierNet have one each; the deep tree and the controls have none."""
-    said = say(experiments)
+def test_answer_has_sentences_for_each_method(experiments):
+    """Uppsala and HierNet have some each; the deep tree and the controls have none."""
+    answer = say(experiments)
+    uppsala, hiernet = map(_text, answer.methods)
 
-    assert ["uppsala", "hiernet"] == [one.run for one in said.methods]
-    assert "uppsala: " in said.verdict
-    assert "Random groups of the same sizes, 2 draws," in said.methods[0].text
-    assert "It was not compared with runs of equal cost." in said.methods[1].text
-    assert "a root that never errs would give 62.5\u00a0%, so routing costs 0.0 points" in (
-        said.methods[0].text
+    assert ["uppsala", "hiernet"] == [method.run for method in answer.methods]
+    assert "uppsala: " in answer.verdict
+    assert "Random groups of the same sizes (2 draws) have" in uppsala
+    assert "hiernet was not compared with runs of equal cost." in hiernet
+    assert "with perfect routing accuracy would be 62.5\u00a0%, so routing costs 0.0 points" in (
+        uppsala
     )
 
 
 def test_answer_speaks_of_routing_where_one_branch_is_executed(tmp_path):
-    """Merged networks weigh what both branches say: their categories route nothing."""
+    """Merged networks weigh the outputs of both branches: their categories route nothing."""
     folder = write(tmp_path, seeds=(0,), each=6, catalog=False, runs=OTHERS)
-    said = {one.run: one.text for one in say(folder).methods}
+    texts = {method.run: _text(method) for method in say(folder).methods}
 
     assert (
-        "It finds the right cluster of 62.5\u00a0% of the images; were that always known"
-        in (said["merged"])
-    )
-    assert not [text for text in said.values() if "routing costs" in text]
+        "The cluster with the highest probability is the right one for 62.5\u00a0% of the images; "
+        "with the right cluster always known"
+    ) in texts["merged"]
+    assert not [text for text in texts.values() if "routing costs" in text]
 
 
 @pytest.mark.parametrize(
-    ("equal_gain", "verdict", "said"),
+    ("equal_gain", "verdict", "expected"),
     [
-        (-1.5, "Yes", "It beats flat with equal MACs (+"),
+        (-1.5, "Yes", "uppsala is better than flat with equal MACs (+"),
         (
             2.5,
-            "Yes, but a control of equal cost does as well",
-            "It does worse than flat with equal",
+            "Yes, but no measurable advantage over a control of equal cost",
+            "uppsala is worse than flat with equal MACs (−",
         ),
     ],
 )
-def test_verdict_knows_controls_of_equal_cost(tmp_path, equal_gain, verdict, said):
+def test_verdict_knows_controls_of_equal_cost(tmp_path, equal_gain, verdict, expected):
     """A gain that a flat network of the same cost has too is no gain of the hierarchy."""
     runs = {
         "uppsala": asked("uppsala", "modularity"),
         "uppsala_macs": asked("flat", None, "uppsala", "macs"),
     }
-    folder = write(tmp_path, seeds=(0,), gain=0.8, equal_gain=equal_gain, catalog=False, runs=runs)
-    finding = say(folder).methods[0]
+    folder = write(
+        tmp_path,
+        seeds=(0, 1, 2),
+        each=15,
+        gain=0.8,
+        equal_gain=equal_gain,
+        catalog=False,
+        runs=runs,
+    )
+    method = say(folder).methods[0]
 
-    assert verdict == finding.verdict
-    assert said in finding.text
+    assert verdict == method.verdict
+    assert expected in _text(method)
+
+
+def test_control_with_one_common_seed_gives_no_verdict_on_it(tmp_path):
+    """Three seeds against flat and one against a control: nothing is said of the control."""
+    runs = {
+        "uppsala": asked("uppsala", "modularity"),
+        "uppsala_macs": asked("flat", None, "uppsala", "macs"),
+    }
+    folder = write(
+        tmp_path, seeds=(0, 1, 2), each=15, gain=0.8, equal_gain=-1.5, catalog=False, runs=runs
+    )
+    for seed in (1, 2):
+        shutil.rmtree(folder.results_dir / "uppsala_macs" / str(seed))
+    method = say(folder).methods[0]
+
+    assert "Yes, but no measurable advantage over a control of equal cost" == method.verdict
+    assert "Difference to flat with equal MACs (+" in _text(method)
+    assert "one seed, no conclusion" in method.sentences[-1]

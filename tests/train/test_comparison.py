@@ -333,7 +333,7 @@ def test_old_record_without_match_is_kept(experiments):
 
     assert found["uppsala_params"] is None
     assert 1.1 == pytest.approx(found["uppsala_ensemble"].ratio)
-    text = say(experiments).methods[0].text
+    text = " ".join(say(experiments).methods[0].sentences)
     assert "whether its cost is equal was not recorded" in text
     assert "its cost is 1.10 times, not equal" in text
 
@@ -348,7 +348,7 @@ def test_ablation_has_its_own_controls_alone(small):
     _, compared = compare(small)
 
     assert () == compared.control_groups
-    assert "not compared with random groups" in say(small).methods[0].text
+    assert "not compared with random groups" in " ".join(say(small).methods[0].sentences)
 
 
 def test_costs_count_the_flat_network(experiments):
@@ -359,8 +359,8 @@ def test_costs_count_the_flat_network(experiments):
     assert (74.0, 20.0) == (cost.seconds_total.mean, cost.seconds_clustering.mean)
     assert 94e12 == pytest.approx(cost.flops.mean)
     assert 20e12 == pytest.approx(compared.flat.cost.flops.mean)
-    assert "its training takes 4.70 times the operations and 4.70 times the seconds" in (
-        say(experiments).methods[0].text
+    assert "training takes 4.70 times the operations and 4.70 times the seconds" in " ".join(
+        say(experiments).methods[0].sentences
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from train.evaluation.statistics import Interval
 from train.page import curves, figures, scatter, tree
+from train.page.differences import PairedDifference
 
 LABELS = ["<script>alert(1)</script>", 'a"onload=x', "-->&amp;$x^2$ 初音ミク", "plain"]
 SHARES = np.array(
@@ -90,10 +91,27 @@ def test_cells_of_many_labels_are_not_annotated():
 
 def test_intervals_are_in_points():
     """An interval of shares is drawn in percentage points and written as shares."""
-    drawn = figures.intervals({"a": Interval(0.02, 0.01, 0.03)}, name="i", caption="points")
+    difference = PairedDifference(Interval(0.02, 0.01, 0.03), (0.02,), None)
+    drawn = figures.intervals({"a": difference}, name="i", caption="points")
 
-    assert ("a", 0.02, 0.01, 0.03) == drawn.rows[0]
+    assert ("a", 0.02, 0.01, 0.03, 1, None, None) == drawn.rows[0]
     assert "points" in _texts(drawn.svg)
+
+
+@pytest.mark.parametrize(
+    ("by_seed", "over_seeds", "ink"),
+    [
+        ((0.02,), None, "muted"),
+        ((0.05, -0.01), Interval(0.02, -0.36, 0.40), "muted"),
+        ((0.02, 0.02), Interval(0.02, 0.01, 0.03), "blue"),
+    ],
+)
+def test_interval_is_coloured_where_both_intervals_exclude_zero(by_seed, over_seeds, ink):
+    """One seed, or an interval over seeds that includes zero, leaves the interval grey."""
+    difference = PairedDifference(Interval(0.02, 0.01, 0.03), by_seed, over_seeds)
+    svg = figures.intervals({"a": difference}, name="i", caption="points").svg
+
+    assert (ink == "blue") is (figures.INKS["blue"] in svg)
 
 
 def test_funnel_says_both_counts():

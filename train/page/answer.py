@@ -1,38 +1,38 @@
-"""The question of the report, answered in short sentences that the numbers write themselves."""
+"""The answer of the report, in sentences written from the numbers of a comparison."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from train.evaluation.statistics import Interval
 from train.page.comparison import RunComparison
 from train.page.controls import ControlGroup, ControlResult, kind
-from train.page.formatting import between, count, percent, points
+from train.page.differences import PairedDifference
+from train.page.formatting import brief, count, described, percent
 from train.page.summary import RunSummary
 
-# A difference below the resolution of the figures that are printed is no difference.
-_ROUTED = ("uppsala", "hiernet")  # one branch is executed; the others weigh what all say
-_VISIBLE = 0.0005
-_FEWEST_SEEDS = 3  # the least for a result (methods.md 7.4)
+# Methods that follow one route by default; all others weigh the outputs of several branches.
+_ROUTED = ("uppsala", "hiernet")
+_FEWEST_SEEDS = 3  # with two, Student's t interval reaches 12.7 standard errors to each side
+_ALONE = "One seed, no conclusion"
 
 
 @dataclass(frozen=True, slots=True)
 class MethodAnswer:
-    """What is to say of one hierarchical method: a verdict of a few words, and a paragraph."""
+    """The answer for one hierarchical method: a verdict of a few words, and sentences."""
 
     run: str
     verdict: str
-    text: str
+    sentences: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReportAnswer:
     """
-    What the report says first.
+    What stands first on the page.
 
-    `verdict` is a few words, `sentence` the success of flat and of each method, `findings` a
-    paragraph for each method, `sure` how far all this is to be trusted.
+    `verdict` is a few words, `sentence` the accuracy of flat and of each method, `methods` the
+    sentences on each method, `certainty` the number of seeds and the meaning of the intervals.
     """
 
     verdict: str
@@ -42,38 +42,52 @@ class ReportAnswer:
 
 
 def write(comparison: RunComparison, *, images: int) -> ReportAnswer:
-    """Returns the answer; `images` is the number of test images."""
+    """
+    Returns the answer; `images` is the number of test images.
+
+    A run is called better or worse than another only where the interval over test images and,
+    over two or more seeds, the interval over seeds exclude zero. With one seed no run is.
+    """
     flat, rows = comparison.flat, comparison.leading
-    named = f"names {percent(flat.msr.mean)} % of {count(images)} test images rightly"
+    accuracy = f"Accuracy on {count(images)} test images: flat CNN {percent(flat.msr.mean)} %"
     if not rows:
         return ReportAnswer(
-            "No comparison", _unbroken(f"Only the flat CNN was trained: it {named}.")
+            "No comparison", _unbroken(f"Only the flat CNN was trained. {accuracy}.")
         )
-    findings = [_finding(comparison, row) for row in rows]
-    success = [f"{row.name} {percent(row.msr.mean)} % ({_size(row.difference)})" for row in rows]
-    verdict = findings[0].verdict
-    if len(findings) > 1:
-        verdict = "; ".join(f"{one.run}: {_lowered(one.verdict)}" for one in findings)
+    methods = tuple(_method(comparison, row) for row in rows)
+    verdict = methods[0].verdict
+    if len(methods) > 1:
+        verdict = "; ".join(f"{each.run}: {_lowered(each.verdict)}" for each in methods)
+    others = [_accuracy(row) for row in rows]
     return ReportAnswer(
         verdict=verdict,
-        sentence=_unbroken(f"The flat CNN {named}, {', '.join(success)}."),
-        methods=tuple(findings),
-        certainty=_unbroken(_sure(comparison)),
+        sentence=_unbroken(f"{'; '.join([accuracy, *others])}."),
+        methods=methods,
+        certainty=_unbroken(_certainty(comparison)),
     )
 
 
-def _finding(comparison: RunComparison, row: RunSummary) -> MethodAnswer:
-    flat, control_group = comparison.flat, comparison.control_group(row)
+def _accuracy(row: RunSummary) -> str:
+    text = f"{row.name} {percent(row.msr.mean)} %"
+    return f"{text}, {described(row.difference)}" if row.difference else text
+
+
+def _method(comparison: RunComparison, row: RunSummary) -> MethodAnswer:
+    flat, group = comparison.flat, comparison.control_group(row)
     sentences = [
-        _help(row, comparison.full(row)),
-        _where(flat, row),
+        _against_flat(row),
+        _full(comparison.full(row)),
+        _mistakes(row),
         _routing(row),
         _cost(flat, row),
-        _random(control_group),
-        _equals(control_group),
+        _against_random(row, group),
+        *_against_equals(row, group),
     ]
-    text = " ".join(sentence for sentence in sentences if sentence)
-    return MethodAnswer(row.run.name, _verdict(row, control_group), _unbroken(text))
+    return MethodAnswer(
+        run=row.run.name,
+        verdict=_verdict(row, group),
+        sentences=tuple(_unbroken(sentence) for sentence in sentences if sentence),
+    )
 
 
 def _unbroken(text: str) -> str:
@@ -85,89 +99,87 @@ def _lowered(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _size(difference: Interval | None) -> str:
-    if difference is None:
-        return "not compared"
-    return f"{points(difference.mean)} points, 95 % interval {between(difference)}"
-
-
-def _brief(difference: Interval) -> str:
-    return f"{points(difference.mean)} [{between(difference)}]"
-
-
-def _verdict(row: RunSummary, control_group: ControlGroup | None) -> str:
+def _verdict(row: RunSummary, group: ControlGroup | None) -> str:
     difference = row.difference
-    if difference is None or not difference.excludes_zero:
+    if difference is None or difference.seeds < 2:
+        return _ALONE
+    if not difference.is_conclusive:
         return "Not measurably"
-    if difference.mean < 0:
+    if difference.is_worse:
         return "No"
-    if control_group is None:
-        return "Yes"
-    if control_group.against_random is not None and not _beats(control_group.against_random):
-        return "Yes, but random groups do as well"
-    if not all(_beats(one.difference) for one in control_group.equals):
-        return "Yes, but a control of equal cost does as well"
-    return "Yes"
+    return f"Yes{_reservation(group)}" if group else "Yes"
 
 
-def _beats(difference: Interval) -> bool:
-    return difference.excludes_zero and difference.mean > 0
+def _reservation(group: ControlGroup) -> str:
+    """What takes back a difference to flat: a control that the run is not better than."""
+    if group.against_random is not None and not group.against_random.is_better:
+        return ", but no measurable advantage over random groups"
+    if not all(control.difference.is_better for control in group.equals):
+        return ", but no measurable advantage over a control of equal cost"
+    return ""
 
 
-def _help(row: RunSummary, full: RunSummary | None) -> str:
-    difference = row.difference
-    if difference is None:
-        return ""
-    if not difference.excludes_zero:
-        said = f"No difference to flat is shown: {_size(difference)}, which includes zero."
-    elif difference.mean > 0:
-        said = f"It is better than flat: {_size(difference)}."
-    else:
-        said = f"It is worse than flat: {_size(difference)}."
+def _against_flat(row: RunSummary) -> str:
+    return _compared(row.run.name, row.difference, "flat") if row.difference else ""
+
+
+def _full(full: RunSummary | None) -> str:
     if full is None or full.difference is None:
-        return said
-    more = f"With all its networks executed: {percent(full.msr.mean)} % ({_brief(full.difference)})"
-    return f"{said} {more}."
+        return ""
+    return (
+        f"With the forward pass over all branches (full), accuracy is {percent(full.msr.mean)} %: "
+        f"{brief(full.difference)} points to flat."
+    )
 
 
-def _where(flat: RunSummary, row: RunSummary) -> str:
-    """Right and wrong add up: what is not gained inside the clusters is gained between them."""
-    changes = [
-        (
-            _shared(flat.wrong_inside.values, flat, row) - row.wrong_inside.mean,
-            "inside the clusters",
-        ),
-        (_shared(flat.wrong_across.values, flat, row) - row.wrong_across.mean, "between clusters"),
-    ]
-    parts = [
-        f"{'gains' if gain > 0 else 'loses'} {percent(abs(gain))} points {where}"
-        for gain, where in changes
-        if abs(gain) >= _VISIBLE
-    ]
-    return f"It {', '.join(parts)}." if parts else "It errs where the flat one errs."
+def _compared(name: str, difference: PairedDifference, other: str) -> str:
+    """One sentence on a difference, with its seeds and its intervals."""
+    if difference.seeds < 2:
+        return f"Difference to {other}: {described(difference)}."
+    if difference.is_better:
+        return f"{name} is better than {other}: {described(difference)}."
+    if difference.is_worse:
+        return f"{name} is worse than {other}: {described(difference)}."
+    return f"No difference to {other} is shown: {described(difference)}; {_with_zero(difference)}."
 
 
-def _shared(values: Sequence[float], flat: RunSummary, row: RunSummary) -> float:
-    """The mean of what flat has, over the seeds that the run has too."""
-    pairs = zip(flat.predictions, values, strict=True)
-    return float(np.mean([value for seed, value in pairs if seed in row.predictions]))
+def _with_zero(difference: PairedDifference) -> str:
+    """Which interval includes zero."""
+    intervals = {"images": difference.over_images, "seeds": difference.over_seeds}
+    names = [name for name, each in intervals.items() if each and not each.excludes_zero]
+    if len(names) > 1:
+        return "both intervals include zero"
+    return f"the interval over {''.join(names)} includes zero"
+
+
+def _mistakes(row: RunSummary) -> str:
+    """Where the errors change; the two changes add up to the difference with its sign turned."""
+    if row.change_inside is None or row.change_across is None:
+        return ""
+    return (
+        f"Against flat, errors inside the right reference cluster change by "
+        f"{brief(row.change_inside)} points, and errors across clusters by "
+        f"{brief(row.change_across)} points."
+    )
 
 
 def _routing(row: RunSummary) -> str:
-    """What the root loses, where `evaluate` measured it."""
-    figures = [trained.metrics for trained in row.run.seeds.values()]
+    """What routing costs, where `evaluate` measured it."""
+    metrics = [trained.metrics for trained in row.run.seeds.values()]
     names = ("router_accuracy", "oracle_msr", "route_msr")
-    if any(one.get(name) is None for one in figures for name in names):
+    if any(each.get(name) is None for each in metrics for name in names):
         return ""
-    sent, oracle, routed = (float(np.mean([one[name] for one in figures])) for name in names)
+    right, perfect, route = (float(np.mean([each[name] for each in metrics])) for name in names)
     if row.run.method not in _ROUTED:
         return (
-            f"It finds the right cluster of {percent(sent)} % of the images; were that always "
-            f"known, {percent(oracle)} % would be named rightly."
+            f"The cluster with the highest probability is the right one for {percent(right)} % of "
+            f"the images; with the right cluster always known, accuracy would be "
+            f"{percent(perfect)} %."
         )
     return (
-        f"Its root sends {percent(sent)} % of the images to the right cluster; a root that never "
-        f"errs would give {percent(oracle)} %, so routing costs {percent(oracle - routed)} points."
+        f"The root sends {percent(right)} % of the images to the right cluster; with perfect "
+        f"routing accuracy would be {percent(perfect)} %, so routing costs "
+        f"{percent(perfect - route)} points."
     )
 
 
@@ -175,13 +187,13 @@ def _cost(flat: RunSummary, row: RunSummary) -> str:
     training = []
     if row.cost.flops and flat.cost.flops:
         training.append(f"{_times(row.cost.flops.mean, flat.cost.flops.mean)} the operations")
-    paid = row.cost.seconds_clustering
-    took = row.cost.seconds_total.mean + (paid.mean if paid else 0.0)
-    training.append(f"{_times(took, flat.cost.seconds_total.mean)} the seconds")
-    counted = " (the flat network that finds the clusters counted)" if paid else ""
+    clustering = row.cost.seconds_clustering
+    total = row.cost.seconds_total.mean + (clustering.mean if clustering else 0.0)
+    training.append(f"{_times(total, flat.cost.seconds_total.mean)} the seconds")
+    counted = " (including the flat network that gave the clusters)" if clustering else ""
     return (
-        f"Against flat, its training takes {' and '.join(training)}{counted}, a prediction "
-        f"{_times(row.cost.macs, flat.cost.macs)} the operations, with "
+        f"Compared with flat, training takes {' and '.join(training)}{counted}, a prediction takes "
+        f"{_times(row.cost.macs, flat.cost.macs)} the operations, and the model has "
         f"{_times(row.cost.params, flat.cost.params)} the parameters."
     )
 
@@ -190,62 +202,70 @@ def _times(ours: float, theirs: float) -> str:
     return f"{ours / theirs:.2f} times" if theirs else "an unknown multiple of"
 
 
-def _random(control_group: ControlGroup | None) -> str:
-    difference = control_group.against_random if control_group else None
-    if control_group is None or difference is None:
-        return "It was not compared with random groups."
-    drawn = control_group.random
-    sizes = "the same" if all(one.is_same_shape for one in drawn) else "other"
-    draws = f", {len(drawn)} draws," if len(drawn) > 1 else ""
-    reach = percent(float(np.mean([one.summary.msr.mean for one in drawn])))
-    said = f"Random groups of {sizes} sizes{draws} reach {reach} %"
-    if not difference.excludes_zero:
-        return f"{said}: it does not measurably beat them ({_size(difference)})."
-    verb = "beats them" if difference.mean > 0 else "does worse"
-    return f"{said}: it {verb} ({_size(difference)})."
+def _against_random(row: RunSummary, group: ControlGroup | None) -> str:
+    difference = group.against_random if group else None
+    if group is None or difference is None:
+        return f"{row.run.name} was not compared with random groups."
+    random = group.random
+    sizes = "the same" if all(control.is_same_shape for control in random) else "other"
+    draws = f" ({len(random)} draws)" if len(random) > 1 else ""
+    accuracy = percent(float(np.mean([control.summary.msr.mean for control in random])))
+    compared = _compared(row.run.name, difference, "random groups")
+    return f"Random groups of {sizes} sizes{draws} have an accuracy of {accuracy} %. {compared}"
 
 
-def _equals(control_group: ControlGroup | None) -> str:
-    found = control_group.equals if control_group else ()
-    if not found:
-        return "It was not compared with runs of equal cost."
-    verbs = {
-        "It beats": [one for one in found if _beats(one.difference)],
-        "It does not measurably beat": [one for one in found if not one.difference.excludes_zero],
-        "It does worse than": [
-            one for one in found if one.difference.excludes_zero and one.difference.mean < 0
+def _against_equals(row: RunSummary, group: ControlGroup | None) -> list[str]:
+    """A sentence for each kind of outcome, with all controls of equal cost that had it."""
+    name, controls = row.run.name, group.equals if group else ()
+    if not controls:
+        return [f"{name} was not compared with runs of equal cost."]
+    # Each control is in exactly one of these lists.
+    lists = {
+        f"{name} is better than": [each for each in controls if each.difference.is_better],
+        "No difference is shown to": [
+            each
+            for each in controls
+            if each.difference.seeds > 1 and not each.difference.is_conclusive
         ],
+        f"{name} is worse than": [each for each in controls if each.difference.is_worse],
+        "Difference to": [each for each in controls if each.difference.seeds < 2],
     }
-    return " ".join(
-        f"{verb} {', '.join(map(_against, those))}." for verb, those in verbs.items() if those
+    return [
+        f"{words} {', '.join(map(_control, listed))}." for words, listed in lists.items() if listed
+    ]
+
+
+def _control(control: ControlResult) -> str:
+    flag = ""
+    if control.match is None:
+        flag = "; whether its cost is equal was not recorded"
+    elif not control.match.is_equal:
+        flag = f"; its cost is {control.match.ratio:.2f} times, not equal"
+    name = kind(control.equal, control.summary.run.method)
+    return f"{name} ({brief(control.difference)}{flag})"
+
+
+def _certainty(comparison: RunComparison) -> str:
+    seeds = len(comparison.flat.predictions)
+    clusters = "Reference clusters are the modularity clusters of each seed."
+    if seeds == 1:
+        return (
+            "This is one seed: the intervals cover the choice of test images and not the variation "
+            f"between training runs, so no conclusion is drawn. Train {_FEWEST_SEEDS} or more seeds "
+            f"for a result. {clusters}"
+        )
+    return (
+        f"{_seeds(comparison.leading, seeds)} A difference is called better or worse only where two "
+        "95 % intervals exclude zero: the paired bootstrap over test images, and Student's t over "
+        f"seeds. Each interval holds 95 % by itself: of twenty, one may miss. {clusters}"
     )
 
 
-def _against(one: ControlResult) -> str:
-    flag = ""
-    if one.match is None:
-        flag = "; whether its cost is equal was not recorded"
-    elif not one.match.is_equal:
-        flag = f"; its cost is {one.match.ratio:.2f} times, not equal"
-    return f"{kind(one.equal, one.summary.run.method)} ({_brief(one.difference)}{flag})"
-
-
-def _sure(comparison: RunComparison) -> str:
-    seeds = len(comparison.flat.predictions)
-    parts = [
-        f"{row.name} has {len(row.predictions)} of them"
-        for row in comparison.leading
+def _seeds(rows: Sequence[RunSummary], seeds: int) -> str:
+    fewer = [
+        f"; {row.name} has {len(row.predictions)} of them"
+        for row in rows
         if len(row.predictions) < seeds
     ]
-    if seeds == 1:
-        said = (
-            "This is one seed: the intervals cover the choice of test images, not the luck of a "
-            f"training. Take {_FEWEST_SEEDS} or more for a result."
-        )
-    else:
-        few = f" Fewer than {_FEWEST_SEEDS} are no result yet." if seeds < _FEWEST_SEEDS else ""
-        said = f"{seeds} seeds{''.join(f'; {part}' for part in parts)}.{few}"
-    return (
-        f"{said} Each interval holds 95 % by itself: of twenty, one may miss. The clusters meant "
-        "are the modularity clusters of each seed."
-    )
+    few = f" Fewer than {_FEWEST_SEEDS} are no result yet." if seeds < _FEWEST_SEEDS else ""
+    return f"{seeds} seeds{''.join(fewer)}.{few}"

@@ -1,8 +1,8 @@
 """
-The numbers of the report: each run against the flat one and against its controls.
+Compares every run with the flat run, and every hierarchy with its controls.
 
-Comes in: results as read from disk. Goes out: one summary per run and way of predicting, one
-control_group per hierarchy that has controls, and the long table written as comparison.parquet.
+Takes results as read from disk. Gives a summary of each run in each mode, a control group for each
+hierarchy that has controls, and the long table written as comparison.parquet.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from train.evaluation.statistics import Flips, Interval, holm
+from train.evaluation.statistics import Flips, holm
 from train.page.controls import ControlGroup, control_groups
+from train.page.differences import PairedDifference
 from train.page.results import FLAT as _FLAT
 from train.page.results import Results
-from train.page.summary import RunSummary, modes, per_label, summarise
+from train.page.summary import RunSummary, changes, modes, paired_difference, per_label, summarise
 
 _TYPES: dict[str, pa.DataType] = {
     "run": pa.string(),
@@ -36,10 +37,16 @@ KEY = ("run", "mode", "measure", "against", "label", "seed")
 
 @dataclass(frozen=True, slots=True)
 class RunComparison:
-    """All summaries, the flat one first, and the hierarchies against their controls."""
+    """
+    All summaries, that of flat first, and the hierarchies against their controls.
+
+    `resamples` and `seed` are those of the bootstrap behind every interval over images.
+    """
 
     summaries: tuple[RunSummary, ...]
     control_groups: tuple[ControlGroup, ...]
+    resamples: int
+    seed: int
 
     @property
     def flat(self) -> RunSummary:
@@ -48,14 +55,14 @@ class RunComparison:
 
     @property
     def hierarchies(self) -> tuple[RunSummary, ...]:
-        """The runs with clusters that were found or given, as they predict by default."""
+        """The runs with a predicted or given grouping, as they predict by default."""
         return tuple(
             row for row in self.summaries[1:] if row.mode == "default" and not row.run.is_control
         )
 
     @property
     def leading(self) -> tuple[RunSummary, ...]:
-        """The first hierarchy of each method: those that the answer speaks of."""
+        """The first hierarchy of each method: the runs that the answer is about."""
         first: dict[str, RunSummary] = {}
         for row in self.hierarchies:
             first.setdefault(row.run.method, row)
@@ -63,21 +70,30 @@ class RunComparison:
 
     @property
     def main(self) -> RunSummary | None:
-        """The first of them all."""
+        """The first hierarchy; None where flat alone was trained."""
         return next(iter(self.hierarchies), None)
 
     def full(self, row: RunSummary) -> RunSummary | None:
-        """The same run with every network executed; None where that was not stored."""
-        wanted = (row.run.name, "full")
-        return next((one for one in self.summaries if (one.run.name, one.mode) == wanted), None)
+        """The same run with the forward pass over all branches; None where that was not stored."""
+        key = (row.run.name, "full")
+        return next((each for each in self.summaries if (each.run.name, each.mode) == key), None)
 
     def control_group(self, row: RunSummary) -> ControlGroup | None:
         """A hierarchy against its controls; None where it has none."""
-        return next((one for one in self.control_groups if one.run.name == row.run.name), None)
+        groups = self.control_groups
+        return next((group for group in groups if group.run.name == row.run.name), None)
+
+    def difference(self, after: RunSummary, before: RunSummary) -> PairedDifference:
+        """The accuracy of `after` minus that of `before`, over the seeds that both have."""
+        return paired_difference(
+            changes(after.predictions, before.predictions),
+            resamples=self.resamples,
+            seed=self.seed,
+        )
 
 
 def compare(results: Results, *, resamples: int, seed: int) -> RunComparison:
-    """Computes every summary and control_group; `resamples` and `seed` are those of the bootstrap."""
+    """Compares all runs of `results`; `resamples` and `seed` are those of the bootstrap."""
     summaries = _corrected(
         [
             summarise(results, run, mode, resamples=resamples, seed=seed)
@@ -85,7 +101,8 @@ def compare(results: Results, *, resamples: int, seed: int) -> RunComparison:
             for mode in modes(run)
         ]
     )
-    return RunComparison(summaries, control_groups(summaries, resamples=resamples, seed=seed))
+    groups = control_groups(summaries, resamples=resamples, seed=seed)
+    return RunComparison(summaries, groups, resamples, seed)
 
 
 def table(results: Results, comparison: RunComparison) -> pa.Table:
@@ -93,19 +110,20 @@ def table(results: Results, comparison: RunComparison) -> pa.Table:
     rows: list[dict[str, Any]] = []
     for summary in comparison.summaries:
         rows += _rows(summary, results)
-    for control_group in comparison.control_groups:
-        rows += _rows_of_controls(control_group, images=len(results.white))
+    for group in comparison.control_groups:
+        rows += _rows_of_controls(group, images=len(results.white))
     rows.sort(key=lambda row: tuple((row[name] is not None, row[name]) for name in KEY))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
 def _corrected(summaries: Sequence[RunSummary]) -> tuple[RunSummary, ...]:
-    keys = [(place, seed) for place, row in enumerate(summaries) for seed in row.p_values]
-    corrected = holm([summaries[place].p_values[seed] for place, seed in keys])
-    found = dict(zip(keys, corrected, strict=True))
+    """Holm's correction over every run and seed of the table."""
+    keys = [(index, seed) for index, row in enumerate(summaries) for seed in row.p_values]
+    corrected = holm([summaries[index].p_values[seed] for index, seed in keys])
+    p_values = dict(zip(keys, corrected, strict=True))
     return tuple(
-        replace(row, p_values={seed: found[place, seed] for seed in row.p_values})
-        for place, row in enumerate(summaries)
+        replace(row, p_values={seed: p_values[index, seed] for seed in row.p_values})
+        for index, row in enumerate(summaries)
     )
 
 
@@ -139,37 +157,48 @@ def _rows(summary: RunSummary, results: Results) -> list[dict[str, Any]]:
             rows += [
                 _row(summary, measure, seed=seed, value=value, count=count) for seed, value in pairs
             ]
-    for measure, interval, count in (
+    for measure, difference, count in (
         ("difference", summary.difference, images),
         ("difference_white", summary.difference_white, white),
     ):
-        if interval is not None:
-            rows.append(_row_of(summary, measure, interval, against=_FLAT, count=count))
+        if difference is not None:
+            rows += _rows_of(summary, measure, difference, against=_FLAT, count=count)
     rows += _row_per_flip(summary, summary.flips, summary.p_values, against=_FLAT, count=images)
     return rows + _row_per_label(summary, results)
 
 
-def _rows_of_controls(control_group: ControlGroup, *, images: int) -> list[dict[str, Any]]:
+def _rows_of_controls(group: ControlGroup, *, images: int) -> list[dict[str, Any]]:
     rows = []
-    for one in control_group.controls:
-        name = one.summary.run.name
-        pairs = [(control_group.run, one.difference), (control_group.full, one.difference_full)]
-        rows += [
-            _row_of(row, "difference", interval, against=name, count=images)
-            for row, interval in pairs
-            if row is not None and interval is not None
-        ]
+    for control in group.controls:
+        name = control.summary.run.name
+        pairs = [(group.run, control.difference), (group.full, control.difference_full)]
+        for row, difference in pairs:
+            if row is not None and difference is not None:
+                rows += _rows_of(row, "difference", difference, against=name, count=images)
         rows += _row_per_flip(
-            control_group.run, one.flips, one.p_values, against=name, count=images
+            group.run, control.flips, control.p_values, against=name, count=images
         )
     return rows
 
 
-def _row_of(
-    summary: RunSummary, measure: str, interval: Interval, *, against: str, count: int
-) -> dict[str, Any]:
-    found = {"value": interval.mean, "low": interval.low, "high": interval.high}
-    return _row(summary, measure, against=against, count=count, **found)
+def _rows_of(
+    summary: RunSummary, measure: str, difference: PairedDifference, *, against: str, count: int
+) -> list[dict[str, Any]]:
+    """A difference with its interval over images, and with that over seeds where there is one."""
+    intervals = {measure: difference.over_images, f"{measure}_over_seeds": difference.over_seeds}
+    return [
+        _row(
+            summary,
+            name,
+            against=against,
+            count=count,
+            value=interval.mean,
+            low=interval.low,
+            high=interval.high,
+        )
+        for name, interval in intervals.items()
+        if interval is not None
+    ]
 
 
 def _row_per_flip(
@@ -194,9 +223,9 @@ def _row_per_flip(
 
 def _row_per_label(summary: RunSummary, results: Results) -> list[dict[str, Any]]:
     tested = np.bincount(results.test_labels, minlength=len(results.labels))
-    success = per_label(summary.predictions, len(results.labels))
+    accuracy = per_label(summary.predictions, len(results.labels))
     return [
-        _row(summary, "msr", label=label, value=float(success[leaf]), count=int(tested[leaf]))
+        _row(summary, "msr", label=label, value=float(accuracy[leaf]), count=int(tested[leaf]))
         for leaf, label in enumerate(results.labels)
         if tested[leaf]
     ]

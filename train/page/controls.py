@@ -1,19 +1,22 @@
 """
-A hierarchy against its controls: random groups, and runs without a tree that cost as much.
+Compares a hierarchy with its controls: random groups, and runs without a tree of equal cost.
 
-Comes in: summaries. Goes out: for each hierarchy the paired difference to every control, how
-likely by chance, and how nearly equal the cost came (methods.md 7.3, 7.4).
+Takes the summaries of all runs. Gives for each hierarchy the paired difference to every control,
+its p value, and how nearly equal the costs are. What a control is for: docs/methods/evaluation.md.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from train.evaluation.statistics import Flips, Interval, flips, holm, paired_interval
+from train.evaluation.statistics import Flips, flips, holm, paired_interval
+from train.page.differences import PairedDifference, t_interval
 from train.page.results import ComparedRun
-from train.page.summary import RunSummary, difference
+from train.page.summary import RunSummary, changes, paired_difference
 from train.runs import TOLERANCE
 from train.tree import hierarchy
 from train.tree.hierarchy import Nested
@@ -21,7 +24,7 @@ from train.tree.hierarchy import Nested
 
 @dataclass(frozen=True, slots=True)
 class CostMatch:
-    """What a control was to cost and what it cost, in the unit of the cost."""
+    """The cost that a control aimed at and the cost that it reached, in the unit of the cost."""
 
     wanted: float
     reached: float
@@ -33,7 +36,7 @@ class CostMatch:
 
     @property
     def is_equal(self) -> bool:
-        """Says whether the two are within 5 %."""
+        """Says whether the cost reached is within 5 % of the cost aimed at."""
         return abs(self.reached - self.wanted) <= TOLERANCE * self.wanted
 
 
@@ -42,19 +45,18 @@ class ControlResult:
     """
     One control of a hierarchy. Differences are the hierarchy minus the control, in shares.
 
-    `match` is that of the seed which came furthest from equal; None for random groups, and where
-    the record does not say. `fixed` of a flip: the control is wrong there and the hierarchy right.
+    `match` is that of the seed furthest from equal cost; None for random groups, and where no
+    match was recorded. In `flips`, fixed counts images that the control has wrong and the
+    hierarchy right.
     """
 
     summary: RunSummary
     is_same_shape: bool  # random groups: as many and as large as those of the hierarchy
     match: CostMatch | None
-    difference: Interval
-    difference_full: Interval | None  # the hierarchy in full, against the control in full if it has
+    difference: PairedDifference
+    difference_full: PairedDifference | None  # of the forward passes over all branches
     flips: Mapping[int, Flips]
-    p_values: Mapping[int, float] = field(
-        default_factory=dict
-    )  # after Holm, over the control_group
+    p_values: Mapping[int, float] = field(default_factory=dict)  # Holm's, over the control group
 
     @property
     def equal(self) -> str | None:
@@ -64,12 +66,12 @@ class ControlResult:
 
 @dataclass(frozen=True, slots=True)
 class ControlGroup:
-    """A hierarchy and all its controls; `against_random` is over all random groups together."""
+    """A hierarchy and all its controls; `against_random` is the mean over all random groups."""
 
     run: RunSummary
     full: RunSummary | None
     controls: tuple[ControlResult, ...]
-    against_random: Interval | None
+    against_random: PairedDifference | None
 
     @property
     def random(self) -> tuple[ControlResult, ...]:
@@ -85,24 +87,24 @@ class ControlGroup:
 def control_groups(
     summaries: Sequence[RunSummary], *, resamples: int, seed: int
 ) -> tuple[ControlGroup, ...]:
-    """Returns a control_group for each hierarchy that has a control; the first summary is flat's."""
+    """Returns a group for each hierarchy that has a control; the first summary is that of flat."""
     full = {row.run.name: row for row in summaries if row.mode == "full"}
     plain = [row for row in summaries[1:] if row.mode == "default"]
-    found = []
+    groups = []
     for row in plain:
         rivals = [] if row.run.is_control else _rivals(row, plain)
         if rivals:
-            found.append(_contest(row, rivals, full, resamples=resamples, seed=seed))
-    return tuple(found)
+            groups.append(_group(row, rivals, full, resamples=resamples, seed=seed))
+    return tuple(groups)
 
 
 def kind(equal: str | None, method: str) -> str:
-    """Returns what a control is in words."""
+    """Returns what a control is in words; `equal` is the cost that is equal, as in `runs`."""
     costs = {"train_flops": "training operations", "macs": "MACs"}
     return f"{method} with equal {costs.get(equal, 'parameters')}" if equal else "random groups"
 
 
-def _contest(
+def _group(
     row: RunSummary,
     rivals: Sequence[tuple[RunSummary, bool]],
     full: Mapping[str, RunSummary],
@@ -110,45 +112,56 @@ def _contest(
     resamples: int,
     seed: int,
 ) -> ControlGroup:
+    compared = partial(paired_difference, resamples=resamples, seed=seed)
     whole = full.get(row.run.name)
     controls, random = [], []
     for rival, is_same_shape in rivals:
-        change = difference(row.predictions, rival.predictions)
+        change = changes(row.predictions, rival.predictions)
         if rival.run.is_random:
             random.append(change)
-        change_full = None
+        full_change = None
         if whole is not None:
-            change_full = difference(whole.predictions, full.get(rival.run.name, rival).predictions)
+            full_change = changes(whole.predictions, full.get(rival.run.name, rival).predictions)
         controls.append(
             ControlResult(
                 summary=rival,
                 is_same_shape=is_same_shape,
                 match=_match(rival.run),
-                difference=paired_interval(change, resamples=resamples, seed=seed),
-                difference_full=(
-                    None
-                    if change_full is None
-                    else paired_interval(change_full, resamples=resamples, seed=seed)
-                ),
+                difference=compared(change),
+                difference_full=None if full_change is None else compared(full_change),
                 flips={
-                    s: flips(rival.predictions[s].correct, one.correct)
-                    for s, one in row.predictions.items()
+                    s: flips(rival.predictions[s].correct, ours.correct)
+                    for s, ours in row.predictions.items()
                     if s in rival.predictions
                 },
             )
         )
-    pooled = None
-    if random:
-        mean = np.asarray(np.mean(random, axis=0))
-        pooled = paired_interval(mean, resamples=resamples, seed=seed)
+    pooled = _pooled(random, resamples=resamples, seed=seed) if random else None
     return ControlGroup(row, whole, _corrected(controls), pooled)
+
+
+def _pooled(
+    changes_of: Sequence[Mapping[int, Float[np.ndarray, " image"]]], *, resamples: int, seed: int
+) -> PairedDifference:
+    """The difference to all random groups: first the mean over groups, then over images or seeds."""
+    of_images = np.mean([np.mean([*one.values()], axis=0) for one in changes_of], axis=0)
+    seeds = dict.fromkeys(s for one in changes_of for s in one)
+    of_seeds = tuple(
+        float(np.mean([np.mean(one[s]) for one in changes_of if s in one])) for s in seeds
+    )
+    return PairedDifference(
+        over_images=paired_interval(np.asarray(of_images), resamples=resamples, seed=seed),
+        by_seed=of_seeds,
+        over_seeds=t_interval(of_seeds),
+    )
 
 
 def _rivals(row: RunSummary, plain: Sequence[RunSummary]) -> list[tuple[RunSummary, bool]]:
     """
-    The controls of a run: random groups for the same method and settings, then those like it.
+    The controls of a run: random groups with its method and settings, then runs of equal cost.
 
-    Random groups of other sizes count where there are none of the run's own sizes.
+    The flag says whether a control's groups are of the run's own sizes. Random groups of other
+    sizes count only where no random groups of the run's own sizes were trained.
     """
     shape, settings = _shape(row.run), _settings(row.run)
     others = [one for one in plain if set(one.predictions) & set(row.predictions)]
@@ -166,8 +179,7 @@ def _rivals(row: RunSummary, plain: Sequence[RunSummary]) -> list[tuple[RunSumma
 
 def _shape(run: ComparedRun) -> str:
     """The sizes of a run's tree without its labels: equal for trees that differ by a permutation."""
-    first = next(iter(run.seeds.values()))
-    return _sizes(hierarchy.to_nested(hierarchy.from_json(first.model["hierarchy"])))
+    return _sizes(hierarchy.to_nested(hierarchy.from_json(run.first.model["hierarchy"])))
 
 
 def _sizes(tree: Nested) -> str:
@@ -177,28 +189,27 @@ def _sizes(tree: Nested) -> str:
 
 def _settings(run: ComparedRun) -> Mapping[str, Any]:
     """The section of the method: an ablation has controls of its own, if any."""
-    first = next(iter(run.seeds.values()))
-    section: Mapping[str, Any] = first.model.get("params", {}).get(run.method) or {}
+    section: Mapping[str, Any] = run.first.model.get("params", {}).get(run.method) or {}
     return section
 
 
 def _is_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Two sections are alike in what both tell: an older record lacks later parameters."""
+    """Compares only the parameters that both sections have: an older record lacks later ones."""
     return all(one[name] == other[name] for name in one.keys() & other.keys())
 
 
 def _match(run: ComparedRun) -> CostMatch | None:
-    found = [trained.fit.get("match") for trained in run.seeds.values()]
-    matches = [CostMatch(float(one["wanted"]), float(one["reached"])) for one in found if one]
-    return max(matches, key=lambda one: abs(one.ratio - 1), default=None)
+    records = [trained.fit.get("match") for trained in run.seeds.values()]
+    matches = [CostMatch(float(each["wanted"]), float(each["reached"])) for each in records if each]
+    return max(matches, key=lambda match: abs(match.ratio - 1), default=None)
 
 
 def _corrected(controls: Sequence[ControlResult]) -> tuple[ControlResult, ...]:
-    """Holm's correction over every control and seed of the control_group."""
-    keys = [(place, seed) for place, one in enumerate(controls) for seed in one.flips]
-    corrected = holm([controls[place].flips[seed].p_value for place, seed in keys])
-    found = dict(zip(keys, corrected, strict=True))
+    """Holm's correction over every control and seed of the group."""
+    keys = [(index, seed) for index, control in enumerate(controls) for seed in control.flips]
+    corrected = holm([controls[index].flips[seed].p_value for index, seed in keys])
+    p_values = dict(zip(keys, corrected, strict=True))
     return tuple(
-        replace(one, p_values={seed: found[place, seed] for seed in one.flips})
-        for place, one in enumerate(controls)
+        replace(control, p_values={seed: p_values[index, seed] for seed in control.flips})
+        for index, control in enumerate(controls)
     )

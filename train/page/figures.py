@@ -22,7 +22,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from train.evaluation.statistics import Interval
+from train.page.differences import PairedDifference
 
 # Blue and orange stay apart for every common colour blindness (Okabe and Ito 2008).
 INKS = {
@@ -165,19 +165,24 @@ def difference(
     )
 
 
-def intervals(found: Mapping[str, Interval], *, name: str, caption: str) -> Drawing:
-    """Draws differences in points with their intervals; grey where the interval holds zero."""
-    names = list(found)
+def intervals(differences: Mapping[str, PairedDifference], *, name: str, caption: str) -> Drawing:
+    """
+    Draws differences in points with their 95 % intervals over images, one row each.
+
+    A difference that is not conclusive is grey; above zero it is blue, below zero orange.
+    """
+    names = list(differences)
     drawn = figure(5.6, 0.75 + 0.36 * len(names))
     with mpl.rc_context(STYLE):
         axes = drawn.add_subplot()
         axes.axvline(0, color=INKS["ink"], linewidth=0.9)
-        for place, interval in enumerate(found.values()):
-            side = "blue" if interval.mean > 0 else "orange"
-            colour = INKS[side if interval.excludes_zero else "muted"]
-            axes.plot([100 * interval.low, 100 * interval.high], [place, place], color=colour)
-            axes.plot(100 * interval.mean, place, "o", color=colour, markersize=6)
-        axes.set_yticks(range(len(names)), [shown(one) for one in names])
+        for row, difference in enumerate(differences.values()):
+            side = "blue" if difference.mean > 0 else "orange"
+            colour = INKS[side if difference.is_conclusive else "muted"]
+            interval = difference.over_images
+            axes.plot([100 * interval.low, 100 * interval.high], [row, row], color=colour)
+            axes.plot(100 * interval.mean, row, "o", color=colour, markersize=6)
+        axes.set_yticks(range(len(names)), [shown(each) for each in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlabel(caption)
         axes.grid(axis="x")
@@ -185,11 +190,17 @@ def intervals(found: Mapping[str, Interval], *, name: str, caption: str) -> Draw
         axes.spines["left"].set_visible(False)
     return Drawing(
         name=name,
-        description="Differences with their 95 % intervals.",
+        description="Differences with their 95 % intervals over test images.",
         svg=render(drawn, name=name),
-        columns=("comparison", "difference", "low", "high"),
-        rows=[(one, found[one].mean, found[one].low, found[one].high) for one in names],
+        columns=("comparison", "difference", "low", "high", "seeds", "seeds_low", "seeds_high"),
+        rows=[_interval_row(each, differences[each]) for each in names],
     )
+
+
+def _interval_row(name: str, difference: PairedDifference) -> tuple[object, ...]:
+    images, seeds = difference.over_images, difference.over_seeds
+    ends = (None, None) if seeds is None else (seeds.low, seeds.high)
+    return (name, images.mean, images.low, images.high, difference.seeds, *ends)
 
 
 def funnel(stages: Sequence[tuple[str, int, int]], *, name: str) -> Drawing:

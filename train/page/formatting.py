@@ -7,7 +7,10 @@ Each function takes numbers and returns plain text without markup. Shares are in
 import math
 
 from train.evaluation.statistics import Interval
+from train.page.differences import PairedDifference
 from train.page.summary import Spread
+
+NO_CONCLUSION = "one seed, no conclusion"
 
 
 def percent(share: float | None, *, digits: int = 1) -> str:
@@ -28,11 +31,43 @@ def between(interval: Interval, *, digits: int = 1) -> str:
     return f"{points(interval.low, digits=digits)} to {points(interval.high, digits=digits)}"
 
 
-def with_interval(interval: Interval | None, *, digits: int = 1) -> str:
-    """Returns a difference with its interval in points: +1.6 [−0.4 to +3.6]; None gives ""."""
-    if interval is None:
+def with_intervals(difference: PairedDifference | None, *, digits: int = 1) -> str:
+    """
+    Returns a difference in points over two lines, for a cell of a table; None gives "".
+
+    Example:
+        +1.6 [−0.4 to +3.6], and below it: 3 seeds [−1.0 to +4.2].
+    """
+    if difference is None:
         return ""
-    return f"{points(interval.mean, digits=digits)} [{between(interval, digits=digits)}]"
+    images = between(difference.over_images, digits=digits)
+    return f"{points(difference.mean, digits=digits)} [{images}]\n{_over_seeds(difference, digits)}"
+
+
+def brief(difference: PairedDifference) -> str:
+    """Returns a difference for a list in a sentence: +1.6 [−0.4 to +3.6; one seed, no conclusion]."""
+    images = between(difference.over_images)
+    if difference.over_seeds is None:
+        return f"{points(difference.mean)} [{images}; {NO_CONCLUSION}]"
+    seeds = f"{between(difference.over_seeds)} over {difference.seeds} seeds"
+    return f"{points(difference.mean)} [{images} over images; {seeds}]"
+
+
+def described(difference: PairedDifference) -> str:
+    """Returns a difference for a sentence: points, number of seeds and both 95 % intervals."""
+    images = f"95 % interval {between(difference.over_images)} over images"
+    text = f"{points(difference.mean)} points"
+    if difference.over_seeds is None:
+        return f"{text} ({NO_CONCLUSION}; {images})"
+    return (
+        f"{text} ({difference.seeds} seeds; {images}, {between(difference.over_seeds)} over seeds)"
+    )
+
+
+def _over_seeds(difference: PairedDifference, digits: int) -> str:
+    if difference.over_seeds is None:
+        return NO_CONCLUSION
+    return f"{difference.seeds} seeds [{between(difference.over_seeds, digits=digits)}]"
 
 
 def spread(values: Spread | None, *, digits: int = 1) -> str:

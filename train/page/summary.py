@@ -6,6 +6,7 @@ Comes in: results as read from disk. Goes out: a summary per run and way of pred
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ from train.evaluation.metrics import (
     path_f1,
     severity,
 )
-from train.evaluation.statistics import Flips, Interval, flips, paired_interval
+from train.evaluation.statistics import Flips, flips, paired_interval
+from train.page.differences import PairedDifference, t_interval
 from train.page.results import ComparedRun, Results, TrainedRun
 from train.tree import label_path
 from train.tree.hierarchy import (
@@ -104,8 +106,10 @@ class RunSummary:
     average_cost: Spread | None = None  # the same over all images, right ones 0
     node_f1: Spread | None = None  # of the nodes of true and predicted path in that tree
     node_accuracy: Spread | None = None  # of those nodes, level by level
-    difference: Interval | None = None
-    difference_white: Interval | None = None
+    difference: PairedDifference | None = None
+    difference_white: PairedDifference | None = None
+    change_inside: PairedDifference | None = None  # of `wrong_inside`
+    change_across: PairedDifference | None = None  # of `wrong_across`
     flips: Mapping[int, Flips] = field(default_factory=dict)
     p_values: Mapping[int, float] = field(default_factory=dict)  # after Holm, over the table
 
@@ -153,18 +157,39 @@ def predictions_of(run: ComparedRun, mode: str) -> dict[int, SeedPredictions]:
     return predictions
 
 
-def difference(
+def changes(
     after: Mapping[int, SeedPredictions], before: Mapping[int, SeedPredictions]
-) -> Float[np.ndarray, " image"]:
+) -> dict[int, Float[np.ndarray, " image"]]:
     """
-    Returns for each image the correctness of `after` minus that of `before`, in -1..1.
+    Returns for each seed that both runs have the change of every image, in -1..1.
 
-    The mean over the seeds that both have. There must be one.
+    An image's change is the correctness of `after` minus that of `before`.
     """
-    pairs = [
-        after[seed].correct.astype(float) - before[seed].correct for seed in after if seed in before
-    ]
-    return np.asarray(np.mean(pairs, axis=0))
+    return {
+        seed: after[seed].correct.astype(float) - before[seed].correct
+        for seed in after
+        if seed in before
+    }
+
+
+def paired_difference(
+    by_seed: Mapping[int, Float[np.ndarray, " image"]], *, resamples: int, seed: int
+) -> PairedDifference:
+    """
+    Returns the mean change of each image and seed as a difference with its two intervals.
+
+    Args:
+        by_seed: The change of each image, for every seed that both runs have; at least one.
+        resamples: Bootstrap resamples behind the interval over images.
+        seed: Seed of the bootstrap.
+    """
+    of_images = np.asarray(np.mean([*by_seed.values()], axis=0))
+    of_seeds = tuple(float(np.mean(change)) for change in by_seed.values())
+    return PairedDifference(
+        over_images=paired_interval(of_images, resamples=resamples, seed=seed),
+        by_seed=of_seeds,
+        over_seeds=t_interval(of_seeds),
+    )
 
 
 def summarise(
@@ -200,14 +225,18 @@ def summarise(
     )
     if run is results.flat:
         return summary
-    change = difference(predictions, baseline)
+    change = changes(predictions, baseline)
     changed = {s: flips(baseline[s].correct, predictions[s].correct) for s in predictions}
+    inside_change, across_change = _changes_of_mistakes(results, predictions, baseline)
+    compared = partial(paired_difference, resamples=resamples, seed=seed)
     return replace(
         summary,
-        difference=paired_interval(change, resamples=resamples, seed=seed),
+        difference=compared(change),
         difference_white=(
-            paired_interval(change[white], resamples=resamples, seed=seed) if white.any() else None
+            compared({s: values[white] for s, values in change.items()}) if white.any() else None
         ),
+        change_inside=compared(inside_change),
+        change_across=compared(across_change),
         flips=changed,
         p_values={s: one.p_value for s, one in changed.items()},
     )
@@ -249,13 +278,35 @@ def _consistency(predictions: Mapping[int, SeedPredictions], leaves: int) -> Spr
 def _mistakes(
     results: Results, predictions: Mapping[int, SeedPredictions]
 ) -> tuple[Spread, Spread]:
+    """The shares of images with a wrong label inside, and outside the true reference cluster."""
     inside, across = [], []
-    for seed, one in predictions.items():
-        cluster = parents(results.reference(seed).clusters)
-        same = cluster[one.trained.label] == cluster[one.predicted]
-        inside.append(float(np.mean(same & ~one.correct)))
-        across.append(float(np.mean(~same)))
+    for seed, predicted in predictions.items():
+        wrong_inside, wrong_across = _wrong(results, seed, predicted)
+        inside.append(float(np.mean(wrong_inside)))
+        across.append(float(np.mean(wrong_across)))
     return Spread(tuple(inside)), Spread(tuple(across))
+
+
+def _wrong(
+    results: Results, seed: int, predicted: SeedPredictions
+) -> tuple[Bool[np.ndarray, " image"], Bool[np.ndarray, " image"]]:
+    cluster = parents(results.reference(seed).clusters)
+    same = cluster[predicted.trained.label] == cluster[predicted.predicted]
+    return same & ~predicted.correct, ~same
+
+
+def _changes_of_mistakes(
+    results: Results,
+    after: Mapping[int, SeedPredictions],
+    before: Mapping[int, SeedPredictions],
+) -> tuple[dict[int, Float[np.ndarray, " image"]], dict[int, Float[np.ndarray, " image"]]]:
+    """For each seed, the change of every image's mistakes inside and across reference clusters."""
+    inside, across = {}, {}
+    for seed, predicted in after.items():
+        ours, theirs = _wrong(results, seed, predicted), _wrong(results, seed, before[seed])
+        inside[seed] = ours[0].astype(float) - theirs[0]
+        across[seed] = ours[1].astype(float) - theirs[1]
+    return inside, across
 
 
 def _told(

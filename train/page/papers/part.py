@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from train.page.blocks import ReportTable
-from train.page.formatting import count
+from train.page.formatting import count, with_intervals
 from train.page.results import ComparedRun
 from train.page.summary import RunSummary
 
@@ -31,5 +31,5 @@ def backbone(row: RunSummary) -> str:
 
 
 def gain(row: RunSummary) -> str:
-    """Returns the points over the flat network of the same seed, mean over seeds."""
-    return "" if row.difference is None else f"{100 * row.difference.mean:+.2f}"
+    """Returns the points over the flat network of the same seed, with both intervals."""
+    return with_intervals(row.difference, digits=2)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from train.page.blocks import PageSection, ReportTable, table
 from train.page.comparison import RunComparison
 from train.page.controls import ControlGroup, ControlResult, kind
-from train.page.formatting import p_value, spread, with_interval
+from train.page.formatting import p_value, spread, with_intervals
 
 _HEAD = (
     "run",
@@ -51,8 +51,8 @@ def _table(controlled: ControlGroup) -> ReportTable:
             _kind(control),
             _match(control),
             spread(control.summary.msr),
-            with_interval(control.difference),
-            with_interval(control.difference_full),
+            with_intervals(control.difference),
+            with_intervals(control.difference_full),
             " · ".join(p_value(p) for p in control.p_values.values()),
         )
         for control in controlled.controls
@@ -60,8 +60,9 @@ def _table(controlled: ControlGroup) -> ReportTable:
     seeds = f"seed{'s' if len(controlled.run.predictions) > 1 else ''} "
     seeds += ", ".join(map(str, controlled.run.predictions))
     caption = (
-        f"{controlled.run.name} minus each control, {seeds}. Brackets: 95\u00a0% interval of the "
-        "paired bootstrap over test images, averaged over seeds. p: exact McNemar test, after "
+        f"{controlled.run.name} minus each control, {seeds}. Brackets: 95\u00a0% intervals, above of "
+        "the paired bootstrap over test images, below of Student's t over seeds. A difference is "
+        "conclusive only where both exclude zero. p: exact McNemar test, after "
         "Holm's correction over this table."
     )
     return table(_HEAD, rows, caption=caption, words=(0, 1), marked=range(len(runs)))

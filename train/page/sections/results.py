@@ -14,7 +14,7 @@ from train.page.formatting import (
     plain_spread,
     seconds,
     spread,
-    with_interval,
+    with_intervals,
 )
 from train.page.results import Results
 from train.page.summary import RunSummary, Spread
@@ -22,7 +22,8 @@ from train.page.summary import RunSummary, Spread
 _LONG = 12  # rows; with more, the tables of routing and cost are folded
 _ROUTING = ("router_accuracy", "oracle_msr", "route_msr", "msr_full")  # keys of metrics.json
 _NOTES = {
-    "differences": "Difference to flat with its 95 % interval: paired bootstrap over test images.",
+    "differences": "Difference to flat with its 95 % interval over test images. Coloured: the "
+    "interval over seeds excludes zero too. Grey: no conclusion.",
     "cost": "Accuracy against operations, means over seeds; bars are one standard deviation.",
 }
 
@@ -73,7 +74,7 @@ def accuracy(comparison: RunComparison, *, images: int, white: int) -> ReportTab
         "grouping",
         "accuracy, %",
         "accuracy, mean over labels, %",
-        "difference to flat, points [95\u00a0% interval over images]",
+        "difference to flat, points [95\u00a0% intervals]",
         "MICP, reference clusters, %",
         "MICP, own clusters, %",
         "path consistency, %",
@@ -85,7 +86,7 @@ def accuracy(comparison: RunComparison, *, images: int, white: int) -> ReportTab
             row.run.grouping or "none",
             spread(row.msr),
             spread(row.msr_macro),
-            with_interval(row.difference),
+            with_intervals(row.difference),
             spread(row.micp),
             spread(row.micp_own),
             spread(row.consistency),
@@ -100,7 +101,9 @@ def accuracy(comparison: RunComparison, *, images: int, white: int) -> ReportTab
         "lies in the cluster of the true label, when all labels are equally frequent. Reference "
         "clusters are the modularity clusters of the seed; own clusters are those of the run. Path "
         "consistency: the share of images whose predicted label lies in the own cluster with the "
-        "highest probability; it is 100 where the forward pass follows one route."
+        "highest probability; it is 100 where the forward pass follows one route. A difference has "
+        "two intervals: above the paired bootstrap over test images, below Student's t over seeds. "
+        "It is conclusive only where both exclude zero; with one seed none is."
     )
     return table(head, rows, caption=caption, words=(0, 1), marked=(0,))
 

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
 
 from train.page.blocks import PageSection, ReportTable, table
 from train.page.comparison import RunComparison
-from train.page.formatting import between, count, percent, points, spread
+from train.page.formatting import count, percent, spread, with_intervals
 from train.page.results import Results
+from train.page.summary import RunSummary
 
 _LONG = 12  # rows; a longer table is folded
 
@@ -30,24 +32,28 @@ def section(results: Results, comparison: RunComparison) -> PageSection:
 
 
 def _accuracy(results: Results, comparison: RunComparison, *, white: int, rest: int) -> ReportTable:
-    rows = []
-    for row in comparison.summaries:
-        others = [float(each.correct[~results.white].mean()) for each in row.predictions.values()]
-        rows.append(
-            (
-                row.name,
-                spread(row.msr_white),
-                percent(float(np.mean(others))) if rest else "",
-                points(row.difference_white.mean) if row.difference_white else "",
-                between(row.difference_white) if row.difference_white else "",
-            )
+    rows = [
+        (
+            row.name,
+            spread(row.msr_white),
+            percent(_accuracy_on(row, ~results.white)) if rest else "",
+            with_intervals(row.difference_white),
         )
+        for row in comparison.summaries
+    ]
     head = (
         "run",
         f"accuracy on white, % (n = {count(white)})",
         f"accuracy elsewhere, % (n = {count(rest)})",
-        "difference to flat on white, points",
-        "95 % interval over images",
+        "difference to flat on white, points [95\u00a0% intervals]",
     )
-    caption = "White backgrounds are simple compositions: the Uppsala report found them easier."
+    caption = (
+        "White backgrounds are simple compositions, which the Uppsala report found easier. "
+        "Intervals: above over test images, below over seeds."
+    )
     return table(head, rows, caption=caption)
+
+
+def _accuracy_on(row: RunSummary, chosen: Bool[np.ndarray, " image"]) -> float:
+    """The accuracy on the chosen images, mean over seeds."""
+    return float(np.mean([each.correct[chosen].mean() for each in row.predictions.values()]))

@@ -1,0 +1,94 @@
+"""A paired difference: Student's t over seeds, and what counts as conclusive."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from train.evaluation.statistics import Interval
+from train.page.differences import PairedDifference, t_interval
+from train.page.formatting import brief, described, with_intervals
+from train.page.summary import paired_difference
+
+
+def test_t_interval_of_three_values():
+    """(1, 2, 3): mean 2, standard deviation 1, t of two degrees 4.302653."""
+    interval = t_interval((1.0, 2.0, 3.0))
+
+    assert 2.0 == pytest.approx(interval.mean)
+    assert 2.0 - 4.302653 / 3**0.5 == pytest.approx(interval.low, abs=1e-6)
+    assert 2.0 + 4.302653 / 3**0.5 == pytest.approx(interval.high, abs=1e-6)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 20])
+def test_t_interval_is_that_of_scipy(seeds):
+    """The ends are those of scipy's own interval with the standard error of the mean."""
+    values = np.random.default_rng(seeds).normal(0.01, 0.02, seeds)
+    expected = stats.t.interval(0.95, seeds - 1, loc=values.mean(), scale=stats.sem(values))
+    interval = t_interval(values.tolist())
+
+    assert expected == pytest.approx((interval.low, interval.high))
+
+
+@pytest.mark.parametrize("values", [(), (0.3,)])
+def test_fewer_than_two_values_have_no_interval(values):
+    """One training says nothing of the variation between trainings."""
+    assert t_interval(values) is None
+
+
+def test_equal_values_have_an_interval_without_width():
+    """Where all seeds agree, mean and ends are equal."""
+    assert t_interval((0.25, 0.25)) == Interval(0.25, 0.25, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("images", "seeds", "expected"),
+    [
+        ((0.01, 0.03), (0.005, 0.035), "better"),
+        ((-0.03, -0.01), (-0.035, -0.005), "worse"),
+        ((0.01, 0.03), (-0.01, 0.05), "no conclusion"),
+        ((-0.01, 0.05), (0.01, 0.03), "no conclusion"),
+        ((-0.01, 0.05), (-0.01, 0.05), "no conclusion"),
+        ((0.01, 0.03), (0.0, 0.04), "no conclusion"),
+        ((0.01, 0.03), None, "no conclusion"),
+    ],
+)
+def test_both_intervals_must_exclude_zero(images, seeds, expected):
+    """Images alone, seeds alone, an end at zero, or one seed: none of them is conclusive."""
+    mean = sum(images) / 2
+    over_seeds = None if seeds is None else Interval(mean, *seeds)
+    difference = PairedDifference(
+        Interval(mean, *images), (mean,) if seeds is None else (mean, mean), over_seeds
+    )
+    verdict = {(True, False): "better", (False, True): "worse", (False, False): "no conclusion"}
+
+    assert expected == verdict[difference.is_better, difference.is_worse]
+    assert difference.is_conclusive is (expected != "no conclusion")
+
+
+def test_difference_is_the_mean_over_seeds_and_images():
+    """Seeds of 1/4 and 3/4 of four images give 1/2, over images as over seeds."""
+    by_seed = {0: np.array([1.0, 0, 0, 0]), 3: np.array([1.0, 1, 1, 0])}
+    difference = paired_difference(by_seed, resamples=200, seed=0)
+
+    assert (0.25, 0.75) == difference.by_seed
+    assert 0.5 == difference.mean == difference.over_seeds.mean
+    assert difference.over_images.low <= 0.5 <= difference.over_images.high
+
+
+def test_text_of_a_difference_names_seeds_and_intervals():
+    """With one seed every form says that there is no conclusion; else it gives both intervals."""
+    one = PairedDifference(Interval(0.016, -0.004, 0.036), (0.016,), None)
+    three = PairedDifference(
+        Interval(0.016, -0.004, 0.036), (0.01, 0.016, 0.022), Interval(0.016, 0.001, 0.031)
+    )
+
+    assert "+1.6 [−0.4 to +3.6]\none seed, no conclusion" == with_intervals(one)
+    assert "+1.6 [−0.4 to +3.6]\n3 seeds [+0.1 to +3.1]" == with_intervals(three)
+    assert "+1.6 [−0.4 to +3.6; one seed, no conclusion]" == brief(one)
+    assert "+1.6 [−0.4 to +3.6 over images; +0.1 to +3.1 over 3 seeds]" == brief(three)
+    assert (
+        "+1.6 points (one seed, no conclusion; 95 % interval −0.4 to +3.6 over images)"
+    ) == described(one)
+    assert (
+        "+1.6 points (3 seeds; 95 % interval −0.4 to +3.6 over images, +0.1 to +3.1 over seeds)"
+    ) == described(three)
