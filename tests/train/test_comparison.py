@@ -84,7 +84,7 @@ def test_micp_uses_the_reference_and_the_own_clusters(folder):
 def test_mistakes_are_measured_in_the_tree_that_the_data_tells(experiments, small):
     """Severity counts wrong images alone, cost all of them; without such a tree there is neither."""
     found, compared = compare(experiments)
-    told = hierarchy.from_nested(found.told(0).tree, len(found.labels))
+    told = hierarchy.from_nested(found.given(0).tree, len(found.labels))
     height = hierarchy.heights(told)
     one = compared.flat.predictions[0]
     each = height[one.trained.label, one.predicted]
@@ -107,7 +107,7 @@ def test_mistakes_are_measured_in_the_tree_that_the_data_tells(experiments, smal
 def test_f1_of_nodes_is_in_the_tree_that_the_data_tells(experiments):
     """Every run's node F1 is that of its paths in one tree; path F1 is the labels' macro F1."""
     found, compared = compare(experiments)
-    paths = hierarchy.paths(hierarchy.from_nested(found.told(0).tree, len(found.labels)))
+    paths = hierarchy.paths(hierarchy.from_nested(found.given(0).tree, len(found.labels)))
     nodes = {leaf: set(path[1:]) for leaf, path in paths.items()}
     for row in (compared.flat, *compared.hierarchies):
         one = row.predictions[0]
@@ -145,7 +145,7 @@ def test_node_accuracy_is_level_by_level_in_the_told_tree(experiments):
             for i, j in zip(one.trained.label, one.predicted, strict=True)
         ]
         right.append(np.mean(each))
-        assert found.told(seed).tree == TREES["given"]
+        assert found.given(seed).tree == TREES["given"]
 
     assert compared.main.node_accuracy.values == pytest.approx(right)
     assert compared.main.msr.mean < compared.main.node_accuracy.mean < 1
@@ -178,8 +178,8 @@ def test_tree_shows_what_each_network_gets_right(folder):
     inside = metrics.oracle_routing(trained.full[first], trained.label[first], cluster)
     routed = np.mean(trained.coarse.argmax(axis=1) == cluster[trained.label])
 
-    assert routed == pytest.approx(root.success)
-    assert inside == pytest.approx(root.children[0].success)
+    assert routed == pytest.approx(root.accuracy)
+    assert inside == pytest.approx(root.children[0].accuracy)
     assert LABELS[10] == root.children[3].name
     assert root.children[3].is_label
 
@@ -221,7 +221,7 @@ def test_tree_without_full_probabilities_counts_what_arrived(small):
     arrived = np.isin(trained.label, CLUSTERS[0]) & np.isin(trained.predicted, CLUSTERS[0])
 
     assert int(arrived.sum()) == root.children[0].images
-    assert np.mean(trained.correct[arrived]) == pytest.approx(root.children[0].success)
+    assert np.mean(trained.correct[arrived]) == pytest.approx(root.children[0].accuracy)
 
 
 def test_table_has_its_schema_and_order(folder):
@@ -424,5 +424,5 @@ def test_tree_of_any_depth_shows_each_network(experiments):
     chosen = np.array([0, 3])[trained.full[own][:, [0, 3]].argmax(axis=1)]
 
     assert ("cluster-0-0", 20) == (inner.name, inner.images)
-    assert np.mean(chosen == trained.label[own]) == pytest.approx(inner.success)
+    assert np.mean(chosen == trained.label[own]) == pytest.approx(inner.accuracy)
     assert {LABELS[0], LABELS[3]} == {child.name for child in inner.children}

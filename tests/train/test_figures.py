@@ -211,7 +211,7 @@ def test_scatter_writes_what_it_draws():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "expected"),
+    ("heights", "expected"),
     [
         ([], []),
         ([0.5, 0.5, 0.9], [0.5, 0.7, 0.9]),
@@ -219,9 +219,9 @@ def test_scatter_writes_what_it_draws():
         ([0.1, 0.4], [0.1, 0.4]),
     ],
 )
-def test_names_beside_points_keep_apart(wanted, expected):
+def test_names_beside_points_keep_apart(heights, expected):
     """Names stay in order, 0.2 apart, and below the top."""
-    assert expected == pytest.approx(scatter.spaced(wanted, 0.2))
+    assert expected == pytest.approx(scatter.spaced(heights, 0.2))
 
 
 @pytest.mark.parametrize(

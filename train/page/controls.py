@@ -26,18 +26,18 @@ from train.tree.hierarchy import Nested
 class CostMatch:
     """The cost that a control aimed at and the cost that it reached, in the unit of the cost."""
 
-    wanted: float
+    target: float
     reached: float
 
     @property
     def ratio(self) -> float:
-        """Reached / wanted."""
-        return self.reached / self.wanted
+        """Reached / target."""
+        return self.reached / self.target
 
     @property
     def is_equal(self) -> bool:
         """Says whether the cost reached is within 5 % of the cost aimed at."""
-        return abs(self.reached - self.wanted) <= TOLERANCE * self.wanted
+        return abs(self.reached - self.target) <= TOLERANCE * self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,12 @@ class ControlGroup:
     @property
     def random(self) -> tuple[ControlResult, ...]:
         """The controls with random groups."""
-        return tuple(one for one in self.controls if one.summary.run.is_random)
+        return tuple(each for each in self.controls if each.summary.run.is_random)
 
     @property
     def equals(self) -> tuple[ControlResult, ...]:
         """The controls of equal cost."""
-        return tuple(one for one in self.controls if not one.summary.run.is_random)
+        return tuple(each for each in self.controls if not each.summary.run.is_random)
 
 
 def control_groups(
@@ -144,10 +144,10 @@ def _pooled(
     changes_of: Sequence[Mapping[int, Float[np.ndarray, " image"]]], *, resamples: int, seed: int
 ) -> PairedDifference:
     """The difference to all random groups: first the mean over groups, then over images or seeds."""
-    of_images = np.mean([np.mean([*one.values()], axis=0) for one in changes_of], axis=0)
-    seeds = dict.fromkeys(s for one in changes_of for s in one)
+    of_images = np.mean([np.mean([*each.values()], axis=0) for each in changes_of], axis=0)
+    seeds = dict.fromkeys(s for each in changes_of for s in each)
     of_seeds = tuple(
-        float(np.mean([np.mean(one[s]) for one in changes_of if s in one])) for s in seeds
+        float(np.mean([np.mean(each[s]) for each in changes_of if s in each])) for s in seeds
     )
     return PairedDifference(
         over_images=paired_interval(np.asarray(of_images), resamples=resamples, seed=seed),
@@ -164,17 +164,17 @@ def _rivals(row: RunSummary, plain: Sequence[RunSummary]) -> list[tuple[RunSumma
     sizes count only where no random groups of the run's own sizes were trained.
     """
     shape, settings = _shape(row.run), _settings(row.run)
-    others = [one for one in plain if set(one.predictions) & set(row.predictions)]
+    others = [each for each in plain if set(each.predictions) & set(row.predictions)]
     random = [
-        (one, _shape(one.run) == shape)
-        for one in others
-        if one.run.is_random
-        and one.run.method == row.run.method
-        and _is_alike(_settings(one.run), settings)
+        (each, _shape(each.run) == shape)
+        for each in others
+        if each.run.is_random
+        and each.run.method == row.run.method
+        and _is_alike(_settings(each.run), settings)
     ]
     if any(is_same for _, is_same in random):
-        random = [(one, is_same) for one, is_same in random if is_same]
-    return [*random, *((one, True) for one in others if one.run.like == row.run.name)]
+        random = [(each, is_same) for each, is_same in random if is_same]
+    return [*random, *((each, True) for each in others if each.run.like == row.run.name)]
 
 
 def _shape(run: ComparedRun) -> str:
@@ -193,9 +193,9 @@ def _settings(run: ComparedRun) -> Mapping[str, Any]:
     return section
 
 
-def _is_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _is_alike(each: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Compares only the parameters that both sections have: an older record lacks later ones."""
-    return all(one[name] == other[name] for name in one.keys() & other.keys())
+    return all(each[name] == other[name] for name in each.keys() & other.keys())
 
 
 def _match(run: ComparedRun) -> CostMatch | None:

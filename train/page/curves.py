@@ -1,4 +1,4 @@
-"""Loss curves: one panel a network, training and validation, with what stopped and slowed it."""
+"""Draws loss curves: a panel for each network, with the best epoch and the cuts of the rate."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from train.page.figures import INKS, STYLE, Drawing, figure, render, shown
 
 _COLUMNS = 3
-_CUT = 0.6  # a rate that falls below this share of the epoch before was cut, not decayed
+_CUT = 0.6  # of the rate of the epoch before; a lower rate is a cut and no decay
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Curve:
 
     @property
     def kept(self) -> int:
-        """The epoch with the least validation loss, whose weights the report's rule keeps."""
+        """The epoch with the least validation loss, whose weights are kept."""
         known = [loss if math.isfinite(loss) else math.inf for loss in self.val_loss]
         return self.epoch[known.index(min(known))]
 
@@ -35,15 +35,15 @@ class Curve:
         """
         The epochs before which the learning rate was cut while it was otherwise constant.
 
-        A schedule that changes the rate at every epoch has no cuts, only a shape.
+        A schedule that changes the rate at most epochs has no cuts.
         """
         pairs = list(zip(self.rate, self.rate[1:], strict=False))
         changed = [before != after for before, after in pairs]
         if sum(changed) > len(pairs) / 2:
             return ()
         return tuple(
-            self.epoch[place + 1]
-            for place, (before, after) in enumerate(pairs)
+            self.epoch[index + 1]
+            for index, (before, after) in enumerate(pairs)
             if after < _CUT * before
         )
 
@@ -97,13 +97,13 @@ def _panel(axes: Axes, curve: Curve) -> None:
     axes.plot(curve.epoch, curve.val_loss, color=INKS["blue"], label="validation")
     least = curve.val_loss[curve.epoch.index(curve.kept)]
     axes.plot(curve.kept, least, "o", color=INKS["orange"], markersize=5, label="least validation")
-    for place, epoch in enumerate(curve.cuts):
+    for index, epoch in enumerate(curve.cuts):
         axes.axvline(
             epoch,
             color=INKS["green"],
             linewidth=0.9,
             linestyle=(0, (3, 2)),
-            label=None if place else "rate cut",
+            label=None if index else "rate cut",
         )
     axes.set_title(shown(curve.network))
     axes.set_xlabel("epoch", fontsize=8)

@@ -1,9 +1,9 @@
 """
-The report's figures as SVG, each with the rows that it was drawn from.
+Draws the report's figures as SVG, each with the rows from which it was drawn.
 
-matplotlib without pyplot: no window, no state, the same bytes for the same numbers. Colours are
-those of `INKS`, so that a page can put its own in their place (light and dark). Intensity is
-opacity: a figure looks right on any background.
+matplotlib without pyplot: no window, no state, the same bytes for the same numbers. All colours
+are those of `INKS`, which the page replaces by its own (light or dark). Intensity is opacity, so
+that a figure is readable on any background.
 """
 
 import io
@@ -37,7 +37,7 @@ INKS = {
 }
 WIDEST_NAME = 24  # characters of a tag that fit beside a figure
 ANNOTATED_LABELS = 16  # above it the numbers in the cells would not be readable
-CLIP = 0.3  # the report's Figure 10 clips differences here
+CLIP = 0.3  # as in Figure 10 of the Uppsala report (Colin and Nagarajan 2018)
 
 Rows = Sequence[Sequence[object]]
 
@@ -68,7 +68,7 @@ STYLE: dict[Any, Any] = {  # matplotlib types these keys as literals, one by one
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A figure: its file name, what it shows in words, the SVG, and the rows it was drawn from."""
+    """A figure: its file name, a description in words, the SVG, and the rows behind it."""
 
     name: str
     description: str
@@ -86,7 +86,7 @@ def shown(name: str) -> str:
 def figure(
     width: float, height: float, *, layout: Literal["constrained"] | None = "constrained"
 ) -> Figure:
-    """Returns an empty figure of so many inches in the report's style."""
+    """Returns an empty figure in the report's style; `width` and `height` are in inches."""
     with mpl.rc_context(STYLE):
         made = Figure(figsize=(width, height), layout=layout)
         FigureCanvasSVG(made)
@@ -97,12 +97,12 @@ def render(drawn: Figure, *, name: str) -> str:
     """Returns the SVG of a figure; every identifier in it begins with `name`."""
     buffer = io.StringIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
-        # The reader's machine brings the font: what ours lacks is none of the figure's business.
+        # The browser supplies the font: a glyph that is missing here does not matter.
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from font")
         drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    # Inside a page the style would reach the page, and the metadata say nothing.
+    # Inside a page this style would apply to the whole page; the metadata are empty.
     svg = re.sub(r"\s*<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(?<= id=")', f"{name}-", svg)
     return re.sub(r'(?<=url\(#)|(?<=href="#)', f"{name}-", svg)
@@ -116,7 +116,7 @@ def confusion(
     clusters: Sequence[Sequence[int]] | None = None,
 ) -> Drawing:
     """
-    Draws a row-normalised confusion; with `clusters`, in their order and with their outlines.
+    Draws a row-normalised confusion; with `clusters`, in the order of the clusters, outlined.
 
     Opacity is the square root of the share, so that one image in a hundred is still visible.
     """
@@ -160,7 +160,7 @@ def difference(
         name=name,
         clusters=clusters,
         strip=(strip, -CLIP, CLIP, [-0.3, -0.15, 0, 0.15, 0.3]),
-        caption="hierarchical minus flat, percentage points, colours clipped at ±30",
+        caption="hierarchy minus flat, percentage points, colours clipped at ±30",
         description="Confusion of the hierarchy minus that of the flat network, rows true labels.",
     )
 
@@ -204,16 +204,16 @@ def _interval_row(name: str, difference: PairedDifference) -> tuple[object, ...]
 
 
 def funnel(stages: Sequence[tuple[str, int, int]], *, name: str) -> Drawing:
-    """Draws how many posts each stage kept and refused: (stage, kept, refused)."""
+    """Draws how many posts each stage kept and refused; `stages` are (stage, kept, refused)."""
     drawn = figure(7.2, 0.7 + 0.34 * len(stages))
     with mpl.rc_context(STYLE):
         axes = drawn.add_subplot()
-        for place, (_, kept, refused) in enumerate(stages):
-            axes.barh(place, kept, height=0.66, color=INKS["blue"])
-            axes.barh(place, refused, left=kept, height=0.66, color=INKS["orange"], alpha=0.45)
+        for index, (_, kept, refused) in enumerate(stages):
+            axes.barh(index, kept, height=0.66, color=INKS["blue"])
+            axes.barh(index, refused, left=kept, height=0.66, color=INKS["orange"], alpha=0.45)
             text = f"{kept:,} kept" + (f", {refused:,} refused" if refused else "")
             axes.annotate(
-                text, (kept + refused, place), (5, 0), textcoords="offset points", va="center"
+                text, (kept + refused, index), (5, 0), textcoords="offset points", va="center"
             )
         axes.set_yticks(range(len(stages)), [stage for stage, _, _ in stages])
         axes.set_ylim(len(stages) - 0.5, -0.5)
@@ -284,7 +284,7 @@ def _matrix(
 
 
 def _size(labels: int) -> tuple[float, float]:
-    """Inches of a matrix and points of its names: a hundred labels still fit the page's width."""
+    """The side in inches and the letters in points: a hundred labels still fit the page."""
     side = max(3.2, min(0.36 * labels, 5.8), min(0.2 * labels, 9.4), 0.094 * labels)
     return side, 8.0 if side / labels > 0.13 else 6.5
 

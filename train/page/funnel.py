@@ -1,4 +1,4 @@
-"""How many posts each stage kept, and why it refused the others: read from the catalog."""
+"""Reads from the catalog how many posts each stage kept, and why it refused the others."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,8 @@ def read(catalog_path: Path) -> Funnel:
     """
     Reads the view `funnel` of the catalog.
 
-    A machine that only trains has no catalog and perhaps no duckdb: the funnel then says why it
-    is empty, and the rest of the report stands.
+    A machine that only trains may lack the catalog and duckdb. The funnel is then empty, with the
+    reason in `absent_because`, and the rest of the report is unchanged.
     """
     if not catalog_path.is_file():
         return Funnel((), f"{catalog_path} is absent (stage 'catalog' writes it).")

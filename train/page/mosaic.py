@@ -1,4 +1,4 @@
-"""Test images for the mosaic: drawn by seed, read from the shards, with who named them rightly."""
+"""Draws test images for the mosaic by seed and reads them from the shards, with predictions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Tile:
 
     @property
     def outcome(self) -> str:
-        """Says who named it rightly: both, hierarchy, flat or neither."""
+        """Which network predicted the label correctly: both, hierarchy, flat or neither."""
         flat = self.flat == self.label
         other = flat if self.hierarchical is None else self.hierarchical == self.label
         if flat == other:
@@ -35,7 +35,7 @@ class Tile:
 
 
 def choose(flat: SeedPredictions, *, leaves: int, each: int, seed: int) -> list[list[int]]:
-    """Returns for each label the rows of at most `each` of its test images, drawn by seed."""
+    """Returns for each label the rows of at most `each` of its test images, drawn by `seed`."""
     drawn = np.random.default_rng(seed).permutation(len(flat.predicted))
     labels = flat.trained.label[drawn]
     return [[int(row) for row in drawn[labels == leaf][:each]] for leaf in range(leaves)]
@@ -52,10 +52,10 @@ def read(
     Reads the images of the chosen rows from the shards, label by label.
 
     Raises:
-        BadShard: A shard is absent or shorter than its table says, or holds no image there.
+        BadShard: A shard is absent, is shorter than its table states, or holds no image at an offset.
     """
     places = _places(shards_dir)
-    found = []
+    lines = []
     for line in rows:
         tiles = []
         for row in line:
@@ -71,8 +71,8 @@ def read(
                     hierarchical=None if hierarchical is None else int(hierarchical.predicted[row]),
                 )
             )
-        found.append(tiles)
-    return found
+        lines.append(tiles)
+    return lines
 
 
 def _places(shards_dir: Path) -> dict[int, tuple[str, int, int]]:
@@ -90,7 +90,7 @@ def _bytes(shards_dir: Path, places: Mapping[int, tuple[str, int, int]], post_id
         )
     shard, offset, size = places[post_id]
     try:
-        # The last part alone: a table cannot lead out of the folder of the shards.
+        # Only the file name: a path in a table must not lead out of the folder of the shards.
         with (shards_dir / Path(shard).name).open("rb") as file:
             file.seek(offset)
             data = file.read(size)

@@ -1,5 +1,5 @@
 """
-The figures of the five sources, to stand beside ours: printed in them, or said to be only quoted.
+The figures of the five papers that stand beside ours, and what is doubtful about them.
 
 Colin and Nagarajan, "A hierarchical architecture of CNNs to increase the performance on a
 categorization problem", project report, Uppsala University, May 2018, Tables 1 and 2.
@@ -8,7 +8,7 @@ Yan and others, "HD-CNN: Hierarchical Deep Convolutional Neural Networks for Lar
 Recognition", 2015. Dutt, Pellerin and Quénot, "Improving Hierarchical Image Classification with
 Merged CNN Architectures", 2017. Koo, Klabjan and Utke, "Combined Convolutional and Recurrent Neural
 Networks for Hierarchical Classification of Images", slides.
-What they do not give is None, never zero. Sections 2.8, 3.5, 4.7, 5.5 and 6.7 of the methods.
+What a paper does not give is None, never zero. Each `*_DATA` names figures that are only quoted.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class UppsalaAccuracy:
 
     @property
     def implied(self) -> float | None:
-        """Success inside the right cluster, MSR / MICP, in percent; derived, not printed."""
+        """Accuracy inside the right cluster, MSR / MICP, in percent; derived, not printed."""
         return 100 * self.msr / self.micp if self.micp else None
 
 
@@ -35,8 +35,9 @@ class UppsalaSeconds:
     """
     A row of Table 2, in seconds of training.
 
-    `total` and `parallel` leave out the networks that the clusters were found with: the flat one,
-    and in `finding` any others, with what they add to the critical path in `finding_parallel`.
+    `total` and `parallel` leave out the networks whose confusions gave the clusters: the flat
+    network, and any others, whose seconds are in `finding`, and whose share of the critical path
+    is in `finding_parallel`.
     """
 
     kind: str
@@ -56,7 +57,7 @@ class UppsalaSeconds:
 
     @property
     def whole(self) -> tuple[float, float]:
-        """Total and parallel with everything that found the clusters."""
+        """Total and parallel seconds with all networks that gave the clusters."""
         return (
             self.total + self.flat + self.finding,
             self.parallel + self.flat + self.finding_parallel,
@@ -64,14 +65,14 @@ class UppsalaSeconds:
 
     @property
     def whole_speed_ups(self) -> tuple[float, float]:
-        """Flat / total and flat / parallel with everything that found the clusters."""
+        """Flat / total and flat / parallel with all networks that gave the clusters."""
         total, parallel = self.whole
         return self.flat / total, self.flat / parallel
 
 
 @dataclass(frozen=True, slots=True)
 class HierNetAccuracy:
-    """A row of HierNet's table: accuracy in percent of ResNet-(6n + 2) and of HierNet on it."""
+    """A row of HierNet's table: accuracy in percent of flat ResNet-(6n + 2), and of HierNet."""
 
     n: int
     flat: float
@@ -80,16 +81,16 @@ class HierNetAccuracy:
 
     @property
     def backbone(self) -> str:
-        """The name that `backbone.name` gives to this network."""
+        """The name of this network in the parameter `backbone.name`."""
         return f"resnet{6 * self.n + 2}"
 
 
 @dataclass(frozen=True, slots=True)
 class HdcnnError:
     """
-    A row of HD-CNN's table on CIFAR-100: errors in percent, over ten views and of one.
+    A row of HD-CNN's table on CIFAR-100: errors in percent over ten views and with one view.
 
-    `memory` is in MB; of how many images `seconds` are, our sources do not say.
+    `memory` is in MB. The paper does not give the number of images behind `seconds`.
     """
 
     model: str
@@ -102,11 +103,11 @@ class HdcnnError:
 @dataclass(frozen=True, slots=True)
 class MergedClaim:
     """
-    What the merged networks' paper says, and which runs here decide it.
+    A claim of the merged networks' paper, and the runs here that test it.
 
     `figures` are "labels" and "categories" (errors) and "seconds" (of training). Runs are named by
-    the stages that they share, or "apart". Each of `lower` is said to lie below each of `higher`,
-    or where `is_equal` to be as good.
+    the number of stages that they share, or "apart". The paper claims that each of `lower` lies
+    below each of `higher`, or, where `is_equal`, that both are as good.
     """
 
     text: str
@@ -170,22 +171,22 @@ DOUBTS = (
         "set)."
     ),
     (
-        "Its Table 2 leaves out the flat network that the clusters were found with: quicker only "
-        "if that network is free. The columns with the clusters' networks are ours."
+        "Its Table 2 leaves out the flat network whose confusion gave the clusters: the tree is "
+        "faster only if that network costs nothing. The columns with the clusters' networks are ours."
     ),
     "6,620 s is printed: (6,620 − 3,900) / 470 is 5.79 subnetworks; 6 × 470 would give 6,720.",
     "D123: (8,370 − 3,540) / 805 is 6.0 subnetworks, and its Table 5 lists seven clusters.",
     (
         "Deep: its 3,720 s in parallel add only the longest single network to the root. Ours is "
-        "the longest chain of networks that wait for one another."
+        "the longest chain of networks that depend on one another."
     ),
-    "Speed-ups and success inside the cluster (MSR / MICP) are derived from what is printed.",
+    "Speed-ups and accuracy inside the cluster (MSR / MICP) are derived from what is printed.",
 )
 
 HIERNET_DATA = (
-    "CIFAR-100 of 32 × 32 pixels, all 50,000 training images; one half of the official test set "
-    "chose groups and settings, 4,992 images of the other were scored. The ResNet has 200 epochs, "
-    "and HierNet starts from it with 200 more (78,000 steps of 128 each), with about 7 times its "
+    "CIFAR-100 of 32 × 32 pixels, all 50,000 training images. Groups and settings were chosen on one "
+    "half of the official test set; accuracy is on 4,992 images of the other. The ResNet trains for "
+    "200 epochs, and HierNet starts from it and trains for 200 more (78,000 steps of 128 each), with about 7 times its "
     "parameters. One seed, no control of equal cost."
 )
 
@@ -204,11 +205,10 @@ HDCNN = (
 
 HDCNN_DATA = (
     "CIFAR-100 of 32 × 32 pixels, centre and random crops of 26, all 50,000 training images for "
-    "the last network; nine fine components of 389 labels together, found on 10,000 of them. One "
+    "the last network; nine fine components of 389 labels together, chosen on 10,000 of them. One "
     "training. The hierarchy has 9.3 times the parameters of NIN, twice the filters about 3.9 times. "
-    "The figures below are quoted as the paper's and were not checked against it, but for 447 and "
-    "286 MB, which a review prints, and 32.62 and the notebook's 34.50 %, which the authors' code "
-    "has."
+    "The figures below are quoted as the paper's and were not checked against it. Exceptions: a "
+    "review prints 447 and 286 MB, and the authors' code has 32.62 and the notebook's 34.50 %."
 )
 
 _BOTH = ("labels", "categories")
@@ -246,8 +246,8 @@ MERGED_CLAIMS = (
 
 MERGED_DATA = (
     "CIFAR-100 with its 20 given categories; ResNet-164 and DenseNet-BC-100 from scratch, as in their "
-    "papers, five trainings of each. Errors are drawn as curves against alpha on the test images, "
-    "and no table is printed. Flat, quoted from their own papers and not checked: 24.33 and 22.27 % "
+    "papers, five trainings of each. The paper draws errors as curves against alpha on the test images, "
+    "and prints no table. Flat, quoted from their own papers and not checked: 24.33 and 22.27 % "
     "of error."
 )
 
@@ -323,8 +323,8 @@ DHNN_REAL = (
 
 DHNN_DATA = (
     "Part of Open Images, whose list and tree are not published, and REAL, a proprietary set with "
-    "paths of one length. A node of a flat network is right where it lies on its label's path; how "
-    "F1 is counted is not said, nor what Alt means: here, other layers at each step."
+    "paths of one length. A node of a flat network is right where it lies on its label's path. How F1 "
+    "is counted is not given, nor what Alt means; here it means other layers at each step."
 )
 
 DHNN_DOUBT = (

@@ -1,8 +1,8 @@
 """
-What the stages above left on disk, read and checked once: runs, seeds, groupings, data.
+Reads and checks what the stages above wrote: runs, seeds, groupings and data.
 
-Comes in: results/RUN/SEED/*, data/clustering/SEED/*.json, data/shards/*.json.
-Goes out: frozen objects, test images only, rows in the order of `post_id`.
+Takes results/RUN/SEED/*, data/clustering/SEED/*.json and data/shards/*.json. Gives frozen objects
+that hold test images only, rows in the order of `post_id`.
 """
 
 import csv
@@ -25,13 +25,13 @@ from train.tree.hierarchy import Nested, leaves
 
 FLAT = "flat"
 REFERENCE = "modularity"  # the grouping whose clusters every run is measured against
-TOLD = "given"  # the tree that the data tells, fixed before any network was trained
+GIVEN = "given"  # the tree that comes with the data, fixed before any network was trained
 CONTROL = "random"
 _COLUMNS = ("post_id", "split", "white_background", "label", "predicted")
 
 
 class RunLike(Protocol):
-    """What the report asks of an entry of the `runs` section."""
+    """The fields of an entry of section `runs` that the report reads."""
 
     @property
     def method(self) -> str:
@@ -43,11 +43,11 @@ class RunLike(Protocol):
 
     @property
     def like(self) -> str | None:
-        """Of a control of equal cost, the run that it is to cost as much as."""
+        """Of a control of equal cost, the run whose cost it aims at."""
 
     @property
     def equal(self) -> str | None:
-        """Which cost is to be equal: train_flops, macs or params."""
+        """The cost that is equal: train_flops, macs or params."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,13 @@ class TrainedRun:
 
     @property
     def correct(self) -> Bool[np.ndarray, " image"]:
-        """Says of each image whether it was named rightly."""
+        """Says of each image whether the predicted label is the true label."""
         return np.asarray(self.label == self.predicted)
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """A method with a grouping, for every seed that it was trained with."""
+    """A method with a grouping, with every seed for which it was trained."""
 
     name: str
     method: str
@@ -97,18 +97,18 @@ class ComparedRun:
 
     @property
     def is_control(self) -> bool:
-        """Says whether there are no clusters, or such as were drawn by chance."""
+        """Says whether the run has no clusters, or random ones."""
         return self.grouping is None or self.is_random
 
     @property
     def is_random(self) -> bool:
-        """Says whether the clusters were drawn by chance."""
+        """Says whether the clusters are random."""
         return self.grouping is not None and self.grouping.startswith(CONTROL)
 
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """The clusters of one file of data/clustering/SEED: tuples of leaves, and the file's facts."""
+    """One file of data/clustering/SEED: its clusters as tuples of leaves, and the whole document."""
 
     name: str
     seed: int
@@ -117,12 +117,12 @@ class Grouping:
 
     @property
     def tree(self) -> Nested:
-        """All levels; the clusters where the file knows no more."""
+        """All levels of the tree; the clusters alone where the file holds no tree."""
         return self.facts.get("tree") or [list(cluster) for cluster in self.clusters]
 
     @property
     def ordered(self) -> tuple[tuple[int, ...], ...]:
-        """The clusters, their labels in the order of the tree."""
+        """The clusters, with their labels in the order of the tree."""
         return tuple(
             (child,) if isinstance(child, int) else tuple(leaves(child)) for child in self.tree
         )
@@ -131,9 +131,9 @@ class Grouping:
 @dataclass(frozen=True, slots=True)
 class Results:
     """
-    Everything the report is drawn from. `runs` begins with the flat one.
+    Everything that the report is made from. The first of `runs` is the flat run.
 
-    `absent` names runs, or runs with a seed, that were never trained: they are left out.
+    `absent` lists runs, and seeds of runs, that were never trained; the report leaves them out.
     """
 
     labels: tuple[str, ...]
@@ -169,15 +169,15 @@ class Results:
         return {run.name: next(iter(run.seeds)) for run in self.runs}
 
     def reference(self, seed: int) -> Grouping:
-        """The clusters that every run of this seed is measured against."""
+        """The clusters against which every run of this seed is measured."""
         return self.groupings[REFERENCE, seed]
 
-    def told(self, seed: int) -> Grouping | None:
-        """The tree that the data tells; None where it tells none."""
-        return self.groupings.get((TOLD, seed))
+    def given(self, seed: int) -> Grouping | None:
+        """The tree that comes with the data; None where the data has none."""
+        return self.groupings.get((GIVEN, seed))
 
     def own(self, run: ComparedRun, seed: int) -> Grouping | None:
-        """The clusters that a run was built on; None for the flat one."""
+        """The clusters on which a run was built; None for a run without clusters."""
         return self.groupings[run.grouping, seed] if run.grouping else None
 
 
@@ -185,9 +185,10 @@ def read(
     *, data_dir: Path, results_dir: Path, runs: Mapping[str, RunLike], seeds: Sequence[int]
 ) -> Results:
     """
-    Reads all that the stages above wrote for `runs` and `seeds`.
+    Reads everything that the stages above wrote for `runs` and `seeds`.
 
-    A run without a folder was not trained yet, and is left out; so is a seed of a run.
+    A run, or a seed of a run, without a folder was not trained yet: it is left out and listed in
+    `Results.absent`.
 
     Raises:
         MissingInput: A file is absent or unreadable; the message names the stage that writes it.
@@ -196,42 +197,42 @@ def read(
     classes = _json(data_dir / "shards" / "classes.json", stage="shards")
     leaves = len(classes["labels"])
     flat = {seed: _trained(results_dir / FLAT / str(seed), FLAT, seed, leaves) for seed in seeds}
-    found = [ComparedRun(name=FLAT, method=FLAT, grouping=None, seeds=flat)]
+    read_runs = [ComparedRun(name=FLAT, method=FLAT, grouping=None, seeds=flat)]
     absent = []
-    for name, asked in runs.items():
-        there = [seed for seed in seeds if (results_dir / name / str(seed)).is_dir()]
-        lacking = [str(seed) for seed in seeds if seed not in there]
-        if lacking:
-            absent.append(f"{name} (seed {', '.join(lacking)})" if there else name)
-        if there:
-            found.append(_run(results_dir, name, asked, there, leaves=leaves))
+    for name, entry in runs.items():
+        trained = [seed for seed in seeds if (results_dir / name / str(seed)).is_dir()]
+        missing = [str(seed) for seed in seeds if seed not in trained]
+        if missing:
+            absent.append(f"{name} (seed {', '.join(missing)})" if trained else name)
+        if trained:
+            read_runs.append(_run(results_dir, name, entry, trained, leaves=leaves))
     pairs = [(REFERENCE, seed) for seed in seeds]
-    pairs += [(run.grouping, seed) for run in found for seed in run.seeds if run.grouping]
+    pairs += [(run.grouping, seed) for run in read_runs for seed in run.seeds if run.grouping]
     folder = data_dir / "clustering"
-    pairs += [(TOLD, seed) for seed in seeds if (folder / str(seed) / f"{TOLD}.json").exists()]
+    pairs += [(GIVEN, seed) for seed in seeds if (folder / str(seed) / f"{GIVEN}.json").exists()]
     groupings = {
         (name, seed): _grouping(folder / str(seed) / f"{name}.json", name, seed)
         for name, seed in dict.fromkeys(pairs)
     }
     manifest = _json(data_dir / "shards" / "manifest.json", stage="shards")
-    _check_same_data(found, labels=classes["labels"], root_sha256=manifest["root_sha256"])
-    _check_same_pictures(found)
+    _check_same_data(read_runs, labels=classes["labels"], root_sha256=manifest["root_sha256"])
+    _check_same_images(read_runs)
     _check_partitions(groupings, leaves=len(classes["labels"]))
     return Results(
         labels=tuple(classes["labels"]),
         classes=classes,
         manifest=manifest,
-        runs=tuple(found),
+        runs=tuple(read_runs),
         groupings=groupings,
         absent=tuple(absent),
     )
 
 
 def _run(
-    results_dir: Path, name: str, asked: RunLike, seeds: Sequence[int], *, leaves: int
+    results_dir: Path, name: str, entry: RunLike, seeds: Sequence[int], *, leaves: int
 ) -> ComparedRun:
     trained = {seed: _trained(results_dir / name / str(seed), name, seed, leaves) for seed in seeds}
-    return ComparedRun(name, asked.method, asked.grouping, trained, asked.like, asked.equal)
+    return ComparedRun(name, entry.method, entry.grouping, trained, entry.like, entry.equal)
 
 
 def _trained(folder: Path, run: str, seed: int, leaves: int) -> TrainedRun:
@@ -245,7 +246,7 @@ def _trained(folder: Path, run: str, seed: int, leaves: int) -> TrainedRun:
     label, predicted = (table[name].to_numpy() for name in ("label", "predicted"))
     if max(label.max(), predicted.max()) >= leaves or min(label.min(), predicted.min()) < 0:
         raise MixedResults(
-            f"{path} names leaf {max(label.max(), predicted.max())}, but the shards hold "
+            f"{path} refers to leaf {max(label.max(), predicted.max())}, but the shards hold "
             f"{leaves} labels: it was made from other shards. Run `dvc repro`."
         )
     measured = folder / "cost.json"
@@ -296,7 +297,7 @@ def _json(path: Path, *, stage: str) -> Any:
         ) from error
     except (OSError, ValueError) as error:
         raise MissingInput(
-            f"{path} is no readable JSON ({error}). Remove it and run stage '{stage}' again."
+            f"{path} is not readable JSON ({error}). Remove it and run stage '{stage}' again."
         ) from error
 
 
@@ -309,12 +310,12 @@ def _check_same_data(
             if model["labels"] != labels or model["root_sha256"] != root_sha256:
                 raise MixedResults(
                     f"Run '{trained.run}' with seed {trained.seed} was trained on shards with "
-                    f"root hash {model['root_sha256']}, and those at hand have {root_sha256}. "
+                    f"root hash {model['root_sha256']}, but the present shards have {root_sha256}. "
                     "Run `dvc repro`."
                 )
 
 
-def _check_same_pictures(runs: Sequence[ComparedRun]) -> None:
+def _check_same_images(runs: Sequence[ComparedRun]) -> None:
     first = next(iter(runs[0].seeds.values()))
     for run in runs:
         for trained in run.seeds.values():

@@ -1,4 +1,4 @@
-"""Success against operations: every run a point, so that what costs more stands further right."""
+"""Draws accuracy against operations: every run is a point, costly runs stand further right."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from train.page.comparison import RunComparison
 from train.page.figures import INKS, STYLE, Drawing, figure, render, shown
 from train.page.summary import RunSummary
 
-_LOG_BEYOND = 4  # a wider range of costs would press the small ones together
+_LOG_BEYOND = 4  # a wider range of costs would leave the cheap runs on one spot
 _ROOM = 0.19  # inches from a name to the next
 _LEFT, _WIDTH, _NAMES, _BELOW, _ABOVE = 0.62, 3.7, 1.7, 0.55, 0.5  # inches
 _LOOKS = {  # colour, marker, filled
     "flat": ("ink", "s", True),
     "hierarchy": ("blue", "o", True),
-    "hierarchy, in full": ("blue", "o", False),
+    "hierarchy (full)": ("blue", "o", False),
     "random groups": ("muted", "^", True),
     "equal cost": ("orange", "D", True),
     "other": ("purple", "P", True),
@@ -26,18 +26,18 @@ _LOOKS = {  # colour, marker, filled
 
 @dataclass(frozen=True, slots=True)
 class CostPoint:
-    """A run: expected MACs of a prediction, and its success over seeds, as a share."""
+    """A run in one mode: expected MACs of a prediction, and accuracy over seeds as a share."""
 
     name: str
     kind: str
     macs: float
-    success: float
+    accuracy: float
     deviation: float | None
     seeds: int
 
 
 def points(comparison: RunComparison) -> list[CostPoint]:
-    """Returns a point for each run as it predicts, and one for each hierarchy in full."""
+    """Returns a point for each run in its default mode, and for each hierarchy in mode full too."""
     return [
         CostPoint(
             row.name,
@@ -52,9 +52,9 @@ def points(comparison: RunComparison) -> list[CostPoint]:
     ]
 
 
-def draw(found: Sequence[CostPoint], *, name: str) -> Drawing:
-    """Draws success over operations; the axis is logarithmic where they differ more than 4 times."""
-    high = max(2.6, _ROOM * len(found) + 0.2)
+def draw(marks: Sequence[CostPoint], *, name: str) -> Drawing:
+    """Draws accuracy over MACs; the axis is logarithmic where MACs differ more than 4 times."""
+    high = max(2.6, _ROOM * len(marks) + 0.2)
     whole = (_LEFT + _WIDTH + _NAMES, _BELOW + high + _ABOVE)
     drawn = figure(*whole, layout=None)
     with mpl.rc_context(STYLE):
@@ -62,9 +62,9 @@ def draw(found: Sequence[CostPoint], *, name: str) -> Drawing:
             (_LEFT / whole[0], _BELOW / whole[1], _WIDTH / whole[0], high / whole[1])
         )
         for kind in _LOOKS:
-            _mark(axes, [one for one in found if one.kind == kind], kind)
-        _scale(axes, found)
-        _name(axes, found, spacing=_ROOM / high)
+            _mark(axes, [each for each in marks if each.kind == kind], kind)
+        _scale(axes, marks)
+        _name(axes, marks, spacing=_ROOM / high)
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(-0.02, 1.0),
@@ -76,11 +76,12 @@ def draw(found: Sequence[CostPoint], *, name: str) -> Drawing:
         )
     return Drawing(
         name=name,
-        description="Success on the test images against expected operations of a prediction.",
+        description="Accuracy on the test images against expected MACs of a prediction.",
         svg=render(drawn, name=name),
         columns=("run", "kind", "macs", "msr", "deviation", "seeds"),
         rows=[
-            (one.name, one.kind, one.macs, one.success, one.deviation, one.seeds) for one in found
+            (each.name, each.kind, each.macs, each.accuracy, each.deviation, each.seeds)
+            for each in marks
         ],
     )
 
@@ -92,17 +93,17 @@ def _kind(row: RunSummary) -> str:
         return "random groups"
     if row.run.is_control:
         return "equal cost" if row.run.like else "other"
-    return "hierarchy" if row.mode == "default" else "hierarchy, in full"
+    return "hierarchy" if row.mode == "default" else "hierarchy (full)"
 
 
-def _mark(axes: Axes, found: Sequence[CostPoint], kind: str) -> None:
-    if not found:
+def _mark(axes: Axes, marks: Sequence[CostPoint], kind: str) -> None:
+    if not marks:
         return
     ink, marker, filled = _LOOKS[kind]
     axes.errorbar(
-        [one.macs / 1e6 for one in found],
-        [100 * one.success for one in found],
-        yerr=[100 * (one.deviation or 0) for one in found],
+        [each.macs / 1e6 for each in marks],
+        [100 * each.accuracy for each in marks],
+        yerr=[100 * (each.deviation or 0) for each in marks],
         fmt=marker,
         color=INKS[ink],
         markerfacecolor=INKS[ink] if filled else INKS["panel"],
@@ -113,10 +114,10 @@ def _mark(axes: Axes, found: Sequence[CostPoint], kind: str) -> None:
     )
 
 
-def _scale(axes: Axes, found: Sequence[CostPoint]) -> None:
-    costs = [one.macs / 1e6 for one in found if one.macs > 0]
+def _scale(axes: Axes, marks: Sequence[CostPoint]) -> None:
+    costs = [each.macs / 1e6 for each in marks if each.macs > 0]
     axes.set_xlabel("expected MACs of a prediction, M")
-    axes.set_ylabel("MSR, %")
+    axes.set_ylabel("accuracy, %")
     axes.grid()
     if costs and max(costs) > _LOG_BEYOND * min(costs):
         axes.set_xscale("log")
@@ -128,37 +129,37 @@ def _scale(axes: Axes, found: Sequence[CostPoint]) -> None:
         axes.set_xlabel("expected MACs of a prediction, M (logarithmic)")
 
 
-def _name(axes: Axes, found: Sequence[CostPoint], *, spacing: float) -> None:
-    """Puts the names in a column at the right, in the order of success, each with a line."""
+def _name(axes: Axes, marks: Sequence[CostPoint], *, spacing: float) -> None:
+    """Writes the names in a column at the right, in the order of accuracy, each with a line."""
     low, high = axes.get_ylim()
-    order = sorted(found, key=lambda one: one.success)
-    heights = spaced([(100 * one.success - low) / (high - low) for one in order], spacing)
-    for one, height in zip(order, heights, strict=True):
+    order = sorted(marks, key=lambda each: each.accuracy)
+    heights = spaced([(100 * each.accuracy - low) / (high - low) for each in order], spacing)
+    for each, height in zip(order, heights, strict=True):
         axes.annotate(
-            shown(one.name),
-            xy=(one.macs / 1e6, 100 * one.success),
+            shown(each.name),
+            xy=(each.macs / 1e6, 100 * each.accuracy),
             xytext=(1.03, height),
             textcoords="axes fraction",
             va="center",
             fontsize=8,
-            color=INKS[_LOOKS[one.kind][0]],
+            color=INKS[_LOOKS[each.kind][0]],
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": INKS["grid"], "linewidth": 0.7, "shrinkB": 4},
         )
 
 
-def spaced(wanted: Sequence[float], spacing: float) -> list[float]:
+def spaced(heights: Sequence[float], spacing: float) -> list[float]:
     """
-    Returns rising heights at least `spacing` apart, near those wanted, which rise; none above 1.
+    Returns rising heights at least `spacing` apart and near `heights`, which rise; none above 1.
 
     Example:
         0.5, 0.5 and 0.9 with 0.2 between them give 0.5, 0.7 and 0.9.
     """
-    found: list[float] = []
-    for height in wanted:
-        found.append(max(height, found[-1] + spacing) if found else height)
+    apart: list[float] = []
+    for height in heights:
+        apart.append(max(height, apart[-1] + spacing) if apart else height)
     ceiling = 1.0
-    for place in reversed(range(len(found))):
-        found[place] = min(found[place], ceiling)
-        ceiling = found[place] - spacing
-    return found
+    for index in reversed(range(len(apart))):
+        apart[index] = min(apart[index], ceiling)
+        ceiling = apart[index] - spacing
+    return apart

@@ -1,7 +1,9 @@
 """
-The numbers of one run: success, mistakes and cost over its seeds, and its difference to flat.
+Summarises one run: accuracy, mistakes and cost over its seeds, and its difference to flat.
 
-Comes in: results as read from disk. Goes out: a summary per run and way of predicting.
+Takes results as read from disk. Gives one summary for each run and mode. Mode `default` is the
+forward pass that the run's method uses by default: over one route, or over several branches. Mode
+`full` is the forward pass over all branches. The metrics are defined in docs/methods/evaluation.md.
 """
 
 from collections.abc import Mapping
@@ -43,7 +45,7 @@ from train.tree.hierarchy import (
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A value per seed. The standard deviation needs two seeds, and is None with one."""
+    """One value for each seed, in the order of the seeds."""
 
     values: tuple[float, ...]
 
@@ -54,40 +56,40 @@ class Spread:
 
     @property
     def deviation(self) -> float | None:
-        """The standard deviation over seeds (n - 1)."""
+        """The standard deviation over seeds, divided by n - 1; None with one seed."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
 
 
 @dataclass(frozen=True, slots=True)
 class SeedPredictions:
-    """What one run said of the test images with one seed, in one way of predicting."""
+    """The predicted labels of one run with one seed on the test images, in one mode."""
 
     trained: TrainedRun
     predicted: Int[np.ndarray, " image"]
 
     @property
     def correct(self) -> Bool[np.ndarray, " image"]:
-        """Says of each image whether it was named rightly."""
+        """Says of each image whether the predicted label is the true label."""
         return np.asarray(self.trained.label == self.predicted)
 
 
 @dataclass(frozen=True, slots=True)
 class RunCost:
-    """What a run costs, means over seeds: parameters, multiply-accumulates of one image, time."""
+    """The cost of a run, means over seeds: parameters, MACs of one image, operations and times."""
 
     params: float
     macs: float
     seconds_total: Spread
     seconds_critical: Spread
-    seconds_clustering: Spread | None  # of the flat network, where the run would be none without it
-    flops: Spread | None  # of training, that flat network counted; None where it was not recorded
-    ms_alone: float | None  # milliseconds of one image; None where nobody measured it
+    seconds_clustering: Spread | None  # of the flat network that gave the clusters
+    flops: Spread | None  # of training with that network; None where not recorded
+    ms_alone: float | None  # milliseconds of one image; None where not measured
     ms_in_batch: float | None  # the same in batches of 256
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One line of the results table. Shares are in 0..1; differences are to the flat run."""
+    """One row of the results table. Shares are in 0..1; differences are to the flat run."""
 
     run: ComparedRun
     mode: str
@@ -101,9 +103,11 @@ class RunSummary:
     wrong_across: Spread  # wrong reference cluster
     path_f1: Spread
     cost: RunCost
-    consistency: Spread | None = None  # of the label with the own cluster that is said likeliest
-    severity: Spread | None = None  # of mistakes, by the tree that the data tells, if it does
-    average_cost: Spread | None = None  # the same over all images, right ones 0
+    consistency: Spread | None = (
+        None  # of the predicted label with the own cluster of highest probability
+    )
+    severity: Spread | None = None  # of mistakes in the given tree; None without one
+    average_cost: Spread | None = None  # the same over all images; a right image counts 0
     node_f1: Spread | None = None  # of the nodes of true and predicted path in that tree
     node_accuracy: Spread | None = None  # of those nodes, level by level
     difference: PairedDifference | None = None
@@ -115,7 +119,7 @@ class RunSummary:
 
     @property
     def name(self) -> str:
-        """The run, with the way of predicting where it is not the run's own."""
+        """The name of the run, with the mode where it is not the default."""
         return self.run.name if self.mode == "default" else f"{self.run.name} ({self.mode})"
 
 
@@ -124,8 +128,8 @@ def shares(
 ) -> Float[np.ndarray, "leaf leaf"]:
     """Returns the row-normalised test confusion, averaged over seeds; rows are true labels."""
     each = [
-        normalise_rows(confusion_counts(one.trained.label, one.predicted, leaves=leaves))
-        for one in predictions.values()
+        normalise_rows(confusion_counts(each.trained.label, each.predicted, leaves=leaves))
+        for each in predictions.values()
     ]
     return np.asarray(np.mean(each, axis=0))
 
@@ -133,22 +137,22 @@ def shares(
 def per_label(
     predictions: Mapping[int, SeedPredictions], leaves: int
 ) -> Float[np.ndarray, " leaf"]:
-    """Returns the success of each label, averaged over seeds; NaN for a label never tested."""
+    """Returns the accuracy of each label, mean over seeds; NaN for a label without test images."""
     each = [
-        msr_per_label(one.trained.label, one.predicted, leaves=leaves)
-        for one in predictions.values()
+        msr_per_label(each.trained.label, each.predicted, leaves=leaves)
+        for each in predictions.values()
     ]
     return np.asarray(np.mean(each, axis=0))
 
 
 def modes(run: ComparedRun) -> list[str]:
-    """Returns the ways in which a run predicts: as it does by default, and in full if stored."""
+    """Returns the modes of a run: `default`, and `full` where its probabilities are stored."""
     has_full = all(trained.full is not None for trained in run.seeds.values())
     return ["default", "full"] if has_full else ["default"]
 
 
 def predictions_of(run: ComparedRun, mode: str) -> dict[int, SeedPredictions]:
-    """Returns what a run said with each seed, in one way of predicting."""
+    """Returns the predictions of a run with each seed, in one mode."""
     predictions = {}
     for seed, trained in run.seeds.items():
         whole = trained.full if mode == "full" else None
@@ -195,20 +199,20 @@ def paired_difference(
 def summarise(
     results: Results, run: ComparedRun, mode: str, *, resamples: int, seed: int
 ) -> RunSummary:
-    """Returns the numbers of a run in one way of predicting; the p values are not corrected yet."""
+    """Returns the numbers of a run in one mode; the p values are not corrected yet."""
     baseline = predictions_of(results.flat, "default")
     predictions, leaves = predictions_of(run, mode), len(results.labels)
     white = results.white
-    confusions = {s: shares({s: one}, leaves) for s, one in predictions.items()}
+    confusions = {s: shares({s: each}, leaves) for s, each in predictions.items()}
     macro = [msr_macro(a.trained.label, a.predicted, leaves=leaves) for a in predictions.values()]
-    reference = [micp(one, results.reference(s).clusters) for s, one in confusions.items()]
+    reference = [micp(each, results.reference(s).clusters) for s, each in confusions.items()]
     inside, across = _mistakes(results, predictions)
-    height, cost_of_mistakes, nodes, levels = _told(results, predictions)
+    height, cost_of_mistakes, nodes, levels = _in_given_tree(results, predictions)
     summary = RunSummary(
         run=run,
         mode=mode,
         predictions=predictions,
-        msr=Spread(tuple(msr(one.trained.label, one.predicted) for one in predictions.values())),
+        msr=Spread(tuple(msr(each.trained.label, each.predicted) for each in predictions.values())),
         msr_macro=Spread(tuple(macro)),
         msr_white=_part(predictions, white),
         micp=Spread(tuple(reference)),
@@ -238,17 +242,17 @@ def summarise(
         change_inside=compared(inside_change),
         change_across=compared(across_change),
         flips=changed,
-        p_values={s: one.p_value for s, one in changed.items()},
+        p_values={s: each.p_value for s, each in changed.items()},
     )
 
 
 def _part(
     predictions: Mapping[int, SeedPredictions], chosen: Bool[np.ndarray, " image"]
 ) -> Spread | None:
-    """The success on the chosen images; None where none is chosen."""
+    """The accuracy on the chosen images; None where none is chosen."""
     if not chosen.any():
         return None
-    return Spread(tuple(float(one.correct[chosen].mean()) for one in predictions.values()))
+    return Spread(tuple(float(each.correct[chosen].mean()) for each in predictions.values()))
 
 
 def _own_micp(
@@ -264,14 +268,14 @@ def _own_micp(
 
 
 def _consistency(predictions: Mapping[int, SeedPredictions], leaves: int) -> Spread | None:
-    """How often the label that a run names lies in the cluster that it names (methods.md 7.1)."""
+    """The share of images whose predicted label lies in the own cluster of highest probability."""
     values = []
-    for one in predictions.values():
-        if one.trained.coarse is None:
+    for each in predictions.values():
+        if each.trained.coarse is None:
             return None
-        groups = clusters(from_json(one.trained.model["hierarchy"]))
-        named = one.trained.coarse.argmax(axis=1)
-        values.append(consistency(one.predicted, named, membership(groups, leaves)))
+        groups = clusters(from_json(each.trained.model["hierarchy"]))
+        likeliest = each.trained.coarse.argmax(axis=1)
+        values.append(consistency(each.predicted, likeliest, membership(groups, leaves)))
     return Spread(tuple(values))
 
 
@@ -309,17 +313,17 @@ def _changes_of_mistakes(
     return inside, across
 
 
-def _told(
+def _in_given_tree(
     results: Results, predictions: Mapping[int, SeedPredictions]
 ) -> tuple[Spread, Spread, Spread, Spread] | tuple[None, None, None, None]:
-    """Severity, cost, node F1 and node accuracy in the tree that the data tells (methods.md 7.1)."""
+    """Severity, average cost, node F1 and node accuracy in the given tree; None without one."""
     severities, costs, nodes, levels = [], [], [], []
-    for seed, one in predictions.items():
-        told = results.told(seed)
-        if told is None:
+    for seed, each in predictions.items():
+        given = results.given(seed)
+        if given is None:
             return None, None, None, None
-        tree = from_nested(told.tree, len(results.labels))
-        label, predicted, height = one.trained.label, one.predicted, heights(tree)
+        tree = from_nested(given.tree, len(results.labels))
+        label, predicted, height = each.trained.label, each.predicted, heights(tree)
         severities.append(severity(label, predicted, height))
         costs.append(average_cost(label, predicted, height))
         nodes.append(node_f1(label, predicted, nodes_of_paths(tree)))
@@ -335,7 +339,7 @@ def _told(
 
 def _cost(results: Results, run: ComparedRun, mode: str) -> RunCost:
     fits = [trained.fit for trained in run.seeds.values()]
-    figures = [trained.metrics for trained in run.seeds.values()]
+    metrics = [trained.metrics for trained in run.seeds.values()]
     macs = "macs_max" if mode == "full" else "macs_expected"
     needs = bool(run.grouping) and all(fit.get("needs_flat", True) for fit in fits)
     paid = [results.flat.seeds[seed].fit for seed in run.seeds] if needs else []
@@ -343,8 +347,8 @@ def _cost(results: Results, run: ComparedRun, mode: str) -> RunCost:
     if paid:
         flops = [own + _flops(flat) for own, flat in zip(flops, paid, strict=True)]
     return RunCost(
-        params=float(np.mean([one["params"] for one in figures])),
-        macs=float(np.mean([one[macs] for one in figures])),
+        params=float(np.mean([each["params"] for each in metrics])),
+        macs=float(np.mean([each[macs] for each in metrics])),
         seconds_total=Spread(tuple(float(fit["total_seconds"]) for fit in fits)),
         seconds_critical=Spread(tuple(float(fit["critical_path_seconds"]) for fit in fits)),
         seconds_clustering=(
@@ -357,16 +361,16 @@ def _cost(results: Results, run: ComparedRun, mode: str) -> RunCost:
 
 
 def _milliseconds(run: ComparedRun, *, batch: int) -> float | None:
-    """The median time of an image, mean over the seeds that were timed as they predict by default."""
+    """The median time of an image in milliseconds, mean over the seeds that were timed."""
     known = [
-        one["median_ms"] / batch
+        each["median_ms"] / batch
         for trained in run.seeds.values()
-        for one in trained.cost.get("latency", ())
-        if one["batch"] == batch
+        for each in trained.cost.get("latency", ())
+        if each["batch"] == batch
     ]
     return float(np.mean(known)) if known else None
 
 
 def _flops(fit: Mapping[str, Any]) -> float:
-    """Operations of training all networks; NaN where a record does not know them."""
+    """The operations of training all networks; NaN where a record lacks them."""
     return float(sum(network.get("train_flops", np.nan) for network in fit["networks"]))

@@ -1,8 +1,9 @@
 """
-The tree of a run: what each of its networks and labels got right, and the drawing of it.
+Computes the accuracy of each network and label of a run's tree, and draws the tree.
 
-Networks are rectangles and labels ellipses, as in the report's Figures 8, 13 and 14; the root
-stands on the left, so that a hundred labels make a long figure and not an unreadable one.
+Networks are rectangles and labels ellipses, as in Figures 8, 13 and 14 of the Uppsala report
+(Colin and Nagarajan 2018). The root stands on the left, so that a hundred labels make a long
+figure and not a wide one.
 """
 
 from collections.abc import Sequence
@@ -33,17 +34,17 @@ COLUMNS = ("node", "kind", "success", "images", "difference_to_flat", "micp", "m
 @dataclass(frozen=True, slots=True)
 class TreeNode:
     """
-    A network or a label. `success` is its share of right decisions among `images`.
+    A network or a label. `accuracy` is its share of right decisions among `images`.
 
-    A network's images are the test images of the labels below it: those it should get. Its `micp`
-    is over the groups of its children, inside its labels, and `micp_random` what groups of their
-    sizes have by chance; None without probabilities of mode `full`, or where children overlap. A
-    label's `change` is its success minus that of the flat run.
+    The images of a network are the test images of the labels below it. `micp` is the MICP of the
+    groups of its children among its labels, and `micp_random` the expected MICP of random groups
+    of the same sizes; both are None without probabilities of mode `full`, and where children
+    overlap. The `change` of a label is its accuracy minus that of the flat run.
     """
 
     name: str
     is_label: bool
-    success: float
+    accuracy: float
     images: int
     change: float | None
     children: tuple["TreeNode", ...]
@@ -52,7 +53,7 @@ class TreeNode:
 
 
 def build(summary: RunSummary, flat: RunSummary, labels: Sequence[str], *, seed: int) -> TreeNode:
-    """Returns the tree of one run and seed with its successes."""
+    """Returns the tree of one run and seed, with the accuracy of every node."""
     trained = summary.predictions[seed].trained
     graph = hierarchy.from_json(trained.model["hierarchy"])
     ours = per_label({seed: summary.predictions[seed]}, len(labels))
@@ -61,7 +62,7 @@ def build(summary: RunSummary, flat: RunSummary, labels: Sequence[str], *, seed:
 
 
 def draw(tree: TreeNode, *, name: str) -> Drawing:
-    """Draws a tree: rectangles are networks, ellipses labels, with success and test images."""
+    """Draws a tree: rectangles are networks, ellipses labels, with accuracy and test images."""
     leaves, depth = _leaves(tree), _depth(tree)
     width, height = _COLUMN * depth + _BOX[0] / 2 + _ELLIPSE[0] / 2 + 0.6, _ROW * leaves + 0.5
     drawn = figure(width, height, layout=None)
@@ -73,7 +74,7 @@ def draw(tree: TreeNode, *, name: str) -> Drawing:
         _place(axes, tree, level=0, depth=depth, first=0)
     return Drawing(
         name=name,
-        description="Tree of networks (rectangles) and labels (ellipses) with their success.",
+        description="Tree of networks (rectangles) and labels (ellipses) with their accuracy.",
         svg=render(drawn, name=name),
         columns=COLUMNS,
         rows=_rows(tree),
@@ -81,8 +82,11 @@ def draw(tree: TreeNode, *, name: str) -> Drawing:
 
 
 def networks(node: TreeNode) -> list[TreeNode]:
-    """Every network of a tree, parents first."""
-    return [node, *(one for child in node.children for one in networks(child) if not one.is_label)]
+    """Returns every network of a tree, parents first."""
+    return [
+        node,
+        *(each for child in node.children for each in networks(child) if not each.is_label),
+    ]
 
 
 def _node(
@@ -90,7 +94,7 @@ def _node(
     name: str,
     trained: TrainedRun,
     labels: Sequence[str],
-    success: tuple[Float[np.ndarray, " leaf"], Float[np.ndarray, " leaf"]],
+    accuracy: tuple[Float[np.ndarray, " leaf"], Float[np.ndarray, " leaf"]],
 ) -> TreeNode:
     data = graph.nodes[name]
     members = list(data["members"])
@@ -99,7 +103,7 @@ def _node(
         leaf = members[0]
         images = int(np.sum(trained.label == leaf))
         return TreeNode(
-            labels[leaf], True, float(success[0][leaf]), images, float(success[1][leaf]), ()
+            labels[leaf], True, float(accuracy[0][leaf]), images, float(accuracy[1][leaf]), ()
         )
     right, images = _decisions(graph, below, trained, members)
     groups = [list(graph.nodes[child]["members"]) for child in below]
@@ -107,10 +111,10 @@ def _node(
     return TreeNode(
         name=name,
         is_label=False,
-        success=right,
+        accuracy=right,
         images=images,
         change=None,
-        children=tuple(_node(graph, child, trained, labels, success) for child in below),
+        children=tuple(_node(graph, child, trained, labels, accuracy) for child in below),
         micp=landed,
         micp_random=by_chance,
     )
@@ -122,9 +126,9 @@ def _decisions(
     """
     The share of a network's own images that it sends to the right child, and their number.
 
-    With probabilities of mode `full` these are all test images of its labels, because inside
-    a node they are ordered as its network orders them. Without, those that reached it. Where
-    children overlap, each that holds the label is right.
+    With probabilities of mode `full` its images are all test images of its labels: among the labels
+    of a node these probabilities rank as its network ranks them. Without, its images are those
+    that reached it. Where children overlap, every child that holds the label is right.
     """
     groups = [graph.nodes[child]["members"] for child in below]
     holds = hierarchy.membership(groups, len(graph.nodes[hierarchy.ROOT]["members"]))
@@ -146,12 +150,12 @@ def _micp(
     own = np.isin(trained.label, members)
     if trained.full is None or sum(map(len, groups)) > len(members) or not own.any():
         return None, None
-    place = {leaf: number for number, leaf in enumerate(members)}
-    truth = np.array([place[leaf] for leaf in trained.label[own].tolist()])
+    index = {leaf: number for number, leaf in enumerate(members)}
+    truth = np.array([index[leaf] for leaf in trained.label[own].tolist()])
     predicted = trained.full[own][:, members].argmax(axis=1)
     counts = confusion_counts(truth, predicted, leaves=len(members))
     confusion = normalise_rows(counts)
-    inside = [[place[leaf] for leaf in group] for group in groups]
+    inside = [[index[leaf] for leaf in group] for group in groups]
     return micp(confusion, inside), micp_random(confusion, [len(group) for group in groups])
 
 
@@ -165,7 +169,7 @@ def _depth(node: TreeNode) -> int:
 
 def _rows(node: TreeNode) -> list[tuple[object, ...]]:
     kind = "label" if node.is_label else "network"
-    figures = (node.success, node.images, node.change, node.micp, node.micp_random)
+    figures = (node.accuracy, node.images, node.change, node.micp, node.micp_random)
     rows: list[tuple[object, ...]] = [(node.name, kind, *figures)]
     for child in node.children:
         rows += _rows(child)
@@ -173,16 +177,16 @@ def _rows(node: TreeNode) -> list[tuple[object, ...]]:
 
 
 def _place(axes: Axes, node: TreeNode, *, level: int, depth: int, first: int) -> float:
-    """Draws a node below its children's lines and returns the height at which it stands."""
+    """Draws a node and its subtree; returns the height of the node, in inches from the top."""
     across = _COLUMN * (depth if node.is_label else level)
     if node.is_label:
         down = _ROW * first
         _label(axes, node, across, down)
         return down
-    place, downs = first, []
+    index, downs = first, []
     for child in node.children:
-        downs.append(_place(axes, child, level=level + 1, depth=depth, first=place))
-        place += _leaves(child)
+        downs.append(_place(axes, child, level=level + 1, depth=depth, first=index))
+        index += _leaves(child)
     down = (downs[0] + downs[-1]) / 2
     for child, child_down in zip(node.children, downs, strict=True):
         end = _COLUMN * (depth if child.is_label else level + 1)
@@ -211,7 +215,7 @@ def _network(axes: Axes, node: TreeNode, across: float, down: float) -> None:
     axes.text(
         across,
         down + 0.1,
-        f"{_percent(node.success)} of {node.images:,}",
+        f"{_percent(node.accuracy)} of {node.images:,}",
         ha="center",
         va="center",
         fontsize=8,
@@ -226,7 +230,12 @@ def _label(axes: Axes, node: TreeNode, across: float, down: float) -> None:
     axes.add_patch(ellipse)
     axes.text(across - 0.28, down, shown(node.name), ha="center", va="center", fontsize=7.5)
     axes.text(
-        across + width / 2 - 0.13, down, _percent(node.success), ha="right", va="center", fontsize=8
+        across + width / 2 - 0.13,
+        down,
+        _percent(node.accuracy),
+        ha="right",
+        va="center",
+        fontsize=8,
     )
     if node.change is not None and round(100 * node.change):
         colour = INKS["blue"] if node.change > 0 else INKS["orange"]

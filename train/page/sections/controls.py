@@ -81,7 +81,7 @@ def _match(control: ControlResult) -> str:
         return "not recorded"
     size, unit = (1e12, "T") if control.equal == "train_flops" else (1e6, "M")
     reached, target = (
-        f"{cost / size:.3g} {unit}" for cost in (control.match.reached, control.match.wanted)
+        f"{cost / size:.3g} {unit}" for cost in (control.match.reached, control.match.target)
     )
     flag = "" if control.match.is_equal else ", not equal"
     return f"{reached} / {target}\n= {control.match.ratio:.3f}{flag}"

@@ -94,17 +94,7 @@ def accuracy(comparison: RunComparison, *, images: int, white: int) -> ReportTab
         )
         for row in comparison.summaries
     ]
-    caption = (
-        f"Accuracy on the test images (n = {count(images)}): the share of images whose predicted "
-        "label is the true label. (full): the forward pass over all branches; without it, a run "
-        "predicts as its method does by default. MICP: the probability that the predicted label "
-        "lies in the cluster of the true label, when all labels are equally frequent. Reference "
-        "clusters are the modularity clusters of the seed; own clusters are those of the run. Path "
-        "consistency: the share of images whose predicted label lies in the own cluster with the "
-        "highest probability; it is 100 where the forward pass follows one route. A difference has "
-        "two intervals: above the paired bootstrap over test images, below Student's t over seeds. "
-        "It is conclusive only where both exclude zero; with one seed none is."
-    )
+    caption = f"Accuracy on the test images (n = {count(images)}), means over seeds."
     return table(head, rows, caption=caption, words=(0, 1), marked=(0,))
 
 
@@ -121,8 +111,7 @@ def routing(comparison: RunComparison) -> ReportTable | None:
     caption = (
         "Routing. Sent to the right cluster: the share of images whose own cluster with the "
         "highest probability holds the true label. Perfect routing: the accuracy if every image "
-        "went to the right cluster; the errors that remain are those of the subnetworks. Route: "
-        "the forward pass over one route. Full: the forward pass over all branches."
+        "went to the right cluster; the errors that remain are those of the subnetworks."
     )
     head = (
         "run",
