@@ -1,21 +1,17 @@
 """A small folder of results as the stages leave them, written by code: labels, runs, seeds, shards."""
 
 import csv
-import io
-import json
-import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, ImageDraw
 
+from tests.train.report_data_fixture import ROOT_HASH, write_catalog, write_json, write_shards
 from train.page import answer, comparison, results
 from train.report import Params
 from train.tree import hierarchy
@@ -73,8 +69,6 @@ LATENCY = {"flat": (2.0, 51.2), "uppsala": (3.5, 102.4)}  # of seed 0; each seed
 FINDER = "finder-0"  # a network of the deep run that only found clusters
 ROUTING = ("router_accuracy", "oracle_msr", "route_msr", "msr_full")
 MERGES = {"merged_0": 0, "merged_1": 1, "merged_3": 3}  # stages shared; of others two
-ROOT_HASH = "ab" * 32
-SIDE = 24
 
 
 @dataclass(frozen=True)
@@ -116,20 +110,20 @@ def write(
     split = np.tile(["test"] * each + ["val"] * (each // 2), len(labels))
     post_id = np.random.default_rng(7).permutation(len(leaves)) + 1000
     order = np.argsort(post_id)
-    pictures = {"post_id": post_id[order], "label": leaves[order], "split": split[order]}
-    pictures["white"] = pictures["post_id"] % 3 == 0
-    _shards(folder.data_dir / "shards", pictures, labels)
+    images = {"post_id": post_id[order], "label": leaves[order], "split": split[order]}
+    images["white"] = images["post_id"] % 3 == 0
+    write_shards(folder.data_dir / "shards", images, labels)
     for seed in seeds:
         for name, tree in trees.items():
             _grouping(folder, name, tree, seed)
-        _run(folder, "flat", asked("flat"), trees, seed=seed, pictures=pictures, surer=0.0)
-        for run, one in runs.items():
-            surer = gain if one.grouping else equal_gain
-            surer = random_gain if (one.grouping or "").startswith("random") else surer
-            surer = surer if one.gain is None else one.gain
-            _run(folder, run, one, trees, seed=seed, pictures=pictures, surer=surer)
+        _run(folder, "flat", asked("flat"), trees, seed=seed, images=images, surer=0.0)
+        for run, entry in runs.items():
+            surer = gain if entry.grouping else equal_gain
+            surer = random_gain if (entry.grouping or "").startswith("random") else surer
+            surer = surer if entry.gain is None else entry.gain
+            _run(folder, run, entry, trees, seed=seed, images=images, surer=surer)
     if catalog:
-        _catalog(folder.data_dir / "catalog" / "catalog.duckdb")
+        write_catalog(folder.data_dir / "catalog" / "catalog.duckdb")
     return folder
 
 
@@ -157,43 +151,43 @@ def read(folder: Folder) -> results.Results:
 
 def compare(folder: Folder) -> tuple[results.Results, comparison.RunComparison]:
     """Returns what was read and its comparison, with few resamples."""
-    found = read(folder)
-    return found, comparison.compare(found, resamples=300, seed=0)
+    loaded = read(folder)
+    return loaded, comparison.compare(loaded, resamples=300, seed=0)
 
 
-def _run(folder, run, one, trees, *, seed, pictures, surer) -> None:
+def _run(folder, run, entry, trees, *, seed, images, surer) -> None:
     out = folder.results_dir / run / str(seed)
     out.mkdir(parents=True)
     leaves = len(folder.labels)
-    tree = trees[one.grouping] if one.grouping else None
+    tree = trees[entry.grouping] if entry.grouping else None
     graph = hierarchy.from_nested(tree, leaves) if tree else hierarchy.flat(leaves)
     family = hierarchy.clusters(hierarchy.from_nested(trees["modularity"], leaves))
     clusters = hierarchy.clusters(graph) if tree else None
-    outputs = _outputs(run, clusters, family, seed=seed, label=pictures["label"], surer=surer)
-    _predictions(out / "predictions.parquet", pictures, *outputs)
+    outputs = _outputs(run, clusters, family, seed=seed, label=images["label"], surer=surer)
+    _predictions(out / "predictions.parquet", images, *outputs)
     networks = [data["net"] for _, data in graph.nodes(data=True) if data["net"]]
-    if one.method == "hiernet":
+    if entry.method == "hiernet":
         networks = ["root"]
-    _json(
+    write_json(
         out / "model.json",
         {
-            "method": one.method,
+            "method": entry.method,
             "run": run,
             "seed": seed,
             "labels": list(folder.labels),
             "hierarchy": hierarchy.to_json(graph),
             "params": {
                 "loop": {"recipe": "fast"},
-                one.method: {
+                entry.method: {
                     "merge": MERGES.get(run, 2),
                     "separate": run.endswith("_apart"),
                 },
             },
-            "backbone": "resnet32" if one.method == "hiernet" else "uppsala_cnn",
+            "backbone": "resnet32" if entry.method == "hiernet" else "uppsala_cnn",
             "root_sha256": ROOT_HASH,
         },
     )
-    _json(
+    write_json(
         out / "metrics.json",
         {
             "params": 190_000 + 70_000 * (len(networks) - 1),
@@ -206,20 +200,20 @@ def _run(folder, run, one, trees, *, seed, pictures, surer) -> None:
         slower = 1 + seed / 2
         timed = zip((1, 256), LATENCY[run], strict=True)
         rows = [{"batch": batch, "median_ms": slower * took} for batch, took in timed]
-        _json(out / "cost.json", {"latency": rows})
+        write_json(out / "cost.json", {"latency": rows})
     if run == "uppsala_deep":
         networks.append(FINDER)
     fit = _fit(networks, graph, critical_path_seconds=39.0 if clusters else 20.0)
     if run in MATCHES:
         wanted, reached = MATCHES[run]
         fit["match"] = {
-            "like": one.like,
-            "equal": one.equal,
+            "like": entry.like,
+            "equal": entry.equal,
             "wanted": wanted,
             "reached": reached,
             "ratio": reached / wanted,
         }
-    _json(out / "fit.json", fit)
+    write_json(out / "fit.json", fit)
     _curves(out / "curves.csv", networks)
 
 
@@ -235,20 +229,20 @@ def _outputs(run, clusters, families, *, seed, label, surer):
     full = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     if clusters is None:
         return full, None, None
-    coarse = np.stack([full[:, list(one)].sum(axis=1) for one in clusters], axis=1)
+    coarse = np.stack([full[:, list(entry)].sum(axis=1) for entry in clusters], axis=1)
     inside = hierarchy.parents(clusters)[None, :] == coarse.argmax(axis=1)[:, None]
     probabilities = np.where(inside, full, 0)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     return probabilities, full, coarse
 
 
-def _predictions(path: Path, pictures, probabilities, full, coarse) -> None:
+def _predictions(path: Path, images, probabilities, full, coarse) -> None:
     nothing = pa.nulls(len(probabilities), pa.list_(pa.float32()))
     columns = {
-        "post_id": pa.array(pictures["post_id"]),
-        "split": pa.array(pictures["split"]),
-        "white_background": pa.array(pictures["white"]),
-        "label": pa.array(pictures["label"].astype(np.int32)),
+        "post_id": pa.array(images["post_id"]),
+        "split": pa.array(images["split"]),
+        "white_background": pa.array(images["white"]),
+        "label": pa.array(images["label"].astype(np.int32)),
         "predicted": pa.array(probabilities.argmax(axis=1).astype(np.int32)),
         "probabilities": _lists(probabilities),
         "full": nothing if full is None else _lists(full),
@@ -260,7 +254,7 @@ def _predictions(path: Path, pictures, probabilities, full, coarse) -> None:
 def _fit(networks: list[str], graph: Any, *, critical_path_seconds: float) -> dict[str, Any]:
     """Returns fit.json of networks trained one after the other, each a second faster."""
     above = {name: next(iter(graph.predecessors(name)), None) for name in networks if name in graph}
-    seconds = [20.0 - place for place in range(len(networks))]
+    seconds = [20.0 - index for index in range(len(networks))]
     return {
         "networks": [
             {
@@ -339,7 +333,7 @@ def _grouping(folder: Folder, name: str, tree: Any, seed: int) -> None:
             "refused": "one_cluster",
         },
     ]
-    _json(
+    write_json(
         folder.data_dir / "clustering" / str(seed) / f"{name}.json",
         {
             "grouping": name,
@@ -354,90 +348,7 @@ def _grouping(folder: Folder, name: str, tree: Any, seed: int) -> None:
     )
 
 
-def _shards(folder: Path, pictures: dict[str, np.ndarray], labels: tuple[str, ...]) -> None:
-    folder.mkdir(parents=True)
-    rows = []
-    chosen = pictures["split"] == "test"
-    with (folder / "test-000000.tar").open("wb") as file:
-        for post_id, leaf in zip(
-            pictures["post_id"][chosen], pictures["label"][chosen], strict=True
-        ):
-            data = _picture(int(leaf), int(post_id))
-            member = tarfile.TarInfo(f"{post_id}.png")
-            member.size = len(data)
-            header = member.tobuf(tarfile.USTAR_FORMAT)
-            offset = file.tell() + len(header)
-            file.write(header + data + bytes(-len(data) % 512))
-            rows.append((int(post_id), "test-000000.tar", offset, len(data)))
-        file.write(bytes(1024))
-    names = ("post_id", "shard", "image_offset", "image_bytes")
-    table = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
-    pq.write_table(table, folder / "samples.parquet")
-    _json(folder / "classes.json", {"labels": list(labels), "base": {}, "copyright": {}})
-    counts = {split: int(np.sum(pictures["split"] == split)) for split in ("val", "test")}
-    _json(
-        folder / "manifest.json",
-        {
-            "root_sha256": ROOT_HASH,
-            "samples": {"train": 1200, **counts},
-            "labels": len(labels),
-            "image": {"side": SIDE, "format": "png"},
-            "versions": {"pillow": "12.0"},
-        },
-    )
-
-
-def _picture(leaf: int, post_id: int) -> bytes:
-    rng = np.random.default_rng(post_id)
-    image = Image.new("RGB", (SIDE, SIDE), (255, 255, 255) if post_id % 3 == 0 else (220, 224, 232))
-    draw = ImageDraw.Draw(image)
-    x, y = (int(one) for one in rng.integers(3, 8, 2))
-    colour = tuple(int(one) for one in np.random.default_rng(leaf).integers(40, 210, 3))
-    draw.ellipse((x, y, x + 13, y + 13), fill=colour, outline=(20, 20, 20))
-    draw.rectangle((x + 3, y + 4, x + 4, y + 6), fill=(20, 20, 20))
-    draw.rectangle((x + 9, y + 4, x + 10, y + 6), fill=(20, 20, 20))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _catalog(path: Path) -> None:
-    path.parent.mkdir(parents=True)
-    rows = [
-        ("decide", "kept", 8000),
-        ("decide", "comic", 900),
-        ("decide", "two_personas", 700),
-        ("decide", "monochrome_tag", 500),
-        ("decide", "persona_too_small", 200),
-        ("download", "kept", 7990),
-        ("download", "gone", 10),
-        ("filters", "kept", 7800),
-        ("filters", "low_saturation", 150),
-        ("filters", "blurred", 60),
-        ("duplicates", "kept", 7500),
-        ("duplicates", "near_duplicate", 300),
-        ("persona", "kept", 1740),
-        ("persona", "over_cap", 5760),
-        ("split", "kept", 1740),
-    ]
-    with duckdb.connect(str(path)) as catalog:
-        catalog.execute("CREATE TABLE posts AS SELECT range AS post_id FROM range(10000)")
-        catalog.execute(
-            "CREATE TABLE steps (position INTEGER, stage VARCHAR, outcome VARCHAR, posts BIGINT)"
-        )
-        catalog.executemany(
-            "INSERT INTO steps VALUES (?, ?, ?, ?)",
-            [(place, *row) for place, row in enumerate(rows)],
-        )
-        catalog.execute("CREATE VIEW funnel AS SELECT * FROM steps")
-
-
-def _json(path: Path, document: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document), encoding="utf-8")
-
-
 def say(folder):
     """What the report's first words are of these results."""
-    found, compared = compare(folder)
-    return answer.write(compared, images=len(found.white))
+    loaded, compared = compare(folder)
+    return answer.write(compared, images=len(loaded.white))

@@ -93,7 +93,7 @@ def test_verdict_without_a_measurable_difference(tmp_path):
 
 
 def test_one_seed_is_called_one_seed(small, folder):
-    """A report of one seed says so and gives the paired interval; one of two says it is few."""
+    """A report of one seed states it and gives the paired interval; of two, that they are few."""
     alone, two = say(small), say(folder)
 
     assert "This is one seed" in alone.certainty
@@ -137,7 +137,7 @@ def test_answer_has_sentences_for_each_method(experiments):
     )
 
 
-def test_answer_speaks_of_routing_where_one_branch_is_executed(tmp_path):
+def test_answer_gives_the_cost_of_routing_where_one_branch_is_executed(tmp_path):
     """Merged networks weigh the outputs of both branches: their categories route nothing."""
     folder = write(tmp_path, seeds=(0,), each=6, catalog=False, runs=OTHERS)
     texts = {method.run: _text(method) for method in say(folder).methods}
@@ -182,7 +182,7 @@ def test_verdict_knows_controls_of_equal_cost(tmp_path, equal_gain, verdict, exp
 
 
 def test_control_with_one_common_seed_gives_no_verdict_on_it(tmp_path):
-    """Three seeds against flat and one against a control: nothing is said of the control."""
+    """Three seeds against flat and one against a control: no conclusion on the control."""
     runs = {
         "uppsala": asked("uppsala", "modularity"),
         "uppsala_macs": asked("flat", None, "uppsala", "macs"),

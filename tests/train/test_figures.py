@@ -18,7 +18,7 @@ CLUSTERS = [[0, 1], [2, 3]]
 
 
 def _texts(svg):
-    return ["".join(one.itertext()) for one in ET.fromstring(svg).findall(".//{*}text")]
+    return ["".join(element.itertext()) for element in ET.fromstring(svg).findall(".//{*}text")]
 
 
 def test_hostile_names_are_text():
@@ -43,8 +43,8 @@ def test_identifiers_carry_the_name_of_the_figure():
     """Two figures in one page share no identifier, and each refers to its own."""
     drawn = figures.confusion(SHARES, LABELS, name="one")
     elements = list(ET.fromstring(drawn.svg).iter())
-    names = [one.attrib["id"] for one in elements if "id" in one.attrib]
-    clips = [one.attrib["clip-path"] for one in elements if "clip-path" in one.attrib]
+    names = [element.attrib["id"] for element in elements if "id" in element.attrib]
+    clips = [element.attrib["clip-path"] for element in elements if "clip-path" in element.attrib]
 
     assert [name for name in names if not name.startswith("one-")] == []
     assert {clip[5:-1] for clip in clips} <= set(names)
@@ -114,8 +114,8 @@ def test_interval_is_coloured_where_both_intervals_exclude_zero(by_seed, over_se
     assert (ink == "blue") is (figures.INKS["blue"] in svg)
 
 
-def test_funnel_says_both_counts():
-    """A bar of the funnel says how many posts were kept and how many refused."""
+def test_funnel_shows_both_counts():
+    """A bar of the funnel shows how many posts were kept and how many refused."""
     drawn = figures.funnel([("decide", 8000, 2000), ("split", 10, 0)], name="f")
 
     assert "8,000 kept, 2,000 refused" in _texts(drawn.svg)
@@ -145,7 +145,7 @@ def _rows(losses, rates):
 
 
 def test_curve_marks_least_loss_and_rate_cuts():
-    """The worked plateau of the methods: best at epoch 2, rate halved after epoch 6."""
+    """A worked plateau: best at epoch 2, rate halved after epoch 6."""
     losses = [1.0, 0.9, 0.91, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98]
     (curve,) = curves.read(_rows(losses, [1e-3] * 6 + [5e-4] * 4))
 
@@ -188,14 +188,14 @@ def test_tree_draws_networks_and_labels():
 
 def _points(*macs):
     return [
-        scatter.CostPoint(f"run_{place}", "flat" if place == 0 else "hierarchy", cost, 0.5, None, 1)
-        for place, cost in enumerate(macs)
+        scatter.CostPoint(f"run_{index}", "flat" if index == 0 else "hierarchy", cost, 0.5, None, 1)
+        for index, cost in enumerate(macs)
     ]
 
 
 @pytest.mark.parametrize(("highest", "is_log"), [(3.9e6, False), (4.1e6, True)])
 def test_scatter_is_logarithmic_beyond_four_times(highest, is_log):
-    """Costs that differ more than four times stand on a logarithmic axis, which says so."""
+    """Costs that differ more than four times stand on a logarithmic axis, which its label states."""
     texts = _texts(scatter.draw(_points(1e6, highest), name="cost").svg)
 
     assert is_log is any("logarithmic" in text for text in texts)
@@ -248,7 +248,7 @@ def test_deep_tree_has_a_column_for_each_level():
     deep = tree.draw(tree.TreeNode("root", False, 0.9, 40, None, (middle, label)), name="d")
     plain = tree.draw(tree.TreeNode("root", False, 0.9, 40, None, (inner, label)), name="p")
     wide, narrow = (
-        float(re.search(r'width="([\d.]+)pt"', one.svg).group(1)) for one in (deep, plain)
+        float(re.search(r'width="([\d.]+)pt"', drawn.svg).group(1)) for drawn in (deep, plain)
     )
 
     assert "cluster-0-1" in _texts(deep.svg)

@@ -1,17 +1,13 @@
 """The report: what it writes, what its numbers are, and what it refuses."""
 
-import csv
-import io
-import json
 import re
 from html.parser import HTMLParser
 
+import jinja2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from personae.errors import BadParams, MissingInput
-from personae.settings import Settings
 from tests.train.report_fixture import (
     EXPERIMENTS,
     HOSTILE,
@@ -23,10 +19,11 @@ from tests.train.report_fixture import (
     write,
 )
 from train import report
-from train.errors import BadShard, MixedResults
-from train.page import comparison, figures, funnel, mosaic, page, summary
+from train.page import comparison, figures, funnel, mosaic, page
+from train.page.blocks import FigureGroup, PageSection, ReportFigure, table
 from train.page.formatting import spread
 from train.page.sections import clustering
+from train.page.sections.confusion import DifferenceContent
 from train.page.sections.results import costs
 
 
@@ -48,12 +45,6 @@ def alone(tmp_path_factory):
     return made
 
 
-@pytest.fixture
-def unreported(tmp_path):
-    """Results of one seed, without a report yet."""
-    return write(tmp_path, seeds=(0,), each=6)
-
-
 def _page(folder):
     return (folder.report_dir / "index.html").read_text(encoding="utf-8")
 
@@ -61,11 +52,11 @@ def _page(folder):
 class _Elements(HTMLParser):
     def __init__(self):
         super().__init__()
-        self.found = []
+        self.elements = []
         self.text = []
 
     def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
 
     def handle_data(self, data):
         self.text.append(data)
@@ -101,7 +92,7 @@ def test_writes_page_table_and_every_figure_with_its_rows(folder):
 
 def test_page_has_every_section_in_order(folder):
     """The sections stand in the order of the questions that a reader has."""
-    sections = [attrs["id"] for tag, attrs in _parsed(folder).found if tag == "section"]
+    sections = [attrs["id"] for tag, attrs in _parsed(folder).elements if tag == "section"]
 
     assert [
         "answer",
@@ -123,32 +114,66 @@ def test_page_has_every_section_in_order(folder):
 
 def test_page_asks_for_nothing(folder):
     """No element refers to anything outside the file, and the policy forbids it."""
-    found = _parsed(folder).found
-    policy = next(attrs["content"] for _, attrs in found if "http-equiv" in attrs)
+    elements = _parsed(folder).elements
+    policy = next(attrs["content"] for _, attrs in elements if "http-equiv" in attrs)
     sources = [
         value
-        for tag, attrs in found
+        for tag, attrs in elements
         for name, value in attrs.items()
         if name in ("src", "href", "xlink:href", "srcset", "data") and tag != "a"
     ]
 
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" == policy
-    assert [one for one in sources if not one.startswith(("data:", "#"))] == []
+    assert [source for source in sources if not source.startswith(("data:", "#"))] == []
 
 
 def test_hostile_names_stay_text(folder):
     """A tag named like a script, an attribute or an image makes no element and no attribute."""
     parsed = _parsed(folder)
-    handlers = [name for _, attrs in parsed.found for name in attrs if name.startswith("on")]
+    handlers = [name for _, attrs in parsed.elements for name in attrs if name.startswith("on")]
 
-    assert "script" not in {tag for tag, _ in parsed.found}
+    assert "script" not in {tag for tag, _ in parsed.elements}
     assert [] == handlers
     assert set(HOSTILE) <= {text.strip() for text in parsed.text}
 
 
+def test_hostile_text_of_every_block_stays_text():
+    """Names in tables, captions, summaries, figures and attributes make no element and no attribute."""
+    drawing = figures.Drawing("d", HOSTILE[1], '<svg width="9pt"></svg>', (), ())
+    cells = [[*HOSTILE], [*HOSTILE]]
+    content = DifferenceContent(
+        figures=FigureGroup(
+            (ReportFigure(drawing, HOSTILE[0]),), (ReportFigure(drawing, HOSTILE[2]),)
+        ),
+        labels=table(HOSTILE, cells, caption=HOSTILE[0], words=(0, 1)),
+        are_labels_folded=True,
+        layout=HOSTILE[1],
+    )
+    parser = _Elements()
+    parser.feed(page.render(PageSection("difference", "", content)))
+    names = {name for _, attrs in parser.elements for name in attrs}
+
+    assert not {tag for tag, _ in parser.elements} & {"script", "img"}
+    assert not [name for name in names if name.startswith("on")]
+    assert 2 <= [text.strip() for text in parser.text].count(HOSTILE[0])
+    assert HOSTILE[1] in [attrs.get("aria-label") for _, attrs in parser.elements]
+
+
+def test_template_that_lacks_a_value_is_an_error():
+    """A content without a value that its template shows stops the report: nothing is left empty."""
+    with pytest.raises(jinja2.UndefinedError, match="parameters"):
+        page.render(PageSection("made", "", {"facts": {}}))
+
+
+def test_table_with_a_short_row_is_refused():
+    """A row that lacks a cell is an error of the program, and never a shifted column."""
+    with pytest.raises(ValueError, match="1 cells and its table 2 columns"):
+        table(("a", "b"), [("1",)], caption="")
+
+
 def test_identifiers_are_unique(folder):
     """No two elements share an identifier: figures inside one page do not collide."""
-    names = [attrs["id"] for _, attrs in _parsed(folder).found if "id" in attrs]
+    names = [attrs["id"] for _, attrs in _parsed(folder).elements if "id" in attrs]
 
     assert len(set(names)) == len(names)
 
@@ -167,24 +192,16 @@ def test_figures_of_a_run_that_is_gone_go_too(alone):
 
 
 def test_flat_alone_is_reported(alone):
-    """Without a run that has a hierarchy, the page says so and still shows the flat network."""
+    """Without a run that has a hierarchy, the page states it and still shows the flat network."""
     assert "Only the flat CNN was trained" in _page(alone)
     assert (alone.report_dir / "confusion.svg").exists()
     assert not (alone.report_dir / "differences.svg").exists()
 
 
-def test_missing_catalog_is_said(alone):
-    """A machine that only trains has no catalog: the section says so, and the page stands."""
+def test_missing_catalog_is_stated(alone):
+    """A machine that only trains has no catalog: the section states it, and the page is complete."""
     assert "The catalog was not at hand" in _page(alone)
     assert "catalog.duckdb is absent" in _page(alone)
-
-
-def test_damaged_catalog_is_said(unreported):
-    """A catalog that is no DuckDB file leaves its reason in the section."""
-    path = unreported.data_dir / "catalog" / "catalog.duckdb"
-    path.write_bytes(b"no database" * 400)
-
-    assert "could not be read" in funnel.read(path).absent_because
 
 
 def test_funnel_counts_what_each_stage_refused(folder):
@@ -216,10 +233,10 @@ def test_f1_and_consistency_stand_in_the_tables(folder):
 def test_time_of_an_image_stands_with_the_costs(folder):
     """The last two columns of the cost table: 2.5 and 0.25 ms of flat, none of what was not timed."""
     _, compared = compare(folder)
-    table = costs(compared)
-    times = {row[0]: row[-2:] for row in table.rows}
+    made = costs(compared)
+    times = {row[0]: row[-2:] for row in made.rows}
 
-    assert ("an image alone,\u00a0ms", "an image in batches of 256,\u00a0ms") == table.head[-2:]
+    assert ("an image alone,\u00a0ms", "an image in batches of 256,\u00a0ms") == made.head[-2:]
     assert {
         "flat": ("2.5", "0.25"),
         "uppsala": ("4.38", "0.5"),
@@ -230,8 +247,8 @@ def test_time_of_an_image_stands_with_the_costs(folder):
 
 
 def test_mosaic_shows_the_bytes_of_the_shard(folder):
-    """A tile holds the shard's image of its post, and says who named it rightly."""
-    found, compared = compare(folder)
+    """A tile holds the shard's image of its post, with the networks that predicted it correctly."""
+    loaded, compared = compare(folder)
     flat, main = compared.flat.predictions[0], compared.main.predictions[0]
     rows = mosaic.choose(flat, leaves=len(LABELS), each=3, seed=0)
     lines = mosaic.read(rows, flat, main, shards_dir=folder.data_dir / "shards")
@@ -246,139 +263,11 @@ def test_mosaic_shows_the_bytes_of_the_shard(folder):
 
     assert [3] * len(LABELS) == [len(line) for line in lines]
     assert (2, "image/png", expected) == (tile.label, tile.media_type, tile.outcome)
-    assert found.labels[tile.label] == HOSTILE[2]
-
-
-@pytest.mark.parametrize("damage", ["short", "noise", "gone", "outside"])
-def test_damaged_shard_is_named(unreported, damage):
-    """A shard that is short, overwritten, absent or elsewhere is an error that names it."""
-    shard = unreported.data_dir / "shards" / "test-000000.tar"
-    if damage == "short":
-        shard.write_bytes(shard.read_bytes()[:600])
-    elif damage == "noise":
-        shard.write_bytes(b"\x01" * shard.stat().st_size)
-    elif damage == "gone":
-        shard.unlink()
-    else:
-        shard.rename(unreported.data_dir / "test-000000.tar")
-        path = unreported.data_dir / "shards" / "samples.parquet"
-        table = pq.read_table(path)
-        table = table.set_column(1, "shard", [["../test-000000.tar"] * len(table)])
-        pq.write_table(table, path)
-
-    with pytest.raises(BadShard, match="run stage 'shards' again"):
-        report.run(**arguments(unreported))
-
-
-def test_other_images_are_refused(unreported):
-    """Runs evaluated on different test images are not compared."""
-    path = unreported.results_dir / "uppsala" / "0" / "predictions.parquet"
-    pq.write_table(pq.read_table(path).slice(5), path)
-
-    with pytest.raises(MixedResults, match="'uppsala' with seed 0"):
-        read(unreported)
-
-
-def test_other_shards_are_refused(unreported):
-    """A run trained on other shards than those at hand is not reported."""
-    path = unreported.results_dir / "uppsala" / "0" / "model.json"
-    model = json.loads(path.read_text())
-    path.write_text(json.dumps({**model, "root_sha256": "cd" * 32}))
-
-    with pytest.raises(MixedResults, match="cdcd"):
-        read(unreported)
-
-
-def test_grouping_of_other_labels_is_refused(unreported):
-    """Clusters that lack a label were made from other shards."""
-    path = unreported.data_dir / "clustering" / "0" / "modularity.json"
-    path.write_text(json.dumps({"clusters": [[0, 1, 2]]}))
-
-    with pytest.raises(MixedResults, match="modularity"):
-        read(unreported)
-
-
-@pytest.mark.parametrize(
-    ("name", "stage"),
-    [
-        ("results/flat/0/predictions.parquet", "evaluate"),
-        ("results/uppsala/0/metrics.json", "evaluate"),
-        ("results/uppsala/0/fit.json", "fit"),
-        ("results/uppsala/0/curves.csv", "fit"),
-        ("data/clustering/0/random.json", "clustering"),
-        ("data/shards/manifest.json", "shards"),
-    ],
-)
-def test_missing_input_names_its_stage(unreported, name, stage):
-    """A file that is absent is an error that names the stage which writes it."""
-    (unreported.data_dir.parent / name).unlink()
-
-    with pytest.raises(MissingInput, match=f"'{stage}'"):
-        read(unreported)
-
-
-def test_no_test_images_is_an_error(unreported):
-    """Predictions without test images compare nothing."""
-    path = unreported.results_dir / "flat" / "0" / "predictions.parquet"
-    table = pq.read_table(path)
-    pq.write_table(table.filter(np.array(table["split"].to_pylist()) == "val"), path)
-
-    with pytest.raises(MissingInput, match="no test images"):
-        read(unreported)
-
-
-def test_csv_of_the_confusion_equals_the_predictions(folder):
-    """The share in the CSV is the share in the predictions, under the labels of the data set."""
-    with (folder.report_dir / "confusion.csv").open(encoding="utf-8", newline="") as file:
-        rows = {
-            (row["true_label"], row["predicted_label"]): row["value"]
-            for row in csv.DictReader(file)
-        }
-    found, compared = compare(folder)
-    shares = summary.shares(compared.flat.predictions, len(found.labels))
-
-    assert shares[0, 4] == pytest.approx(float(rows[HOSTILE[0], LABELS[4]]))
-    assert shares[0, 3] == pytest.approx(float(rows[HOSTILE[0], f"'{HOSTILE[3]}"]))
-
-
-@pytest.mark.parametrize(
-    ("cell", "expected"),
-    [
-        ("=cmd|' /C calc'!A1", "'=cmd|' /C calc'!A1"),
-        ("+1+1", "'+1+1"),
-        ("-2+3", "'-2+3"),
-        ("@SUM(A1)", "'@SUM(A1)"),
-        ("\t=1+1", "'\t=1+1"),
-        ("\r=1+1", "'\r=1+1"),
-        ("persona = 4", "persona = 4"),
-        ("", ""),
-        (-0.25, "-0.25"),
-        (None, ""),
-    ],
-)
-def test_csv_disarms_text_that_a_spreadsheet_would_calculate(cell, expected):
-    """A text cell that starts a formula gets an apostrophe before it; a number stays a number."""
-    drawing = figures.Drawing("d", "", "<svg/>", ("cell", "next"), [(cell, 1)])
-    rows = [*csv.reader(io.StringIO(report._csv(drawing), newline=""))]
-
-    assert [["cell", "next"], [expected, "1"]] == rows
-
-
-def test_no_csv_of_the_report_holds_a_formula(folder):
-    """No cell of any CSV starts a formula, although a label does; a negative number may."""
-    cells = [
-        cell
-        for path in folder.report_dir.glob("*.csv")
-        for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
-        for cell in row
-    ]
-
-    assert f"'{HOSTILE[3]}" in cells
-    assert [] == [cell for cell in cells if re.match(r"[=+@\t\r]|-(?!\d)", cell)]
+    assert loaded.labels[tile.label] == HOSTILE[2]
 
 
 def test_long_tables_are_folded(folder):
-    """What McNemar says of each seed and what each network took open on demand."""
+    """McNemar's test of each seed and the training of each network open on demand."""
     summaries = re.findall(r"<summary>([^<]*)</summary>", _page(folder))
 
     assert "Images fixed and broken against flat, by seed" in summaries
@@ -386,7 +275,7 @@ def test_long_tables_are_folded(folder):
 
 
 def test_page_without_controls_has_no_such_section(alone):
-    """Nothing is said of controls where none ran."""
+    """The page has no section on controls where none was trained."""
     assert 'id="controls"' not in _page(alone)
     assert 'id="published"' in _page(alone)
 
@@ -394,21 +283,12 @@ def test_page_without_controls_has_no_such_section(alone):
 def test_clusters_of_a_deep_tree_are_listed_in_brackets(tmp_path):
     """A cluster of clusters shows its levels; a figure orders labels as the tree does."""
     made = write(tmp_path, seeds=(0,), each=6, catalog=False, runs=EXPERIMENTS)
-    found = read(made)
-    body = page.render(clustering.section(found))
-    own = found.groupings["given", 0]
+    loaded = read(made)
+    body = page.render(clustering.section(loaded))
+    own = loaded.groupings["given", 0]
 
     assert f"({LABELS[4]}, a&#34;onload=x), {LABELS[5]}" in body
     assert (0, 3, 4, 1, 5) == own.ordered[0]
-
-
-def test_unknown_parameter_is_refused(tmp_path):
-    """A misspelt parameter of the section names the right one."""
-    path = tmp_path / "params.yaml"
-    path.write_text("report: {sample: 3}\n")
-
-    with pytest.raises(BadParams, match="Did you mean 'samples'"):
-        Settings(path).section("report", report.Params)
 
 
 def test_runs_are_named_by_the_caller(folder):

@@ -1,4 +1,4 @@
-"""The papers' tables and ours beside them: worked values of methods.md 2.7, 2.8 and 5.5."""
+"""The papers' tables and ours beside them: worked values from the papers' own tables."""
 
 import html
 import json
@@ -51,7 +51,7 @@ def _plain(markup):
 
 def _verdicts(folder):
     rows = re.findall(r"\|(\d+)\|\|([^|]+)\|\|([^|]*)\|\|", _text(folder))
-    verdicts = {text: said for _, text, said in rows}
+    verdicts = {text: verdict for _, text, verdict in rows}
     return [verdicts[claim.text] for claim in published.MERGED_CLAIMS]
 
 
@@ -81,25 +81,25 @@ def _networks(names, seconds, above):
     ]
 
 
-def test_success_inside_the_cluster_is_derived():
-    """66.0 / 77.0 = 85.7, and the other rows of methods.md 2.8; nothing where MICP is not given."""
-    found = [row.implied and round(row.implied, 1) for row in published.ACCURACY]
+def test_accuracy_inside_the_cluster_is_derived():
+    """66.0 / 77.0 = 85.7, and the other rows of the Uppsala report's Table 1; nothing where it prints no MICP."""
+    values = [row.implied and round(row.implied, 1) for row in published.ACCURACY]
 
-    assert [83.9, 85.7, None, 66.4, 59.8] == found
+    assert [83.9, 85.7, None, 66.4, 59.8] == values
 
 
 def test_speed_ups_with_and_without_the_flat_network():
     """1.495 / 2.143 as the report counts; with the flat network the ordinary tree is slower."""
     rows = published.SECONDS
-    found = [tuple(round(value, 3) for value in row.speed_ups) for row in rows]
+    values = [tuple(round(value, 3) for value in row.speed_ups) for row in rows]
 
-    assert [(1.495, 2.143), (1.039, 2.661), (1.129, 1.884)] == found
+    assert [(1.495, 2.143), (1.039, 2.661), (1.129, 1.884)] == values
     assert (16520, 14520) == rows[0].whole
     assert (0.599, 0.682) == tuple(round(value, 3) for value in rows[0].whole_speed_ups)
 
 
 def test_times_of_an_ordinary_tree():
-    """The worked tree of methods.md 2.7: total 6,620, in parallel 4,620, mean 453.33."""
+    """A tree like D25 in Table 2 of the Uppsala report: total 6,620, parallel 4,620, mean 453.33."""
     networks = _networks(NAMES, (3900, *SUBNETWORKS), (None, *["root"] * 6))
     row = uppsala.times(_run(SIX, networks), _flat(9900.0))
 
@@ -149,8 +149,8 @@ def test_one_network_for_a_whole_tree_has_no_subnetworks():
     assert (40, 40) == (row.total, row.parallel)
 
 
-def test_success_of_a_run_is_in_the_form_of_the_report(folder):
-    """MICP is that of the run's own clusters, flat's of the reference; architectures are named."""
+def test_accuracy_of_a_run_is_in_the_form_of_the_report(folder):
+    """MICP is that of the run's own clusters, flat's of the reference; the names of the architectures."""
     _, compared = compare(folder)
     rows = [uppsala.accuracy(row) for row in (compared.flat, *compared.hierarchies)]
 
@@ -165,7 +165,7 @@ def test_success_of_a_run_is_in_the_form_of_the_report(folder):
     assert 100 * rows[1].msr / rows[1].micp == pytest.approx(rows[1].implied)
 
 
-def test_page_prints_theirs_above_ours(folder):
+def test_page_prints_published_rows_above_ours(folder):
     """Both tables, the doubts, and HierNet's row of the same depth with the differences named."""
     text = _text(folder)
 
@@ -201,8 +201,8 @@ def test_every_other_paper_has_its_table(others):
     assert re.search(r"\|merged_\|apart\|\|apart\|", text)
 
 
-def test_figures_of_hdcnn_are_those_of_the_methods():
-    """The gains of methods.md 6.7 add up; memory is given of five rows, that of the last two by a review."""
+def test_figures_of_hdcnn_are_those_of_its_table():
+    """The gains of HD-CNN's table add up; five rows have memory, the last two from a review."""
     rows = published.HDCNN
     ten = [row.ten_views for row in rows if row.ten_views]
     memory = {row.model: (row.memory, row.seconds) for row in rows if row.memory}
@@ -221,8 +221,8 @@ def test_figures_of_hdcnn_are_those_of_the_methods():
     assert "were not checked against it" in published.HDCNN_DATA
 
 
-def test_scores_of_dhnn_are_those_of_the_methods():
-    """Sums of each column of methods.md 4.7, its best gains over flat, and the one odd cell."""
+def test_scores_of_dhnn_are_those_of_its_table():
+    """Sums of each column of DHNN's F1 table, its best gains over flat, and its odd cell."""
     columns = list(zip(*published.DHNN.values(), strict=True))
     sums = [
         [sum(getattr(cell, name) for cell in column) for name in published.DhnnF1.__slots__]
@@ -233,9 +233,9 @@ def test_scores_of_dhnn_are_those_of_the_methods():
         for column in columns
     ]
     odd = [
-        (model, place)
+        (model, column)
         for model, cells in published.DHNN.items()
-        for place, cell in enumerate(cells)
+        for column, cell in enumerate(cells)
         if cell.path > cell.node
     ]
 
@@ -278,27 +278,27 @@ def test_claims_of_the_merged_networks_have_a_verdict(repeated):
     two, one, none = error["merged"], error["merged_1"], error["merged_0"]
     apart, every = error["merged_apart"], error["merged_3"]
 
-    found = _verdicts(repeated)
+    values = _verdicts(repeated)
 
-    assert len(published.MERGED_CLAIMS) == len(found)
+    assert len(published.MERGED_CLAIMS) == len(values)
     # The router's accuracy is the same in every run of the fixture.
     same = "categories: {}37.5 against 37.5\u00a0%"
-    assert f"labels: {one} against {two}\u00a0%; {same.format('')}" == found[2]
-    assert found[3].startswith(f"labels: yes, {one} and {two} against {none} and {apart}\u00a0%")
-    assert " over images; " in found[3]
-    assert " over 3 seeds] points); categories: not shown, 37.5 and 37.5 against" in found[3]
-    assert found[4].startswith(f"labels: no, {one} and {two} against {every}\u00a0%")
-    assert f"labels: {apart} against {none}\u00a0%; {same.format('')}" == found[5]
-    assert [""] * 5 == [*found[:2], *found[7:]]
+    assert f"labels: {one} against {two}\u00a0%; {same.format('')}" == values[2]
+    assert values[3].startswith(f"labels: yes, {one} and {two} against {none} and {apart}\u00a0%")
+    assert " over images; " in values[3]
+    assert " over 3 seeds] points); categories: not shown, 37.5 and 37.5 against" in values[3]
+    assert values[4].startswith(f"labels: no, {one} and {two} against {every}\u00a0%")
+    assert f"labels: {apart} against {none}\u00a0%; {same.format('')}" == values[5]
+    assert [""] * 5 == [*values[:2], *values[7:]]
 
 
 def test_claims_have_no_verdict_with_one_seed(others):
     """The values stand, and nothing is called yes or no."""
-    found = _verdicts(others)
+    values = _verdicts(others)
 
-    assert found[3].startswith("labels: one seed, no conclusion, ")
-    assert found[6].startswith("seconds: one seed, no conclusion, ")
-    assert not [text for text in found if re.search(r"\b(yes|no), \d|not shown", text)]
+    assert values[3].startswith("labels: one seed, no conclusion, ")
+    assert values[6].startswith("seconds: one seed, no conclusion, ")
+    assert not [text for text in values if re.search(r"\b(yes|no), \d|not shown", text)]
 
 
 def test_claim_of_time_is_judged_by_seconds(tmp_path):
@@ -315,7 +315,7 @@ def test_claim_of_time_is_judged_by_seconds(tmp_path):
 
     assert before.startswith("seconds: not shown, 119 against 119\u00a0s")
     assert (
-        "seconds: yes, 119 against 180\u00a0s (closest pair +61.0 [+56.0 to +66.0 over 3 seeds] s)"
+        "seconds: yes, 119 against 180\u00a0s (deciding pair +61.0 [+56.0 to +66.0 over 3 seeds] s)"
     ) == verdicts["yes"]
     assert verdicts["not shown"].startswith("seconds: not shown, 119 against 180\u00a0s")
 
@@ -327,14 +327,14 @@ def test_claims_compare_only_runs_that_are_alike(tmp_path):
     params = json.loads(path.read_text())["params"]
     params["merged"]["stop_gradient"] = True
     _change(path, params=params)
-    found = _verdicts(folder)
+    values = _verdicts(folder)
 
-    assert [""] * 3 == found[2:5]
-    assert found[5]
+    assert [""] * 3 == values[2:5]
+    assert values[5]
 
 
 def test_published_rows_have_the_depth_of_a_backbone():
-    """N = 3 is ResNet-20 and n = 18 ResNet-110; the gains are those of methods.md 5.5."""
+    """N = 3 is ResNet-20 and n = 18 ResNet-110; the gains follow from HierNet's table."""
     rows = published.HIERNET
 
     assert ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"] == [
@@ -344,7 +344,7 @@ def test_published_rows_have_the_depth_of_a_backbone():
 
 
 def test_controls_are_printed_with_what_they_cost(folder):
-    """Wanted, reached and their ratio stand beside each; what is not equal or not known is said."""
+    """Target, reached and their ratio stand beside each; unequal and unknown costs are marked."""
     _, compared = compare(folder)
     text = _plain(page.render(controls.section(compared)))
 

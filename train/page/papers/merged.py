@@ -86,7 +86,7 @@ def _claims(comparison: RunComparison, ours: Sequence[RunSummary]) -> ReportTabl
         "their own alpha: errors and seconds in the order of the claim, of runs that are alike in "
         "everything else. The claim that the first runs have lower values than the second is "
         "answered by yes or no only where the 95 % intervals of the differences exclude zero: over "
-        "seeds, and for labels over test images too; the closest pair follows with its intervals. "
+        "seeds, and for labels over test images too; the pair of runs that decides follows with its intervals. "
         "Where the claim is that both are as good, the values stand alone. Claims on alpha are "
         "measured by the benchmark `adaptation`.",
         words=(0, 1, 2),
@@ -126,7 +126,7 @@ def _verdict(claim: MergedClaim, runs: Mapping[str, RunSummary], comparison: Run
         text = f"{name}: {values}\u00a0{unit}"
         if not claim.is_equal:
             margins = [_margin(comparison, low, high, name) for low in lower for high in higher]
-            text = f"{name}: {_holds(margins)}, {values}\u00a0{unit}{_closest(margins, name)}"
+            text = f"{name}: {_holds(margins)}, {values}\u00a0{unit}{_with_intervals(_deciding(margins), name)}"
         texts.append(text)
     return "; ".join(texts)
 
@@ -152,19 +152,30 @@ def _holds(margins: Sequence[PairedDifference]) -> str:
     return "no" if any(margin.is_worse for margin in margins) else "not shown"
 
 
-def _closest(margins: Sequence[PairedDifference], name: str) -> str:
-    """The smallest margin with its intervals; "" with one seed."""
-    margin = min(margins, key=lambda each: each.mean)
-    if margin.over_seeds is None:
+def _deciding(margins: Sequence[PairedDifference]) -> PairedDifference:
+    """The pair behind the verdict: one that contradicts the claim, else the least certain one."""
+    worse = [margin for margin in margins if margin.is_worse]
+    return min(worse or margins, key=_lowest)
+
+
+def _lowest(margin: PairedDifference) -> float:
+    intervals = (margin.over_images, margin.over_seeds)
+    return min(interval.low for interval in intervals if interval is not None)
+
+
+def _with_intervals(margin: PairedDifference, name: str) -> str:
+    """A margin of the figure `name` with its intervals; "" with one seed."""
+    over = margin.over_seeds
+    if over is None:
         return ""
     if name == "labels":
-        return f" (closest pair {brief(margin)} points)"
-    over = margin.over_seeds
+        return f" (deciding pair {brief(margin)} points)"
     if name == "seconds":
-        interval = f"{margin.mean:+.1f} [{over.low:+.1f} to {over.high:+.1f}"
-        return f" (closest pair {interval} over {margin.seeds} seeds] s)".replace("-", "−")
-    interval = f"{points(margin.mean)} [{between(over)}"
-    return f" (closest pair {interval} over {margin.seeds} seeds] points)"
+        ends = f"{over.low:+.1f} to {over.high:+.1f}"
+        text, unit = f"{margin.mean:+.1f} [{ends}".replace("-", "−"), "s"
+    else:
+        text, unit = f"{points(margin.mean)} [{between(over)}", "points"
+    return f" (deciding pair {text} over {margin.seeds} seeds] {unit})"
 
 
 def _figure(row: RunSummary, name: str) -> float:

@@ -1,0 +1,122 @@
+"""A hierarchy against its controls: which they are, the differences, and how equal the cost is."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.train.report_fixture import EXPERIMENTS, LABELS, compare, say, write
+from train.evaluation import statistics
+from train.page import controls
+
+
+@pytest.fixture(scope="module")
+def experiments(tmp_path_factory):
+    """Results of three seeds: three hierarchies, random groups, four controls of equal cost."""
+    root = tmp_path_factory.mktemp("experiments")
+    return write(root, seeds=(0, 1, 2), each=10, catalog=False, runs=EXPERIMENTS)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Results of one seed on few images."""
+    return write(tmp_path, seeds=(0,), each=6, catalog=False)
+
+
+def test_controls_stand_with_their_hierarchy(experiments):
+    """Random groups of its sizes and what is like it; HierNet has none and no control_group."""
+    _, compared = compare(experiments)
+    control_group = compared.control_group(compared.main)
+    names = [control.summary.run.name for control in control_group.controls]
+    deep = next(group for group in compared.control_groups if group.run.name == "uppsala_deep")
+
+    assert [
+        "uppsala_random",
+        "uppsala_random_1",
+        "uppsala_train_flops",
+        "uppsala_macs",
+        "uppsala_params",
+        "uppsala_ensemble",
+    ] == names
+    assert ["uppsala", "uppsala_deep"] == [group.run.name for group in compared.control_groups]
+    assert all(control.is_same_shape for control in control_group.controls)
+    assert [False, False] == [control.is_same_shape for control in deep.controls]
+    assert ["uppsala", "hiernet"] == [row.name for row in compared.leading]
+
+
+def test_control_differences_are_those_of_the_predictions(experiments):
+    """A difference is that of the means; the flips of a seed make it up; p is Holm's over all."""
+    _, compared = compare(experiments)
+    control_group = compared.control_groups[0]
+    raw = [flip.p_value for control in control_group.controls for flip in control.flips.values()]
+    corrected = [p for control in control_group.controls for p in control.p_values.values()]
+
+    for control in control_group.controls:
+        rival = control.summary
+        assert control_group.run.msr.mean - rival.msr.mean == pytest.approx(control.difference.mean)
+        for index, flip in enumerate(control.flips.values()):
+            gained = control_group.run.msr.values[index] - rival.msr.values[index]
+            assert (flip.fixed - flip.broken) / (10 * len(LABELS)) == pytest.approx(gained)
+    assert statistics.holm(raw) == corrected
+    assert 18 == len(corrected)
+    pooled = np.mean([control.difference.mean for control in control_group.random])
+    assert pooled == pytest.approx(control_group.against_random.mean)
+
+
+def test_full_is_compared_with_full_where_the_control_has_it(experiments):
+    """Random groups are compared in full too, flat controls as they predict."""
+    _, compared = compare(experiments)
+    control_group = compared.control_groups[0]
+    random, macs = control_group.controls[0], control_group.controls[3]
+    whole = compared.full(random.summary)
+
+    assert control_group.full.msr.mean - whole.msr.mean == pytest.approx(
+        random.difference_full.mean
+    )
+    assert control_group.full.msr.mean - macs.summary.msr.mean == pytest.approx(
+        macs.difference_full.mean
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reached", "ratio", "is_equal"),
+    [
+        (100, 105, 1.05, True),
+        (100, 105.1, 1.051, False),
+        (200, 190, 0.95, True),
+        (4, 3, 0.75, False),
+    ],
+)
+def test_equal_is_within_five_per_cent(wanted, reached, ratio, is_equal):
+    """A cost 5 % away is equal, one further away is not."""
+    match = controls.CostMatch(wanted, reached)
+
+    assert ratio == pytest.approx(match.ratio)
+    assert is_equal is match.is_equal
+
+
+def test_old_record_without_match_is_kept(experiments):
+    """A control without a recorded cost match has a row, and the answer states it."""
+    _, compared = compare(experiments)
+    matches = {
+        control.summary.run.name: control.match for control in compared.control_groups[0].controls
+    }
+
+    assert matches["uppsala_params"] is None
+    assert 1.1 == pytest.approx(matches["uppsala_ensemble"].ratio)
+    text = " ".join(say(experiments).methods[0].sentences)
+    assert "whether its cost is equal was not recorded" in text
+    assert "its cost is 1.10 times, not equal" in text
+
+
+def test_ablation_has_its_own_controls_alone(small):
+    """A run of other settings is not compared with random groups of the usual ones."""
+    for run, freeze in (("uppsala", "none"), ("uppsala_random", "conv")):
+        path = small.results_dir / run / "0" / "model.json"
+        model = json.loads(path.read_text())
+        model["params"]["uppsala"] = {"freeze": freeze}
+        path.write_text(json.dumps(model))
+    _, compared = compare(small)
+
+    assert () == compared.control_groups
+    assert "not compared with random groups" in " ".join(say(small).methods[0].sentences)

@@ -1,0 +1,115 @@
+"""What the report refuses: damaged shards, results of different data, missing files."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from personae.errors import BadParams, MissingInput
+from personae.settings import Settings
+from tests.train.report_fixture import arguments, read, write
+from train import report
+from train.errors import BadShard, MixedResults
+from train.page import funnel
+
+
+@pytest.fixture
+def unreported(tmp_path):
+    """Results of one seed, without a report yet."""
+    return write(tmp_path, seeds=(0,), each=6)
+
+
+def test_damaged_catalog_is_stated(unreported):
+    """A catalog that is no DuckDB file leaves its reason in the section."""
+    path = unreported.data_dir / "catalog" / "catalog.duckdb"
+    path.write_bytes(b"no database" * 400)
+
+    assert "could not be read" in funnel.read(path).absent_because
+
+
+@pytest.mark.parametrize("damage", ["short", "noise", "gone", "outside"])
+def test_damaged_shard_is_named(unreported, damage):
+    """A shard that is short, overwritten, absent or elsewhere is an error that names it."""
+    shard = unreported.data_dir / "shards" / "test-000000.tar"
+    if damage == "short":
+        shard.write_bytes(shard.read_bytes()[:600])
+    elif damage == "noise":
+        shard.write_bytes(b"\x01" * shard.stat().st_size)
+    elif damage == "gone":
+        shard.unlink()
+    else:
+        shard.rename(unreported.data_dir / "test-000000.tar")
+        path = unreported.data_dir / "shards" / "samples.parquet"
+        table = pq.read_table(path)
+        table = table.set_column(1, "shard", [["../test-000000.tar"] * len(table)])
+        pq.write_table(table, path)
+
+    with pytest.raises(BadShard, match="run stage 'shards' again"):
+        report.run(**arguments(unreported))
+
+
+def test_other_images_are_refused(unreported):
+    """Runs evaluated on different test images are not compared."""
+    path = unreported.results_dir / "uppsala" / "0" / "predictions.parquet"
+    pq.write_table(pq.read_table(path).slice(5), path)
+
+    with pytest.raises(MixedResults, match="'uppsala' with seed 0"):
+        read(unreported)
+
+
+def test_other_shards_are_refused(unreported):
+    """A run trained on other shards than those at hand is not reported."""
+    path = unreported.results_dir / "uppsala" / "0" / "model.json"
+    model = json.loads(path.read_text())
+    path.write_text(json.dumps({**model, "root_sha256": "cd" * 32}))
+
+    with pytest.raises(MixedResults, match="cdcd"):
+        read(unreported)
+
+
+def test_grouping_of_other_labels_is_refused(unreported):
+    """Clusters that lack a label were made from other shards."""
+    path = unreported.data_dir / "clustering" / "0" / "modularity.json"
+    path.write_text(json.dumps({"clusters": [[0, 1, 2]]}))
+
+    with pytest.raises(MixedResults, match="modularity"):
+        read(unreported)
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("results/flat/0/predictions.parquet", "evaluate"),
+        ("results/uppsala/0/metrics.json", "evaluate"),
+        ("results/uppsala/0/fit.json", "fit"),
+        ("results/uppsala/0/curves.csv", "fit"),
+        ("data/clustering/0/random.json", "clustering"),
+        ("data/shards/manifest.json", "shards"),
+    ],
+)
+def test_missing_input_names_its_stage(unreported, name, stage):
+    """A file that is absent is an error that names the stage which writes it."""
+    (unreported.data_dir.parent / name).unlink()
+
+    with pytest.raises(MissingInput, match=f"'{stage}'"):
+        read(unreported)
+
+
+def test_no_test_images_is_an_error(unreported):
+    """Predictions without test images compare nothing."""
+    path = unreported.results_dir / "flat" / "0" / "predictions.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.filter(np.array(table["split"].to_pylist()) == "val"), path)
+
+    with pytest.raises(MissingInput, match="no test images"):
+        read(unreported)
+
+
+def test_unknown_parameter_is_refused(tmp_path):
+    """A misspelt parameter of the section names the right one."""
+    path = tmp_path / "params.yaml"
+    path.write_text("report: {sample: 3}\n")
+
+    with pytest.raises(BadParams, match="Did you mean 'samples'"):
+        Settings(path).section("report", report.Params)
