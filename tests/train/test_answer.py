@@ -132,7 +132,7 @@ def test_answer_has_sentences_for_each_method(experiments):
     assert "uppsala: " in answer.verdict
     assert "Random groups of the same sizes (2 draws) have" in uppsala
     assert "hiernet was not compared with runs of equal cost." in hiernet
-    assert "with perfect routing accuracy would be 62.5\u00a0%, so routing costs 0.0 points" in (
+    assert "with perfect routing, accuracy would be 62.5\u00a0%, so routing costs 0.0 points" in (
         uppsala
     )
 

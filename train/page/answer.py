@@ -178,7 +178,7 @@ def _routing(row: RunSummary) -> str:
         )
     return (
         f"The root sends {percent(right)} % of the images to the right cluster; with perfect "
-        f"routing accuracy would be {percent(perfect)} %, so routing costs "
+        f"routing, accuracy would be {percent(perfect)} %, so routing costs "
         f"{percent(perfect - route)} points."
     )
 

@@ -213,35 +213,50 @@ HDCNN_DATA = (
 
 _BOTH = ("labels", "categories")
 MERGED_CLAIMS = (
-    MergedClaim("Adapted (alpha 1) errs less than not adapted (alpha 0), alone and in ensembles."),
-    MergedClaim("For categories alpha 2 errs less than alpha 0, and alpha 1 less than both."),
     MergedClaim(
-        "One shared stage of three is as good as two (alpha 1).",
+        "Adaptation (alpha 1) lowers errors (alpha 0: none), of one network and of ensembles."
+    ),
+    MergedClaim(
+        "For categories, alpha 2 gives lower errors than alpha 0, and alpha 1 lower than both."
+    ),
+    MergedClaim(
+        "One shared stage of three is as good as two shared stages (alpha 1).",
         _BOTH,
         ("1",),
         ("2",),
         is_equal=True,
     ),
     MergedClaim(
-        "One or two err less than none, trained together or apart (paired t, p < 0.05).",
+        "One or two shared stages give lower errors than none, trained together or apart "
+        "(paired t, p < 0.05).",
         _BOTH,
         ("1", "2"),
         ("0", "apart"),
     ),
-    MergedClaim("One or two err less than all three (no test stated).", _BOTH, ("1", "2"), ("3",)),
     MergedClaim(
-        "Apart is as good as together with none shared (alpha 1).",
+        "One or two shared stages give lower errors than all three (no test stated).",
+        _BOTH,
+        ("1", "2"),
+        ("3",),
+    ),
+    MergedClaim(
+        "Two networks apart are as good as two trained together that share no stage (alpha 1).",
         _BOTH,
         ("apart",),
         ("0",),
         is_equal=True,
     ),
     MergedClaim(
-        "Merged networks train in less time than two apart.", ("seconds",), ("2",), ("apart",)
+        "Merged networks train in less time than two networks apart.",
+        ("seconds",),
+        ("2",),
+        ("apart",),
     ),
-    MergedClaim("Alpha off its best by 0.1 (labels) or 0.2 (categories) is significantly worse."),
+    MergedClaim(
+        "An alpha 0.1 (labels) or 0.2 (categories) away from the best is significantly worse."
+    ),
     MergedClaim("The gain shrinks as an ensemble grows."),
-    MergedClaim("DenseNet-BC-100 errs less than ResNet-164 throughout."),
+    MergedClaim("DenseNet-BC-100 has lower errors than ResNet-164 throughout."),
 )
 
 MERGED_DATA = (

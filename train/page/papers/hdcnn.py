@@ -22,7 +22,7 @@ _HEAD = (
 
 
 def part(results: Results, comparison: RunComparison, ours: Sequence[RunSummary]) -> PaperPart:
-    """Returns the paper's errors above flat and the runs `ours`, each by default and in full."""
+    """Returns the paper's errors above flat and the runs `ours`, each in its default mode and in mode full."""
     block = published.HDCNN[0]
     rows: list[tuple[str, ...]] = [
         (
