@@ -11,14 +11,15 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.result import Result
 from benchmarks.shuffled import moved
 from scraper.demo.facts.personae import PERSONAE
-from train.clustering import Answers, Params, confusion_of
+from train.grouping.inputs import read_predictions
 from train.grouping.modularity import select, sweep
+from train.grouping.params import Params
+from train.grouping.predictions import confusion_of
 
 BAR, BAR_SHUFFLED, SHUFFLES = 0.6, 0.1, 20
 
@@ -35,11 +36,9 @@ def _index(clusters: list[list[int]], labels: list[str]) -> float:
 
 def _shuffled(seed: int, labels: list[str]) -> float:
     """The mean index when the mistakes of the same network fall on other pairs of labels."""
-    table = pq.read_table(f"results/flat/{seed}/validation.parquet")
-    truth, predicted = (table[name].to_numpy().astype(np.int64) for name in ("label", "predicted"))
-    probabilities = np.array(table["probabilities"].to_pylist())
     params = Params()
-    confusion = confusion_of(Answers(truth, predicted, probabilities), params.confusion)
+    predictions = read_predictions(Path(f"results/flat/{seed}/validation.parquet"))
+    confusion = confusion_of(predictions, params.confusion)
     generator = np.random.default_rng(seed)
     values = []
     for _ in range(SHUFFLES):

@@ -17,9 +17,11 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from benchmarks.result import Result
 from benchmarks.shuffled import moved
-from train import clustering
 from train.errors import BadHierarchy
 from train.grouping import average_linkage, modularity
+from train.grouping.inputs import read_predictions
+from train.grouping.params import Params
+from train.grouping.predictions import LabelledPredictions, confusion_of
 from train.tree import hierarchy
 
 RULES = ("modularity", "laplacian", "average_linkage", "spectral", "agglomerative")
@@ -28,12 +30,12 @@ RESAMPLES, SHUFFLES = 100, 20
 BAR_SHUFFLED = 0.1
 
 
-def measure(folder: Path, answers: clustering.Answers) -> dict[str, Any]:
+def measure(folder: Path, predictions: LabelledPredictions) -> dict[str, Any]:
     """Returns the indices of one seed by grouping, the interval of two rules, and their control."""
     seed = int(folder.name)
     documents = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
     told = hierarchy.parents(documents["given"]["clusters"])
-    params = clustering.Params(**documents["given"]["params"])
+    params = Params(**documents["given"]["params"])
     indices = {
         name: _index(documents[name]["clusters"], told)
         for name in (*RULES, *RANDOM)
@@ -42,12 +44,12 @@ def measure(folder: Path, answers: clustering.Answers) -> dict[str, Any]:
     generator = np.random.default_rng(seed)
     resampled: dict[str, list[float]] = {"modularity": [], "average_linkage": []}
     for _ in range(RESAMPLES):
-        rows = generator.integers(len(answers.labels), size=len(answers.labels))
-        confusion = clustering.confusion_of(answers.drawn(rows), "counts")
-        soft = clustering.confusion_of(answers.drawn(rows), "soft")
+        rows = generator.integers(len(predictions.labels), size=len(predictions.labels))
+        confusion = confusion_of(predictions.drawn(rows), "counts")
+        soft = confusion_of(predictions.drawn(rows), "soft")
         resampled["modularity"].append(_swept(confusion, params, told))
         resampled["average_linkage"].append(_linked(soft, told))
-    confusion = clustering.confusion_of(answers, "counts")
+    confusion = confusion_of(predictions, "counts")
     shuffled = [_swept(moved(confusion, generator), params, told) for _ in range(SHUFFLES)]
     return {
         "seed": seed,
@@ -62,7 +64,7 @@ def measure(folder: Path, answers: clustering.Answers) -> dict[str, Any]:
     }
 
 
-def _swept(confusion: np.ndarray, params: clustering.Params, told: np.ndarray) -> float:
+def _swept(confusion: np.ndarray, params: Params, told: np.ndarray) -> float:
     try:
         found = modularity.sweep(confusion, gammas=params.gammas(), largest=params.largest)
         return _index(modularity.select(found).clusters, told)
@@ -72,8 +74,8 @@ def _swept(confusion: np.ndarray, params: clustering.Params, told: np.ndarray) -
 
 def _linked(soft: np.ndarray, told: np.ndarray) -> float:
     """HierNet's grouping with as many groups wanted as the data tells."""
-    wanted = round(len(told) ** 0.5)
-    return _index(average_linkage.swept(soft, g_max=len(told) // 2, wanted=wanted)[1], told)
+    count = round(len(told) ** 0.5)
+    return _index(average_linkage.swept(soft, g_max=len(told) // 2, count=count)[1], told)
 
 
 def _index(clusters: list[list[int]], told: np.ndarray) -> float:
@@ -89,9 +91,7 @@ def run() -> Result:
             "no clusters with groups to compare: run `dvc repro`, on data with families"
         )
     found = [
-        measure(
-            folder, clustering.read_answers(Path(f"results/flat/{folder.name}/validation.parquet"))
-        )
+        measure(folder, read_predictions(Path(f"results/flat/{folder.name}/validation.parquet")))
         for folder in folders
     ]
     values = [one["index"]["modularity"] for one in found]

@@ -29,7 +29,7 @@ def ticking(step=0.25):
 def test_time_limits_warm_up_and_calls(flat, tiny_data):
     """A fifth of the seconds warms up, no call starts after them, and each took what it took."""
     inputs = latency.inputs_of(tiny_data().train, batch=3, device=CPU)
-    found = latency.measure(flat, inputs, warm_up=50, calls=200, seconds=5, clock=ticking())
+    found = latency.measure(flat, inputs, warm_up=50, calls=200, seconds=5.0, clock=ticking())
 
     assert (3, 3, 6) == (found.batch, found.warm_up, found.calls)
     assert math.isclose(250, found.median_ms)
@@ -40,7 +40,7 @@ def test_time_limits_warm_up_and_calls(flat, tiny_data):
 def test_counts_limit_warm_up_and_calls(flat, tiny_data):
     """With time enough, the calls asked for are made, no more."""
     inputs = latency.inputs_of(tiny_data().train, batch=1, device=CPU)
-    found = latency.measure(flat, inputs, warm_up=2, calls=7, seconds=1000, clock=ticking())
+    found = latency.measure(flat, inputs, warm_up=2, calls=7, seconds=1000.0, clock=ticking())
 
     assert (1, 2, 7) == (found.batch, found.warm_up, found.calls)
 
@@ -93,7 +93,7 @@ def test_peak_memory_of_the_accelerator_is_reset(flat, tiny_data):
     del held
     latency.reset_peak_memory(device)
     inputs = latency.inputs_of(tiny_data().train, batch=4, device=device)
-    found = latency.measure(flat.to(device), inputs, warm_up=1, calls=3, seconds=60)
+    found = latency.measure(flat.to(device), inputs, warm_up=1, calls=3, seconds=60.0)
 
     assert 3 == found.calls
     assert 0 < latency.peak_memory(device)["peak_memory_mib"] < 64

@@ -9,7 +9,7 @@ set's label order. If clusters overlap, a label has several parents, and the gra
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
@@ -19,7 +19,10 @@ from train.errors import BadHierarchy
 
 ROOT = "root"
 Clusters = Sequence[Sequence[int]]
-Nested = list["int | Nested"]
+if TYPE_CHECKING:
+    Nested = list["int | Nested"]
+else:
+    Nested = list  # beartype, which checks the tests, cannot resolve an alias that names itself
 """A tree as nested lists: an integer is a leaf, and a list is a node with its children."""
 
 
