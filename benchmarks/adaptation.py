@@ -26,7 +26,7 @@ from benchmarks.differences import LEVELS, Tried, compared
 from benchmarks.result import Result
 from personae import files
 from train import saved
-from train.data import pictures as data
+from train.data.images import open_split
 from train.evaluation import prediction
 from train.methods.merged import adaptation
 from train.tree import hierarchy
@@ -58,7 +58,7 @@ def of_run(folder: Path, data_dir: Path, work_dir: Path) -> Both:
     classifier: Any = saved.load(folder).classifier
     found = {}
     for split in SPLITS:
-        pictures = data.open_split(data_dir / "shards", work_dir / "cache", split)
+        pictures = open_split(data_dir / "shards", work_dir / "cache", split)
         with torch.no_grad():
             batches = prediction.batches(pictures, torch.device("cpu"))
             said = list(zip(*(classifier.confidences(x) for x in batches), strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from train import saved
-from train.data.pictures import Pictures, open_split
+from train.data.images import ImageSet, open_split
 from train.evaluation import prediction
 from train.methods.hdcnn.classifier import Classifier
 
@@ -21,8 +21,8 @@ class Trained:
 
     seed: int
     classifier: Classifier
-    val: Pictures
-    test: Pictures
+    val: ImageSet
+    test: ImageSet
 
 
 def trained() -> Iterator[Trained]:
@@ -41,7 +41,7 @@ def trained() -> Iterator[Trained]:
 
 
 @torch.no_grad()
-def answers(classifier: Classifier, pictures: Pictures) -> tuple[torch.Tensor, torch.Tensor]:
+def answers(classifier: Classifier, pictures: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns B, and p_k of every label: (image, cluster) and (image, cluster, leaf)."""
     found = []
     for x in prediction.batches(pictures, torch.device("cpu")):
@@ -52,7 +52,7 @@ def answers(classifier: Classifier, pictures: Pictures) -> tuple[torch.Tensor, t
 
 
 @torch.no_grad()
-def accuracy(classifier: Classifier, pictures: Pictures) -> float:
+def accuracy(classifier: Classifier, pictures: ImageSet) -> float:
     """Returns the share of images that are named rightly with every component executed."""
     coarse, labels = answers(classifier, pictures)
     full = (coarse[:, :, None] * labels).sum(dim=1)

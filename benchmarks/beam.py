@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.result import Result
 from train import saved
-from train.data.pictures import Pictures, open_split
+from train.data.images import ImageSet, open_split
 from train.evaluation import prediction
 from train.methods.dhnn.classifier import Classifier
 from train.methods.dhnn.recurrent import FixedPath
@@ -25,7 +25,7 @@ from train.methods.dhnn.recurrent import FixedPath
 WIDTHS = (1, 2, 4, 8, None)
 
 
-def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
+def curve(classifier: Classifier, pictures: ImageSet) -> list[dict[str, Any]]:
     """Success, the mean score of the decoded path and milliseconds an image for each width."""
     rows, scores = [], _scores(classifier, pictures)
     for width in WIDTHS:
@@ -47,14 +47,14 @@ def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
 
 
 @torch.no_grad()
-def _scores(classifier: Classifier, pictures: Pictures) -> torch.Tensor:
+def _scores(classifier: Classifier, pictures: ImageSet) -> torch.Tensor:
     """The log probability of the path to every label for each image."""
     batches = prediction.batches(pictures, torch.device("cpu"))
     return torch.cat([classifier.network(classifier.centred(x)) for x in batches]).double()
 
 
 @torch.no_grad()
-def free(classifier: Classifier, pictures: Pictures) -> dict[str, float] | None:
+def free(classifier: Classifier, pictures: ImageSet) -> dict[str, float] | None:
     """Of the likeliest node of each step without a tree: how many are right, how many a path."""
     network = classifier.network
     if not isinstance(network.decoder, FixedPath):
@@ -73,7 +73,7 @@ def free(classifier: Classifier, pictures: Pictures) -> dict[str, float] | None:
     }
 
 
-def measure(folder: Path, pictures: Pictures) -> dict[str, Any]:
+def measure(folder: Path, pictures: ImageSet) -> dict[str, Any]:
     """The curve of one run and seed, and what its steps say without the tree."""
     classifier: Any = saved.load(folder).classifier
     return {"free": free(classifier, pictures), "curve": curve(classifier, pictures)}

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import averaged
 from benchmarks.averaged import Trained
 from benchmarks.result import Result
-from train.data.pictures import Pictures
+from train.data.images import ImageSet
 from train.methods.hdcnn import quantise
 from train.methods.hdcnn.classifier import Classifier
 
@@ -22,7 +22,7 @@ CODEBOOKS, WIDTH = (4, 8, 16, 32, 64), 2
 FACTOR = 4.0
 
 
-def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
+def curve(classifier: Classifier, pictures: ImageSet) -> list[dict[str, Any]]:
     """Accuracy in full, bytes of the fine components and their factor for each codebook."""
     right = averaged.accuracy(classifier, pictures)
     rows = []

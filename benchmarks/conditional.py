@@ -15,7 +15,7 @@ import torch
 from benchmarks import averaged
 from benchmarks.averaged import Trained
 from benchmarks.result import Result
-from train.data.pictures import Pictures
+from train.data.images import ImageSet
 from train.evaluation import latency
 from train.methods.hdcnn.classifier import Classifier
 
@@ -25,7 +25,7 @@ BAR_SHARE, BAR_LOSS = 0.40, 0.005
 SECONDS = 2.0  # for each beta and batch
 
 
-def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
+def curve(classifier: Classifier, pictures: ImageSet) -> list[dict[str, Any]]:
     """
     Accuracy and share of the fine operations for each beta, and for None: every component.
 
@@ -65,7 +65,7 @@ def cheapest(rows: list[dict[str, Any]]) -> float | None:
     return found
 
 
-def timed(classifier: Classifier, pictures: Pictures, beta: float | None) -> list[dict[str, Any]]:
+def timed(classifier: Classifier, pictures: ImageSet, beta: float | None) -> list[dict[str, Any]]:
     """Time of a call with one image and with many."""
     limit(classifier, beta)
     cpu = torch.device("cpu")

@@ -22,9 +22,8 @@ from personae.settings import Settings
 from scraper.demo.facts.personae import PERSONAE
 from train import backbone, extend, fit, merge, saved
 from train.classifier import FitReport, HierarchicalClassifier
-from train.data import augment
-from train.data import pictures as data
-from train.data.pictures import DataModule, Pictures
+from train.data import augment, images
+from train.data.images import DataModule, ImageSet, channel_mean, open_data, open_split
 from train.engine import loop
 from train.engine.trainer import Trainer
 from train.evaluation import metrics, prediction
@@ -44,7 +43,7 @@ class Bench:
     settings: fit.RunSettings
     device: torch.device
     everything: DataModule
-    test: Pictures
+    test: ImageSet
     work_dir: Path
     seed: int
 
@@ -121,17 +120,17 @@ def _bench(seed: int, work_dir: Path) -> Bench:
         method="uppsala",
         grouping=None,
         own=Settings(PARAMS).section("uppsala", METHODS["uppsala"].Params),
-        data=Settings(PARAMS).section("data", data.Params),
+        data=Settings(PARAMS).section("data", images.Params),
         augment=Settings(PARAMS).section("augment", augment.Params),
         backbone=Settings(PARAMS).section("backbone", backbone.Params),
         loop=Settings(PARAMS).section("loop", loop.Params),
     )
     device = loop.prepare(settings.loop)
-    everything = data.open_data(SHARDS, CACHE, params=settings.data, device=device)
+    everything = open_data(SHARDS, CACHE, params=settings.data, device=device)
     strange = sorted(set(everything.labels) - set(FAMILY))
     if strange:
         raise SystemExit(f"data/shards is not the demo's: nobody there is {', '.join(strange)}")
-    test = data.open_split(SHARDS, CACHE, "test")
+    test = open_split(SHARDS, CACHE, "test")
     return Bench(settings, device, everything, test, work_dir, seed)
 
 
@@ -210,7 +209,7 @@ def _merge(bench: Bench, rng: np.random.Generator, all_took: dict[str, float]) -
         for (tree, _), half in zip(trees, halves, strict=True)
     ]
     (first, _), (second, _) = trees
-    mean = data.channel_mean(bench.everything.train.images)
+    mean = channel_mean(bench.everything.train.images)
     seeds.seed(bench.seed, "fused", "weights")
     fused = merge.fuse(first, second, bench.settings, bench.everything, mean=mean)
     fused.to(bench.device)
@@ -233,7 +232,7 @@ def _merge(bench: Bench, rng: np.random.Generator, all_took: dict[str, float]) -
 def _tree(bench: Bench, names: Sequence[str], name: str) -> tuple[saved.Saved, dict[str, float]]:
     """A flat network over some labels and the tree that starts from it, and what both took."""
     pictures = bench.only(names)
-    mean = data.channel_mean(pictures.train.images)
+    mean = channel_mean(pictures.train.images)
     trainer, leaves = bench.trainer(mean, name), len(pictures.labels)
     families = sorted({FAMILY[label] for label in pictures.labels})
     clusters = [
@@ -276,9 +275,9 @@ def _builder(
     return build
 
 
-def _only(pictures: Pictures, leaves: Sequence[int]) -> Pictures:
+def _only(pictures: ImageSet, leaves: Sequence[int]) -> ImageSet:
     rows = np.flatnonzero(np.isin(pictures.labels, leaves))
-    return Pictures(
+    return ImageSet(
         pictures.images[rows],
         np.searchsorted(leaves, pictures.labels[rows]),
         pictures.post_ids[rows],

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks import loader_data, pairs
 from benchmarks.result import Result
-from train.data import pictures as data
+from train.data.images import open_split
 from train.data.stream import Streamed
 
 BAR = 0.95
@@ -23,7 +23,7 @@ def run() -> Result:
     """The peer decodes bytes that lie in memory, with as many threads, and throws the pixels away."""
     with tempfile.TemporaryDirectory() as name:
         folder = loader_data.write(Path(name) / "shards")
-        pictures = data.open_split(folder, Path(name) / "cache", "train", storage="stream")
+        pictures = open_split(folder, Path(name) / "cache", "train", storage="stream")
         assert isinstance(pictures.images, Streamed)  # noqa: S101  # as was asked for
         encoded = [pictures.images.encoded(row) for row in range(len(pictures))]
         rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import webdataset as wds
 
 from benchmarks import loader_data, pairs
 from benchmarks.result import Result
-from train.data import pictures as data
+from train.data.images import open_split
 from train.data.stream import Streamed
 
 BAR = 3.0
@@ -19,7 +19,7 @@ def run() -> Result:
     """Both give the bytes and the label of 5,000 JPEG images of 128 pixels, decoding nothing."""
     with tempfile.TemporaryDirectory() as name:
         folder = loader_data.write(Path(name) / "shards")
-        pictures = data.open_split(folder, Path(name) / "cache", "train", storage="stream")
+        pictures = open_split(folder, Path(name) / "cache", "train", storage="stream")
         urls = sorted(str(path) for path in folder.glob("train-*.tar"))
         rng = np.random.default_rng(0)
 

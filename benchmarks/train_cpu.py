@@ -24,7 +24,7 @@ from benchmarks.result import Result
 from train import backbone
 from train.backbone import Network, vision
 from train.data import augment, sampling
-from train.data import pictures as data
+from train.data.images import DataModule, ImageSet, channel_mean
 from train.engine import loop
 from train.engine.task import Task
 from train.engine.trainer import Trainer
@@ -45,7 +45,7 @@ PRECISION = "bfloat16"
 class _Images(Dataset[tuple[torch.Tensor, int]]):
     """Decoded images in memory behind torchvision's transforms, as its CIFAR100 holds them."""
 
-    def __init__(self, pictures: data.Pictures, transform: Callable[[Image.Image], Any]) -> None:
+    def __init__(self, pictures: ImageSet, transform: Callable[[Image.Image], Any]) -> None:
         self.images, self.labels = np.array(pictures.images), pictures.labels
         self.transform = transform
 
@@ -79,10 +79,10 @@ def _case(name: str, side: int, batch: int, updates: int, moves: augment.Params)
     )
     device = loop.prepare(params)
     pictures = _pictures(batch * updates, side)
-    held = data.DataModule(
+    held = DataModule(
         tuple(map(str, range(LABELS))), side, "0" * 64, pictures, _pictures(LABELS, side)
     )
-    mean = data.channel_mean(pictures.images)
+    mean = channel_mean(pictures.images)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(params, moves, batch, torch.from_numpy(mean), device, Path(folder))
@@ -114,15 +114,15 @@ def _network(name: str, side: int) -> Network:
     return backbone.build(backbone.Params(name=name, init="he"), outputs=LABELS, side=side)
 
 
-def _pictures(count: int, side: int) -> data.Pictures:
+def _pictures(count: int, side: int) -> ImageSet:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     labels = np.arange(count) % LABELS
-    return data.Pictures(images, labels, np.arange(count), np.zeros(count, dtype=bool))
+    return ImageSet(images, labels, np.arange(count), np.zeros(count, dtype=bool))
 
 
 def _ours(
-    trainer: Trainer, network: Network, held: data.DataModule, found: dict[str, Any]
+    trainer: Trainer, network: Network, held: DataModule, found: dict[str, Any]
 ) -> Callable[[], int]:
     from train.engine.trainer import _Job
 
@@ -143,7 +143,7 @@ def _ours(
     return once
 
 
-def _images(pictures: data.Pictures, side: int, mean: np.ndarray, moves: augment.Params) -> _Images:
+def _images(pictures: ImageSet, side: int, mean: np.ndarray, moves: augment.Params) -> _Images:
     vision.torchvision()
     from torchvision import transforms
 

@@ -165,15 +165,14 @@ def _grow(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 def _settings(options: argparse.Namespace, run: Run) -> Any:
     """Returns all parameters of a run; its own values win over the sections' of them."""
     from train import backbone, fit, saved
-    from train.data import augment
-    from train.data import pictures as data
+    from train.data import augment, images
     from train.engine import loop
 
     return fit.RunSettings(
         method=run.method,
         grouping=run.grouping,
         own=_section(options, run.method, saved.method_params(run.method), run.params),
-        data=_section(options, "data", data.Params),
+        data=_section(options, "data", images.Params),
         augment=_section(options, "augment", augment.Params),
         # A backbone of the run's own takes nothing from the section, which is of another network.
         backbone=_section(

@@ -12,8 +12,8 @@ from benchmarks import adaptation, differences
 from benchmarks.adaptation import Answers
 from personae import tables
 from train import backbone, fit, saved
-from train.data import augment
-from train.data import pictures as data
+from train.data import augment, images
+from train.data.images import open_split
 from train.engine import loop
 from train.evaluation import prediction
 from train.methods import METHODS
@@ -198,7 +198,7 @@ def train(name, seed, places, *, grouping="given", **own):
         method="merged",
         grouping=grouping,
         own=METHODS["merged"].Params(**own),
-        data=data.Params(batch_size=16),
+        data=images.Params(batch_size=16),
         augment=augment.Params(),
         backbone=NETWORK,
         loop=LOOP,
@@ -227,9 +227,7 @@ def write_tree(folder, places, *, method, clusters, coarse, fine):
     saved.write_json(folder / "model.json", facts)
     parts = []
     for split in adaptation.SPLITS:
-        pictures = data.open_split(
-            places["data_dir"] / "shards", places["work_dir"] / "cache", split
-        )
+        pictures = open_split(places["data_dir"] / "shards", places["work_dir"] / "cache", split)
         rows = [np.tile(np.float32(row), (len(pictures.labels), 1)) for row in (fine, coarse)]
         said = prediction.Predictions(rows[0], None, rows[1], {})
         parts.append(prediction.table(said, pictures, split=split))

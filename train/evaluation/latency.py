@@ -17,7 +17,7 @@ from torch import Tensor
 
 from train.classifier import HierarchicalClassifier
 from train.data import augment
-from train.data.pictures import Pictures
+from train.data.images import ImageSet
 from train.runtime import memory
 
 _PICTURES = 256  # different images in turn, so that a router sends single ones everywhere
@@ -81,7 +81,7 @@ def measure(
 
 
 def inputs_of(
-    pictures: Pictures, *, batch: int, device: torch.device
+    pictures: ImageSet, *, batch: int, device: torch.device
 ) -> list[Float[Tensor, "batch 3 height width"]]:
     """Returns network input on the device, `batch` images each; few images are repeated."""
     starts = range(0, max(batch, min(_PICTURES, len(pictures))) - batch + 1, batch)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from train.classifier import HierarchicalClassifier
 from train.data import augment
-from train.data.pictures import Pictures
+from train.data.images import ImageSet
 
 _BATCH = 256
 _ROWS = pa.list_(pa.field("item", pa.float32(), nullable=False))
@@ -50,7 +50,7 @@ class Predictions:
 
 @torch.no_grad()
 def mirrored(
-    classifier: HierarchicalClassifier, pictures: Pictures, *, device: torch.device
+    classifier: HierarchicalClassifier, pictures: ImageSet, *, device: torch.device
 ) -> Float[np.ndarray, "image leaf"]:
     """Returns the mean of the probabilities of each image and of its mirror image."""
     found = []
@@ -62,7 +62,7 @@ def mirrored(
 
 @torch.no_grad()
 def predict(
-    classifier: HierarchicalClassifier, pictures: Pictures, *, device: torch.device
+    classifier: HierarchicalClassifier, pictures: ImageSet, *, device: torch.device
 ) -> Predictions:
     """Runs the classifier over images, in float32 whatever it was trained in."""
     found: dict[str, list[np.ndarray]] = {}
@@ -80,7 +80,7 @@ def predict(
 
 
 def batches(
-    pictures: Pictures, device: torch.device, *, rows: Int[np.ndarray, " row"] | None = None
+    pictures: ImageSet, device: torch.device, *, rows: Int[np.ndarray, " row"] | None = None
 ) -> Iterator[Float[Tensor, "batch 3 height width"]]:
     """Yields network input on the device: all images, or those at `rows`, in order."""
     wanted = np.arange(len(pictures)) if rows is None else rows
@@ -88,7 +88,7 @@ def batches(
         yield augment.scale(pictures.batch(wanted[start : start + _BATCH]).to(device))
 
 
-def table(predictions: Predictions, pictures: Pictures, *, split: str) -> pa.Table:
+def table(predictions: Predictions, pictures: ImageSet, *, split: str) -> pa.Table:
     """Returns the rows of one split; ties of the likeliest label go to the lower leaf."""
     order = np.argsort(pictures.post_ids, kind="stable")
     predicted = predictions.probabilities.argmax(axis=1)
