@@ -131,7 +131,7 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
     write_flat(tmp_path / "results" / "flat" / "0", families=FAMILIES)
     program = (
         "from pathlib import Path; from train import clustering; import sys;"
-        "from benchmarks import cover; from train.grouping.inputs import read_predictions;"
+        "from benchmarks.shared import cover; from train.grouping.inputs import read_predictions;"
         "folder = clustering.run(clustering.Params(bootstrap=5), data_dir=Path(sys.argv[1]),"
         "results_dir=Path(sys.argv[2]), seed=0);"
         "predictions = read_predictions(Path(sys.argv[2]) / 'flat/0/validation.parquet');"

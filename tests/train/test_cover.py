@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import cover, recoverable
+from benchmarks import recoverable
+from benchmarks.shared import cover
 from tests.train.confusions import blocks
 from train.evaluation import metrics
 from train.grouping.partition import affinity
