@@ -1,4 +1,4 @@
-"""Recoverable confusion: the worked values of methods.md 9.3, guarantees, covers by chance."""
+"""Recoverable confusion: worked values, guarantees, covers by chance."""
 
 from itertools import combinations
 from math import comb, exp

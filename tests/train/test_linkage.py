@@ -1,4 +1,4 @@
-"""Average linkage, capped or not, and cut once or twice: worked values of methods.md 5.2."""
+"""Average linkage, capped or not, and cut once or twice: worked values."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Modularity sweep and its Laplacian variant: worked values of methods.md 2.3, limits, ties."""
+"""Modularity sweep and its Laplacian variant: worked values, limits, ties."""
 
 import inspect
 

@@ -27,7 +27,7 @@ def grown(gamma, largest=0.8):
 
 
 def test_worked_likelihoods():
-    """The u of M6 is the table of methods.md 6.3."""
+    """The u of M6 is the worked table."""
     expected = [
         [0.95, 0.04, 0.01],
         [0.92, 0.06, 0.02],
