@@ -1,8 +1,8 @@
 """
 `python -m benchmarks [NAME …]`: runs the named benchmarks, or all, and writes benchmarks/results/.
 
-Each benchmark is a module of this folder with `run() -> Result`; each result file carries the
-command, the machine, the versions and the commit it was made with.
+Each benchmark is a module of this folder with a function `run() -> Result`. A result file has the
+command, the machine, the versions and the commit that made it.
 """
 
 import argparse
@@ -17,17 +17,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.result import Result
+from benchmarks.shared.result import Result
+from personae import files
 
-HELPERS = (
-    "__main__",
-    "averaged",
-    "differences",
-    "loader_data",
-    "pairs",
-    "result",
-    "shuffled",
-)  # no benchmarks themselves
 FOLDER = Path(__file__).parent
 LIBRARIES = ("aiohttp", "duckdb", "dvc", "numpy", "pillow", "pyarrow", "torch", "webdataset")
 
@@ -35,12 +27,12 @@ log = logging.getLogger("benchmarks")
 
 
 def names() -> list[str]:
-    """Every benchmark of this folder."""
-    return sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in HELPERS)
+    """Returns the names of all benchmarks."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__main__")
 
 
 def machine() -> dict[str, object]:
-    """The class of machine, without its name."""
+    """Returns the kind of machine, without its name."""
     return {
         "cpu_cores": os.cpu_count(),
         "architecture": platform.machine(),
@@ -50,7 +42,7 @@ def machine() -> dict[str, object]:
 
 
 def write(name: str, result: Result, *, preset: str | None = None) -> Path:
-    """Writes one result file, whole or not at all."""
+    """Writes one result file, whole or not at all; returns its path."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -72,21 +64,18 @@ def write(name: str, result: Result, *, preset: str | None = None) -> Path:
         record |= {"preset": preset}
         record["commands"] = [f"make preset NAME={preset}", *record["commands"]]
     path = FOLDER / "results" / f"{name}{f'-{preset}' if preset else ''}.json"
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1) + "\n")
-    part.replace(path)
+    files.write_text(path, json.dumps(record, indent=1) + "\n")
     return path
 
 
 def main() -> int:
-    """Runs what the command line names; exit 1 when a bar is missed."""
+    """Runs the benchmarks of the command line; the exit code is 1 if a bar is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(names())}")
     parser.add_argument(
         "--preset",
         metavar="NAME",
-        help="data at hand, where it is not the demo's: NAME-PRESET.json",
+        help="preset of the present data, if it is not the demo's: writes NAME-PRESET.json",
     )
     options = parser.parse_args()
     chosen = options.names or names()

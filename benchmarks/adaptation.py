@@ -1,12 +1,12 @@
 """
-Accuracy against alpha, agreement and training time of merged networks (methods.md 3).
+Classifier adaptation of merged networks: accuracy by alpha, agreement, and training time.
 
-Run after `fit` of runs of method `merged`, and `evaluate` of `flat` and of runs that have a tree.
-The curves of Dutt's figures 3 and 4 on validation and test images, for every run and seed, for
-ensembles of seeds, and for the flat network with the categories of each tree; the points of its
-figure 1; tests of the differences. alpha is chosen on validation. Bar: at the chosen alpha both
-levels are at least as good as at 0, in the mean over runs and seeds. Runs of random groups are
-controls: they are told beside, and the bar leaves them out.
+Run after `fit` of runs of method `merged`, and `evaluate` of `flat` and of runs that have a tree. The
+details have the curves of figures 3 and 4 of Dutt, Pellerin and Quénot (2017) on validation and test
+images, for every run and seed, for ensembles of seeds, and for the flat network with the categories
+of each tree; the points of their figure 1; and tests of the differences. Validation images choose
+alpha. Bar: at the chosen alpha the accuracy of both levels is at least that at alpha 0, in the mean
+over runs and seeds. Runs with random groups are controls, which do not count for the bar.
 """
 
 import json
@@ -22,26 +22,26 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from benchmarks.differences import LEVELS, Tried, compared
-from benchmarks.result import Result
+from benchmarks.shared.differences import LEVELS, CorrectByAlpha, compared
+from benchmarks.shared.result import Result
 from personae import files
 from train import saved
-from train.data import pictures as data
+from train.data.images import open_split
 from train.evaluation import prediction
 from train.methods.merged import adaptation
 from train.tree import hierarchy
 
 SPLITS = ("val", "test")
-SIZES = (1, 2, 4)  # members of an ensemble, as the paper has them; 1 are the runs themselves
+SIZES = (1, 2, 4)  # members of an ensemble, as in the paper; 1 is a run itself
 POINTS = 200  # images of the category, and as many others, in the scatter
-DIGITS = 5  # of every figure in the details
+DIGITS = 5  # significant digits of every figure in the details
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What the two sides say of the images of one split before they are adapted."""
+class HeadOutputs:
+    """Probabilities of both levels for the images of one split, before adaptation."""
 
     coarse: torch.Tensor
     fine: torch.Tensor
@@ -49,27 +49,27 @@ class Answers:
     parents: torch.Tensor
 
 
-Both = dict[str, Answers]
+Both = dict[str, HeadOutputs]
 """By split."""
 
 
 def of_run(folder: Path, data_dir: Path, work_dir: Path) -> Both:
-    """What both heads of a merged run say; its own alphas are not asked."""
+    """Returns the outputs of both heads of a merged run, without adaptation."""
     classifier: Any = saved.load(folder).classifier
-    found = {}
+    outputs = {}
     for split in SPLITS:
-        pictures = data.open_split(data_dir / "shards", work_dir / "cache", split)
+        images = open_split(data_dir / "shards", work_dir / "cache", split)
         with torch.no_grad():
-            batches = prediction.batches(pictures, torch.device("cpu"))
-            said = list(zip(*(classifier.confidences(x) for x in batches), strict=True))
-        coarse, fine = (torch.cat(parts) for parts in said)
-        labels = torch.from_numpy(pictures.labels)
-        found[split] = Answers(coarse, fine, labels, classifier.parents)
-    return found
+            batches = prediction.batches(images, torch.device("cpu"))
+            pairs = list(zip(*(classifier.confidences(x) for x in batches), strict=True))
+        coarse, fine = (torch.cat(parts) for parts in pairs)
+        labels = torch.from_numpy(images.labels)
+        outputs[split] = HeadOutputs(coarse, fine, labels, classifier.parents)
+    return outputs
 
 
 def of_flat(folder: Path, flat: Path) -> Both | None:
-    """The flat network's labels and another run's categories; None where it has no partition."""
+    """Returns the flat network's labels with another run's categories; None without a partition."""
     graph = hierarchy.from_json(files.read_json(folder / "model.json", stage="fit")["hierarchy"])
     clusters = hierarchy.clusters(graph)
     if sum(map(len, clusters)) != len(graph.nodes[hierarchy.ROOT]["members"]):
@@ -87,7 +87,7 @@ def of_flat(folder: Path, flat: Path) -> Both | None:
     splits = np.array(ours["split"].to_pylist())
     parents = torch.from_numpy(hierarchy.parents(clusters))
     return {
-        split: Answers(
+        split: HeadOutputs(
             coarse[splits == split], fine[splits == split], labels[splits == split], parents
         )
         for split in SPLITS
@@ -95,12 +95,12 @@ def of_flat(folder: Path, flat: Path) -> Both | None:
 
 
 def averaged(members: Iterable[Both]) -> Both:
-    """An ensemble: the mean of the members' probabilities, each side of its own."""
+    """Returns an ensemble: the mean of the members' probabilities for each level."""
     every = list(members)
     return {
-        split: Answers(
-            torch.stack([one[split].coarse for one in every]).mean(dim=0),
-            torch.stack([one[split].fine for one in every]).mean(dim=0),
+        split: HeadOutputs(
+            torch.stack([member[split].coarse for member in every]).mean(dim=0),
+            torch.stack([member[split].fine for member in every]).mean(dim=0),
             every[0][split].labels,
             every[0][split].parents,
         )
@@ -108,9 +108,9 @@ def averaged(members: Iterable[Both]) -> Both:
     }
 
 
-def measure(found: Both) -> dict[str, Any]:
-    """Curves of both splits, the alphas that validation chooses, and the agreement on test."""
-    curves = {split: _curve(one) for split, one in found.items()}
+def measure(outputs: Both) -> dict[str, Any]:
+    """Returns the curves of both splits, the alphas chosen on validation, and the agreement on test."""
+    curves = {split: _curve(heads) for split, heads in outputs.items()}
     alphas = dict(zip(LEVELS, adaptation.chosen(curves["val"]), strict=True))
     reached = {
         level: {str(alpha): getattr(_at(curves["test"], alpha), level) for alpha in (0.0, 1.0, 2.0)}
@@ -120,7 +120,7 @@ def measure(found: Both) -> dict[str, Any]:
     return {
         "alpha": alphas,
         "test": reached,
-        "agreement": agreement(found["test"], alphas),
+        "agreement": agreement(outputs["test"], alphas),
         "curves": {
             split: {name: [asdict(point)[name] for point in points] for name in LEVELS}
             for split, points in curves.items()
@@ -128,29 +128,30 @@ def measure(found: Both) -> dict[str, Any]:
     }
 
 
-def tried(found: Answers, alphas: Mapping[str, float]) -> Tried:
-    """Which images are right at every alpha, and the alphas that were chosen elsewhere."""
-    truth = {"coarse": found.parents[found.labels], "fine": found.labels}
-    right: dict[str, list[np.ndarray]] = {level: [] for level in LEVELS}
+def correct_by_alpha(heads: HeadOutputs, alphas: Mapping[str, float]) -> CorrectByAlpha:
+    """Returns which images are predicted correctly at every alpha, and the given chosen alphas."""
+    truth = {"coarse": heads.parents[heads.labels], "fine": heads.labels}
+    correct: dict[str, list[np.ndarray]] = {level: [] for level in LEVELS}
     for alpha in adaptation.GRID:
-        sides = _adapted(found, dict.fromkeys(LEVELS, alpha))
+        sides = _adapted(heads, dict.fromkeys(LEVELS, alpha))
         for level, side in zip(LEVELS, sides, strict=True):
-            right[level].append((side.argmax(dim=1) == truth[level]).numpy())
-    parents = tuple(found.parents.tolist())
-    return Tried({level: np.stack(rows) for level, rows in right.items()}, alphas, parents)
+            correct[level].append((side.argmax(dim=1) == truth[level]).numpy())
+    parents = tuple(heads.parents.tolist())
+    stacked = {level: np.stack(rows) for level, rows in correct.items()}
+    return CorrectByAlpha(stacked, alphas, parents)
 
 
-def agreement(found: Answers, alphas: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """How far P_c and Q lie apart, and how often both name one category, before and after."""
-    sides = (found.coarse, found.fine, found.parents)
+def agreement(heads: HeadOutputs, alphas: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Returns the distance of P_c and Q, and how often both predict the same category."""
+    sides = (heads.coarse, heads.fine, heads.parents)
     adapted = {
-        "chosen": _adapted(found, alphas),
-        "full": _adapted(found, {"coarse": 1.0, "fine": 1.0}),
+        "chosen": _adapted(heads, alphas),
+        "full": _adapted(heads, {"coarse": 1.0, "fine": 1.0}),
     }
     result = {}
     for name, (coarse, fine) in {"none": sides[:2], **adapted}.items():
-        same = coarse.argmax(dim=1) == found.parents[fine.argmax(dim=1)]
-        apart = adaptation.disagreement(coarse, fine, found.parents)
+        same = coarse.argmax(dim=1) == heads.parents[fine.argmax(dim=1)]
+        apart = adaptation.disagreement(coarse, fine, heads.parents)
         result[name] = {
             "mass_apart": float(apart.mean()),
             "same_category": float(same.double().mean()),
@@ -158,11 +159,11 @@ def agreement(found: Answers, alphas: Mapping[str, float]) -> dict[str, dict[str
     return result
 
 
-def scatter(found: Answers, *, category: int = 0) -> dict[str, Any]:
-    """Figure 1: P_c and Q of one category, for images of it and for others, in image order."""
-    totals = adaptation.sums(found.fine, found.parents, categories=found.coarse.shape[1])
-    inside = found.parents[found.labels] == category
-    sides = {"P_c": found.coarse[:, category], "Q": totals[:, category]}
+def scatter(heads: HeadOutputs, *, category: int = 0) -> dict[str, Any]:
+    """Returns P_c and Q of one category for its images and for others (figure 1 of the paper)."""
+    totals = adaptation.sums(heads.fine, heads.parents, categories=heads.coarse.shape[1])
+    inside = heads.parents[heads.labels] == category
+    sides = {"P_c": heads.coarse[:, category], "Q": totals[:, category]}
     return {"category": category} | {
         who: {name: side[rows][:POINTS].tolist() for name, side in sides.items()}
         for who, rows in (("members", inside), ("others", ~inside))
@@ -170,14 +171,14 @@ def scatter(found: Answers, *, category: int = 0) -> dict[str, Any]:
 
 
 def sizes(seeds: int) -> tuple[list[int], list[int]]:
-    """Members of the ensembles that so many seeds allow, and of those of the paper they do not."""
-    wanted = {*SIZES, 3} if seeds == 3 else set(SIZES)
-    possible = sorted(size for size in wanted if 1 < size <= seeds)
+    """Returns the ensemble sizes that `seeds` seeds allow, and the sizes of the paper that they do not."""
+    candidates = {*SIZES, 3} if seeds == 3 else set(SIZES)
+    possible = sorted(size for size in candidates if 1 < size <= seeds)
     return possible, [size for size in SIZES if size > seeds]
 
 
 def ensembles(members: Mapping[int, Both]) -> dict[str, Any]:
-    """Every ensemble of so many seeds: averaged, then adapted; and adapted, then averaged."""
+    """Returns the figures of every ensemble: averaged then adapted, and adapted then averaged."""
     result: dict[str, Any] = {}
     for size in sizes(len(members))[0]:
         rows = []
@@ -192,11 +193,11 @@ def ensembles(members: Mapping[int, Both]) -> dict[str, Any]:
 
 
 def _adapted_before(members: list[Both]) -> dict[str, float]:
-    """The ablation: each member is adapted with alphas of its own, and then the mean is taken."""
+    """Returns the accuracies if each member is adapted with its own alphas before averaging."""
     rows = []
-    for one in members:
-        alphas = dict(zip(LEVELS, adaptation.chosen(_curve(one["val"])), strict=True))
-        rows.append(_adapted(one["test"], alphas))
+    for member in members:
+        alphas = dict(zip(LEVELS, adaptation.chosen(_curve(member["val"])), strict=True))
+        rows.append(_adapted(member["test"], alphas))
     coarse, fine = (torch.stack(side).mean(dim=0).argmax(dim=1) for side in zip(*rows, strict=True))
     labels, parents = members[0]["test"].labels, members[0]["test"].parents
     return {
@@ -205,16 +206,16 @@ def _adapted_before(members: list[Both]) -> dict[str, float]:
     }
 
 
-def _adapted(found: Answers, alphas: Mapping[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
-    sides = (found.coarse, found.fine, found.parents)
+def _adapted(heads: HeadOutputs, alphas: Mapping[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
+    sides = (heads.coarse, heads.fine, heads.parents)
     return (
         adaptation.adapt_coarse(*sides, alpha=alphas["coarse"]),
         adaptation.adapt_fine(*sides, alpha=alphas["fine"]),
     )
 
 
-def _curve(found: Answers) -> list[adaptation.Point]:
-    return adaptation.curve(found.coarse, found.fine, found.labels, found.parents)
+def _curve(heads: HeadOutputs) -> list[adaptation.Point]:
+    return adaptation.curve(heads.coarse, heads.fine, heads.labels, heads.parents)
 
 
 def _at(points: list[adaptation.Point], alpha: float) -> adaptation.Point:
@@ -222,20 +223,20 @@ def _at(points: list[adaptation.Point], alpha: float) -> adaptation.Point:
 
 
 def trained(results_dir: Path, runs: Mapping[str, Iterable[int]]) -> dict[str, Any]:
-    """Seconds and operations of each run's training, the mean over seeds, beside separate ones."""
-    found: dict[str, Any] = {}
-    apart = None
+    """Returns mean seconds and FLOPs of each run's training, and their ratios to separate networks."""
+    costs: dict[str, Any] = {}
+    separate = None
     for name, seeds in runs.items():
         fits = [_fit(results_dir / name / str(seed)) for seed in seeds]
         means = {key: statistics.mean(fit[key] for fit in fits) for key in fits[0]}
-        found[name] = means
+        costs[name] = means
         facts = files.read_json(results_dir / name / str(min(seeds)) / "model.json", stage="fit")
-        apart = means if facts["params"]["merged"].get("separate") else apart
-    if apart is not None:
-        for means in list(found.values()):
-            means["seconds_ratio"] = means["seconds"] / apart["seconds"]
-            means["flops_ratio"] = means["train_flops"] / apart["train_flops"]
-    return found
+        separate = means if facts["params"]["merged"].get("separate") else separate
+    if separate is not None:
+        for means in list(costs.values()):
+            means["seconds_ratio"] = means["seconds"] / separate["seconds"]
+            means["flops_ratio"] = means["train_flops"] / separate["train_flops"]
+    return costs
 
 
 def _fit(folder: Path) -> dict[str, float]:
@@ -245,55 +246,56 @@ def _fit(folder: Path) -> dict[str, float]:
 
 
 def _folders(results_dir: Path) -> dict[str, dict[str, dict[int, Path]]]:
-    """Trained seeds of every run with a tree: by kind (merged, tree), run and seed."""
-    found: dict[str, dict[str, dict[int, Path]]] = {"merged": {}, "tree": {}}
+    """HdcnnRun seeds of every run with a tree: by kind (merged, tree), run and seed."""
+    folders: dict[str, dict[str, dict[int, Path]]] = {"merged": {}, "tree": {}}
     for path in sorted(results_dir.glob("*/[0-9]*/model.json")):
         facts = json.loads(path.read_text())
         if facts["grouping"] is None:
             continue
         kind = "merged" if facts["method"] == "merged" else "tree"
-        seeds = found[kind].setdefault(facts["run"], {})
+        seeds = folders[kind].setdefault(facts["run"], {})
         seeds[int(facts["seed"])] = path.parent
-    return found
+    return folders
 
 
-def measured(folders: Mapping[str, Mapping[int, Path]], **places: Path) -> dict[str, Any]:
-    """Curves, ensembles, scatter and tests of merged runs; random groups have no rows between runs."""
-    found: dict[str, Any] = {"runs": {}, "ensembles": {}, "ensembles_left_out": {}, "scatter": {}}
-    tests: dict[str, dict[int, Tried]] = {}
+def measured(folders: Mapping[str, Mapping[int, Path]], **inputs: Path) -> dict[str, Any]:
+    """Returns the figures of merged runs; runs with random groups are not compared with other runs."""
+    details: dict[str, Any] = {"runs": {}, "ensembles": {}, "ensembles_left_out": {}, "scatter": {}}
+    tests: dict[str, dict[int, CorrectByAlpha]] = {}
     for name, seeds in folders.items():
-        answers = {seed: of_run(path, **places) for seed, path in sorted(seeds.items())}
-        rows = {seed: measure(one) for seed, one in answers.items()}
+        outputs = {seed: of_run(path, **inputs) for seed, path in sorted(seeds.items())}
+        rows = {seed: measure(both) for seed, both in outputs.items()}
         tests[name] = {
-            seed: tried(one["test"], rows[seed]["alpha"]) for seed, one in answers.items()
+            seed: correct_by_alpha(both["test"], rows[seed]["alpha"])
+            for seed, both in outputs.items()
         }
-        found["runs"][name] = rows
-        found["ensembles"][name] = ensembles(answers)
-        found["ensembles_left_out"][name] = left_out = sizes(len(answers))[1]
-        found["scatter"][name] = scatter(answers[min(answers)]["test"])
+        details["runs"][name] = rows
+        details["ensembles"][name] = ensembles(outputs)
+        details["ensembles_left_out"][name] = left_out = sizes(len(outputs))[1]
+        details["scatter"][name] = scatter(outputs[min(outputs)]["test"])
         if left_out:
-            log.info("%s: %d seeds, no ensembles of %s", name, len(answers), left_out)
-    found["random"] = [name for name, seeds in folders.items() if _is_random(seeds)]
+            log.info("%s: %d seeds, no ensembles of %s", name, len(outputs), left_out)
+    details["random"] = [name for name, seeds in folders.items() if _is_random(seeds)]
     free = [name for name, seeds in folders.items() if not _is_fixed(seeds)]
-    found["tests"] = compared(tests, [name for name in free if name not in found["random"]])
-    return found
+    details["tests"] = compared(tests, [name for name in free if name not in details["random"]])
+    return details
 
 
 def of_trees(
     folders: Mapping[str, Mapping[int, Path]], results_dir: Path
 ) -> dict[str, dict[int, Any]]:
-    """The flat network of each seed with the categories of every tree that has a partition."""
-    found = {}
+    """Returns the figures of the flat network with the categories of every tree with a partition."""
+    figures = {}
     for name, seeds in folders.items():
-        answers = {
+        outputs = {
             seed: of_flat(path, results_dir / "flat" / str(seed)) for seed, path in seeds.items()
         }
-        rows = {seed: measure(one) for seed, one in sorted(answers.items()) if one is not None}
+        rows = {seed: measure(both) for seed, both in sorted(outputs.items()) if both is not None}
         for row in rows.values():
-            del row["curves"]  # of merged networks alone: the file stays small
+            del row["curves"]  # only merged networks keep them, so that the file stays small
         if rows:
-            found[name] = rows
-    return found
+            figures[name] = rows
+    return figures
 
 
 def run(
@@ -301,11 +303,11 @@ def run(
     data_dir: Path = Path("data"),
     work_dir: Path = Path("work"),
 ) -> Result:
-    """The median over merged runs and seeds of what adaptation adds to the labels' accuracy."""
+    """Returns the median over merged runs and seeds of the accuracy of labels that adaptation adds."""
     folders = _folders(results_dir)
     if all(_is_random(seeds) for seeds in folders["merged"].values()):
         raise SystemExit(
-            "no run of method merged with told or found groups was trained: run `dvc repro`"
+            "no run of method merged with given or predicted groups was trained: run `dvc repro`"
         )
     details = measured(folders["merged"], data_dir=data_dir, work_dir=work_dir)
     random = details["random"]
@@ -335,7 +337,7 @@ def run(
 def gained(
     runs: Mapping[str, Mapping[int, Any]], names: Collection[str], level: str
 ) -> list[float]:
-    """What the chosen alpha adds to the accuracy at 0, for every seed of the named runs."""
+    """Returns accuracy at the chosen alpha minus accuracy at 0 for every seed of the named runs."""
     rows = [row["test"][level] for name in names for row in runs[name].values()]
     return [row["chosen"] - row["0.0"] for row in rows]
 
@@ -345,7 +347,7 @@ def _is_random(seeds: Mapping[int, Path]) -> bool:
 
 
 def _is_fixed(seeds: Mapping[int, Path]) -> bool:
-    """Says whether the run was told an alpha: as a network it repeats another one."""
+    """Returns whether the run has a fixed alpha, so that its network equals that of another run."""
     own = _facts(seeds)["params"]["merged"]
     return any(own.get(f"alpha_{level}") is not None for level in LEVELS)
 
@@ -355,9 +357,9 @@ def _facts(seeds: Mapping[int, Path]) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
-    """The same document with every figure in a few digits: the file stays small."""
+    """Returns the document with every figure rounded, so that the file stays small."""
     if isinstance(value, dict):
-        return {key: _short(one) for key, one in value.items()}
+        return {key: _short(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_short(one) for one in value]
+        return [_short(item) for item in value]
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -1,9 +1,9 @@
 """
-Compression of HD-CNN's fine components: accuracy and bytes against the codebook (methods.md 6.6).
+Compression of HD-CNN's fine components: accuracy and bytes for several codebooks.
 
 Run after `fit hdcnn`. Every layer of the fine components but the last is quantised in segments of two
-columns, as in the paper. Of the codebooks that reach a factor of four the largest one is looked for:
-it loses least.
+columns, as in Yan et al. 2015, "HD-CNN" (arXiv:1410.0736), "Parameter compression". The result is
+the largest codebook that compresses by a factor of four, because it loses least accuracy.
 """
 
 import copy
@@ -11,10 +11,10 @@ import statistics
 import time
 from typing import Any
 
-from benchmarks import averaged
-from benchmarks.averaged import Trained
-from benchmarks.result import Result
-from train.data.pictures import Pictures
+from benchmarks.shared import hdcnn_runs
+from benchmarks.shared.hdcnn_runs import HdcnnRun
+from benchmarks.shared.result import Result
+from train.data.images import ImageSet
 from train.methods.hdcnn import quantise
 from train.methods.hdcnn.classifier import Classifier
 
@@ -22,16 +22,16 @@ CODEBOOKS, WIDTH = (4, 8, 16, 32, 64), 2
 FACTOR = 4.0
 
 
-def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
-    """Accuracy in full, bytes of the fine components and their factor for each codebook."""
-    right = averaged.accuracy(classifier, pictures)
+def curve(classifier: Classifier, images: ImageSet) -> list[dict[str, Any]]:
+    """Returns accuracy, bytes of the fine components and compression factor for each codebook."""
+    uncompressed = hdcnn_runs.accuracy(classifier, images)
     rows = []
     for codebook in sorted({*CODEBOOKS, *reaching(classifier)}):
         smaller = copy.deepcopy(classifier)
-        began = time.perf_counter()
+        start = time.perf_counter()
         storage = smaller.compress(codebook=codebook, width=WIDTH)
-        seconds = time.perf_counter() - began
-        accuracy = averaged.accuracy(smaller, pictures)
+        seconds = time.perf_counter() - start
+        accuracy = hdcnn_runs.accuracy(smaller, images)
         rows.append(
             {
                 "codebook": codebook,
@@ -39,7 +39,7 @@ def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
                 "bytes_after": storage.bytes_after,
                 "factor": storage.factor,
                 "accuracy": accuracy,
-                "loss": right - accuracy,
+                "loss": uncompressed - accuracy,
                 "seconds": round(seconds, 1),
             }
         )
@@ -47,7 +47,7 @@ def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
 
 
 def reaching(classifier: Classifier) -> list[int]:
-    """The largest codebook with the wanted factor; none where no codebook has it."""
+    """Returns the largest codebook that reaches the factor, or nothing if none reaches it."""
     fine = classifier.network.fine
     sizes = [
         size
@@ -57,26 +57,26 @@ def reaching(classifier: Classifier) -> list[int]:
     return sizes[-1:]
 
 
-def measure(one: Trained) -> dict[str, Any]:
-    """The curve of one seed on its test images, and the largest codebook with a factor of four."""
-    rows = curve(one.classifier, one.test)
+def measure(trained: HdcnnRun) -> dict[str, Any]:
+    """Returns the curve of one seed on the test images, and the largest codebook that reaches the factor."""
+    rows = curve(trained.classifier, trained.test)
     enough = [row for row in rows if row["factor"] >= FACTOR]
     chosen = max(enough, key=lambda row: row["codebook"]) if enough else None
-    return {"seed": one.seed, "chosen": chosen, "curve": rows}
+    return {"seed": trained.seed, "chosen": chosen, "curve": rows}
 
 
 def run() -> Result:
-    """The median over seeds of what a factor of four loses, in shares of the test images."""
-    found = [measure(one) for one in averaged.trained()]
-    chosen = [one["chosen"] for one in found if one["chosen"] is not None]
-    losses = [one["loss"] for one in chosen]
+    """Returns the median over seeds of the accuracy that a factor of four loses."""
+    seeds = [measure(trained) for trained in hdcnn_runs.trained()]
+    chosen = [seed["chosen"] for seed in seeds if seed["chosen"] is not None]
+    losses = [row["loss"] for row in chosen]
     return Result(
         value=statistics.median(losses) if losses else float("nan"),
         unit="share of the test images lost",
-        bar=f"a codebook reaches a factor of {FACTOR}; its loss is told",
-        ok=len(chosen) == len(found),
+        bar=f"a codebook reaches a factor of {FACTOR}; its loss is shown",
+        ok=len(chosen) == len(seeds),
         runs=losses,
         peer="the same components in 32 bits",
-        details={"codebooks": [one["codebook"] for one in chosen], "seeds": found, "width": WIDTH},
+        details={"codebooks": [row["codebook"] for row in chosen], "seeds": seeds, "width": WIDTH},
         commands=["dvc repro"],
     )

@@ -1,8 +1,9 @@
 """
-Conditional execution of HD-CNN: accuracy, executed operations and time against beta (methods.md 6.5).
+Conditional execution of HD-CNN: accuracy, executed MACs and time for several values of beta.
 
-Run after `fit hdcnn`. Beta is chosen on the validation images: the one that executes the fewest
-operations of the fine components and loses at most half a point. It is judged on the test images.
+Run after `fit hdcnn` (Yan et al. 2015, "HD-CNN", arXiv:1410.0736, "Conditional execution"). Validation
+images choose the beta that executes the fewest MACs of the fine components and loses at most half a
+point of accuracy; test images give its figures.
 """
 
 import statistics
@@ -12,26 +13,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import averaged
-from benchmarks.averaged import Trained
-from benchmarks.result import Result
-from train.data.pictures import Pictures
+from benchmarks.shared import hdcnn_runs
+from benchmarks.shared.hdcnn_runs import HdcnnRun
+from benchmarks.shared.result import Result
+from train.data.images import ImageSet
 from train.evaluation import latency
 from train.methods.hdcnn.classifier import Classifier
 
 BETAS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 3.0, 6.0, 12.0, 50.0)
 BATCHES = (1, 256)
 BAR_SHARE, BAR_LOSS = 0.40, 0.005
-SECONDS = 2.0  # for each beta and batch
+SECONDS = 2.0  # for each beta and batch size
 
 
-def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
+def curve(classifier: Classifier, images: ImageSet) -> list[dict[str, Any]]:
     """
-    Accuracy and share of the fine operations for each beta, and for None: every component.
+    Returns accuracy and executed share of the fine MACs for each beta, and for None (no limit).
 
-    A set of one label has no network: it is no component, and costs nothing.
+    A set of one label has no network, so it is no component and has no MACs.
     """
-    coarse, labels = averaged.answers(classifier, pictures)
+    coarse, labels = hdcnn_runs.probabilities(classifier, images)
     costs = classifier.cost().macs
     macs = torch.tensor([float(costs.get(node, 0)) for node in classifier.network.clusters])
     rows = []
@@ -39,13 +40,13 @@ def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
         limit(classifier, beta)
         chosen = classifier.chosen(coarse)
         weights = coarse * chosen
-        rated = (weights[:, :, None] * labels).sum(dim=1)
-        right = rated.argmax(dim=1).numpy() == pictures.labels
+        scores = (weights[:, :, None] * labels).sum(dim=1)
+        correct = scores.argmax(dim=1).numpy() == images.labels
         share = (chosen * macs).sum(dim=1) / macs.sum()
         rows.append(
             {
                 "beta": beta,
-                "accuracy": float(np.mean(right)),
+                "accuracy": float(np.mean(correct)),
                 "share": float(share.double().mean()),
                 "components": float((chosen & (macs > 0)).sum(dim=1).double().mean()),
             }
@@ -54,26 +55,26 @@ def curve(classifier: Classifier, pictures: Pictures) -> list[dict[str, Any]]:
 
 
 def limit(classifier: Classifier, beta: float | None) -> None:
-    """Makes the default mode execute what `beta` asks for."""
+    """Sets the beta of the default mode."""
     classifier.params = classifier.params.model_copy(update={"beta": beta})
 
 
 def cheapest(rows: list[dict[str, Any]]) -> float | None:
-    """The beta that executes least and loses at most half a point against all components."""
+    """Returns the beta of least executed MACs that loses at most `BAR_LOSS` against all components."""
     enough = [row for row in rows if rows[-1]["accuracy"] - row["accuracy"] <= BAR_LOSS]
-    found: float | None = min(enough, key=lambda row: row["share"])["beta"]
-    return found
+    beta: float | None = min(enough, key=lambda row: row["share"])["beta"]
+    return beta
 
 
-def timed(classifier: Classifier, pictures: Pictures, beta: float | None) -> list[dict[str, Any]]:
-    """Time of a call with one image and with many."""
+def timed(classifier: Classifier, images: ImageSet, beta: float | None) -> list[dict[str, Any]]:
+    """Returns the times of calls with each size of `BATCHES`."""
     limit(classifier, beta)
     cpu = torch.device("cpu")
     return [
         asdict(
             latency.measure(
                 classifier,
-                latency.inputs_of(pictures, batch=batch, device=cpu),
+                latency.inputs_of(images, batch=batch, device=cpu),
                 warm_up=5,
                 calls=200,
                 seconds=SECONDS,
@@ -83,28 +84,28 @@ def timed(classifier: Classifier, pictures: Pictures, beta: float | None) -> lis
     ]
 
 
-def measure(one: Trained) -> dict[str, Any]:
-    """The curves of one seed, the chosen beta, and what it gives on the test images."""
-    chosen = cheapest(curve(one.classifier, one.val))
-    rows = curve(one.classifier, one.test)
-    judged = next(row for row in rows if row["beta"] == chosen)
+def measure(trained: HdcnnRun) -> dict[str, Any]:
+    """Returns the curve of one seed, the chosen beta, and its figures on the test images."""
+    chosen = cheapest(curve(trained.classifier, trained.val))
+    rows = curve(trained.classifier, trained.test)
+    tested = next(row for row in rows if row["beta"] == chosen)
     for row in rows:
-        row["latency"] = timed(one.classifier, one.test, row["beta"])
+        row["latency"] = timed(trained.classifier, trained.test, row["beta"])
     return {
-        "seed": one.seed,
-        "sets": len(one.classifier.network.clusters),
-        "components": len(one.classifier.network.fine),
+        "seed": trained.seed,
+        "sets": len(trained.classifier.network.clusters),
+        "components": len(trained.classifier.network.fine),
         "beta": chosen,
-        "share": judged["share"],
-        "loss": rows[-1]["accuracy"] - judged["accuracy"],
+        "share": tested["share"],
+        "loss": rows[-1]["accuracy"] - tested["accuracy"],
         "curve": rows,
     }
 
 
 def run() -> Result:
-    """The median over seeds of the share of fine operations that the chosen beta executes."""
-    found = [measure(one) for one in averaged.trained()]
-    shares, losses = [one["share"] for one in found], [one["loss"] for one in found]
+    """Returns the median over seeds of the share of fine MACs that the chosen beta executes."""
+    seeds = [measure(trained) for trained in hdcnn_runs.trained()]
+    shares, losses = [seed["share"] for seed in seeds], [seed["loss"] for seed in seeds]
     return Result(
         value=statistics.median(shares),
         unit="share of the fine components' operations",
@@ -112,10 +113,10 @@ def run() -> Result:
         ok=(
             statistics.median(shares) <= BAR_SHARE
             and statistics.median(losses) <= BAR_LOSS
-            and min(one["components"] for one in found) >= 8
+            and min(seed["components"] for seed in seeds) >= 8
         ),
         runs=shares,
         peer="every component on every image",
-        details={"losses": losses, "seeds": found, "threads": torch.get_num_threads()},
+        details={"losses": losses, "seeds": seeds, "threads": torch.get_num_threads()},
         commands=["dvc repro"],
     )

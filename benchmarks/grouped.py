@@ -1,9 +1,9 @@
 """
-Components of HD-CNN as one grouped computation against the loop over them, heads included.
+Components of HD-CNN as one grouped computation, compared with a loop over the components.
 
-Eight components of 30 labels each, untrained, all of them executed on the same maps; one thread. The
-two take turns, so that whatever else the machine does meets both. Where the program would take the
-loop (`siblings`), grouping is measured all the same: that is what its limit rests on.
+Eight untrained components with heads of 30 labels are executed on the same maps, on one thread. Both
+programs are timed in alternation. Grouping is also measured where `train.backbone.siblings` uses
+the loop: the limit of that module rests on these figures.
 """
 
 import statistics
@@ -13,50 +13,50 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks import pairs
-from benchmarks.result import Result
+from benchmarks.shared import pairs
+from benchmarks.shared.result import Result
 from train import backbone
 from train.backbone.siblings import Siblings
 
 NETWORKS = {"resnet20": (4, 32), "nin": (1, 26)}
 """Blocks that HD-CNN shares, and the side of the images."""
 COMPONENTS, OUTPUTS, BATCHES = 8, 30, (1, 2, 8, 32)
-RUNS, PICTURES = 5, 32  # turns of each pair, and images of a turn
+RUNS, IMAGES = 5, 32  # turns of each pair, and images of a turn
 BAR = 1.0
 
 
 class Always(Siblings):
-    """Branches that are grouped for any number of images."""
+    """Branches that are grouped for every batch size."""
 
     def at_once(self, maps: Tensor) -> bool:
-        """Says yes."""
+        """Returns true for every batch of maps."""
         return maps.ndim == 4
 
 
 class Never(Siblings):
-    """Branches that run one after the other."""
+    """Branches that are never grouped."""
 
     def at_once(self, maps: Tensor) -> bool:
-        """Says no."""
+        """Returns false for every batch of maps."""
         return maps.ndim != 4
 
 
 def branches(name: str) -> tuple[nn.Module, nn.ModuleDict]:
-    """Returns the shared blocks of a network and its components, which differ."""
+    """Returns the shared blocks of a network, and components with different random weights."""
     shared, side = NETWORKS[name]
     torch.manual_seed(0)
     whole = backbone.build(backbone.Params(name=name), outputs=100, side=side).eval()
     parts = nn.ModuleDict()
-    for place in range(COMPONENTS):
-        parts[f"cluster-{place}"] = backbone.branch_of(whole, outputs=OUTPUTS, first_own=shared)
-        for weight in parts[f"cluster-{place}"].parameters():
+    for index in range(COMPONENTS):
+        parts[f"cluster-{index}"] = backbone.branch_of(whole, outputs=OUTPUTS, first_own=shared)
+        for weight in parts[f"cluster-{index}"].parameters():
             nn.init.normal_(weight, std=0.05)
     return whole.blocks[:shared], parts.eval()
 
 
 def turn(siblings: Siblings, maps: Tensor) -> Callable[[], int]:
-    """Returns what says something of as many images as a turn has, and counts them."""
-    calls = max(1, PICTURES // len(maps))
+    """Returns a program that computes the log probabilities of about `IMAGES` images, and counts them."""
+    calls = max(1, IMAGES // len(maps))
 
     def run() -> int:
         for _ in range(calls):
@@ -68,14 +68,14 @@ def turn(siblings: Siblings, maps: Tensor) -> Callable[[], int]:
 
 @torch.no_grad()
 def measure(name: str) -> list[dict[str, Any]]:
-    """The ratios, time of the loop / time of grouped, and the largest difference for each batch."""
+    """Returns the ratios (time of the loop / grouped time) and the largest difference by batch size."""
     stem, parts = branches(name)
     side, rows = NETWORKS[name][1], []
     grouped, loop = Always(parts), Never(parts)
     for batch in BATCHES:
         x = torch.rand(batch, side, side, 3).permute(0, 3, 1, 2)  # as images come
         maps = stem(x)
-        one, other = grouped.log_probabilities(maps), loop.log_probabilities(maps)
+        ours, theirs = grouped.log_probabilities(maps), loop.log_probabilities(maps)
         ratios, rates = pairs.compared(turn(grouped, maps), turn(loop, maps), runs=RUNS)
         rows.append(
             {
@@ -85,7 +85,7 @@ def measure(name: str) -> list[dict[str, Any]]:
                 "ratios": ratios,
                 "ms_grouped": 1000 * batch / statistics.median(rates["ours"]),
                 "ms_loop": 1000 * batch / statistics.median(rates["theirs"]),
-                "difference": max(float((one[k] - other[k]).abs().max()) for k in one),
+                "difference": max(float((ours[k] - theirs[k]).abs().max()) for k in ours),
                 "taken": Siblings(parts).at_once(maps),
             }
         )
@@ -93,7 +93,7 @@ def measure(name: str) -> list[dict[str, Any]]:
 
 
 def run() -> Result:
-    """The smallest median ratio where the program groups."""
+    """Returns the smallest median ratio of the cases that the program groups."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     rows = [row for name in NETWORKS for row in measure(name)]

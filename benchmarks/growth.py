@@ -1,10 +1,10 @@
 """
-What growing a tree costs: extended by a label, or merged of two, against training on all labels.
+Cost and accuracy of extending a tree by a label and of merging two trees, compared with new training.
 
-Run after `dvc repro` with the preset demo: takes data/shards and the sections of params.yaml, and
-holds labels out in memory. Clusters are the demo's own families, so that growing alone is measured
-and not what finds them. Every seed holds another label out; test images judge. FLOPs are the
-program's estimate, with those of the flat network that a tree starts from.
+Run after `dvc repro` with the preset demo: reads data/shards and params.yaml, and removes labels in
+memory. Clusters are the demo's families, so that the rule that predicts clusters has no influence.
+Every seed removes another label. Accuracies are those of test images. FLOPs are estimates, and
+include the flat network that a tree starts from.
 """
 
 import statistics
@@ -17,14 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.result import Result
+from benchmarks.shared.result import Result
 from personae.settings import Settings
 from scraper.demo.facts.personae import PERSONAE
 from train import backbone, extend, fit, merge, saved
 from train.classifier import FitReport, HierarchicalClassifier
-from train.data import augment
-from train.data import pictures as data
-from train.data.pictures import DataModule, Pictures
+from train.data import augment, images
+from train.data.images import DataModule, ImageSet, channel_mean, open_data, open_split
 from train.engine import loop
 from train.engine.trainer import Trainer
 from train.evaluation import metrics, prediction
@@ -39,17 +38,17 @@ FAMILY = {persona.name: persona.family for persona in PERSONAE}
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What all trainings of one seed share."""
+    """Inputs that all trainings of one seed share."""
 
     settings: fit.RunSettings
     device: torch.device
     everything: DataModule
-    test: Pictures
+    test: ImageSet
     work_dir: Path
     seed: int
 
     def trainer(self, mean: np.ndarray, name: str) -> Trainer:
-        """A trainer whose checkpoints are its own."""
+        """Returns a trainer with a folder of its own for checkpoints."""
         settings = self.settings
         return Trainer(
             settings.loop,
@@ -61,7 +60,7 @@ class Bench:
         )
 
     def only(self, names: Sequence[str]) -> DataModule:
-        """The training and validation images of some labels, in the order of the shards."""
+        """Returns the training and validation images of some labels, in the order of the shards."""
         whole = self.everything
         leaves = [leaf for leaf, name in enumerate(whole.labels) if name in names]
         return DataModule(
@@ -73,42 +72,42 @@ class Bench:
         )
 
     def predicted(self, classifier: HierarchicalClassifier, known: Sequence[str]) -> np.ndarray:
-        """The likeliest label of every test image, as a leaf of the whole set."""
-        found = prediction.predict(classifier, self.test, device=self.device)
+        """Returns the predicted label of every test image, as a leaf of the whole set."""
+        outputs = prediction.predict(classifier, self.test, device=self.device)
         leaves = np.array([self.everything.labels.index(name) for name in known])
-        return np.asarray(leaves[found.probabilities.argmax(axis=1)])
+        return np.asarray(leaves[outputs.probabilities.argmax(axis=1)])
 
     def msr(self, predicted: np.ndarray, names: Sequence[str]) -> float:
-        """Mean success rate over the test images of some labels."""
-        wanted = [self.everything.labels.index(name) for name in names]
-        rows = np.isin(self.test.labels, wanted)
+        """Returns the accuracy over the test images of some labels."""
+        leaves = [self.everything.labels.index(name) for name in names]
+        rows = np.isin(self.test.labels, leaves)
         return metrics.msr(self.test.labels[rows], predicted[rows])
 
 
 def run() -> Result:
-    """The median over seeds of the extended tree's MSR less that of a tree trained on all labels."""
+    """Returns the median over seeds of the MSR of the extended tree minus that of a new tree."""
     with tempfile.TemporaryDirectory() as folder:
-        found = [_seed(_bench(seed, Path(folder) / str(seed))) for seed in SEEDS]
-    gains = [one["extend"]["msr"] - one["all"]["msr"] for one in found]
+        seed_figures = [_seed(_bench(seed, Path(folder) / str(seed))) for seed in SEEDS]
+    gains = [figures["extend"]["msr"] - figures["all"]["msr"] for figures in seed_figures]
     return Result(
         value=statistics.median(gains),
         unit="MSR of the extended tree less that of one trained on all labels",
         bar="every subnetwork but the joined one the same to the bit, for every seed",
-        ok=all(one["extend"]["others_identical"] for one in found),
+        ok=all(figures["extend"]["others_identical"] for figures in seed_figures),
         runs=gains,
         peer="flat network and tree trained on all labels",
         details={
-            "seeds": found,
+            "seeds": seed_figures,
             "summary": {
-                "extend_flops_share": _median(found, "extend", "train_flops_share"),
-                "extend_seconds_share": _median(found, "extend", "seconds_share"),
+                "extend_flops_share": _median(seed_figures, "extend", "train_flops_share"),
+                "extend_seconds_share": _median(seed_figures, "extend", "seconds_share"),
                 "merge_less_all": statistics.median(
-                    one["merge"]["msr"] - one["all"]["msr"] for one in found
+                    figures["merge"]["msr"] - figures["all"]["msr"] for figures in seed_figures
                 ),
-                "merge_flops_share": _median(found, "merge", "train_flops_share"),
-                "merge_root": _median(found, "merge", "root_accuracy"),
+                "merge_flops_share": _median(seed_figures, "merge", "train_flops_share"),
+                "merge_root": _median(seed_figures, "merge", "root_accuracy"),
             },
-            "root_sha256": found[0]["root_sha256"],
+            "root_sha256": seed_figures[0]["root_sha256"],
         },
         commands=["make preset NAME=demo", "dvc repro"],
     )
@@ -121,17 +120,17 @@ def _bench(seed: int, work_dir: Path) -> Bench:
         method="uppsala",
         grouping=None,
         own=Settings(PARAMS).section("uppsala", METHODS["uppsala"].Params),
-        data=Settings(PARAMS).section("data", data.Params),
+        data=Settings(PARAMS).section("data", images.Params),
         augment=Settings(PARAMS).section("augment", augment.Params),
         backbone=Settings(PARAMS).section("backbone", backbone.Params),
         loop=Settings(PARAMS).section("loop", loop.Params),
     )
     device = loop.prepare(settings.loop)
-    everything = data.open_data(SHARDS, CACHE, params=settings.data, device=device)
+    everything = open_data(SHARDS, CACHE, params=settings.data, device=device)
     strange = sorted(set(everything.labels) - set(FAMILY))
     if strange:
-        raise SystemExit(f"data/shards is not the demo's: nobody there is {', '.join(strange)}")
-    test = data.open_split(SHARDS, CACHE, "test")
+        raise SystemExit(f"data/shards is not the demo's, which has no label {', '.join(strange)}")
+    test = open_split(SHARDS, CACHE, "test")
     return Bench(settings, device, everything, test, work_dir, seed)
 
 
@@ -157,7 +156,7 @@ def _seed(bench: Bench) -> dict[str, Any]:
 
 
 def _extend(bench: Bench, rest: Sequence[str], new: str, all_took: dict[str, float]) -> Any:
-    """A tree without one label, then extended by it."""
+    """Returns the figures of a tree that is trained without one label, and then extended by it."""
     labels = bench.everything.labels
     old, before = _tree(bench, rest, "rest")
     was = bench.msr(bench.predicted(old.classifier, rest), rest)
@@ -197,20 +196,20 @@ def _extend(bench: Bench, rest: Sequence[str], new: str, all_took: dict[str, flo
 
 
 def _merge(bench: Bench, rng: np.random.Generator, all_took: dict[str, float]) -> Any:
-    """Half of the families in one tree and half in another, then fused."""
+    """Returns the figures of two trees, each over half of the families, that are merged."""
     labels = bench.everything.labels
     families = rng.permutation(sorted({FAMILY[name] for name in labels})).tolist()
     halves = [
         [name for name in labels if FAMILY[name] in chosen]
         for chosen in (families[: len(families) // 2], families[len(families) // 2 :])
     ]
-    trees = [_tree(bench, half, f"half-{place}") for place, half in enumerate(halves)]
+    trees = [_tree(bench, half, f"half-{index}") for index, half in enumerate(halves)]
     apart = [
         bench.msr(bench.predicted(tree.classifier, half), half)
         for (tree, _), half in zip(trees, halves, strict=True)
     ]
     (first, _), (second, _) = trees
-    mean = data.channel_mean(bench.everything.train.images)
+    mean = channel_mean(bench.everything.train.images)
     seeds.seed(bench.seed, "fused", "weights")
     fused = merge.fuse(first, second, bench.settings, bench.everything, mean=mean)
     fused.to(bench.device)
@@ -231,27 +230,27 @@ def _merge(bench: Bench, rng: np.random.Generator, all_took: dict[str, float]) -
 
 
 def _tree(bench: Bench, names: Sequence[str], name: str) -> tuple[saved.Saved, dict[str, float]]:
-    """A flat network over some labels and the tree that starts from it, and what both took."""
-    pictures = bench.only(names)
-    mean = data.channel_mean(pictures.train.images)
-    trainer, leaves = bench.trainer(mean, name), len(pictures.labels)
-    families = sorted({FAMILY[label] for label in pictures.labels})
+    """Trains a flat network over some labels and a tree from it; returns the tree and both costs."""
+    chosen = bench.only(names)
+    mean = channel_mean(chosen.train.images)
+    trainer, leaves = bench.trainer(mean, name), len(chosen.labels)
+    families = sorted({FAMILY[label] for label in chosen.labels})
     clusters = [
-        [leaf for leaf, label in enumerate(pictures.labels) if FAMILY[label] == family]
+        [leaf for leaf, label in enumerate(chosen.labels) if FAMILY[label] == family]
         for family in families
     ]
-    build = _builder(bench, pictures, mean)
+    build = _builder(bench, chosen, mean)
     flat = build("flat", hierarchy.flat(leaves))
-    reports = [flat.fit(pictures, bench.trainer(mean, f"{name}-flat"), seed=bench.seed)]
+    reports = [flat.fit(chosen, bench.trainer(mean, f"{name}-flat"), seed=bench.seed)]
     start = checkpoint.under("network", flat.state_dict())
     tree = build("uppsala", hierarchy.from_clusters(clusters, leaves))
-    reports.append(tree.fit(pictures, trainer, seed=bench.seed, start=start))
-    facts = {"labels": list(pictures.labels), "mean": mean.tolist()}
+    reports.append(tree.fit(chosen, trainer, seed=bench.seed, start=start))
+    facts = {"labels": list(chosen.labels), "mean": mean.tolist()}
     return saved.Saved(tree, facts), _took(*reports)
 
 
 def _builder(
-    bench: Bench, pictures: DataModule, mean: np.ndarray
+    bench: Bench, chosen: DataModule, mean: np.ndarray
 ) -> Callable[[str, Any], HierarchicalClassifier]:
     settings = bench.settings
 
@@ -268,7 +267,7 @@ def _builder(
             settings.backbone,
             tree=tree,
             mean=mean,
-            side=settings.augment.network_side(pictures.side),
+            side=settings.augment.network_side(chosen.side),
         )
         built.to(bench.device)
         return built
@@ -276,18 +275,18 @@ def _builder(
     return build
 
 
-def _only(pictures: Pictures, leaves: Sequence[int]) -> Pictures:
-    rows = np.flatnonzero(np.isin(pictures.labels, leaves))
-    return Pictures(
-        pictures.images[rows],
-        np.searchsorted(leaves, pictures.labels[rows]),
-        pictures.post_ids[rows],
-        pictures.white[rows],
+def _only(images: ImageSet, leaves: Sequence[int]) -> ImageSet:
+    rows = np.flatnonzero(np.isin(images.labels, leaves))
+    return ImageSet(
+        images.images[rows],
+        np.searchsorted(leaves, images.labels[rows]),
+        images.post_ids[rows],
+        images.white[rows],
     )
 
 
 def _copies(tree: torch.nn.Module, *, but: str) -> dict[str, torch.Tensor]:
-    """Every tensor of the subnetworks but one."""
+    """Returns copies of the tensors of all subnetworks but one."""
     return {
         name: tensor.clone()
         for name, tensor in tree.state_dict().items()
@@ -305,10 +304,10 @@ def _took(*reports: FitReport) -> dict[str, float]:
 
 
 def _shares(took: dict[str, float], whole: dict[str, float]) -> dict[str, Any]:
-    """What it took, and as a share of training on all labels."""
+    """Returns the cost, and its share of the cost of training on all labels."""
     shares = {f"{n}_share": took[n] / whole[n] for n in ("seconds", "train_flops")}
     return {**took, **shares}
 
 
-def _median(found: Sequence[dict[str, Any]], part: str, name: str) -> float:
-    return statistics.median(one[part][name] for one in found)
+def _median(seed_figures: Sequence[dict[str, Any]], part: str, name: str) -> float:
+    return statistics.median(figures[part][name] for figures in seed_figures)

@@ -1,9 +1,9 @@
 """
-SIGKILL of `python -m scraper` at ten random moments, then the same command again.
+Kills `python -m scraper` (SIGKILL) at ten random times, and runs the same command again.
 
-Each round starts from an empty folder, kills the whole process once, runs it to the end, curates,
-and compares the set of posts, the sha256 of every image and the root hash of the shards with an
-unbroken run against the same board.
+Each round starts with an empty folder, kills the process once, runs the command to the end, and
+curates. The set of posts, the sha256 of every image and the root hash of the shards must equal those
+of an uninterrupted run with the same board.
 """
 
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.result import Result
+from benchmarks.shared.result import Result
 from scraper.demo.server.process import running
 
 ROUNDS = 10
@@ -38,7 +38,7 @@ def _folder(root: Path, url: str) -> Path:
 
 
 def _finish(folder: Path) -> dict[str, object]:
-    """Runs the scraper and curation to the end and returns what must be equal."""
+    """Runs the scraper and curation to the end; returns what must be equal."""
     subprocess.run(SCRAPER, cwd=folder, check=True, capture_output=True)
     for stage in STAGES:
         command = [sys.executable, "-m", "curation", stage]
@@ -51,7 +51,7 @@ def _finish(folder: Path) -> dict[str, object]:
 
 
 def run() -> Result:
-    """Counts the rounds that ended as the unbroken run did; all ten must."""
+    """Returns the number of rounds with the result of the uninterrupted run; all ten must have it."""
     chance = random.Random(0)  # noqa: S311  # moments, not secrets
     equal, moments = [], []
     options = ["--posts-large", "80", "--posts-small", "80", "--rate", "0"]

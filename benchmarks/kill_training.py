@@ -1,8 +1,9 @@
 """
-SIGKILL of training at 30 moments, then the same command again: the files of an unbroken run.
+Kills training (SIGKILL) at 30 times, and runs the same command again.
 
-A round trains a flat network and a hierarchy from it on small drawn shards; the moments lie evenly
-over both, and every fifth falls on the instant at which a checkpoint or a result is being written.
+A round trains a flat network and a hierarchy from it on small random shards. The times are spread
+evenly over both, and every fifth is during the writing of a checkpoint or a result. The files must
+equal those of an uninterrupted run.
 """
 
 import contextlib
@@ -21,8 +22,8 @@ import numpy as np
 import yaml
 from safetensors import safe_open
 
-from benchmarks import loader_data
-from benchmarks.result import Result
+from benchmarks.shared import loader_data
+from benchmarks.shared.result import Result
 
 ROUNDS, SIDE, SAMPLES = 30, 32, 400
 COMMANDS = (["flat"], ["clustering"], ["fit", "tree"], ["evaluate", "tree"])
@@ -56,8 +57,8 @@ def _finish(folder: Path) -> None:
 
 
 def _outcome(folder: Path) -> dict[str, str]:
-    """Everything that must be equal: weights, metrics, predictions, curves without their seconds."""
-    found = {}
+    """Returns hashes of what must be equal: weights, metrics, predictions, curves without seconds."""
+    hashes = {}
     for path in sorted((folder / "results").rglob("*")):
         name = str(path.relative_to(folder))
         if path.suffix == ".safetensors":
@@ -77,13 +78,13 @@ def _outcome(folder: Path) -> dict[str, str]:
             content = path.read_bytes()
         else:
             continue
-        found[name] = hashlib.sha256(content).hexdigest()
+        hashes[name] = hashlib.sha256(content).hexdigest()
     left = [str(path) for path in (folder / "work").glob("train/*")]
-    return found | {"unfinished": str(left)}
+    return hashes | {"unfinished": str(left)}
 
 
 def _killed_at(folder: Path, command: list[str], moment: float) -> bool:
-    """Kills after so many seconds; says whether there was still something to kill."""
+    """Kills the command after `moment` seconds; returns whether it was still running."""
     process = _run(folder, command)
     time.sleep(moment)
     process.send_signal(signal.SIGKILL)
@@ -91,11 +92,11 @@ def _killed_at(folder: Path, command: list[str], moment: float) -> bool:
 
 
 def _killed_while_writing(folder: Path, command: list[str], chance: random.Random) -> bool:
-    """Kills when a file is half there (`*.part`), after letting a few of them pass."""
-    process, seen, wanted = _run(folder, command), set[int](), chance.randint(1, 3)
-    while process.poll() is None and len(seen) < wanted:
-        for place in ("work/train/*/*.part", "results/*/*/*.part", "data/clustering/*/*.part"):
-            for path in folder.glob(place):
+    """Kills the command while it writes a file (`*.part`), after up to two earlier files."""
+    process, seen, last = _run(folder, command), set[int](), chance.randint(1, 3)
+    while process.poll() is None and len(seen) < last:
+        for pattern in ("work/train/*/*.part", "results/*/*/*.part", "data/clustering/*/*.part"):
+            for path in folder.glob(pattern):
                 with contextlib.suppress(FileNotFoundError):
                     seen.add(path.stat().st_mtime_ns)  # the same name comes again with every epoch
     process.send_signal(signal.SIGKILL)
@@ -103,7 +104,7 @@ def _killed_while_writing(folder: Path, command: list[str], chance: random.Rando
 
 
 def run() -> Result:
-    """Counts the rounds that ended as the unbroken run did; all thirty must."""
+    """Returns the number of rounds with the files of the uninterrupted run; all thirty must have them."""
     hits = 0
     chance, equal, killed = random.Random(0), [], []  # noqa: S311  # moments, not secrets
     with tempfile.TemporaryDirectory() as name:
@@ -113,27 +114,27 @@ def run() -> Result:
         (whole / "params.yaml").write_text(yaml.safe_dump(PARAMS))
         fresh = root / "fresh"
         shutil.copytree(whole, fresh)
-        began = []
+        seconds = []
         for command in COMMANDS:
             start = time.perf_counter()
             if _run(whole, command).wait():
                 raise SystemExit(f"{command} failed without being killed")
-            began.append(time.perf_counter() - start)
+            seconds.append(time.perf_counter() - start)
         expected = _outcome(whole)
         for number in range(ROUNDS):
             folder = root / str(number)
             shutil.copytree(fresh, folder)
-            at = sum(began) * (number + chance.random()) / ROUNDS
-            place = int(np.searchsorted(np.cumsum(began), at))
-            for command in COMMANDS[:place]:
+            at = sum(seconds) * (number + chance.random()) / ROUNDS
+            index = int(np.searchsorted(np.cumsum(seconds), at))
+            for command in COMMANDS[:index]:
                 _run(folder, command).wait()
             if number % 5 == 4:
-                hit = _killed_while_writing(folder, COMMANDS[place], chance)
-                what = f"{COMMANDS[place][0]} while writing"
+                hit = _killed_while_writing(folder, COMMANDS[index], chance)
+                what = f"{COMMANDS[index][0]} while writing"
             else:
-                moment = 0.95 * (at - sum(began[:place]))  # a faster run must not slip away
-                hit = _killed_at(folder, COMMANDS[place], moment)
-                what = f"{COMMANDS[place][0]} after {moment:.2f} s"
+                moment = 0.95 * (at - sum(seconds[:index]))  # a faster run must not end before
+                hit = _killed_at(folder, COMMANDS[index], moment)
+                what = f"{COMMANDS[index][0]} after {moment:.2f} s"
             killed.append(what if hit else f"{what}: had ended")
             hits += hit
             _finish(folder)
@@ -149,6 +150,6 @@ def run() -> Result:
         details={
             "killed": killed,
             "alive_when_killed": hits,
-            "seconds_of_the_unbroken_commands": began,
+            "seconds_of_the_unbroken_commands": seconds,
         },
     )

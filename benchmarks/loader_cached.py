@@ -1,4 +1,4 @@
-"""Batches of a later epoch from the decoded cache, against webdataset, which decodes in every epoch."""
+"""Batches of a later epoch from the decoded cache, compared with webdataset, which decodes again."""
 
 import statistics
 import tempfile
@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import webdataset as wds
 
-from benchmarks import loader_data, pairs
-from benchmarks.result import Result
-from train.data import pictures as data
+from benchmarks.shared import loader_data, pairs
+from benchmarks.shared.result import Result
+from train.data.images import open_split
 
 BAR = 10.0
 BATCH = 128
 
 
 def run() -> Result:
-    """Both give shuffled uint8 batches of 128 with their labels; the first epoch is not counted."""
+    """Times shuffled uint8 batches of 128 images with labels; the first epoch is not counted."""
     with tempfile.TemporaryDirectory() as name:
         folder = loader_data.write(Path(name) / "shards")
-        pictures = data.open_split(folder, Path(name) / "cache", "train", storage="cache")
+        pictures = open_split(folder, Path(name) / "cache", "train", storage="cache")
         urls = sorted(str(path) for path in folder.glob("train-*.tar"))
         rng = np.random.default_rng(0)
 

@@ -1,4 +1,4 @@
-"""Decoded batches straight from the shards, against decoding the same bytes and nothing else."""
+"""Batches that are decoded from the shards, compared with decoding the same bytes from memory."""
 
 import io
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks import loader_data, pairs
-from benchmarks.result import Result
-from train.data import pictures as data
+from benchmarks.shared import loader_data, pairs
+from benchmarks.shared.result import Result
+from train.data.images import open_split
 from train.data.stream import Streamed
 
 BAR = 0.95
@@ -20,11 +20,11 @@ BATCH = 128
 
 
 def run() -> Result:
-    """The peer decodes bytes that lie in memory, with as many threads, and throws the pixels away."""
+    """Times both; the peer decodes bytes in memory with as many threads, and discards the pixels."""
     with tempfile.TemporaryDirectory() as name:
         folder = loader_data.write(Path(name) / "shards")
-        pictures = data.open_split(folder, Path(name) / "cache", "train", storage="stream")
-        assert isinstance(pictures.images, Streamed)  # noqa: S101  # as was asked for
+        pictures = open_split(folder, Path(name) / "cache", "train", storage="stream")
+        assert isinstance(pictures.images, Streamed)  # noqa: S101  # `stream` was requested
         encoded = [pictures.images.encoded(row) for row in range(len(pictures))]
         rng = np.random.default_rng(0)
 

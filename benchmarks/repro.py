@@ -1,4 +1,4 @@
-"""`dvc repro` from nothing on the demo board: wall-clock seconds and peak resident memory."""
+"""`dvc repro` of a fresh clone on the demo board: wall-clock seconds and peak resident memory."""
 
 import resource
 import shutil
@@ -7,14 +7,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.result import Result
+from benchmarks.shared.result import Result
 
 BAR_SECONDS = 300.0
 BAR_GIB = 3.0
 
 
 def run() -> Result:
-    """Runs the chain once in a fresh clone (minutes), so nothing of this folder is reused."""
+    """Runs the pipeline once in a fresh clone (minutes), so that no file of this folder is reused."""
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "personae"
         subprocess.run(["git", "clone", "-q", ".", str(clone)], check=True)

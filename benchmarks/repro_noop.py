@@ -1,24 +1,24 @@
-"""`dvc repro` with nothing to do: wall-clock seconds. Run after `make repro`."""
+"""`dvc repro` of an up-to-date pipeline: wall-clock seconds. Run after `make repro`."""
 
 import statistics
 import subprocess
 import time
 
-from benchmarks.result import Result
+from benchmarks.shared.result import Result
 
 COMMAND = ["dvc", "repro"]
 BAR_SECONDS = 3.0
 
 
 def run() -> Result:
-    """Times five runs; each must find every stage up to date."""
+    """Times five runs, in each of which every stage must be up to date."""
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
         done = subprocess.run(COMMAND, capture_output=True, text=True, check=True)
         seconds.append(time.perf_counter() - start)
         if "Running stage" in done.stdout:
-            raise SystemExit("the chain was not up to date: run `make repro` first")
+            raise SystemExit("the pipeline is not up to date: run `make repro` first")
     value = statistics.median(seconds)
     return Result(
         value=value,

@@ -1,8 +1,9 @@
 """
-Images per second of training, against a plain DataLoader with torchvision's transforms.
+Images per second of training, compared with a DataLoader and torchvision's transforms.
 
-Same network, weights, optimiser, batch, precision and memory layout on both sides; the peer holds
-its images decoded in memory and is timed with no, one and two worker processes, the best counting.
+Both programs have the same network, weights, optimiser, batch size, precision and memory layout. The
+peer has its images decoded in memory; it is timed with no, one and two worker processes, and the
+best of these counts.
 """
 
 import statistics
@@ -19,12 +20,12 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks import pairs
-from benchmarks.result import Result
+from benchmarks.shared import pairs
+from benchmarks.shared.result import Result
 from train import backbone
 from train.backbone import Network, vision
 from train.data import augment, sampling
-from train.data import pictures as data
+from train.data.images import DataModule, ImageSet, channel_mean
 from train.engine import loop
 from train.engine.task import Task
 from train.engine.trainer import Trainer
@@ -43,10 +44,10 @@ PRECISION = "bfloat16"
 
 
 class _Images(Dataset[tuple[torch.Tensor, int]]):
-    """Decoded images in memory behind torchvision's transforms, as its CIFAR100 holds them."""
+    """Decoded images in memory with torchvision's transforms, as in its CIFAR100."""
 
-    def __init__(self, pictures: data.Pictures, transform: Callable[[Image.Image], Any]) -> None:
-        self.images, self.labels = np.array(pictures.images), pictures.labels
+    def __init__(self, image_set: ImageSet, transform: Callable[[Image.Image], Any]) -> None:
+        self.images, self.labels = np.array(image_set.images), image_set.labels
         self.transform = transform
 
     def __len__(self) -> int:
@@ -57,7 +58,7 @@ class _Images(Dataset[tuple[torch.Tensor, int]]):
 
 
 def run() -> Result:
-    """The smallest ratio of the three cases counts, and the largest share of waiting."""
+    """Returns the smallest ratio of the three cases, and the largest share of waiting time."""
     cases = {name: _case(*options) for name, options in CASES.items()}
     ratios = {name: statistics.median(case["ratios"]) for name, case in cases.items()}
     waiting = max(case["share_waiting"] for case in cases.values())
@@ -78,18 +79,18 @@ def _case(name: str, side: int, batch: int, updates: int, moves: augment.Params)
         epochs=10**4, lr=0.01, ema=0, clip=0, weight_decay=5e-4, precision=PRECISION, device="cpu"
     )
     device = loop.prepare(params)
-    pictures = _pictures(batch * updates, side)
-    held = data.DataModule(
-        tuple(map(str, range(LABELS))), side, "0" * 64, pictures, _pictures(LABELS, side)
+    image_set = _image_set(batch * updates, side)
+    held = DataModule(
+        tuple(map(str, range(LABELS))), side, "0" * 64, image_set, _image_set(LABELS, side)
     )
-    mean = data.channel_mean(pictures.images)
-    found: dict[str, Any] = {}
+    mean = channel_mean(image_set.images)
+    times: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(params, moves, batch, torch.from_numpy(mean), device, Path(folder))
-        ours = _ours(trainer, _network(name, side), held, found)
+        ours = _ours(trainer, _network(name, side), held, times)
         peers = [
             _theirs(
-                _network(name, side), params, _images(pictures, side, mean, moves), batch, count
+                _network(name, side), params, _images(image_set, side, mean, moves), batch, count
             )
             for count in WORKERS
         ]
@@ -97,15 +98,15 @@ def _case(name: str, side: int, batch: int, updates: int, moves: augment.Params)
             peer()  # starts its workers
         best = max(peers, key=lambda peer: statistics.median(pairs.rate(peer) for _ in range(2)))
         ratios, rates = pairs.compared(ours, best, runs=RUNS)
-    seconds = found["seconds"]
+    seconds = times["seconds"]
     return {
         "ratios": ratios,
         "pictures_per_second": rates,
         "workers": WORKERS[peers.index(best)],
         "side": side,
         "batch_size": batch,
-        "share_waiting": found["waiting"] / seconds,
-        "share_augmenting": found["augmenting"] / seconds,
+        "share_waiting": times["waiting"] / seconds,
+        "share_augmenting": times["augmenting"] / seconds,
     }
 
 
@@ -114,15 +115,15 @@ def _network(name: str, side: int) -> Network:
     return backbone.build(backbone.Params(name=name, init="he"), outputs=LABELS, side=side)
 
 
-def _pictures(count: int, side: int) -> data.Pictures:
+def _image_set(count: int, side: int) -> ImageSet:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     labels = np.arange(count) % LABELS
-    return data.Pictures(images, labels, np.arange(count), np.zeros(count, dtype=bool))
+    return ImageSet(images, labels, np.arange(count), np.zeros(count, dtype=bool))
 
 
 def _ours(
-    trainer: Trainer, network: Network, held: data.DataModule, found: dict[str, Any]
+    trainer: Trainer, network: Network, held: DataModule, times: dict[str, Any]
 ) -> Callable[[], int]:
     from train.engine.trainer import _Job
 
@@ -131,19 +132,19 @@ def _ours(
     job = _Job(trainer, network, task, seed=0)
 
     def once() -> int:
-        # The epoch alone: the peer has no validation and writes no checkpoint.
-        began = time.perf_counter()
+        # One epoch without validation and checkpoints, which the peer does not have.
+        start = time.perf_counter()
         job._train()  # noqa: SLF001
         job.state.epoch += 1
-        found["seconds"] = found.get("seconds", 0.0) + time.perf_counter() - began
-        found["waiting"] = job.state.waiting
-        found["augmenting"] = found.get("augmenting", 0.0) + job.feed.augmented
+        times["seconds"] = times.get("seconds", 0.0) + time.perf_counter() - start
+        times["waiting"] = job.state.waiting
+        times["augmenting"] = times.get("augmenting", 0.0) + job.feed.augmented
         return len(held.train)
 
     return once
 
 
-def _images(pictures: data.Pictures, side: int, mean: np.ndarray, moves: augment.Params) -> _Images:
+def _images(image_set: ImageSet, side: int, mean: np.ndarray, moves: augment.Params) -> _Images:
     vision.torchvision()
     from torchvision import transforms
 
@@ -161,7 +162,7 @@ def _images(pictures: data.Pictures, side: int, mean: np.ndarray, moves: augment
         ]
     tail = [transforms.ToTensor(), transforms.Normalize(mean.tolist(), [1.0, 1.0, 1.0])]
     steps = [*move, transforms.RandomHorizontalFlip(), *tail]
-    return _Images(pictures, transforms.Compose(steps))
+    return _Images(image_set, transforms.Compose(steps))
 
 
 def _theirs(

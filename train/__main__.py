@@ -165,15 +165,14 @@ def _extend_or_merge(options: argparse.Namespace, folders: dict[str, Path]) -> N
 def _settings(options: argparse.Namespace, run: Run) -> Any:
     """Returns all parameters of a run; values of the run win over those of the sections."""
     from train import backbone, fit, saved
-    from train.data import augment
-    from train.data import pictures as data
+    from train.data import augment, images
     from train.engine import loop
 
     return fit.RunSettings(
         method=run.method,
         grouping=run.grouping,
         own=_section(options, run.method, saved.method_params(run.method), run.params),
-        data=_section(options, "data", data.Params),
+        data=_section(options, "data", images.Params),
         augment=_section(options, "augment", augment.Params),
         # If the run names a backbone, section `backbone` describes another network: ignore it.
         backbone=_section(

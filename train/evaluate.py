@@ -22,8 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from personae import files, tables
 from train import saved
 from train.classifier import HierarchicalClassifier
-from train.data import pictures as data
-from train.data.pictures import Pictures
+from train.data.images import ImageSet, open_split
 from train.engine import loop
 from train.errors import BadCheckpoint
 from train.evaluation import latency, metrics, prediction
@@ -87,7 +86,7 @@ def run(
     classifier.to(device)
     tables_found = []
     for split in ("val", "test"):
-        pictures = data.open_split(data_dir / "shards", work_dir / "cache", split)
+        pictures = open_split(data_dir / "shards", work_dir / "cache", split)
         predictions = prediction.predict(classifier, pictures, device=device)
         tables_found.append(prediction.table(predictions, pictures, split=split))
     joined = pa.concat_tables(tables_found).sort_by("post_id")
@@ -118,7 +117,7 @@ def run(
 
 
 def measure(
-    classifier: HierarchicalClassifier, predictions: Predictions, pictures: Pictures
+    classifier: HierarchicalClassifier, predictions: Predictions, pictures: ImageSet
 ) -> dict[str, Any]:
     """
     Returns the figures of one split under the names of metrics.json; null where undefined.
@@ -169,7 +168,7 @@ def cost(
     params: Params,
     classifier: HierarchicalClassifier,
     predictions: Predictions,
-    pictures: Pictures,
+    pictures: ImageSet,
     *,
     device: torch.device,
 ) -> dict[str, Any]:

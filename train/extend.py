@@ -18,7 +18,7 @@ from torch import Tensor
 
 from personae.errors import BadParams
 from train import fit, origin, saved
-from train.data.pictures import DataModule, Pictures
+from train.data.images import DataModule, ImageSet
 from train.engine import loop
 from train.errors import MixedResults
 from train.evaluation import prediction
@@ -179,7 +179,7 @@ def grow(
 
 @torch.no_grad()
 def mass(
-    classifier: uppsala.Classifier, pictures: Pictures, leaf: int, *, device: torch.device
+    classifier: uppsala.Classifier, pictures: ImageSet, leaf: int, *, device: torch.device
 ) -> Float[np.ndarray, " cluster"]:
     """Returns the mean of the root's probabilities over the images of one leaf."""
     rows = np.flatnonzero(pictures.labels == leaf)

@@ -30,9 +30,8 @@ from personae import files, tables
 from personae.errors import BadParams
 from train import backbone, revision, saved
 from train.classifier import Cost, FitReport, HierarchicalClassifier
-from train.data import augment
-from train.data import pictures as data
-from train.data.pictures import DataModule
+from train.data import augment, images
+from train.data.images import DataModule, channel_mean, open_data
 from train.engine import loop
 from train.engine.trainer import Trainer
 from train.errors import BadCheckpoint, BadHierarchy
@@ -64,7 +63,7 @@ class RunSettings:
     """Name of the clustering that gives the tree; None: all labels under the root."""
     own: BaseModel
     """The section of the method."""
-    data: data.Params
+    data: images.Params
     augment: augment.Params
     backbone: backbone.Params
     loop: loop.Params
@@ -127,7 +126,7 @@ def _run(
     start = None
     if settings.grouping:
         start = _flat_network(results_dir / "flat" / str(seed), root_sha256=shards.root_sha256)
-    mean = data.channel_mean(shards.train.images)
+    mean = channel_mean(shards.train.images)
     seeds.seed(seed, name, "weights")
     classifier = saved.build(
         settings.method,
@@ -166,9 +165,7 @@ def open_shards(
             f"data.batch_size is {settings.data.batch_size}, and {distributed.size()} processes "
             "need two images each of every batch. Raise it, or start fewer processes."
         )
-    return data.open_data(
-        data_dir / "shards", work_dir / "cache", params=settings.data, device=device
-    )
+    return open_data(data_dir / "shards", work_dir / "cache", params=settings.data, device=device)
 
 
 def train(

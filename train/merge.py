@@ -13,8 +13,7 @@ from jaxtyping import Float
 
 from train import backbone, fit, origin, saved
 from train.classifier import FitReport
-from train.data import pictures as data
-from train.data.pictures import DataModule
+from train.data.images import DataModule, channel_mean
 from train.engine import loop
 from train.engine.trainer import Trainer
 from train.errors import MixedResults
@@ -61,7 +60,7 @@ def run(
         _check_labels(
             first.facts["labels"], second.facts["labels"], shards, folders=(folder, other)
         )
-        mean = data.channel_mean(shards.train.images)
+        mean = channel_mean(shards.train.images)
         seeds.seed(seed, name, "weights")
         classifier = fuse(first, second, settings, shards, mean=mean)
         facts = fit.describe(

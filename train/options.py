@@ -144,8 +144,7 @@ def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequen
     if name not in _TRAINING:
         return
     from train import backbone
-    from train.data import augment
-    from train.data import pictures as data
+    from train.data import augment, images
     from train.engine import loop
     from train.methods import METHODS
 
@@ -156,7 +155,7 @@ def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequen
             _add_group(command, method, METHODS[method].Params)
     shared: dict[str, type[BaseModel]] = {
         "loop": loop.Params,
-        "data": data.Params,
+        "data": images.Params,
         "augment": augment.Params,
         "backbone": backbone.Params,
     }

@@ -13,7 +13,7 @@ from PIL import Image
 
 from train import backbone
 from train.data import augment
-from train.data.pictures import DataModule, Pictures, channel_mean
+from train.data.images import DataModule, ImageSet, channel_mean
 from train.engine import loop
 from train.engine.trainer import Trainer
 from train.methods import METHODS
@@ -48,7 +48,7 @@ def pictures(per_label, *, seed, first_id=1, leaves=range(4)):
     kinds = rng.permutation(np.repeat(np.arange(4), per_label))
     images = np.stack([draw(kind, rng) for kind in kinds])
     labels = np.array([leaves[kind] for kind in kinds], dtype=np.int64)
-    return Pictures(
+    return ImageSet(
         images, labels, np.arange(len(labels)) + first_id, np.arange(len(labels)) % 3 == 0
     )
 
@@ -122,7 +122,7 @@ def noise():
         rng = np.random.default_rng(labels)
         leaves = np.repeat(np.arange(labels), 4)
         parts = [
-            Pictures(
+            ImageSet(
                 rng.integers(0, 255, size=(len(leaves), SIDE, SIDE, 3), dtype=np.uint8),
                 leaves,
                 np.arange(len(leaves)) + first,

@@ -1,4 +1,4 @@
-"""Confusions with known groups: the worked example of methods.md, planted blocks, random ones."""
+"""Confusion matrices: the worked example M6, planted blocks, random matrices."""
 
 import numpy as np
 

@@ -1,4 +1,6 @@
-"""Trees for the tests of paths: the slides' one, and any other."""
+"""Trees for the tests of paths: the example of the DHNN slides, and random trees."""
+
+import random
 
 from hypothesis import strategies as st
 
@@ -9,7 +11,7 @@ SLIDES = [[0, 1], [2, 3, 4]]  # A over C, D and B over E, F, G: outputs 0 to 6 a
 
 @st.composite
 def trees(draw, *, most=7):
-    """Any tree over two to `most` leaves, single children and leaves at all depths among them."""
+    """Any tree over two to `most` leaves, with single children and with leaves at all depths."""
     leaves = draw(st.permutations(range(draw(st.integers(2, most)))))
 
     def below(some, depth):
@@ -23,4 +25,11 @@ def trees(draw, *, most=7):
             parts += own if plain else [below(own, depth + 1)]
         return parts
 
-    return hierarchy.from_nested(below(leaves, 0), len(leaves))
+    nested = below(leaves, 0)
+    # beartype draws the items that it checks from the global random state, and Hypothesis refuses
+    # strategies that change it.
+    state = random.getstate()
+    try:
+        return hierarchy.from_nested(nested, len(leaves))
+    finally:
+        random.setstate(state)

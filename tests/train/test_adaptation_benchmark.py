@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import adaptation, differences
-from benchmarks.adaptation import Answers
-from personae import tables
+from benchmarks import adaptation
+from benchmarks.adaptation import HeadOutputs
+from benchmarks.shared import differences
+from personae import files, tables
 from train import backbone, fit, saved
-from train.data import augment
-from train.data import pictures as data
+from train.data import augment, images
+from train.data.images import open_split
 from train.engine import loop
 from train.evaluation import prediction
 from train.methods import METHODS
@@ -38,7 +39,7 @@ SAID = {
 
 def answers(coarse, fine, labels, parents=PARENTS):
     coarse, fine = (torch.tensor(rows, dtype=torch.float64) for rows in (coarse, fine))
-    return Answers(coarse, fine, torch.tensor(labels), parents)
+    return HeadOutputs(coarse, fine, torch.tensor(labels), parents)
 
 
 @pytest.fixture
@@ -123,14 +124,14 @@ def test_measured_curve_and_what_is_read_from_it(drawn):
     """Test accuracies stand at 0, 1, 2 and where validation is best; an image's answer agrees."""
     both = drawn(3)
     found = adaptation.measure(both)
-    each = adaptation.tried(both["test"], found["alpha"])
+    each = adaptation.correct_by_alpha(both["test"], found["alpha"])
 
     for level in differences.LEVELS:
         val, test = (found["curves"][split][level] for split in adaptation.SPLITS)
         chosen = rule.GRID.index(found["alpha"][level])
         assert max(val) == val[chosen]
         assert [test[0], test[10], test[20], test[chosen]] == list(found["test"][level].values())
-        assert test == each.right[level].mean(axis=1).tolist()
+        assert test == each.correct[level].mean(axis=1).tolist()
     assert (found["alpha"], (0, 0, 1, 1)) == (each.chosen, each.parents)
 
 
@@ -149,8 +150,8 @@ def test_scatter_picks_members_and_others(monkeypatch):
 def write_fit(folder, *, seconds, flops, separate=False):
     folder.mkdir(parents=True)
     networks = [{"train_flops": one} for one in flops]
-    saved.write_json(folder / "fit.json", {"total_seconds": seconds, "networks": networks})
-    saved.write_json(folder / "model.json", {"params": {"merged": {"separate": separate}}})
+    files.write_json(folder / "fit.json", {"total_seconds": seconds, "networks": networks})
+    files.write_json(folder / "model.json", {"params": {"merged": {"separate": separate}}})
 
 
 def test_training_beside_two_separate_networks(tmp_path):
@@ -173,7 +174,7 @@ def write_clusters(root, seed):
     folder.mkdir(parents=True)
     for name, clusters in (("given", GIVEN), ("random_given", SHUFFLED)):
         document = {"labels": ["ann", "bea", "cem", "dua"], "clusters": clusters}
-        saved.write_json(folder / f"{name}.json", document)
+        files.write_json(folder / f"{name}.json", document)
 
 
 @pytest.fixture
@@ -184,7 +185,7 @@ def places(tmp_path, shard_writer):
     other = write(tmp_path / "other", {"test": 1}, leaves=(0, 0, 0, 0, 0, 1, 2, 3))
     (other / "test-000000.tar").rename(shards / "test-000000.tar")
     entries = [
-        saved.read_json(one / "manifest.json", stage="shards")["shards"] for one in (shards, other)
+        files.read_json(one / "manifest.json", stage="shards")["shards"] for one in (shards, other)
     ]
     manifest(shards, [*entries[0], *entries[1]])
     for seed in (0, 1):
@@ -198,7 +199,7 @@ def train(name, seed, places, *, grouping="given", **own):
         method="merged",
         grouping=grouping,
         own=METHODS["merged"].Params(**own),
-        data=data.Params(batch_size=16),
+        data=images.Params(batch_size=16),
         augment=augment.Params(),
         backbone=NETWORK,
         loop=LOOP,
@@ -224,20 +225,18 @@ def write_tree(folder, places, *, method, clusters, coarse, fine):
         "grouping": "given" if clusters else None,
         "hierarchy": hierarchy.to_json(tree),
     }
-    saved.write_json(folder / "model.json", facts)
+    files.write_json(folder / "model.json", facts)
     parts = []
     for split in adaptation.SPLITS:
-        pictures = data.open_split(
-            places["data_dir"] / "shards", places["work_dir"] / "cache", split
-        )
+        pictures = open_split(places["data_dir"] / "shards", places["work_dir"] / "cache", split)
         rows = [np.tile(np.float32(row), (len(pictures.labels), 1)) for row in (fine, coarse)]
-        said = prediction.Predictions(rows[0], None, rows[1], {})
-        parts.append(prediction.table(said, pictures, split=split))
+        outputs = prediction.Predictions(rows[0], None, rows[1], {})
+        parts.append(prediction.table(outputs, pictures, split=split))
     tables.write(folder / "predictions.parquet", tables.pa.concat_tables(parts))
 
 
 def test_bar_and_value_leave_random_groups_out(places, caplog):
-    """Labels gain .5, .5, 0, 0 and categories nothing; what a control loses is told beside."""
+    """Labels gain .5, .5, 0, 0 and categories nothing; losses of a control do not count."""
     for seed in (0, 1):
         train("merged", seed, places)
         train("merged_1", seed, places, merge=1, alpha_fine=0.0)
@@ -293,12 +292,12 @@ def test_bar_and_value_leave_random_groups_out(places, caplog):
 
 
 def test_bar_is_missed_by_a_loss_of_either_level(places):
-    """A told run whose categories lose misses the bar, however much its labels gain."""
+    """A run with given groups whose categories lose misses the bar, whatever its labels gain."""
     train("merged_random", 0, places, grouping="random_given")
-    with pytest.raises(SystemExit, match="told or found"):
+    with pytest.raises(SystemExit, match="given or predicted"):
         adaptation.run(**places)
     path = places["results_dir"] / "merged_random" / "0" / "model.json"
-    saved.write_json(path, json.loads(path.read_text()) | {"grouping": "modularity"})
+    files.write_json(path, json.loads(path.read_text()) | {"grouping": "modularity"})
     found = adaptation.run(**places)
 
     assert (False, [0.5], [-0.5]) == (found.ok, found.runs, found.details["gains"]["coarse"])
@@ -325,7 +324,7 @@ def test_flat_network_needs_a_partition_and_predictions(places):
     absent = adaptation.of_flat(tree, flat)
     (tree / "kept.parquet").rename(tree / "predictions.parquet")
     cover = hierarchy.to_json(hierarchy.from_cover([[0, 1, 2], [2, 3]], 4))
-    saved.write_json(path, json.loads(path.read_text()) | {"hierarchy": cover})
+    files.write_json(path, json.loads(path.read_text()) | {"hierarchy": cover})
 
     assert ((16, 2), (8, 4)) == (whole["val"].coarse.shape, whole["test"].fine.shape)
     assert [0, 0, 0, 0, 0, 1, 2, 3] == sorted(whole["test"].labels.tolist())

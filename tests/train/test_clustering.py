@@ -122,7 +122,7 @@ def test_unreadable_classes_name_the_stage(tmp_path, text):
     if text is not None:
         write_classes(tmp_path, {})
         (tmp_path / "shards" / "classes.json").write_text(text, encoding="utf-8")
-    with pytest.raises(MissingInput, match=r"classes\.json is absent or names no labels"):
+    with pytest.raises(MissingInput, match=r"classes\.json is absent or has no labels"):
         clustering.run(Params(), data_dir=tmp_path, results_dir=tmp_path, seed=0)
 
 
@@ -131,11 +131,11 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
     write_flat(tmp_path / "results" / "flat" / "0", families=FAMILIES)
     program = (
         "from pathlib import Path; from train import clustering; import sys;"
-        "from benchmarks import cover;"
+        "from benchmarks.shared import cover; from train.grouping.inputs import read_predictions;"
         "folder = clustering.run(clustering.Params(bootstrap=5), data_dir=Path(sys.argv[1]),"
         "results_dir=Path(sys.argv[2]), seed=0);"
-        "answers = clustering.read_answers(Path(sys.argv[2]) / 'flat/0/validation.parquet');"
-        "weights = cover.soft_weights(answers.probabilities, answers.labels);"
+        "predictions = read_predictions(Path(sys.argv[2]) / 'flat/0/validation.parquet');"
+        "weights = cover.soft_weights(predictions.probabilities, predictions.labels);"
         "sets = cover.greedy_cover(weights, experts=3, largest=4);"
         "(folder / 'cover').write_text(str(sets))"
     )
@@ -220,7 +220,9 @@ def test_worked_example_through_the_stage(tmp_path):
 def test_perfect_classifier_is_told_what_to_do(tmp_path):
     """Without a mistake nothing is grouped: the stage says so and names its parameters."""
     write_counts(tmp_path / "flat" / "0", 10 * np.eye(5, dtype=int))
-    with pytest.raises(BadHierarchy, match=r"No grouping of 5 labels.*clustering\.confusion: soft"):
+    with pytest.raises(
+        BadHierarchy, match=r"5 labels have no grouping.*clustering\.confusion: soft"
+    ):
         grouped(tmp_path)
 
 
@@ -268,7 +270,7 @@ def test_labels_of_which_little_is_known_have_their_cluster(tmp_path, counts):
 def test_too_few_or_equal_labels_are_told_what_to_do(tmp_path, counts):
     """Two labels, one, or six that are confused alike have no grouping; nothing is written."""
     write_counts(tmp_path / "flat" / "0", np.array(counts))
-    with pytest.raises(BadHierarchy, match=f"No grouping of {len(counts)} labels was found"):
+    with pytest.raises(BadHierarchy, match=f"The {len(counts)} labels have no grouping"):
         grouped(tmp_path)
 
     assert not (tmp_path / "clustering").exists()

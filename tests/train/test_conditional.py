@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import averaged, compression, conditional
+from benchmarks import compression, conditional
+from benchmarks.shared import hdcnn_runs
 from train import backbone
 from train.methods.hdcnn import quantise
 from train.tree import hierarchy
@@ -49,10 +50,10 @@ def given(tiny_data, monkeypatch):
     def give(*classifiers):
         both = tiny_data()
         runs = [
-            averaged.Trained(seed, one, both.val, both.train)
+            hdcnn_runs.HdcnnRun(seed, one, both.val, both.train)
             for seed, one in enumerate(classifiers, start=3)
         ]
-        monkeypatch.setattr(averaged, "trained", lambda: iter(runs))
+        monkeypatch.setattr(hdcnn_runs, "trained", lambda: iter(runs))
         return runs
 
     return give
@@ -76,7 +77,7 @@ def test_curve_against_beta(classifier, tiny_data):
     assert math.isclose(np.mean(right), one["accuracy"])
     assert math.isclose(executed.item(), one["share"], abs_tol=1e-6)
     assert math.isclose(components.item(), one["components"])
-    assert rows[-1]["accuracy"] == averaged.accuracy(classifier, pictures)
+    assert rows[-1]["accuracy"] == hdcnn_runs.accuracy(classifier, pictures)
 
 
 def test_cheapest_beta_loses_little():
@@ -136,7 +137,7 @@ def test_bar_of_conditional_execution(share, loss, components, met, monkeypatch)
         medium | {"share": 0.9, "loss": -0.1},
         medium | {"share": 0.1, "loss": 0.2, "components": components},
     ]
-    monkeypatch.setattr(averaged, "trained", lambda: iter(seeds))
+    monkeypatch.setattr(hdcnn_runs, "trained", lambda: iter(seeds))
     monkeypatch.setattr(conditional, "measure", lambda one: one)
     found = conditional.run()
 
@@ -171,7 +172,7 @@ def test_codebook_of_a_factor_of_four(wide, given, monkeypatch):
     """Of three codebooks two reach it, and the larger is taken, with its loss on the test images."""
     monkeypatch.setattr(compression, "CODEBOOKS", (2, 4))
     (run,) = given(wide)
-    right = averaged.accuracy(wide, run.test)
+    right = hdcnn_runs.accuracy(wide, run.test)
     found = compression.run()
     (one,) = found.details["seeds"]
     smaller = copy.deepcopy(wide)
@@ -180,7 +181,7 @@ def test_codebook_of_a_factor_of_four(wide, given, monkeypatch):
     assert ([2, 3, 4], 3) == ([row["codebook"] for row in one["curve"]], one["seed"])
     assert [True, True, False] == [row["factor"] >= 4 for row in one["curve"]]
     assert ([3], True) == (found.details["codebooks"], found.ok)
-    assert right - averaged.accuracy(smaller, run.test) == found.value
+    assert right - hdcnn_runs.accuracy(smaller, run.test) == found.value
     assert [found.value] == found.runs
 
 

@@ -7,8 +7,7 @@ import pytest
 from personae.errors import BadParams, MissingInput
 from train import backbone, control, fit
 from train.classifier import FitReport
-from train.data import augment
-from train.data import pictures as data
+from train.data import augment, images
 from train.engine import loop
 from train.methods import ensemble, flat
 from train.runs import Compare, Control, Run
@@ -50,7 +49,7 @@ def settings_of(method="flat", **own):
         method=method,
         grouping=None,
         own=module.Params(**own),
-        data=data.Params(),
+        data=images.Params(),
         augment=augment.Params(),
         backbone=backbone.Params(name="resnet20"),
         loop=loop.Params(epochs=4),

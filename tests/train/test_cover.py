@@ -1,4 +1,4 @@
-"""Recoverable confusion: the worked values of methods.md 9.3, guarantees, covers by chance."""
+"""Recoverable confusion: worked values, guarantees, covers by chance."""
 
 from itertools import combinations
 from math import comb, exp
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import cover, recoverable
+from benchmarks import recoverable
+from benchmarks.shared import cover
 from tests.train.confusions import blocks
 from train.evaluation import metrics
 from train.grouping.partition import affinity

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from personae.errors import MissingInput
-from train.data import pictures as data
+from train.data import images
+from train.data.images import channel_mean, open_data, open_split
 from train.errors import BadShard
 
 
@@ -35,7 +36,7 @@ def entries(folder):
 
 def test_pictures_come_back_exactly(tiny_shards, tmp_path):
     """Pixels, labels, post ids and the white flag are those of the shard, in its order."""
-    found = data.open_data(tiny_shards, tmp_path / "cache")
+    found = open_data(tiny_shards, tmp_path / "cache")
     with tarfile.open(tiny_shards / "train-000000.tar") as archive:
         names = [m.name for m in archive if m.name.endswith(".png")]
         first = np.asarray(Image.open(io.BytesIO(archive.extractfile(names[0]).read())))
@@ -52,10 +53,10 @@ def test_pictures_come_back_exactly(tiny_shards, tmp_path):
 
 def test_second_opening_reads_no_shard(tiny_shards, tmp_path):
     """The cache answers when the shards are gone; a changed manifest asks for them again."""
-    first = data.open_data(tiny_shards, tmp_path / "cache")
+    first = open_data(tiny_shards, tmp_path / "cache")
     for path in tiny_shards.glob("*.tar"):
         path.unlink()
-    second = data.open_data(tiny_shards, tmp_path / "cache")
+    second = open_data(tiny_shards, tmp_path / "cache")
 
     assert (first.train.images == second.train.images).all()
     assert not list((tmp_path / "cache").glob("*.part"))
@@ -63,16 +64,16 @@ def test_second_opening_reads_no_shard(tiny_shards, tmp_path):
     manifest["shards"][0]["sha256"] = "0" * 64
     (tiny_shards / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(MissingInput, match=r"train-000000\.tar is absent"):
-        data.open_data(tiny_shards, tmp_path / "cache")
+        open_data(tiny_shards, tmp_path / "cache")
 
 
 def test_training_never_opens_test_shards(tiny_shards, tmp_path):
     """Data for training opens with the test shard deleted."""
     (tiny_shards / "test-000000.tar").unlink()
 
-    assert len(data.open_data(tiny_shards, tmp_path / "cache").train) == 24
+    assert len(open_data(tiny_shards, tmp_path / "cache").train) == 24
     with pytest.raises(MissingInput, match="test-000000"):
-        data.open_split(tiny_shards, tmp_path / "cache", "test")
+        open_split(tiny_shards, tmp_path / "cache", "test")
 
 
 def test_changed_shard_is_refused(tiny_shards, tmp_path):
@@ -83,7 +84,7 @@ def test_changed_shard_is_refused(tiny_shards, tmp_path):
     path.write_bytes(content)
 
     with pytest.raises(BadShard, match="changed or damaged"):
-        data.open_data(tiny_shards, tmp_path / "cache")
+        open_data(tiny_shards, tmp_path / "cache")
     assert not (tmp_path / "cache" / "val").exists()
 
 
@@ -127,31 +128,31 @@ def test_damaged_sample_is_named(tiny_shards, shard_writer, tmp_path, change, me
     shard_writer[1](tiny_shards, entries(tiny_shards))
 
     with pytest.raises(BadShard, match=message):
-        data.open_data(tiny_shards, tmp_path / "cache")
+        open_data(tiny_shards, tmp_path / "cache")
 
 
 def test_other_wrongs_are_named(tiny_shards, shard_writer, tmp_path):
     """A tar that is none, another side, a split without shards, a missing manifest, a bad path."""
     cache = tmp_path / "cache"
     with pytest.raises(BadShard, match=r"data\.side is 32"):
-        data.open_data(tiny_shards, cache, params=data.Params(side=32))
+        open_data(tiny_shards, cache, params=images.Params(side=32))
     with pytest.raises(BadShard, match="no shard of split 'dev'"):
-        data.open_split(tiny_shards, cache, "dev")
+        open_split(tiny_shards, cache, "dev")
     with pytest.raises(MissingInput, match="stage 'shards'"):
-        data.open_data(tmp_path, cache)
+        open_data(tmp_path, cache)
     found = entries(tiny_shards)
     (tiny_shards / "train-000000.tar").write_bytes(b"no tar at all" * 100)
     shard_writer[1](tiny_shards, found)
     with pytest.raises(BadShard, match="no readable tar"):
-        data.open_data(tiny_shards, cache)
+        open_data(tiny_shards, cache)
     manifest = json.loads((tiny_shards / "manifest.json").read_text())
     manifest["shards"][0]["shard"] = "../train-000000.tar"
     (tiny_shards / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(BadShard, match="leads out"):
-        data.open_data(tiny_shards, cache)
+        open_data(tiny_shards, cache)
     (tiny_shards / "classes.json").write_text("{", encoding="utf-8")
     with pytest.raises(MissingInput, match="cannot be read as JSON"):
-        data.open_data(tiny_shards, cache)
+        open_data(tiny_shards, cache)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30))
@@ -159,4 +160,4 @@ def test_channel_mean_equals_the_plain_one(seed, count):
     """The mean summed in integers is that of numpy over floats."""
     images = np.random.default_rng(seed).integers(0, 256, size=(count, 4, 4, 3), dtype=np.uint8)
 
-    assert np.allclose(images.mean(axis=(0, 1, 2)) / 255, data.channel_mean(images), atol=1e-6)
+    assert np.allclose(images.mean(axis=(0, 1, 2)) / 255, channel_mean(images), atol=1e-6)

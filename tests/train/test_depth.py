@@ -13,8 +13,8 @@ from personae.errors import BadParams
 from tests.train.confusions import blocks
 from train import backbone, fit, saved
 from train.data import augment
-from train.data.pictures import Params as Data
-from train.data.pictures import open_data
+from train.data.images import Params as Data
+from train.data.images import open_data
 from train.engine import loop
 from train.engine.trainer import Trainer
 from train.evaluation import prediction

@@ -14,7 +14,7 @@ from personae.errors import BadParams
 from tests.train.random_trees import trees
 from train import backbone
 from train.data import augment
-from train.data.pictures import channel_mean
+from train.data.images import channel_mean
 from train.engine import loop
 from train.engine.losses import Counting
 from train.errors import BadHierarchy

@@ -1,10 +1,12 @@
 """Differences between alphas and runs: worked values over seeds and over images, and which pairs."""
 
+import math
+
 import numpy as np
 import pytest
 
-from benchmarks import differences
-from benchmarks.differences import Tried
+from benchmarks.shared import differences
+from benchmarks.shared.differences import CorrectByAlpha
 from train.methods.merged.adaptation import GRID
 
 
@@ -15,7 +17,7 @@ def trying():
     def build(full, none, *, chosen=1.0, parents=(0, 0, 1, 1)):
         rows = np.tile(np.array(none, dtype=bool), (len(GRID), 1))
         rows[differences.FULL] = full
-        return Tried(
+        return CorrectByAlpha(
             dict.fromkeys(differences.LEVELS, rows),
             dict.fromkeys(differences.LEVELS, chosen),
             parents,
@@ -91,7 +93,7 @@ def test_optimum_is_of_all_seeds_and_nearest_to_one(trying):
     """Ties go to the alpha nearest to 1, as on validation; at an end there is one neighbour."""
     even, lost = trying([True, False], [False, True]), trying([False, False], [True, True])
     left = {"one": {0: trying([False, False], [False, False])}}
-    left["one"][0].right["fine"][0] = True
+    left["one"][0].correct["fine"][0] = True
     found = differences.compared(left, [])
 
     assert 10 == differences.optimum({0: even}, "fine")
@@ -121,3 +123,19 @@ def test_runs_meet_at_full_agreement_over_common_seeds(trying):
         ("fine", "b at 1.0", "c at 1.0"),
     ] == pairs
     assert ([1], [5], None) == (row["seeds"], row["fixed"], row["p_paired_t"])
+
+
+def test_paired_t_of_five_runs():
+    """Differences 1, 2, 3 give p = .074180; five runs, as in the paper, can differ clearly."""
+    five = differences.paired_t([24.3, 24.1, 24.9, 24.4, 24.6], [23.9, 24.0, 24.1, 24.2, 23.8])
+
+    assert 0.074180 == pytest.approx(differences.paired_t([3, 4, 5], [2, 2, 2]), abs=1e-6)
+    assert 0.0 < five < 0.05
+
+
+def test_paired_t_of_equal_differences_and_of_few_pairs():
+    """Equal runs give p = 1, a constant difference p = 0, and fewer than two pairs NaN."""
+    assert 1.0 == differences.paired_t([1, 2], [1, 2])
+    assert 0.0 == differences.paired_t([2, 3], [1, 2])
+    assert math.isnan(differences.paired_t([1], [2]))
+    assert math.isnan(differences.paired_t([], []))

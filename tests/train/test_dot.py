@@ -1,4 +1,4 @@
-"""The tree in Graphviz' language: round trips, files written by hand, what is refused."""
+"""The label tree in DOT: round trips, files written by hand, texts that are refused."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ digraph personae {
 
 @given(trees(), st.data())
 def test_dot_round_trip(tree, data):
-    """A hierarchy survives Graphviz' language, whatever the labels are called."""
+    """A hierarchy written as DOT is read back equal, whatever the labels are called."""
     labels = len(hierarchy.leaves(tree))
     some = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8)
     names = data.draw(st.lists(some, min_size=labels, max_size=labels, unique=True))
@@ -38,8 +38,8 @@ def test_dot_round_trip(tree, data):
     assert dot.to_dot(graph, names) == dot.to_dot(again, names)
 
 
-def test_drawing_tells_what_decides():
-    """A box is a network, a dashed one has nothing to decide, a label shows its name."""
+def test_shape_shows_which_nodes_have_a_network():
+    """A box has a network, a dashed box has one child, and a label shows its name."""
     text = dot.to_dot(hierarchy.from_clusters([[0, 1], [2]], 3), ["a", 'b "2"', "c\\d"])
 
     assert '"cluster-0" [shape=box];' in text
@@ -51,7 +51,7 @@ def test_drawing_tells_what_decides():
 
 def test_file_by_hand_is_read():
     """Identifiers without quotes, comments, settings and labels by attribute are understood."""
-    graph = dot.from_dot(BY_HAND.replace(" # a comment", ""), NAMES)
+    graph = dot.from_dot(BY_HAND, NAMES)
 
     assert [[2, 3], [0, 1]] == hierarchy.clusters(graph)
     assert ["the east", "the west"] == hierarchy.children(graph, "root")
@@ -61,29 +61,55 @@ def test_file_by_hand_is_read():
 
 def test_shared_nodes_are_kept():
     """A label below two clusters is one node: overlapping sets are a hierarchy too."""
-    graph = dot.from_dot("r -> x\nr -> y\nx -> ann\nx -> bea\ny -> bea\ny -> cem\n", NAMES[:3])
+    graph = dot.from_dot(
+        "digraph { r -> x -> ann; r -> y; x -> bea\ny -> bea y -> cem }", NAMES[:3]
+    )
 
     assert [[0, 1], [1, 2]] == hierarchy.clusters(graph)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("statements", "message"),
     [
-        ("all -> x -> ann", "Line 1 is no node and no single edge"),
-        ("digraph {\nall -> ann\nall -> bea; all -> cem\n}", "Line 3 is no node"),
-        ("all -> ann [order=first]", "Line 1: order=first is no whole number"),
+        ("all -> x -> ann\nall -> [", r"Line 2 is no DOT: 'all -> \['"),
+        (
+            "all -> ann [order=first]",
+            "from 'all' to 'ann' has order=first, which is no whole number",
+        ),
         ("all -> ann\nall -> bee", "'bee' is none of the 4 labels. Did you mean 'bea'"),
         ("all -> ann\nall -> zzzzzz", "There are ann, bea, cem, dua"),
         ("all -> ann\nnone -> bea", "has the roots"),
         ("all -> x\nx -> y\ny -> x\ny -> ann", "a cycle"),
         ("a -> b\nb -> a", "a cycle"),
         ("", "has the roots"),
-        ("all -> ann\nall -> other\nother [label=ann]", r"\['label-0'\] stand there twice"),
-        ("all -> root\nroot -> ann\nroot -> bea", r"\['root'\] stand there twice"),
+        ("all -> ann\nall -> other\nother [label=ann]", r"would be called \['label-0'\]"),
+        ("all -> root\nroot -> ann\nroot -> bea", r"would be called \['root'\]"),
         ("all -> ann\nall -> bea", "holds the labels"),
+        ("all -> x:port\nx -> ann", "x:port has a port"),
+        ("all -> {ann bea}", "leads to a subgraph"),
+        ("subgraph east { all -> ann }", "no subgraph"),
     ],
 )
-def test_what_is_no_hierarchy_is_refused(text, message):
-    """Every mistake is named with its line, its node or the nearest label."""
+def test_what_is_no_hierarchy_is_refused(statements, message):
+    """The message names the line, the node, the edge or the nearest label."""
+    with pytest.raises(BadHierarchy, match=message):
+        dot.from_dot("digraph {" + statements + "\n}", NAMES)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Line 1 is no DOT"),
+        ("all -> ann", "Line 1 is no DOT: 'all -> ann'"),
+        ("digraph {\nall -> ann\n} all -> bea", "Line 3 is no DOT: '} all -> bea'"),
+        ("digraph { all -> ann } digraph { all -> bea }", "one `digraph`"),
+        ("graph { all -- ann }", "one `digraph`"),
+        ("digraph {" + "subgraph {" * 3000 + "}" * 3001, "nested too deeply"),
+        ("digraph {" + " " * dot.LARGEST + "}", "at most 262144 are read"),
+    ],
+    ids=["empty", "no_graph", "text_after", "two", "undirected", "deep", "long"],
+)
+def test_text_that_is_no_directed_graph_is_refused(text, message):
+    """One directed graph is read whole, or the message says what is wrong with the text."""
     with pytest.raises(BadHierarchy, match=message):
         dot.from_dot(text, NAMES)

@@ -11,8 +11,8 @@ import torch
 
 from personae.errors import MissingInput
 from train import backbone, clustering, evaluate, fit, saved
-from train.data import augment
-from train.data import pictures as data
+from train.data import augment, images
+from train.data.images import ImageSet, open_split
 from train.engine import loop
 from train.errors import BadCheckpoint, BadHierarchy
 from train.evaluation import prediction
@@ -33,7 +33,7 @@ def settings(method, *, grouping=None):
         method=method,
         grouping=grouping,
         own=METHODS[method].Params(),
-        data=data.Params(batch_size=16),
+        data=images.Params(batch_size=16),
         augment=augment.Params(),
         backbone=NETWORK,
         loop=LOOP,
@@ -185,8 +185,8 @@ def test_noise_for_test_pictures_changes_nothing_before_evaluate(
 
 def test_white_figure_is_null_without_white_pictures(trained):
     """A figure over no images is null in JSON, not a number and not NaN."""
-    pictures = data.open_split(trained / "data" / "shards", trained / "work" / "cache", "test")
-    none = data.Pictures(
+    pictures = open_split(trained / "data" / "shards", trained / "work" / "cache", "test")
+    none = ImageSet(
         pictures.images, pictures.labels, pictures.post_ids, np.zeros_like(pictures.white)
     )
     classifier = saved.load(trained / "results" / "flat" / "0").classifier

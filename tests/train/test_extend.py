@@ -12,8 +12,8 @@ from PIL import Image
 from train import backbone, extend, fit, saved
 from train.__main__ import main
 from train.classifier import HierarchicalClassifier
-from train.data import augment
-from train.data import pictures as data
+from train.data import augment, images
+from train.data.images import ImageSet
 from train.engine import loop
 from train.methods.uppsala import classifier as uppsala
 from train.runtime import checkpoint
@@ -32,7 +32,7 @@ def settings(**own):
         method="uppsala",
         grouping=None,
         own=uppsala.Params(**own),
-        data=data.Params(batch_size=16),
+        data=images.Params(batch_size=16),
         augment=augment.Params(),
         backbone=NETWORK,
         loop=LOOP,
@@ -190,7 +190,7 @@ def test_new_label_is_learnt(make_classifier, make_trainer, tiny_data):
 
 def _without_ann(pictures):
     kept = np.flatnonzero(pictures.labels != 0)
-    return data.Pictures(
+    return ImageSet(
         pictures.images[kept],
         pictures.labels[kept] - 1,
         pictures.post_ids[kept],

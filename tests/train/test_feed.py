@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personae.errors import MissingInput
-from train.data import augment, sampling
-from train.data import pictures as data
+from train.data import augment, images, sampling
+from train.data.images import DataModule, ImageSet, channel_mean, open_data
 from train.engine.feed import Feed, Order, spans
 from train.engine.task import Task
 from train.errors import BadShard
@@ -109,12 +109,12 @@ def tiny_pictures():
     """Ten images of each of four labels, black, for what asks for ids alone."""
     labels = np.repeat(np.arange(4), [10, 7, 12, 3])
     images = np.zeros((len(labels), 4, 4, 3), dtype=np.uint8)
-    held = data.Pictures(images, labels, np.arange(len(labels)) + 100, np.zeros(len(labels), bool))
-    return data.DataModule(("a", "b", "c", "d"), 4, "0" * 64, held, held)
+    held = ImageSet(images, labels, np.arange(len(labels)) + 100, np.zeros(len(labels), bool))
+    return DataModule(("a", "b", "c", "d"), 4, "0" * 64, held, held)
 
 
 def opened(shards, tmp_path, **options):
-    return data.open_data(shards, tmp_path / "cache", params=data.Params(**options))
+    return open_data(shards, tmp_path / "cache", params=images.Params(**options))
 
 
 def test_streamed_pictures_equal_cached_ones(tiny_shards, tmp_path):
@@ -136,9 +136,7 @@ def test_streamed_pictures_equal_cached_ones(tiny_shards, tmp_path):
     for held in (cached, streamed):
         travelled = pickle.loads(pickle.dumps(held.train))  # our own bytes
         assert (travelled.batch(rows) == cached.train.batch(rows)).all()
-    assert (
-        data.channel_mean(cached.train.images) == data.channel_mean(streamed.train.images)
-    ).all()
+    assert (channel_mean(cached.train.images) == channel_mean(streamed.train.images)).all()
 
 
 def test_streamed_batches_equal_cached_ones(tiny_shards, tmp_path):

@@ -22,7 +22,7 @@ RULES = {
     "modularity": lambda matrix, clusters: _communities(matrix, modularity.leading),
     "laplacian": lambda matrix, clusters: _communities(matrix, laplacian.propose),
     "average_linkage": lambda matrix, clusters: average_linkage.swept(
-        matrix, g_max=len(matrix), wanted=clusters
+        matrix, g_max=len(matrix), count=clusters
     )[1],
     "spectral": lambda matrix, clusters: spectral.groups(affinity(matrix), clusters=clusters),
     "agglomerative": lambda matrix, clusters: agglomerative.groups(

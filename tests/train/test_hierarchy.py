@@ -162,7 +162,7 @@ def test_rejects_damaged_trees():
         (cycle, "cycle"),
         (orphan, "roots"),
         (member, "members"),
-        (idle, "nothing to decide"),
+        (idle, "fewer than two children"),
     ):
         with pytest.raises(BadHierarchy, match=message):
             hierarchy.validate(broken, 3)

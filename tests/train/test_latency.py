@@ -1,4 +1,4 @@
-"""What a prediction takes: how many calls are timed, on what, and what lies in memory."""
+"""Latency: how many calls are timed, on which inputs; numbers and bytes in memory."""
 
 import itertools
 import math
@@ -22,46 +22,46 @@ def flat(make_classifier):
 
 
 def ticking(step=0.25):
-    """A clock on which `step` seconds pass between any two looks."""
+    """A clock that advances by `step` seconds with every reading."""
     return itertools.count(0.0, step).__next__
 
 
 def test_time_limits_warm_up_and_calls(flat, tiny_data):
-    """A fifth of the seconds warms up, no call starts after them, and each took what it took."""
+    """The warm-up takes a fifth of the seconds, and no call starts after them."""
     inputs = latency.inputs_of(tiny_data().train, batch=3, device=CPU)
-    found = latency.measure(flat, inputs, warm_up=50, calls=200, seconds=5, clock=ticking())
+    measured = latency.measure(flat, inputs, warm_up=50, calls=200, seconds=5.0, clock=ticking())
 
-    assert (3, 3, 6) == (found.batch, found.warm_up, found.calls)
-    assert math.isclose(250, found.median_ms)
-    assert math.isclose(250, found.p95_ms)
-    assert math.isclose(3 / 0.25, found.pictures_per_second)
+    assert (3, 3, 6) == (measured.batch, measured.warm_up, measured.calls)
+    assert math.isclose(250, measured.median_ms)
+    assert math.isclose(250, measured.p95_ms)
+    assert math.isclose(3 / 0.25, measured.pictures_per_second)
 
 
 def test_counts_limit_warm_up_and_calls(flat, tiny_data):
-    """With time enough, the calls asked for are made, no more."""
+    """With enough time exactly the requested calls are made."""
     inputs = latency.inputs_of(tiny_data().train, batch=1, device=CPU)
-    found = latency.measure(flat, inputs, warm_up=2, calls=7, seconds=1000, clock=ticking())
+    measured = latency.measure(flat, inputs, warm_up=2, calls=7, seconds=1000.0, clock=ticking())
 
-    assert (1, 2, 7) == (found.batch, found.warm_up, found.calls)
+    assert (1, 2, 7) == (measured.batch, measured.warm_up, measured.calls)
 
 
 def test_one_call_is_always_timed(flat, tiny_data):
-    """However slow the machine, there is one figure."""
+    """Even without enough time one call is timed."""
     inputs = latency.inputs_of(tiny_data().train, batch=1, device=CPU)
-    found = latency.measure(flat, inputs, warm_up=9, calls=9, seconds=0.1, clock=ticking())
+    measured = latency.measure(flat, inputs, warm_up=9, calls=9, seconds=0.1, clock=ticking())
 
-    assert (0, 1) == (found.warm_up, found.calls)
+    assert (0, 1) == (measured.warm_up, measured.calls)
 
 
 @pytest.mark.parametrize(("batch", "expected"), [(1, 8), (3, 2), (8, 1), (20, 1)])
-def test_inputs_are_different_pictures_until_there_are_none(tiny_data, batch, expected):
+def test_inputs_are_different_images_as_far_as_there_are(tiny_data, batch, expected):
     """Eight images make eight inputs of one, two of three, or one of twenty with repeats."""
-    pictures = tiny_data(2).train
-    inputs = latency.inputs_of(pictures, batch=batch, device=CPU)
+    images = tiny_data(2).train
+    inputs = latency.inputs_of(images, batch=batch, device=CPU)
     rows = np.arange(expected * batch) % 8
 
     assert [batch] * expected == [len(some) for some in inputs]
-    assert torch.equal(augment.scale(pictures.batch(rows)), torch.cat(inputs))
+    assert torch.equal(augment.scale(images.batch(rows)), torch.cat(inputs))
 
 
 def test_resident_numbers_count_shared_tensors_once(make_classifier, two_level_hierarchy):
@@ -75,14 +75,22 @@ def test_resident_numbers_count_shared_tensors_once(make_classifier, two_level_h
     assert resident == latency.params_resident(classifier)
 
 
+def test_state_that_is_no_tensor_is_refused(flat, monkeypatch):
+    """A part of the state that cannot be counted is an error, and is not left out."""
+    monkeypatch.setattr(flat, "state_dict", lambda: {"network": torch.zeros(2), "extra": "text"})
+
+    with pytest.raises(TypeError, match=r"\['extra'\]"):
+        latency.params_resident(flat)
+
+
 def test_peak_memory_is_that_of_the_process():
     """Without an accelerator the figure is the resident set, in MiB, and says so."""
     latency.reset_peak_memory(CPU)
-    found = latency.peak_memory(CPU)
+    measured = latency.peak_memory(CPU)
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    assert "resident set of the whole process since it started" == found["peak_memory_of"]
-    assert 10 < found["peak_memory_mib"] <= highest
+    assert "resident set of the whole process since it started" == measured["peak_memory_of"]
+    assert 10 < measured["peak_memory_mib"] <= highest
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
@@ -93,8 +101,8 @@ def test_peak_memory_of_the_accelerator_is_reset(flat, tiny_data):
     del held
     latency.reset_peak_memory(device)
     inputs = latency.inputs_of(tiny_data().train, batch=4, device=device)
-    found = latency.measure(flat.to(device), inputs, warm_up=1, calls=3, seconds=60)
+    measured = latency.measure(flat.to(device), inputs, warm_up=1, calls=3, seconds=60.0)
 
-    assert 3 == found.calls
+    assert 3 == measured.calls
     assert 0 < latency.peak_memory(device)["peak_memory_mib"] < 64
     assert "device" in latency.peak_memory(device)["peak_memory_of"]

@@ -6,8 +6,8 @@ import json
 import pyarrow.parquet as pq
 
 from train import backbone, clustering, evaluate, fit
-from train.data import augment
-from train.data import pictures as data
+from train.data import augment, images
+from train.data.images import open_data
 from train.engine import loop
 from train.methods import METHODS
 
@@ -35,7 +35,7 @@ def test_test_pictures_are_disjoint_from_all_that_was_used(tiny_shards, tmp_path
             method=method,
             grouping=grouping,
             own=METHODS[method].Params(),
-            data=data.Params(batch_size=16),
+            data=images.Params(batch_size=16),
             augment=augment.Params(),
             backbone=NETWORK,
             loop=LOOP,
@@ -50,7 +50,7 @@ def test_test_pictures_are_disjoint_from_all_that_was_used(tiny_shards, tmp_path
     )
     fit.run(settings("uppsala", "random"), name="tree", seed=0, **places)
     evaluate.run(QUICK, loop_params=LOOP, name="tree", seed=0, **places)
-    seen = data.open_data(tiny_shards, tmp_path / "work" / "cache")
+    seen = open_data(tiny_shards, tmp_path / "work" / "cache")
     trained, stopped = set(seen.train.post_ids.tolist()), set(seen.val.post_ids.tolist())
     run = tmp_path / "results"
     clustered = pq.read_table(run / "flat" / "0" / "validation.parquet")["post_id"].to_pylist()

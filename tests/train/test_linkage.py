@@ -1,4 +1,4 @@
-"""Average linkage, capped or not, and cut once or twice: worked values of methods.md 5.2."""
+"""Average linkage, capped or not, and cut once or twice: worked values."""
 
 import numpy as np
 import pytest
@@ -62,17 +62,17 @@ def test_thresholds_of_average_linkage_have_their_limits(seed, labels, g_max):
     highest = average_linkage.proximities(cpm).max()
 
     assert labels == len(average_linkage.groups(cpm, g_max=g_max, p_min=highest))
-    assert len(average_linkage.groups(cpm, g_max=labels, p_min=-1)) == 1
-    assert max(map(len, average_linkage.groups(cpm, g_max=g_max, p_min=-1))) <= g_max
+    assert len(average_linkage.groups(cpm, g_max=labels, p_min=-1.0)) == 1
+    assert max(map(len, average_linkage.groups(cpm, g_max=g_max, p_min=-1.0))) <= g_max
     assert proximities == sorted(proximities, reverse=True)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "p_min", "count"), [(2, 0.03, 2), (3, 0.051667, 3), (4, 0.235, 4), (6, 0.35, 5)]
+    ("requested", "p_min", "count"), [(2, 0.03, 2), (3, 0.051667, 3), (4, 0.235, 4), (6, 0.35, 5)]
 )
-def test_swept_threshold_gives_the_wanted_groups(wanted, p_min, count):
-    """p_min is swept to the wanted number of groups, and gives the same groups when it is set."""
-    found, clusters = average_linkage.swept(M6, g_max=6, wanted=wanted)
+def test_swept_threshold_gives_the_requested_groups(requested, p_min, count):
+    """The swept p_min gives the requested number of groups, and the same groups when it is set."""
+    found, clusters = average_linkage.swept(M6, g_max=6, count=requested)
 
     assert np.isclose(p_min, found, atol=1e-6)
     assert count == len(clusters)
@@ -81,7 +81,7 @@ def test_swept_threshold_gives_the_wanted_groups(wanted, p_min, count):
 
 def test_swept_threshold_does_not_cut_through_equal_proximities():
     """Merges of one proximity come together: no p_min lies between them."""
-    p_min, clusters = average_linkage.swept(blocks([2, 2, 2]), g_max=6, wanted=4)
+    p_min, clusters = average_linkage.swept(blocks([2, 2, 2]), g_max=6, count=4)
 
     assert (0.0, [[0, 1], [2, 3], [4, 5]]) == (p_min, clusters)
 
@@ -107,18 +107,18 @@ def test_two_cuts_of_m6_are_one_tree():
     tree = agglomerative.cut_twice(affinity(M6), clusters=4)
 
     assert [[[0, 1], 2, [3, 4]], [5]] == tree
-    with pytest.raises(BadHierarchy, match=r"2 groups of 6 labels are found, and none above"):
+    with pytest.raises(BadHierarchy, match=r"6 labels form 2 groups, which form no larger groups"):
         agglomerative.cut_twice(affinity(M6), clusters=2)
 
 
-def test_told_groups_of_m6_are_joined():
+def test_given_groups_of_m6_are_joined():
     """Of {0, 1}, {2}, {3, 4} and {5}, 2 is confused with the first most, 3 and 4 with both next."""
     tree = agglomerative.above(affinity(M6), [[0, 1], [2], [3, 4], [5]])
 
     assert [[[0, 1], 2, [3, 4]], [5]] == tree
-    with pytest.raises(BadHierarchy, match=r"2 groups that are told would lie in 2 above them"):
+    with pytest.raises(BadHierarchy, match=r"2 given groups would form 2 larger groups"):
         agglomerative.above(affinity(M6), [[0, 1, 2], [3, 4, 5]])
-    with pytest.raises(BadHierarchy, match=r"3 groups that are told would lie in 3 above them"):
+    with pytest.raises(BadHierarchy, match=r"3 given groups would form 3 larger groups"):
         agglomerative.above(np.zeros((6, 6)), [[0, 1], [2, 3], [4, 5]])
 
 

@@ -12,8 +12,7 @@ from PIL import Image
 from train import backbone, fit, merge, saved
 from train.__main__ import main
 from train.classifier import HierarchicalClassifier
-from train.data import augment
-from train.data import pictures as data
+from train.data import augment, images
 from train.engine import loop
 from train.methods import fusion
 from train.methods.uppsala import classifier as uppsala
@@ -118,7 +117,7 @@ def settings(**own):
         method="uppsala",
         grouping=None,
         own=uppsala.Params(**own),
-        data=data.Params(batch_size=16),
+        data=images.Params(batch_size=16),
         augment=augment.Params(),
         backbone=NETWORK,
         loop=LOOP,

@@ -1,4 +1,4 @@
-"""Metrics against the worked values of methods.md 7.1 and against scikit-learn."""
+"""Metrics: worked values, and the same values as scikit-learn."""
 
 import math
 
@@ -22,7 +22,7 @@ def predictions(draw):
     return labels, rng.dirichlet(np.ones(leaves), size=count), leaves
 
 
-def test_success_rates_of_the_worked_example():
+def test_accuracies_of_the_worked_example():
     """Labels 0 0 0 1 against 0 0 1 1: 0.75 micro, 5/6 macro."""
     labels, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
 
@@ -50,7 +50,7 @@ def test_calibration_error_of_the_worked_example():
 
 
 def test_calibrated_predictions_have_little_error():
-    """Twenty thousand images right as often as their confidence says: below 0.02."""
+    """The error of 20,000 images whose accuracy is their confidence is below 0.02."""
     rng = np.random.default_rng(0)
     confidences = rng.uniform(0.1, 1, size=20_000)
 
@@ -68,7 +68,7 @@ def test_calibrated_predictions_have_little_error():
     ],
 )
 def test_micp_of_the_worked_table(clusters, value, random, excess):
-    """The five partitions of M6 have the MICP, expectation and excess of methods.md 2.2."""
+    """The five partitions of M6 have the worked MICP, expectation and excess."""
     sizes = [len(group) for group in clusters]
 
     assert math.isclose(value, metrics.micp(M6, clusters), abs_tol=1e-6)
@@ -121,10 +121,10 @@ def test_micp_equals_the_accuracy_only_without_confusion_inside(seed, owners, de
     groups = [[leaf for leaf in range(leaves) if owners[leaf] == own] for own in set(owners)]
     near = np.equal.outer(owners, owners)
     inside = confusion[near & ~np.eye(leaves, dtype=bool)].sum()
-    found, accuracy = metrics.micp(confusion, groups), float(np.mean(np.diag(confusion)))
+    value, accuracy = metrics.micp(confusion, groups), float(np.mean(np.diag(confusion)))
 
-    assert math.isclose(accuracy, found, abs_tol=1e-12) == (inside < 1e-12)
-    assert math.isclose(1, found, abs_tol=1e-12) == (confusion[~near].sum() < 1e-12)
+    assert math.isclose(accuracy, value, abs_tol=1e-12) == (inside < 1e-12)
+    assert math.isclose(1, value, abs_tol=1e-12) == (confusion[~near].sum() < 1e-12)
 
 
 @given(predictions())
@@ -158,11 +158,10 @@ def test_agrees_with_scikit_learn(given_predictions):
     )
 
 
-def test_brier_and_soft_confusion():
-    """Brier is the squared distance to the truth; soft rows are mean probabilities."""
+def test_soft_confusion_of_the_worked_example():
+    """Row i holds the mean probabilities over the images of label i; a row without images is zero."""
     probabilities, labels = np.array([[0.8, 0.2], [0.4, 0.6]]), np.array([0, 0])
 
-    assert math.isclose((0.08 + 0.72) / 2, metrics.brier(probabilities, labels))
     assert np.allclose([[0.6, 0.4], [0, 0]], metrics.soft_confusion(probabilities, labels))
 
 
@@ -175,7 +174,6 @@ def test_severity_of_the_worked_example():
     assert math.isclose(5 / 3, metrics.severity(labels, predicted, heights))
     assert math.isclose(0.5, metrics.average_cost(labels, predicted, heights))
     assert math.isnan(metrics.severity(labels, labels, heights))
-    assert metrics.coarse_accuracy(labels, predicted, np.array([0, 0, 1, 1])) == 0.8
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -192,21 +190,12 @@ def test_severity_of_the_official_tree_is_symmetric(seed):
         assert figure(labels, predicted, heights) == figure(predicted, labels, heights)
 
 
-def test_distance_of_the_likeliest_labels():
-    """The two likeliest labels, the true one and a far one, are one level away on average."""
-    heights = hierarchy.heights(hierarchy.from_clusters([[0, 1], [2, 3]], 4))
-    probabilities = np.array([[0.6, 0.1, 0.3, 0.0]])
-
-    assert metrics.distance_at_k(probabilities, np.array([0]), heights, k=2) == 1.0
-
-
-def test_node_and_path_accuracy_of_the_worked_example():
-    """Truth B, F against B, G: no path is right, half of the nodes are."""
+def test_node_accuracy_of_the_worked_example():
+    """Of the true path B, F and the predicted path B, G one node of two is equal."""
     truth, predicted = np.array([["B", "F"]]), np.array([["B", "G"]])
 
     # In a tree whose leaves lie equally deep an image's node precision, recall and F1 are this too.
     assert metrics.node_accuracy(truth, predicted) == 0.5
-    assert metrics.path_accuracy(truth, predicted) == 0.0
 
 
 def test_f1_of_the_worked_example():
@@ -225,7 +214,7 @@ def test_f1_of_the_worked_example():
 
 
 @given(predictions())
-def test_f1_is_that_of_other_programs(given_predictions):
+def test_f1_equals_that_of_scikit_learn(given_predictions):
     """Path F1 is scikit-learn's macro F1; node F1 of equally deep leaves is their node accuracy."""
     labels, probabilities, leaves = given_predictions
     predicted = probabilities.argmax(axis=1)
@@ -242,26 +231,26 @@ def test_f1_is_that_of_other_programs(given_predictions):
     )
 
 
-def test_consistency_compares_the_leaf_with_the_coarse_answer():
-    """Leaves of clusters 0 0 1 1, answered coarsely with 0 1 1 1: three of four agree."""
-    found = metrics.consistency(
+def test_consistency_compares_the_leaf_with_the_predicted_cluster():
+    """Leaves of clusters 0 0 1 1 and predicted clusters 0 1 1 1: three of four agree."""
+    value = metrics.consistency(
         np.array([0, 1, 2, 3]), np.array([0, 1, 1, 1]), hierarchy.membership([[0, 1], [2, 3]], 4)
     )
 
-    assert found == 0.75
+    assert value == 0.75
 
 
 def test_consistency_takes_either_of_the_clusters_that_overlap():
-    """Leaf 1 stands in both clusters and agrees with each; leaf 0 does not agree with the second."""
+    """Leaf 1 is in both clusters and agrees with each; leaf 0 does not agree with the second."""
     members = hierarchy.membership([[0, 1], [1, 2]], 3)
-    found = metrics.consistency(np.array([1, 1, 0, 2]), np.array([0, 1, 1, 1]), members)
+    value = metrics.consistency(np.array([1, 1, 0, 2]), np.array([0, 1, 1, 1]), members)
 
-    assert found == 0.75
+    assert value == 0.75
 
 
 @given(predictions())
 def test_oracle_routing_never_hurts(given_predictions):
-    """Knowing the true cluster gives at least the success of not knowing it."""
+    """The accuracy with perfect routing is at least the accuracy without it."""
     labels, probabilities, leaves = given_predictions
     parents = np.arange(leaves) % 2
 

@@ -27,7 +27,7 @@ def grown(gamma, largest=0.8):
 
 
 def test_worked_likelihoods():
-    """The u of M6 is the table of methods.md 6.3."""
+    """The u of M6 is the worked table."""
     expected = [
         [0.95, 0.04, 0.01],
         [0.92, 0.06, 0.02],
@@ -43,10 +43,10 @@ def test_worked_likelihoods():
 @pytest.mark.parametrize(
     ("gamma", "expected"),
     [
-        (1, CLUSTERS),
-        (4, CLUSTERS),
-        (5, [[0, 1, 2, 3], [2, 3, 4], [5]]),
-        (10, [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4], [5]]),
+        (1.0, CLUSTERS),
+        (4.0, CLUSTERS),
+        (5.0, [[0, 1, 2, 3], [2, 3, 4], [5]]),
+        (10.0, [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4], [5]]),
     ],
 )
 def test_worked_overlap(gamma, expected):
@@ -90,7 +90,7 @@ def test_overlap_grows_with_gamma_and_keeps_members(labels, seed, gamma, more):
 @settings(max_examples=20, deadline=None)
 def test_permuted_cover_keeps_sizes_and_overlaps(seed):
     """The control has sets of the same sizes, each over its cluster, that share as many labels."""
-    cover = grown(10)
+    cover = grown(10.0)
     clusters, drawn = overlap.permuted(CLUSTERS, cover, key=[seed])
     members = hierarchy.membership(drawn, 6).astype(int)
     own = hierarchy.membership(cover, 6).astype(int)

@@ -10,7 +10,7 @@ import torch
 import train
 from train import backbone
 from train.data import augment
-from train.data.pictures import DataModule, Pictures, channel_mean
+from train.data.images import DataModule, ImageSet, channel_mean
 from train.engine import loop
 from train.runtime import seeds
 from train.tree import hierarchy
@@ -52,7 +52,7 @@ def hard_data(count=64, *, side=16):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     labels = np.arange(count) % 4
-    held = Pictures(images, labels, np.arange(count), np.zeros(count, bool))
+    held = ImageSet(images, labels, np.arange(count), np.zeros(count, bool))
     return DataModule(tuple("abcd"), side, "0" * 64, held, held)
 
 

@@ -28,7 +28,7 @@ def test_k_means_is_as_tight_as_that_of_scikit_learn(seed, clusters):
 
 
 def test_three_clusters_of_m6():
-    """HD-CNN's other clustering finds {0, 1, 2}, {3, 4} and {5} in M6 (methods.md 6.3)."""
+    """HD-CNN's other clustering finds {0, 1, 2}, {3, 4} and {5} in M6."""
     weights = affinity(M6)
 
     assert [[0, 1, 2], [3, 4], [5]] == spectral.groups(weights, clusters=3)

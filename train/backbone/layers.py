@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from personae.errors import BadParams
 from train.backbone.network import Network, Pixels
@@ -40,6 +41,11 @@ def layer_table(network: Network) -> list[Layer]:
     """
     shadow = copy.deepcopy(network).to("meta").eval()
     rows: list[Layer] = []
+    counter = FlopCounterMode(display=False)
+    flops_before: dict[str, int] = {}
+
+    def start(name: str) -> None:
+        flops_before[name] = counter.get_total_flops()
 
     def note(name: str, part: nn.Module, output: Tensor) -> None:
         where, _, rest = name.partition(".")
@@ -48,16 +54,18 @@ def layer_table(network: Network) -> list[Layer]:
         shape = tuple(output.shape[1:])
         if len(shape) == 3:
             shape = (shape[1], shape[2], shape[0])
-        macs = _macs(part, output)
+        # The counter counts a multiplication and an addition apart: two FLOPs for each MAC.
+        macs = (counter.get_total_flops() - flops_before[name]) // 2
         rows.append(Layer(block, inside or number or rest, shape, count(part), macs))
 
     for name, part in shadow.named_modules():
         if not list(part.children()) and (isinstance(part, _POOLS) or count(part)):
+            part.register_forward_pre_hook(lambda _part, _given, name=name: start(name))
             part.register_forward_hook(
                 lambda part, _given, output, name=name: note(name, part, output)
             )
     try:
-        with torch.no_grad():
+        with torch.no_grad(), counter:
             logits = shadow(torch.zeros(1, 3, network.side, network.side, device="meta"))
     except RuntimeError as error:
         raise BadParams(
@@ -113,11 +121,3 @@ def count(*modules: nn.Module) -> int:
     """Counts the parameters of `modules`, those they share once."""
     found = {id(part): part.numel() for module in modules for part in module.parameters()}
     return sum(found.values())
-
-
-def _macs(part: nn.Module, output: Tensor) -> int:
-    if isinstance(part, nn.Conv2d):
-        return int(output.shape[2] * output.shape[3] * part.weight.numel())
-    if isinstance(part, nn.Linear):
-        return int(output[0].numel() // part.out_features * part.weight.numel())
-    return 0

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from train.backbone import Branch
+from train.backbone.network import Branch
 from train.backbone.resnet import BasicBlock, Bottleneck
 
 # Time of eight branches in a loop / grouped on one core, for 1, 2, 8 and 32 images: resnet20 1.5, 1.3,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from train.data.pictures import DataModule
+from train.data.images import DataModule
 from train.data.sampling import Sampler
 from train.engine import losses
 

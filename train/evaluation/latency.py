@@ -1,8 +1,8 @@
 """
-What a prediction takes here and now: milliseconds, images a second, memory (methods.md 7.2).
+Measures the time and the memory that predictions take on this machine.
 
-Operations are counted by the methods (`Cost`). Time and memory are measured, so they differ from
-machine to machine and from run to run, and stand apart from the figures that do not.
+Times and memory differ between machines and runs, so they are stored apart from the figures that do
+not. The methods count operations (`train.classifier.Cost`).
 """
 
 import platform
@@ -17,28 +17,28 @@ from torch import Tensor
 
 from train.classifier import HierarchicalClassifier
 from train.data import augment
-from train.data.pictures import Pictures
+from train.data.images import ImageSet
 from train.runtime import memory
 
-_PICTURES = 256  # different images in turn, so that a router sends single ones everywhere
+_IMAGES = 256  # different images, so that single images take every route of a hierarchy
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long calls of `predict_proba` took, all with the same number of images."""
+    """Times of calls of `predict_proba`, all with the same number of images."""
 
     batch: int
     """Images per call."""
     warm_up: int
-    """Calls before the timed ones."""
+    """Calls before the timed calls."""
     calls: int
-    """Calls that were timed."""
+    """Timed calls."""
     median_ms: float
-    """Milliseconds per call."""
+    """Median of the times, in milliseconds."""
     p95_ms: float
-    """Milliseconds per call that 95 % of the calls stay below."""
+    """95th percentile of the times, in milliseconds."""
     pictures_per_second: float
-    """Over all timed calls."""
+    """Images per second over all timed calls."""
 
 
 @torch.no_grad()
@@ -52,62 +52,73 @@ def measure(
     clock: Callable[[], float] = time.perf_counter,
 ) -> Latency:
     """
-    Times `predict_proba` in its default mode, from and to the device, the inputs in turn.
+    Times `predict_proba` in its default mode; inputs and probabilities stay on the device.
 
-    Up to `warm_up` calls come first and then up to `calls` timed ones. No call starts when
-    `seconds` are over, a fifth of which the warm-up may take; one timed call is always made.
+    Args:
+        classifier: A classifier on the device of the inputs.
+        inputs: Batches of equal size, which are used in turn.
+        warm_up: Largest number of calls before the timed calls.
+        calls: Largest number of timed calls; at least one is made.
+        seconds: No call starts after this time; the warm-up may take a fifth of it.
+        clock: Returns seconds; replaced in tests.
     """
     device = inputs[0].device
-    began = clock()
+    start = clock()
     warmed = 0
-    while warmed < warm_up and clock() - began < seconds / 5:
+    while warmed < warm_up and clock() - start < seconds / 5:
         classifier.predict_proba(inputs[warmed % len(inputs)])
         _wait(device)
         warmed += 1
-    took: list[float] = []
-    while not took or (len(took) < calls and clock() - began < seconds):
-        start = clock()
-        classifier.predict_proba(inputs[len(took) % len(inputs)])
+    times: list[float] = []
+    while not times or (len(times) < calls and clock() - start < seconds):
+        before = clock()
+        classifier.predict_proba(inputs[len(times) % len(inputs)])
         _wait(device)
-        took.append(clock() - start)
+        times.append(clock() - before)
     return Latency(
         batch=len(inputs[0]),
         warm_up=warmed,
-        calls=len(took),
-        median_ms=1000 * float(np.median(took)),
-        p95_ms=1000 * float(np.percentile(took, 95)),
-        pictures_per_second=len(inputs[0]) * len(took) / sum(took),
+        calls=len(times),
+        median_ms=1000 * float(np.median(times)),
+        p95_ms=1000 * float(np.percentile(times, 95)),
+        pictures_per_second=len(inputs[0]) * len(times) / sum(times),
     )
 
 
 def inputs_of(
-    pictures: Pictures, *, batch: int, device: torch.device
+    images: ImageSet, *, batch: int, device: torch.device
 ) -> list[Float[Tensor, "batch 3 height width"]]:
-    """Returns network input on the device, `batch` images each; few images are repeated."""
-    starts = range(0, max(batch, min(_PICTURES, len(pictures))) - batch + 1, batch)
-    rows = [np.arange(start, start + batch) % len(pictures) for start in starts]
-    return [augment.scale(pictures.batch(some).to(device)) for some in rows]
+    """Returns batches of network input on the device; images repeat if there are fewer than `batch`."""
+    starts = range(0, max(batch, min(_IMAGES, len(images))) - batch + 1, batch)
+    rows = [np.arange(start, start + batch) % len(images) for start in starts]
+    return [augment.scale(images.batch(indices).to(device)) for indices in rows]
 
 
 def params_resident(classifier: HierarchicalClassifier) -> int:
     """
-    Counts the numbers that lie in memory for a prediction, a shared tensor once.
+    Counts the floating-point numbers in memory for a prediction; a shared tensor counts once.
 
-    Beside `Cost.params` these are the statistics of normalisation, the mean colour, and every copy
+    These are `Cost.params`, the statistics of normalisation layers, the mean colour, and every copy
     of a frozen layer that a method keeps.
+
+    Raises:
+        TypeError: An entry of the classifier's state is no tensor.
     """
-    tensors = [t for t in classifier.state_dict().values() if isinstance(t, Tensor)]
+    state = classifier.state_dict()
+    if others := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        raise TypeError(f"The entries {others} of the classifier's state are no tensors.")
+    tensors = state.values()
     return sum({t.data_ptr(): t.numel() for t in tensors if t.is_floating_point()}.values())
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Starts the accelerator's peak anew; a process's own cannot be."""
+    """Resets the peak memory of the accelerator; that of a process cannot be reset."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> dict[str, float | str]:
-    """Returns `peak_memory_mib` and `peak_memory_of`, which says what was measured."""
+    """Returns `peak_memory_mib`, in MiB, and `peak_memory_of`, a description of what was measured."""
     return {
         "peak_memory_mib": memory.peak_mib(device),
         "peak_memory_of": "tensors allocated on the device while timing"
@@ -117,7 +128,7 @@ def peak_memory(device: torch.device) -> dict[str, float | str]:
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
-    """Returns what a time means nothing without: device, its name, precision, threads."""
+    """Returns what times depend on: device, its name, precision and number of threads."""
     return {
         "device": device.type,
         "device_name": (

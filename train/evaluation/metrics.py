@@ -1,8 +1,9 @@
 """
-What a set of predictions is worth: success, calibration, clusters, severity (methods.md 7.1).
+Metrics of predictions: accuracy, calibration, clusters, and severity of mistakes.
 
-Arrays in, numbers out. `labels` and `predicted` are leaves, `probabilities` one row per image in
-leaf order, `clusters` a partition of the leaves, `heights` those of `hierarchy.heights`.
+`labels` and `predicted` are leaves (integers), `probabilities` has one row for each image in leaf
+order, `clusters` is a partition of the leaves, and `heights` is the result of `hierarchy.heights`.
+A mean over no images is NaN. docs/methods/evaluation.md has every formula.
 """
 
 from collections.abc import Sequence
@@ -11,18 +12,22 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 Clusters = Sequence[Sequence[int]]
-_SMALLEST = 1e-12  # below it a probability counts as this, so that NLL stays finite
+_SMALLEST = 1e-12  # smaller probabilities count as this one, so that the NLL is finite
 
 
 def msr(labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"]) -> float:
-    """Returns the share of images whose label was found (micro mean success rate); NaN of none."""
+    """
+    Returns the accuracy: the share of images whose predicted label is the true one.
+
+    Colin and Nagarajan (2018), section 5.1.1, call it mean success rate (MSR).
+    """
     return float(np.mean(labels == predicted)) if len(labels) else float("nan")
 
 
 def msr_per_label(
     labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"], *, leaves: int
 ) -> Float[np.ndarray, " label"]:
-    """Returns each label's success rate; NaN for a label without images."""
+    """Returns the accuracy over the images of each label; NaN for a label without images."""
     seen = np.bincount(labels, minlength=leaves)
     right = np.bincount(labels[labels == predicted], minlength=leaves)
     return np.where(seen > 0, right / np.maximum(seen, 1), np.nan)
@@ -32,7 +37,7 @@ def msr_macro(
     labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"], *, leaves: int
 ) -> float:
     """
-    Returns the mean over labels of their success rates; labels without images do not count.
+    Returns the mean over labels of their accuracy; labels without images do not count.
 
     Example:
         Labels 0 0 0 1 and predictions 0 0 1 1 give (2/3 + 1) / 2.
@@ -44,7 +49,7 @@ def msr_macro(
 def top_k(
     probabilities: Float[np.ndarray, "image label"], labels: Int[np.ndarray, " image"], *, k: int
 ) -> float:
-    """Returns the share of images whose label is among the `k` likeliest; ties to lower leaves."""
+    """Returns the share of images whose label is among the `k` most probable; ties: the lower leaf."""
     if not len(labels):
         return float("nan")
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
@@ -57,44 +62,40 @@ def nll(
     """
     Returns the mean negative log-likelihood of the true labels, in nats.
 
-    A routed prediction gives most labels zero; below 1e-12 a probability counts as 1e-12.
+    A routed prediction gives most labels the probability zero; a probability below 1e-12 counts as
+    1e-12.
     """
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(np.mean(-np.log(np.maximum(chosen, _SMALLEST)))) if len(labels) else float("nan")
-
-
-def brier(
-    probabilities: Float[np.ndarray, "image label"], labels: Int[np.ndarray, " image"]
-) -> float:
-    """Returns the mean squared distance between probabilities and the one-hot truth, in 0..2."""
-    truth = np.eye(probabilities.shape[1])[labels]
-    return float(np.mean(np.sum((probabilities - truth) ** 2, axis=1)))
 
 
 def ece(
     confidences: Float[np.ndarray, " image"], correct: Bool[np.ndarray, " image"], *, bins: int = 15
 ) -> float:
     r"""
-    Returns the expected calibration error over equal, right-closed bins.
+    Returns the expected calibration error over `bins` bins of equal width, closed on the right.
 
     $$\sum_b \frac{n_b}{n} \left| acc_b - conf_b \right|$$
+
+    with $n_b$ images in bin $b$, their accuracy $acc_b$ and their mean confidence $conf_b$ (Guo et
+    al. 2017, "On calibration of modern neural networks", eq. 3).
 
     Example:
         Five bins, confidences .95 .9 .85 .6 .55 .3, correct 1 1 0 1 0 0 give 0.191667.
     """
     if not len(confidences):
         return float("nan")
-    # 1e-9: a confidence on a bin's edge, up to rounding, belongs to the bin below it.
-    place = np.clip(np.ceil(confidences * bins - 1e-9).astype(int) - 1, 0, bins - 1)
-    hits = np.bincount(place, weights=correct.astype(np.float64), minlength=bins)
-    trust = np.bincount(place, weights=confidences.astype(np.float64), minlength=bins)
+    # 1e-9: a confidence on the edge of two bins, up to rounding, belongs to the lower bin.
+    bin_of = np.clip(np.ceil(confidences * bins - 1e-9).astype(int) - 1, 0, bins - 1)
+    hits = np.bincount(bin_of, weights=correct.astype(np.float64), minlength=bins)
+    trust = np.bincount(bin_of, weights=confidences.astype(np.float64), minlength=bins)
     return float(np.abs(hits - trust).sum() / len(confidences))
 
 
 def confusion_counts(
     labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"], *, leaves: int
 ) -> Int[np.ndarray, "label label"]:
-    """Returns C of methods.md 0.1: how many images of label i were called j."""
+    """Returns the confusion counts C: C[i, j] images of label i are predicted as label j."""
     pairs = np.bincount(labels * leaves + predicted, minlength=leaves * leaves)
     return pairs.reshape(leaves, leaves)
 
@@ -102,7 +103,7 @@ def confusion_counts(
 def soft_confusion(
     probabilities: Float[np.ndarray, "image label"], labels: Int[np.ndarray, " image"]
 ) -> Float[np.ndarray, "label label"]:
-    """Returns the mean predicted probabilities of each label's images; zero rows where none."""
+    """Returns the mean predicted probabilities over the images of each label; zeros without images."""
     leaves = probabilities.shape[1]
     sums = np.zeros((leaves, leaves))
     np.add.at(sums, labels, probabilities.astype(np.float64))
@@ -110,20 +111,21 @@ def soft_confusion(
 
 
 def normalise_rows(counts: Shaped[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
-    """Returns M of methods.md 0.1: rows divided by their sums; a row of zeros stays."""
+    """Returns each row divided by its sum; a row of zeros stays zero."""
     sums = counts.sum(axis=1, keepdims=True).astype(np.float64)
     return counts / np.where(sums > 0, sums, 1.0)
 
 
 def micp(confusion: Float[np.ndarray, "label label"], clusters: Clusters) -> float:
     """
-    Returns the probability of landing in the right cluster (methods.md 2.2).
+    Returns the mean in-cluster probability: that a prediction is in the cluster of the true label.
 
-    `confusion` has rows that sum to one; labels count as equally frequent.
+    With confusion matrix M, whose rows sum to one, and N equally frequent labels it is
+    1/N times the sum of M within the clusters (Colin and Nagarajan 2018, section 4.2.2).
 
     Differs:
-        The report maximises it over partitions, which one cluster of everything always wins;
-        `micp_excess` is what `clustering` maximises.
+        The report maximises MICP over partitions, whose maximum is always one cluster of all
+        labels. Stage `clustering` maximises `micp_excess`.
     """
     inside = sum(confusion[np.ix_(list(group), list(group))].sum() for group in clusters)
     return float(inside / len(confusion))
@@ -131,32 +133,24 @@ def micp(confusion: Float[np.ndarray, "label label"], clusters: Clusters) -> flo
 
 def micp_random(confusion: Float[np.ndarray, "label label"], sizes: Sequence[int]) -> float:
     """
-    Returns the expected MICP of a random partition with clusters of these `sizes`, exactly.
+    Returns the expected MICP of a random partition with clusters of these `sizes`.
 
-    With a the mean diagonal: a + (1 - a) sum_c n_c (n_c - 1) / (N (N - 1)) (methods.md 2.2).
+    For the mean diagonal a and clusters of n_c of N labels it is
+    a + (1 - a) sum_c n_c (n_c - 1) / (N (N - 1)).
     """
     labels = len(confusion)
     diagonal = float(np.mean(np.diag(confusion)))
     if labels < 2:
         return diagonal
-    mass = float(confusion.sum() / labels)  # 1 when every row sums to one
+    mass = float(confusion.sum() / labels)  # 1 if every row sums to one
     pairs = sum(size * (size - 1) for size in sizes) / (labels * (labels - 1))
     return diagonal + (mass - diagonal) * pairs
 
 
 def micp_excess(confusion: Float[np.ndarray, "label label"], clusters: Clusters) -> float:
-    """Returns how far MICP lies above that of random clusters of the same sizes."""
+    """Returns MICP minus the expected MICP of random clusters of the same sizes."""
     sizes = [len(group) for group in clusters]
     return micp(confusion, clusters) - micp_random(confusion, sizes)
-
-
-def coarse_accuracy(
-    labels: Int[np.ndarray, " image"],
-    predicted: Int[np.ndarray, " image"],
-    parents: Int[np.ndarray, " label"],
-) -> float:
-    """Returns the share of images whose predicted leaf lies in the true leaf's cluster."""
-    return msr(parents[labels], parents[predicted])
 
 
 def severity(
@@ -165,9 +159,10 @@ def severity(
     heights: Int[np.ndarray, "label label"],
 ) -> float:
     """
-    Returns the mean height of the common ancestor over the wrong images; NaN if all are right.
+    Returns the mean height of the common ancestor over the mistakes; NaN without mistakes.
 
-    It can fall by adding easy mistakes: print it with MSR and `average_cost`.
+    The common ancestor is the lowest one of the true and the predicted leaf. Additional mistakes of
+    low height decrease the severity, so show it together with the accuracy and `average_cost`.
     """
     wrong = labels != predicted
     return float(heights[labels[wrong], predicted[wrong]].mean()) if wrong.any() else float("nan")
@@ -178,36 +173,16 @@ def average_cost(
     predicted: Int[np.ndarray, " image"],
     heights: Int[np.ndarray, "label label"],
 ) -> float:
-    """Returns the mean height of the common ancestor over all images; right ones count 0."""
+    """Returns the mean height of the common ancestor over all images; a correct prediction counts 0."""
     return float(heights[labels, predicted].mean()) if len(labels) else float("nan")
-
-
-def distance_at_k(
-    probabilities: Float[np.ndarray, "image label"],
-    labels: Int[np.ndarray, " image"],
-    heights: Int[np.ndarray, "label label"],
-    *,
-    k: int,
-) -> float:
-    """Returns the mean ancestor height of the `k` likeliest labels, over all images."""
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return float(heights[labels[:, None], best].mean())
 
 
 def node_accuracy(
     true_paths: Shaped[np.ndarray, "image level"],
     predicted_paths: Shaped[np.ndarray, "image level"],
 ) -> float:
-    """Returns the mean over levels of the share of right nodes; the root is no level."""
+    """Returns the share of correct nodes over all images and levels; the root is no level."""
     return float(np.mean(true_paths == predicted_paths))
-
-
-def path_accuracy(
-    true_paths: Shaped[np.ndarray, "image level"],
-    predicted_paths: Shaped[np.ndarray, "image level"],
-) -> float:
-    """Returns the share of images with every node of the path right."""
-    return float(np.mean(np.all(true_paths == predicted_paths, axis=1)))
 
 
 def node_f1(
@@ -216,12 +191,12 @@ def node_f1(
     nodes: Bool[np.ndarray, "label node"],
 ) -> float:
     """
-    Returns the mean over images of F1 between the nodes of the true and of the predicted path.
+    Returns the mean over images of the F1 of the nodes on the true and on the predicted path.
 
-    `nodes` are those of `hierarchy.nodes_of_paths`, of a tree fixed in advance.
+    `nodes` is the result of `hierarchy.nodes_of_paths` for a tree that is fixed in advance.
 
     Example:
-        Truth B, F against B, G: precision, recall and F1 are 0.5.
+        For the true path B, F and the predicted path B, G precision, recall and F1 are 0.5.
     """
     if not len(labels):
         return float("nan")
@@ -232,10 +207,10 @@ def node_f1(
 
 def path_f1(labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"]) -> float:
     """
-    Returns the macro mean of F1 over whole paths, one class a leaf.
+    Returns the mean over leaves of their F1 (macro F1), where each whole path is one class.
 
-    Classes that neither occur nor were predicted do not count. As a leaf has one path, no tree is
-    needed: node F1 tells trees apart.
+    A leaf that neither occurs nor is predicted does not count. Every leaf has one path, so that path
+    F1 is the same for every tree; node F1 depends on the tree.
     """
     if not len(labels):
         return float("nan")
@@ -251,9 +226,12 @@ def consistency(
     members: Bool[np.ndarray, "cluster label"],
 ) -> float:
     """
-    Returns the share of images whose predicted leaf lies in the cluster said to be likeliest.
+    Returns the share of images whose predicted leaf is in the predicted cluster.
 
-    `members` are those of `hierarchy.membership`: where clusters overlap, either will do.
+    Args:
+        predicted: The most probable leaf.
+        coarse: The most probable cluster.
+        members: Result of `hierarchy.membership`; a leaf may be in several clusters.
     """
     return float(np.mean(members[coarse, predicted])) if len(predicted) else float("nan")
 
@@ -264,10 +242,10 @@ def oracle_routing(
     parents: Int[np.ndarray, " label"],
 ) -> float:
     """
-    Returns the success rate when the true cluster is given.
+    Returns the accuracy with perfect routing: the prediction is restricted to the true cluster.
 
-    `probabilities` are those of mode `full`: inside a cluster they order the labels as the
-    cluster's own network does.
+    `probabilities` are those of mode `full`, which within a cluster have the order of the
+    cluster's own network.
     """
     inside = parents[None, :] == parents[labels][:, None]
     return msr(labels, np.where(inside, probabilities, -1.0).argmax(axis=1))
@@ -275,9 +253,10 @@ def oracle_routing(
 
 def adjusted_rand(first: Int[np.ndarray, " label"], second: Int[np.ndarray, " label"]) -> float:
     """
-    Returns the adjusted Rand index of two partitions given as cluster indices (Hubert, Arabie 1985).
+    Returns the adjusted Rand index of two partitions, each as a cluster index for every label.
 
-    One for equal partitions, about zero for unrelated ones; two trivial equal ones count as one.
+    It is 1 for equal partitions (also for two trivial ones), and its expected value for random
+    partitions of the same sizes is 0 (Hubert and Arabie 1985, "Comparing partitions", eq. 5).
     """
     table = np.zeros((first.max() + 1, second.max() + 1))
     np.add.at(table, (first, second), 1)

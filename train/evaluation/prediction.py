@@ -1,7 +1,7 @@
 """
-A trained classifier and images to the table of predictions that every stage below reads.
+Runs a trained classifier over images, and builds the table of predictions that later stages read.
 
-One row per image, sorted by `post_id`; probabilities are in leaf order, in float32.
+The table has one row per image, sorted by `post_id`; probabilities are float32, in leaf order.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from train.classifier import HierarchicalClassifier
 from train.data import augment
-from train.data.pictures import Pictures
+from train.data.images import ImageSet
 
 _BATCH = 256
 _ROWS = pa.list_(pa.field("item", pa.float32(), nullable=False))
@@ -36,40 +36,40 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a classifier says of some images, in their order."""
+    """Outputs of a classifier for a set of images, in the order of the images."""
 
     probabilities: Float[np.ndarray, "image leaf"]
-    """In the method's default mode."""
+    """Probabilities in the method's default mode."""
     full: Float[np.ndarray, "image leaf"] | None
-    """All branches executed; None where there is one path only."""
+    """Probabilities with all branches executed; None if the method has no branches."""
     coarse: Float[np.ndarray, "image cluster"] | None
-    """Over the router's own clusters."""
+    """Probabilities of the clusters that the method predicts; None if it predicts none."""
     executed: dict[str, float]
-    """For each part of `cost().macs`, the share of images that execute it in the default mode."""
+    """Share of images that execute each part of `cost().macs` in the default mode."""
 
 
 @torch.no_grad()
 def mirrored(
-    classifier: HierarchicalClassifier, pictures: Pictures, *, device: torch.device
+    classifier: HierarchicalClassifier, images: ImageSet, *, device: torch.device
 ) -> Float[np.ndarray, "image leaf"]:
     """Returns the mean of the probabilities of each image and of its mirror image."""
-    found = []
-    for inputs in batches(pictures, device):
-        both = classifier.predict_proba(inputs) + classifier.predict_proba(inputs.flip(3))
-        found.append((both / 2).float().cpu().numpy())
-    return np.concatenate(found)
+    means = []
+    for inputs in batches(images, device):
+        total = classifier.predict_proba(inputs) + classifier.predict_proba(inputs.flip(3))
+        means.append((total / 2).float().cpu().numpy())
+    return np.concatenate(means)
 
 
 @torch.no_grad()
 def predict(
-    classifier: HierarchicalClassifier, pictures: Pictures, *, device: torch.device
+    classifier: HierarchicalClassifier, images: ImageSet, *, device: torch.device
 ) -> Predictions:
-    """Runs the classifier over images, in float32 whatever it was trained in."""
-    found: dict[str, list[np.ndarray]] = {}
-    for inputs in batches(pictures, device):
+    """Returns the outputs of the classifier for all images, computed in float32."""
+    outputs: dict[str, list[np.ndarray]] = {}
+    for inputs in batches(images, device):
         for name, values in classifier.outputs(inputs).items():
-            found.setdefault(name, []).append(values.float().cpu().numpy())
-    joined = {name: np.concatenate(parts) for name, parts in found.items()}
+            outputs.setdefault(name, []).append(values.float().cpu().numpy())
+    joined = {name: np.concatenate(parts) for name, parts in outputs.items()}
     shares = joined["executed"].mean(axis=0, dtype=np.float64).tolist()
     return Predictions(
         joined["default"],
@@ -80,24 +80,24 @@ def predict(
 
 
 def batches(
-    pictures: Pictures, device: torch.device, *, rows: Int[np.ndarray, " row"] | None = None
+    images: ImageSet, device: torch.device, *, rows: Int[np.ndarray, " row"] | None = None
 ) -> Iterator[Float[Tensor, "batch 3 height width"]]:
-    """Yields network input on the device: all images, or those at `rows`, in order."""
-    wanted = np.arange(len(pictures)) if rows is None else rows
-    for start in range(0, len(wanted), _BATCH):
-        yield augment.scale(pictures.batch(wanted[start : start + _BATCH]).to(device))
+    """Yields batches of network input on the device: all images, or those at `rows`, in order."""
+    indices = np.arange(len(images)) if rows is None else rows
+    for start in range(0, len(indices), _BATCH):
+        yield augment.scale(images.batch(indices[start : start + _BATCH]).to(device))
 
 
-def table(predictions: Predictions, pictures: Pictures, *, split: str) -> pa.Table:
-    """Returns the rows of one split; ties of the likeliest label go to the lower leaf."""
-    order = np.argsort(pictures.post_ids, kind="stable")
+def table(predictions: Predictions, images: ImageSet, *, split: str) -> pa.Table:
+    """Returns the table of one split; of equal probabilities the lower leaf is predicted."""
+    order = np.argsort(images.post_ids, kind="stable")
     predicted = predictions.probabilities.argmax(axis=1)
     return pa.table(
         {
-            "post_id": pictures.post_ids[order],
+            "post_id": images.post_ids[order],
             "split": [split] * len(order),
-            "white_background": pictures.white[order],
-            "label": pictures.labels[order].astype(np.int32),
+            "white_background": images.white[order],
+            "label": images.labels[order].astype(np.int32),
             "predicted": predicted[order].astype(np.int32),
             "probabilities": list(predictions.probabilities[order]),
             "full": _rows(predictions.full, order),

@@ -1,26 +1,33 @@
 """
-Affinity propagation: clusters around exemplars, their number an outcome (Frey and Dueck 2007).
+Affinity propagation: clusters points around exemplars, whose number is a result.
 
-Points send one another how well one would represent the other (responsibility) and how much it is
-asked to (availability), until the exemplars stay the same.
+Frey and Dueck 2007, "Clustering by passing messages between data points" (Science 315, 972-976).
+Each round updates two messages for every pair of points: the responsibility r(i, k) says how well
+k suits as the exemplar of i (eq. 1), the availability a(i, k) how well i would do to choose k
+(eq. 2). The rounds end when the exemplars stay the same.
 """
 
 import numpy as np
 from jaxtyping import Float, Int
 
-_MOST, _SETTLED = 1000, 15  # rounds; rounds without a change after which it has converged
-_NOISE = 100 * np.finfo(np.float64).eps  # of a similarity: breaks ties, which would oscillate
+_MOST, _SETTLED = 1000, 15  # most rounds; rounds without a change that count as convergence
+_NOISE = 100 * np.finfo(np.float64).eps  # relative to a similarity: breaks ties, which oscillate
 
 
 def clusters_of(
     points: Float[np.ndarray, "point dimension"], *, damping: float
 ) -> Int[np.ndarray, " point"]:
     """
-    Returns the cluster of each point, by its coordinates.
+    Returns the cluster of each point.
 
-    The similarity of two points is their squared distance, negative; the preference of every point
-    for being an exemplar is the median of all similarities. The same points give the same clusters;
-    the noise that breaks ties is always the same. Where no exemplar emerges, all are one cluster.
+    The similarity of two points is their negative squared distance. The preference of each point,
+    its similarity to itself, is the median of all similarities. The noise that breaks ties has a
+    fixed seed, so that the same points give the same clusters. Without any exemplar all points are
+    one cluster.
+
+    Args:
+        points: Coordinates.
+        damping: Share of the previous message in an update, at least 0.5 and below 1.
     """
     similarities = -((points[:, None] - points[None]) ** 2).sum(axis=2)
     np.fill_diagonal(similarities, np.median(similarities))
@@ -29,10 +36,10 @@ def clusters_of(
     if not len(exemplars):
         return np.zeros(len(points), dtype=np.int64)
     owners = _owners(similarities, exemplars)
-    # The best centre of each cluster need not be the one around which it was found.
+    # The most central point of a cluster may be another one than its exemplar.
     centres = []
-    for place in range(len(exemplars)):
-        inside = np.flatnonzero(owners == place)
+    for cluster in range(len(exemplars)):
+        inside = np.flatnonzero(owners == cluster)
         own = similarities[np.ix_(inside, inside)].sum(axis=0)
         centres.append(inside[np.argmax(own)])
     return _owners(similarities, np.array(centres))
@@ -54,18 +61,18 @@ def _exemplars(
         fresh[every, first] = similarities[every, first] - sums.max(axis=1)
         responsibility = damping * responsibility + (1 - damping) * fresh
 
-        asked = np.maximum(responsibility, 0)
-        asked[every, every] = responsibility[every, every]
-        fresh = asked.sum(axis=0)[None, :] - asked
+        positive = np.maximum(responsibility, 0)
+        positive[every, every] = responsibility[every, every]
+        fresh = positive.sum(axis=0)[None, :] - positive
         own = fresh[every, every]
         fresh = np.minimum(fresh, 0)
         fresh[every, every] = own
         availability = damping * availability + (1 - damping) * fresh
 
-        found = (availability + responsibility)[every, every] > 0
-        unchanged = unchanged + 1 if (found == chosen).all() else 1
-        chosen = found
-        if unchanged >= _SETTLED and found.any():
+        is_exemplar = (availability + responsibility)[every, every] > 0
+        unchanged = unchanged + 1 if (is_exemplar == chosen).all() else 1
+        chosen = is_exemplar
+        if unchanged >= _SETTLED and chosen.any():
             break
     return np.flatnonzero(chosen)
 

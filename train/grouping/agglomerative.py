@@ -1,4 +1,4 @@
-"""Agglomerative clustering: average linkage on 1 - A, cut once, twice, or above told groups."""
+"""Agglomerative clustering: average linkage on the distances 1 - A, cut at one or two levels."""
 
 import numpy as np
 from jaxtyping import Float
@@ -11,77 +11,77 @@ from train.tree.hierarchy import Nested
 
 def groups(weights: Float[np.ndarray, "label label"], *, clusters: int) -> Partition:
     """
-    Returns `clusters` groups of a symmetric weight matrix A with nothing on its diagonal.
+    Returns `clusters` groups of a symmetric weight matrix A with a zero diagonal.
 
-    Labels that are never confused have distance 1 and are not merged, so that more groups than
-    asked for may be left. Nothing caps the size of a group, unlike in `average_linkage`.
+    Labels that are never confused have the distance 1 and are not merged, so that more groups may
+    remain. Unlike in `average_linkage`, groups have no largest size.
 
     Raises:
-        BadHierarchy: That is one group, or all labels apart.
+        BadHierarchy: There would be one group, or a group for each label.
     """
     return must_group(
         _merged(weights, clusters=clusters),
-        remedy=f"{clusters} were asked for: set clustering.clusters, or take more validation "
-        "images to see confusions.",
+        remedy=f"{clusters} clusters were requested: set clustering.clusters, or take more "
+        "validation images to see confusions.",
     )
 
 
 def cut_twice(weights: Float[np.ndarray, "label label"], *, clusters: int) -> Nested:
     """
-    Returns a tree of two levels above the labels: `clusters` groups, in round(sqrt) of them.
+    Returns a tree of three levels: round(sqrt(clusters)) groups of `clusters` groups of labels.
 
-    Both are cuts of the same merges, so that a group lies whole in one above it. One that is alone
-    there is no level of its own.
+    Both levels are cuts of the same sequence of merges, so that a lower group lies within one upper
+    group. If an upper group has only one lower group, its labels are its children.
 
     Raises:
-        BadHierarchy: A cut is one group or all labels apart, or both cuts are the same.
+        BadHierarchy: A cut has one group, or a group for each label, or both cuts are equal.
     """
     lower = groups(weights, clusters=clusters)
     upper = groups(weights, clusters=max(2, round(clusters**0.5)))
     if len(upper) == len(lower):
         raise BadHierarchy(
-            f"{len(lower)} groups of {len(weights)} labels are found, and none above them. Set "
-            "clustering.clusters to more, or take more validation images to see confusions."
+            f"The {len(weights)} labels form {len(lower)} groups, which form no larger groups. "
+            "Increase clustering.clusters, or take more validation images to see confusions."
         )
     tree: Nested = []
     for group in upper:
-        inside: list[list[int]] = [one for one in lower if one[0] in group]
-        tree.append(list(group) if len(inside) == 1 else [_node(one) for one in inside])
+        inside: list[list[int]] = [part for part in lower if part[0] in group]
+        tree.append(list(group) if len(inside) == 1 else [_node(part) for part in inside])
     return tree
 
 
-def above(weights: Float[np.ndarray, "label label"], told: Partition) -> Nested:
+def above(weights: Float[np.ndarray, "label label"], given: Partition) -> Nested:
     """
-    Returns a tree of two levels above the labels: the groups of `told`, in round(sqrt) groups.
+    Returns a tree of three levels that joins the groups of `given` into round(sqrt) groups.
 
-    Two told groups are as near as their labels are in the mean. One that joins no other is no level
-    of its own.
+    The weight between two groups is the mean weight of their pairs of labels. If an upper group has
+    only one given group, its labels are its children.
 
     Raises:
-        BadHierarchy: No two told groups join, or all do.
+        BadHierarchy: No two given groups join, or all of them do.
     """
-    parts = np.array([[weights[np.ix_(one, other)].mean() for other in told] for one in told])
+    parts = np.array([[weights[np.ix_(one, other)].mean() for other in given] for one in given])
     np.fill_diagonal(parts, 0)
-    upper = _merged(parts, clusters=max(2, round(len(told) ** 0.5)))
-    if not 1 < len(upper) < len(told):
+    upper = _merged(parts, clusters=max(2, round(len(given) ** 0.5)))
+    if not 1 < len(upper) < len(given):
         raise BadHierarchy(
-            f"The {len(told)} groups that are told would lie in {len(upper)} above them, which groups "
-            "nothing. It takes three groups with confusions between them."
+            f"The {len(given)} given groups would form {len(upper)} larger groups, which groups "
+            "nothing. At least three groups with confusions between them are needed."
         )
     return [
-        list(told[group[0]]) if len(group) == 1 else [_node(told[place]) for place in group]
+        list(given[group[0]]) if len(group) == 1 else [_node(given[index]) for index in group]
         for group in upper
     ]
 
 
 def _merged(weights: Float[np.ndarray, "part part"], *, clusters: int) -> Partition:
-    """Merges until so many groups are left, or those left are never confused."""
-    found: Partition = [[part] for part in range(len(weights))]
-    for proximity, left in merges(weights, g_max=len(weights)):
-        if proximity <= ZERO or len(found) <= clusters:
+    """Merges parts until `clusters` groups remain, or the remaining groups are never confused."""
+    remaining: Partition = [[part] for part in range(len(weights))]
+    for proximity, merged in merges(weights, g_max=len(weights)):
+        if proximity <= ZERO or len(remaining) <= clusters:
             break
-        found = left
-    return found
+        remaining = merged
+    return remaining
 
 
 def _node(group: list[int]) -> int | Nested:

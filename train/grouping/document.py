@@ -1,7 +1,7 @@
 """
-The files of data/clustering/SEED: JSON and a drawing of each grouping, and why others are absent.
+Reads and writes the files of data/clustering/SEED: JSON and DOT of each grouping.
 
-`left_out.json` maps each grouping that is impossible on this confusion to the reason.
+`left_out.json` maps each grouping that these predictions do not allow to the reason.
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ LEFT_OUT = "left_out"
 def write(
     folder: Path, groupings: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]
 ) -> None:
-    """Writes each grouping and the reasons for those left out; removes files of earlier ones."""
+    """Writes each grouping and `left_out.json`; removes the files of all other groupings."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in [*folder.glob("*.json"), *folder.glob("*.dot")]:
         if path.stem not in groupings:
             path.unlink()
-    for name, found in groupings.items():
-        files.write_json(folder / f"{name}.json", {"grouping": name, **found})
-        files.write_text(folder / f"{name}.dot", dot.to_dot(tree(found), found["labels"]))
+    for name, figures in groupings.items():
+        files.write_json(folder / f"{name}.json", {"grouping": name, **figures})
+        files.write_text(folder / f"{name}.dot", dot.to_dot(tree(figures), figures["labels"]))
     files.write_json(folder / f"{LEFT_OUT}.json", left_out)
 
 
@@ -36,8 +36,8 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     Returns the document of one grouping.
 
     Raises:
-        BadHierarchy: The stage left this grouping out; the message says why.
-        MissingInput: The stage did not run, or knows no such grouping.
+        BadHierarchy: The stage left this grouping out; the message gives the reason.
+        MissingInput: The stage did not run, or has no such grouping.
     """
     path = folder / f"{name}.json"
     reasons = folder / f"{LEFT_OUT}.json"
@@ -45,8 +45,8 @@ def read(folder: Path, name: str) -> dict[str, Any]:
         reason = files.read_json(reasons, stage="clustering").get(name)
         if reason is not None:
             raise BadHierarchy(
-                f"Grouping '{name}' was left out of {folder}: {reason} Or let the run name another "
-                "grouping."
+                f"Grouping '{name}' was left out of {folder}: {reason} Or choose another grouping for "
+                "the run."
             )
     return files.read_json(path, stage="clustering")
 
@@ -55,8 +55,7 @@ def tree(document: Mapping[str, Any]) -> nx.DiGraph:
     """
     Returns the hierarchy of a document.
 
-    That is its `cover` where clusters overlap, else its `tree`, or two levels where it tells only
-    clusters.
+    It is built from `cover` if there is one, else from `tree`, else from `clusters` (two levels).
     """
     if document.get("cover"):
         return hierarchy.from_cover(document["cover"], len(document["labels"]))

@@ -1,7 +1,9 @@
 """
-HD-CNN's grouping as its code has it: Laplacian eigenmap, affinity propagation (methods.md 6.3).
+HD-CNN's grouping as in its code: a Laplacian eigenmap, then affinity propagation.
 
-In comes A, the symmetric confusions, so that D = 1 - A off its diagonal is the distance of labels.
+Yan et al. 2015, "HD-CNN" (arXiv:1410.0736), section 4; the constants are those of the authors' code
+(branch `hdcnn` of github.com/stephenyan1231/caffe-public). The input is A, the symmetric
+confusions; D = 1 - A off the diagonal is the distance of two labels.
 """
 
 import networkx as nx
@@ -12,27 +14,32 @@ from train.grouping import affinity_propagation
 from train.grouping.laplacian import normalised
 from train.grouping.partition import ZERO, Partition, by_owner, isolated, must_group
 
-_SCALE, _DIMENSIONS, _DAMPING = 0.9, 4, 0.75  # of exp(-D/t); eigenvectors 2 to 5; of the messages
-_DIGITS = 12  # of a weight: equal means stay equal, whatever the order of their sums
+_SCALE, _DIMENSIONS, _DAMPING = 0.9, 4, 0.75  # t of exp(-D/t); eigenvectors 2 to 5; of messages
+_DIGITS = 12  # of a weight: equal means stay equal in whichever order their terms are added
 
 
 def groups(weights: Float[np.ndarray, "label label"], *, neighbours: int) -> Partition:
     """
-    Returns groups of a symmetric weight matrix A with nothing on its diagonal; how many, it says.
+    Returns groups of a symmetric weight matrix A with a zero diagonal.
 
-    Labels without any weight stand alone.
+    Affinity propagation decides the number of groups. A label without any weight is a group of its
+    own.
+
+    Args:
+        weights: A.
+        neighbours: Number of nearest labels that each label is joined with in the graph.
 
     Raises:
-        BadHierarchy: That is one group, or all labels apart.
+        BadHierarchy: There is one group, or a group for each label.
     """
-    alone, connected = isolated(weights)
-    found: Partition = []
+    singletons, connected = isolated(weights)
+    clusters: Partition = []
     if len(connected):
         points = embedding(graph(weights[np.ix_(connected, connected)], neighbours=neighbours))
         owners = affinity_propagation.clusters_of(points, damping=_DAMPING)
-        found = by_owner(connected, owners)
+        clusters = by_owner(connected, owners)
     return must_group(
-        sorted(alone + found),
+        sorted(singletons + clusters),
         remedy="Set clustering.neighbours, or take more validation images to see confusions.",
     )
 
@@ -41,11 +48,11 @@ def graph(
     weights: Float[np.ndarray, "label label"], *, neighbours: int
 ) -> Float[np.ndarray, "label label"]:
     """
-    Returns exp(-D/0.9) between labels of which one is among the other's nearest, else nothing.
+    Returns exp(-D/0.9) for two labels if one is among the nearest of the other, else 0.
 
     Differs:
-        Labels as near as the last neighbour are neighbours too, and labels that are never confused
-        are none, so that the order of the labels decides nothing.
+        A label as near as the last neighbour is a neighbour too, and a label that is never confused
+        with another is no neighbour of it. So the result does not depend on the order of the labels.
     """
     nearness = np.round(weights, _DIGITS)
     count = min(neighbours, len(weights))
@@ -58,21 +65,21 @@ def embedding(
     weights: Float[np.ndarray, "label label"],
 ) -> Float[np.ndarray, "label dimension"]:
     """
-    Returns eigenvectors 2 to 5 of L v = lambda Deg v as the labels' coordinates.
+    Returns eigenvectors 2 to 5 of L v = lambda Deg v as coordinates of the labels.
 
-    Where the graph has more than five parts there are as many vectors as tell them apart: which of
-    equal eigenvalues come first would be chance.
+    A graph with more than five connected parts gets one vector fewer than parts: the eigenvalue 0
+    is then multiple, and the order of its eigenvectors is arbitrary.
 
     Differs:
-        Fewer than 24 labels have a sixth of their number of coordinates, where four would tell
-        apart what belongs together.
+        Fewer than 24 labels get n / 6 coordinates, because four coordinates would separate labels
+        of one group.
     """
     parts = nx.number_connected_components(nx.from_numpy_array(weights > ZERO))
     degrees = weights.sum(axis=1)
-    # L v = lambda Deg v is A v = (1 - lambda) Deg v; the trivial vector, which is known, goes last.
+    # L v = lambda Deg v is A v = (1 - lambda) Deg v. The deflation makes the trivial vector last.
     trivial = np.sqrt(degrees / degrees.sum())
     deflated = normalised(weights) - 3 * np.outer(trivial, trivial)
     usual = max(1, min(_DIMENSIONS, len(weights) // 6))
-    wanted = min(max(usual, parts - 1), len(weights) - 1)
-    vectors = np.linalg.eigh(deflated)[1][:, ::-1][:, :wanted]
+    count = min(max(usual, parts - 1), len(weights) - 1)
+    vectors = np.linalg.eigh(deflated)[1][:, ::-1][:, :count]
     return np.asarray(vectors / np.sqrt(degrees)[:, None])

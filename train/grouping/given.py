@@ -1,7 +1,7 @@
 """
-Groupings that are told, not found: families of the data set, and a user's own JSON or DOT file.
+Groupings that are given instead of predicted: families of the data set, or a user's JSON or DOT file.
 
-Out comes a tree as nested lists of leaves, whose first level is a partition.
+The result is a tree as nested lists of leaves, whose first level is a partition.
 """
 
 import json
@@ -18,39 +18,48 @@ from train.tree.hierarchy import Nested
 
 def families(names: Sequence[str], family_of: Mapping[str, str | None]) -> Partition:
     """
-    Returns the labels of each family as clusters; one without a family stands alone.
+    Returns one cluster for each family; a label without a family is a cluster of its own.
+
+    Args:
+        names: Names of the labels, in leaf order.
+        family_of: Family of each label, by name; None or absent for none.
 
     Raises:
-        BadHierarchy: That groups nothing: fewer than two clusters, or as many as labels.
+        BadHierarchy: There are fewer than two clusters, or as many clusters as labels.
     """
-    found: dict[str, list[int]] = {}
+    clusters: dict[str, list[int]] = {}
     for leaf, name in enumerate(names):
         family = family_of.get(name)
-        found.setdefault(f"label {name}" if family is None else f"family {family}", []).append(leaf)
+        key = f"label {name}" if family is None else f"family {family}"
+        clusters.setdefault(key, []).append(leaf)
     return must_group(
-        sorted(found.values()),
-        remedy="The data set tells no families (copyrights) that group its labels: name a file of "
+        sorted(clusters.values()),
+        remedy="The data set has no families (copyrights) that group its labels: name a file of "
         "yours in clustering.given, or take another grouping.",
     )
 
 
 def read(path: Path, names: Sequence[str]) -> Nested:
     """
-    Returns the tree of a user's file, groups before labels at every level.
+    Returns the tree of a user's file; groups come before labels at every level.
 
-    A `.dot` or `.gv` file is read by `dot.from_dot`. Any other is JSON: lists of label names
-    and of further lists, to any depth; objects serve as lists whose groups have names.
+    A `.dot` or `.gv` file is read by `dot.from_dot`. Any other file is JSON: lists of label names and
+    of further lists, to any depth. An object counts as the list of its values.
+
+    Args:
+        path: The file.
+        names: Names of the labels, in leaf order.
 
     Raises:
         MissingInput: The file is absent or unreadable.
-        BadHierarchy: It names no tree over exactly these labels, or one that groups nothing.
+        BadHierarchy: The file is no tree over exactly these labels, or it does not group them.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise MissingInput(
             f"clustering.given names {path}, which cannot be read ({error}). Write it, or leave "
-            "clustering.given empty for the families that the data set tells."
+            "clustering.given empty to use the families of the data set."
         ) from error
     try:
         if path.suffix in (".dot", ".gv"):
@@ -58,7 +67,7 @@ def read(path: Path, names: Sequence[str]) -> Nested:
         else:
             graph = hierarchy.from_nested(_group(_json(text), names), len(names))
         tree: Nested = [
-            [one] if isinstance(one, int) else one for one in hierarchy.to_nested(graph)
+            [child] if isinstance(child, int) else child for child in hierarchy.to_nested(graph)
         ]  # every child of the root is a cluster, also a single label
         must_group(hierarchy.clusters(graph), remedy="Its root must have groups below it.")
     except BadHierarchy as error:
@@ -70,19 +79,20 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise BadHierarchy(f"It is no JSON ({error}). Write lists of label names.") from error
+        raise BadHierarchy(f"The file is no JSON ({error}). Write lists of label names.") from error
 
 
-def _group(told: Any, names: Sequence[str]) -> Any:
-    if isinstance(told, Mapping):
-        told = list(told.values())
-    if not isinstance(told, list):
+def _group(value: Any, names: Sequence[str]) -> Any:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, list):
         raise BadHierarchy(
-            f"{told!r} is neither a label's name nor a list of such. Write names in quotes."
+            f"{value!r} is neither a label's name nor a list of names. Write names in quotes."
         )
-    below = [
-        hierarchy.leaf_of(one, names) if isinstance(one, str) else _group(one, names)
-        for one in told
+    children = [
+        hierarchy.leaf_of(child, names) if isinstance(child, str) else _group(child, names)
+        for child in value
     ]
-    alone = len(below) == 1 and isinstance(below[0], list)  # a group that only holds a group
-    return below[0] if alone else below
+    # A group whose only child is a group adds no level.
+    is_chain = len(children) == 1 and isinstance(children[0], list)
+    return children[0] if is_chain else children

@@ -1,44 +1,44 @@
 """
-The spectral reading of community detection (Newman 2013): A v = lambda D v, split by sign.
+Divides a group by the second eigenvector of A v = lambda D v.
 
-That paper shows modularity, block models and the normalised cut to share this relaxation. A way to
-propose divisions for `modularity.communities`, which tests them by dQ and recurses (methods.md 2.3).
+Newman 2013, "Spectral methods for community detection and graph partitioning" (Physical Review E 88,
+042822), shows that modularity, block models and the normalised cut share this relaxation. The
+division is a `Propose` of `modularity.communities`, which accepts it by its gain and recurses.
 """
 
 import networkx as nx
 import numpy as np
 from jaxtyping import Float
 
-from train.grouping.modularity import facing, signs
+from train.grouping.modularity import Group, facing, signs
 from train.grouping.partition import ZERO
 
 
-def propose(
-    weights: Float[np.ndarray, "member member"], block: Float[np.ndarray, "member member"]
-) -> Float[np.ndarray, " member"]:
+def propose(group: Group) -> Float[np.ndarray, " member"]:
     """
-    Proposes the signs of the second eigenvector of the group's own weights; `block` plays no part.
+    Returns the signs of the second eigenvector of the group's own weights.
 
-    Where the group falls into parts without weight between them, the eigenvalue 1 is multiple and
-    its vectors are arbitrary: the part of the first member is then one side.
+    If the group has parts without weight between them, the eigenvalue 1 is multiple and its
+    eigenvectors are arbitrary. Then the part of the first member gets the sign 1, and all other
+    members -1.
 
     Differs:
-        The paper divides in two only; here each side is divided again by its own degrees.
+        The paper divides into two groups only; here each part is divided again by its own degrees.
     """
-    del block
-    part = nx.node_connected_component(nx.from_numpy_array(weights > ZERO), 0)
-    if len(part) < len(weights):
-        return np.array([1.0 if member in part else -1.0 for member in range(len(weights))])
-    return signs(second_vector(weights)) if len(weights) > 1 else np.ones(1)
+    members = len(group.weights)
+    part = nx.node_connected_component(nx.from_numpy_array(group.weights > ZERO), 0)
+    if len(part) < members:
+        return np.array([1.0 if member in part else -1.0 for member in range(members)])
+    return signs(second_vector(group.weights)) if members > 1 else np.ones(1)
 
 
 def normalised(weights: Float[np.ndarray, "member member"]) -> Float[np.ndarray, "member member"]:
-    """Returns D^-1/2 A D^-1/2, D the diagonal of the degrees, which must be positive."""
+    """Returns D^-1/2 A D^-1/2, where D is the diagonal of the degrees; all must be positive."""
     roots = np.sqrt(weights.sum(axis=1))
     return np.asarray(weights / np.outer(roots, roots))
 
 
 def second_vector(weights: Float[np.ndarray, "member member"]) -> Float[np.ndarray, " member"]:
-    """Returns v of the second-largest lambda in A v = lambda D v, with v^T D v = 1."""
+    """Returns the eigenvector v of the second-largest lambda of A v = lambda D v; v^T D v = 1."""
     vector = np.linalg.eigh(normalised(weights))[1][:, -2]
     return facing(vector / np.sqrt(weights.sum(axis=1)))

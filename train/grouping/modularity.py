@@ -1,8 +1,10 @@
 """
-Communities of confusions: Newman's leading eigenvector (2006), with a sweep of the resolution.
+Communities of confused labels by Newman's leading eigenvector, with a sweep of the resolution.
 
-In comes a row-normalised confusion M; out comes a partition (methods.md 2.3). The recursion, its
-acceptance and the sweep also serve other ways to propose a division, such as `laplacian`.
+Newman 2006, "Modularity and community structure in networks" (PNAS 103, 8577-8582;
+arXiv:physics/0602124). The input is a confusion matrix M whose rows sum to one, the output is a
+partition. The recursion, the acceptance of a division and the sweep also serve other ways to
+propose a division, such as `laplacian`.
 """
 
 import logging
@@ -18,30 +20,38 @@ from train.grouping.partition import ZERO, Partition, affinity, isolated
 
 log = logging.getLogger(__name__)
 
-Propose = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""From A and Bg of a group to a sign for each member: a division to be tried."""
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of labels that may be divided in two."""
+
+    weights: Float[np.ndarray, "member member"]
+    """A of the members."""
+    surplus: Float[np.ndarray, "member member"]
+    """B^(g) of the members (Newman 2006, eq. 6)."""
+
+
+Propose = Callable[[Group], np.ndarray]
+"""From a group to 1 or -1 for each member: a division that may be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """The partition of one resolution, with what speaks for and against it."""
+class SweptPartition:
+    """The partition of one resolution, its quality, and whether it may be selected."""
 
     gamma: float
     clusters: Partition
     micp: float
     excess: float
-    """MICP above that of random clusters of the same sizes: what the sweep maximises."""
+    """MICP minus the expected MICP of random clusters of the same sizes; the sweep maximises it."""
     modularity: float
     refused: str | None
-    """Why it may not be selected; None if it may."""
+    """Why the partition may not be selected; None if it may."""
 
 
-def leading(
-    weights: Float[np.ndarray, "member member"], block: Float[np.ndarray, "member member"]
-) -> Float[np.ndarray, " member"]:
-    """Proposes the signs of the leading eigenvector of Bg, refined; `weights` play no part."""
-    del weights
-    return refine(block, signs(leading_vector(block)))
+def leading(group: Group) -> Float[np.ndarray, " member"]:
+    """Returns the signs of the leading eigenvector of B^(g), improved by `refine`."""
+    return refine(group.surplus, signs(leading_vector(group.surplus)))
 
 
 def communities(
@@ -50,55 +60,53 @@ def communities(
     """
     Returns the clusters of a symmetric, non-negative weight matrix at resolution `gamma`.
 
-    Groups are split in two as `propose` says, as long as modularity gains (Newman 2006, eq. 2 to
-    6). Labels without any weight stand alone.
+    A group is divided in two as `propose` says if that increases the modularity, and so are its
+    parts (Newman 2006, eq. 2 to 6). A label without any weight is a cluster of its own.
 
     Differs:
-        gamma scales the null model (Reichardt and Bornholdt 2006); the paper has gamma = 1.
+        gamma scales the null model (Reichardt and Bornholdt 2006, "Statistical mechanics of
+        community detection"); Newman has gamma = 1.
     """
-    found, connected = isolated(weights)
+    clusters, connected = isolated(weights)
     if not len(connected):
-        return found
+        return clusters
     surplus, total = modularity_matrix(weights, gamma=gamma), float(weights.sum())
     groups = [connected]
     while groups:
         group = groups.pop()
-        sides = bisect(weights, surplus, group, total=total, propose=propose)
-        if sides is None:
-            found.append(sorted(int(label) for label in group))
+        parts = bisect(weights, surplus, group, total=total, propose=propose)
+        if parts is None:
+            clusters.append(sorted(int(label) for label in group))
         else:
-            groups += sides
-    return sorted(found)
+            groups += parts
+    return sorted(clusters)
 
 
 def bisection(weights: Float[np.ndarray, "label label"]) -> Partition:
     """
-    Returns the first division of `communities` at gamma = 1, not divided again (methods.md 2.3).
+    Returns the first division of `communities` at gamma = 1, whose parts are not divided again.
 
-    Labels without any weight stand alone here too.
+    A label without any weight is a cluster of its own.
 
     Raises:
-        BadHierarchy: No division in two gains modularity.
-
-    Example:
-        M6 gives {0, 1, 2} and {3, 4, 5}, dQ = 0.254420.
+        BadHierarchy: No division in two increases the modularity.
     """
-    found, connected = isolated(weights)
+    clusters, connected = isolated(weights)
     surplus, total = modularity_matrix(weights, gamma=1.0), float(weights.sum())
-    sides = bisect(weights, surplus, connected, total=total) if len(connected) else None
-    if sides is None:
+    parts = bisect(weights, surplus, connected, total=total) if len(connected) else None
+    if parts is None:
         raise BadHierarchy(
-            f"No division of {len(weights)} labels in two gains modularity: the validation "
-            "images show too few confusions, or all labels alike. Take more of them, or "
-            "clustering.confusion: soft."
+            f"No division of {len(weights)} labels in two increases the modularity: the validation "
+            "images show too few confusions, or all labels are confused alike. Take more "
+            "validation images, or clustering.confusion: soft."
         )
-    return sorted([*found, *(sorted(int(label) for label in side) for side in sides)])
+    return sorted([*clusters, *(sorted(int(label) for label in part) for part in parts)])
 
 
 def modularity_matrix(
     weights: Float[np.ndarray, "label label"], *, gamma: float
 ) -> Float[np.ndarray, "label label"]:
-    """Returns B = A - gamma k k^T / 2m; zero where nothing is connected."""
+    """Returns B = A - gamma k k^T / 2m, or zeros without any weight (Newman 2006, eq. 3)."""
     degrees = weights.sum(axis=1)
     total = degrees.sum()
     if total <= ZERO:
@@ -109,7 +117,14 @@ def modularity_matrix(
 def modularity(
     surplus: Float[np.ndarray, "label label"], clusters: Partition, total: float
 ) -> float:
-    """Returns Q = (1/2m) sum over clusters of their block of B; `total` is 2m. Zero without edges."""
+    """
+    Returns Q = (1/2m) times the sum of B within the clusters; 0 without any weight.
+
+    Args:
+        surplus: B of `modularity_matrix`.
+        clusters: A partition.
+        total: 2m, the sum of all weights.
+    """
     inside = sum(surplus[np.ix_(group, group)].sum() for group in clusters)
     return float(inside / total) if total > ZERO else 0.0
 
@@ -123,14 +138,14 @@ def bisect(
     propose: Propose = leading,
 ) -> list[np.ndarray] | None:
     """
-    Returns the two sides of the proposed division of `group`, or None if it gains no modularity.
+    Returns the two parts of the proposed division of `group`, or None if it gains nothing.
 
-    With Bg_ij = B_ij - delta_ij sum_l B_il over the group and s the proposed signs:
-    dQ = s^T Bg s / (2 * 2m), `total` being 2m (methods.md 2.3).
+    With B^(g)_ij = B_ij - delta_ij sum_l B_il over the group (Newman 2006, eq. 6) and the proposed
+    signs s, the gain in modularity is dQ = s^T B^(g) s / (2 * 2m) (eq. 5), where `total` is 2m.
     """
     block = surplus[np.ix_(group, group)]
     block = block - np.diag(block.sum(axis=1))
-    side = propose(weights[np.ix_(group, group)], block)
+    side = propose(Group(weights[np.ix_(group, group)], block))
     gain = float(side @ block @ side) / (2 * total)
     if gain <= ZERO or abs(side.sum()) == len(side):
         return None
@@ -138,17 +153,17 @@ def bisect(
 
 
 def leading_vector(block: Float[np.ndarray, "member member"]) -> Float[np.ndarray, " member"]:
-    """Returns the eigenvector of the largest eigenvalue, its largest entry positive."""
+    """Returns the eigenvector of the largest eigenvalue, its entry of largest size positive."""
     return facing(np.linalg.eigh(block)[1][:, -1])
 
 
 def facing(vector: Float[np.ndarray, " member"]) -> Float[np.ndarray, " member"]:
-    """Returns the vector or its negative, so that its largest entry is positive on every machine."""
+    """Returns the vector or its negative, so that the entry of largest size is positive."""
     return np.asarray(vector * np.sign(vector[np.argmax(np.abs(vector))]))
 
 
 def signs(vector: Float[np.ndarray, " member"]) -> Float[np.ndarray, " member"]:
-    """Returns 1 or -1 for each entry; those below 1e-10 in absolute value count as positive."""
+    """Returns 1 or -1 for each entry; an entry between -1e-10 and 0 counts as positive."""
     return np.where(vector > -ZERO, 1.0, -1.0)
 
 
@@ -156,10 +171,11 @@ def refine(
     block: Float[np.ndarray, "member member"], side: Float[np.ndarray, " member"]
 ) -> Float[np.ndarray, " member"]:
     """
-    Returns signs that no pass of Kernighan and Lin's can better (Newman 2006, "refinement").
+    Returns signs that no pass of Kernighan and Lin's kind improves (Newman 2006, "Implementation").
 
-    A pass flips every member once, each time the one that gains most (ties: the first), and keeps
-    the best prefix of the flips. Flipping i changes s^T Bg s by 4 (Bg_ii - s_i (Bg s)_i).
+    A pass flips every member once, each time the member of largest gain (ties: the first), and
+    keeps the best prefix of the flips. Flipping i changes s^T B^(g) s by
+    4 (B^(g)_ii - s_i (B^(g) s)_i).
     """
     while True:
         trial, free = side.copy(), np.ones(len(side), dtype=bool)
@@ -178,7 +194,7 @@ def refine(
         better = side.copy()
         better[flipped[: kept + 1]] *= -1
         if better @ block @ better <= side @ block @ side:
-            return side  # what looked like a gain was rounding
+            return side  # the gain was a rounding error
         side = better
 
 
@@ -189,14 +205,14 @@ def sweep(
     largest: float = 0.5,
     diagonal: bool = False,
     propose: Propose = leading,
-) -> list[Candidate]:
+) -> list[SweptPartition]:
     """
-    Returns one candidate for each resolution.
+    Returns the partition of each resolution, in the order of `gammas`.
 
     Args:
-        confusion: M, its rows summing to one.
+        confusion: M, whose rows sum to one.
         gammas: Resolutions, from the finest to the coarsest.
-        largest: Largest share of the labels that one cluster may hold.
+        largest: Largest share of the labels that one cluster may have.
         diagonal: Keep the diagonal of A.
         propose: How a group is divided.
     """
@@ -205,7 +221,7 @@ def sweep(
     for gamma in gammas:
         clusters = communities(weights, gamma=gamma, propose=propose)
         candidates.append(
-            Candidate(
+            SweptPartition(
                 gamma=gamma,
                 clusters=clusters,
                 micp=metrics.micp(confusion, clusters),
@@ -219,38 +235,44 @@ def sweep(
 
 def resolutions(first: float = 2.0, last: float = 0.1, step: float = 0.1) -> list[float]:
     """Returns the resolutions of a sweep, from the finest to the coarsest."""
-    return [round(first - place * step, 6) for place in range(round((first - last) / step) + 1)]
+    return [round(first - index * step, 6) for index in range(round((first - last) / step) + 1)]
 
 
-def accepted(candidates: Sequence[Candidate]) -> Candidate | None:
-    """Returns the allowed candidate of largest excess, if any; ties go to the larger gamma."""
-    return _best([one for one in candidates if one.refused is None])
+def accepted(candidates: Sequence[SweptPartition]) -> SweptPartition | None:
+    """Returns the partition of largest excess that is not refused (ties: the larger gamma)."""
+    return _best([candidate for candidate in candidates if candidate.refused is None])
 
 
-def select(candidates: Sequence[Candidate]) -> Candidate:
+def select(candidates: Sequence[SweptPartition]) -> SweptPartition:
     """
-    Returns the accepted candidate; if every one is refused, the best that still groups something.
+    Returns the accepted partition, or if all are refused the best one that groups labels.
 
     Raises:
-        BadHierarchy: No resolution gives at least two clusters with two labels in one of them.
+        BadHierarchy: No resolution gives at least two clusters of which one has two labels.
     """
     chosen = accepted(candidates)
     if chosen is None:
-        chosen = _best([one for one in candidates if 1 < len(one.clusters) < _labels(one)])
+        grouping = [one for one in candidates if 1 < len(one.clusters) < _labels(one)]
+        chosen = _best(grouping)
         if chosen is not None:
-            log.warning("every partition of the sweep is refused; the best of them stands in")
+            log.warning("every partition of the sweep is refused; the best of them is taken")
     if chosen is None:
-        sizes = sorted({len(one.clusters) for one in candidates})
+        sizes = sorted({len(candidate.clusters) for candidate in candidates})
         raise BadHierarchy(
-            f"No grouping of {_labels(candidates[0])} labels was found: the sweep gives {sizes} "
-            "clusters only. The validation images show too few confusions (or all labels "
-            "alike); take more of them, clustering.confusion: soft, or another range of gamma."
+            f"The {_labels(candidates[0])} labels have no grouping: the sweep gives only {sizes} "
+            "clusters. The validation images show too few confusions, or all labels are confused "
+            "alike. Take more validation images, clustering.confusion: soft, or another range of "
+            "gamma."
         )
     return chosen
 
 
-def _best(candidates: Sequence[Candidate]) -> Candidate | None:
-    return max(candidates, key=lambda one: (round(one.excess, 12), one.gamma), default=None)
+def _best(candidates: Sequence[SweptPartition]) -> SweptPartition | None:
+    return max(
+        candidates,
+        key=lambda candidate: (round(candidate.excess, 12), candidate.gamma),
+        default=None,
+    )
 
 
 def _refusal(clusters: Partition, labels: int, *, largest: float) -> str | None:
@@ -263,5 +285,5 @@ def _refusal(clusters: Partition, labels: int, *, largest: float) -> str | None:
     return None
 
 
-def _labels(candidate: Candidate) -> int:
+def _labels(candidate: SweptPartition) -> int:
     return sum(map(len, candidate.clusters))

@@ -1,7 +1,8 @@
 """
-Overlapping label sets from disjoint clusters: HD-CNN's gamma (methods.md 6.3, point 4).
+Overlapping label sets from disjoint clusters, as in HD-CNN.
 
-A label joins each cluster for whose labels its images are often enough taken.
+Yan et al. 2015, "HD-CNN" (arXiv:1410.0736), section 4, "Overlapping coarse categories". A label joins
+each cluster whose labels are often enough predicted for its images.
 """
 
 from collections.abc import Sequence
@@ -18,9 +19,11 @@ def likelihoods(
     soft: Float[np.ndarray, "label label"], clusters: Partition
 ) -> Float[np.ndarray, "label cluster"]:
     """
-    Returns u_k(j): the mean probability that images of label j are given to labels of cluster k.
+    Returns u_k(j), the mean probability that images of label j get for the labels of cluster k.
 
-    `soft` has the mean predicted probabilities of each label's images in its rows.
+    Args:
+        soft: Mean predicted probabilities; row j is the mean over the images of label j.
+        clusters: The disjoint clusters.
     """
     return np.asarray(soft @ hierarchy.membership(clusters, len(soft)).T)
 
@@ -33,42 +36,43 @@ def grown(
     largest: float,
 ) -> list[list[int]]:
     """
-    Returns the clusters, in their order, with every label j for which u_k(j) >= 1 / (gamma K).
+    Returns the K clusters in their order, each with all labels j of u_k(j) >= 1 / (gamma K).
 
-    Larger gamma means more overlap. A set is grown to `largest` of all labels at most, the
-    likeliest first (ties: the lower label); members of the cluster itself always stay.
+    The members of a cluster always stay in its set.
 
-    Example:
-        M6 in {0, 1, 2}, {3, 4}, {5}: gamma 4 adds nothing, 5 adds 3 to the first and 2 to the
-        second, 10 makes both {0, 1, 2, 3, 4}.
+    Args:
+        clusters: The disjoint clusters.
+        soft: Mean predicted probabilities; row j is the mean over the images of label j.
+        gamma: Larger values give more overlap.
+        largest: Share of all labels up to which a set grows, in decreasing order of u_k (ties: the
+            lower label).
     """
-    room = ceil(largest * len(soft) - ZERO)
-    chances = likelihoods(soft, clusters)
-    found = []
-    for place, cluster in enumerate(clusters):
-        others = [
-            label
-            for label in np.argsort(-chances[:, place], kind="stable").tolist()
-            if label not in cluster
-        ]
-        enough = [
-            one for one in others if chances[one, place] >= 1 / (gamma * len(clusters)) - ZERO
-        ]
-        found.append(sorted([*cluster, *enough[: max(room - len(cluster), 0)]]))
-    return found
+    capacity = ceil(largest * len(soft) - ZERO)
+    threshold = 1 / (gamma * len(clusters)) - ZERO
+    sets = []
+    for cluster, chances in zip(clusters, likelihoods(soft, clusters).T, strict=True):
+        order = np.argsort(-chances, kind="stable").tolist()
+        joining = [label for label in order if label not in cluster and chances[label] >= threshold]
+        sets.append(sorted([*cluster, *joining[: max(capacity - len(cluster), 0)]]))
+    return sets
 
 
 def permuted(
     clusters: Partition, cover: Sequence[Sequence[int]], *, key: Sequence[int]
 ) -> tuple[Partition, list[list[int]]]:
     """
-    Returns clusters and cover with the labels drawn anew: sizes and overlaps stay (methods.md 7.3).
+    Returns clusters and sets of the same sizes and overlaps with the labels in random order.
 
-    `key` seeds the draw; clusters are sorted as in a partition, and their sets with them.
+    Args:
+        clusters: The disjoint clusters.
+        cover: The set of each cluster.
+        key: Seeds of the random order.
+
+    Clusters are sorted as in a partition, and each set has the index of its cluster.
     """
     order = np.random.default_rng(list(key)).permutation(sum(map(len, clusters)))
     both = sorted(
-        (sorted(order[list(cluster)].tolist()), sorted(order[list(one)].tolist()))
-        for cluster, one in zip(clusters, cover, strict=True)
+        (sorted(order[list(cluster)].tolist()), sorted(order[list(members)].tolist()))
+        for cluster, members in zip(clusters, cover, strict=True)
     )
-    return [cluster for cluster, _ in both], [one for _, one in both]
+    return [cluster for cluster, _ in both], [members for _, members in both]

@@ -1,7 +1,9 @@
 """
-Spectral clustering into K clusters: normalised cut, then k-means (methods.md 6.3, `spectral_k`).
+Spectral clustering into a given number of clusters: normalised cut, then k-means.
 
-In comes A, the symmetric confusions, which is 1 - D of HD-CNN off its diagonal.
+This is how the text of Yan et al. 2015, "HD-CNN" (arXiv:1410.0736), section 4, groups labels; its
+code uses `eigenmap`. The input is A, the symmetric confusions: 1 - D off the diagonal for HD-CNN's
+distances D.
 """
 
 import numpy as np
@@ -14,36 +16,41 @@ from train.grouping.partition import ZERO, Partition, by_owner, isolated, must_g
 
 def groups(weights: Float[np.ndarray, "label label"], *, clusters: int) -> Partition:
     """
-    Returns `clusters` groups of a symmetric weight matrix A with nothing on its diagonal.
+    Returns `clusters` groups of a symmetric weight matrix A with a zero diagonal.
 
-    Labels without any weight stand alone and count among the clusters.
+    A label without any weight is a cluster of its own, and is one of the `clusters`.
 
     Raises:
-        BadHierarchy: That leaves no cluster for the other labels, or groups nothing.
+        BadHierarchy: No cluster remains for the other labels, or the labels have no grouping.
 
     Differs:
-        k-means starts once from each label, spread out from there, and not 20 times by chance:
-        so renaming the labels changes nothing.
+        k-means starts once from each label instead of 20 times at random, so that another order
+        of the labels gives the same clusters.
     """
-    alone, connected = isolated(weights)
-    left = clusters - len(alone)
-    if not 1 <= left <= len(connected):
+    singletons, connected = isolated(weights)
+    remaining = clusters - len(singletons)
+    if not 1 <= remaining <= len(connected):
         raise BadHierarchy(
-            f"{clusters} clusters are impossible: {len(alone)} of {len(weights)} labels are never "
-            "confused and stand alone. Set clustering.clusters, or take clustering.confusion: soft."
+            f"{clusters} clusters are impossible: {len(singletons)} of {len(weights)} labels are "
+            "never confused, and each is a cluster of its own. Set clustering.clusters, or take "
+            "clustering.confusion: soft."
         )
-    points = embedding(weights[np.ix_(connected, connected)], dimensions=left)
-    found = sorted(alone + by_owner(connected, k_means(points, clusters=left)))
-    return must_group(found, remedy="Set clustering.clusters, or take more validation images.")
+    points = embedding(weights[np.ix_(connected, connected)], dimensions=remaining)
+    owners = k_means(points, clusters=remaining)
+    return must_group(
+        sorted(singletons + by_owner(connected, owners)),
+        remedy="Set clustering.clusters, or take more validation images.",
+    )
 
 
 def embedding(
     weights: Float[np.ndarray, "label label"], *, dimensions: int
 ) -> Float[np.ndarray, "label dimension"]:
     """
-    Returns the leading eigenvectors of A v = lambda D v as the labels' coordinates.
+    Returns the leading eigenvectors of A v = lambda D v as coordinates of the labels.
 
-    This is the relaxation of the normalised cut (Shi and Malik 2000, eq. 6); degrees are positive.
+    This is the relaxation of the normalised cut (Shi and Malik 2000, "Normalized cuts and image
+    segmentation", eq. 6). All degrees must be positive.
     """
     vectors = np.linalg.eigh(normalised(weights))[1][:, ::-1][:, :dimensions]
     return np.asarray(vectors / np.sqrt(weights.sum(axis=1))[:, None])
@@ -53,11 +60,13 @@ def k_means(
     points: Float[np.ndarray, "point dimension"], *, clusters: int
 ) -> Int[np.ndarray, " point"]:
     """
-    Returns the cluster of each point: the best of as many optima as there are points to start from.
+    Returns the cluster of each point: the best of the local optima that start from each point.
 
-    A start takes one point and adds the one that leaves the least sum of squares, as often. No
-    move of points to the nearest centres, or of one point, betters what it ends in.
-    Points that coincide share a cluster, so that fewer clusters may be used than asked for.
+    A start takes one point as a centre, and adds the point that leaves the least sum of squares
+    until there are `clusters` centres. Then all points move to their nearest centres until none
+    moves, and single points move as long as the sum of squares decreases (Hartigan 1975,
+    "Clustering algorithms", chapter 4). Equal points share a cluster, so that fewer than
+    `clusters` may be used.
     """
     squares = _squares(points, points)
     best, least = np.zeros(len(points), dtype=np.int64), np.inf
@@ -71,35 +80,35 @@ def k_means(
 def _greedy(squares: np.ndarray, start: int, clusters: int) -> list[int]:
     chosen, nearest = [start], squares[start]
     while len(chosen) < clusters:
-        left = np.minimum(nearest, squares).sum(axis=1)  # if that point were taken next
-        chosen.append(int(np.argmin(left)))
+        remaining = np.minimum(nearest, squares).sum(axis=1)  # with that point as the next centre
+        chosen.append(int(np.argmin(remaining)))
         nearest = np.minimum(nearest, squares[chosen[-1]])
     return chosen
 
 
 def _settled(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:
-    """Moves points to nearer centres, and where that ends, one by one to what gains most."""
+    """Returns the clusters of a local optimum, and its sum of squares; overwrites `centres`."""
     every = np.arange(len(points))
     owners = _squares(points, centres).argmin(axis=1)
     while True:
         sizes = np.bincount(owners, minlength=len(centres))
         used = np.flatnonzero(sizes)
-        centres[used] = [points[owners == place].mean(axis=0) for place in used]
+        centres[used] = [points[owners == cluster].mean(axis=0) for cluster in used]
         squares = _squares(points, centres)
         nearest, own = squares.argmin(axis=1), squares[every, owners]
         nearer = squares[every, nearest] < own - ZERO
         if nearer.any():
             owners = np.where(nearer, nearest, owners)
             continue
-        # Hartigan 1975: leaving frees n/(n-1) d^2, entering costs n/(n+1) d^2.
+        # Leaving a cluster of n points frees n/(n-1) d^2; entering one of n costs n/(n+1) d^2.
         costs = squares * (sizes / (sizes + 1))
         costs[every, owners] = np.inf
-        left = sizes[owners]
-        gains = (own * left / np.maximum(left - 1, 1))[:, None] - costs
-        point, place = np.unravel_index(np.argmax(gains), gains.shape)
-        if gains[point, place] <= ZERO:
+        size = sizes[owners]
+        gains = (own * size / np.maximum(size - 1, 1))[:, None] - costs
+        point, cluster = np.unravel_index(np.argmax(gains), gains.shape)
+        if gains[point, cluster] <= ZERO:
             return owners, float(own.sum())
-        owners[point] = place
+        owners[point] = cluster
 
 
 def _squares(points: np.ndarray, centres: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from train import backbone
 from train.backbone import Network
 from train.classifier import Cost, FitReport, Mode
 from train.data import augment, sampling
-from train.data.pictures import DataModule
+from train.data.images import DataModule
 from train.engine.task import Task
 from train.engine.trainer import Trainer
 from train.tree import hierarchy as trees

@@ -22,7 +22,7 @@ from train.backbone.resnet import BasicBlock
 from train.backbone.siblings import Siblings
 from train.classifier import Cost, FitReport, Mode
 from train.data import augment, sampling
-from train.data.pictures import DataModule
+from train.data.images import DataModule
 from train.engine.task import Task
 from train.engine.trainer import Trainer
 from train.errors import BadHierarchy

@@ -1,12 +1,14 @@
 r"""
-The label tree in Graphviz' language: drawn by `dot -Tsvg`, edited by hand, read back.
+Reads and writes the label tree in Graphviz' DOT language, so that `dot -Tsvg` can draw it.
 
-The dialect has one statement a line: a node or one edge. `"root" -> "cats" [order=0];` gives the
-output of a child; without it the order of the lines counts. A node without children is a label: its
-`label`, or else its identifier, is the label's name. Names stand in quotes, \" and \\ inside them.
+The reader takes one `digraph` without subgraphs. An edge leads from a node to its child; the edge
+attribute `order` is the child's output index, and edges without it count in the order of the text.
+A node without children is a label: its attribute `label`, or else its identifier, is the label's
+name. `pydot` parses the text; nothing in a file is executed or opened.
 """
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,39 +17,37 @@ import networkx as nx
 from train.errors import BadHierarchy
 from train.tree import hierarchy
 
-_NAME = r'"(?:[^"\\]|\\.)*"|[\w.]+'
-_ATTRIBUTES = rf"\s*(?:\[(?P<attributes>(?:{_NAME}|[^\]\"])*)\])?\s*;?\s*"
-_NODE = re.compile(rf"\s*(?P<node>{_NAME}){_ATTRIBUTES}")
-_EDGE = re.compile(rf"\s*(?P<parent>{_NAME})\s*->\s*(?P<child>{_NAME}){_ATTRIBUTES}")
-_ATTRIBUTE = re.compile(rf"(\w+)\s*=\s*({_NAME})")
-_SKIPPED = re.compile(
-    r"\s*(?:(?://|#).*|(?:strict\s+)?digraph\b[^{]*\{|\}|(?:graph|node|edge)\s*\[.*\]\s*;?|\w+\s*=.*)?\s*"
-)
+LARGEST = 256 * 1024
+"""Characters that a DOT text may have: about 2,500 labels. pydot needs some 15 s for as many."""
 
 
 @dataclass(slots=True)
-class _Parsed:
-    """What the lines said: names as they stand there."""
+class _Statements:
+    """Names of nodes as the text has them, without quotes."""
 
     labels: dict[str, str] = field(default_factory=dict)
-    edges: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Parent and child to the order among siblings."""
+    """Node to its attribute `label`."""
+    orders: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Parent and child to the rank of the child among its siblings."""
 
 
 def to_dot(graph: nx.DiGraph, names: Sequence[str]) -> str:
     """
-    Returns the hierarchy in Graphviz' language, the same text for equal trees.
+    Returns the DOT text of a hierarchy, the same text for equal hierarchies.
 
-    Boxes decide by a network of their own, dashed ones have nothing to decide; `names` are those
-    of the labels, in leaf order.
+    A node with a network is a box, a node with one child a dashed box, and a label plain text.
+
+    Args:
+        graph: The hierarchy.
+        names: Names of the labels, in leaf order.
     """
     lines = ["digraph hierarchy {"]
     for node, data in sorted(graph.nodes(data=True)):
         if data["kind"] == "label":
-            told = f"shape=plaintext, label={_quoted(names[data['label']])}"
+            attributes = f"shape=plaintext, label={_quoted(names[data['label']])}"
         else:
-            told = "shape=box" if data["net"] else "shape=box, style=dashed"
-        lines.append(f"  {_quoted(node)} [{told}];")
+            attributes = "shape=box" if data["net"] else "shape=box, style=dashed"
+        lines.append(f"  {_quoted(node)} [{attributes}];")
     for parent in sorted(graph):
         lines += [
             f"  {_quoted(parent)} -> {_quoted(child)} [order={order}];"
@@ -58,85 +58,104 @@ def to_dot(graph: nx.DiGraph, names: Sequence[str]) -> str:
 
 def from_dot(text: str, names: Sequence[str]) -> nx.DiGraph:
     """
-    Returns the hierarchy over the labels `names` that a text of this dialect describes.
+    Returns the hierarchy over the labels `names` that a DOT text describes.
 
-    The root and the labels are renamed as everywhere, other nodes keep their names. A node has a
-    network where it has more than one child, as in `hierarchy.from_nested`.
+    The root becomes `root` and a label `label-LEAF`; other nodes keep their names. A node has a
+    network if it has more than one child, as in `hierarchy.from_nested`.
 
     Raises:
-        BadHierarchy: A line is not of the dialect, a name is no label, or it is no hierarchy over
-            all of them.
+        BadHierarchy: The text is longer than `LARGEST` or no DOT, it has a subgraph or a port, a
+            name is no label, or the edges are no hierarchy over all labels.
     """
-    parsed = _parse(text)
-    plain = nx.DiGraph(list(parsed.edges))
-    roots = [node for node in plain if plain.in_degree(node) == 0]
-    if len(roots) != 1 or not nx.is_directed_acyclic_graph(plain):
+    statements = _parse(text)
+    edges = nx.DiGraph(list(statements.orders))
+    roots = [node for node in edges if edges.in_degree(node) == 0]
+    if len(roots) != 1 or not nx.is_directed_acyclic_graph(edges):
         raise BadHierarchy(
             f"The hierarchy has the roots {roots} or a cycle: its edges must lead from one root to "
             "the labels."
         )
     leaves = {
-        node: hierarchy.leaf_of(parsed.labels.get(node, node), names)
-        for node in plain
-        if plain.out_degree(node) == 0
+        node: hierarchy.leaf_of(statements.labels.get(node, node), names)
+        for node in edges
+        if edges.out_degree(node) == 0
     }
-    renamed = {roots[0]: hierarchy.ROOT} | {node: f"label-{leaf}" for node, leaf in leaves.items()}
-    names_left = [renamed.get(node, node) for node in plain]
-    twice = sorted({name for name in names_left if names_left.count(name) > 1})
-    if twice:
+    renamed = {node: node for node in edges}
+    renamed |= {roots[0]: hierarchy.ROOT}
+    renamed |= {node: f"label-{leaf}" for node, leaf in leaves.items()}
+    new_names = list(renamed.values())
+    repeated = sorted({name for name in new_names if new_names.count(name) > 1})
+    if repeated:
         raise BadHierarchy(
-            f"The nodes {twice} stand there twice: each label must have one node, and 'root' and "
-            "'label-NUMBER' are names of ours. Rename a node."
+            f"Several nodes would be called {repeated}: each label must have one node, and 'root' "
+            "and 'label-NUMBER' are reserved names. Rename a node."
         )
     graph = nx.DiGraph()
-    for node in plain:
-        graph.add_node(renamed.get(node, node), **_fields(plain, node, leaves, renamed))
-        below = sorted(plain.successors(node), key=lambda child: parsed.edges[node, child])
-        for order, child in enumerate(below):
-            graph.add_edge(renamed.get(node, node), renamed.get(child, child), order=order)
+    for node in edges:
+        graph.add_node(renamed[node], **_attributes(edges, node, leaves, renamed))
+        children = sorted(edges.successors(node), key=lambda child: statements.orders[node, child])
+        for order, child in enumerate(children):
+            graph.add_edge(renamed[node], renamed[child], order=order)
     hierarchy.validate(graph, len(names))
     return graph
 
 
-def _fields(
-    plain: nx.DiGraph, node: str, leaves: dict[str, int], renamed: dict[str, str]
+def _attributes(
+    edges: nx.DiGraph, node: str, leaves: dict[str, int], renamed: dict[str, str]
 ) -> dict[str, object]:
     if node in leaves:
         return {"kind": "label", "label": leaves[node], "members": (leaves[node],), "net": None}
-    name = renamed.get(node, node)
+    name = renamed[node]
+    below = nx.descendants(edges, node) & set(leaves)
     return {
         "kind": "root" if name == hierarchy.ROOT else "cluster",
-        "members": tuple(sorted(leaves[one] for one in nx.descendants(plain, node) & set(leaves))),
-        "net": name if plain.out_degree(node) > 1 else None,
+        "members": tuple(sorted(leaves[leaf] for leaf in below)),
+        "net": name if edges.out_degree(node) > 1 else None,
     }
 
 
-def _parse(text: str) -> _Parsed:
-    found = _Parsed()
-    for number, line in enumerate(text.splitlines(), start=1):
-        edge, node = _EDGE.fullmatch(line), _NODE.fullmatch(line)
-        if _SKIPPED.fullmatch(line):
-            continue
-        if edge:
-            pair = (_plain(edge["parent"]), _plain(edge["child"]))
-            told = _attributes(edge["attributes"]).get("order", str(len(found.edges)))
-            if not told.isdecimal():
-                raise BadHierarchy(f"Line {number}: order={told} is no whole number from 0 up.")
-            found.edges[pair] = int(told)
-        elif node:
-            attributes = _attributes(node["attributes"])
-            if "label" in attributes:
-                found.labels[_plain(node["node"])] = attributes["label"]
-        else:
+def _parse(text: str) -> _Statements:
+    with warnings.catch_warnings():
+        # pydot 4.0 calls pyparsing by names that pyparsing 3.3 deprecates.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from pydot.dot_parser import GraphParser
+    from pyparsing import ParseException
+
+    if len(text) > LARGEST:
+        raise BadHierarchy(
+            f"The DOT text has {len(text)} characters, and at most {LARGEST} are read. Write the "
+            "tree as JSON."
+        )
+    try:
+        graphs = list(GraphParser.parser.parse_string(text, parse_all=True))
+    except ParseException as error:
+        raise BadHierarchy(
+            f"Line {error.lineno} is no DOT: {error.line.strip()!r} ({error.msg}). Write "
+            '`digraph {`, then edges such as "cats" -> "siamese"; with names in quotes, then `}`.'
+        ) from error
+    except RecursionError as error:
+        raise BadHierarchy("The DOT text is nested too deeply. Write edges alone.") from error
+    if len(graphs) != 1 or graphs[0].get_type() != "digraph" or graphs[0].get_subgraphs():
+        raise BadHierarchy("The DOT text must hold one `digraph` and no subgraph.")
+    statements = _Statements()
+    for node in graphs[0].get_nodes():
+        if (label := node.get_attributes().get("label")) is not None:
+            statements.labels[_plain(node.get_name())] = _plain(label)
+    for edge in sorted(graphs[0].get_edges(), key=lambda edge: edge.get_sequence()):
+        ends = (edge.get_source(), edge.get_destination())
+        if not all(isinstance(end, str) for end in ends):
             raise BadHierarchy(
-                f"Line {number} is no node and no single edge: {line.strip()!r}. Write one "
-                'statement a line, such as "cats" -> "siamese"; with names in quotes.'
+                "An edge of the DOT text leads to a subgraph. Write one edge a node."
             )
-    return found
-
-
-def _attributes(text: str | None) -> dict[str, str]:
-    return {name: _plain(value) for name, value in _ATTRIBUTE.findall(text or "")}
+        parent, child = map(_plain, ends)
+        order = _plain(edge.get_attributes().get("order", str(len(statements.orders))))
+        if not order.isdecimal():
+            raise BadHierarchy(
+                f"The edge from '{parent}' to '{child}' has order={order}, which is no whole "
+                "number from 0 up."
+            )
+        statements.orders[parent, child] = int(order)
+    return statements
 
 
 def _quoted(name: str) -> str:
@@ -144,4 +163,11 @@ def _quoted(name: str) -> str:
 
 
 def _plain(token: str) -> str:
-    return re.sub(r"\\(.)", r"\1", token[1:-1]) if token.startswith('"') else token
+    """Returns an identifier without its quotes; pydot keeps them, and joins a port with a colon."""
+    if len(token) > 1 and token[0] == token[-1] == '"':
+        return re.sub(r"\\(.)", r"\1", token[1:-1])
+    if ":" in token:
+        raise BadHierarchy(
+            f"The node {token} has a port, and ports are not read. Put a name with a colon in quotes."
+        )
+    return token

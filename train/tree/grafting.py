@@ -1,8 +1,9 @@
 """
-Trees made of trees: one with labels added, or two under a new root (methods.md 2.7).
+Builds trees from trees: adds labels to a tree, or puts several trees below a new root.
 
-Nodes keep the order of their outputs, and what is new comes last: so the rows of a trained layer
-stay where they are, wherever the labels move in the data set's order.
+Nodes keep the order of their outputs, and new outputs come last. So the rows of a trained layer keep
+their meaning, even if the labels get new indices in the data set's order. Colin and Nagarajan
+(2018), section 4.2.1, propose both operations.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,18 +14,21 @@ import networkx as nx
 from train.tree.hierarchy import ROOT, children, validate
 
 Leaves = Sequence[int]
-"""For each leaf of a tree its leaf in the tree that is made of it."""
+"""For each leaf of an old tree, the index of the same label in the new tree."""
 
 
 def extended(tree: nx.DiGraph, leaves: Leaves, joins: Mapping[int, int | None]) -> nx.DiGraph:
     """
-    Returns `tree` with new labels, each in a child of the root or in a cluster of its own.
+    Returns `tree` with new labels, each in a cluster of the root or in a new cluster.
 
-    `joins` names for each new leaf the output of the root that it joins; None: a new cluster. A
-    label that hangs on the root itself becomes a cluster when another joins it.
+    Args:
+        tree: The old tree.
+        leaves: New indices of the old leaves.
+        joins: For each new leaf, the output of the root that it joins, or None for a new cluster.
+            A label child of the root becomes a cluster when another label joins it.
 
     Raises:
-        BadHierarchy: Old and new leaves are not each of 0 to their number - 1 once.
+        BadHierarchy: Old and new leaves together are not 0 to their number - 1 once each.
 
     Example:
         The clusters {0, 1} and {2} with leaves (1, 2, 3), 0 joining output 1: {1, 2} and {3, 0}.
@@ -46,38 +50,42 @@ def extended(tree: nx.DiGraph, leaves: Leaves, joins: Mapping[int, int | None]) 
 
 def joined(trees: Sequence[nx.DiGraph], leaves: Sequence[Leaves]) -> nx.DiGraph:
     """
-    Returns a new root whose children are the given trees, in that order.
+    Returns a tree whose root has the roots of the given trees as children, in that order.
+
+    Args:
+        trees: The old trees.
+        leaves: For each tree, the new indices of its leaves.
 
     Raises:
-        BadHierarchy: The leaves are not each of 0 to their number - 1 once.
+        BadHierarchy: All leaves together are not 0 to their number - 1 once each.
 
     Example:
-        Node `cluster-1` of the first tree becomes `cluster-0-1`, its root `cluster-0`.
+        The root of the first tree becomes `cluster-0`, and its node `cluster-1` `cluster-0-1`.
     """
     labels = sum(len(own) for own in leaves)
     graph = nx.DiGraph()
     graph.add_node(ROOT, kind="root", members=tuple(range(labels)), net=ROOT)
-    for place, (tree, own) in enumerate(zip(trees, leaves, strict=True)):
-        part = _moved(tree, own, place)
+    for output, (tree, own) in enumerate(zip(trees, leaves, strict=True)):
+        part = _moved(tree, own, output)
         graph.add_nodes_from(part.nodes(data=True))
         graph.add_edges_from(part.edges(data=True))
-        graph.nodes[renamed(ROOT, place)]["kind"] = "cluster"
-        graph.add_edge(ROOT, renamed(ROOT, place), order=place)
+        graph.nodes[renamed(ROOT, output)]["kind"] = "cluster"
+        graph.add_edge(ROOT, renamed(ROOT, output), order=output)
     validate(graph, labels)
     return graph
 
 
-def renamed(node: str, place: int) -> str:
-    """Returns the name of a tree's node once the tree hangs on output `place` of a new root."""
-    return f"cluster-{place}" + node.removeprefix(ROOT).removeprefix("cluster")
+def renamed(node: str, output: int) -> str:
+    """Returns the name of a tree's node when the tree is child `output` of a new root."""
+    return f"cluster-{output}" + node.removeprefix(ROOT).removeprefix("cluster")
 
 
-def _moved(tree: nx.DiGraph, leaves: Leaves, place: int | None = None) -> nx.DiGraph:
-    """A copy in which the labels have their new leaves, and nodes their names below `place`."""
+def _moved(tree: nx.DiGraph, leaves: Leaves, output: int | None = None) -> nx.DiGraph:
+    """Returns a copy with the new leaves; nodes are renamed as a child `output` if it is given."""
     names = {
         node: f"label-{leaves[data['label']]}"
         if data["kind"] == "label"
-        else (node if place is None else renamed(node, place))
+        else (node if output is None else renamed(node, output))
         for node, data in tree.nodes(data=True)
     }
     graph = nx.relabel_nodes(tree, names)
@@ -90,15 +98,15 @@ def _moved(tree: nx.DiGraph, leaves: Leaves, place: int | None = None) -> nx.DiG
 
 
 def _cluster(graph: nx.DiGraph, output: int | None) -> str:
-    """The cluster at an output of the root, made where there is a label or nothing yet."""
+    """Returns the cluster at an output of the root; adds one if a label or nothing is there."""
     below = children(graph, ROOT)
-    found = None if output is None else below[output]
-    if found is not None and graph.nodes[found]["kind"] == "cluster":
-        return found
+    child = None if output is None else below[output]
+    if child is not None and graph.nodes[child]["kind"] == "cluster":
+        return child
     node = next(name for n in count() if (name := f"cluster-{n}") not in graph)
     graph.add_node(node, kind="cluster", members=(), net=None)
     graph.add_edge(ROOT, node, order=len(below) if output is None else output)
-    if found is not None:
-        graph.remove_edge(ROOT, found)
-        graph.add_edge(node, found, order=0)
+    if child is not None:
+        graph.remove_edge(ROOT, child)
+        graph.add_edge(node, child, order=0)
     return node

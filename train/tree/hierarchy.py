@@ -1,15 +1,15 @@
 """
-The label tree as a networkx graph: construction, checks, heights, paths, JSON, nested lists, covers.
+The label tree as a networkx graph: construction, validation, heights, paths, JSON, nested lists.
 
-Nodes carry `kind` (root, cluster, label), `members` (sorted leaves below), `net` (the network that
-decides there, or None) and, for labels, `label`. Edges carry `order`, the output index of the child
-at its parent. A label's index is its leaf: its place in the data set's label order. Where clusters
-overlap, a label has several parents, and the tree is a DAG.
+Each node has the attributes `kind` (root, cluster or label), `members` (sorted leaves below it),
+`net` (name of the network at this node, or None) and, for labels, `label` (its leaf). Each edge has
+`order`, the output index of the child at its parent. The leaf of a label is its index in the data
+set's label order. If clusters overlap, a label has several parents, and the graph is a DAG.
 """
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
@@ -19,12 +19,20 @@ from train.errors import BadHierarchy
 
 ROOT = "root"
 Clusters = Sequence[Sequence[int]]
-Nested = list["int | Nested"]
-"""A tree as lists: a whole number is a leaf, a list is a node with what stands below it."""
+if TYPE_CHECKING:
+    Nested = list["int | Nested"]
+else:
+    Nested = list  # beartype, which checks the tests, cannot resolve an alias that names itself
+"""A tree as nested lists: an integer is a leaf, and a list is a node with its children."""
 
 
 def flat(labels: int) -> nx.DiGraph:
-    """Returns the hierarchy of one level: a root that decides among all leaves."""
+    """
+    Returns the hierarchy of one level: every label is a child of the root.
+
+    Raises:
+        BadHierarchy: `labels` is less than one.
+    """
     if labels < 1:
         raise BadHierarchy(f"A hierarchy needs at least one label, not {labels}.")
     graph = nx.DiGraph()
@@ -38,8 +46,8 @@ def from_clusters(clusters: Clusters, labels: int) -> nx.DiGraph:
     """
     Returns the two-level hierarchy of a partition of `labels` leaves.
 
-    Clusters keep their order, labels inside them are sorted. A cluster of one label has no
-    network (methods.md 2.4), and neither has the root of a single cluster: nothing is decided.
+    Clusters keep their order, and the labels of a cluster are sorted. A node with one child has no
+    network: neither a cluster of one label nor the root of a single cluster has one.
 
     Raises:
         BadHierarchy: The clusters are no partition of the leaves.
@@ -51,19 +59,19 @@ def from_nested(tree: Nested, labels: int) -> nx.DiGraph:
     """
     Returns the hierarchy of any depth that nested lists describe.
 
-    Groups keep their order; labels beside them come last, sorted. A node with one child has no
-    network. The group at place 1 of `cluster-0` is `cluster-0-1`.
+    The groups of a node come first and keep their order; its labels come last, sorted. A node with
+    one child has no network. The group at index 1 of `cluster-0` is the node `cluster-0-1`.
 
     Raises:
-        BadHierarchy: The leaves are not each of 0 to `labels` - 1 once, or a list is empty.
+        BadHierarchy: The leaves are not 0 to `labels` - 1 once each, or a list is empty.
 
     Example:
-        `[[0, 1], [[2, 3], 4]]` has the clusters {0, 1} and {2, 3, 4}, and {2, 3} in the second.
+        `[[0, 1], [[2, 3], 4]]` has the clusters {0, 1} and {2, 3, 4}; the second has the child {2, 3}.
     """
     if labels < 1 or sorted(leaves(tree)) != list(range(labels)) or not _is_filled(tree):
         raise BadHierarchy(
-            f"The clusters {tree} are no partition of {labels} labels: each label must stand in "
-            "exactly one cluster, and none may be empty."
+            f"The clusters {tree} are no partition of {labels} labels: each label must be in "
+            "exactly one cluster, and no cluster may be empty."
         )
     graph = nx.DiGraph()
     _add_group(graph, ROOT, tree, kind="root")
@@ -72,26 +80,26 @@ def from_nested(tree: Nested, labels: int) -> nx.DiGraph:
 
 def from_cover(cover: Clusters, labels: int) -> nx.DiGraph:
     """
-    Returns the two-level hierarchy of label sets that may overlap: a DAG where they do.
+    Returns the two-level hierarchy of label sets that may overlap (a DAG if they do).
 
-    Sets keep their order, labels inside them are sorted; networks are as in `from_clusters`.
+    Sets keep their order, and the labels of a set are sorted. A node with one child has no network.
 
     Raises:
-        BadHierarchy: A label stands in no set, or twice in one, or is unknown, or a set is empty.
+        BadHierarchy: A label is in no set, twice in a set, or unknown; or a set is empty.
 
     Example:
-        {0, 1, 2}, {2, 3, 4} and {5}: label 2 has two parents (methods.md 6.1).
+        In {0, 1, 2}, {2, 3, 4} and {5} the label 2 has two parents.
     """
-    sets = [sorted(int(leaf) for leaf in one) for one in cover]
-    found = sorted({leaf for one in sets for leaf in one})
+    sets = [sorted(int(leaf) for leaf in members) for members in cover]
+    covered = sorted({leaf for members in sets for leaf in members})
     if (
         labels < 1
-        or found != list(range(labels))
-        or any(len({*s}) != len(s) or not s for s in sets)
+        or covered != list(range(labels))
+        or any(len({*members}) != len(members) or not members for members in sets)
     ):
         raise BadHierarchy(
-            f"The sets {sets} are no cover of {labels} labels: each label must stand in one of them "
-            "at least, in none twice, and none may be empty."
+            f"The sets {sets} are no cover of {labels} labels: each label must be in at least one "
+            "set and at most once in each, and no set may be empty."
         )
     graph = nx.DiGraph()
     everything = tuple(range(labels))
@@ -101,13 +109,13 @@ def from_cover(cover: Clusters, labels: int) -> nx.DiGraph:
         net = name if len(members) > 1 else None
         graph.add_node(name, kind="cluster", members=tuple(members), net=net)
         graph.add_edge(ROOT, name, order=order)
-        for place, leaf in enumerate(members):
-            _add_label(graph, name, leaf, order=place)
+        for index, leaf in enumerate(members):
+            _add_label(graph, name, leaf, order=index)
     return graph
 
 
 def to_nested(graph: nx.DiGraph, node: str = ROOT) -> Nested:
-    """Returns what stands below `node` as nested lists; one that shares nodes is written out."""
+    """Returns the subtree below `node` as nested lists; a shared node is repeated under each parent."""
     below = children(graph, node)
     kinds = [graph.nodes[child]["kind"] for child in below]
     return [
@@ -118,10 +126,10 @@ def to_nested(graph: nx.DiGraph, node: str = ROOT) -> Nested:
 
 def divide(graph: nx.DiGraph, node: str, groups: Clusters) -> nx.DiGraph:
     """
-    Returns a copy in which the labels that hang on `node` stand in `groups` below it.
+    Returns a copy in which the label children of `node` are divided into `groups` below it.
 
     Raises:
-        BadHierarchy: The groups are no partition of the labels on the node.
+        BadHierarchy: `node` has a child that is no label, or the groups are no partition of them.
     """
     labels = own_labels(graph, node)
     tree: Nested = [[int(leaf) for leaf in group] for group in groups]
@@ -136,7 +144,7 @@ def divide(graph: nx.DiGraph, node: str, groups: Clusters) -> nx.DiGraph:
 
 
 def leaves(tree: Nested) -> list[int]:
-    """Returns the leaves of nested lists, in the order in which they stand."""
+    """Returns the leaves of nested lists, in the order of the text."""
     return [
         leaf for child in tree for leaf in ([child] if isinstance(child, int) else leaves(child))
     ]
@@ -147,19 +155,19 @@ def validate(graph: nx.DiGraph, labels: int) -> None:
     Checks that `graph` is a hierarchy over `labels` leaves.
 
     Raises:
-        BadHierarchy: It has a cycle or several roots, a label is missing or cannot be reached,
-            a node's members differ from its children's, output indices have gaps, or a node
-            with one child has a network.
+        BadHierarchy: The graph has a cycle or several roots, a label is missing, the members of a
+            node are not the union of its children's, output indices have gaps, or a node with one
+            child has a network.
     """
     if not nx.is_directed_acyclic_graph(graph):
         raise BadHierarchy("The hierarchy has a cycle: it must lead from one root to the labels.")
     roots = [node for node, degree in graph.in_degree() if degree == 0]
     if roots != [ROOT]:
         raise BadHierarchy(f"The hierarchy has the roots {roots}: it must have one, '{ROOT}'.")
-    found = sorted(data["label"] for _, data in graph.nodes(data=True) if data["kind"] == "label")
-    if found != list(range(labels)):
+    present = sorted(data["label"] for _, data in graph.nodes(data=True) if data["kind"] == "label")
+    if present != list(range(labels)):
         raise BadHierarchy(
-            f"The hierarchy holds the labels {found}, and the data set has 0 to {labels - 1}."
+            f"The hierarchy holds the labels {present}, and the data set has 0 to {labels - 1}."
         )
     for node, data in graph.nodes(data=True):
         below = children(graph, node)
@@ -169,14 +177,14 @@ def validate(graph: nx.DiGraph, labels: int) -> None:
             expected = {leaf for child in below for leaf in graph.nodes[child]["members"]}
         if list(data["members"]) != sorted(expected):
             raise BadHierarchy(
-                f"Node '{node}' names the members {list(data['members'])}, and its children "
-                f"hold {sorted(expected)}."
+                f"Node '{node}' has the members {list(data['members'])}, and its children have "
+                f"{sorted(expected)}."
             )
         orders = [graph.edges[node, child]["order"] for child in below]
         if orders != list(range(len(below))):
             raise BadHierarchy(f"The outputs of node '{node}' are numbered {orders}, with gaps.")
         if len(below) < 2 and data["net"] is not None:
-            raise BadHierarchy(f"Node '{node}' has a network and nothing to decide.")
+            raise BadHierarchy(f"Node '{node}' has a network, and fewer than two children.")
 
 
 def leaf_of(name: str, names: Sequence[str]) -> int:
@@ -184,7 +192,7 @@ def leaf_of(name: str, names: Sequence[str]) -> int:
     Returns the leaf of the label `name`.
 
     Raises:
-        BadHierarchy: No label has this name; the message offers the nearest.
+        BadHierarchy: No label has this name; the message suggests the most similar label.
     """
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
@@ -199,30 +207,30 @@ def children(graph: nx.DiGraph, node: str) -> list[str]:
 
 
 def own_labels(graph: nx.DiGraph, node: str) -> list[int]:
-    """Returns the labels that hang on `node` itself, in the order of its outputs."""
+    """Returns the leaves of the label children of `node`, in the order of its outputs."""
     below = (graph.nodes[child] for child in children(graph, node))
     return [data["label"] for data in below if data["kind"] == "label"]
 
 
 def inner(graph: nx.DiGraph) -> list[str]:
-    """Returns every node of a tree but the labels, parents first, in the order of outputs."""
-    found = [ROOT]
-    for node in found:
-        found += [c for c in children(graph, node) if graph.nodes[c]["kind"] != "label"]
-    return found
+    """Returns the nodes of a tree that are no labels, breadth first, in the order of outputs."""
+    nodes = [ROOT]
+    for node in nodes:
+        nodes += [c for c in children(graph, node) if graph.nodes[c]["kind"] != "label"]
+    return nodes
 
 
 def clusters(graph: nx.DiGraph) -> list[list[int]]:
-    """Returns the members of the root's children, in the order of its outputs."""
+    """Returns the leaves below each child of the root, in the order of the root's outputs."""
     return [list(graph.nodes[child]["members"]) for child in children(graph, ROOT)]
 
 
 def leaf_count(graph: nx.DiGraph) -> int:
     """
-    Returns the number of labels that a classifier has to tell apart.
+    Returns the number of labels.
 
     Raises:
-        BadHierarchy: There is one label only.
+        BadHierarchy: There is only one label, and a classifier needs two.
     """
     labels = len(graph.nodes[ROOT]["members"])
     if labels < 2:
@@ -231,18 +239,18 @@ def leaf_count(graph: nx.DiGraph) -> int:
 
 
 def parents(groups: Clusters) -> Int[np.ndarray, " label"]:
-    """Returns s(j) of methods.md 0.1: the index of each leaf's cluster, of a partition."""
+    """Returns, for each leaf of a partition, the index of its cluster (int64)."""
     result = np.zeros(sum(len(group) for group in groups), dtype=np.int64)
-    for place, group in enumerate(groups):
-        result[list(group)] = place
+    for index, group in enumerate(groups):
+        result[list(group)] = index
     return result
 
 
 def membership(groups: Clusters, labels: int) -> Bool[np.ndarray, "cluster label"]:
-    """Says of each group which labels it holds; of a cover, too, where several hold one."""
+    """Returns a mask that is true where a group holds a label; groups may overlap."""
     result = np.zeros((len(groups), labels), dtype=bool)
-    for place, group in enumerate(groups):
-        result[place, list(group)] = True
+    for index, group in enumerate(groups):
+        result[index, list(group)] = True
     return result
 
 
@@ -250,8 +258,9 @@ def heights(graph: nx.DiGraph) -> Int[np.ndarray, "label label"]:
     """
     Returns the height of the lowest common ancestor of each pair of leaves.
 
-    A node's height is the longest way down to a leaf: 0 between a leaf and itself, 1 inside a
-    cluster of leaves, 2 across clusters (methods.md 7.1). In a DAG the lowest one counts.
+    The height of a node is the length of its longest path down to a leaf (int64). In a two-level
+    tree the height is 0 for a leaf and itself, 1 within a cluster, and 2 across clusters. In a DAG
+    the lowest of several common ancestors counts.
     """
     height: dict[str, int] = {}
     for node in reversed(list(nx.topological_sort(graph))):
@@ -267,7 +276,7 @@ def heights(graph: nx.DiGraph) -> Int[np.ndarray, "label label"]:
 
 
 def paths(graph: nx.DiGraph) -> dict[int, list[str]]:
-    """Returns for each leaf the nodes from the root down to it (the first path in a DAG)."""
+    """Returns, for each leaf, the nodes from the root down to it (in a DAG, of one of its paths)."""
     result: dict[int, list[str]] = {}
     stack = [[ROOT]]
     while stack:
@@ -280,17 +289,17 @@ def paths(graph: nx.DiGraph) -> dict[int, list[str]]:
 
 
 def nodes_of_paths(graph: nx.DiGraph) -> Bool[np.ndarray, "label node"]:
-    """Tells for each leaf which nodes its path has, the leaf among them and the root not."""
-    found = paths(graph)
-    places = {node: place for place, node in enumerate(node for node in graph if node != ROOT)}
-    result = np.zeros((len(found), len(places)), dtype=bool)
-    for leaf, path in found.items():
-        result[leaf, [places[node] for node in path[1:]]] = True
+    """Returns a mask of the nodes on each leaf's path: the leaf is included, the root has no column."""
+    path_of = paths(graph)
+    columns = {node: column for column, node in enumerate(node for node in graph if node != ROOT)}
+    result = np.zeros((len(path_of), len(columns)), dtype=bool)
+    for leaf, path in path_of.items():
+        result[leaf, [columns[node] for node in path[1:]]] = True
     return result
 
 
 def to_json(graph: nx.DiGraph) -> dict[str, Any]:
-    """Returns the hierarchy as plain JSON values, nodes and edges sorted."""
+    """Returns the hierarchy as JSON values: `nodes` and `edges`, both sorted."""
     nodes = [
         {"node": node, **data, "members": list(data["members"])}
         for node, data in sorted(graph.nodes(data=True))
@@ -301,10 +310,10 @@ def to_json(graph: nx.DiGraph) -> dict[str, Any]:
 
 def from_json(document: Any) -> nx.DiGraph:
     """
-    Returns the hierarchy that `to_json` described.
+    Returns the hierarchy of a document that `to_json` made.
 
     Raises:
-        BadHierarchy: The document lacks a field, or describes no hierarchy.
+        BadHierarchy: The document lacks a field, or its graph is no hierarchy.
     """
     graph = nx.DiGraph()
     try:

@@ -1,8 +1,9 @@
 """
-Paths of labels as sequences of outputs, and where along them something is decided (methods.md 4.1).
+Paths of labels as sequences of output indices, and the branch points along the paths.
 
-A path leads from the root to a leaf. Every node but the root is an output of each step, so that a
-step's target is one-hot over all nodes; which of them can follow is known from the tree.
+A path leads from the root to a leaf. Each step of a recurrent network has one output for every node
+but the root, so that the target of a step is one-hot over all nodes (Koo, Klabjan and Utke 2020,
+slide "Encoding Label Paths"). The tree says which outputs can follow a given one.
 """
 
 from collections.abc import Sequence
@@ -18,31 +19,31 @@ from train.tree import hierarchy as trees
 
 Order = Literal["root_first", "leaf_first"]
 Chain = tuple[int, ...]
-"""Outputs that follow one another without a choice between them."""
-NOTHING = -1  # the target of a step after the end
+"""Output indices of consecutive steps."""
+NOTHING = -1  # the target of a step after the end of a path
 
 
 @dataclass(frozen=True, slots=True)
-class Paths:
-    """Every leaf's path as a sequence of outputs."""
+class LabelPaths:
+    """The path of every leaf as a sequence of output indices."""
 
     nodes: tuple[str, ...]
-    """All nodes but the root, level by level; a node's place is its output. The end comes after."""
+    """All nodes but the root, level by level; the output index of a node is its index here."""
     sequences: tuple[Chain, ...]
-    """For each leaf, the outputs of its steps."""
+    """For each leaf, the output indices of its steps."""
 
     @property
     def steps(self) -> int:
-        """Steps of the longest path."""
+        """Returns the number of steps of the longest path."""
         return max(map(len, self.sequences))
 
     @property
     def outputs(self) -> int:
-        """Outputs of each step: the nodes and, where it ends a path, the end."""
+        """Returns the number of outputs of a step: the nodes and, if paths are ended, the end."""
         return 1 + max(max(own) for own in self.sequences)
 
     def targets(self) -> Int[np.ndarray, "leaf step"]:
-        """Returns what each step of a leaf's path is to say; NOTHING after its end."""
+        """Returns the target output of each step of each leaf's path (int64); NOTHING after the end."""
         result = np.full((len(self.sequences), self.steps), NOTHING, dtype=np.int64)
         for leaf, own in enumerate(self.sequences):
             result[leaf, : len(own)] = own
@@ -50,35 +51,38 @@ class Paths:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """A place on the way at which several leaves are still possible."""
+class BranchPoint:
+    """A prefix of paths after which several leaves are still possible."""
 
     before: Chain
-    """Outputs that led here."""
+    """The prefix: outputs of the steps up to here."""
     parent: int
-    """Place of the decision before, among those of its level."""
+    """Index of the previous branch point in the level above."""
     ends: tuple[int | None, ...]
-    """For each continuation the leaf that is alone behind it, or None: a decision follows."""
+    """For each continuation, its only leaf, or None if another branch point follows."""
     chains: tuple[Chain, ...]
-    """For each continuation its outputs: one, or all that are left of the one leaf's path."""
+    """For each continuation, its next output, or all remaining outputs if it has only one leaf."""
 
 
-Level = tuple[Decision, ...]
+Level = tuple[BranchPoint, ...]
 
 
-def encode(graph: nx.DiGraph, *, order: Order = "root_first", ended: bool = False) -> Paths:
+def encode(graph: nx.DiGraph, *, order: Order = "root_first", ended: bool = False) -> LabelPaths:
     """
-    Returns the paths of a tree, from the root down or from the leaf up.
+    Returns the paths of a tree.
 
-    `ended` closes every path with the output of its end; without it all have the length of the
-    deepest, whose step a shallower leaf repeats.
+    Args:
+        graph: The tree.
+        order: Direction of the sequences: from the root down or from the leaf up.
+        ended: Add the output "end", whose index is the number of nodes, to every path. Without it
+            all paths get the length of the longest: a shallower leaf repeats its last step.
 
     Raises:
         BadHierarchy: A node has several parents, so that a leaf would have several paths.
 
     Example:
-        Children A, B of the root, C, D of A and E, F, G of B: the outputs A to G are 0 to 6, and
-        the path to F is 1, 5 (methods.md 4.1); ended it is 1, 5, 7.
+        The root has the children A and B, A has C and D, and B has E, F and G: the outputs A to G
+        are 0 to 6, and the path to F is 1, 5; with `ended` it is 1, 5, 7.
     """
     if any(degree > 1 for _, degree in graph.in_degree()):
         raise BadHierarchy(
@@ -88,28 +92,28 @@ def encode(graph: nx.DiGraph, *, order: Order = "root_first", ended: bool = Fals
     nodes = [trees.ROOT]
     for node in nodes:
         nodes += trees.children(graph, node)
-    places = {node: place for place, node in enumerate(nodes[1:])}
-    found = trees.paths(graph)
-    own = [[places[node] for node in found[leaf][1:]] for leaf in sorted(found)]
+    outputs = {node: output for output, node in enumerate(nodes[1:])}
+    path_of = trees.paths(graph)
+    own = [[outputs[node] for node in path_of[leaf][1:]] for leaf in sorted(path_of)]
     if not ended:
         deepest = max(map(len, own))
         own = [path + path[-1:] * (deepest - len(path)) for path in own]
-    last = [len(places)] if ended else []
+    last = [len(outputs)] if ended else []
     ordered = (path[::-1] if order == "leaf_first" else path for path in own)
-    return Paths(tuple(nodes[1:]), tuple((*path, *last) for path in ordered))
+    return LabelPaths(tuple(nodes[1:]), tuple((*path, *last) for path in ordered))
 
 
 def levels(sequences: Sequence[Chain]) -> list[Level]:
     """
-    Returns the decisions along the paths, level by level; all that are left differ at the root.
+    Returns the branch points of the paths, level by level, beginning with the empty prefix.
 
-    A leaf that is alone behind an output is reached there: what follows in its path has no other
-    choice, but counts in its score.
+    When only one leaf is possible after an output, its remaining steps form one chain: they have no
+    alternative, but their probabilities count in the leaf's score.
     """
-    found: list[Level] = []
+    result: list[Level] = []
     open_: list[tuple[Chain, int, list[int]]] = [((), 0, list(range(len(sequences))))]
     while open_:
-        level: list[Decision] = []
+        level: list[BranchPoint] = []
         following = []
         for before, parent, members in open_:
             groups: dict[int, list[int]] = {}
@@ -123,7 +127,7 @@ def levels(sequences: Sequence[Chain]) -> list[Level]:
                 chains.append(sequences[group[0]][len(before) :] if alone else (output,))
                 if not alone:
                     following.append(((*before, output), len(level), group))
-            level.append(Decision(before, parent, tuple(ends), tuple(chains)))
-        found.append(tuple(level))
+            level.append(BranchPoint(before, parent, tuple(ends), tuple(chains)))
+        result.append(tuple(level))
         open_ = following
-    return found
+    return result

@@ -21,7 +21,7 @@ from train import backbone
 from train.backbone import Network
 from train.classifier import Cost, FitReport, Mode
 from train.data import augment, sampling
-from train.data.pictures import DataModule
+from train.data.images import DataModule
 from train.engine.losses import Counting
 from train.engine.task import Task
 from train.engine.trainer import Trainer
@@ -31,7 +31,7 @@ from train.methods.dhnn.conversion import Conversion, Kind, Layers
 from train.methods.dhnn.recurrent import Decoder, EndedPath, FixedPath
 from train.tree import hierarchy as trees
 from train.tree import label_path
-from train.tree.label_path import Paths
+from train.tree.label_path import LabelPaths
 
 
 class Params(BaseModel):
@@ -90,7 +90,7 @@ class PathNetwork(nn.Module):
     targets: Tensor
     weights: Tensor
 
-    def __init__(self, params: Params, whole: Network, paths: Paths) -> None:
+    def __init__(self, params: Params, whole: Network, paths: LabelPaths) -> None:
         """
         Takes over the backbone's blocks; its head is not used.
 
@@ -314,7 +314,7 @@ class Classifier(nn.Module):
         return self.block_macs + sum(part.macs for part in parts if isinstance(part, Conversion))
 
 
-def _decoder(params: Params, paths: Paths, *, reads: int) -> Decoder:
+def _decoder(params: Params, paths: LabelPaths, *, reads: int) -> Decoder:
     size = conversion.LENGTH
     if params.kind == "rnn":
         return FixedPath(

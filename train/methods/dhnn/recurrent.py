@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from train.methods.dhnn.beam import Look
-from train.tree.label_path import NOTHING, Chain, Decision, Paths, levels
+from train.tree.label_path import NOTHING, BranchPoint, Chain, LabelPaths, levels
 
 CellKind = Literal["lstm", "gru"]
 State = tuple[Tensor, Tensor]
@@ -74,7 +74,7 @@ class FixedPath(nn.Module):
     """
 
     def __init__(
-        self, paths: Paths, *, inputs: int, hidden: int, cell: CellKind, residual: bool
+        self, paths: LabelPaths, *, inputs: int, hidden: int, cell: CellKind, residual: bool
     ) -> None:
         """Builds both directions, z where there is an arc, and the layer that says the nodes."""
         super().__init__()
@@ -148,7 +148,7 @@ class EndedPath(nn.Module):
 
     def __init__(
         self,
-        paths: Paths,
+        paths: LabelPaths,
         *,
         inputs: int,
         reads: int,
@@ -236,7 +236,7 @@ class EndedPath(nn.Module):
 
     def _decide(
         self,
-        decision: Decision,
+        decision: BranchPoint,
         begun: State,
         states: dict[Chain, State],
         reached: Bool[Tensor, " batch"] | None,
@@ -269,7 +269,7 @@ class EndedPath(nn.Module):
         return torch.log_softmax(self.predictions(state[0]).float(), dim=1)
 
     def _continue(
-        self, decision: Decision, state: State, *, steps: int
+        self, decision: BranchPoint, state: State, *, steps: int
     ) -> Float[Tensor, "row continuation step"]:
         """Returns the log probabilities of each continuation and its forced rest, of `steps` steps."""
         chains = decision.chains

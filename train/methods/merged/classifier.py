@@ -23,7 +23,7 @@ from train import backbone
 from train.backbone import Branch, Network
 from train.classifier import Cost, FitReport, Mode
 from train.data import augment, sampling
-from train.data.pictures import DataModule
+from train.data.images import DataModule
 from train.engine import losses
 from train.engine.losses import Counting
 from train.engine.task import Task

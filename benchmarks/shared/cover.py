@@ -1,8 +1,8 @@
 """
-Which mistakes are recoverable: overlapping label sets that hold most confusions (methods.md 9.3).
+Covers: overlapping label sets that contain as many confused pairs of labels as possible.
 
-In come weights w of unordered label pairs: symmetric, nothing on the diagonal. A cover is a list
-of label sets; R is the weight of the pairs that stand together in one of them at least.
+The input is a symmetric matrix of weights w of label pairs with a zero diagonal. A cover is a list of
+label sets, and R(cover) is the total weight of the pairs that at least one set contains.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from jaxtyping import Bool, Float, Int, Shaped
 from train.grouping.partition import ZERO
 
 Cover = Sequence[Sequence[int]]
-EXACT = 100_000  # so many subsets are looked at one by one; beyond, sets are grown
-_SEEDS = 200  # heaviest pairs that sets are grown from
+EXACT = 100_000  # most subsets that are enumerated; with more subsets, sets are grown
+_SEEDS = 200  # heaviest pairs from which sets are grown
 
 
 def count_weights(counts: Shaped[np.ndarray, "label label"]) -> Float[np.ndarray, "label label"]:
-    """Returns w_ab = (C_ab + C_ba) / n; over pairs they sum to the share of mistakes."""
+    """Returns w_ab = (C_ab + C_ba) / n of confusion counts C; over pairs they sum to the error rate."""
     weights = (counts + counts.T) / max(counts.sum(), 1)
     np.fill_diagonal(weights, 0.0)
     return np.asarray(weights)
@@ -30,9 +30,10 @@ def soft_weights(
     probabilities: Float[np.ndarray, "image label"], labels: Int[np.ndarray, " image"]
 ) -> Float[np.ndarray, "label label"]:
     """
-    Returns w_ab = (1/n) sum over images of a or b of p_a p_b.
+    Returns w_ab = (1/n) sum of p_a p_b over the images of a or b.
 
-    Smoother than counts where labels have few images. It ranks pairs; its sum is no error rate.
+    With few images for a label it has less noise than counts. It ranks pairs; its sum is no error
+    rate.
     """
     leaves = probabilities.shape[1]
     sums = np.zeros((leaves, leaves))
@@ -43,26 +44,27 @@ def soft_weights(
 
 
 def covered(cover: Cover, labels: int) -> Bool[np.ndarray, "label label"]:
-    """Says of each pair whether some set of the cover holds both; a label is no pair with itself."""
-    found = np.zeros((labels, labels), dtype=bool)
-    for subset in cover:
-        found[np.ix_(list(subset), list(subset))] = True
-    np.fill_diagonal(found, val=False)
-    return found
+    """Returns a mask of the pairs of different labels that some set of the cover contains."""
+    mask = np.zeros((labels, labels), dtype=bool)
+    for members in cover:
+        mask[np.ix_(list(members), list(members))] = True
+    np.fill_diagonal(mask, val=False)
+    return mask
 
 
 def recoverable(weights: Float[np.ndarray, "label label"], cover: Cover) -> float:
     """
     Returns R, the weight of the covered pairs.
 
-    With w from counts it is the largest gain in accuracy that perfect experts could bring when each
-    corrects the pairs of its set. Monotone and submodular in the collection of sets.
+    With w from counts R is the largest gain in accuracy of perfect experts, each of which corrects
+    all confusions between labels of its set. R is monotone and submodular in the collection of
+    sets.
     """
     return float(weights[covered(cover, len(weights))].sum() / 2)
 
 
 def by_chance(weights: Float[np.ndarray, "label label"], cover: Cover) -> float:
-    """Returns the expected R of the cover with its labels permuted, exactly."""
+    """Returns the expected R of the cover over all permutations of its labels."""
     labels = len(weights)
     pairs = covered(cover, labels).sum() / max(labels * (labels - 1), 1)
     return float(weights.sum() / 2 * pairs)
@@ -71,10 +73,13 @@ def by_chance(weights: Float[np.ndarray, "label label"], cover: Cover) -> float:
 def permuted(
     weights: Float[np.ndarray, "label label"], cover: Cover, *, draws: int, seed: int
 ) -> list[float]:
-    """Returns R of the cover with its labels permuted `draws` times: sizes and overlaps stay."""
+    """Returns R of the cover for `draws` random permutations of its labels."""
     rng = np.random.default_rng([seed, 93])
     orders = [rng.permutation(len(weights)) for _ in range(draws)]
-    return [recoverable(weights, [order[list(one)].tolist() for one in cover]) for order in orders]
+    return [
+        recoverable(weights, [order[list(members)].tolist() for members in cover])
+        for order in orders
+    ]
 
 
 def greedy_cover(
@@ -83,9 +88,10 @@ def greedy_cover(
     """
     Returns at most `experts` sets of at most `largest` labels, the heaviest first.
 
-    Each set holds as much of the weight that is not yet covered as can be found. Where all sets
-    can be enumerated, R is at least 1 - 1/e of that of the best cover (Nemhauser et al. 1978).
-    Labels that add nothing to their set are left out of it.
+    Each set is the result of `best_subset` for the weights that are not covered yet, without labels
+    that add nothing. If all sets can be enumerated, R is at least 1 - 1/e of the R of the best
+    cover (Nemhauser, Wolsey and Fisher 1978, "An analysis of approximations for maximizing
+    submodular set functions").
     """
     residual, cover = weights.astype(np.float64), []
     for _ in range(experts):
@@ -101,9 +107,10 @@ def greedy_cover(
 
 def best_subset(residual: Float[np.ndarray, "label label"], size: int) -> list[int]:
     """
-    Returns the labels, `size` of them or all, between which most weight lies.
+    Returns the `size` labels (or all labels, if fewer) with the largest weight between them.
 
-    Exact where there are at most 100,000 such sets (ties: the first in lexical order), else grown.
+    The result is exact if there are at most 100,000 such sets (ties: the first in lexical order),
+    else it is that of `grown_subset`.
     """
     size = min(size, len(residual))
     if comb(len(residual), size) <= EXACT:
@@ -113,10 +120,10 @@ def best_subset(residual: Float[np.ndarray, "label label"], size: int) -> list[i
 
 def grown_subset(residual: Float[np.ndarray, "label label"], size: int) -> list[int]:
     """
-    Returns fewer than all labels between which much weight lies, found by growing.
+    Returns `size` labels, fewer than all, with a large weight between them.
 
-    Sets grow from each of the 200 heaviest pairs by the label that adds most; then single labels
-    are swapped as long as that gains; the best set is returned (methods.md 9.3).
+    A set grows from each of the 200 heaviest pairs by the label that adds most weight; then single
+    labels are exchanged as long as the weight increases. The heaviest of the sets is returned.
     """
     labels = len(residual)
     upper = np.triu(residual, k=1)
@@ -130,7 +137,7 @@ def _enumerated(residual: np.ndarray, size: int) -> list[int]:
     inside = np.zeros(len(subsets))
     for first, second in combinations(range(size), 2):
         inside += residual[subsets[:, first], subsets[:, second]]
-    # Rounded, so that equal sums stay equal whatever the order they were added in.
+    # Rounded, so that equal sums stay equal in whichever order their terms are added.
     return [int(label) for label in subsets[np.argmax(np.round(inside, 12))]]
 
 
@@ -141,7 +148,7 @@ def _grown(residual: np.ndarray, pair: tuple[int, int], size: int) -> list[int]:
         added = residual[:, chosen].sum(axis=1)
         chosen[np.argmax(np.where(chosen, -np.inf, added))] = True
     while True:
-        weight = residual[:, chosen].sum(axis=1)  # of each label towards the set
+        weight = residual[:, chosen].sum(axis=1)  # between each label and the set
         inside, outside = np.flatnonzero(chosen), np.flatnonzero(~chosen)
         gains = (
             weight[outside][None, :] - residual[np.ix_(inside, outside)] - weight[inside][:, None]

@@ -1,4 +1,4 @@
-"""What a benchmark returns."""
+"""The result of a benchmark."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One measured figure with its bar; `value` is the median of `runs` unless `details` says otherwise."""
+    """A measured figure with its bar; `value` is the median of `runs` unless `details` says otherwise."""
 
     value: float
     unit: str

@@ -60,7 +60,7 @@ class Params(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class ImageSet:
     """The images of one split, in shard order."""
 
     images: UInt8[np.ndarray, "image height width 3"] | Streamed
@@ -92,7 +92,7 @@ class Pictures:
         """Travels to another process by the name of its cache, where there is one."""
         if isinstance(self.images, np.memmap) and self.images.filename is not None:
             return _from_cache, (Path(self.images.filename).parent,)
-        return Pictures, (self.images, self.labels, self.post_ids, self.white)
+        return ImageSet, (self.images, self.labels, self.post_ids, self.white)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ class DataModule:
     """Height and width of every image in pixels."""
     root_sha256: str
     """Root hash of the shards, which names the data set."""
-    train: Pictures
-    val: Pictures
+    train: ImageSet
+    val: ImageSet
 
 
 def open_data(
@@ -148,7 +148,7 @@ def open_split(
     *,
     storage: Storage = "cache",
     device: torch.device | None = None,
-) -> Pictures:
+) -> ImageSet:
     """
     Returns the images of one split, or of several joined by `+`; raises as `open_data`.
 
@@ -169,7 +169,7 @@ def open_split(
     where = _PLACES[int(distributed.agreed(place, device=device or torch.device("cpu")))]
     if where == "stream":
         images, column = stream.open_rows(shards_dir, chosen, side=side)
-        pictures = Pictures(images, column["leaf"], column["post_id"], column["white"])
+        pictures = ImageSet(images, column["leaf"], column["post_id"], column["white"])
     else:
         folder = cache_dir / f"{split}-{_key(split, side, labels, chosen)}"
         with distributed.one_first():
@@ -213,8 +213,8 @@ def _key(split: str, side: int, labels: Sequence[str], entries: Sequence[dict[st
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _from_cache(folder: Path) -> Pictures:
-    return Pictures(
+def _from_cache(folder: Path) -> ImageSet:
+    return ImageSet(
         images=np.load(folder / "images.npy", mmap_mode="r"),
         labels=np.load(folder / "labels.npy"),
         post_ids=np.load(folder / "post_ids.npy"),
@@ -257,7 +257,7 @@ def _fill(folder: Path, shards_dir: Path, entries: Sequence[dict[str, Any]], *, 
         shutil.rmtree(part)
 
 
-def _check_labels(pictures: Pictures, labels: Sequence[str], split: str) -> None:
+def _check_labels(pictures: ImageSet, labels: Sequence[str], split: str) -> None:
     outside = pictures.labels[(pictures.labels < 0) | (pictures.labels >= len(labels))]
     if len(outside):
         raise BadShard(

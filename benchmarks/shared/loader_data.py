@@ -1,4 +1,4 @@
-"""Shards for the loader benchmarks: drawn from a seed, written as stage `shards` writes them."""
+"""Shards of random images for the loader benchmarks, in the format of stage `shards`."""
 
 import hashlib
 import io
@@ -14,8 +14,8 @@ from PIL import Image
 SAMPLES, PER_SHARD, SIDE, LABELS = 5000, 1000, 128, 10
 
 
-def picture(rng: np.random.Generator, side: int = SIDE) -> Image.Image:
-    """A smooth ground with flat shapes and a little noise: about as hard to decode as a drawing."""
+def random_image(rng: np.random.Generator, side: int = SIDE) -> Image.Image:
+    """Returns a gradient with flat shapes and some noise, which takes about as long to decode as a drawing."""
     ramp = np.linspace(0, 1, side)[:, None, None]
     ground = rng.integers(0, 256, 3) * ramp + rng.integers(0, 256, 3) * (1 - ramp)
     pixels = np.broadcast_to(ground, (side, side, 3)).copy()
@@ -28,7 +28,7 @@ def picture(rng: np.random.Generator, side: int = SIDE) -> Image.Image:
 
 
 def write(folder: Path, *, samples: int = SAMPLES, side: int = SIDE) -> Path:
-    """Writes the shards of a training set and of small validation and test sets of JPEG images."""
+    """Writes shards of JPEG images: a training set, and small validation and test sets."""
     folder.mkdir(parents=True)
     rng, entries, rows = np.random.default_rng(0), [], []
     for split, count in (("train", samples), ("val", LABELS * 2), ("test", LABELS * 2)):
@@ -36,7 +36,9 @@ def write(folder: Path, *, samples: int = SAMPLES, side: int = SIDE) -> Path:
             path = folder / f"{split}-{start // PER_SHARD:06d}.tar"
             numbers = range(start, min(start + PER_SHARD, count))
             with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
-                rows += [_add(archive, path.name, split, n, picture(rng, side)) for n in numbers]
+                rows += [
+                    _add(archive, path.name, split, n, random_image(rng, side)) for n in numbers
+                ]
             entries.append(
                 {
                     "shard": path.name,

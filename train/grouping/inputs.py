@@ -1,0 +1,69 @@
+"""Reads the inputs of stage `clustering`: the flat network's labels and predictions, and families."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from personae import tables
+from personae.errors import BadParams, MissingInput
+from train.grouping.predictions import LabelledPredictions
+
+
+def read_labels(path: Path) -> list[str]:
+    """
+    Returns the label names in leaf order from the flat network's `model.json`.
+
+    Raises:
+        MissingInput: The file is absent, unreadable, or has no labels.
+        BadParams: The network was trained on the validation images.
+    """
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        labels = list(facts["labels"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MissingInput(
+            f"{path} is absent or has no labels ({error!r}). Stage 'flat' writes it: run it first."
+        ) from error
+    if facts.get("params", {}).get("data", {}).get("train_on_val"):
+        raise BadParams(
+            f"The network in {path.parent} was trained on its validation images "
+            "(data.train_on_val), so its mistakes on them do not show which labels it confuses. "
+            "Train without data.train_on_val before grouping."
+        )
+    return labels
+
+
+def read_predictions(path: Path) -> LabelledPredictions:
+    """
+    Returns a table of predictions that stage `flat` or `evaluate` wrote.
+
+    Raises:
+        MissingInput: The file is absent or no Parquet file.
+        MissingColumn: A column is absent.
+    """
+    columns = ["label", "predicted", "probabilities"]
+    table = tables.read(path, columns, stage="flat")
+    return LabelledPredictions(
+        labels=table["label"].to_numpy().astype(np.int64),
+        predicted=table["predicted"].to_numpy().astype(np.int64),
+        probabilities=np.array(table["probabilities"].to_pylist(), dtype=np.float64),
+    )
+
+
+def read_families(path: Path) -> dict[str, str | None]:
+    """
+    Returns the family (copyright) of each label from the data set's `classes.json`.
+
+    The mapping is empty if the data set has no families.
+
+    Raises:
+        MissingInput: The file is absent, unreadable, or its `copyright` is no mapping.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")).get("copyright", {}))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise MissingInput(
+            f"{path} is absent or has no labels ({error!r}). Stage 'shards' writes it: run it "
+            "first."
+        ) from error

@@ -1,0 +1,50 @@
+"""Stability of groupings: how similar the groupings of resampled validation images are."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from train.errors import BadHierarchy
+from train.evaluation import metrics
+from train.grouping.params import Params
+from train.grouping.predictions import LabelledPredictions
+from train.grouping.rules import RULES, GroupingTree
+from train.tree import hierarchy
+
+_RESAMPLING = 23  # separates this random stream from others of the same seed
+
+
+def stability(
+    groupings: Mapping[str, GroupingTree],
+    predictions: LabelledPredictions,
+    params: Params,
+    *,
+    seed: int,
+) -> dict[str, float]:
+    """
+    Returns the mean adjusted Rand index between each grouping and those of resampled images.
+
+    Images are drawn with replacement `params.bootstrap` times, and all rules get the same draws. If
+    a rule has no grouping of a draw, every label is a cluster of its own. The mapping is empty
+    without draws.
+
+    Args:
+        groupings: Groupings of all images, by names of `RULES`.
+        predictions: Predictions for all images.
+        params: Parameters with the number of clusters.
+        seed: Seed of the draws.
+    """
+    rng = np.random.default_rng([seed, _RESAMPLING])
+    indices: dict[str, list[float]] = {}
+    for _ in range(params.bootstrap):
+        images = len(predictions.labels)
+        drawn = predictions.drawn(rng.integers(images, size=images))
+        for name, grouping in groupings.items():
+            reference = hierarchy.parents(grouping.clusters)
+            try:
+                clusters = RULES[name](drawn, params).clusters
+            except BadHierarchy:
+                clusters = [[label] for label in range(len(reference))]
+            index = metrics.adjusted_rand(reference, hierarchy.parents(clusters))
+            indices.setdefault(name, []).append(index)
+    return {name: float(np.mean(values)) for name, values in indices.items()}
