@@ -1,6 +1,7 @@
 """The walls of the house: the import contracts hold, cover every module, and fail when broken."""
 
 import ast
+import copy
 from collections import defaultdict
 from pathlib import Path
 
@@ -34,13 +35,17 @@ def graph():
 
 def _kept(contract, graph) -> bool:
     made = KINDS[contract["type"]](contract["name"], OPTIONS.session_options, contract)
-    return made.check(graph, verbose=False).kept
+    # A check removes the imports that the contract ignores from its graph.
+    return made.check(copy.deepcopy(graph), verbose=False).kept
 
 
-def _broken(graph, importer: str, imported: str):
-    changed = grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
-    changed.add_import(importer=importer, imported=imported, line_number=1, line_contents="broken")
-    return changed
+def _kept_with(contract, graph, importer: str, imported: str) -> bool:
+    """Whether the contract is kept once `importer` imports `imported` too."""
+    graph.add_import(importer=importer, imported=imported, line_number=1, line_contents="broken")
+    try:
+        return _kept(contract, graph)
+    finally:
+        graph.remove_import(importer=importer, imported=imported)
 
 
 def _members(contract) -> list[list[str]]:
@@ -59,12 +64,16 @@ def test_contract_holds(contract, graph):
     assert _kept(contract, graph)
 
 
-@pytest.mark.parametrize("contract", LAYERED, ids=lambda contract: contract["name"])
+@pytest.mark.parametrize(
+    "contract",
+    [contract for contract in LAYERED if len(contract["layers"]) > 1],
+    ids=lambda contract: contract["name"],
+)
 def test_import_that_runs_upwards_is_refused(contract, graph):
     """An import from the lowest layer to the highest breaks the contract."""
     layers = _members(contract)
 
-    assert not _kept(contract, _broken(graph, layers[-1][0], layers[0][0]))
+    assert not _kept_with(contract, graph, layers[-1][0], layers[0][0])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +85,7 @@ def test_siblings_of_a_layer_never_meet(contract, graph):
     """An import between two modules of one layer breaks the contract."""
     first, second = next(layer for layer in _members(contract) if len(layer) > 1)[:2]
 
-    assert not _kept(contract, _broken(graph, first, second))
+    assert not _kept_with(contract, graph, first, second)
 
 
 @pytest.mark.parametrize(
@@ -86,10 +95,12 @@ def test_siblings_of_a_layer_never_meet(contract, graph):
 )
 def test_new_module_needs_a_place(contract, graph):
     """A module that no layer names breaks the contract: all of them are exhaustive."""
-    changed = grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
-    changed.add_module(f"{contract['containers'][0]}.stray")
+    stray = f"{contract['containers'][0]}.stray"
+    graph.add_module(stray)
+    is_kept = _kept(contract, graph)
+    graph.remove_module(stray)
 
-    assert not _kept(contract, changed)
+    assert not is_kept
 
 
 @pytest.mark.parametrize(
@@ -101,8 +112,8 @@ def test_import_between_independent_modules_is_refused(contract, graph):
     """Each direction between the first two modules breaks the contract."""
     first, second = contract["modules"][:2]
 
-    assert not _kept(contract, _broken(graph, first, second))
-    assert not _kept(contract, _broken(graph, second, first))
+    assert not _kept_with(contract, graph, first, second)
+    assert not _kept_with(contract, graph, second, first)
 
 
 @pytest.mark.parametrize(
@@ -113,14 +124,14 @@ def test_import_between_independent_modules_is_refused(contract, graph):
 def test_forbidden_import_is_refused(contract, graph):
     """Each forbidden module, imported by the first source, breaks the contract."""
     for module in contract["forbidden_modules"]:
-        assert not _kept(contract, _broken(graph, contract["source_modules"][0], module))
+        assert not _kept_with(contract, graph, contract["source_modules"][0], module)
 
 
 def test_circle_that_once_passed_is_refused(graph):
     """`import train.fit` in train/revision.py is a circle, and breaks a contract."""
-    changed = _broken(graph, "train.revision", "train.fit")
+    circle = ("train.revision", "train.fit")
 
-    assert [c["name"] for c in CONTRACTS if not _kept(c, changed)] == [
+    assert [c["name"] for c in CONTRACTS if not _kept_with(c, graph, *circle)] == [
         "Inside train imports go downwards"
     ]
 
