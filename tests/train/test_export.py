@@ -91,6 +91,38 @@ def test_search_over_paths_is_exported(tmp_path, make_classifier, kind, order, w
         assert export.check(path, classifier, side=16) <= export.TOLERANCE
 
 
+@pytest.mark.parametrize(
+    ("method", "own"),
+    [
+        ("hdcnn", {"beta": 0.5}),  # a threshold of 2/3: some images reach it for no component
+        ("hdcnn", {"beta": 1.0}),
+        ("hdcnn", {"beta": 6.0}),  # as in the presets
+        ("uppsala", {"rollback": 1}),
+    ],
+)
+def test_conditional_execution_is_exported(tmp_path, make_classifier, method, own):
+    """Parts that an image skips weigh nothing in the file: it equals the default mode."""
+    cover = hierarchy.from_cover([[0, 1, 2], [2, 3], [3]], 4)
+    tree = cover if method == "hdcnn" else hierarchy.from_clusters([[0, 2], [1, 3]], 4)
+    classifier = make_classifier(method, tree, network=NETWORK, **own).eval()
+    torch.manual_seed(0)
+    for name, weight in classifier.named_parameters():
+        if "predictions" in name:
+            torch.nn.init.normal_(weight, std=20.0)
+    path = tmp_path / "m.onnx"
+    with torch.no_grad():
+        export.write(path, classifier, side=16, facts={})
+        session = onnxruntime.InferenceSession(path)
+        for batch in (1, 2, 9):
+            images = torch.rand(batch, 3, 16, 16)
+            expected = classifier.predict_proba(images).numpy()
+            (actual,) = session.run(["probabilities"], {"pictures": images.numpy()})
+
+            assert np.allclose(expected, actual, atol=export.TOLERANCE)
+        assert not classifier.outputs(images)["executed"].all()
+        assert export.check(path, classifier, side=16) <= export.TOLERANCE
+
+
 def test_file_says_what_it_is(results_dir, tmp_path):
     """Labels in leaf order, run, seed and the shards' hash travel in the file."""
     path = export.run("flat", seed=0, results_dir=results_dir, out=tmp_path / "m.onnx")
@@ -128,6 +160,15 @@ def test_other_probabilities_leave_nothing(results_dir, tmp_path, make_classifie
         assert export.check(out, trained, side=16) <= export.TOLERANCE
         with pytest.raises(BadExport, match="differs from torch"):
             export.check(out, other, side=16)
+
+
+def test_file_that_onnxruntime_cannot_read_is_refused(tmp_path, make_classifier):
+    """What onnxruntime refuses is named with its reason, and is no traceback of its own."""
+    (tmp_path / "m.onnx").write_bytes(b"no graph")
+    classifier = make_classifier("flat", hierarchy.flat(4), network=NETWORK).eval()
+
+    with pytest.raises(BadExport, match="onnxruntime cannot run the ONNX file"):
+        export.check(tmp_path / "m.onnx", classifier, side=16)
 
 
 def test_missing_run_names_the_stage(tmp_path):

@@ -219,9 +219,10 @@ class Classifier(nn.Module):
         if self.params.beta is None:
             return torch.ones_like(coarse, dtype=torch.bool)
         enough = coarse >= 1 / (self.params.beta * coarse.shape[1])
-        places = torch.arange(coarse.shape[1], device=coarse.device)
-        largest = places == coarse.argmax(dim=1, keepdim=True)
-        return torch.where(enough.any(dim=1, keepdim=True), enough, largest)
+        clusters = torch.arange(coarse.shape[1], device=coarse.device)
+        largest = clusters == coarse.argmax(dim=1, keepdim=True)
+        # Not torch.where: onnxruntime has no such operation on booleans.
+        return enough | (largest & ~enough.any(dim=1, keepdim=True))
 
     def cost(self) -> Cost:
         """
