@@ -213,11 +213,11 @@ def _adapted(found: Answers, alphas: Mapping[str, float]) -> tuple[torch.Tensor,
     )
 
 
-def _curve(found: Answers) -> list[adaptation.Point]:
+def _curve(found: Answers) -> list[adaptation.AlphaAccuracy]:
     return adaptation.curve(found.coarse, found.fine, found.labels, found.parents)
 
 
-def _at(points: list[adaptation.Point], alpha: float) -> adaptation.Point:
+def _at(points: list[adaptation.AlphaAccuracy], alpha: float) -> adaptation.AlphaAccuracy:
     return next(point for point in points if point.alpha == alpha)
 
 

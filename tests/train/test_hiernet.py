@@ -226,7 +226,7 @@ def test_one_group_is_the_backbone(make_classifier, tiny_data, start, name):
     tree = hierarchy.from_clusters([[0, 1, 2, 3]], 4)
     classifier = make_classifier("hiernet", tree, network=network, seed=3, group_blocks=0)
     whole = make_classifier("flat", hierarchy.flat(4), network=network).eval()
-    classifier._begin_from(weights)
+    classifier._copy_flat(weights)
     branch = classifier.eval().network.branches["cluster-0"]
     branch.head.predictions.load_state_dict(whole.network.head.predictions.state_dict())
     x = inputs_of(tiny_data())
@@ -246,7 +246,7 @@ def test_labels_apart_are_decided_by_the_group_head(make_classifier, tiny_data, 
         "hiernet", of_groups((1, 1, 1, 1)), network=RESNET, seed=3, split=5, group_blocks=4
     )
     whole = make_classifier("flat", hierarchy.flat(4), network=RESNET).eval()
-    classifier._begin_from(start())
+    classifier._copy_flat(start())
     head = classifier.eval().network.group_head.head
     head.predictions.load_state_dict(whole.network.head.predictions.state_dict())
     x = inputs_of(tiny_data())
@@ -263,7 +263,7 @@ def test_every_block_is_its_copy(make_classifier, make_trainer, tiny_data, start
     """Shared, added and branch blocks are the flat network's of the same number; choices are new."""
     weights = start(NETWORKS[name])
     classifier = make_classifier("hiernet", of_groups((2, 2)), network=NETWORKS[name], seed=7)
-    classifier._begin_from(weights)
+    classifier._copy_flat(weights)
     tree, taken = classifier.network, set()
     after_split = [tree.group_head, *tree.branches.values()]
     for blocks, first in [(tree.stem, 0), *((part.blocks, len(tree.stem)) for part in after_split)]:
@@ -286,7 +286,7 @@ def test_fresh_layers_come_from_the_seed(make_classifier, make_trainer, tiny_dat
     starts = []
     for seed in (1, 2):
         classifier = make_classifier("hiernet", of_groups((2, 2)), network=RESNET, seed=seed)
-        classifier._begin_from(start())
+        classifier._copy_flat(start())
         classifier._draw_last_layers(0)
         starts.append(classifier.state_dict())
     weights = [
@@ -354,7 +354,7 @@ def test_scratch_needs_no_flat_network(make_classifier, make_trainer, tiny_data,
         classifier.fit(data, trainer, seed=0)
     larger = start(backbone.Params(name="resnet32", width=0.25))
     with pytest.raises(BadCheckpoint, match="flat network"):
-        classifier._begin_from(larger)
+        classifier._copy_flat(larger)
 
 
 @pytest.mark.parametrize(

@@ -371,7 +371,7 @@ def test_every_block_is_its_copy(make_classifier, start, two_level_hierarchy, na
     classifier = make_classifier(
         "merged", two_level_hierarchy, network=network, seed=7, merge=merge
     )
-    classifier._begin_from(weights, seed=0)
+    classifier._copy_flat(weights, seed=0)
     tree = classifier.network
     fine = {**_named("blocks", tree.stem), **_named("", tree.fine)}
     coarse = {**_named("blocks", tree.stem), **_named("", tree.coarse)}
@@ -397,7 +397,7 @@ def test_one_category_is_the_flat_network(make_classifier, tiny_data, start, nam
     tree = hierarchy.from_clusters([[0, 1, 2, 3]], 4)
     classifier = make_classifier("merged", tree, network=network, seed=3).eval()
     whole = make_classifier("flat", hierarchy.flat(4), network=network).eval()
-    classifier._begin_from(weights, seed=0)
+    classifier._copy_flat(weights, seed=0)
     x = inputs_of(tiny_data())
     with torch.no_grad():
         expected, found = whole.predict_proba(x), classifier.outputs(x)

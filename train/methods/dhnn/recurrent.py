@@ -155,7 +155,7 @@ class EndedPath(nn.Module):
         self.predictions = _last(hidden, paths.outputs)
 
     def forward(
-        self, u: Float[Tensor, "batch step p"], targets: Int[Tensor, "batch step"]
+        self, u: Float[Tensor, "batch stage p"], targets: Int[Tensor, "batch step"]
     ) -> Float[Tensor, "batch step output"]:
         """Returns the logits of each step along `targets`; those after the end are undefined."""
         state, logits = self._encode(u), []
@@ -172,7 +172,7 @@ class EndedPath(nn.Module):
         return torch.stack(logits, dim=1)
 
     def continuations(
-        self, u: Float[Tensor, "batch step p"], *, chosen: bool = False
+        self, u: Float[Tensor, "batch stage p"], *, chosen: bool = False
     ) -> Continuations:
         """
         Returns the callback of a search, to be called level by level.
