@@ -72,7 +72,7 @@ def tensors(found, dtype=torch.float64):
     ],
 )
 def test_gives_the_worked_table(alpha, coarse, category, fine, label):
-    """Both sides and their likeliest entries are those of methods.md 3.2, ties to the lower one."""
+    """Both sides and their likeliest entries are those of the worked table, ties to the lower one."""
     moved = adapt_coarse(COARSE, FINE, PARENTS, alpha=alpha)
     spread = adapt_fine(COARSE, FINE, PARENTS, alpha=alpha)
 

@@ -39,7 +39,7 @@ def start(make_classifier):
 
 
 def test_paper_network_costs_what_it_must():
-    """Nin with 9 components over 389 memberships: parameters and MACs of methods.md 6.2."""
+    """Nin with 9 components over 389 memberships: parameters and MACs counted by hand."""
     cover = [sorted({(start + step) % 100 for step in range(43)}) for start in range(0, 99, 11)]
     cover[0], cover[8] = sorted({*cover[0], 50}), sorted({*cover[8], 50})
     network = backbone.Params(name="nin")

@@ -48,7 +48,7 @@ def inputs_of(data):
     ],
 )
 def test_published_networks_cost_what_they_must(name, params, route, full):
-    """Groups of 40 to 2 labels at the published splits: methods.md 5.4 to the digit; <= 35 %."""
+    """Groups of 40 to 2 labels at the published splits: MACs and parameters to the digit; <= 35 %."""
     cost = built(name).cost()
     branches = {node: macs for node, macs in cost.macs.items() if node != "root"}
 

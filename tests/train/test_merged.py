@@ -99,7 +99,7 @@ def say(classifier, coarse, fine):
 @pytest.mark.parametrize("name", PUBLISHED)
 @pytest.mark.parametrize("merge", range(4))
 def test_published_networks_cost_what_they_must(name, merge):
-    """Parameters, MACs and training work of each merge are those of methods.md 3.3 and 3.5."""
+    """Parameters, MACs and training work of each merge are those counted by hand."""
     params, macs, peta = PUBLISHED[name][merge]
     cost = of_hundred(name, merge).cost()
 

@@ -1,4 +1,4 @@
-"""Product quantisation: the factors and worked values of methods.md 6.6, k-means, layers in place."""
+"""Product quantisation: factors, worked values, k-means, layers in place."""
 
 import numpy as np
 import pytest
