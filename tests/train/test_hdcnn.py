@@ -192,7 +192,7 @@ def test_consistency_changes_what_is_learnt(built, make_trainer, tiny_data, star
         trainer = make_trainer(data, params=PARAMS, folder=f"work-{strength}")
         classifier.fit(data, trainer, seed=0, start=start())
         found.append(classifier.state_dict())
-    task = classifier._joint(data)
+    task = classifier._joint_task(data)
 
     assert any(not torch.equal(found[0][name], found[1][name]) for name in found[0])
     assert (50.0, [3 / 7, 3 / 7, 1 / 7]) == (task.loss.strength, list(task.loss.targets))
