@@ -214,11 +214,11 @@ def _adapted(heads: HeadOutputs, alphas: Mapping[str, float]) -> tuple[torch.Ten
     )
 
 
-def _curve(heads: HeadOutputs) -> list[adaptation.Point]:
+def _curve(heads: HeadOutputs) -> list[adaptation.AlphaAccuracy]:
     return adaptation.curve(heads.coarse, heads.fine, heads.labels, heads.parents)
 
 
-def _at(points: list[adaptation.Point], alpha: float) -> adaptation.Point:
+def _at(points: list[adaptation.AlphaAccuracy], alpha: float) -> adaptation.AlphaAccuracy:
     return next(point for point in points if point.alpha == alpha)
 
 

@@ -164,7 +164,7 @@ def _extend(bench: Bench, rest: Sequence[str], new: str, all_took: dict[str, flo
     grown = extend.grow(
         old, bench.settings, bench.everything, device=bench.device, source="the tree of the rest"
     )
-    tree, placed = grown.classifier, grown.placed[new]
+    tree, placed = grown.classifier, grown.placements[new]
     untouched = _copies(tree, but=placed.node)
     tree.to(bench.device)
     mean = np.array(old.facts["mean"], dtype=np.float32)

@@ -1,7 +1,7 @@
 """
-The one interface of all methods, and the records of what they cost (methods.md 0.3, 0.4, 7.2).
+The interface of all methods, and the records of their costs (`docs/methods/evaluation.md`).
 
-A method turns images into probabilities over the leaves, in the data set's label order.
+A classifier turns images into probabilities over the leaves, in the label order of the data set.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ Mode = Literal["default", "route", "full"]
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits on the training of one network; the first one reached stops it."""
+    """Limits on the training of one network; training stops at the first limit reached."""
 
     max_epochs: int
     """Passes over the network's training set."""
@@ -29,59 +29,62 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class NetworkReport:
-    """What the training of one network took."""
+    """The cost of training one network."""
 
     network: str
-    """Node of the hierarchy at which it decides."""
+    """Name of the network: the node of the hierarchy whose children it predicts."""
     seconds: float
-    """Wall-clock time of its training, validation included."""
+    """Wall-clock time of training, validation included."""
     waiting_seconds: float
-    """Part of `seconds` spent fetching images before they reach the device."""
+    """Part of `seconds` in which the device waits for images."""
     epochs: int
-    """Epochs run."""
+    """Epochs trained."""
     discarded_epochs: int
-    """Epochs after the one whose weights were kept."""
+    """Epochs after the epoch whose weights are kept."""
     images_seen: int
-    """Training images over all epochs, repeats included."""
+    """Training images over all epochs, repetitions included."""
     pictures: int
-    """Training images that it may draw from."""
+    """Training images that its sampler draws from."""
     train_flops: float
-    """Estimated: 6 per trained MAC and image, 2 per frozen one."""
+    """Floating-point operations, estimated: 6 per trained MAC and image, 2 per frozen MAC."""
     params: int
     """Trainable parameters."""
     stopped_by: str
     """The limit reached first: epochs, early_stop, seconds or flops."""
     peak_memory_mib: float = 0.0
-    """Most memory in use: of the accelerator while it trained, or of this process until then."""
+    """Peak memory in MiB: of the accelerator during training, else of the process since its start."""
     waits_for: str | None = None
-    """The network that must be finished before this one can start."""
+    """Name of the network whose training must end before this training starts."""
 
 
-_TOLD = "given"  # the grouping that no network finds; its random control ends in it
+_GIVEN = "given"  # a grouping from a file: no network predicts it (nor its control random_given)
 
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """What the training of one classifier took, network by network."""
+    """The cost of training one classifier, network by network."""
 
     networks: tuple[NetworkReport, ...]
     """In the order of training."""
     from_flat: bool = True
-    """Whether a method with a tree starts from the flat network."""
+    """Whether a method with a tree starts from the weights of the flat network."""
 
     @property
     def total_seconds(self) -> float:
-        """Sum over all networks."""
+        """Sum of the training times, in seconds."""
         return sum(network.seconds for network in self.networks)
 
     @property
     def critical_path_seconds(self) -> float:
         """
-        Longest chain of networks that wait for one another, each as fast as it was here.
+        Seconds of the longest chain of networks that wait for one another.
+
+        That is the training time on as many machines as there are independent networks, each as
+        fast as this machine.
 
         Example:
             A root of 3,900 s with subnetworks of 720, 600, 500, 400, 320 and 180 s: 4,620 s of
-            a total of 6,620 s (methods.md 2.7).
+            a total of 6,620 s.
         """
         ends: dict[str | None, float] = {None: 0.0}
         for network in self.networks:
@@ -89,84 +92,109 @@ class FitReport:
         return max(ends.values())
 
     def needs_flat(self, grouping: str | None) -> bool:
-        """Says whether the flat network was its start, or found the clusters of its grouping."""
-        return grouping is not None and (self.from_flat or not grouping.endswith(_TOLD))
+        """
+        Returns whether the flat network's training belongs to the cost of this classifier.
+
+        It does if the classifier starts from its weights, or if `grouping` is computed from its
+        confusions. None is the grouping of a method without a tree.
+        """
+        return grouping is not None and (self.from_flat or not grouping.endswith(_GIVEN))
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a prediction costs; shared parts are counted once (methods.md 0.4)."""
+    """The cost of a prediction; shared parts are counted once (`docs/methods/evaluation.md`)."""
 
     params: int
-    """Distinct parameters."""
+    """Number of distinct parameters."""
     macs: Mapping[str, int]
-    """Multiply-accumulates per image of each part: the root with everything shared, then what
-    each further network adds."""
+    """Multiply-accumulates (MACs) per image of each part, by name: first the root with all shared
+    layers, then the layers that each further network adds. Only convolutions and dense layers
+    count."""
 
     @property
     def macs_max(self) -> int:
-        """MACs per image when every part is executed."""
+        """MACs per image if every part is executed."""
         return sum(self.macs.values())
 
     def macs_expected(self, shares: Mapping[str, float]) -> float:
-        """
-        Returns E[MAC], the MACs weighted by the share of images that execute each part.
+        r"""
+        Returns $E[MAC] = \sum_v \pi_v MAC_v$, where $\pi_v$ is the share of images that execute v.
+
+        Args:
+            shares: $\pi_v$ in 0..1, for each part of `macs`.
 
         Example:
-            MACs 100, 40 and 60 with shares 1, 0.7 and 0.2: 140 of at most 200 (methods.md 0.4).
+            MACs 100, 40 and 60 with shares 1, 0.7 and 0.2: 140 of at most 200.
         """
         return sum(macs * shares[part] for part, macs in self.macs.items())
 
 
 @runtime_checkable
 class HierarchicalClassifier(Protocol):
-    """What the rest of the program knows about a method."""
+    """What every method offers to the rest of the program."""
 
     hierarchy: nx.DiGraph
 
     def fit(
         self, data: Any, trainer: Any, *, seed: int, start: Mapping[str, Tensor] | None = None
     ) -> FitReport:
-        """Trains every network; `start` holds the tensors of the flat network, where there is one."""
+        """
+        Trains every network.
+
+        Args:
+            data: A `DataModule` with the training and validation images.
+            trainer: The `Trainer` that trains one network at a time.
+            seed: Determines every random number of the training.
+            start: State dict of the flat network of the same seed; None if it was not trained.
+        """
         ...
 
     def predict_proba(
         self, x: Float[Tensor, "batch channel height width"], *, mode: Mode = "default"
     ) -> Float[Tensor, "batch leaf"]:
-        """Returns rows that sum to one, from pixels in 0..1."""
+        """
+        Returns the leaf probabilities of images with pixels in 0..1; rows sum to one.
+
+        Args:
+            x: The images.
+            mode: `route` executes the networks of one path through the tree, `full` those of every
+                path. `default` is the mode in which the method is evaluated.
+        """
         ...
 
     def coarse_proba(
         self, x: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch cluster"] | None:
-        """Returns the root's probabilities over its clusters; None where there are none."""
+        """Returns the root's probabilities of the clusters; None for a method without clusters."""
         ...
 
     def outputs(
         self, x: Float[Tensor, "batch channel height width"]
     ) -> dict[str, Shaped[Tensor, "batch output"]]:
         """
-        Returns `default`, `executed` and, where they are defined, `full` and `coarse`, in one pass.
+        Returns `default`, `executed` and, for a tree, `full` and `coarse`, in one forward pass.
 
-        `executed` (batch part, bool) tells for each part of `cost().macs`, in that order, whether
-        the default mode executes it for the image; the first one, what all share, always is.
+        `default` and `full` are the probabilities of these modes, `coarse` those of
+        `coarse_proba`. `executed` (batch, part; bool) is true where the default mode executes a
+        part for an image; parts are ordered as in `cost().macs`. The first part always is true.
         """
         ...
 
     def cost(self) -> Cost:
-        """Returns parameters and MACs."""
+        """Returns the number of parameters and the MACs."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns every tensor that a prediction needs."""
+        """Returns every tensor that a prediction needs, by name."""
         ...
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
-        """Takes what `state_dict` returned."""
+        """Copies the tensors of a `state_dict` into the classifier."""
         ...
 
     def to(self, device: Any) -> Any:
-        """Moves its tensors to a device."""
+        """Moves all tensors to a device."""
         ...
 
     def eval(self) -> Any:

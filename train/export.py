@@ -1,9 +1,9 @@
 """
-`python -m train export RUN`: a trained run as one ONNX file that needs neither torch nor Personae.
+`python -m train export RUN`: writes a trained run as one ONNX file.
 
-Input `pictures` (any number, 3, side, side), float32 in 0..1; outputs `probabilities` as the run
-predicts by default and, for a hierarchy, `full` and `coarse`. The file is checked before it is
-there: onnxruntime must give what torch gives.
+The file needs neither torch nor Personae. Its input is `pictures`, float32 of shape (batch, 3,
+side, side) in 0..1, for any batch. Its outputs are `probabilities`, those of the default mode, and
+for a hierarchy `full` and `coarse`. The file is kept only if onnxruntime's outputs equal torch's.
 """
 
 import importlib
@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -25,23 +26,23 @@ from train.errors import BadExport, MissingPackage
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-4  # on probabilities; the two sum in another order, which gave 2e-7 on small models
+TOLERANCE = 1e-4  # of probabilities; measured on small models: 2e-7, from another order of sums
 _NAMES = {"default": "probabilities", "full": "full", "coarse": "coarse"}
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-_BATCHES = (1, 3)
+_BATCHES = (1, 3)  # images per check: a single image, and several
 
 
 class _Outputs(nn.Module):
-    """A classifier as the exporter wants it: a module from a tensor to a tuple of tensors."""
+    """The forward pass to export: a tensor of images to a tuple of named outputs."""
 
     def __init__(self, classifier: HierarchicalClassifier, names: Sequence[str]) -> None:
         super().__init__()
         self.classifier = classifier
         self.names = names
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        found = self.classifier.outputs(pictures)
-        return tuple(found[name] for name in self.names)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.classifier.outputs(images)
+        return tuple(outputs[name] for name in self.names)
 
 
 @torch.no_grad()
@@ -54,25 +55,26 @@ def run(
     tolerance: float = TOLERANCE,
 ) -> Path:
     """
-    Writes the run to `out`, by default NAME-SEED.onnx here, and returns the path.
+    Writes the run to `out`, by default NAME-SEED.onnx in the working folder; returns the path.
 
     Raises:
         BadParams: `out` is a folder.
         MissingInput: The run was not trained.
         MissingPackage: Extra `export` is not installed.
-        BadExport: onnxruntime and torch differ; no file is left.
+        BadExport: onnxruntime cannot run the file or its outputs differ from torch's; no file is
+            left.
     """
     _check_packages()
     path = out or Path(f"{name}-{seed}.onnx")
     if path.is_dir():
         raise BadParams(f"{path} is a folder: name a file in it with --out.")
-    run_saved = saved.load(results_dir / name / str(seed))
-    classifier, side = run_saved.classifier, run_saved.facts["side"]
+    trained = saved.load(results_dir / name / str(seed))
+    classifier, side = trained.classifier, trained.facts["side"]
     facts = {
         "run": name,
         "seed": str(seed),
-        "labels": json.dumps(run_saved.facts["labels"], ensure_ascii=False),
-        "root_sha256": str(run_saved.facts.get("root_sha256", "")),
+        "labels": json.dumps(trained.facts["labels"], ensure_ascii=False),
+        "root_sha256": str(trained.facts.get("root_sha256", "")),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -83,7 +85,7 @@ def run(
     finally:
         part.unlink(missing_ok=True)
     log.info(
-        "%s: %.1f MB, equal to torch within %.1e on %s random images",
+        "%s: %.1f MB, equal to torch within %.1e on batches of %s random images",
         path,
         path.stat().st_size / 1e6,
         worst,
@@ -99,12 +101,12 @@ def write(
     Writes a classifier in evaluation mode as ONNX, with `facts` as the file's metadata.
 
     Raises:
-        BadExport: torch's exporter cannot follow the classifier.
+        BadExport: torch's exporter cannot trace the classifier.
     """
     example = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     names = [name for name in classifier.outputs(example) if name in _NAMES]
-    for talkative in ("onnxscript", "onnx_ir"):  # a line for every node they remove
-        logging.getLogger(talkative).setLevel(logging.WARNING)
+    for logger in ("onnxscript", "onnx_ir"):  # they log a line for every node that they remove
+        logging.getLogger(logger).setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's own deprecations
@@ -134,32 +136,55 @@ def check(
     Returns the largest difference to torch over random images, in batches of one and three.
 
     Raises:
-        BadExport: It is above `tolerance`, or an output has another shape.
+        BadExport: onnxruntime cannot run the file, the difference is above `tolerance`, or an
+            output has another shape.
     """
-    session = importlib.import_module("onnxruntime").InferenceSession(path)
+    runtime = importlib.import_module("onnxruntime")
     generator = torch.Generator().manual_seed(1)
     worst = 0.0
-    for batch in _BATCHES:
-        pictures = torch.rand(batch, 3, side, side, generator=generator)
-        given = session.run(None, {"pictures": pictures.numpy()})
-        wanted = classifier.outputs(pictures)
-        names = [name for name in wanted if name in _NAMES]
-        for name, other in zip(names, given, strict=True):
-            difference = _difference(wanted[name].numpy(), other)
-            if not difference <= tolerance:
-                raise BadExport(
-                    f"Output '{_NAMES[name]}' of the ONNX file differs from torch by {difference:.2g} "
-                    f"for {batch} images, and {tolerance:g} is allowed: nothing was kept. "
-                    "Try another version of onnxruntime, or export on another machine."
-                )
-            worst = max(worst, difference)
+    try:
+        session = runtime.InferenceSession(path)
+        for batch in _BATCHES:
+            images = torch.rand(batch, 3, side, side, generator=generator)
+            exported = session.run(None, {"pictures": images.numpy()})
+            worst = max(worst, _compare(classifier.outputs(images), exported, tolerance=tolerance))
+    except _runtime_errors(runtime) as error:
+        raise BadExport(
+            f"onnxruntime cannot run the ONNX file ({error}): nothing was kept. Try another version "
+            "of onnxruntime, and report it with the name of the method."
+        ) from error
+    return worst
+
+
+def _compare(
+    outputs: dict[str, Tensor], exported: Sequence[np.ndarray], *, tolerance: float
+) -> float:
+    """Returns the largest difference of the outputs of one batch."""
+    names = [name for name in outputs if name in _NAMES]
+    worst = 0.0
+    for name, values in zip(names, exported, strict=True):
+        difference = _difference(outputs[name].numpy(), values)
+        if not difference <= tolerance:
+            raise BadExport(
+                f"Output '{_NAMES[name]}' of the ONNX file differs from torch by {difference:.2g} "
+                f"in a batch of {len(outputs[name])}, and {tolerance:g} is allowed: nothing was "
+                "kept. Try another version of onnxruntime, or export on another machine."
+            )
+        worst = max(worst, difference)
     return worst
 
 
 def _difference(
-    wanted: Float[np.ndarray, "batch output"], given: Float[np.ndarray, "..."]
+    expected: Float[np.ndarray, "batch output"], actual: Float[np.ndarray, "..."]
 ) -> float:
-    return float(np.abs(wanted - given).max()) if wanted.shape == given.shape else float("inf")
+    same = expected.shape == actual.shape
+    return float(np.abs(expected - actual).max()) if same else float("inf")
+
+
+def _runtime_errors(runtime: ModuleType) -> tuple[type[Exception], ...]:
+    """Returns every exception class of onnxruntime; they have no base class in common."""
+    classes = vars(runtime.capi.onnxruntime_pybind11_state).values()
+    return tuple(kind for kind in classes if isinstance(kind, type) and issubclass(kind, Exception))
 
 
 def _check_packages() -> None:

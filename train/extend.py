@@ -1,9 +1,9 @@
 """
-`python -m train extend FOLDER NEW_RUN`: labels added to a trained tree (methods.md 2.7).
+`python -m train extend FOLDER NEW_RUN`: adds labels to a trained tree.
 
-Reads FOLDER, which is results/RUN/SEED of an older data set, and data/shards with its labels and
-new ones; writes results/NEW_RUN/SEED as `fit` does. Only the root and the clusters that new labels
-join are trained, from the weights they have.
+Reads FOLDER, the folder results/RUN/SEED of an older data set, and data/shards with its labels and
+new labels. Writes results/NEW_RUN/SEED as stage `fit` does. Only the root and the clusters with new
+labels are trained, from their old weights. Method: `docs/methods/uppsala.md`.
 """
 
 import logging
@@ -23,19 +23,20 @@ from train.engine import loop
 from train.errors import MixedResults
 from train.evaluation import prediction
 from train.methods.uppsala import classifier as uppsala
+from train.methods.uppsala.params import Params
 from train.runtime import distributed, seeds
 from train.tree import grafting
 
 log = logging.getLogger(__name__)
 
-ENOUGH = 0.5  # of the probability mass: with less a label founds a cluster (methods.md 2.7)
+ENOUGH = 0.5  # of the probability mass: a label whose largest share is less gets a new cluster
 EXAMPLE = """\
-data/shards holds the labels of the old tree and new ones. Each new label joins the cluster that the
-old root finds likeliest on its images, or founds one where none gets more than half of the
-probability. All other subnetworks stay as they are, to the bit.
+data/shards holds the labels of the old tree and new labels. Each new label joins the cluster with the
+largest mean probability of the old root on the label's images, or a new cluster if no probability is
+above 0.5. No tensor of the other subnetworks changes.
 
-example: a tree of 12 personae, and two more personae since then
-  mv results old                                       params.yaml now asks for 14
+example: a tree of 12 personae is extended by two personae
+  mv results old                                       then set 14 personae in params.yaml
   dvc repro catalog                                    shards of all 14
   python -m train extend old/uppsala/0 grown
   python -m train evaluate grown
@@ -44,26 +45,26 @@ example: a tree of 12 personae, and two more personae since then
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """Where a new label went."""
+class Placement:
+    """The cluster that a new label joins."""
 
     node: str
-    """The cluster in which it hangs now."""
+    """Node of the cluster."""
     mass: float
-    """Most of the old root's probability that a cluster got on the label's training images."""
+    """Largest mean probability, in 0..1, of the old root on the label's training images."""
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
+class ExtendedTree:
     """A tree with new labels, not yet trained on them."""
 
     classifier: uppsala.Classifier
     again: frozenset[str]
-    """Nodes whose old subnetworks are to be trained again."""
+    """Nodes whose old subnetworks are trained further."""
     anew: frozenset[str]
-    """Nodes that had nothing to decide, and need a subnetwork now."""
-    placed: Mapping[str, Placed]
-    """By name, the new labels."""
+    """Nodes that had one label, and need a subnetwork now."""
+    placements: Mapping[str, Placement]
+    """The cluster of each new label, by name of the label."""
 
 
 def run(
@@ -77,11 +78,11 @@ def run(
     work_dir: Path,
 ) -> Path:
     """
-    Extends the tree in `folder` by the labels that it lacks, and returns the new run's folder.
+    Extends the tree in `folder` by the new labels of the shards; returns the folder of the new run.
 
     Raises:
-        MixedResults: The shards lack a label of the tree, or have no other.
-        BadParams: `folder` is no run of `uppsala`, or the settings ask for other networks.
+        MixedResults: The shards lack a label of the tree, or have no new label.
+        BadParams: `folder` is no run of `uppsala`, or the settings describe other networks.
     """
     device = loop.prepare(settings.loop)
     with distributed.joined(device):
@@ -101,7 +102,10 @@ def run(
         facts["extends"] = {
             "run": old.facts["run"],
             "seed": old.facts["seed"],
-            "placed": {new: [one.node, round(one.mass, 6)] for new, one in grown.placed.items()},
+            "placed": {
+                label: [placement.node, round(placement.mass, 6)]
+                for label, placement in grown.placements.items()
+            },
         }
         return fit.train(
             classifier,
@@ -125,26 +129,31 @@ def grow(
     *,
     device: torch.device,
     source: str,
-) -> Grown:
+) -> ExtendedTree:
     """
-    Returns the tree with the labels that only the shards have, and every old weight in its place.
+    Returns the tree with the new labels of the shards and all weights of the old tree.
 
-    A new label joins the cluster that the old root gives the largest mean probability on its
-    training images; where none gets more than a half, the label founds a cluster. The rows of its
-    output are drawn from torch's generator: seed it first.
+    A new label joins the cluster with the largest mean probability of the old root on the label's
+    training images. If this probability is not above `ENOUGH`, the label gets a new cluster. New
+    outputs are initialised from torch's generator: seed it first.
+
+    Source: Colin and Nagarajan, A hierarchical architecture of CNNs to increase the performance on
+    a categorization problem, Uppsala University 2018, section 4.2.1, which proposes to extend the
+    set of labels; the rule for the cluster is ours.
 
     Raises:
-        MixedResults: The shards lack a label of the tree, or have no other.
-        BadParams: The settings freeze other blocks than the old run, or there is rollback.
+        MixedResults: The shards lack a label of the tree, or have no new label.
+        BadParams: The settings freeze other blocks than the old run, or either has rollback.
     """
     before = old.classifier
     assert isinstance(before, uppsala.Classifier), "origin loads trees"  # noqa: S101  # our own mistake
-    assert isinstance(settings.own, uppsala.Params), "settings are made for trees"  # noqa: S101  # our own mistake
+    assert isinstance(settings.own, Params), "settings are made for trees"  # noqa: S101  # our own mistake
     origin.check(Path(source), "uppsala.freeze", before.params.freeze, settings.own.freeze)
     if before.params.rollback or settings.own.rollback:
         raise BadParams(
-            "A tree with rollback cannot be extended: what every subnetwork rejects changes with each "
-            f"new label, and those of {source} stay as they are. Train it without uppsala.rollback."
+            "A tree with rollback cannot be extended: every subnetwork would have to learn to reject "
+            f"the new labels, and those of {source} are not trained. Train it without "
+            "uppsala.rollback."
         )
     names = list(old.facts["labels"])
     new = _new_labels(names, shards.labels, source=source)
@@ -152,8 +161,8 @@ def grow(
     masses = {leaf: mass(before, shards.train, leaf, device=device) for leaf in new}
     before.to("cpu")
     joins = {
-        leaf: int(found.argmax()) if found.max() > ENOUGH else None
-        for leaf, found in masses.items()
+        leaf: int(shares.argmax()) if shares.max() > ENOUGH else None
+        for leaf, shares in masses.items()
     }
     leaves = [shards.labels.index(label) for label in names]
     tree = grafting.extended(before.hierarchy, leaves, joins)
@@ -167,51 +176,51 @@ def grow(
     )
     assert isinstance(classifier, uppsala.Classifier), "built by its name"  # noqa: S101  # our own mistake
     _inherit(classifier, before.state_dict())
-    placed = {}
-    for leaf, found in masses.items():
+    placements = {}
+    for leaf, shares in masses.items():
         (node,) = tree.predecessors(f"label-{leaf}")
-        placed[shards.labels[leaf]] = Placed(node, float(found.max()))
-        log.info("%s goes to %s, mass %.3f", shards.labels[leaf], node, found.max())
-    touched = {one.node for one in placed.values()} & set(classifier.branches)
-    known = touched & set(before.branches)
-    return Grown(classifier, frozenset(known), frozenset(touched - known), placed)
+        placements[shards.labels[leaf]] = Placement(node, float(shares.max()))
+        log.info("%s joins %s, probability %.3f", shards.labels[leaf], node, shares.max())
+    changed = {placement.node for placement in placements.values()} & set(classifier.branches)
+    again = changed & set(before.branches)
+    return ExtendedTree(classifier, frozenset(again), frozenset(changed - again), placements)
 
 
 @torch.no_grad()
 def mass(
-    classifier: uppsala.Classifier, pictures: ImageSet, leaf: int, *, device: torch.device
+    classifier: uppsala.Classifier, images: ImageSet, leaf: int, *, device: torch.device
 ) -> Float[np.ndarray, " cluster"]:
-    """Returns the mean of the root's probabilities over the images of one leaf."""
-    rows = np.flatnonzero(pictures.labels == leaf)
-    found = [
+    """Returns the root's mean probability of each cluster over the images of one leaf."""
+    rows = np.flatnonzero(images.labels == leaf)
+    probabilities = [
         classifier.coarse_proba(inputs).double().cpu().numpy()
-        for inputs in prediction.batches(pictures, device, rows=rows)
+        for inputs in prediction.batches(images, device, rows=rows)
     ]
-    return np.asarray(np.concatenate(found).mean(axis=0))
+    return np.asarray(np.concatenate(probabilities).mean(axis=0))
 
 
 def _new_labels(before: list[str], now: tuple[str, ...], *, source: str) -> list[int]:
-    """The leaves of the labels that the old tree lacks."""
-    gone = sorted(set(before) - set(now))
-    if gone:
+    """Returns the leaves of the labels that the old tree lacks."""
+    missing = sorted(set(before) - set(now))
+    if missing:
         raise MixedResults(
-            f"The shards lack {len(gone)} of the {len(before)} labels of {source}: "
-            f"{', '.join(gone[:5])}. Extending keeps every old label: curate a data set that holds "
-            "them all and the new ones."
+            f"The shards lack {len(missing)} of the {len(before)} labels of {source}: "
+            f"{', '.join(missing[:5])}. Extending keeps every old label: curate a data set with all "
+            "old labels and the new labels."
         )
     new = [leaf for leaf, label in enumerate(now) if label not in before]
     if not new:
         raise MixedResults(
-            f"The shards hold the {len(before)} labels of {source} and no other: there is nothing to "
-            "add. Curate a data set with more labels."
+            f"The shards hold the {len(before)} labels of {source} and no other: there is no label "
+            "to add. Curate a data set with more labels."
         )
     return new
 
 
 @torch.no_grad()
 def _inherit(classifier: uppsala.Classifier, before: Mapping[str, Tensor]) -> None:
-    """Copies every old tensor; of a layer that has grown the first rows, for what is new is last."""
+    """Copies every old tensor, in a larger layer into the first rows: new outputs come last."""
     now = classifier.state_dict()
     for name, tensor in before.items():
-        place = now[name] if now[name].shape == tensor.shape else now[name][: len(tensor)]
-        place.copy_(tensor)
+        same_shape = now[name].shape == tensor.shape
+        (now[name] if same_shape else now[name][: len(tensor)]).copy_(tensor)

@@ -1,9 +1,10 @@
 """
-`python -m train merge FOLDER FOLDER NEW_RUN`: two trained trees under a new root (methods.md 2.7).
+`python -m train merge FOLDER FOLDER NEW_RUN`: puts two trained trees below a new root.
 
 Reads both folders (results/RUN/SEED), whose trees have no label in common, and data/shards with the
-labels of both; writes results/NEW_RUN/SEED as `fit` does. Only the new root is trained, as section
-`uppsala` says of roots; it starts from the first tree's.
+labels of both. Writes results/NEW_RUN/SEED as stage `fit` does. Only the new root is trained, with
+the parameters of section `uppsala` for roots; it starts from the root of the first tree. Method:
+`docs/methods/uppsala.md`.
 """
 
 from pathlib import Path
@@ -18,14 +19,14 @@ from train.engine import loop
 from train.engine.trainer import Trainer
 from train.errors import MixedResults
 from train.methods import fusion
-from train.methods.uppsala import classifier as uppsala
+from train.methods.uppsala.params import Params
 from train.runtime import checkpoint, distributed, seeds
 
 EXAMPLE = """\
-The two trees have no label in common; data/shards holds exactly the labels of both. The new root
-learns which tree an image belongs to, from the first tree's root on, and nothing else changes.
+The two trees have no label in common; data/shards holds exactly the labels of both. Only the new root
+is trained, from the weights of the first tree's root: it predicts the tree of an image.
 
-example: a tree of cats and a tree of dogs, trained apart, on shards of both
+example: a tree of cats and a tree of dogs, merged with shards of both
   python -m train merge cats/uppsala/0 dogs/uppsala/0 pets
   python -m train evaluate pets
   python -m train predict pets picture.png
@@ -44,18 +45,18 @@ def run(
     work_dir: Path,
 ) -> Path:
     """
-    Fuses the trees of two folders, and returns the new run's folder.
+    Merges the trees of two folders; returns the folder of the new run.
 
     Raises:
-        MixedResults: The trees share a label, or the shards hold other labels than theirs.
-        BadParams: A folder is no run of `uppsala`, or the settings ask for other networks.
+        MixedResults: The trees share a label, or the labels of the shards are not theirs.
+        BadParams: A folder is no run of `uppsala`, or the settings describe other networks.
     """
     device = loop.prepare(settings.loop)
     with distributed.joined(device):
         shards = fit.open_shards(settings, device, data_dir=data_dir, work_dir=work_dir)
         target = results_dir / name / str(seed)
         first, second = (
-            origin.load(one, settings, side=shards.side, target=target) for one in (folder, other)
+            origin.load(path, settings, side=shards.side, target=target) for path in (folder, other)
         )
         _check_labels(
             first.facts["labels"], second.facts["labels"], shards, folders=(folder, other)
@@ -93,12 +94,12 @@ def fuse(
     *,
     mean: Float[np.ndarray, "3"],
 ) -> fusion.Classifier:
-    """Returns both trees under an untrained root, drawn from torch's generator: seed it first."""
+    """Returns both trees below a root initialised from torch's generator: seed it first."""
     side = settings.augment.network_side(shards.side)
     return fusion.Classifier(
         [first.classifier, second.classifier],
         leaves=[
-            [shards.labels.index(label) for label in one.facts["labels"]] for one in (first, second)
+            [shards.labels.index(label) for label in run.facts["labels"]] for run in (first, second)
         ],
         build=lambda outputs: backbone.build(settings.backbone, outputs=outputs, side=side),
         mean=mean,
@@ -114,9 +115,9 @@ def learn(
     *,
     seed: int,
 ) -> FitReport:
-    """Trains the new root; `uppsala.root_init: flat` lets it start from the first tree's root."""
+    """Trains the new root; with `uppsala.root_init: flat` it starts from the first tree's root."""
     own = settings.own
-    assert isinstance(own, uppsala.Params), "settings are made for trees"  # noqa: S101  # our own mistake
+    assert isinstance(own, Params), "settings are made for trees"  # noqa: S101  # our own mistake
     start = None
     if own.root_init == "flat":
         start = checkpoint.under("root", first.classifier.state_dict())
@@ -137,13 +138,13 @@ def _check_labels(
     both = sorted(set(first) & set(second))
     if both:
         raise MixedResults(
-            f"{folders[0]} and {folders[1]} both know {', '.join(both[:5])}: a label can hang in one "
-            "tree only. Merge trees without a common label, or extend one of them."
+            f"{folders[0]} and {folders[1]} have {', '.join(both[:5])} in common: a label can be in "
+            "only one tree. Merge trees without a common label, or extend a tree instead."
         )
     odd = sorted({*first, *second} ^ set(shards.labels))
     if odd:
         raise MixedResults(
-            f"The shards hold {len(shards.labels)} labels, and the two trees know "
-            f"{len(first) + len(second)}; only one side has {', '.join(odd[:5])}. Curate a data set "
-            "with exactly the labels of both."
+            f"The shards hold {len(shards.labels)} labels, and the two trees "
+            f"{len(first) + len(second)}; not in both: {', '.join(odd[:5])}. Curate a data set with "
+            "exactly the labels of both trees."
         )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from train.methods.merged.adaptation import (
     GRID,
-    Point,
+    AlphaAccuracy,
     adapt_coarse,
     adapt_fine,
     chosen,
@@ -64,15 +64,15 @@ def tensors(found, dtype=torch.float64):
 @pytest.mark.parametrize(
     ("alpha", "coarse", "category", "fine", "label"),
     [
-        (0, (0.5, 0.3, 0.2), 0, (0.20, 0.10, 0.25, 0.25, 0.15, 0.05), 2),
+        (0.0, (0.5, 0.3, 0.2), 0, (0.20, 0.10, 0.25, 0.25, 0.15, 0.05), 2),
         (0.5, (0.45, 0.35, 0.2), 0, (0.233333, 0.116667, 0.225, 0.225, 0.15, 0.05), 0),
-        (1, (0.4, 0.4, 0.2), 0, (0.266667, 0.133333, 0.2, 0.2, 0.15, 0.05), 0),
+        (1.0, (0.4, 0.4, 0.2), 0, (0.266667, 0.133333, 0.2, 0.2, 0.15, 0.05), 0),
         (1.5, (0.35, 0.45, 0.2), 1, (0.3, 0.15, 0.175, 0.175, 0.15, 0.05), 0),
-        (2, (0.3, 0.5, 0.2), 1, (0.333333, 0.166667, 0.15, 0.15, 0.15, 0.05), 0),
+        (2.0, (0.3, 0.5, 0.2), 1, (0.333333, 0.166667, 0.15, 0.15, 0.15, 0.05), 0),
     ],
 )
 def test_gives_the_worked_table(alpha, coarse, category, fine, label):
-    """Both sides and their likeliest entries are those of methods.md 3.2, ties to the lower one."""
+    """Both sides and their likeliest entries are those of the worked table, ties to the lower one."""
     moved = adapt_coarse(COARSE, FINE, PARENTS, alpha=alpha)
     spread = adapt_fine(COARSE, FINE, PARENTS, alpha=alpha)
 
@@ -93,7 +93,7 @@ def test_sums_and_disagreement_of_the_worked_example():
     ("alpha", "fine", "printed_sum"),
     [
         (0.5, (0.0625, 0.0625, 0.385714, 0.214286, 0.183333, 0.091667), 1.25),
-        (1, (0.125, 0.125, 0.321429, 0.178571, 0.166667, 0.083333), 1),
+        (1.0, (0.125, 0.125, 0.321429, 0.178571, 0.166667, 0.083333), 1),
     ],
 )
 def test_category_without_mass_gets_its_share(alpha, fine, printed_sum):
@@ -164,8 +164,8 @@ def test_sides_agree_after_full_adaptation(found):
     """After alpha = 1 each category has the sum of its labels, the mean of P_c and Q."""
     coarse, fine, parents = tensors(found)
     totals = sums(fine, parents, categories=len(found[0]))
-    moved = adapt_coarse(coarse, fine, parents, alpha=1)
-    spread = adapt_fine(coarse, fine, parents, alpha=1)
+    moved = adapt_coarse(coarse, fine, parents, alpha=1.0)
+    spread = adapt_fine(coarse, fine, parents, alpha=1.0)
 
     assert torch.allclose((coarse + totals) / 2, moved, atol=1e-9)
     assert torch.allclose(moved, sums(spread, parents, categories=len(found[0])), atol=1e-9)
@@ -177,11 +177,11 @@ def test_limits_of_alpha(found):
     """Without alpha nothing changes; 2 exchanges what the two sides say of the categories."""
     coarse, fine, parents = tensors(found)
     totals = sums(fine, parents, categories=len(found[0]))
-    product = adapt_fine(coarse, fine, parents, alpha=2)
+    product = adapt_fine(coarse, fine, parents, alpha=2.0)
 
-    assert torch.equal(coarse, adapt_coarse(coarse, fine, parents, alpha=0))
-    assert torch.allclose(fine, adapt_fine(coarse, fine, parents, alpha=0), atol=1e-9)
-    assert torch.allclose(totals, adapt_coarse(coarse, fine, parents, alpha=2), atol=1e-9)
+    assert torch.equal(coarse, adapt_coarse(coarse, fine, parents, alpha=0.0))
+    assert torch.allclose(fine, adapt_fine(coarse, fine, parents, alpha=0.0), atol=1e-9)
+    assert torch.allclose(totals, adapt_coarse(coarse, fine, parents, alpha=2.0), atol=1e-9)
     assert torch.allclose(coarse, sums(product, parents, categories=len(found[0])), atol=1e-9)
     inside = totals[:, parents] > 0
     conditional = coarse[:, parents] * fine / totals[:, parents]
@@ -219,12 +219,12 @@ def test_curve_counts_both_levels_at_every_alpha():
 def test_chosen_alpha_is_the_best_and_of_equals_the_nearest_to_one():
     """Each level has its own best; equals are parted by their distance to 1, then by size."""
     points = [
-        Point(0.0, 0.5, 0.9),
-        Point(0.8, 0.7, 0.9),
-        Point(1.0, 0.6, 0.8),
-        Point(1.2, 0.7, 0.9),
-        Point(2.0, 0.7, 0.1),
+        AlphaAccuracy(0.0, 0.5, 0.9),
+        AlphaAccuracy(0.8, 0.7, 0.9),
+        AlphaAccuracy(1.0, 0.6, 0.8),
+        AlphaAccuracy(1.2, 0.7, 0.9),
+        AlphaAccuracy(2.0, 0.7, 0.1),
     ]
 
     assert (0.8, 0.8) == chosen(points)
-    assert (2.0, 0.0) == chosen([Point(0.0, 0.1, 0.9), Point(2.0, 0.7, 0.1)])
+    assert (2.0, 0.0) == chosen([AlphaAccuracy(0.0, 0.1, 0.9), AlphaAccuracy(2.0, 0.7, 0.1)])

@@ -14,23 +14,29 @@ from train.tree import hierarchy
 from train.tree.label_path import encode, levels
 
 
-def searched(sequences, said, width):
+def searched(sequences, log_probabilities, width):
     """Scores of the leaves that the beam reaches, for the log probabilities of each step."""
-    found = levels(sequences)
+    decisions = levels(sequences)
 
-    def look(number, _reached):
-        chains = [chain for decision in found[number] for chain in decision.chains]
-        return along(said[:, number:], chains)
+    def continuations(number, _reached):
+        chains = [chain for decision in decisions[number] for chain in decision.chains]
+        return along(log_probabilities[:, number:], chains)
 
-    scores, reached = beam.search(found, look, batch=len(said), width=width, device=said.device)
-    return scores, reached, found
+    scores, reached = beam.search(
+        decisions,
+        continuations,
+        batch=len(log_probabilities),
+        width=width,
+        device=log_probabilities.device,
+    )
+    return scores, reached
 
 
-def reference(sequences, said, width):
+def reference(sequences, log_probabilities, width):
     """
-    The same in plain Python, step by step.
+    Returns the same in plain Python, step by step.
 
-    When nothing is left to choose, paths go on to their ends.
+    After the last decision, every path is continued to its end.
     """
     kept = {(): 0.0}
     choices = len(levels(sequences))
@@ -40,7 +46,7 @@ def reference(sequences, said, width):
             if before in sequences:
                 candidates[before] = score
             for output in {own[step] for own in sequences if own[:step] == before != own}:
-                candidates[(*before, output)] = score + float(said[step, output])
+                candidates[(*before, output)] = score + float(log_probabilities[step, output])
         best = sorted(candidates, key=lambda path: -candidates[path])
         best = best[:width] if step + 1 < choices else best
         kept = {path: candidates[path] for path in best}
@@ -50,8 +56,8 @@ def reference(sequences, said, width):
 def test_example_of_the_slides():
     """Greedily B, then G, of score .4 x .5; only B's children are candidates."""
     sequences = encode(hierarchy.from_nested(SLIDES, 5)).sequences
-    said = torch.tensor([[0.3, 0.4, 0.1, 0.1, 0.1, 0, 0], [0, 0.1, 0, 0.1, 0.1, 0.2, 0.5]]).log()
-    scores, reached, _ = searched(sequences, said[None], 1)
+    steps = torch.tensor([[0.3, 0.4, 0.1, 0.1, 0.1, 0, 0], [0, 0.1, 0, 0.1, 0.1, 0.2, 0.5]])
+    scores, reached = searched(sequences, steps.log()[None], 1)
 
     assert 4 == scores.argmax().item()
     assert math.isclose(0.20, scores.max().exp().item(), abs_tol=1e-6)
@@ -63,9 +69,9 @@ def test_example_of_the_slides():
 def test_width_matters(width, leaf, score):
     """P(A) = .3, P(B) = .4, D = .6 under A, G = .3 under B: width 1 ends at G, 2 at D."""
     sequences = encode(hierarchy.from_nested(SLIDES, 5)).sequences
-    said = torch.full((1, 2, 7), 1e-3)
-    said[0, 0, :2], said[0, 1, 3], said[0, 1, 6] = torch.tensor([0.3, 0.4]), 0.6, 0.3
-    scores, _, _ = searched(sequences, said.log(), width)
+    steps = torch.full((1, 2, 7), 1e-3)
+    steps[0, 0, :2], steps[0, 1, 3], steps[0, 1, 6] = torch.tensor([0.3, 0.4]), 0.6, 0.3
+    scores, _ = searched(sequences, steps.log(), width)
 
     assert leaf == scores.argmax().item()
     assert math.isclose(score, scores.max().exp().item(), abs_tol=1e-6)
@@ -84,9 +90,9 @@ def test_search_is_the_plain_one(tree, order, ended, width, seed):
     paths = encode(tree, order=order, ended=ended)
     generator = torch.Generator().manual_seed(seed)
     shape = (3, paths.steps, paths.outputs)
-    said = torch.randn(shape, generator=generator).log_softmax(dim=2)
-    scores, _, _ = searched(paths.sequences, said, width)
-    for row, own in zip(scores, said, strict=True):
+    steps = torch.randn(shape, generator=generator).log_softmax(dim=2)
+    scores, _ = searched(paths.sequences, steps, width)
+    for row, own in zip(scores, steps, strict=True):
         expected = reference(list(paths.sequences), own, width)
 
         assert set(expected) == set(row.isfinite().nonzero().flatten().tolist())
@@ -100,13 +106,13 @@ def test_exhaustive_beam_is_the_maximum_over_leaves(tree, ended, seed):
     """As wide as the widest level, or without a limit, the beam finds the leaf of highest score."""
     paths = encode(tree, ended=ended)
     generator = torch.Generator().manual_seed(seed)
-    said = torch.randn((4, paths.steps, paths.outputs), generator=generator).log_softmax(dim=2)
+    steps = torch.randn((4, paths.steps, paths.outputs), generator=generator).log_softmax(dim=2)
     scores = torch.stack(
-        [sum(said[:, t, output] for t, output in enumerate(own)) for own in paths.sequences], dim=1
+        [sum(steps[:, t, output] for t, output in enumerate(own)) for own in paths.sequences], dim=1
     )
-    every, reached, _ = searched(paths.sequences, said, None)
-    wide, _, _ = searched(paths.sequences, said, len(paths.sequences))
-    greedy, _, _ = searched(paths.sequences, said, 1)
+    every, reached = searched(paths.sequences, steps, None)
+    wide, _ = searched(paths.sequences, steps, len(paths.sequences))
+    greedy, _ = searched(paths.sequences, steps, 1)
 
     assert torch.allclose(scores, every, atol=1e-5)
     assert reached.all()
@@ -115,14 +121,14 @@ def test_exhaustive_beam_is_the_maximum_over_leaves(tree, ended, seed):
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_lone_label_is_judged_step_by_step(ended):
-    """Of A = {0, 1} and B = {2}, B is likelier: what 2 says after B is not held against it."""
+def test_forced_steps_do_not_lower_a_lone_label(ended):
+    """Of A = {0, 1} and B = {2}, B is likelier: the forced step to 2 does not lower its score."""
     paths = encode(hierarchy.from_nested([[0, 1], [2]], 3), ended=ended)
-    places = {name: place for place, name in enumerate(paths.nodes)}
-    said = torch.full((1, paths.steps, paths.outputs), 0.01)
-    said[0, 0, places["cluster-0"]], said[0, 0, places["cluster-1"]] = 0.4, 0.6
-    said[0, 1, places["label-0"]], said[0, 1, places["label-2"]] = 0.4, 0.5
-    scores, _, _ = searched(paths.sequences, said.log(), 1)
+    output_of = {name: index for index, name in enumerate(paths.nodes)}
+    steps = torch.full((1, paths.steps, paths.outputs), 0.01)
+    steps[0, 0, output_of["cluster-0"]], steps[0, 0, output_of["cluster-1"]] = 0.4, 0.6
+    steps[0, 1, output_of["label-0"]], steps[0, 1, output_of["label-2"]] = 0.4, 0.5
+    scores, _ = searched(paths.sequences, steps.log(), 1)
 
     assert 2 == scores.argmax().item()
     assert [False, False, True] == scores[0].isfinite().tolist()
@@ -131,21 +137,21 @@ def test_lone_label_is_judged_step_by_step(ended):
 @given(tree=trees(), seed=st.integers(0, 2**31 - 1))
 @settings(max_examples=60, deadline=None)
 def test_greedy_follows_the_likeliest_child(tree, seed):
-    """Width 1 goes from the root to the child that its step finds likeliest, and so ends at a leaf."""
+    """Width 1 follows the likeliest child of each step from the root to a leaf."""
     paths = encode(tree)
-    places = {name: place for place, name in enumerate(paths.nodes)}
-    said = torch.randn(
+    output_of = {name: index for index, name in enumerate(paths.nodes)}
+    steps = torch.randn(
         (1, paths.steps, paths.outputs), generator=torch.Generator().manual_seed(seed)
     ).log_softmax(dim=2)
-    scores, _, _ = searched(paths.sequences, said, 1)
-    last = len(levels(paths.sequences)) - 1  # where what a child is forced to say counts too
+    scores, _ = searched(paths.sequences, steps, 1)
+    last = len(levels(paths.sequences)) - 1  # here the forced steps of a child count too
     node, step = hierarchy.ROOT, 0
     while len(tree.nodes[node]["members"]) > 1:
         worth = {}
         for child in hierarchy.children(tree, node):
             forced = paths.sequences[tree.nodes[child]["members"][0]][step + 1 :]
-            later = [said[0, step + 1 + at, one] for at, one in enumerate(forced)]
-            worth[child] = said[0, step, places[child]] + sum(later if step == last else [])
+            later = [steps[0, step + 1 + at, output] for at, output in enumerate(forced)]
+            worth[child] = steps[0, step, output_of[child]] + sum(later if step == last else [])
         node, step = max(worth, key=worth.get), step + 1
 
     assert tree.nodes[node]["members"][0] == scores.argmax().item()

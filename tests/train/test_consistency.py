@@ -19,7 +19,7 @@ def consistency_of(coarse):
 
 
 def test_worked_loss():
-    """E of four images is .842219, the sum of .804719 and .0375 (methods.md 6.4)."""
+    """E of four images is .842219, the sum of .804719 and .0375."""
     coarse = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.2, 0.7, 0.1], [0.6, 0.1, 0.3]])
     said = torch.tensor([0.5, 0.4, 0.25, 0.8])
     logits, labels = torch.stack([said, 1 - said], dim=1).log(), torch.zeros(4, dtype=torch.long)

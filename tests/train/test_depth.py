@@ -30,7 +30,7 @@ def halves(monkeypatch):
     """Every subnetwork confuses the first half of its labels, and the second, not the two."""
 
     def planted(self, node, data):
-        labels = len(self._below(node))
+        labels = len(hierarchy.children(self.hierarchy, node))
         return blocks([labels // 2, labels - labels // 2])
 
     monkeypatch.setattr(uppsala.Classifier, "_confusions", planted)

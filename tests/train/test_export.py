@@ -1,4 +1,4 @@
-"""Export: every method as one ONNX file that onnxruntime reads, equal to torch or not there."""
+"""Export: every method becomes one ONNX file that onnxruntime runs, kept only if equal to torch."""
 
 import json
 import subprocess
@@ -42,22 +42,22 @@ def results_dir(tmp_path, make_classifier):
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_onnxruntime_gives_what_torch_gives(results_dir, tmp_path, method):
-    """Any number of images gives the probabilities of the classifier, by its default mode."""
+    """The file gives the classifier's outputs for a batch of another size than the example."""
     path = export.run(method, seed=0, results_dir=results_dir, out=tmp_path / "new" / "m.onnx")
     session = onnxruntime.InferenceSession(path)
     classifier = saved.load(results_dir / method / "0").classifier
     names = [output.name for output in session.get_outputs()]
-    pictures = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(9))
-    given = dict(zip(names, session.run(None, {"pictures": pictures.numpy()}), strict=True))
+    images = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(9))
+    actual = dict(zip(names, session.run(None, {"pictures": images.numpy()}), strict=True))
     with torch.no_grad():
-        wanted = classifier.outputs(pictures)
-        default = classifier.predict_proba(pictures)
+        expected = classifier.outputs(images)
+        default = classifier.predict_proba(images)
 
     assert names[0] == "probabilities"
-    assert set(wanted) - {"default", "executed"} == set(names) - {"probabilities"}
-    assert np.allclose(default, given["probabilities"], atol=1e-5)
+    assert set(expected) - {"default", "executed"} == set(names) - {"probabilities"}
+    assert np.allclose(default, actual["probabilities"], atol=1e-5)
     for name in set(names) - {"probabilities"}:
-        assert np.allclose(wanted[name], given[name], atol=1e-5)
+        assert np.allclose(expected[name], actual[name], atol=1e-5)
     assert [path] == [*path.parent.iterdir()]
 
 
@@ -71,7 +71,7 @@ def test_onnxruntime_gives_what_torch_gives(results_dir, tmp_path, method):
     ],
 )
 def test_search_over_paths_is_exported(tmp_path, make_classifier, kind, order, width):
-    """Uneven paths, by either RNN and any beam: the file decides as the default mode does."""
+    """Uneven paths, either RNN and any beam width: the file equals the default mode."""
     tree = hierarchy.from_nested([[[3, 1], 0], [2]], 4)
     own = {"kind": kind, "order": order, "beam": width, "hidden": 8}
     classifier = make_classifier("dhnn", tree, network=NETWORK, **own).eval()
@@ -82,30 +82,62 @@ def test_search_over_paths_is_exported(tmp_path, make_classifier, kind, order, w
         export.write(path, classifier, side=16, facts={})
         session = onnxruntime.InferenceSession(path)
         for batch in (1, 5):
-            pictures = torch.rand(batch, 3, 16, 16)
-            wanted = classifier.predict_proba(pictures).numpy()
-            (given,) = session.run(["probabilities"], {"pictures": pictures.numpy()})
+            images = torch.rand(batch, 3, 16, 16)
+            expected = classifier.predict_proba(images).numpy()
+            (actual,) = session.run(["probabilities"], {"pictures": images.numpy()})
 
-            assert np.allclose(wanted, given, atol=export.TOLERANCE)
-            assert len(set(wanted[0])) > 1
+            assert np.allclose(expected, actual, atol=export.TOLERANCE)
+            assert len(set(expected[0])) > 1
         assert export.check(path, classifier, side=16) <= export.TOLERANCE
 
 
-def test_file_says_what_it_is(results_dir, tmp_path):
-    """Labels in leaf order, run, seed and the shards' hash travel in the file."""
+@pytest.mark.parametrize(
+    ("method", "own"),
+    [
+        ("hdcnn", {"beta": 0.5}),  # a threshold of 2/3: some images reach it for no component
+        ("hdcnn", {"beta": 1.0}),
+        ("hdcnn", {"beta": 6.0}),  # as in the presets
+        ("uppsala", {"rollback": 1}),
+    ],
+)
+def test_conditional_execution_is_exported(tmp_path, make_classifier, method, own):
+    """Parts that an image skips weigh nothing in the file: it equals the default mode."""
+    cover = hierarchy.from_cover([[0, 1, 2], [2, 3], [3]], 4)
+    tree = cover if method == "hdcnn" else hierarchy.from_clusters([[0, 2], [1, 3]], 4)
+    classifier = make_classifier(method, tree, network=NETWORK, **own).eval()
+    torch.manual_seed(0)
+    for name, weight in classifier.named_parameters():
+        if "predictions" in name:
+            torch.nn.init.normal_(weight, std=20.0)
+    path = tmp_path / "m.onnx"
+    with torch.no_grad():
+        export.write(path, classifier, side=16, facts={})
+        session = onnxruntime.InferenceSession(path)
+        for batch in (1, 2, 9):
+            images = torch.rand(batch, 3, 16, 16)
+            expected = classifier.predict_proba(images).numpy()
+            (actual,) = session.run(["probabilities"], {"pictures": images.numpy()})
+
+            assert np.allclose(expected, actual, atol=export.TOLERANCE)
+        assert not classifier.outputs(images)["executed"].all()
+        assert export.check(path, classifier, side=16) <= export.TOLERANCE
+
+
+def test_metadata_names_run_and_labels(results_dir, tmp_path):
+    """The file's metadata holds the labels in leaf order, run, seed and the shards' hash."""
     path = export.run("flat", seed=0, results_dir=results_dir, out=tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(path)
-    told = session.get_modelmeta().custom_metadata_map
+    metadata = session.get_modelmeta().custom_metadata_map
     (entry,) = session.get_inputs()
 
-    assert LABELS == json.loads(told["labels"])
-    assert ("flat", "0", "c" * 64) == (told["run"], told["seed"], told["root_sha256"])
+    assert LABELS == json.loads(metadata["labels"])
+    assert ("flat", "0", "c" * 64) == (metadata["run"], metadata["seed"], metadata["root_sha256"])
     assert ("pictures", "tensor(float)") == (entry.name, entry.type)
     assert [3, 16, 16] == entry.shape[1:]
     assert isinstance(entry.shape[0], str)
 
 
-def test_default_name_lies_here(results_dir, tmp_path, monkeypatch):
+def test_default_path_is_in_the_working_folder(results_dir, tmp_path, monkeypatch):
     """Without --out the file is RUN-SEED.onnx in the working folder."""
     monkeypatch.chdir(tmp_path)
 
@@ -128,6 +160,15 @@ def test_other_probabilities_leave_nothing(results_dir, tmp_path, make_classifie
         assert export.check(out, trained, side=16) <= export.TOLERANCE
         with pytest.raises(BadExport, match="differs from torch"):
             export.check(out, other, side=16)
+
+
+def test_file_that_onnxruntime_cannot_read_is_refused(tmp_path, make_classifier):
+    """What onnxruntime refuses is named with its reason, and is no traceback of its own."""
+    (tmp_path / "m.onnx").write_bytes(b"no graph")
+    classifier = make_classifier("flat", hierarchy.flat(4), network=NETWORK).eval()
+
+    with pytest.raises(BadExport, match="onnxruntime cannot run the ONNX file"):
+        export.check(tmp_path / "m.onnx", classifier, side=16)
 
 
 def test_missing_run_names_the_stage(tmp_path):

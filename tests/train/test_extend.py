@@ -68,13 +68,13 @@ def test_label_joins_the_likeliest_cluster(old, tiny_data):
 
     assert [[1], [2, 3, 0]] == hierarchy.to_nested(to_pair.classifier.hierarchy)
     assert ({"cluster-1"}, set()) == (to_pair.again, to_pair.anew)
-    assert "cluster-1" == to_pair.placed["ann"].node
-    assert abs(to_pair.placed["ann"].mass - np.exp(5) / (np.exp(5) + 1)) < 1e-6
+    assert "cluster-1" == to_pair.placements["ann"].node
+    assert abs(to_pair.placements["ann"].mass - np.exp(5) / (np.exp(5) + 1)) < 1e-6
     assert [[1, 0], [2, 3]] == hierarchy.to_nested(to_single.classifier.hierarchy)
     assert (set(), {"cluster-0"}) == (to_single.again, to_single.anew)
     assert [[1], [2, 3], [0]] == hierarchy.to_nested(alone.classifier.hierarchy)
     assert (set(), set()) == (alone.again, alone.anew)
-    assert alone.placed["ann"] == extend.Placed("cluster-2", 0.5)
+    assert alone.placements["ann"] == extend.Placement("cluster-2", 0.5)
 
 
 def test_mass_is_a_mean_over_the_pictures_of_the_label(old, tiny_data):
@@ -183,7 +183,7 @@ def test_new_label_is_learnt(make_classifier, make_trainer, tiny_data):
     with torch.no_grad():
         rows = found.classifier.predict_proba(augment.scale(everything.train.batch(np.arange(48))))
 
-    assert "cluster-0" == found.placed["ann"].node  # her family's
+    assert "cluster-0" == found.placements["ann"].node  # her family's
     assert (rows.argmax(dim=1).numpy() == everything.train.labels).all()
     assert isinstance(found.classifier, HierarchicalClassifier)
 
@@ -288,7 +288,7 @@ def test_command_writes_a_run_like_any_other(project, capsys):
             "augment.crop None, and it is 8 now",
         ),
         (["old/tree/0", "grown", "--rollback", "1"], 2, "A tree with rollback cannot be extended"),
-        (["old/tree/0", "grown", "--data", "before"], 5, "there is nothing to add"),
+        (["old/tree/0", "grown", "--data", "before"], 5, "there is no label to add"),
         (["old/tree/0", "tree"], 2, "'tree' cannot be a new run"),
         (["old/tree/0", "a/b"], 2, "'a/b' cannot be a new run"),
         (["old/tree/0", "flat"], 2, "other commands write flat, tree"),

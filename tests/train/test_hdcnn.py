@@ -39,7 +39,7 @@ def start(make_classifier):
 
 
 def test_paper_network_costs_what_it_must():
-    """Nin with 9 components over 389 memberships: parameters and MACs of methods.md 6.2."""
+    """Nin with 9 components over 389 memberships: parameters and MACs counted by hand."""
     cover = [sorted({(start + step) % 100 for step in range(43)}) for start in range(0, 99, 11)]
     cover[0], cover[8] = sorted({*cover[0], 50}), sorted({*cover[8], 50})
     network = backbone.Params(name="nin")
@@ -75,7 +75,7 @@ def test_one_set_of_all_labels_is_its_component(built, tiny_data, start, network
     """K = 1: p is the component's own, with the flat network's last layer the flat network."""
     weights = start(network)
     classifier = built([[0, 1, 2, 3]], network=network, seed=3)
-    classifier._begin_from(weights)
+    classifier._copy_flat(weights)
     part = classifier.network.fine["cluster-0"]
     part.head.predictions.weight.data = weights["head.predictions.weight"].clone()
     part.head.predictions.bias.data = weights["head.predictions.bias"].clone()
@@ -97,7 +97,7 @@ def test_one_set_of_all_labels_is_its_component(built, tiny_data, start, network
 def test_labels_apart_are_the_flat_network(built, tiny_data, start):
     """Sets of one label have no component: the coarse one decides, as the flat network does."""
     classifier = built([[2], [0], [3], [1]], seed=3)
-    classifier._begin_from(start())
+    classifier._copy_flat(start())
     whole = backbone.build(RESNET, outputs=4, side=16).eval()
     whole.load_state_dict(start())
     x = inputs_of(tiny_data())
@@ -126,7 +126,7 @@ def test_every_part_is_its_copy(built, start, network):
     """Shared blocks and the coarse component are the flat network, fine ones all but the last layer."""
     weights = start(network)
     classifier = built(network=network, seed=7)
-    classifier._begin_from(weights)
+    classifier._copy_flat(weights)
     classifier._draw_last_layers(0)
     part = classifier.network
     first, second = part.fine.values()
@@ -192,7 +192,7 @@ def test_consistency_changes_what_is_learnt(built, make_trainer, tiny_data, star
         trainer = make_trainer(data, params=PARAMS, folder=f"work-{strength}")
         classifier.fit(data, trainer, seed=0, start=start())
         found.append(classifier.state_dict())
-    task = classifier._joint(data)
+    task = classifier._joint_task(data)
 
     assert any(not torch.equal(found[0][name], found[1][name]) for name in found[0])
     assert (50.0, [3 / 7, 3 / 7, 1 / 7]) == (task.loss.strength, list(task.loss.targets))
@@ -297,7 +297,7 @@ def test_impossible_requests_are_refused(built, make_classifier, make_trainer, t
     with pytest.raises(MissingInput, match="stage 'flat'"):
         built().fit(data, make_trainer(data), seed=0)
     with pytest.raises(BadCheckpoint, match="flat network"):
-        built()._begin_from(start(NIN))
+        built()._copy_flat(start(NIN))
     with pytest.raises(BadHierarchy, match="4 levels"):
         make_classifier("hdcnn", hierarchy.from_nested([[[0, 1], 2], 3], 4), network=RESNET)
     with pytest.raises(BadHierarchy, match="two labels"):

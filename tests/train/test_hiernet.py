@@ -8,18 +8,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # as in the trainer
 from torch.utils.flop_counter import FlopCounterMode
 
-from personae.errors import BadParams, MissingInput
+from personae.errors import MissingInput
 from train import backbone, evaluate
 from train.data import augment
 from train.engine import loop
-from train.errors import BadCheckpoint, BadHierarchy
+from train.errors import BadCheckpoint
 from train.evaluation import prediction
-from train.methods import hiernet
 from train.runtime import checkpoint
 from train.tree import hierarchy
 
 PARAMS = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
-SIZES = (40, 20, 12, 8, 7, 6, 5, 2)
 RESNET = backbone.Params(name="resnet20", width=0.25)
 NETWORKS = {
     "resnet20": RESNET,
@@ -49,16 +47,6 @@ def of_groups(sizes):
     return hierarchy.from_clusters(groups, int(ends[-1]))
 
 
-def built(name, sizes=SIZES, *, act="relu", side=32, **own):
-    network = backbone.Params(name=name, act=act)
-    return hiernet.Classifier(
-        hiernet.Params(**own),
-        hierarchy=of_groups(sizes),
-        build=lambda outputs: backbone.build(network, outputs=outputs, side=side),
-        mean=np.zeros(3, dtype=np.float32),
-    )
-
-
 def inputs_of(data):
     return augment.scale(data.train.batch(np.arange(16)))
 
@@ -71,55 +59,6 @@ def say(classifier, groups, labels):
     ):
         torch.nn.init.zeros_(part.head.predictions.weight)
         part.head.predictions.bias.data = torch.tensor(row).log()
-
-
-@pytest.mark.parametrize(
-    ("name", "params", "route", "full"),
-    [
-        ("resnet20", 1_924_924, 49_204_224, 173_988_608),
-        ("resnet32", 3_229_116, 82_234_368, 273_079_040),
-        ("resnet44", 4_607_804, 115_264_512, 405_199_616),
-        ("resnet56", 5_911_996, 148_294_656, 504_290_048),
-        ("resnet110", 10_319_228, 272_026_624, 800_512_768),
-    ],
-)
-def test_published_networks_cost_what_they_must(name, params, route, full):
-    """Groups of 40 to 2 labels at the published splits: methods.md 5.4 to the digit; <= 35 %."""
-    cost = built(name).cost()
-    branches = {node: macs for node, macs in cost.macs.items() if node != "root"}
-
-    assert params == cost.params
-    assert route == cost.macs["root"] + max(branches.values())
-    assert full == cost.macs_max
-    assert 8 == len(branches)
-    assert (cost.macs["root"] + max(branches.values())) / cost.macs_max <= 0.35
-
-
-@pytest.mark.parametrize(
-    ("name", "act", "split", "added"),
-    [
-        ("resnet20", "relu", 5, 2),
-        ("resnet32", "relu", 9, 3),
-        ("resnet44", "relu", 12, 4),
-        ("resnet56", "relu", 16, 5),
-        ("resnet110", "relu", 38, 4),
-        ("resnet20", "elu", 6, 2),
-        ("resnet32", "elu", 9, 3),
-        ("resnet44", "elu", 15, 2),
-        ("resnet56", "elu", 19, 5),
-        ("resnet110", "elu", 38, 4),
-        ("fast_cnn", "relu", 2, 1),
-        ("uppsala_cnn", "relu", 2, 1),
-        ("resnet164", "relu", 33, 11),
-    ],
-)
-def test_split_is_the_published_one(name, act, split, added):
-    """Without other wishes the published split and added blocks hold, elsewhere 60 and 20 %."""
-    tree = built(name, (2, 2), act=act).network
-
-    assert split + 1 == len(tree.stem)
-    assert added == len(tree.group_head.blocks)
-    assert str(split + 1) == next(iter(tree.group_head.blocks._modules))
 
 
 def test_evaluations_of_the_worked_example(make_classifier, tiny_data):
@@ -226,7 +165,7 @@ def test_one_group_is_the_backbone(make_classifier, tiny_data, start, name):
     tree = hierarchy.from_clusters([[0, 1, 2, 3]], 4)
     classifier = make_classifier("hiernet", tree, network=network, seed=3, group_blocks=0)
     whole = make_classifier("flat", hierarchy.flat(4), network=network).eval()
-    classifier._begin_from(weights)
+    classifier._copy_flat(weights)
     branch = classifier.eval().network.branches["cluster-0"]
     branch.head.predictions.load_state_dict(whole.network.head.predictions.state_dict())
     x = inputs_of(tiny_data())
@@ -246,7 +185,7 @@ def test_labels_apart_are_decided_by_the_group_head(make_classifier, tiny_data, 
         "hiernet", of_groups((1, 1, 1, 1)), network=RESNET, seed=3, split=5, group_blocks=4
     )
     whole = make_classifier("flat", hierarchy.flat(4), network=RESNET).eval()
-    classifier._begin_from(start())
+    classifier._copy_flat(start())
     head = classifier.eval().network.group_head.head
     head.predictions.load_state_dict(whole.network.head.predictions.state_dict())
     x = inputs_of(tiny_data())
@@ -263,7 +202,7 @@ def test_every_block_is_its_copy(make_classifier, make_trainer, tiny_data, start
     """Shared, added and branch blocks are the flat network's of the same number; choices are new."""
     weights = start(NETWORKS[name])
     classifier = make_classifier("hiernet", of_groups((2, 2)), network=NETWORKS[name], seed=7)
-    classifier._begin_from(weights)
+    classifier._copy_flat(weights)
     tree, taken = classifier.network, set()
     after_split = [tree.group_head, *tree.branches.values()]
     for blocks, first in [(tree.stem, 0), *((part.blocks, len(tree.stem)) for part in after_split)]:
@@ -286,7 +225,7 @@ def test_fresh_layers_come_from_the_seed(make_classifier, make_trainer, tiny_dat
     starts = []
     for seed in (1, 2):
         classifier = make_classifier("hiernet", of_groups((2, 2)), network=RESNET, seed=seed)
-        classifier._begin_from(start())
+        classifier._copy_flat(start())
         classifier._draw_last_layers(0)
         starts.append(classifier.state_dict())
     weights = [
@@ -354,59 +293,7 @@ def test_scratch_needs_no_flat_network(make_classifier, make_trainer, tiny_data,
         classifier.fit(data, trainer, seed=0)
     larger = start(backbone.Params(name="resnet32", width=0.25))
     with pytest.raises(BadCheckpoint, match="flat network"):
-        classifier._begin_from(larger)
-
-
-@pytest.mark.parametrize(
-    ("own", "message"),
-    [
-        ({"split": 8, "group_blocks": 2}, "split 8 and hiernet.group_blocks 2 are more than the 9"),
-        ({"split": 10}, "split 10 and hiernet.group_blocks 0"),
-        ({"group_blocks": 5}, "split 5 and hiernet.group_blocks 5"),
-    ],
-)
-def test_split_and_added_blocks_must_fit(make_classifier, own, message):
-    """Split and added blocks beyond the backbone's are refused with both numbers."""
-    with pytest.raises(BadParams, match=message):
-        make_classifier("hiernet", of_groups((2, 2)), network=RESNET, **own)
-
-
-@pytest.mark.parametrize(("split", "added"), [(0, 9), (9, 0), (5, 4), (8, None)])
-def test_split_goes_from_end_to_end(make_classifier, tiny_data, split, added):
-    """Everything may be shared, or nothing but the stem; the added blocks take what is left."""
-    own = {"split": split, "group_blocks": added}
-    classifier = make_classifier("hiernet", of_groups((2, 2)), network=RESNET, **own).eval()
-    with torch.no_grad():
-        rows = classifier.predict_proba(inputs_of(tiny_data()), mode="full")
-
-    assert (1 if added is None else added) == len(classifier.network.group_head.blocks)
-    assert torch.allclose(torch.ones(16), rows.sum(dim=1), rtol=0, atol=1e-6)
-
-
-def test_deeper_trees_and_single_blocks_are_refused(make_classifier):
-    """A fourth level, one label, and a backbone of one block are said to be impossible."""
-    tree = hierarchy.from_clusters([[0, 1], [2, 3]], 4)
-    tree.add_node("inner", kind="cluster", members=(0, 1), net=None)
-    tree.remove_edge("root", "cluster-0")
-    tree.add_edge("root", "inner", order=0)
-    tree.add_edge("inner", "cluster-0", order=0)
-
-    with pytest.raises(BadHierarchy, match="4 levels"):
-        make_classifier("hiernet", tree)
-    with pytest.raises(BadHierarchy, match="two labels"):
-        make_classifier("hiernet", hierarchy.flat(1))
-    with pytest.raises(BadHierarchy, match="two parents"):
-        make_classifier("hiernet", hierarchy.from_cover([[0, 1, 2], [2, 3]], 4))
-    block = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 256, 8))
-    with pytest.raises(BadParams, match="one block"):
-        hiernet.Classifier(
-            hiernet.Params(),
-            hierarchy=of_groups((2, 2)),
-            mean=np.zeros(3, dtype=np.float32),
-            build=lambda outputs: backbone.Network(
-                torch.nn.Sequential(block), backbone.pooled_head(8, outputs), side=16
-            ),
-        )
+        classifier._copy_flat(larger)
 
 
 def test_figures_of_both_evaluations(make_classifier, make_trainer, tiny_data, start):

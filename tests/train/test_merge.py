@@ -261,14 +261,14 @@ def test_same_seed_same_bits(project):
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
-        (["a/tree/0", "a/tree/0", "both"], 5, "a/tree/0 and a/tree/0 both know ann, cem"),
+        (["a/tree/0", "a/tree/0", "both"], 5, "a/tree/0 and a/tree/0 have ann, cem in common"),
         (
             ["a/tree/0", "b/flat/0", "both"],
             2,
             "a run of method 'flat', and only trees of 'uppsala'",
         ),
         (["a/tree/0", "c/tree/0", "both"], 5, "Stage 'fit' writes it"),
-        (["a/tree/0", "b/tree/0", "both", "--data", "data-a"], 5, "only one side has bea, dua"),
+        (["a/tree/0", "b/tree/0", "both", "--data", "data-a"], 5, "not in both: bea, dua"),
         (["a/tree/0", "b/tree/0", "both", "--dense", "16"], 2, "backbone.dense 32, and it is 16"),
         (["a/tree/0", "b/tree/0", "tree"], 2, "'tree' cannot be a new run"),
     ],

@@ -9,13 +9,12 @@ import torch.nn.functional as F  # noqa: N812  # as in the trainer
 from torch.utils.flop_counter import FlopCounterMode
 
 from personae.errors import BadParams, MissingInput
-from train import backbone, saved
+from train import backbone
 from train.data import augment
 from train.engine import loop, losses
 from train.engine.losses import Counting
 from train.engine.trainer import Trainer
 from train.errors import BadCheckpoint, BadHierarchy
-from train.methods.merged import adaptation
 from train.methods.merged import classifier as merged
 from train.tree import hierarchy
 
@@ -100,7 +99,7 @@ def say(classifier, coarse, fine):
 @pytest.mark.parametrize("name", PUBLISHED)
 @pytest.mark.parametrize("merge", range(4))
 def test_published_networks_cost_what_they_must(name, merge):
-    """Parameters, MACs and training work of each merge are those of methods.md 3.3 and 3.5."""
+    """Parameters, MACs and training work of each merge are those counted by hand."""
     params, macs, peta = PUBLISHED[name][merge]
     cost = of_hundred(name, merge).cost()
 
@@ -301,68 +300,6 @@ def test_everything_trains_together(fit, merge):
     assert classifier.cost().params == network.params
 
 
-def test_alpha_is_chosen_on_validation_pictures(fit, tiny_data):
-    """Each alpha is the best of the curve over the validation images, whichever that is."""
-    data = tiny_data()
-    classifier, _, _ = fit("work", data=data)
-    with torch.no_grad():
-        coarse, fine = classifier.confidences(
-            augment.scale(data.val.batch(np.arange(len(data.val))))
-        )
-        labels = torch.from_numpy(data.val.labels)
-        points = adaptation.curve(coarse, fine, labels, classifier.parents)
-        row = {
-            name: getattr(max(points, key=lambda p, n=name: getattr(p, n)), name)
-            for name in ("coarse", "fine")
-        }
-        reached = {round(point.alpha, 1): (point.coarse, point.fine) for point in points}
-    alphas = [round(alpha, 1) for alpha in classifier.alphas.tolist()]
-
-    assert adaptation.chosen(points) == pytest.approx(tuple(classifier.alphas.tolist()))
-    assert row["coarse"] == reached[alphas[0]][0]
-    assert row["fine"] == reached[alphas[1]][1]
-
-
-def test_given_alpha_stays(fit):
-    """What section merged names is not chosen again; the other one is."""
-    classifier, _, _ = fit("work", alpha_fine=0.3)
-
-    assert 0.3 == pytest.approx(classifier.alphas[1].item())
-    assert round(classifier.alphas[0].item(), 1) in adaptation.GRID
-
-
-def test_alpha_is_saved_and_loaded(make_classifier, tiny_data, two_level_hierarchy, tmp_path):
-    """The alphas that fit has found travel with the weights, not with the parameters."""
-    classifier = make_classifier("merged", two_level_hierarchy, network=RESNET).eval()
-    classifier.alphas.copy_(torch.tensor([1.4, 0.7]))
-    facts = {
-        "method": "merged",
-        "side": 16,
-        "mean": [0.3, 0.2, 0.3],
-        "hierarchy": hierarchy.to_json(two_level_hierarchy),
-        "params": {"augment": {}, "backbone": RESNET.model_dump(mode="json"), "merged": {}},
-    }
-    saved.save(tmp_path / "run", classifier, facts)
-    loaded = saved.load(tmp_path / "run").classifier
-    x = inputs_of(tiny_data())
-    with torch.no_grad():
-        here, there = classifier.outputs(x), loaded.outputs(x)
-
-    assert [1.4, 0.7] == pytest.approx(loaded.alphas.tolist())
-    assert all(torch.equal(here[name], there[name]) for name in here)
-
-
-def test_alpha_is_not_chosen_on_learnt_pictures(fit, tiny_data):
-    """With data.train_on_val the alphas must be given, and the refusal comes before the training."""
-    data = tiny_data()
-    both = type(data)(data.labels, data.side, data.root_sha256, data.val, data.val)
-    with pytest.raises(BadParams, match="alpha_coarse"):
-        fit("refused", data=both)
-    classifier, _, _ = fit("given", data=both, alpha_coarse=1.1, alpha_fine=0.9)
-
-    assert [1.1, 0.9] == pytest.approx(classifier.alphas.tolist())
-
-
 @pytest.mark.parametrize("merge", range(4))
 @pytest.mark.parametrize("name", ["resnet20", "fast_cnn", "uppsala_cnn"])
 def test_every_block_is_its_copy(make_classifier, start, two_level_hierarchy, name, merge):
@@ -371,7 +308,7 @@ def test_every_block_is_its_copy(make_classifier, start, two_level_hierarchy, na
     classifier = make_classifier(
         "merged", two_level_hierarchy, network=network, seed=7, merge=merge
     )
-    classifier._begin_from(weights, seed=0)
+    classifier._copy_flat(weights, seed=0)
     tree = classifier.network
     fine = {**_named("blocks", tree.stem), **_named("", tree.fine)}
     coarse = {**_named("blocks", tree.stem), **_named("", tree.coarse)}
@@ -397,7 +334,7 @@ def test_one_category_is_the_flat_network(make_classifier, tiny_data, start, nam
     tree = hierarchy.from_clusters([[0, 1, 2, 3]], 4)
     classifier = make_classifier("merged", tree, network=network, seed=3).eval()
     whole = make_classifier("flat", hierarchy.flat(4), network=network).eval()
-    classifier._begin_from(weights, seed=0)
+    classifier._copy_flat(weights, seed=0)
     x = inputs_of(tiny_data())
     with torch.no_grad():
         expected, found = whole.predict_proba(x), classifier.outputs(x)

@@ -32,7 +32,7 @@ def say(classifier, fine, answers):
 
 
 def test_worked_average(built, tiny_data):
-    """b, B, p, its largest label and the loss of label 3 are those of methods.md 6.1."""
+    """b, B, p, its largest label and the loss of label 3 are those of the worked example."""
     classifier = built(COVER, 6)
     say(classifier, FINE, ANSWERS)
     x = inputs_of(tiny_data())[:2]

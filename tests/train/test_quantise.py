@@ -1,4 +1,4 @@
-"""Product quantisation: the factors and worked values of methods.md 6.6, k-means, layers in place."""
+"""Product quantisation: factors, worked values, k-means, layers in place."""
 
 import numpy as np
 import pytest
@@ -102,7 +102,7 @@ def test_errors_are_those_of_scikit_learn():
 def test_empty_clusters_are_repaired():
     """A centre far from every point takes the farthest point of a cluster that has several."""
     points = np.array([[[0.0], [1.0], [10.0], [11.0]]])
-    centres, owners, errors = quantise._settled(points, np.array([[[5.0], [99.0]]]))
+    centres, owners, errors = quantise._converged(points, np.array([[[5.0], [99.0]]]))
 
     assert [0.5, 10.5] == sorted(centres[0, :, 0].tolist())
     assert 2 == len(set(owners[0].tolist()))

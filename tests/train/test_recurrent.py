@@ -1,4 +1,4 @@
-"""The recurrent parts: cells as torch's, losses of the notes, the residual arc, when a path ends."""
+"""The recurrent parts: torch's cells, worked losses, the residual arc, the end of a path."""
 
 import math
 
@@ -7,7 +7,8 @@ import torch
 
 from tests.train.random_trees import SLIDES
 from train.methods.dhnn import beam, recurrent
-from train.methods.dhnn.recurrent import Cell, EndedPath, FixedPath
+from train.methods.dhnn.cell import Cell
+from train.methods.dhnn.recurrent import EndedPath, FixedPath
 from train.tree import hierarchy
 from train.tree.label_path import encode
 
@@ -28,35 +29,43 @@ def ended(*, tree=UNEVEN, forced=1.0, cell="lstm"):
 
 
 def full(decoder, u, *, chosen=False, width=None):
-    return beam.search(
-        decoder.levels, decoder.look(u, chosen=chosen), batch=len(u), width=width, device=u.device
-    )
+    continuations = decoder.continuations(u, chosen=chosen)
+    return beam.search(decoder.levels, continuations, batch=len(u), width=width, device=u.device)
 
 
 @pytest.mark.parametrize(
-    ("kind", "theirs", "params"),
+    ("kind", "torch_cell", "params"),
     [("lstm", torch.nn.LSTMCell, 1_052_672), ("gru", torch.nn.GRUCell, 789_504)],
 )
-def test_cells_are_those_of_torch(kind, theirs, params):
+def test_cells_are_those_of_torch(kind, torch_cell, params):
     """Parameters of both directions at 256 numbers are the published ones, and steps are torch's."""
     torch.manual_seed(0)
     ours = Cell(kind, 256, 256)
-    other = theirs(256, 256)
-    other.load_state_dict(
-        {
-            "weight_ih": ours.given.weight,
-            "bias_ih": ours.given.bias,
-            "weight_hh": ours.kept.weight,
-            "bias_hh": ours.kept.bias,
-        }
-    )
+    other = torch_cell(256, 256)
+    other.load_state_dict(ours.cell.state_dict())
     x, hidden, cell = torch.randn(3, 2, 256)
     expected = other(x, (hidden, cell) if kind == "lstm" else hidden)
-    found = ours(x, (hidden, cell))
+    actual = ours(x, (hidden, cell))
 
     assert params == 2 * sum(weight.numel() for weight in ours.parameters())
-    assert torch.allclose(expected[0] if kind == "lstm" else expected, found[0], atol=1e-5)
-    assert torch.allclose(expected[1] if kind == "lstm" else cell, found[1], atol=1e-5)
+    assert torch.allclose(expected[0] if kind == "lstm" else expected, actual[0], atol=1e-5)
+    assert torch.allclose(expected[1] if kind == "lstm" else cell, actual[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [
+        ("lstm", (0.131765, -0.658991, 0.271922, -0.673589)),
+        ("gru", (0.119632, 0.319947, 0.026998, 0.065049)),
+    ],
+)
+def test_seed_gives_the_weights_of_past_runs(kind, weights):
+    """The first number of each tensor for seed 0: trained runs can be repeated to the bit."""
+    torch.manual_seed(0)
+    cell = Cell(kind, 3, 2).cell
+    tensors = (cell.weight_ih, cell.bias_ih, cell.weight_hh, cell.bias_hh)
+
+    assert list(weights) == pytest.approx([one.flatten()[0].item() for one in tensors], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +79,13 @@ def test_cells_are_those_of_torch(kind, theirs, params):
 )
 def test_losses_of_the_worked_example(weights, loss):
     """Truth B, F: the cross-entropies of both steps and their weighted sums."""
-    found = recurrent.losses(LOGITS, torch.tensor([[1, 5]]), weights=torch.tensor(weights))
+    actual = recurrent.losses(LOGITS, torch.tensor([[1, 5]]), weights=torch.tensor(weights))
 
-    assert math.isclose(loss, found.item(), abs_tol=1e-6)
+    assert math.isclose(loss, actual.item(), abs_tol=1e-6)
 
 
 def test_nothing_counts_after_the_end_and_everything_before():
-    """Steps behind a path's end have no part in the loss; the end and all before it have."""
+    """Steps after a path's end have no part in the loss; the end and all steps before it have."""
     _, paths = ended()
     targets = torch.from_numpy(paths.targets())
     logits = torch.randn(5, paths.steps, paths.outputs, requires_grad=True)
@@ -88,7 +97,7 @@ def test_nothing_counts_after_the_end_and_everything_before():
 
 
 def test_arc_of_zeros_leaves_the_inputs_alone():
-    """With z = 0 logits are linear in u_t alone, and its gradient does not vanish."""
+    """With z = 0 the logits are linear in u_t alone, and its gradient does not vanish."""
     decoder, _ = fixed()
     torch.nn.init.zeros_(decoder.arc.weight)
     torch.nn.init.zeros_(decoder.arc.bias)
@@ -105,7 +114,7 @@ def test_arc_of_zeros_leaves_the_inputs_alone():
 
 
 def test_both_directions_read_every_step():
-    """What the first step says depends on the last input, and the other way round."""
+    """The logits of the first step depend on the last input, and those of the last on the first."""
     decoder, _ = fixed(residual=False)
     u = torch.randn(1, 2, 6, requires_grad=True)
     decoder(u)[:, 0].square().sum().backward()
@@ -118,10 +127,14 @@ def test_scores_are_the_products_along_the_paths():
     decoder, paths = fixed()
     u = torch.randn(3, 2, 6)
     with torch.no_grad():
-        said = decoder(u).log_softmax(dim=2)
+        log_probabilities = decoder(u).log_softmax(dim=2)
         scores, _ = full(decoder, u)
     expected = torch.stack(
-        [sum(said[:, t, one] for t, one in enumerate(own)) for own in paths.sequences], 1
+        [
+            sum(log_probabilities[:, step, output] for step, output in enumerate(own))
+            for own in paths.sequences
+        ],
+        dim=1,
     )
 
     assert torch.allclose(expected, scores, atol=1e-5)
@@ -130,7 +143,7 @@ def test_scores_are_the_products_along_the_paths():
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("tree", [SLIDES, UNEVEN, [0, 1, 2, 3, 4], [[0, 1, 2, 3, 4]]])
 def test_forced_steps_are_the_steps_of_the_search(tree, cell):
-    """CNN-S2S: the losses of the steps on the way to a leaf sum up to minus its score, end included."""
+    """CNN-S2S: the losses of the steps along a path, end included, sum up to minus its score."""
     decoder, paths = ended(tree=tree, cell=cell)
     u, targets = torch.randn(3, 3, 6), torch.from_numpy(paths.targets())
     with torch.no_grad():
@@ -158,26 +171,26 @@ def test_decoder_runs_where_the_beam_is(width):
     with torch.no_grad():
         expected, reached = full(decoder, u, width=width)
         decoder.decoder.register_forward_hook(
-            lambda _part, given, _out: steps.append(len(given[0]))
+            lambda _part, inputs, _out: steps.append(len(inputs[0]))
         )
-        found, lazily = full(decoder, u, width=width, chosen=True)
-    # Each decision takes one step to reach it and one for each end behind a leaf, here:
-    taken = [1 + 3, 1 + 1, 1 + 2]  # {3} is a group of one: its leaf and its end follow
+        actual, lazily = full(decoder, u, width=width, chosen=True)
+    # Each decision takes one step to reach it and one for the end of each leaf below it:
+    steps_each = [1 + 3, 1 + 1, 1 + 2]  # {3} is a group of one: its leaf and its end follow
 
-    assert torch.allclose(expected, found, atol=1e-6)
+    assert torch.allclose(expected, actual, atol=1e-6)
     assert torch.equal(reached, lazily)
-    assert sum(steps) == (reached.sum(dim=0) * torch.tensor(taken)).sum()
+    assert sum(steps) == (reached.sum(dim=0) * torch.tensor(steps_each)).sum()
     assert reached.all() == (width == 4)
 
 
-def test_true_nodes_are_told_while_training():
-    """With forcing the logits of the second step depend on the target of the first, without not."""
+def test_teacher_forcing_reads_the_true_nodes():
+    """With forcing the logits of the second step depend on the first target; without they do not."""
     decoder, paths = ended()
     u, targets = torch.randn(1, 3, 6), torch.from_numpy(paths.targets())
     free, _ = ended(forced=0.0)
     with torch.no_grad():
-        told = [decoder(u, targets[[leaf]])[:, 1] for leaf in (0, 3)]
-        untold = [free(u, targets[[leaf]])[:, 1] for leaf in (0, 3)]
+        forced = [decoder(u, targets[[leaf]])[:, 1] for leaf in (0, 3)]
+        unforced = [free(u, targets[[leaf]])[:, 1] for leaf in (0, 3)]
 
-    assert not torch.allclose(*told)
-    assert torch.equal(*untold)
+    assert not torch.allclose(*forced)
+    assert torch.equal(*unforced)

@@ -27,7 +27,7 @@ def test_reject_that_never_fires_changes_nothing(make_classifier, noise):
     x = augment.scale(data.train.batch(np.arange(32)))
     with torch.no_grad():
         for node, branch in classifier.branches.items():
-            branch.head.predictions.bias[len(plain._below(node)) :] = -1e9
+            branch.head.predictions.bias[len(hierarchy.children(plain.hierarchy, node)) :] = -1e9
         rows, wanted = classifier.outputs(x), plain.outputs(x)
         routed = classifier.predict_proba(x)
 

@@ -172,7 +172,7 @@ def test_root_starts_from_the_flat_network(make_classifier, make_trainer, tiny_d
     """The convolutions and dense layers are the flat network's, the last layer is fresh."""
     tree = hierarchy.from_clusters([[0, 1], [2, 3]], 4)
     classifier = make_classifier("uppsala", tree, seed=5)
-    classifier._begin_from(start, seed=0)
+    classifier._copy_flat(start, seed=0)
     state = classifier.root.state_dict()
     taken = [name for name in start if not name.startswith("head.predictions")]
 
@@ -182,7 +182,7 @@ def test_root_starts_from_the_flat_network(make_classifier, make_trainer, tiny_d
         classifier.fit(tiny_data(), make_trainer(tiny_data(), params=PARAMS), seed=0)
     other = dict(start) | {"head.fc21.weight": torch.zeros(3, 3)}
     with pytest.raises(BadCheckpoint, match="fc21"):
-        classifier._begin_from(other, seed=0)
+        classifier._copy_flat(other, seed=0)
 
 
 def test_scratch_needs_no_flat_network(make_classifier, make_trainer, tiny_data):

@@ -1,4 +1,4 @@
-"""METHODS: name to module. A method is named here, in params.yaml and in dvc.yaml."""
+"""METHODS: the registry, from name to module. params.yaml and dvc.yaml use the same names."""
 
 from types import ModuleType
 

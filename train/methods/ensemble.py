@@ -1,7 +1,7 @@
 """
-`ensemble`: several flat networks whose probabilities are averaged (methods.md 7.3).
+`ensemble`: several flat networks whose probabilities are averaged (`docs/methods/evaluation.md`).
 
-A control: what a hierarchy gains by having several networks, a mean over as many may gain too.
+A control for methods with several networks: averaging several flat networks may gain as much.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +20,7 @@ from train.data import augment, sampling
 from train.data.images import DataModule
 from train.engine.task import Task
 from train.engine.trainer import Trainer
+from train.methods.parts import parts_of
 from train.tree import hierarchy as trees
 
 
@@ -28,7 +29,9 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    members: int = Field(2, ge=1, le=100, description="flat networks, each from a start of its own")
+    members: int = Field(
+        2, ge=1, le=100, description="flat networks, each with its own random initialisation"
+    )
     balance: sampling.Balance = Field(
         "none", description="equal images per label and epoch, as in section flat"
     )
@@ -36,9 +39,11 @@ class Params(BaseModel):
 
 class Classifier(nn.Module):
     """
-    Flat networks that differ in their start and in the order and moves of what they see.
+    Flat networks with different initialisations, orders of the images and augmentations.
 
-    Source: the control that methods.md 7.3 asks for; no published system.
+    Source: none, a control of this project. The probabilities are averaged as in the ensembles of
+    Dutt, Pellerin and Quénot, Improving Hierarchical Image Classification with Merged CNN
+    Architectures, CBMI 2017, section 4.
     """
 
     mean: Tensor
@@ -51,7 +56,7 @@ class Classifier(nn.Module):
         build: Callable[[int], Network],
         mean: Float[np.ndarray, "3"],
     ) -> None:
-        """Builds the members with one output a leaf; of the hierarchy only the leaves matter."""
+        """Builds the members with one output per leaf; the clusters of the hierarchy are not used."""
         super().__init__()
         self.params = params
         self.hierarchy = hierarchy
@@ -65,10 +70,9 @@ class Classifier(nn.Module):
         trainer: Trainer,
         *,
         seed: int,
-        start: Mapping[str, Tensor] | None = None,
+        start: Mapping[str, Tensor] | None = None,  # noqa: ARG002  # the signature of every method
     ) -> FitReport:
-        """Trains every member from its own start; `start` is not used."""
-        del start
+        """Trains every member from its own random initialisation."""
         leaves = [[leaf] for leaf in range(self.leaves)]
         sampler = sampling.by_class(data.train.labels, leaves, balance=self.params.balance)
         pairs = [
@@ -87,33 +91,34 @@ class Classifier(nn.Module):
         return FitReport(tuple(trainer.fit_all(pairs, seed=seed)))
 
     def predict_proba(
-        self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"
+        self,
+        x: Float[Tensor, "batch 3 height width"],
+        *,
+        mode: Mode = "default",  # noqa: ARG002  # the signature of every method
     ) -> Float[Tensor, "batch leaf"]:
-        """Returns the mean of the members' probabilities, the same in every mode."""
-        del mode
+        """Returns the mean of the members' probabilities, which is the same in every mode."""
         centred = x - self.mean[:, None, None]
-        rows = [
+        probabilities = [
             torch.softmax(network(augment.middle(centred, network.side)).float(), dim=1)
             for network in self._networks()
         ]
-        return torch.stack(rows).mean(dim=0)
+        return torch.stack(probabilities).mean(dim=0)
 
     def coarse_proba(self, x: Float[Tensor, "batch 3 height width"]) -> None:
         """Returns None: there are no clusters."""
-        del x
 
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
-        """Returns `default`, and `executed`: every member for every image."""
+        """Returns `default` and `executed`: every member is executed for every image."""
         executed = torch.ones(x.shape[0], len(self.members), dtype=torch.bool, device=x.device)
         return {"default": self.predict_proba(x), "executed": executed}
 
     def cost(self) -> Cost:
-        """Returns parameters and MACs; every member is executed for every image."""
+        """Returns the number of parameters and the MACs of each member."""
         macs = {
-            f"member-{place}": sum(row.macs for row in backbone.layer_table(network))
-            for place, network in enumerate(self._networks())
+            f"member-{index}": sum(row.macs for row in backbone.layer_table(network))
+            for index, network in enumerate(self._networks())
         }
         return Cost(params=backbone.count(self), macs=macs)
 
     def _networks(self) -> list[Network]:
-        return [network for network in self.members if isinstance(network, Network)]
+        return parts_of(Network, self.members)

@@ -1,8 +1,8 @@
 """
-`flat`: one CNN, one softmax over all labels (methods.md 1).
+`flat`: one CNN with one softmax over all labels (`docs/methods/flat.md`).
 
-The baseline of every comparison, the source of the confusions that `clustering` reads, and the
-network that `uppsala` and `hiernet` start from.
+The baseline of every comparison. Stage `clustering` reads its confusions, and `uppsala`, `hiernet`
+and `hdcnn` start from its weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,7 +40,8 @@ class Classifier(nn.Module):
     """
     One network over all leaves.
 
-    Source: the report of the Uppsala students, its flat network (methods.md 1.1).
+    Source: Colin and Nagarajan, A hierarchical architecture of CNNs to increase the performance on
+    a categorization problem, Uppsala University 2018, section 4.1 (flat architecture).
     """
 
     mean: Tensor
@@ -53,7 +54,7 @@ class Classifier(nn.Module):
         build: Callable[[int], Network],
         mean: Float[np.ndarray, "3"],
     ) -> None:
-        """Builds the network with one output a leaf; of the hierarchy only the leaves matter."""
+        """Builds the network with one output per leaf; the clusters of the hierarchy are not used."""
         super().__init__()
         self.params = params
         self.hierarchy = hierarchy
@@ -67,10 +68,9 @@ class Classifier(nn.Module):
         trainer: Trainer,
         *,
         seed: int,
-        start: Mapping[str, Tensor] | None = None,
+        start: Mapping[str, Tensor] | None = None,  # noqa: ARG002  # the signature of every method
     ) -> FitReport:
-        """Trains the network; `start` is not used, for this is the network others start from."""
-        del start
+        """Trains the network from a random initialisation."""
         leaves = [[leaf] for leaf in range(self.leaves)]
         task = Task(
             name="root",
@@ -82,23 +82,24 @@ class Classifier(nn.Module):
         return FitReport((trainer.fit(self.network, task, seed=seed),))
 
     def predict_proba(
-        self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"
+        self,
+        x: Float[Tensor, "batch 3 height width"],
+        *,
+        mode: Mode = "default",  # noqa: ARG002  # the signature of every method
     ) -> Float[Tensor, "batch leaf"]:
-        """Returns leaf probabilities, the same in every mode: there is one path."""
-        del mode
+        """Returns the leaf probabilities, which are the same in every mode."""
         logits = self.network(augment.middle(x - self.mean[:, None, None], self.network.side))
         return torch.softmax(logits.float(), dim=1)
 
     def coarse_proba(self, x: Float[Tensor, "batch 3 height width"]) -> None:
         """Returns None: there are no clusters."""
-        del x
 
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
-        """Returns `default`, and `executed`: the one network for every image."""
+        """Returns `default` and `executed`: the network is executed for every image."""
         executed = torch.ones(x.shape[0], 1, dtype=torch.bool, device=x.device)
         return {"default": self.predict_proba(x), "executed": executed}
 
     def cost(self) -> Cost:
-        """Returns the network's parameters and MACs."""
+        """Returns the number of parameters and the MACs of the network."""
         macs = sum(row.macs for row in backbone.layer_table(self.network))
         return Cost(params=backbone.count(self.network), macs={"root": macs})

@@ -1,9 +1,10 @@
 """
-`hiernet`: one network that grows a branch per group of labels (methods.md 5).
+`hiernet`: one network with a branch per group of labels.
 
-The first blocks of the backbone are shared. A group head says which group, a branch per group which
-label in it; a label's probability is the product of the two, and its logarithm the one loss, so
-that everything trains together. All blocks start from those of the flat network.
+The first blocks of the backbone are shared. The group head predicts the group; one branch per group
+predicts the label within it: P(label) = P(group) · P(label given group). All parts are trained
+together on the cross-entropy of P(label), and start from the blocks of the flat network. Method,
+example and sources: `docs/methods/hiernet.md`.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from train.data.images import DataModule
 from train.engine.task import Task
 from train.engine.trainer import Trainer
 from train.errors import BadHierarchy
+from train.methods.parts import parts_by_name
 from train.runtime import checkpoint, seeds
 from train.tree import hierarchy as trees
 
@@ -33,8 +35,8 @@ _PUBLISHED = {
     "relu": {9: (5, 2), 15: (9, 3), 21: (12, 4), 27: (16, 5), 54: (38, 4)},
     "elu": {9: (6, 2), 15: (9, 3), 21: (15, 2), 27: (19, 5), 54: (38, 4)},
 }
-"""Split and added blocks by flavour and residual blocks of the backbone (methods.md 5.3)."""
-_SHARED, _ADDED = 0.6, 0.2  # of the blocks, where nothing is published: about what the table has
+"""Split and added blocks, by activation and number of residual blocks (section 5.7)."""
+_SHARED, _ADDED = 0.6, 0.2  # shares of the blocks of other backbones, near those of the table
 
 
 class Params(BaseModel):
@@ -47,23 +49,23 @@ class Params(BaseModel):
         ge=0,
         le=1000,
         description="blocks after the first one (a resnet's stem) that all "
-        "groups share; null: as published for resnet20 to resnet110, else 60 % of them",
+        "groups share; null: as published for resnet20 to resnet110, else 60 % of the blocks",
     )
     group_blocks: int | None = Field(
         None,
         ge=0,
         le=1000,
-        description="blocks of its own that the group head has (A_add), like "
-        "those that follow the split; null: as published, else 20 %, one at least",
+        description="own blocks of the group head (A_add), copies of those that "
+        "follow the split; null: as published, else 20 % of the blocks, at least one",
     )
     transfer: bool = Field(
         default=True,
-        description="every block starts from the flat network of its seed, else from scratch",
+        description="every block starts from the flat network of the same seed, else from scratch",
     )
     prune_singletons: bool = Field(
         default=True,
-        description="no branch for a group of one label, which has nothing to "
-        "decide; the paper keeps it, at more parameters and the same probabilities",
+        description="no branch for a group of one label; the paper has such branches, "
+        "with more parameters and the same probabilities",
     )
     epochs: int | None = Field(
         None, ge=1, le=10_000, description="passes over the training set; null: loop.epochs"
@@ -79,10 +81,14 @@ class Params(BaseModel):
 
 
 class Tree(nn.Module):
-    """The backbone grown into a tree: images to log probabilities of the leaves, in their order."""
+    """
+    The shared blocks, the group head and the branches: images to log probabilities of the leaves.
 
-    order: Tensor
-    parents: Tensor
+    Source: Tempfli and Sándor, HierNet, sections 3.1 to 3.3.
+    """
+
+    order: Tensor  # (leaf,): index of a leaf among the labels of all branches in a row
+    parents: Tensor  # (leaf,): group of each leaf
 
     def __init__(
         self,
@@ -92,14 +98,22 @@ class Tree(nn.Module):
         *,
         clusters: Mapping[str, list[int]],
     ) -> None:
-        """Takes over the parts; a cluster without a branch has one label, and no head one cluster."""
+        """
+        Takes over the parts.
+
+        Args:
+            stem: The shared blocks.
+            group_head: The group head; None if there is only one cluster.
+            branches: The branch of each cluster, by node; may be missing for a cluster of one label.
+            clusters: The labels of each cluster, by node.
+        """
         super().__init__()
         self.stem = stem
         self.group_head = group_head
         self.branches = nn.ModuleDict(branches)
         self.siblings = Siblings(self.branches)
         self.clusters = dict(clusters)
-        # The branches' labels, one branch after the other, are a permutation of the leaves.
+        # The labels of all branches in a row are a permutation of the leaves.
         inside = [leaf for members in clusters.values() for leaf in members]
         self.register_buffer("order", torch.tensor(inside).argsort())
         parents = trees.parents(list(clusters.values()))
@@ -107,32 +121,33 @@ class Tree(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch leaf"]:
         r"""
-        Returns $\log P(j) = \log q_{g(j)} + \log r_{g(j)}(j)$, every branch executed.
+        Returns $\log P(j) = \log q_{g(j)} + \log r_{g(j)}(j)$ with every branch executed.
 
-        q are the probabilities of the groups, r_g those of the labels in group g. A row is
-        normalised, so that cross-entropy on it as on logits is -log P of the true label.
+        q are the probabilities of the groups, r_g those of the labels in group g (section 3.2).
+        Rows of P sum to one, so that cross-entropy with log P as logits is -log P(true label).
 
         Example:
             q = (.6, .4), r_0 = (.5, .3, .2), r_1 = (.9, .1): P = (.30, .18, .12, .36, .04), and the
-            loss of label 3 is 1.021651 (methods.md 5.1).
+            loss of label 3 is 1.021651.
         """
         maps = self.stem(x)
         return self.groups(maps)[:, self.parents] + self.labels(maps)
 
     def groups(self, maps: Tensor) -> Float[Tensor, "batch cluster"]:
-        """Returns log q from the shared maps; zero for a single cluster."""
+        """Returns log q from the maps after the shared blocks; zero for a single cluster."""
         if self.group_head is None:
             return torch.zeros(maps.shape[0], 1, device=maps.device)
         return torch.log_softmax(self.group_head(maps).float(), dim=1)
 
     def labels(self, maps: Tensor) -> Float[Tensor, "batch leaf"]:
-        """Returns log r of every label in its own group, in the order of the leaves."""
-        found = self.siblings.log_probabilities(maps)
-        known = torch.zeros(maps.shape[0], 1, device=maps.device)
-        return torch.cat([found.get(node, known) for node in self.clusters], dim=1)[:, self.order]
+        """Returns log r of every label in its group, in the order of the leaves."""
+        by_node = self.siblings.log_probabilities(maps)
+        certain = torch.zeros(maps.shape[0], 1, device=maps.device)
+        inside = [by_node.get(node, certain) for node in self.clusters]
+        return torch.cat(inside, dim=1)[:, self.order]
 
     def inside(self, node: str, maps: Tensor) -> Float[Tensor, "batch member"]:
-        """Returns log r of the labels of one cluster."""
+        """Returns log r of the labels of one cluster; zero for a cluster without a branch."""
         if node not in self.branches:
             return torch.zeros(maps.shape[0], 1, device=maps.device)
         return torch.log_softmax(self.branches[node](maps).float(), dim=1)
@@ -142,13 +157,14 @@ class Classifier(nn.Module):
     """
     A tree of two levels, trained as one network.
 
-    Source: Tempfli and Sándor, HierNet: Image Recognition with Hierarchical Convolutional Networks
-    (methods.md 5).
+    Source: Tempfli and Sándor, HierNet: Image Recognition with Hierarchical Convolutional Networks,
+    sections 3 and 5.7 (tables 1 and 2).
 
     Differs:
-        `default` is the paper's fast evaluation (`route`), as for `uppsala`, and its slow one is
-        `full`. Hidden dense layers, which the paper's backbones do not have, are copied with the
-        blocks of a branch; the group head has none. Rates and epochs are those of `loop`.
+        `default` is the paper's routing evaluation (`route`), as in `uppsala`; `full` is its
+        conditional evaluation (section 3.2). Hidden dense layers, which the paper's backbones do
+        not have, belong to the branches; the group head has none. Learning rates and epochs are
+        those of section `loop`.
     """
 
     mean: Tensor
@@ -165,8 +181,9 @@ class Classifier(nn.Module):
         Builds the shared blocks, the group head and a branch per cluster.
 
         Raises:
-            BadHierarchy: There is one label only, or a level between clusters and labels.
-            BadParams: The backbone has fewer blocks than the split and the group head take.
+            BadHierarchy: There is only one label, a level between clusters and labels, or a label
+                in two clusters.
+            BadParams: The backbone has fewer blocks than split and group head need.
         """
         super().__init__()
         _check(hierarchy)
@@ -199,14 +216,14 @@ class Classifier(nn.Module):
         start: Mapping[str, Tensor] | None = None,
     ) -> FitReport:
         """
-        Trains everything at once, on the probabilities of the labels.
+        Trains all parts together, on the cross-entropy of the label probabilities.
 
         Raises:
-            MissingInput: The blocks are to start from the flat network, and `start` is None.
+            MissingInput: The blocks start from the flat network, and `start` is None.
             BadCheckpoint: `start` holds a network of another shape.
         """
         if self.params.transfer:
-            self._begin_from(start)
+            self._copy_flat(start)
         self._draw_last_layers(seed)
         task = Task(
             name=trees.ROOT,
@@ -229,11 +246,10 @@ class Classifier(nn.Module):
         self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"
     ) -> Float[Tensor, "batch leaf"]:
         """
-        Returns leaf probabilities by `route` (the default) or in `full`.
+        Returns the leaf probabilities by `route` (the default) or in `full`.
 
-        By route only the branch of the likeliest group is executed, once for all images that
-        take it, and the row is that branch's own distribution. In full every leaf gets the product
-        of the probabilities along its path, on which the network was trained.
+        `route` executes only the branch of the likeliest group and returns r of that group; other
+        leaves get zero. `full` executes every branch and returns P, on which the network is trained.
         """
         if mode == "full":
             logarithms: Tensor = self.network(self._centred(x))
@@ -241,8 +257,8 @@ class Classifier(nn.Module):
         maps = self.network.stem(self._centred(x))
         chosen = self.network.groups(maps).exp().argmax(dim=1)
         result = torch.zeros(x.shape[0], self.leaves, device=x.device)
-        for place, (node, members) in enumerate(self.network.clusters.items()):
-            rows = torch.nonzero(chosen == place).flatten()
+        for index, (node, members) in enumerate(self.network.clusters.items()):
+            rows = torch.nonzero(chosen == index).flatten()
             if len(rows):
                 inside = self.network.inside(node, maps[rows]).exp()
                 result[rows[:, None], torch.tensor(members, device=x.device)] = inside
@@ -251,30 +267,30 @@ class Classifier(nn.Module):
     def coarse_proba(
         self, x: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch cluster"]:
-        """Returns the group head's probabilities over the clusters, in their order."""
+        """Returns q, the probabilities of the clusters, in their order."""
         return self.network.groups(self.network.stem(self._centred(x))).exp()
 
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
-        """Returns `default` (by route), `executed` by it, `full` and `coarse`, in one pass."""
+        """Returns `default` (route), `executed` in that mode, `full` and `coarse` of one forward pass."""
         maps = self.network.stem(self._centred(x))
         groups, labels = self.network.groups(maps), self.network.labels(maps)
         coarse, parents = groups.exp(), self.network.parents
         chosen = coarse.argmax(dim=1)
         route = labels.exp() * (chosen[:, None] == parents)
         full = (groups[:, parents] + labels).exp()
-        places = {node: place for place, node in enumerate(self.network.clusters)}
-        taken = [chosen == places[node] for node in self.network.branches]
-        executed = torch.stack([torch.ones_like(chosen, dtype=torch.bool), *taken], dim=1)
+        index_of = {node: index for index, node in enumerate(self.network.clusters)}
+        branches = [chosen == index_of[node] for node in self.network.branches]
+        executed = torch.stack([torch.ones_like(chosen, dtype=torch.bool), *branches], dim=1)
         return {"default": route, "executed": executed, "full": full, "coarse": coarse}
 
     def cost(self) -> Cost:
         """
-        Returns parameters and MACs; the shared blocks and the group head are the root's.
+        Returns the number of parameters and the MACs; part `root` is the shared blocks and the
+        group head.
 
         Example:
             resnet20 at 32 pixels with groups of 40, 20, 12, 8, 7, 6, 5 and 2 labels: 1,924,924
-            parameters; 49,204,224 MACs by the route to the largest group, 173,988,608 in full
-            (methods.md 5.4).
+            parameters; 49,204,224 MACs by the route to the largest group, 173,988,608 in full.
         """
         shared, own = self.block_macs[: self.first_own], self.block_macs[self.first_own :]
         macs = {trees.ROOT: sum(shared)}
@@ -289,11 +305,11 @@ class Classifier(nn.Module):
         return augment.middle(x - self.mean[:, None, None], self.side)
 
     def _group_head(self, outputs: int) -> Branch:
-        """Returns node A: the blocks after the split once more, the mean over their map, a choice."""
+        """Returns the group head: copies of blocks after the split, pooling, a dense layer (3.3)."""
         whole = self.build(outputs)
         own = whole.blocks[self.first_own : self.last_added + 1]
         channels = backbone.channels_after(whole, self.last_added + 1)
-        # The activation that closes a network of the elu flavour closes this head too.
+        # The head of an elu resnet starts with an activation; this head needs it as well.
         head = backbone.pooled_head(channels, outputs, before=getattr(whole.head, "act", None))
         backbone.replace_last(head, outputs=outputs)
         return Branch(own, head)
@@ -303,15 +319,14 @@ class Classifier(nn.Module):
         return Branch(whole.blocks[self.first_own :], whole.head)
 
     def _branches(self) -> dict[str, Branch]:
-        parts = self.network.branches.items()
-        return {node: part for node, part in parts if isinstance(part, Branch)}
+        return parts_by_name(Branch, self.network.branches)
 
-    def _begin_from(self, start: Mapping[str, Tensor] | None) -> None:
-        """Copies the flat network's blocks into every place where they stand in the tree."""
+    def _copy_flat(self, start: Mapping[str, Tensor] | None) -> None:
+        """Copies the blocks of the flat network into all parts of the tree."""
         if start is None:
             raise MissingInput(
-                "The blocks start from the flat network of their seed, and there is none. Run "
-                "stage 'flat' first, or set hiernet.transfer: false."
+                "The blocks start from the flat network of the same seed, which has not been trained. "
+                "Run stage 'flat' first, or set hiernet.transfer: false."
             )
         flat = self.build(self.leaves)
         checkpoint.fill(flat, start, source="the flat network")
@@ -323,7 +338,7 @@ class Classifier(nn.Module):
             backbone.copy_parts(flat.head, branch.head, but="predictions")
 
     def _draw_last_layers(self, seed: int) -> None:
-        """Draws the layers that name groups and labels, each from its own seed."""
+        """Initialises the last layers of the group head and the branches, each from its own seed."""
         if self.network.group_head is not None:
             seeds.seed(seed, "hiernet", trees.ROOT)
             clusters = len(self.network.clusters)
@@ -334,11 +349,11 @@ class Classifier(nn.Module):
 
 
 def _check(hierarchy: nx.DiGraph) -> None:
-    """Refuses a tree that is not a root over clusters of labels."""
+    """Refuses a hierarchy that is no tree of root, clusters and labels."""
     trees.leaf_count(hierarchy)
     if not nx.is_tree(hierarchy):
         raise BadHierarchy(
-            "hiernet takes a tree, and some label of this hierarchy has two parents. Choose a "
+            "hiernet takes a tree, and a label of this hierarchy has two parents. Choose a "
             "grouping without overlap."
         )
     deepest = max(len(path) for path in trees.paths(hierarchy).values())
@@ -351,15 +366,15 @@ def _check(hierarchy: nx.DiGraph) -> None:
 
 def _division(params: Params, network: Network) -> tuple[int, int]:
     """
-    Returns the blocks that are shared and those of the group head, not counting the first one.
+    Returns the numbers of shared blocks, without the first block, and of the group head's blocks.
 
     Raises:
-        BadParams: Together they are more than the backbone has.
+        BadParams: The backbone has only one block, or fewer blocks than both numbers together.
     """
     blocks = len(network.blocks) - 1
     if not blocks:
         raise BadParams(
-            "The backbone is one block, and hiernet shares some and copies the rest. Choose "
+            "The backbone has one block, and hiernet shares some blocks and copies the others. Choose "
             "another backbone.name, such as resnet20."
         )
     flavour = "elu" if hasattr(network.head, "act") else "relu"

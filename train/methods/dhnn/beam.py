@@ -1,8 +1,11 @@
 """
-Beam search over the valid paths of a tree (methods.md 4.4).
+Beam search over the valid paths of a tree.
 
-At every step only what can follow a kept path is a candidate, so that whatever is decoded is a path
-from the root to a leaf. A path's score is the sum of its log probabilities, not normalised.
+At every step only children of the last nodes of the kept paths are candidates, so that every decoded
+path leads from the root to a leaf. The score of a path is the sum of its log probabilities.
+
+Source: Koo, Klabjan and Utke, Combined Convolutional and Recurrent Neural Networks for Hierarchical
+Classification of Images, IEEE Big Data 2020, algorithm 1.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,61 +16,79 @@ from torch import Tensor
 
 from train.tree.label_path import Level
 
-Look = Callable[[int, Bool[Tensor, "batch decision"]], Float[Tensor, "batch continuation step"]]
-"""The log probabilities of each continuation of a level's decisions, one decision after the other.
+Continuations = Callable[
+    [int, Bool[Tensor, "batch decision"]], Float[Tensor, "batch continuation step"]
+]
+"""Callback: from the number of a level and the decisions reached by an image's kept paths to the log
+probabilities of each continuation, ordered by decision.
 
-A continuation has one step, or all that are left of its leaf's path; zeros follow. The second
-argument tells which decisions an image's kept paths have reached: what is returned for the others
-is not used."""
+A continuation has one step, or all remaining steps of the path if only one leaf is left; zeros
+follow. Rows of decisions that an image has not reached are undefined."""
 
 
 def search(
-    levels: Sequence[Level], look: Look, *, batch: int, width: int | None, device: torch.device
+    levels: Sequence[Level],
+    continuations: Continuations,
+    *,
+    batch: int,
+    width: int | None,
+    device: torch.device,
 ) -> tuple[Float[Tensor, "batch leaf"], Bool[Tensor, "batch decision"]]:
     """
-    Returns the scores of the leaves reached at the last step, and which decisions were reached.
+    Returns the scores of the leaves that the beam reaches, and the decisions that it reaches.
 
-    After each step that a decision follows, somewhere in the tree, the `width` best paths are kept,
-    each with the score of its steps so far; None keeps all, and every leaf has its score. A leaf
-    that was not reached has -inf. The likeliest leaf is what the beam decodes.
+    While decisions follow anywhere in the tree, each step keeps the `width` paths with the largest
+    score so far. The decoded leaf is the leaf with the largest score at the end.
+
+    Args:
+        levels: The decisions of the tree, level by level.
+        continuations: Callback for the log probabilities of a level.
+        batch: Number of images.
+        width: Paths kept at each step; None keeps all, so that every leaf has a score.
+        device: Device of the log probabilities.
+
+    Returns:
+        Scores, -inf for leaves that are not reached; and whether each decision is reached, for the
+        decisions of all levels in order.
 
     Differs:
-        The slides' algorithm leaves open whether earlier steps count at the last one; they do.
-        After the last decision only scores grow: what a path is forced to say decides nothing.
+        The slides do not say whether the score at the last step includes the earlier steps; here it
+        does. The forced steps after the last decision add to the scores and choose nothing.
 
     Example:
         P(A) = .3, P(B) = .4; D = .6 under A, G = .3 under B: width 1 ends at G (.12), 2 at D (.18).
     """
     leaves = sum(end is not None for level in levels for decision in level for end in decision.ends)
-    # Not torch.full: in an exported file an output has that name.
+    # Not torch.full: its node would have the name of the output `full` in an exported file.
     ended = torch.zeros(batch, leaves, device=device) - torch.inf
-    owed: list[Tensor] = []  # what each step to come adds to the leaves that are reached
+    forced: list[Tensor] = []  # log probabilities that each later step adds to the reached leaves
     reached = torch.zeros(batch, 1, device=device)
     visited = []
     for number, level in enumerate(levels):
         visited.append(reached.isfinite())
-        if owed:
-            ended = ended + owed.pop(0)
-        said = look(number, visited[-1])
-        parents = [place for place, decision in enumerate(level) for _ in decision.ends]
-        scores = reached[:, parents] + said[:, :, 0]
+        if forced:
+            ended = ended + forced.pop(0)
+        steps = continuations(number, visited[-1])
+        parents = [index for index, decision in enumerate(level) for _ in decision.ends]
+        scores = reached[:, parents] + steps[:, :, 0]
         ends = [end for decision in level for end in decision.ends]
-        at = [place for place, end in enumerate(ends) if end is not None]
-        if at:
-            own = torch.tensor([ends[place] for place in at], device=device)
-            ended = ended.index_copy(1, own, scores[:, at])
-            owed += [torch.zeros_like(ended)] * (said.shape[2] - 1 - len(owed))
-            for later in range(1, said.shape[2]):
-                owed[later - 1] = owed[later - 1].index_copy(1, own, said[:, :, later][:, at])
-        going_on = [place for place, end in enumerate(ends) if end is None]
-        if going_on:
-            kept = keep(torch.cat([ended, scores[:, going_on]], dim=1), width=width)
+        final = [index for index, end in enumerate(ends) if end is not None]
+        if final:
+            own = torch.tensor([ends[index] for index in final], device=device)
+            ended = ended.index_copy(1, own, scores[:, final])
+            forced += [torch.zeros_like(ended)] * (steps.shape[2] - 1 - len(forced))
+            for later in range(1, steps.shape[2]):
+                added = steps[:, :, later][:, final]
+                forced[later - 1] = forced[later - 1].index_copy(1, own, added)
+        open_ = [index for index, end in enumerate(ends) if end is None]
+        if open_:
+            kept = keep(torch.cat([ended, scores[:, open_]], dim=1), width=width)
             ended, reached = kept[:, :leaves], kept[:, leaves:]
-    return sum(owed, ended), torch.cat(visited, dim=1)
+    return sum(forced, ended), torch.cat(visited, dim=1)
 
 
 def keep(scores: Float[Tensor, "batch path"], *, width: int | None) -> Float[Tensor, "batch path"]:
-    """Returns the scores with -inf for all but the `width` highest of a row."""
+    """Returns the scores with -inf for all but the `width` largest of a row; None keeps all."""
     if width is None or width >= scores.shape[1]:
         return scores
     best = scores.topk(width, dim=1).indices

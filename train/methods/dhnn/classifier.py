@@ -1,9 +1,10 @@
 """
-`dhnn`: a CNN, and an RNN that says the path from the root to the label (methods.md 4).
+`dhnn`: a CNN, and an RNN that predicts the path from the root to the label.
 
-Each step says one node of all the tree's, from the maps of a stage of the CNN. A label's
-probability is the product along its path; a beam search may follow the likeliest paths alone.
-`rnn` has one step a level, `s2s` emits nodes until the path ends. Everything trains together.
+Each step predicts one of all nodes of the tree, from the maps of a stage of the CNN. The score of a
+label is the product of the probabilities along its path; a beam search computes only the likeliest
+paths. `rnn` has one step per level, `s2s` emits nodes until the path ends. All parts are trained
+together. Method, example and sources: `docs/methods/dhnn.md`.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from typing import Annotated, Literal
 import networkx as nx
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -26,9 +27,11 @@ from train.engine.losses import Counting
 from train.engine.task import Task
 from train.engine.trainer import Trainer
 from train.methods.dhnn import beam, conversion, recurrent
-from train.methods.dhnn.beam import Look
+from train.methods.dhnn.beam import Continuations
+from train.methods.dhnn.cell import CellKind
 from train.methods.dhnn.conversion import Conversion, Kind, Layers
 from train.methods.dhnn.recurrent import Decoder, EndedPath, FixedPath
+from train.methods.parts import parts_of
 from train.tree import hierarchy as trees
 from train.tree import label_path
 from train.tree.label_path import LabelPaths
@@ -41,7 +44,7 @@ class Params(BaseModel):
 
     kind: Literal["rnn", "s2s"] = Field(
         "rnn",
-        description="rnn: a bidirectional RNN over paths of one length, a shallow leaf "
+        description="rnn: a bidirectional RNN over paths of equal length, a shallow leaf "
         "repeated; s2s: an encoder, and a decoder that ends each path, for trees of uneven depth",
     )
     order: label_path.Order = Field(
@@ -55,67 +58,70 @@ class Params(BaseModel):
         description="stages of the CNN that feed a step: last, alt (deeper step by step; our "
         "reading of the slides), all (their mean)",
     )
-    cell: recurrent.CellKind = Field("lstm", description="lstm, gru")
+    cell: CellKind = Field("lstm", description="lstm, gru")
     hidden: int = Field(256, ge=1, le=8192, description="numbers in an RNN's state; 512 is 'large'")
     residual: bool = Field(
-        default=True, description="rnn: what a step reads is added to what the RNN makes of it"
+        default=True, description="rnn: add the input of each step to a linear map of its output"
     )
     teacher_forcing: float = Field(
         1.0,
         ge=0,
         le=1,
-        description="s2s: share of steps that are told the true node before, in "
-        "training; the others go on from the likeliest",
+        description="s2s: share of training steps that read the true previous node; the "
+        "others read the likeliest node",
     )
     step_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
-        None, description="of the steps' losses, one a step (s2s: and one for the end); null: equal"
+        None, description="of the steps' losses, one per step (s2s: and for the end); null: equal"
     )
     beam: int | None = Field(
         None,
         ge=1,
         le=100_000,
         description="paths that a prediction keeps at each step, 1: greedy; "
-        "null: all, so that a label's probability is its path's",
+        "null: all, so that every label has the score of its path",
     )
     balance: sampling.Balance = Field(
         "none",
-        description="equal images per label and epoch: resample, fixed, weights; none: all "
-        "pictures",
+        description="equal images per label and epoch: resample, fixed, weights; none: all images",
     )
 
 
 class PathNetwork(nn.Module):
-    """The backbone's blocks, conversions of its stages' maps, and the decoder of paths."""
+    """
+    The backbone's blocks, the conversions of its stages' maps, and the decoder of paths.
 
-    targets: Tensor
-    weights: Tensor
+    Source: Koo et al., slide "DHNN Structure".
+    """
+
+    targets: Tensor  # (leaf, step), int64: y_t as outputs
+    weights: Tensor  # (step,): w_t
 
     def __init__(self, params: Params, whole: Network, paths: LabelPaths) -> None:
         """
         Takes over the backbone's blocks; its head is not used.
 
         Raises:
-            BadParams: There are not as many step weights as steps.
+            BadParams: The number of step weights is not the number of steps.
         """
         super().__init__()
         shapes = backbone.map_shapes(whole)
         self.taps = [
-            place
-            for place, shape in enumerate(shapes)
-            if place + 1 == len(shapes) or shape[1:] != shapes[place + 1][1:]
+            index
+            for index, shape in enumerate(shapes)
+            if index + 1 == len(shapes) or shape[1:] != shapes[index + 1][1:]
         ]
-        # An encoder has a step for each stage, an RNN one for each node of a path.
+        # An encoder has a step per stage, an RNN a step per node of a path.
         steps = paths.steps if params.kind == "rnn" else len(self.taps)
         self.sets = conversion.sets(params.layers, stages=len(self.taps), steps=steps)
         if params.kind == "rnn" and params.order == "leaf_first":
-            self.sets.reverse()  # the deepest maps for the leaf, wherever its step is
+            self.sets.reverse()  # the leaf reads the deepest maps, at whichever step it is
         self.blocks = whole.blocks
-        # The activation that closes a network of the elu flavour closes its last map here too.
+        # The head of an elu resnet starts with an activation; the last map needs it here as well.
         self.act = getattr(whole.head, "act", nn.Identity())
         self.conversions = nn.ModuleDict(
             {
                 str(stage): Conversion(params.conversion, shapes[self.taps[stage]])
-                for stage in sorted({stage for some in self.sets for stage in some})
+                for stage in sorted({stage for stages in self.sets for stage in stages})
             }
         )
         self.decoder = _decoder(params, paths, reads=steps)
@@ -127,43 +133,53 @@ class PathNetwork(nn.Module):
         x: Float[Tensor, "batch 3 height width"],
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Tensor:
-        """Returns every leaf's score or, on the way to `labels`, the logits of each step."""
+        """
+        Returns the score of every leaf or, with `labels`, the logits of each step of their paths.
+
+        Scores are (batch, leaf), logits (batch, step, output).
+        """
         inputs = self.read(x)
         if labels is not None:
             logits: Tensor = self.decoder(inputs, self.targets[labels])
             return logits
-        return self.search(self.decoder.look(inputs), batch=len(x), width=None)[0]
+        return self.search(self.decoder.continuations(inputs), batch=len(x), width=None)[0]
 
     def losses(
         self, output: Tensor, targets: Int[Tensor, " batch"], counting: Counting
     ) -> Float[Tensor, ""]:
-        """Returns the sum over images of each one's weighted sum of the steps' losses."""
-        each = recurrent.losses(
+        """Returns the sum over the images of their weighted losses, from the logits of each step."""
+        losses = recurrent.losses(
             output.float(),
             self.targets[targets],
             weights=self.weights,
             smoothing=counting.label_smoothing,
         )
-        return (each if counting.weights is None else each * counting.weights[targets]).sum()
+        return (losses if counting.weights is None else losses * counting.weights[targets]).sum()
 
     def read(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch step p"]:
-        """Returns u_1 to u_T from images."""
-        found: dict[int, Tensor] = {}
-        for place, block in enumerate(self.blocks):
+        """Returns u_1 to u_T, the inputs of the RNN or of the encoder."""
+        vectors: dict[int, Tensor] = {}
+        for index, block in enumerate(self.blocks):
             x = block(x)
-            if place in self.taps:
-                stage = self.taps.index(place)
+            if index in self.taps:
+                stage = self.taps.index(index)
                 last = stage + 1 == len(self.taps)
                 if str(stage) in self.conversions:
                     maps = x if x.ndim == 4 else x[:, :, None, None]
-                    found[stage] = self.conversions[str(stage)](self.act(maps) if last else maps)
-        means = [conversion.mean([found[stage] for stage in some]) for some in self.sets]
+                    vectors[stage] = self.conversions[str(stage)](self.act(maps) if last else maps)
+        means = [conversion.mean([vectors[stage] for stage in stages]) for stages in self.sets]
         return torch.stack(means, dim=1)
 
-    def search(self, look: Look, *, batch: int, width: int | None) -> tuple[Tensor, Tensor]:
-        """Returns the leaves' scores and the decisions reached, as `beam.search`."""
+    def search(
+        self, continuations: Continuations, *, batch: int, width: int | None
+    ) -> tuple[Float[Tensor, "batch leaf"], Bool[Tensor, "batch decision"]]:
+        """Returns the scores of the leaves and the decisions reached, as `beam.search`."""
         return beam.search(
-            self.decoder.levels, look, batch=batch, width=width, device=self.targets.device
+            self.decoder.levels,
+            continuations,
+            batch=batch,
+            width=width,
+            device=self.targets.device,
         )
 
 
@@ -172,15 +188,15 @@ class Classifier(nn.Module):
     A backbone and an RNN over the paths of a tree of any depth.
 
     Source: Koo, Klabjan and Utke, Combined Convolutional and Recurrent Neural Networks for
-    Hierarchical Classification of Images (methods.md 4).
+    Hierarchical Classification of Images, IEEE Big Data 2020 (slides of the talk).
 
     Differs:
-        `full` is the softmax of the scores of all paths, and so is `default` but for a beam: then it
-        is over the leaves that the beam reaches at its last step. `route` is greedy: over the labels
-        below the last chosen node. Residual arcs add to the RNN's inputs a linear map of its state,
-        which a last layer reads: the slides' dimensions leave it out. One recurrent layer, and every
-        step's loss weighs the same. Optimiser (the slides: Adam), rates and epochs are those of
-        `loop`, and weights are the backbone's, from scratch. Inputs have 256 numbers, in 16 channels.
+        `full` is the softmax of the scores of all paths. `default` is the same without a beam; with
+        a beam it is the softmax over the leaves that the beam reaches. `route` is a beam of width 1:
+        the softmax over the labels below the last chosen node. There is one recurrent layer, and
+        the losses of all steps have equal weights. Optimiser (the slides: Adam), learning rates and
+        epochs are those of section `loop`. The CNN is trained from scratch. The inputs of the RNN
+        have 256 numbers: 16 channels of 4 × 4 pixels.
     """
 
     mean: Tensor
@@ -197,8 +213,8 @@ class Classifier(nn.Module):
         Builds the backbone, its conversions and the decoder.
 
         Raises:
-            BadHierarchy: There is one label only, or a node has several parents.
-            BadParams: There are not as many step weights as steps.
+            BadHierarchy: There is only one label, or a node has several parents.
+            BadParams: The number of step weights is not the number of steps.
         """
         super().__init__()
         self.params, self.hierarchy = params, hierarchy
@@ -216,10 +232,9 @@ class Classifier(nn.Module):
         trainer: Trainer,
         *,
         seed: int,
-        start: Mapping[str, Tensor] | None = None,
+        start: Mapping[str, Tensor] | None = None,  # noqa: ARG002  # the signature of every method
     ) -> FitReport:
-        """Trains everything at once, from scratch; `start` is not used."""
-        del start
+        """Trains all parts together, from a random initialisation."""
         task = Task(
             name=trees.ROOT,
             data=data,
@@ -241,43 +256,46 @@ class Classifier(nn.Module):
         self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"
     ) -> Float[Tensor, "batch leaf"]:
         """
-        Returns leaf probabilities over all paths (`full`), by `beam`, or greedily (`route`).
+        Returns the leaf probabilities from all paths (`full`), by beam search (`default`), or from
+        the greedy path (`route`).
 
-        A decoder of variable length runs only where the beam has been.
+        The decoder of `s2s` runs only for the decisions that the beam reaches.
         """
         width = 1 if mode == "route" else self.params.beam
         if mode == "full" or width is None:
             scores: Tensor = self.network(self.centred(x))
             return scores.softmax(dim=1)
-        look = self.network.decoder.look(self.network.read(self.centred(x)), chosen=True)
-        return self.network.search(look, batch=len(x), width=width)[0].softmax(dim=1)
+        inputs = self.network.read(self.centred(x))
+        continuations = self.network.decoder.continuations(inputs, chosen=True)
+        return self.network.search(continuations, batch=len(x), width=width)[0].softmax(dim=1)
 
     def coarse_proba(
         self, x: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch cluster"]:
-        """Returns the probabilities over the clusters, in their order."""
+        """Returns the probabilities of the clusters, in their order."""
         return self.outputs(x)["coarse"]
 
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
         """
-        Returns `default` (by beam), `executed` by it, `full` and `coarse`, in one pass.
+        Returns `default`, `executed` in that mode, `full` and `coarse` of one forward pass.
 
-        `coarse` is what the first step says of the clusters; leaf first it is the sum over a
-        cluster's labels.
+        `coarse` is the softmax of the first step over the clusters; leaf first, it is the sum of
+        `full` over the labels of a cluster.
         """
-        look, batch = self.network.decoder.look(self.network.read(self.centred(x))), x.shape[0]
-        anything = torch.ones(batch, 1, dtype=torch.bool, device=x.device)
-        said = [look(number, anything) for number in range(len(self.network.decoder.levels))]
+        decoder, batch = self.network.decoder, x.shape[0]
+        continuations = decoder.continuations(self.network.read(self.centred(x)))
+        all_images = torch.ones(batch, 1, dtype=torch.bool, device=x.device)
+        steps = [continuations(number, all_images) for number in range(len(decoder.levels))]
 
         def by_beam(width: int | None) -> tuple[Tensor, Tensor]:
             return self.network.search(
-                lambda number, _reached: said[number], batch=batch, width=width
+                lambda number, _reached: steps[number], batch=batch, width=width
             )
 
         scores, reached = by_beam(self.params.beam)
         every = scores if self.params.beam is None else by_beam(None)[0]
         full = every.softmax(dim=1)
-        coarse = said[0][:, :, 0].softmax(dim=1)
+        coarse = steps[0][:, :, 0].softmax(dim=1)
         if self.params.order == "leaf_first":
             clusters = torch.eye(self.parents.max() + 1, device=x.device)
             coarse = full @ clusters[torch.from_numpy(self.parents)]
@@ -291,10 +309,10 @@ class Classifier(nn.Module):
 
     def cost(self) -> Cost:
         """
-        Returns parameters and MACs; of an RNN everything is the root's.
+        Returns the number of parameters and the MACs.
 
-        A decoder of variable length has a part for each node below which it decides: one step, and
-        one for the end of every label there.
+        For `rnn` everything is part `root`. `s2s` has a part for each further node with a decision:
+        the step that reads the node, and the forced steps of leaves that are left alone.
         """
         steps, decisions = self.network.decoder.macs
         macs = {trees.ROOT: self._read_macs() + steps + decisions[0]}
@@ -305,13 +323,13 @@ class Classifier(nn.Module):
         return Cost(params=backbone.count(self), macs=macs)
 
     def centred(self, x: Float[Tensor, "batch 3 height width"]) -> Tensor:
-        """Returns what the network is given: the middle of the images, less the mean colour."""
+        """Returns the network's input: the centre crop of the images minus the channel means."""
         return augment.middle(x - self.mean[:, None, None], self.side)
 
     def _read_macs(self) -> int:
-        """MACs of the blocks and of each conversion."""
-        parts = self.network.conversions.values()
-        return self.block_macs + sum(part.macs for part in parts if isinstance(part, Conversion))
+        """Returns the MACs per image of the blocks and of the conversions."""
+        conversions = parts_of(Conversion, self.network.conversions.values())
+        return self.block_macs + sum(part.macs for part in conversions)
 
 
 def _decoder(params: Params, paths: LabelPaths, *, reads: int) -> Decoder:
@@ -331,13 +349,13 @@ def _decoder(params: Params, paths: LabelPaths, *, reads: int) -> Decoder:
 
 
 def _weights(params: Params, steps: int) -> Float[Tensor, " step"]:
-    """Returns w_t: one in all where nothing else is asked for."""
+    """Returns w_t; by default 1 / T for each of T steps."""
     given = params.step_weights
     if given is None:
         return torch.full((steps,), 1 / steps)
     if len(given) != steps:
         raise BadParams(
             f"dhnn.step_weights has {len(given)} numbers, and the paths of this tree have {steps} "
-            "steps (of s2s, the end is one). Give one number a step, or null."
+            "steps (for s2s, the end is a step). Give one number per step, or null."
         )
     return torch.tensor(given, dtype=torch.float32)

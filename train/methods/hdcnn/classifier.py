@@ -1,9 +1,9 @@
 """
-`hdcnn`: fine components on overlapping label sets, averaged by a coarse one (methods.md 6).
+`hdcnn`: fine components on overlapping label sets, averaged with coarse weights.
 
-The first blocks of the backbone are shared. The coarse component is the flat network's rest: its
-label probabilities, summed over each set, say how much the fine component of that set counts. Parts
-are trained one by one and then together, and a prediction may leave out the parts that count little.
+Method, example and sources: `docs/methods/hdcnn.md`. The first blocks of the backbone are shared. The coarse component is the rest of the flat network:
+the sum of its label probabilities over a set is the weight of that set's fine component. Components
+are trained one by one, then all together. A prediction may skip components of small weight.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,10 +30,11 @@ from train.errors import BadHierarchy
 from train.methods.hdcnn import quantise
 from train.methods.hdcnn.consistency import Consistency, targets
 from train.methods.hdcnn.mixture import Mixture
+from train.methods.parts import parts_by_name
 from train.runtime import checkpoint, seeds
 from train.tree import hierarchy as trees
 
-_SHARED = 1 / 3  # of the MACs, where nothing else is asked for: stem and first stage of a resnet
+_SHARED = 1 / 3  # of the MACs, by default: the stem and the first stage of a resnet
 
 
 class Params(BaseModel):
@@ -56,27 +57,27 @@ class Params(BaseModel):
         None,
         ge=0,
         le=10_000,
-        description="passes of everything together afterwards; 0: none, null: loop.epochs",
+        description="passes of the joint training afterwards; 0: none, null: loop.epochs",
     )
     component_lr_scale: float = Field(
         1.0, gt=0, le=10, description="learning rate of a fine component, relative to loop.lr"
     )
     joint_lr_scale: float = Field(
-        0.1, gt=0, le=10, description="learning rate of the tuning together, relative to loop.lr"
+        0.1, gt=0, le=10, description="learning rate of the joint training, relative to loop.lr"
     )
     consistency: float = Field(
         5.0,
         ge=0,
         le=1000,
         description="lambda, weight of the coarse category consistency in the "
-        "tuning together; 0: without",
+        "joint training; 0: without",
     )
     beta: float | None = Field(
         None,
         gt=0,
         le=1e9,
-        description="a component runs on images that give its set at least "
-        "1 / (beta K) of K sets (the paper: 6); null: every component on every image",
+        description="a component is executed for images with a coarse weight of at least "
+        "1 / (beta K), for K sets (the paper: 6); null: every component for every image",
     )
     balance: sampling.Balance = Field(
         "none",
@@ -87,17 +88,18 @@ class Params(BaseModel):
 
 class Classifier(nn.Module):
     """
-    A coarse component and a fine one per label set.
+    A coarse component, and a fine component per label set.
 
-    Source: Yan and others, HD-CNN: Hierarchical Deep Convolutional Neural Networks for Large Scale
-    Visual Recognition (methods.md 6).
+    Source: Yan, Zhang, Piramuthu, Jagadeesh, DeCoste, Di and Yu, HD-CNN: Hierarchical Deep
+    Convolutional Neural Networks for Large Scale Visual Recognition, ICCV 2015, sections HD-CNN
+    Architecture, HD-CNN Training and HD-CNN Testing.
 
     Differs:
-        `default` and `route` are conditional execution with `beta`, and equal `full` without it. A
-        set of one label has no component: its answer is known. Rates and epochs are those of
-        `loop`, by passes and not by iterations; biases learn at the rate of all other weights.
-        Images are judged by one view. The mean of the consistency term is over a batch of
-        `data.batch_size`.
+        `default` and `route` are conditional execution with `beta`; without `beta` they equal
+        `full`. A set of one label has no component: the probability of that label is one. Learning
+        rates and epochs are those of section `loop`, in passes instead of iterations. Biases have
+        the same learning rate as all other weights. A prediction uses one view of an image instead
+        of ten. The consistency term averages over a batch of `data.batch_size`.
     """
 
     mean: Tensor
@@ -111,11 +113,11 @@ class Classifier(nn.Module):
         mean: Float[np.ndarray, "3"],
     ) -> None:
         """
-        Builds the shared blocks, the coarse component and a fine one per cluster.
+        Builds the shared blocks, the coarse component and a fine component per cluster.
 
         Raises:
-            BadHierarchy: There is one label only, or a level between clusters and labels.
-            BadParams: The backbone has fewer blocks than the split takes.
+            BadHierarchy: There is only one label, or a level between clusters and labels.
+            BadParams: The backbone has fewer blocks than `split`.
         """
         super().__init__()
         _check(hierarchy)
@@ -148,23 +150,23 @@ class Classifier(nn.Module):
         start: Mapping[str, Tensor] | None = None,
     ) -> FitReport:
         """
-        Trains each fine component on frozen shared blocks, then everything together.
+        Trains each fine component on frozen shared blocks, then all parts jointly.
 
-        The coarse component and the shared blocks are the flat network's.
+        The coarse component and the shared blocks start from the flat network.
 
         Raises:
             MissingInput: `start` is None.
             BadCheckpoint: `start` holds a network of another shape.
-            BadParams: The consistency term needs the whole batch, and `loop.accumulate` parts it.
+            BadParams: `loop.accumulate` divides batches, and the consistency term needs them whole.
         """
         self._check_batches(trainer)
-        self._begin_from(start)
+        self._copy_flat(start)
         self._draw_last_layers(seed)
-        pairs = [self._component(data, node) for node in self._fine()]
+        pairs = [self._component_task(data, node) for node in self._fine()]
         reports = trainer.fit_all(pairs, seed=seed)
         if self.params.joint_epochs != 0:
             self.network.requires_grad_(requires_grad=True)
-            task = self._joint(data)
+            task = self._joint_task(data)
             if reports:
                 slowest = max(reports, key=lambda report: report.seconds)
                 task = replace(task, waits_for=slowest.network)
@@ -175,61 +177,74 @@ class Classifier(nn.Module):
     def predict_proba(
         self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"
     ) -> Float[Tensor, "batch leaf"]:
-        """
-        Returns $p(j) = sum_k B_k p_k(j) / sum_k B_k$ over the components that are executed.
+        r"""
+        Returns $p(j) = \sum_k B_k p_k(j) / \sum_k B_k$ over the executed components k (eq. 1).
 
-        In `full` these are all. By default (`route` alike) component k is run on the images with
-        B_k >= 1 / (beta K), or with the largest B where there is none.
+        B_k is the coarse weight of component k and p_k its probabilities, zero outside its set.
+        `full` executes all K components. `default` and `route` execute those that `chosen` returns.
         """
         maps = self.network.stem(self.centred(x))
         coarse = self.network.shares(maps).exp()
         chosen = (
             torch.ones_like(coarse, dtype=torch.bool) if mode == "full" else self.chosen(coarse)
         )
-        return _averaged(coarse, chosen, self.network.answers(maps, chosen))
+        return _averaged(coarse, chosen, self.network.executed(maps, chosen))
 
     def coarse_proba(
         self, x: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch cluster"]:
-        """Returns B, the coarse component's shares of the clusters, in their order."""
+        """Returns B, the coarse weights of the clusters, in their order; rows sum to one."""
         return self.network.shares(self.network.stem(self.centred(x))).exp()
 
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
-        """Returns `default` (conditional), `executed` by it, `full` and `coarse`, in one pass."""
+        """
+        Returns `default`, `executed` in that mode, `full` and `coarse` of one forward pass.
+
+        Every component is computed, also those that `default` skips: their weight is zero. An
+        exported file computes the same, because its graph cannot depend on the images.
+        """
         maps = self.network.stem(self.centred(x))
         coarse = self.network.shares(maps).exp()
         chosen, every = self.chosen(coarse), torch.ones_like(coarse, dtype=torch.bool)
-        answers = self.network.labels(maps).exp()
-        places = {node: place for place, node in enumerate(self.network.clusters)}
-        taken = [chosen[:, places[node]] for node in self.network.fine]
+        fine = self.network.labels(maps).exp()
+        column = {node: index for index, node in enumerate(self.network.clusters)}
+        executed = [chosen[:, column[node]] for node in self.network.fine]
         return {
-            "default": _averaged(coarse, chosen, answers),
-            "executed": torch.stack([every[:, 0], *taken], dim=1),
-            "full": _averaged(coarse, every, answers),
+            "default": _averaged(coarse, chosen, fine),
+            "executed": torch.stack([every[:, 0], *executed], dim=1),
+            "full": _averaged(coarse, every, fine),
             "coarse": coarse,
         }
 
     def chosen(self, coarse: Float[Tensor, "batch cluster"]) -> Bool[Tensor, "batch cluster"]:
-        """
-        Says which components an image needs: B_k >= 1 / (beta K), or the largest where none is.
+        r"""
+        Returns which components are executed for an image: $B_k >= 1 / (\beta K)$.
+
+        Where no weight reaches this threshold, which needs beta < 1, the component with the largest
+        weight is executed.
+
+        Source: Yan et al., section HD-CNN Testing, conditional execution.
 
         Example:
-            B = (.565217, .391304, .043478): 1 and 2 for beta 1 to 7, all from 7.666667 on.
+            B = (.565217, .391304, .043478): components 1 and 2 for beta 1 to 7, all three from
+            beta = 7.666667 on.
         """
         if self.params.beta is None:
             return torch.ones_like(coarse, dtype=torch.bool)
         enough = coarse >= 1 / (self.params.beta * coarse.shape[1])
-        places = torch.arange(coarse.shape[1], device=coarse.device)
-        largest = places == coarse.argmax(dim=1, keepdim=True)
-        return torch.where(enough.any(dim=1, keepdim=True), enough, largest)
+        clusters = torch.arange(coarse.shape[1], device=coarse.device)
+        largest = clusters == coarse.argmax(dim=1, keepdim=True)
+        # Not torch.where: onnxruntime has no such operation on booleans.
+        return enough | (largest & ~enough.any(dim=1, keepdim=True))
 
     def cost(self) -> Cost:
         """
-        Returns parameters and MACs; the shared blocks and the coarse component are the root's.
+        Returns the number of parameters and the MACs; part `root` is the shared blocks and the
+        coarse component.
 
         Example:
-            nin at 26 pixels with 9 components of 389 labels together: 9,196,585 parameters;
-            1,080,327,168 MACs in full (methods.md 6.2).
+            nin at 26 pixels with 9 components of 389 labels in total: 9,196,585 parameters and
+            1,080,327,168 MACs with every component executed.
         """
         shared, own = self.block_macs[: self.first_own], self.block_macs[self.first_own :]
         macs = {trees.ROOT: sum(shared)}
@@ -240,23 +255,22 @@ class Classifier(nn.Module):
         return Cost(params=backbone.count(self), macs=macs)
 
     def centred(self, x: Float[Tensor, "batch 3 height width"]) -> Tensor:
-        """Returns what the network is given: the middle of the images, less the mean colour."""
+        """Returns the network's input: the centre crop of the images minus the channel means."""
         return augment.middle(x - self.mean[:, None, None], self.side)
 
     def compress(self, *, codebook: int, width: int) -> quantise.Storage:
-        """Quantises the fine components in place, all but their last layers (methods.md 6.6)."""
+        """Quantises the weights of the fine components in place, except their last layers."""
         return quantise.compress(self.network.fine, codebook=codebook, width=width)
 
     def _fine(self) -> dict[str, Branch]:
-        parts = self.network.fine.items()
-        return {node: part for node, part in parts if isinstance(part, Branch)}
+        return parts_by_name(Branch, self.network.fine)
 
-    def _begin_from(self, start: Mapping[str, Tensor] | None) -> None:
-        """Copies the flat network whole into the coarse component, and its rest into the fine."""
+    def _copy_flat(self, start: Mapping[str, Tensor] | None) -> None:
+        """Copies the flat network into the shared blocks and into every component."""
         if start is None:
             raise MissingInput(
-                "The shared blocks and the coarse component are the flat network of their seed, and "
-                "there is none. Run stage 'flat' first."
+                "The shared blocks and the coarse component start from the flat network of the same "
+                "seed, which has not been trained. Run stage 'flat' first."
             )
         flat = self.build(self.leaves)
         checkpoint.fill(flat, start, source="the flat network")
@@ -269,13 +283,13 @@ class Classifier(nn.Module):
             backbone.copy_parts(flat.head, branch.head, but="predictions")
 
     def _draw_last_layers(self, seed: int) -> None:
-        """Draws the layers that name the labels of a set, each from its own seed."""
+        """Initialises the last layer of each fine component from a seed of its own."""
         for node, branch in self._fine().items():
             seeds.seed(seed, "hdcnn", node)
             backbone.replace_last(branch.head, outputs=len(self.network.clusters[node]))
 
-    def _component(self, data: DataModule, node: str) -> Pair:
-        """Returns a fine component on the frozen shared blocks, and what it learns."""
+    def _component_task(self, data: DataModule, node: str) -> Pair:
+        """Returns a fine component on the frozen shared blocks, and its training task."""
         members, branch = self.network.clusters[node], self._fine()[node]
         outputs = np.full(self.leaves, -1)
         outputs[members] = np.arange(len(members))
@@ -291,12 +305,12 @@ class Classifier(nn.Module):
         )
         return Attached(self.network.stem, branch), task
 
-    def _joint(self, data: DataModule) -> Task:
-        """Returns what everything together learns: the labels, and to keep the coarse shares."""
+    def _joint_task(self, data: DataModule) -> Task:
+        """Returns the task of the joint training: label cross-entropy plus coarse consistency."""
         clusters = list(self.network.clusters.values())
-        pictures = np.bincount(data.train.labels, minlength=self.leaves)
+        images = np.bincount(data.train.labels, minlength=self.leaves)
         if self.params.balance in ("resample", "fixed"):
-            pictures = np.ones_like(pictures)  # as many of each label in every epoch
+            images = np.ones_like(images)  # an epoch has equally many images of each label
         strength = self.params.consistency
         return Task(
             name=trees.ROOT,
@@ -307,7 +321,7 @@ class Classifier(nn.Module):
             epochs=self.params.joint_epochs,
             lr_scale=self.params.joint_lr_scale,
             loss=(
-                Consistency(targets(clusters, pictures), strength)
+                Consistency(targets(clusters, images), strength)
                 if strength
                 else losses.cross_entropy
             ),
@@ -318,11 +332,11 @@ class Classifier(nn.Module):
         return sampling.by_class(data.train.labels, labels, balance=self.params.balance)
 
     def _check_batches(self, trainer: Trainer) -> None:
-        """Refuses a batch in parts before hours of training, where its mean must be known."""
+        """Refuses divided batches before the training starts, if the consistency term is used."""
         tuned = self.params.joint_epochs != 0 and self.params.consistency > 0
         if tuned and trainer.params.accumulate > 1:
             raise BadParams(
-                f"loop.accumulate is {trainer.params.accumulate}, and hdcnn.consistency is of the "
+                f"loop.accumulate is {trainer.params.accumulate}, and hdcnn.consistency needs the "
                 "mean over a whole batch. Set loop.accumulate: 1 with a lower data.batch_size, or "
                 "hdcnn.consistency: 0."
             )
@@ -331,15 +345,16 @@ class Classifier(nn.Module):
 def _averaged(
     coarse: Float[Tensor, "batch cluster"],
     chosen: Bool[Tensor, "batch cluster"],
-    answers: Float[Tensor, "batch cluster leaf"],
+    fine: Float[Tensor, "batch cluster leaf"],
 ) -> Float[Tensor, "batch leaf"]:
+    """Returns the average of the components' probabilities, weighted by B where chosen (eq. 1)."""
     weights = coarse * chosen
     weights = weights / weights.sum(dim=1, keepdim=True)
-    return (weights[:, :, None] * answers).sum(dim=1)
+    return (weights[:, :, None] * fine).sum(dim=1)
 
 
 def _check(hierarchy: nx.DiGraph) -> None:
-    """Refuses what is not a root over sets of labels."""
+    """Refuses a hierarchy with more levels than root, clusters and labels."""
     trees.leaf_count(hierarchy)
     deepest = max(len(path) for path in trees.paths(hierarchy).values())
     if deepest > 3:
@@ -351,21 +366,23 @@ def _check(hierarchy: nx.DiGraph) -> None:
 
 def _division(params: Params, block_macs: list[int]) -> int:
     """
-    Returns the number of blocks that are shared, the first one counted.
+    Returns the number of shared blocks, including the first block.
+
+    Without `split` it is the number whose MACs are nearest to a third of all.
 
     Raises:
-        BadParams: The backbone has no more than one block, or fewer than the split takes.
+        BadParams: The backbone has only one block, or fewer blocks than `split`.
     """
     blocks = len(block_macs) - 1
     if not blocks:
         raise BadParams(
-            "The backbone is one block, and hdcnn shares some and copies the rest. Choose another "
+            "The backbone has one block, and hdcnn shares some blocks and copies the others. Choose another "
             "backbone.name, such as resnet20."
         )
     if params.split is None:
-        wanted = _SHARED * sum(block_macs)
+        target = _SHARED * sum(block_macs)
         sums = list(accumulate(block_macs))[:blocks]
-        return 1 + int(np.argmin([abs(shared - wanted) for shared in sums]))
+        return 1 + int(np.argmin([abs(shared - target) for shared in sums]))
     if params.split > blocks:
         raise BadParams(
             f"hdcnn.split {params.split} is more than the {blocks} blocks that this backbone has "

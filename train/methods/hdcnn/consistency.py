@@ -1,7 +1,8 @@
 """
-Coarse category consistency: the mean coarse distribution of a batch stays what it must be (methods.md 6.4).
+Coarse category consistency: the regulariser of HD-CNN's joint training.
 
-A term of HD-CNN's loss, so that the coarse component keeps its meaning while everything is tuned.
+It keeps the mean coarse weights of a batch near the share of images in each cluster, so that the
+coarse component still predicts clusters while all parts are trained.
 """
 
 from collections.abc import Sequence
@@ -19,50 +20,65 @@ from train.runtime import distributed
 
 @dataclass(frozen=True, slots=True)
 class Consistency:
-    r"""$\frac{\lambda}{2} \sum_k (t_k - \frac{1}{n} \sum_i B_{ik})^2$ of a batch of n images."""
+    r"""
+    Cross-entropy plus $\frac{\lambda}{2} \sum_k (t_k - \frac{1}{n} \sum_i B_{ik})^2$.
+
+    B_ik is the coarse weight of cluster k for image i of a batch of n images.
+
+    Source: Yan et al., HD-CNN, ICCV 2015, section 5.2 (coarse category consistency).
+    """
 
     targets: Sequence[float]
-    """t_k, for each cluster; they sum to one."""
+    """t_k of each cluster; their sum is one."""
     strength: float
-    """lambda; HD-CNN's is 5."""
+    """lambda; 5 in the published code of HD-CNN."""
 
     def __call__(
-        self, output: Any, targets: Int[Tensor, " picture"], counting: Counting
+        self, output: Any, targets: Int[Tensor, " batch"], counting: Counting
     ) -> Float[Tensor, ""]:
-        """Returns the cross-entropy of the labels, and the term for B beside their logits."""
+        """
+        Returns the sum of the images' losses, the term multiplied by their weight.
+
+        `output` holds the log probabilities of the labels (batch, leaf) and B (batch, cluster).
+        """
         return (
             cross_entropy(output, targets, counting) + self.term(output[1].float()) * counting.share
         )
 
     def term(self, coarse: Float[Tensor, "image cluster"]) -> Float[Tensor, ""]:
         """
-        Returns the term for B, one row an image of this process's part of the batch.
+        Returns the term for B, which has a row per image of this process.
 
-        The mean is over the parts of all processes. The gradient is multiplied by their number,
-        because the wrapper that trains them takes the mean of what must be summed up here.
+        The mean is over the images of all processes. The gradient is multiplied by the number of
+        processes, because DistributedDataParallel averages gradients that must be summed here.
 
         Example:
             B (.7, .2, .1), (.5, .4, .1), (.2, .7, .1), (.6, .1, .3), t = (.4, .4, .2), lambda 5:
-            .0375, and -(lambda/n) (t_k - mean B_k) is its gradient.
+            .0375. The gradient with respect to B_ik is -(lambda/n) (t_k - mean B_k).
         """
         own = coarse.sum(dim=0)
         count = torch.full_like(own[:1], len(coarse))
-        whole = distributed.total(torch.cat([own.detach(), count]))
-        sums = whole[:-1] + distributed.size() * (own - own.detach())
+        total = distributed.total(torch.cat([own.detach(), count]))
+        sums = total[:-1] + distributed.size() * (own - own.detach())
         targets = torch.tensor(self.targets, device=own.device, dtype=own.dtype)
-        return self.strength / 2 * (targets - sums / whole[-1]).square().sum()
+        return self.strength / 2 * (targets - sums / total[-1]).square().sum()
 
 
 def targets(
-    clusters: Sequence[Sequence[int]], pictures: Sequence[int] | Int[np.ndarray, " label"]
+    clusters: Sequence[Sequence[int]], images: Sequence[int] | Int[np.ndarray, " label"]
 ) -> list[float]:
-    """
-    Returns t_k = images of the labels in S_k / sum over k' of those in S_k'.
+    r"""
+    Returns $t_k = n(S_k) / \sum_{k'} n(S_{k'})$, where n(S) is the number of images with labels in S.
 
-    A label in several sets counts in each, as in the authors' code, so that they sum to one.
+    A label in several sets counts in each of them, so that the targets sum to one. This follows
+    the published code of HD-CNN; the paper defines the targets for disjoint sets.
+
+    Args:
+        clusters: S_k, the labels of each cluster.
+        images: Number of training images of each label.
 
     Example:
-        {0, 1, 2}, {2, 3, 4}, {5} and as many images of each label: 3/7, 3/7, 1/7.
+        {0, 1, 2}, {2, 3, 4}, {5} and equally many images of each label: 3/7, 3/7, 1/7.
     """
-    sizes = [sum(int(pictures[label]) for label in one) for one in clusters]
+    sizes = [sum(int(images[label]) for label in labels) for labels in clusters]
     return [size / sum(sizes) for size in sizes]

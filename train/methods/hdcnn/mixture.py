@@ -1,7 +1,8 @@
 """
-The network of HD-CNN: shared blocks, a coarse component, and a fine one per label set (methods.md 6.1).
+The network of HD-CNN: shared blocks, a coarse component, and a fine component per label set.
 
-The sets may overlap. A fine component says which label of its set; the coarse one, how much it counts.
+A fine component predicts the labels of its set, the coarse component the weight of each set. Sets
+may overlap.
 """
 
 from collections.abc import Mapping
@@ -18,10 +19,14 @@ from train.tree import hierarchy
 
 
 class Mixture(nn.Module):
-    """Everything that is trained: images to log probabilities of the leaves, in their order."""
+    """
+    All trained parts, from images to log probabilities of the leaves.
 
-    members: Tensor
-    places: Tensor
+    Source: Yan et al., HD-CNN, ICCV 2015, section HD-CNN Architecture.
+    """
+
+    members: Tensor  # (cluster, leaf), bool: whether a leaf is in the set of a cluster
+    places: Tensor  # (cluster, leaf): index of a leaf among the outputs of all components in a row
 
     def __init__(
         self,
@@ -32,7 +37,16 @@ class Mixture(nn.Module):
         clusters: Mapping[str, list[int]],
         leaves: int,
     ) -> None:
-        """Takes over the parts; a cluster of one label has no component, one cluster no coarse."""
+        """
+        Takes over the parts.
+
+        Args:
+            stem: The shared blocks.
+            coarse: The coarse component; None if there is only one cluster.
+            fine: The component of each cluster, by node; none for a cluster of one label.
+            clusters: The labels of each cluster, by node.
+            leaves: Number of labels.
+        """
         super().__init__()
         self.stem = stem
         self.coarse = coarse
@@ -41,22 +55,21 @@ class Mixture(nn.Module):
         self.clusters = dict(clusters)
         members = hierarchy.membership(list(clusters.values()), leaves)
         self.register_buffer("members", torch.from_numpy(members))
-        # Where each label of each cluster stands among the outputs of all, one after the other.
-        sizes = [len(inside) for inside in clusters.values()]
+        # After the outputs of all components there is one more, which is -inf: labels outside a set.
+        sizes = [len(labels) for labels in clusters.values()]
         places = np.full(members.shape, sum(sizes))
         starts = accumulate(sizes, initial=0)
-        for row, start, inside in zip(places, starts, clusters.values(), strict=False):
-            row[inside] = start + np.arange(len(inside))
+        for row, start, labels in zip(places, starts, clusters.values(), strict=False):
+            row[labels] = start + np.arange(len(labels))
         self.register_buffer("places", torch.from_numpy(places))
 
     def forward(
         self, x: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Float[Tensor, "batch leaf"], Float[Tensor, "batch cluster"]]:
         r"""
-        Returns $\log p(j) = \log \sum_k B_k p_k(j)$ with every component executed, and B.
+        Returns $\log p(j) = \log \sum_k B_k p_k(j)$ with every component executed, and B (eq. 1).
 
-        A row of p is normalised, so that cross-entropy on its logarithm as on logits is -log p of
-        the true label.
+        Rows of p sum to one, so that cross-entropy with log p as logits is -log p(true label).
         """
         maps = self.stem(x)
         coarse = self.shares(maps)
@@ -64,9 +77,11 @@ class Mixture(nn.Module):
 
     def shares(self, maps: Tensor) -> Float[Tensor, "batch cluster"]:
         r"""
-        Returns log B from the shared maps: $b_k = \sum_{j \in S_k} p_B(j)$, normalised over k.
+        Returns log B, with $B_k = b_k / \sum_l b_l$ and $b_k = \sum_{j \in S_k} p_B(j)$.
 
-        A label in several sets counts in each. Zero for a single cluster.
+        p_B are the label probabilities of the coarse component, S_k the labels of cluster k. A
+        label in several sets counts in each of them, as in the published code. With a single
+        cluster log B is zero.
 
         Example:
             {0, 1, 2}, {2, 3, 4}, {5} and p_B = (.30, .20, .15, .20, .10, .05): b = (.65, .45, .05),
@@ -81,38 +96,39 @@ class Mixture(nn.Module):
 
     def labels(self, maps: Tensor) -> Float[Tensor, "batch cluster leaf"]:
         """
-        Returns log p_k of every label, all components executed; -inf outside their sets.
+        Returns log p_k of every label with all components executed; -inf outside their sets.
 
-        One image on a CPU goes through all of them as one grouped computation, several through
-        one component after the other: whatever was measured to be faster (`siblings`).
+        `Siblings` computes the components in one grouped convolution or one after the other,
+        whichever is faster for this number of images.
         """
-        found = self.siblings.log_probabilities(maps)
-        known = torch.zeros(maps.shape[0], 1, device=maps.device)
-        rows = [found.get(node, known) for node in self.clusters]
-        nothing = torch.full_like(rows[0][:, :1], -torch.inf)
-        return torch.cat([*rows, nothing], dim=1)[:, self.places]
+        by_node = self.siblings.log_probabilities(maps)
+        certain = torch.zeros(maps.shape[0], 1, device=maps.device)
+        inside = [by_node.get(node, certain) for node in self.clusters]
+        outside = torch.full_like(inside[0][:, :1], -torch.inf)
+        return torch.cat([*inside, outside], dim=1)[:, self.places]
 
     def inside(self, node: str, maps: Tensor) -> Float[Tensor, "batch member"]:
-        """Returns log p_k of the labels of one cluster."""
+        """Returns log p_k of the labels of one cluster; zero for a cluster of one label."""
         if node not in self.fine:
             return torch.zeros(maps.shape[0], 1, device=maps.device)
         return torch.log_softmax(self.fine[node](maps).float(), dim=1)
 
-    def answers(
+    def executed(
         self, maps: Tensor, chosen: Bool[Tensor, "batch cluster"]
     ) -> Float[Tensor, "batch cluster leaf"]:
         """
-        Returns p_k of every label, each component run once on the images that chose it.
+        Returns p_k of every label, each component executed once, for the images that chose it.
 
-        Some of the components are never grouped: gathering their weights for a single image took
-        as long as it saved.
+        Skipped components have probability zero everywhere. If all are chosen, they are computed as
+        in `labels`; a part of them is never grouped, because gathering the weights of a part took
+        as long as grouping saved.
         """
         if chosen.all():
             return self.labels(maps).exp()
         result = torch.zeros(*chosen.shape, self.members.shape[1], device=maps.device)
-        for place, (node, members) in enumerate(self.clusters.items()):
-            rows = torch.nonzero(chosen[:, place]).flatten()
+        for index, (node, members) in enumerate(self.clusters.items()):
+            rows = torch.nonzero(chosen[:, index]).flatten()
             if len(rows):
                 labels = torch.tensor(members, device=maps.device)
-                result[rows[:, None], place, labels] = self.inside(node, maps[rows]).exp()
+                result[rows[:, None], index, labels] = self.inside(node, maps[rows]).exp()
         return result

@@ -1,8 +1,11 @@
 """
-Product quantisation: a weight matrix as small codebooks and an index into them (methods.md 6.6).
+Product quantisation: stores a weight matrix as codebooks of centres and 8-bit indices.
 
-The columns are cut into segments; in each of them the rows are grouped by k-means, and a row keeps
-the number of its centre, in 8 bits, instead of its values.
+The columns are cut into segments. In each segment k-means groups the rows, and a row is stored as
+the index of its centre instead of its values.
+
+Source: Yan et al., HD-CNN, ICCV 2015, section HD-CNN Testing, parameter compression; k-means++ by
+Arthur and Vassilvitskii, k-means++: The Advantages of Careful Seeding, SODA 2007.
 """
 
 from collections.abc import Iterator
@@ -14,30 +17,32 @@ from torch import Tensor, from_numpy, nn
 
 from personae.errors import BadParams
 
-_RESTARTS, _ROUNDS = 10, 100  # starts of k-means; moves of the centres, should it not settle before
-LARGEST = 256  # centres that 8 bits can name
-_ROOM = 4_000_000  # distances that are held at once
+_RESTARTS = 10  # random initialisations of k-means, of which the best is kept
+_ITERATIONS = 100  # at most, of each k-means
+LARGEST = 256  # centres that an 8-bit index can address
+_MAX_DISTANCES = 4_000_000  # in memory at once
 
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """A matrix of m rows and n columns in segments of `width` columns."""
+    """A quantised matrix of m rows and n columns, in segments of s = `width` columns."""
 
     centres: Float[np.ndarray, "centre column"]
-    """Of every segment at the place of its columns, in 32 bits."""
+    """The centres of each segment, in the columns of the segment; 32 bits per value."""
     indices: Int[np.ndarray, "row segment"]
-    """Which centre of a segment stands for a row, in 8 bits."""
+    """Index of a row's centre in each segment; 8 bits per index."""
     width: int
+    """Columns per segment; the last segment may have fewer."""
 
     @property
     def bits(self) -> int:
-        """32 k n for the centres and 8 m n / s for the indices."""
+        """Bits of storage: 32 k n for the k centres and 8 m n / s for the indices."""
         return 32 * self.centres.size + 8 * self.indices.size
 
     @property
     def factor(self) -> float:
         """
-        How many times fewer bits these are than 32 m n.
+        Compression factor 32 m n / (32 k n + 8 m n / s).
 
         Example:
             m = n = 1000, k = 64, s = 2: 5.291005.
@@ -45,21 +50,21 @@ class Quantised:
         return float(32 * len(self.indices) * self.centres.shape[1] / self.bits)
 
     def restored(self) -> Float[np.ndarray, "row column"]:
-        """Returns the matrix that the centres make."""
+        """Returns the matrix in which every row is replaced by its centres."""
         columns = np.arange(self.centres.shape[1])
         return np.asarray(self.centres[self.indices[:, columns // self.width], columns])
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What weights take before and after."""
+    """Bytes of the weights before and after quantisation."""
 
     bytes_before: int
     bytes_after: int
 
     @property
     def factor(self) -> float:
-        """Before divided by after."""
+        """Compression factor: bytes before divided by bytes after."""
         return self.bytes_before / self.bytes_after
 
 
@@ -67,13 +72,13 @@ def quantise(
     weight: Float[np.ndarray, "row column"], *, codebook: int, width: int, seed: int = 0
 ) -> Quantised:
     """
-    Returns the matrix with at most `codebook` centres for each segment of `width` columns.
+    Quantises a matrix with at most `codebook` centres for each segment of `width` columns.
 
-    A last segment may be narrower. With as many centres as a segment has different rows nothing is
-    lost. The same seed gives the same centres.
+    The result is exact if no segment has more distinct rows than centres. The same seed gives the
+    same centres.
 
     Raises:
-        BadParams: 8 bits cannot name so many centres.
+        BadParams: `codebook` is not in 1..256.
 
     Example:
         [[1, 0, 2, 2], [1, 0, 0, 1], [0, 1, 2, 2], [0, 1, 0, 1]] with 2 centres of width 2 is exact,
@@ -81,8 +86,8 @@ def quantise(
     """
     if not 1 <= codebook <= LARGEST:
         raise BadParams(
-            f"A codebook has 1 to {LARGEST} centres, and {codebook} were asked for: an index has 8 "
-            "bits. Take fewer, or wider segments."
+            f"A codebook of {codebook} centres is impossible: an index has 8 bits, for 1 to "
+            f"{LARGEST} centres. Set fewer centres, or wider segments."
         )
     rows, columns = weight.shape
     count = min(codebook, rows)
@@ -90,10 +95,12 @@ def quantise(
     whole = columns // width * width
     centres = np.empty((count, columns))
     indices = np.empty((rows, -(-columns // width)), dtype=np.int64)
-    for start, stop, own in _spans(columns, whole, width, room=max(1, _ROOM // (rows * count))):
+    for start, stop, own in _spans(
+        columns, whole, width, at_once=max(1, _MAX_DISTANCES // (rows * count))
+    ):
         segments = weight[:, start:stop].reshape(rows, -1, own).transpose(1, 0, 2)
-        found, owners = k_means(segments.astype(np.float64), clusters=count, rng=rng)
-        centres[:, start:stop] = found.transpose(1, 0, 2).reshape(count, -1)
+        own_centres, owners = k_means(segments.astype(np.float64), clusters=count, rng=rng)
+        centres[:, start:stop] = own_centres.transpose(1, 0, 2).reshape(count, -1)
         first = start // width
         indices[:, first : first + len(segments)] = owners.T
     return Quantised(centres, indices, width)
@@ -107,24 +114,24 @@ def k_means(
     restarts: int = _RESTARTS,
 ) -> tuple[Float[np.ndarray, "problem cluster dimension"], Int[np.ndarray, "problem point"]]:
     """
-    Returns centres and owners of many small problems at once, the best of `restarts` for each.
+    Solves many small k-means problems at once; returns their centres and the centre of each point.
 
-    Starts are drawn by k-means++ (Arthur and Vassilvitskii 2007); a centre that no point is near to
-    takes the point that is farthest from its own.
+    Of `restarts` initialisations by k-means++ the result with the least squared error is kept. A
+    centre without points takes the point that is farthest from its own centre.
 
     Example:
         (1, 0), (3, 0), (10, 10), (12, 10) in two: (2, 0) and (11, 10), squared error 4.
     """
     best, least, owned = None, np.full(len(points), np.inf), None
     for _ in range(restarts):
-        centres, owners, errors = _settled(points, _drawn(points, clusters, rng))
+        centres, owners, errors = _converged(points, _initial(points, clusters, rng))
         if best is None or owned is None:
             best, least, owned = centres, errors, owners
             continue
         better = errors < least
         best[better], least[better], owned[better] = centres[better], errors[better], owners[better]
-    assert best is not None, "there is a start at least"  # noqa: S101  # our own mistake
-    assert owned is not None, "there is a start at least"  # noqa: S101  # our own mistake
+    assert best is not None, "there is a restart"  # noqa: S101  # our own mistake
+    assert owned is not None, "there is a restart"  # noqa: S101  # our own mistake
     return best, owned
 
 
@@ -132,20 +139,21 @@ def compress(
     module: nn.Module, *, codebook: int, width: int, but: str = "predictions", seed: int = 0
 ) -> Storage:
     """
-    Replaces the weights of convolutions and dense layers by what quantisation leaves of them.
+    Replaces the weights of convolutions and dense layers by their quantised values, in place.
 
-    A kernel is flattened to (out) x (in · height · width). Layers named `but`, biases and norms stay
-    as they are, and so does a layer that would not become smaller; their bytes count on both sides.
+    A kernel is a matrix of out rows and in · height · width columns. Layers named `but`, biases,
+    norms and layers that would not become smaller keep their weights; their bytes count before and
+    after.
     """
     for layer, _ in _smaller(module, codebook=codebook, width=width, but=but):
         matrix = layer.weight.detach().cpu().flatten(1).numpy()
-        found = quantise(matrix, codebook=codebook, width=width, seed=seed)
-        _put(layer.weight, found.restored())
+        quantised = quantise(matrix, codebook=codebook, width=width, seed=seed)
+        _copy(layer.weight, quantised.restored())
     return storage(module, codebook=codebook, width=width, but=but)
 
 
 def storage(module: nn.Module, *, codebook: int, width: int, but: str = "predictions") -> Storage:
-    """Returns what `compress` makes of the bytes, without touching the weights."""
+    """Returns the bytes before and after `compress`; the weights do not change."""
     before = 4 * sum(weight.numel() for weight in module.parameters())
     layers = _smaller(module, codebook=codebook, width=width, but=but)
     return Storage(before, before - sum(saved // 8 for _, saved in layers))
@@ -154,7 +162,7 @@ def storage(module: nn.Module, *, codebook: int, width: int, but: str = "predict
 def _smaller(
     module: nn.Module, *, codebook: int, width: int, but: str
 ) -> Iterator[tuple[nn.Conv2d | nn.Linear, int]]:
-    """Yields the layers that become smaller, and the bits that each saves."""
+    """Yields each layer that becomes smaller, with the bits saved."""
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and name.split(".")[-1] != but:
             rows, columns = layer.weight.flatten(1).shape
@@ -163,40 +171,43 @@ def _smaller(
                 yield layer, 32 * rows * columns - bits
 
 
-def _put(weight: Tensor, values: np.ndarray) -> None:
+def _copy(weight: Tensor, values: np.ndarray) -> None:
     weight.data.copy_(from_numpy(values).reshape(weight.shape))
 
 
-def _spans(columns: int, whole: int, width: int, *, room: int) -> Iterator[tuple[int, int, int]]:
-    """Columns from, to, and the width of their segments: `room` segments at once, the narrow last."""
-    for start in range(0, whole, room * width):
-        yield start, min(start + room * width, whole), width
+def _spans(columns: int, whole: int, width: int, *, at_once: int) -> Iterator[tuple[int, int, int]]:
+    """Yields first column, end and segment width of `at_once` segments; the narrow segment last."""
+    for start in range(0, whole, at_once * width):
+        yield start, min(start + at_once * width, whole), width
     if whole < columns:
         yield whole, columns, columns - whole
 
 
-def _drawn(points: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:
+def _initial(points: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns centres drawn by k-means++: with probability proportional to the squared distance."""
     every = np.arange(len(points))
     first = rng.integers(points.shape[1], size=len(points))
     centres = np.empty((len(points), clusters, points.shape[2]))
     centres[:, 0] = points[every, first]
     nearest = ((points - centres[:, :1]) ** 2).sum(axis=2)
-    for place in range(1, clusters):
+    for index in range(1, clusters):
         sums = nearest.cumsum(axis=1)
-        wanted = rng.random(len(points))[:, None] * sums[:, -1:]
+        thresholds = rng.random(len(points))[:, None] * sums[:, -1:]
         # Points at distance 0 are never drawn while there are others.
-        chosen = np.minimum((sums <= wanted).sum(axis=1), points.shape[1] - 1)
-        centres[:, place] = points[every, chosen]
-        distance = ((points - centres[:, place : place + 1]) ** 2).sum(axis=2)
+        chosen = np.minimum((sums <= thresholds).sum(axis=1), points.shape[1] - 1)
+        centres[:, index] = points[every, chosen]
+        distance = ((points - centres[:, index : index + 1]) ** 2).sum(axis=2)
         nearest = np.minimum(nearest, distance)
     return centres
 
 
-def _settled(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _converged(
+    points: np.ndarray, centres: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Moves centres to the mean of their points until no point changes its owner."""
     owners = np.full(points.shape[:2], -1)
     moving = np.arange(len(points))
-    for _ in range(_ROUNDS):
+    for _ in range(_ITERATIONS):
         squares = _squares(points[moving], centres[moving])
         fresh = squares.argmin(axis=2)
         _repair(

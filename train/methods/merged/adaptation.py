@@ -1,9 +1,12 @@
 """
-Agreement of what is said of categories and of their labels, made at test time (methods.md 3.2).
+Classifier adaptation: makes the probabilities of categories and of their labels agree at test time.
 
-A coarse and a fine softmax should agree: the probability of a category is the sum of those of its
-labels. Adaptation moves both towards agreement, image by image, without training; it needs
-nothing but probabilities, whichever classifiers they come from.
+The probability of a category should equal the sum of those of its labels (eq. 1 of the source).
+Adaptation moves both towards agreement, for each image and without training. It only needs the
+probabilities, from any two classifiers.
+
+Source: Dutt, Pellerin and Quénot, Improving Hierarchical Image Classification with Merged CNN
+Architectures, CBMI 2017, section 3.2 and algorithm 1.
 """
 
 from dataclasses import dataclass
@@ -13,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 GRID = tuple(step / 10 for step in range(21))
-"""Values of alpha among which validation chooses."""
-_ZERO = 1e-12  # of a category's labels together: below it they have no order to keep
+"""Values of alpha to choose from: 0, 0.1, ..., 2."""
+_ZERO = 1e-12  # a smaller Q(i) counts as zero: the order of its labels is only rounding
 
 
 def sums(
@@ -23,8 +26,13 @@ def sums(
     *,
     categories: int,
 ) -> Float[Tensor, "image category"]:
-    """
-    Returns Q(i), the probabilities of the labels of each category together.
+    r"""
+    Returns $Q(i) = \sum_{s(j) = i} P_f(j)$, the sum of the label probabilities of each category.
+
+    Args:
+        fine: P_f, the probabilities of the labels.
+        parents: s, the category of each label.
+        categories: Number of categories.
 
     Example:
         fine (.20, .10, .25, .25, .15, .05) with parents (0, 0, 1, 1, 2, 2): (.3, .5, .2).
@@ -42,7 +50,7 @@ def adapt_coarse(
     r"""
     Returns $(1 - \alpha/2)\,P_c(i) + (\alpha/2)\,Q(i)$.
 
-    alpha 0 changes nothing, 1 gives the mean of the two, 2 what the labels say alone.
+    alpha in 0..2: 0 leaves P_c, 1 gives the mean of P_c and Q, 2 gives Q.
 
     Example:
         coarse (.5, .3, .2) with the sums (.3, .5, .2) and alpha 1: (.4, .4, .2).
@@ -61,15 +69,14 @@ def adapt_fine(
     r"""
     Returns $P_f(j) \left[(1 - \alpha/2) + (\alpha/2)\,P_c(i)/Q(i)\right]$ with $i = s(j)$.
 
-    alpha 0 changes nothing, 1 makes the labels of a category sum up to the mean of P_c and Q, 2 to
-    P_c: the product of the category's probability and the label's in it. The order of labels in a
-    category never changes. Where Q(i) is zero the n_i labels of i share the mass evenly.
-
-    Source: Dutt and others, algorithm 1 (methods.md 3.2).
+    alpha in 0..2: 0 leaves P_f. With 1 the labels of category i sum to the mean of P_c(i) and Q(i),
+    with 2 to P_c(i): then the result is P(category) P(label | category). The order of the labels
+    of a category never changes. Where Q(i) is zero, its n_i labels get equal shares.
 
     Differs:
-        With Q(i) = 0 a label gets alpha T(i) / n_i, T being the mean of P_c and Q. The printed rule
-        gives it coarse'(i) / n_i, with which the row does not sum to one unless alpha is 1.
+        With Q(i) = 0 a label gets alpha T(i) / n_i, where T is the mean of P_c and Q. Algorithm 1
+        gives it the adapted coarse probability divided by n_i; then rows sum to one only for
+        alpha = 1.
 
     Example:
         coarse (.5, .3, .2), fine (.20, .10, .25, .25, .15, .05) and alpha 1: (.266667, .133333, .2,
@@ -88,9 +95,9 @@ def disagreement(
     coarse: Float[Tensor, "image category"],
     fine: Float[Tensor, "image label"],
     parents: Int[Tensor, " label"],
-) -> Float[Tensor, " picture"]:
-    """
-    Returns the mass in 0..1 that would have to move for P_c to equal Q (total variation).
+) -> Float[Tensor, " image"]:
+    r"""
+    Returns the total variation $\frac{1}{2} \sum_i |P_c(i) - Q(i)|$ of each image, in 0..1.
 
     Example:
         P_c = (.5, .3, .2), Q = (.3, .5, .2): 0.2.
@@ -100,36 +107,38 @@ def disagreement(
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """Share of images with the right category, and with the right label, at one alpha."""
+class AlphaAccuracy:
+    """Accuracies at one value of alpha, as shares of the images."""
 
     alpha: float
     coarse: float
+    """Accuracy of the adapted categories."""
     fine: float
+    """Accuracy of the adapted labels."""
 
 
 def curve(
     coarse: Float[Tensor, "image category"],
     fine: Float[Tensor, "image label"],
-    labels: Int[Tensor, " picture"],
+    labels: Int[Tensor, " image"],
     parents: Int[Tensor, " label"],
-) -> list[Point]:
-    """Returns both accuracies at every alpha of GRID; ties go to the lower category or label."""
-    found = []
+) -> list[AlphaAccuracy]:
+    """Returns both accuracies at every alpha of GRID; ties go to the lower index."""
+    points = []
     for alpha in GRID:
         categories = adapt_coarse(coarse, fine, parents, alpha=alpha).argmax(dim=1)
         leaves = adapt_fine(coarse, fine, parents, alpha=alpha).argmax(dim=1)
-        right = (categories == parents[labels], leaves == labels)
-        found.append(Point(alpha, *(float(one.double().mean()) for one in right)))
-    return found
+        coarse_accuracy = float((categories == parents[labels]).double().mean())
+        fine_accuracy = float((leaves == labels).double().mean())
+        points.append(AlphaAccuracy(alpha, coarse_accuracy, fine_accuracy))
+    return points
 
 
-def chosen(points: list[Point]) -> tuple[float, float]:
+def chosen(points: list[AlphaAccuracy]) -> tuple[float, float]:
     """
-    Returns the alpha of the highest accuracy, for categories and for labels.
+    Returns the alpha with the highest accuracy of the categories, and that of the labels.
 
-    Of several that are equally good the one nearest to 1, full agreement, is taken; of two at the
-    same distance the lower.
+    Ties go to the alpha nearest to 1 (full agreement), then to the lower alpha.
     """
     coarse = min(points, key=lambda point: (-point.coarse, abs(point.alpha - 1), point.alpha))
     fine = min(points, key=lambda point: (-point.fine, abs(point.alpha - 1), point.alpha))

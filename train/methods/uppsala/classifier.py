@@ -1,23 +1,21 @@
 """
-`uppsala`: a root over clusters, and a fine-tuned subnetwork per cluster (methods.md 2).
+`uppsala`: a root network over clusters, and a fine-tuned subnetwork per cluster.
 
-The root starts from the flat network with a fresh last layer; a subnetwork is a copy of its trained
-parent whose convolutions are shared and frozen, so that one image passes through them once. A
-tree may have any depth: what lies in a cluster may be clusters again, given or found by its
-subnetwork's own confusions.
+The root starts from the flat network with a new last layer. A subnetwork is a copy of its trained
+parent; its convolutions are shared and frozen, so that an image passes through them once. A cluster
+may contain clusters, from the given tree or from the confusions of its own subnetwork. Method,
+example and sources: `docs/methods/uppsala.md`.
 """
 
 import copy
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Literal
 
 import networkx as nx
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from personae.errors import BadParams, MissingInput
@@ -31,70 +29,26 @@ from train.engine.trainer import Pair, Trainer
 from train.errors import BadHierarchy
 from train.evaluation import metrics, prediction
 from train.grouping import modularity
-from train.methods.uppsala import descent
+from train.methods.parts import parts_by_name
+from train.methods.uppsala import descent, nodes
+from train.methods.uppsala.params import Params
 from train.runtime import checkpoint, distributed, seeds
 from train.tree import hierarchy as trees
 
 log = logging.getLogger(__name__)
 
 
-class Params(BaseModel):
-    """Section `uppsala`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    root_init: Literal["flat", "scratch"] = Field(
-        "flat", description="root starts from the flat network of its seed, or from scratch"
-    )
-    freeze: Literal["conv", "last_block", "none"] = Field(
-        "conv",
-        description="convolutions that subnetworks share untrained: all (the report), all "
-        "but the last block, none",
-    )
-    balance: sampling.Balance = Field(
-        "resample",
-        description="equal images per cluster at the root and per label below: resample (drawn "
-        "anew each epoch), fixed (the report), weights (all images, weighted loss), none",
-    )
-    depth: int | None = Field(
-        None,
-        ge=2,
-        le=100,
-        description="networks on the longest path at most: a cluster whose "
-        "subnetwork confuses its labels in groups is divided by them, and so on; null: the tree "
-        "of the grouping as it is",
-    )
-    rollback: int = Field(
-        0,
-        ge=0,
-        le=100,
-        description="attempts after the first choice: a subnetwork learns to "
-        "reject the images of the clusters beside it, and its parent then takes the next "
-        "likeliest; 0: none (the report)",
-    )
-    root_epochs: int | None = Field(
-        None, ge=1, le=10_000, description="passes of the root; null: loop.epochs"
-    )
-    subnetwork_epochs: int | None = Field(
-        None, ge=1, le=10_000, description="passes of each subnetwork; null: loop.epochs"
-    )
-    lr_scale: float = Field(
-        1.0,
-        gt=0,
-        le=10,
-        description="learning rate of what starts from trained weights, relative to loop.lr",
-    )
-
-
 class Classifier(nn.Module):
     """
     A tree of networks.
 
-    Source: the report of the Uppsala students, its hierarchical networks (methods.md 2.1, 2.7).
+    Source: Colin and Nagarajan, A hierarchical architecture of CNNs to increase the performance on
+    a categorization problem, Uppsala University 2018, section 4.2.
 
     Differs:
-        The shared convolutions run once per image (1.0018 times the flat network's MACs instead
-        of 2 in a tree of two levels); the report loads and runs whole networks one after the other.
+        The shared convolutions are executed once per image: in a tree of two levels a prediction
+        has 1.0018 times the MACs of the flat network. The report loads and executes whole networks
+        one after the other: 2 times. Rollback and extension are proposed there and not built.
     """
 
     mean: Tensor
@@ -108,26 +62,27 @@ class Classifier(nn.Module):
         mean: Float[np.ndarray, "3"],
     ) -> None:
         """
-        Builds the root and an untrained branch per node below it that has something to decide.
+        Builds the root, and an untrained branch for each node below it with several children.
 
         Raises:
-            BadHierarchy: There is one label only, or one that hangs below two nodes.
+            BadHierarchy: There is only one label, or a node has two parents.
         """
         super().__init__()
         self.leaves = trees.leaf_count(hierarchy)
         if not nx.is_tree(hierarchy):
             raise BadHierarchy(
-                "uppsala takes a tree, and some node of this hierarchy has two parents."
+                "uppsala takes a tree, and a node of this hierarchy has two parents. Choose a "
+                "grouping without overlap."
             )
         self.params = params
         self.hierarchy = hierarchy
-        self.root = build(len(self._below(trees.ROOT)))
+        self.root = build(len(trees.children(hierarchy, trees.ROOT)))
         blocks = len(self.root.blocks)
         self.first_own = {"conv": blocks, "last_block": blocks - 1, "none": 0}[params.freeze]
         self.branches = nn.ModuleDict()
-        for node in self._deciding():
-            self.branches[node] = self._branch(node, self._parent(node))
-        self.tasks: dict[str, str] = {}
+        for node in nodes.with_network(hierarchy):
+            self.branches[node] = self._branch(node, nodes.source(hierarchy, node))
+        self.tasks: dict[str, str] = {}  # by node, the name of the training that ran last
         self.register_buffer("mean", torch.from_numpy(mean))
 
     def fit(
@@ -141,31 +96,32 @@ class Classifier(nn.Module):
         """
         Trains the root, then level by level every subnetwork from its parent.
 
-        With `depth`, a cluster whose subnetwork confuses its labels in groups is divided by them:
-        a second network, `NODE-clusters`, starts from that one and decides among the groups.
+        With `depth`, a cluster whose subnetwork confuses its labels in groups is divided into these
+        groups: a second network, `NODE-clusters`, starts from the subnetwork and predicts the group.
 
         Raises:
-            BadHierarchy: There is no root to train, and it was not to start from the flat network.
-            BadParams: Clusters are to be divided by the mistakes on images that are learnt.
-            MissingInput: The root is to start from the flat network, and `start` is None.
+            BadHierarchy: All labels are in one cluster, `root_init` is scratch and convolutions are
+                frozen, so that they would never be trained.
+            BadParams: With `depth`, validation images are also trained on.
+            MissingInput: The root starts from the flat network, and `start` is None.
             BadCheckpoint: `start` holds a network of another shape.
         """
         self._check(data)
         reports = []
-        decides = self.hierarchy.nodes[trees.ROOT]["net"] is not None
+        trains_root = nodes.has_network(self.hierarchy, trees.ROOT)
         if self.params.root_init == "flat":
-            self._begin_from(start, seed=seed)
-        if decides:
+            self._copy_flat(start, seed=seed)
+        if trains_root:
             reports.append(trainer.fit(self.root, self._root_task(data), seed=seed))
-        self.tasks = {trees.ROOT: trees.ROOT} if decides else {}
-        level = self._decided_by([trees.ROOT])
+        self.tasks = {trees.ROOT: trees.ROOT} if trains_root else {}
+        level = nodes.next_level(self.hierarchy, [trees.ROOT])
         while level:
             pairs = [self._own_task(data, node, seed=seed) for node in level]
             reports += trainer.fit_all(pairs, seed=seed)
             divided = [node for node in level if self._divide(node, data)]
             pairs = [self._own_task(data, node, seed=seed) for node in divided]
             reports += trainer.fit_all(pairs, seed=seed)
-            level = self._decided_by(level)
+            level = nodes.next_level(self.hierarchy, level)
         self.eval()
         return FitReport(tuple(reports))
 
@@ -179,12 +135,20 @@ class Classifier(nn.Module):
         anew: Collection[str],
     ) -> FitReport:
         """
-        Trains the root's own part and some subnetworks; no other tensor changes (methods.md 2.7).
+        Trains the unshared layers of the root and some subnetworks; no other tensor changes.
 
-        The root and the nodes `again` go on from their weights, those `anew` start from the root's.
+        Source: Colin and Nagarajan, section 4.2.1, which proposes to extend the set of labels by
+        training a part of the networks.
+
+        Args:
+            data: Images of all labels.
+            trainer: Trains one network at a time.
+            seed: Determines every random number of the training.
+            again: Nodes whose subnetworks are trained further, from their weights.
+            anew: Nodes whose subnetworks start from their parents.
         """
         reports = []
-        if self.hierarchy.nodes[trees.ROOT]["net"] is not None:
+        if nodes.has_network(self.hierarchy, trees.ROOT):
             frozen = sum(backbone.macs_of_blocks(self.root)[: self.first_own])
             task = self._root_task(data)
             trained, rate = task.macs_trained - frozen, self.params.lr_scale
@@ -193,8 +157,8 @@ class Classifier(nn.Module):
             network = Attached(self.root.blocks[: self.first_own], own)
             reports.append(trainer.fit(network, task, seed=seed))
             self.tasks[trees.ROOT] = trees.ROOT
-        nodes = [node for node in self.branches if node in {*again, *anew}]
-        pairs = [self._own_task(data, node, seed=seed, anew=node in anew) for node in nodes]
+        changed = [node for node in self.branches if node in {*again, *anew}]
+        pairs = [self._own_task(data, node, seed=seed, anew=node in anew) for node in changed]
         reports += trainer.fit_all(pairs, seed=seed)
         self.eval()
         return FitReport(tuple(reports))
@@ -202,19 +166,19 @@ class Classifier(nn.Module):
     def predict_proba(
         self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"
     ) -> Float[Tensor, "batch leaf"]:
-        """
-        Returns leaf probabilities by `route` (the default, the report's rule) or in `full`.
+        r"""
+        Returns the leaf probabilities by `route` (the default, the report's rule) or in `full`.
 
-        By route each network on the way down is executed for the images that reach it alone, and
-        the row is the last one's own distribution; with rollback it may send them back. In full
-        every leaf gets the product of the probabilities along its path.
+        `route` executes each network only for the images that reach it, and returns the
+        probabilities of the last network; with rollback a network may reject an image. `full`
+        returns $P(leaf) = \prod P(child | node)$ along the path of each leaf.
         """
         if mode == "full":
             return self.outputs(x)["full"]
         maps = self._maps(x)
 
-        def says(node: str, comes: Tensor) -> Tensor:
-            rows = torch.nonzero(comes).flatten()
+        def logits_of(node: str, mask: Bool[Tensor, " batch"]) -> Float[Tensor, "batch output"]:
+            rows = torch.nonzero(mask).flatten()
             if len(rows) == len(maps):
                 return self._logits(node, maps)
             logits = torch.zeros(len(maps), len(self._classes(node)), device=maps.device)
@@ -222,21 +186,23 @@ class Classifier(nn.Module):
                 logits[rows] = self._logits(node, maps[rows])
             return logits
 
-        return self._route(says, maps).rows
+        return self._route(logits_of, maps).rows
 
     def coarse_proba(
         self, x: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch cluster"]:
-        """Returns the root's probabilities over its clusters, in their order."""
+        """Returns the root's probabilities of its clusters, in their order."""
         logits = self._logits(trees.ROOT, self._maps(x))
         return descent.inside(self.hierarchy, trees.ROOT, logits)
 
     def outputs(self, x: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
-        """Returns `default` (by route), `executed` by it, `full` and `coarse`, in one pass."""
+        """Returns `default` (route), `executed` in that mode, `full` and `coarse` of one forward pass."""
         maps = self._maps(x)
         logits = {node: self._logits(node, maps) for node in trees.inner(self.hierarchy)}
         route = self._route(lambda node, _: logits[node], maps)
-        executed = [route.executed[node] for node in (trees.ROOT, *self._deciding())]
+        executed = [
+            route.executed[node] for node in (trees.ROOT, *nodes.with_network(self.hierarchy))
+        ]
         return {
             "default": route.rows,
             "executed": torch.stack(executed, dim=1),
@@ -246,50 +212,50 @@ class Classifier(nn.Module):
 
     def cost(self) -> Cost:
         """
-        Returns parameters and MACs; the shared blocks count with the root.
+        Returns the number of parameters and the MACs; the shared blocks belong to part `root`.
 
         Example:
-            Six clusters of five labels at 128 pixels: root and one branch take 729,290,240 MACs,
-            1.0018 times the flat network (methods.md 2.1).
+            Six clusters of five labels at 128 pixels: root and one branch have 729,290,240 MACs,
+            1.0018 times those of the flat network.
         """
         blocks = backbone.macs_of_blocks(self.root)
         shared, own = sum(blocks[: self.first_own]), sum(blocks[self.first_own :])
         macs = {"root": shared}
-        if self.hierarchy.nodes[trees.ROOT]["net"] is not None:
+        if nodes.has_network(self.hierarchy, trees.ROOT):
             macs["root"] += own + backbone.macs_of_head(self.root.head)
-        for node, branch in self._branches():
+        for node, branch in self._branches().items():
             macs[node] = own + backbone.macs_of_head(branch.head)
         return Cost(params=backbone.count(self), macs=macs)
 
     def _check(self, data: DataModule) -> None:
-        """Refuses what cannot be trained as asked."""
-        decides = self.hierarchy.nodes[trees.ROOT]["net"] is not None
-        if self.params.root_init == "scratch" and not decides and self.first_own:
+        """Refuses impossible parameters before the training starts."""
+        trains_root = nodes.has_network(self.hierarchy, trees.ROOT)
+        if self.params.root_init == "scratch" and not trains_root and self.first_own:
             raise BadHierarchy(
                 "One cluster holds every label, so there is no root to train, and its convolutions "
                 "would stay random. Set uppsala.root_init: flat, or uppsala.freeze: none."
             )
         if self.params.depth and np.isin(data.val.post_ids, data.train.post_ids).any():
             raise BadParams(
-                "uppsala.depth divides clusters by the mistakes on the validation images, and "
-                "these are trained on (data.train_on_val). Set uppsala.depth: null, or train "
-                "without them."
+                "uppsala.depth divides clusters by the confusions on the validation images, and "
+                "these are trained on (data.train_on_val). Set uppsala.depth: null, or "
+                "data.train_on_val: false."
             )
 
-    def _begin_from(self, start: Mapping[str, Tensor] | None, *, seed: int) -> None:
-        """Copies the flat network into the root, all but the last layer, which is drawn anew."""
+    def _copy_flat(self, start: Mapping[str, Tensor] | None, *, seed: int) -> None:
+        """Copies the flat network into the root, except the last layer, which is initialised anew."""
         if start is None:
             raise MissingInput(
-                "The root starts from the flat network of its seed, and there is none. Run stage "
-                "'flat' first, or set uppsala.root_init: scratch."
+                "The root starts from the flat network of the same seed, which has not been trained. "
+                "Run stage 'flat' first, or set uppsala.root_init: scratch."
             )
         seeds.seed(seed, "uppsala", "root")
-        backbone.replace_last(self.root.head, outputs=len(self._below(trees.ROOT)))
-        fresh = {
-            n: t for n, t in self.root.state_dict().items() if n.startswith("head.predictions")
-        }
-        taken = {n: t for n, t in start.items() if not n.startswith("head.predictions")}
-        checkpoint.fill(self.root, {**taken, **fresh}, source="the flat network")
+        backbone.replace_last(
+            self.root.head, outputs=len(trees.children(self.hierarchy, trees.ROOT))
+        )
+        last = {n: t for n, t in self.root.state_dict().items() if n.startswith("head.predictions")}
+        copied = {n: t for n, t in start.items() if not n.startswith("head.predictions")}
+        checkpoint.fill(self.root, {**copied, **last}, source="the flat network")
 
     def _root_task(self, data: DataModule) -> Task:
         macs = sum(row.macs for row in backbone.layer_table(self.root))
@@ -305,14 +271,17 @@ class Classifier(nn.Module):
 
     def _own_task(self, data: DataModule, node: str, *, seed: int, anew: bool = True) -> Pair:
         """
-        Returns a node's branch, a fresh one if `anew`, on the frozen stem, and what it learns.
+        Returns a node's branch on the frozen shared blocks, and its training task.
 
-        It starts from the parent's; once the node is divided, from the one over its labels.
+        If `anew`, the branch starts from its parent's network; once the node is divided, from the
+        node's own network over its labels.
         """
         divided = node in self.tasks
-        name, source = (f"{node}-clusters", node) if divided else (node, self._parent(node))
+        name, source = (
+            (f"{node}-clusters", node) if divided else (node, nodes.source(self.hierarchy, node))
+        )
         seeds.seed(seed, "uppsala", name)
-        branch = self._branch(node, source) if anew else dict(self._branches())[node]
+        branch = self._branch(node, source) if anew else self._branches()[node]
         self.branches[node] = branch
         blocks = backbone.macs_of_blocks(self.root)
         task = Task(
@@ -331,26 +300,27 @@ class Classifier(nn.Module):
         return Attached(self.root.blocks[: self.first_own], branch), task
 
     def _divide(self, node: str, data: DataModule) -> bool:
-        """Puts the labels of `node` in groups, if its network confuses them so, and says whether."""
+        """Divides the labels of `node` into groups by its confusions; returns whether it did."""
         path = nx.shortest_path(self.hierarchy, trees.ROOT, node)
-        networks = sum(self.hierarchy.nodes[one]["net"] is not None for one in path)
+        depth = sum(nodes.has_network(self.hierarchy, above) for above in path)
         labels = trees.own_labels(self.hierarchy, node)
-        if networks >= (self.params.depth or 0) or len(labels) < len(self._below(node)):
+        children = len(trees.children(self.hierarchy, node))
+        if depth >= (self.params.depth or 0) or len(labels) < children:
             return False
         confusion = metrics.normalise_rows(self._confusions(node, data))
         chosen = modularity.accepted(modularity.sweep(confusion, gammas=modularity.resolutions()))
         if chosen is None:
             return False
-        groups = [[labels[place] for place in group] for group in chosen.clusters]
+        groups = [[labels[index] for index in group] for group in chosen.clusters]
         self.hierarchy = trees.divide(self.hierarchy, node, groups)
-        log.info("%s: divided, %s", node, groups)
+        log.info("%s: divided into groups of labels %s", node, groups)
         return True
 
     @torch.no_grad()
     def _confusions(self, node: str, data: DataModule) -> Int[np.ndarray, "label label"]:
-        """Counts what the network of `node` says of the validation images of its labels."""
+        """Returns the confusion counts of `node` on the validation images of its labels."""
         self.eval()
-        children = len(self._below(node))
+        children = len(trees.children(self.hierarchy, node))
         outputs = self._outputs(node)[data.val.labels]
         rows = np.flatnonzero((outputs >= 0) & (outputs < children))
         inputs = prediction.batches(data.val, self.mean.device, rows=rows)
@@ -359,50 +329,29 @@ class Classifier(nn.Module):
         distributed.alike([predicted])
         return metrics.confusion_counts(outputs[rows], predicted.cpu().numpy(), leaves=children)
 
-    def _outputs(self, node: str) -> Int[np.ndarray, " leaf"]:
-        """The output of `node` for each leaf; -1 for leaves that it never sees."""
-        result = np.full(self.leaves, -1)
-        for place, leaves in enumerate(self._classes(node)):
-            result[list(leaves)] = place
-        return result
-
     def _sampler(self, data: DataModule, node: str) -> sampling.Sampler:
         return sampling.by_class(
             data.train.labels, self._classes(node), balance=self.params.balance
         )
 
-    def _classes(self, node: str) -> list[tuple[int, ...]]:
-        """The leaves of each output: those of each child, then those to be rejected."""
-        below = [self.hierarchy.nodes[child]["members"] for child in self._below(node)]
-        return below + ([self._rejected(node)] if self._rejected(node) else [])
-
-    def _rejected(self, node: str) -> tuple[int, ...]:
-        """The leaves beside `node` at its parent, where rollback lets that one choose again."""
-        above = list(self.hierarchy.predecessors(node))
-        if not self.params.rollback or not above or self.hierarchy.nodes[node]["net"] is None:
-            return ()
-        own = self.hierarchy.nodes[node]["members"]
-        return tuple(leaf for leaf in self.hierarchy.nodes[above[0]]["members"] if leaf not in own)
-
     def _branch(self, node: str, source: str) -> Branch:
-        """A copy of what the network of `source` has learnt, with a last layer of its own."""
+        """Returns a copy of the network of `source` with a new last layer."""
         outputs = len(self._classes(node))
         if source == trees.ROOT:
             return backbone.branch_of(self.root, outputs=outputs, first_own=self.first_own)
-        branch = copy.deepcopy(self.branches[source])
-        assert isinstance(branch, Branch), "branches are branches"  # noqa: S101  # torch loses the type
+        branch = copy.deepcopy(parts_by_name(Branch, self.branches)[source])
         backbone.replace_last(branch.head, outputs=outputs)
         return branch
 
     def _maps(self, x: Tensor) -> Tensor:
-        """Returns what comes out of the shared blocks."""
+        """Returns the maps after the shared blocks."""
         centred = augment.middle(x - self.mean[:, None, None], self.root.side)
         maps: Tensor = self.root.blocks[: self.first_own](centred)
         return maps
 
     def _logits(self, node: str, maps: Tensor) -> Tensor:
-        """Returns what the network of a node says of maps; zeros where there is none."""
-        if self.hierarchy.nodes[node]["net"] is None:
+        """Returns the logits of a node's network; zeros where there is no network."""
+        if not nodes.has_network(self.hierarchy, node):
             return torch.zeros(maps.shape[0], 1, device=maps.device)
         if node == trees.ROOT:
             logits: Tensor = self.root.head(self.root.blocks[self.first_own :](maps))
@@ -410,26 +359,17 @@ class Classifier(nn.Module):
             logits = self.branches[node](maps)
         return logits.float()
 
-    def _route(self, says: descent.Says, maps: Tensor) -> descent.Route:
-        return descent.route(self.hierarchy, says, images=maps, attempts=self.params.rollback)
+    def _route(self, logits_of: descent.LogitsOf, maps: Tensor) -> descent.Route:
+        return descent.route(self.hierarchy, logits_of, images=maps, attempts=self.params.rollback)
 
-    def _branches(self) -> list[tuple[str, Branch]]:
-        parts = [(node, self.branches[node]) for node in self._deciding()]
-        return [(node, part) for node, part in parts if isinstance(part, Branch)]
+    def _branches(self) -> dict[str, Branch]:
+        branches = parts_by_name(Branch, self.branches)
+        return {node: branches[node] for node in nodes.with_network(self.hierarchy)}
 
-    def _below(self, node: str) -> list[str]:
-        return trees.children(self.hierarchy, node)
+    def _classes(self, node: str) -> list[tuple[int, ...]]:
+        return nodes.classes(self.hierarchy, node, rollback=self.params.rollback)
 
-    def _deciding(self) -> list[str]:
-        """The nodes below the root that have a network, parents first."""
-        nodes = trees.inner(self.hierarchy)[1:]
-        return [node for node in nodes if self.hierarchy.nodes[node]["net"] is not None]
-
-    def _decided_by(self, level: list[str]) -> list[str]:
-        """The deciding nodes right below those of a level."""
-        return [n for n in self._deciding() if n not in level and self._parent(n) in level]
-
-    def _parent(self, node: str) -> str:
-        """The nearest node above that decides; the root where none does."""
-        (parent,) = self.hierarchy.predecessors(node)
-        return parent if parent == trees.ROOT or parent in self.branches else self._parent(parent)
+    def _outputs(self, node: str) -> Int[np.ndarray, " leaf"]:
+        return nodes.outputs(
+            self.hierarchy, node, leaves=self.leaves, rollback=self.params.rollback
+        )
