@@ -133,7 +133,7 @@ def _control(options: argparse.Namespace, folders: dict[str, Path]) -> None:
         seed=options.seed,
         results_dir=options.results_dir,
     )
-    _train(options, folders, settings, name=target.name, match=control.document(match))
+    _train(options, folders, settings, name=target.name, match=match)
 
 
 def _train(
@@ -142,7 +142,7 @@ def _train(
     settings: Any,
     *,
     name: str,
-    match: dict[str, Any] | None = None,
+    match: Any = None,
 ) -> None:
     from train import fit
 

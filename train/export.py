@@ -67,12 +67,12 @@ def run(
     if path.is_dir():
         raise BadParams(f"{path} is a folder: name a file in it with --out.")
     run_saved = saved.load(results_dir / name / str(seed))
-    classifier, side = run_saved.classifier, run_saved.facts["side"]
+    classifier, side = run_saved.classifier, run_saved.model.side
     facts = {
         "run": name,
         "seed": str(seed),
-        "labels": json.dumps(run_saved.facts["labels"], ensure_ascii=False),
-        "root_sha256": str(run_saved.facts.get("root_sha256", "")),
+        "labels": json.dumps(run_saved.model.labels, ensure_ascii=False),
+        "root_sha256": run_saved.model.root_sha256,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")

@@ -291,7 +291,7 @@ def test_divergence_names_step_and_rate_and_keeps_the_checkpoint(tiny_data, make
     """An absurd rate ends in Diverged; the weights before it stay on disk, all finite."""
     data = tiny_data()
     trainer = make_trainer(data, params=params_of(lr=1e30, ema=0, clip=0, warm_up=0))
-    with pytest.raises(Diverged, match=r"no longer a number at step \d+ .*loop\.lr") as caught:
+    with pytest.raises(Diverged, match=r"is not finite at step \d+ .*loop\.lr") as caught:
         trainer.fit(network(), task_of(data), seed=0)
     tensors, state = checkpoint.load(trainer.work_dir / "root.safetensors")
 
@@ -381,8 +381,8 @@ def test_balanced_draws_of_the_worked_example():
     rows = sampler.draw(fixed=seeds.seed(0), epoch=seeds.seed(1))
     counts = np.bincount(labels[rows], minlength=6)
 
-    assert 300 == len(rows) == sampler.epoch_pictures
-    assert 600 == sampler.pictures
+    assert 300 == len(rows) == sampler.epoch_images
+    assert 600 == sampler.images
     assert [33, 33, 34] == sorted(counts[:3].tolist())
     assert [50, 50, 100] == counts[3:].tolist()
     assert len(set(rows.tolist())) == 300

@@ -47,8 +47,8 @@ class Consistency:
         """
         own = coarse.sum(dim=0)
         count = torch.full_like(own[:1], len(coarse))
-        whole = distributed.total(torch.cat([own.detach(), count]))
-        sums = whole[:-1] + distributed.size() * (own - own.detach())
+        whole = distributed.all_reduce(torch.cat([own.detach(), count]))
+        sums = whole[:-1] + distributed.world_size() * (own - own.detach())
         targets = torch.tensor(self.targets, device=own.device, dtype=own.dtype)
         return self.strength / 2 * (targets - sums / whole[-1]).square().sum()
 

@@ -374,7 +374,7 @@ class Classifier(nn.Module):
         given = (self.params.alpha_coarse, self.params.alpha_fine)
         taken = [own if one is None else one for one, own in zip(given, best, strict=True)]
         self.alphas.copy_(torch.tensor(taken))
-        distributed.alike([self.alphas])
+        distributed.broadcast([self.alphas])
         log.info(
             "alpha of the categories %.1f, of the labels %.1f; %.3f of the mass disagrees",
             *self.alphas.tolist(),
