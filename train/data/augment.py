@@ -25,30 +25,26 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rotation: float = Field(
-        20.0, ge=0, le=180, description="largest rotation to either side in degrees"
-    )
-    zoom: float = Field(1.2, ge=1, le=4, description="largest enlargement as a factor; 1: none")
-    shift: float = Field(
-        0.2, ge=0, le=1, description="largest shift along each axis as a share of the side"
-    )
+    rotation: float = Field(20.0, ge=0, le=180, description="largest rotation in degrees")
+    zoom: float = Field(1.2, ge=1, le=4, description="largest enlargement factor; 1: none")
+    shift: float = Field(0.2, ge=0, le=1, description="largest shift as a share of the side")
     flip: Literal["lr", "ud", "none"] = Field(
-        "lr", description="mirror half of the images left to right (lr) or upside down (ud)"
+        "lr", description="mirror half: left-right or up-down"
     )
     pad: int = Field(
         0,
         ge=0,
         le=64,
-        description="pixels of padding for random crops; needs rotation 0, zoom 1, shift 0",
+        description="pixels of padding for random crops",
     )
     crop: int | None = Field(
         None,
         ge=1,
         le=2048,
-        description="side of random crops in pixels; evaluation takes the centre",
+        description="side of random crops in pixels",
     )
     outside: Literal["border", "mean", "grey", "black", "reflect"] = Field(
-        "border", description="fill beyond the edge of the image; mean: the mean colour"
+        "border", description="fill beyond the edge"
     )
 
     @model_validator(mode="after")

@@ -46,16 +46,15 @@ class Params(BaseModel):
 
     batch_size: int = Field(128, ge=1, le=65_536, description="images per update")
     side: int | None = Field(
-        None, ge=8, le=2048, description="required image side in pixels; none: that of the shards"
+        None, ge=8, le=2048, description="required pixels; none: those of the shards"
     )
     storage: Storage = Field(
         "auto",
-        description="decoded images in accelerator memory, a mapped file, or decoded on access; "
-        "same results",
+        description="where decoded images lie; same results",
     )
     train_on_val: bool = Field(
         default=False,
-        description="train on validation images too; validation curves then mean nothing",
+        description="train on validation images too",
     )
 
 

@@ -23,64 +23,54 @@ class Params(BaseModel):
 
     recipe: Literal["report", "step", "fast"] = Field(
         "fast",
-        description="report: Uppsala's, for 10,000s of images; step: HierNet's; fast: one-cycle, EMA",
+        description="report: Uppsala's; step: HierNet's; fast: one cycle",
     )
-    epochs: int = Field(
-        30, ge=1, le=10_000, description="passes over the training set (recipe report: at most)"
-    )
-    max_seconds: float | None = Field(
-        None, gt=0, description="seconds per network; results then depend on the machine's speed"
-    )
+    epochs: int = Field(30, ge=1, le=10_000, description="passes over the training set, at most")
+    max_seconds: float | None = Field(None, gt=0, description="limit in seconds for each network")
     max_train_flops: float | None = Field(
-        None, gt=0, description="floating-point operations per network; shortens the schedule"
+        None, gt=0, description="limit in operations for each network"
     )
     lr: float | None = Field(
         None,
         gt=0,
-        description="peak learning rate; none: report 1e-3, step 0.1, fast sgd 0.05, fast adamw 3e-3",
+        description="peak learning rate; none: that of the recipe",
     )
     momentum: float | None = Field(
-        None, ge=0, lt=1, description="momentum of SGD, beta1 of AdamW; none: report 0.5, else 0.9"
+        None, ge=0, lt=1, description="none: that of the recipe (beta1 of adamw)"
     )
     weight_decay: float | None = Field(
         None,
         ge=0,
-        description="none: report 4e-5, step 1e-4, fast sgd 5e-4, fast adamw 0.05",
+        description="none: that of the recipe",
     )
-    lr_decay: float = Field(1e-5, ge=0, description="decay of the rate per update; recipe report")
+    lr_decay: float = Field(1e-5, ge=0, description="report: decay of the rate per update")
     optimiser: Literal["sgd", "adamw"] = Field("sgd", description="optimiser of recipe fast")
     warm_up: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="share of updates before the peak rate; none: fast 0.25, step 0",
+        description="share of updates; none: that of the recipe",
     )
     cuts: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.41026, 0.61538),
-        description="shares of updates at which the rate is divided by 10; recipe step",
+        description="step: divide the rate by 10 at these shares",
     )
     label_smoothing: float = Field(
-        0.1, ge=0, lt=1, description="share of the target spread over all outputs; recipe fast"
+        0.1, ge=0, lt=1, description="fast: share of the target on all outputs"
     )
-    ema: float = Field(
-        0.98, ge=0, lt=1, description="decay per update of averaged weights; 0: none; recipe fast"
-    )
-    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no limit; recipe fast")
+    ema: float = Field(0.98, ge=0, lt=1, description="fast: decay of averaged weights; 0: none")
+    clip: float = Field(1.0, ge=0, description="fast: largest gradient norm; 0: no limit")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="autocast precision while training; the loss is float32"
+        "float32", description="of forward passes in training"
     )
-    channels_last: bool = Field(True, description="memory layout; 1.4 to 1.8 times as fast on CPUs")
+    channels_last: bool = Field(True, description="memory layout, faster on CPUs")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one"
     )
-    accumulate: int = Field(
-        1, ge=1, le=4096, description="parts of a batch computed in turn, to save memory"
-    )
-    jobs: int = Field(
-        1, ge=1, le=256, description="networks trained at once; same results if threads is set"
-    )
+    accumulate: int = Field(1, ge=1, le=4096, description="parts of a batch, to save memory")
+    jobs: int = Field(1, ge=1, le=256, description="networks trained at once")
     threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads of each network; none: all cores, shared"
+        None, ge=1, le=1024, description="CPU threads per network; none: all cores"
     )
 
     @model_validator(mode="after")
