@@ -14,13 +14,15 @@ Every document carries a version. A file without a version is of version 1.
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from personae import files
 from personae.errors import BadDocument
 from train.runs import Equal
+
+DocumentT = TypeVar("DocumentT", bound="Document")
 
 
 class Part(BaseModel):
@@ -39,7 +41,7 @@ class Document(Part):
     version: Literal[1] = 1
 
     @classmethod
-    def read(cls, path: Path, *, stage: str | None = None) -> Self:
+    def read(cls: type[DocumentT], path: Path, *, stage: str | None = None) -> DocumentT:  # noqa: PYI019  # beartype checks no `Self` outside of a decorated class
         """
         Returns the document in `path`.
 

@@ -8,13 +8,13 @@ from train.classifier import Cost, FitReport, NetworkReport
 def report_of(name, seconds, *, waits_for=None):
     return NetworkReport(
         network=name,
-        seconds=seconds,
-        waiting_seconds=0,
+        seconds=float(seconds),
+        waiting_seconds=0.0,
         epochs=1,
         discarded_epochs=0,
         images_seen=1,
         pictures=1,
-        train_flops=1,
+        train_flops=1.0,
         params=1,
         stopped_by="epochs",
         waits_for=waits_for,

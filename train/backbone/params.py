@@ -1,6 +1,6 @@
 """Section `backbone` of params.yaml: which network, and how large."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -74,7 +74,7 @@ class Params(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _check_fields(self) -> Self:
+    def _check_fields(self) -> "Params":
         if self.name not in NAMES and not self.name.startswith(TORCHVISION):
             raise ValueError(
                 f"'{self.name}' is no backbone; known: {', '.join(NAMES)}, torchvision/NAME"

@@ -8,7 +8,7 @@ depend on seed, network, epoch and its position in the epoch alone. See docs/met
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class Params(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _check_crops(self) -> Self:
+    def _check_crops(self) -> "Params":
         affine_fields = [
             n for n, v in (("rotation", 0), ("zoom", 1), ("shift", 0)) if getattr(self, n) != v
         ]

@@ -173,7 +173,7 @@ def open_split(
     size = sum(entry.samples for entry in entries) * side * side * 3
     # Processes may see different amounts of free memory, and must choose the same storage.
     index = _STORAGES.index(_chosen_storage(storage, size, device))
-    index = int(distributed.broadcast_value(index, device=device or torch.device("cpu")))
+    index = int(distributed.broadcast_value(float(index), device=device or torch.device("cpu")))
     chosen = _STORAGES[index]
     if chosen == "stream":
         streamed, column = stream.open_rows(shards_dir, entries, side=side)

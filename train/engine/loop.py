@@ -6,7 +6,7 @@ Section `loop`: from the parameters of training to a recipe, a device and a numb
 
 import os
 from dataclasses import replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -74,7 +74,7 @@ class Params(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _check_jobs(self) -> Self:
+    def _check_jobs(self) -> "Params":
         if self.jobs > 1 and distributed.launched() > 1:
             raise ValueError("jobs works within one process: set it to 1 under torchrun")
         return self

@@ -5,7 +5,7 @@ A `Task` names its loss. `trainer` divides the sum by the weight of the whole ba
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch.nn.functional as F  # noqa: N812  # the name that all of torch's documentation uses
 from jaxtyping import Float, Int
@@ -25,6 +25,7 @@ class Counting:
     multiplied by it to become a sum over images."""
 
 
+@runtime_checkable
 class Loss(Protocol):
     """A loss: from a network's output and the target outputs to the sum over the images."""
 
