@@ -82,7 +82,7 @@ def test_report_recipe_has_the_report_numbers():
     """Rate 1e-3, momentum 0.5, decay 1e-5 and 4e-5, no smoothing, no average, no clipping."""
     recipe = loop.recipe_of(loop.Params(recipe="report"))
 
-    assert schedule.Recipe("report", 1e-3, 0.5, 4e-5, lr_decay=1e-5) == recipe
+    assert schedule.TrainingRecipe("report", 1e-3, 0.5, 4e-5, lr_decay=1e-5) == recipe
     assert recipe.stops_early
     optimiser = schedule.optimiser(recipe, network())
     assert isinstance(optimiser, schedule.Nesterov)
@@ -135,7 +135,7 @@ def test_step_recipe_is_plain_sgd():
     optimiser = schedule.optimiser(recipe, network())
     (group,) = optimiser.param_groups
 
-    assert schedule.Recipe("step", 0.1, 0.9, 1e-4, cuts=(0.41026, 0.61538)) == recipe
+    assert schedule.TrainingRecipe("step", 0.1, 0.9, 1e-4, cuts=(0.41026, 0.61538)) == recipe
     assert not recipe.stops_early
     assert isinstance(optimiser, torch.optim.SGD)
     assert (0.9, 1e-4, False) == tuple(

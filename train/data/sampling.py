@@ -20,7 +20,7 @@ Balance = Literal["resample", "fixed", "weights", "none"]
 class Sampler:
     """Draws the rows of an epoch for one network."""
 
-    classes: Sequence[Sequence[Int[np.ndarray, " row"]]]
+    classes: Sequence[Sequence[Int[np.ndarray, " _"]]]
     """For each output, the rows of each of its labels."""
     balance: Balance
 

@@ -113,7 +113,7 @@ def threads(params: Params, *, at_once: int = 1) -> int:
     return params.threads or max(1, (os.cpu_count() or 1) // processes)
 
 
-def recipe_of(params: Params) -> schedule.Recipe:
+def recipe_of(params: Params) -> schedule.TrainingRecipe:
     """Returns the recipe of the section; a parameter of None takes the recipe's own value."""
     name = f"fast_{params.optimiser}" if params.recipe == "fast" else params.recipe
     recipe = schedule.RECIPES[name]

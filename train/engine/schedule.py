@@ -19,7 +19,7 @@ STOP_EPOCHS = 8  # epochs without a lower validation loss after which `report` s
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class TrainingRecipe:
     """The numbers of a training recipe, without defaults left open."""
 
     name: str
@@ -56,15 +56,17 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("report", lr=1e-3, momentum=0.5, weight_decay=4e-5),
-        Recipe("step", lr=0.1, momentum=0.9, weight_decay=1e-4),
-        Recipe("fast_sgd", lr=0.05, momentum=0.9, weight_decay=5e-4, warm_up=0.25),
-        Recipe("fast_adamw", lr=3e-3, momentum=0.9, weight_decay=0.05, warm_up=0.25),
+        TrainingRecipe("report", lr=1e-3, momentum=0.5, weight_decay=4e-5),
+        TrainingRecipe("step", lr=0.1, momentum=0.9, weight_decay=1e-4),
+        TrainingRecipe("fast_sgd", lr=0.05, momentum=0.9, weight_decay=5e-4, warm_up=0.25),
+        TrainingRecipe("fast_adamw", lr=3e-3, momentum=0.9, weight_decay=0.05, warm_up=0.25),
     )
 }
 
 
-def optimiser(recipe: Recipe, network: nn.Module, *, slow: tuple[str, ...] = ()) -> Optimizer:
+def optimiser(
+    recipe: TrainingRecipe, network: nn.Module, *, slow: tuple[str, ...] = ()
+) -> Optimizer:
     """
     Returns the recipe's optimiser over the trainable weights.
 
