@@ -124,7 +124,7 @@ def test_other_probabilities_leave_nothing(results_dir, tmp_path, make_classifie
 
 def test_missing_run_names_the_stage(tmp_path):
     """A run that was not trained is named with the stage that trains it."""
-    with pytest.raises(MissingInput, match="Stage 'fit'"):
+    with pytest.raises(MissingInput, match="stage 'fit'"):
         export.run("flat", seed=0, results_dir=tmp_path, out=tmp_path / "m.onnx")
 
 

@@ -264,7 +264,7 @@ def test_command_writes_a_run_like_any_other(project, capsys):
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
-        (["absent/tree/0", "grown"], 5, "Stage 'fit' writes it"),
+        (["absent/tree/0", "grown"], 5, "stage 'fit' writes it"),
         (["old/flat/0", "grown"], 2, "a run of method 'flat', and only trees of 'uppsala'"),
         (["old/tree/0", "grown", "--dense", "16"], 2, "backbone.dense 32, and it is 16 now"),
         (["old/tree/0", "grown", "--freeze", "none"], 2, "with uppsala.freeze 'conv'"),

@@ -122,10 +122,10 @@ def test_run_has_a_backbone_of_its_own(project):
     [
         (["fit", "absent"], 2, "'absent' is no run. Section 'runs'"),
         (["fit", "wrong"], 2, "'upsala' is no method. Known: flat, ensemble, uppsala"),
-        (["evaluate", "flat"], 5, "Stage 'fit' writes it"),
+        (["evaluate", "flat"], 5, "stage 'fit' writes it"),
         (["clustering"], 5, "Stage 'flat' writes it"),
-        (["predict", "flat", "x.png"], 5, "Stage 'fit' writes it"),
-        (["export", "flat"], 5, "Stage 'fit' writes it"),
+        (["predict", "flat", "x.png"], 5, "stage 'fit' writes it"),
+        (["export", "flat"], 5, "stage 'fit' writes it"),
         (["results"], 5, "There are no results: results holds no"),
         (["results", "demo"], 5, "There are no results: experiments/demo holds no"),
         (["record", "demo"], 5, "No metrics.json lies under results"),

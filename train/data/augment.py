@@ -153,7 +153,7 @@ def apply(
     *,
     params: Params,
     mean: Float[Tensor, "3"],
-) -> Float[Tensor, "batch 3 height width"]:
+) -> Float[Tensor, "batch 3 rows columns"]:
     """Returns augmented images minus the mean of each channel; the affine map is bilinear."""
     if params.crops:
         return _cropped(images, draws, params=params, mean=mean)
