@@ -167,7 +167,7 @@ def _extend(bench: Bench, rest: Sequence[str], new: str, all_took: dict[str, flo
     tree, placed = grown.classifier, grown.placements[new]
     untouched = _copies(tree, but=placed.node)
     tree.to(bench.device)
-    mean = np.array(old.facts["mean"], dtype=np.float32)
+    mean = np.array(old.model.mean, dtype=np.float32)
     took = _took(
         tree.refit(
             bench.everything,
@@ -245,8 +245,15 @@ def _tree(bench: Bench, names: Sequence[str], name: str) -> tuple[saved.Saved, d
     start = checkpoint.under("network", flat.state_dict())
     tree = build("uppsala", hierarchy.from_clusters(clusters, leaves))
     reports.append(tree.fit(chosen, trainer, seed=bench.seed, start=start))
-    facts = {"labels": list(chosen.labels), "mean": mean.tolist()}
-    return saved.Saved(tree, facts), _took(*reports)
+    model = fit.describe(
+        bench.settings,
+        name=name,
+        seed=bench.seed,
+        shards=chosen,
+        tree=tree.hierarchy,
+        mean=mean.tolist(),
+    )
+    return saved.Saved(tree, model), _took(*reports)
 
 
 def _builder(

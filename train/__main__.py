@@ -1,18 +1,18 @@
 """
-python -m train flat --seed 0                  the network over all labels
-python -m train clustering --seed 0            its validation confusions to clusters
-python -m train fit RUN --seed 0               a run of params.yaml: a method with a grouping
-python -m train control RUN EQUAL --seed 0     a flat network as costly as that run
-python -m train extend FOLDER NEW_RUN          add the labels that a trained tree lacks
-python -m train merge FOLDER FOLDER NEW_RUN    two trained trees under a new root
-python -m train evaluate RUN --seed 0          test predictions and figures
-python -m train report                         one page that compares the runs
-python -m train predict RUN IMAGE…           labels, probabilities, the path through the tree
-python -m train results                        every evaluated run in one table
-python -m train export RUN --seed 0            one ONNX file, checked equal
-python -m train record PRESET                  keep the figures in experiments/
+python -m train flat --seed 0                  train one network over all labels
+python -m train clustering --seed 0            group the labels by its validation confusions
+python -m train fit RUN --seed 0               train a run of params.yaml
+python -m train control RUN EQUAL --seed 0     train a flat control with the same cost as RUN
+python -m train extend FOLDER NEW_RUN          add labels to a trained tree
+python -m train merge FOLDER FOLDER NEW_RUN    join two trained trees under a new root
+python -m train evaluate RUN --seed 0          predict the test images
+python -m train report                         compare the runs on one page
+python -m train predict RUN IMAGE…             print labels, probabilities and paths
+python -m train results                        print a table of the evaluated runs
+python -m train export RUN --seed 0            write one ONNX file
+python -m train record PRESET                  record the figures in experiments/
 
-Reads params.yaml, runs one command, and says what went wrong in one line.
+Reads params.yaml, runs one command, and prints a failure as one line.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     options = parse(list(sys.argv[1:] if arguments is None else arguments))
     cli.configure_logging(verbose=options.verbose)
-    # cuBLAS repeats its results only with this workspace, and reads it when it starts.
+    # cuBLAS is deterministic only with this workspace, and reads the variable when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return cli.run(lambda: _run(options))
 
@@ -133,7 +133,7 @@ def _control(options: argparse.Namespace, folders: dict[str, Path]) -> None:
         seed=options.seed,
         results_dir=options.results_dir,
     )
-    _train(options, folders, settings, name=target.name, match=control.document(match))
+    _train(options, folders, settings, name=target.name, match=match)
 
 
 def _train(
@@ -142,7 +142,7 @@ def _train(
     settings: Any,
     *,
     name: str,
-    match: dict[str, Any] | None = None,
+    match: Any = None,
 ) -> None:
     from train import fit
 

@@ -1,15 +1,15 @@
 """
-What can go wrong in training and evaluation.
+The errors of training and evaluation.
 
 TrainError
-├── BadShard          (a shard is damaged or holds what it should not)
-├── BadHierarchy      (not a tree over the labels)
-├── BadCheckpoint     (weights of another shape, or no weights)
-├── MixedResults     (runs of one comparison saw other images or labels)
-├── Diverged          (the loss is no longer a number)
+├── BadShard          (a shard is damaged or disagrees with the manifest)
+├── BadHierarchy      (a graph is no tree over the labels)
+├── BadCheckpoint     (weights are absent, damaged or of another shape)
+├── MixedResults      (runs of one comparison used different images or labels)
+├── Diverged          (the loss is not finite)
 ├── OutOfMemory       (a batch does not fit the memory)
-├── BadImage        (an image to predict cannot be read)
-├── BadExport         (an exported file is not what torch computes)
+├── BadImage          (an image to predict cannot be read)
+├── BadExport         (an exported file computes other probabilities than torch)
 └── MissingPackage    (an optional package is not installed)
 
 Errors that the packages share are in personae/errors.py.
@@ -19,23 +19,23 @@ from personae.errors import PersonaeError
 
 
 class TrainError(PersonaeError):
-    """Everything that training raises on purpose; `exit_code` is what the command returns."""
+    """Base of every error that training raises; `exit_code` is the exit code of the command."""
 
 
 class MixedResults(TrainError):
-    """Results that one comparison needs were made from other images or labels."""
+    """The runs of one comparison used different images or labels."""
 
 
 class BadShard(TrainError):
-    """A shard is damaged, or holds what it should not."""
+    """A shard is damaged, or disagrees with the manifest."""
 
 
 class BadHierarchy(TrainError):
-    """A graph is no tree over the labels, or no grouping of the labels can be made."""
+    """A graph is no tree over the labels, or the labels cannot be grouped."""
 
 
 class BadCheckpoint(TrainError):
-    """Weights are absent, damaged, or of another shape than the network asked for."""
+    """Weights are absent, damaged, or of another shape than the network."""
 
 
 class BadImage(TrainError):
@@ -43,11 +43,11 @@ class BadImage(TrainError):
 
 
 class BadExport(TrainError):
-    """A classifier cannot be exported, or the exported file gives other probabilities."""
+    """A classifier cannot be exported, or the exported file computes other probabilities."""
 
 
 class MissingPackage(TrainError):
-    """A package that only some commands need is not installed, or does not import."""
+    """A package that only some commands need is not installed, or cannot be imported."""
 
 
 class OutOfMemory(TrainError):
@@ -55,10 +55,10 @@ class OutOfMemory(TrainError):
 
 
 class Diverged(TrainError):
-    """The loss is no longer a number; the last good checkpoint is kept."""
+    """The loss is not finite; the last good checkpoint is kept."""
 
     def __init__(self, message: str, *, network: str, step: int, lr: float) -> None:
-        """Keeps where it happened: the network, the update (from 0) and its learning rate."""
+        """Keeps the network, the index of the update from 0, and its learning rate."""
         super().__init__(message)
         self.network = network
         self.step = step

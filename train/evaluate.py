@@ -1,10 +1,10 @@
 """
-Stage `evaluate`: a trained run to predictions.parquet, metrics.json and cost.json.
+Stage `evaluate`: from a trained run to predictions.parquet, metrics.json and cost.json.
 
-The only reader of the test shards. Computes what needs no reference tree; tree-aware figures are
-`report`'s, from the stored probabilities, equally for every method. What is timed differs from run
-to run, so it stands in cost.json alone. data/evaluate/SEED/RUN.json, written last, holds a hash of each file:
-`report` waits for that folder, because a stage cannot name files by a list of parameters.
+This stage alone reads the test shards. `report` computes the figures that need a reference tree, from
+the stored probabilities. Measured times differ between two evaluations, so only cost.json holds them.
+data/evaluate/SEED/RUN.json is written last, with a hash of each file: `report` depends on that folder,
+because a DVC stage cannot name its dependencies by a list of parameters.
 """
 
 import hashlib
@@ -23,6 +23,13 @@ from personae import files, tables
 from train import saved
 from train.classifier import HierarchicalClassifier
 from train.data.images import ImageSet, open_split
+from train.documents import (
+    CostDocument,
+    FitDocument,
+    LatencyDocument,
+    MetricsDocument,
+    ShardsManifest,
+)
 from train.engine import loop
 from train.errors import BadCheckpoint
 from train.evaluation import latency, metrics, prediction
@@ -39,19 +46,18 @@ class Params(BaseModel):
 
     mirror: bool = Field(
         default=False,
-        description="also judge the mean over each image and its mirror image (msr_mirrored)",
+        description="also evaluate the mean over each image and its mirror image (msr_mirrored)",
     )
     latency_batches: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
-        (1, 256), description="images per timed call: alone, as a person asks, and many at once"
+        (1, 256), description="images per timed call"
     )
-    latency_warm_up: int = Field(50, ge=0, description="calls before the timed ones, at most")
-    latency_calls: int = Field(200, ge=1, description="timed calls, at most")
+    latency_warm_up: int = Field(50, ge=0, description="most calls before the timed calls")
+    latency_calls: int = Field(200, ge=1, description="most timed calls for each batch size")
     latency_seconds: float = Field(
         3.0,
         gt=0,
         le=3600,
-        description="time for each batch size after which no call starts; "
-        "300 lets every call happen even on a slow CPU",
+        description="seconds after which no call starts, for each batch size",
     )
 
 
@@ -64,70 +70,71 @@ def run(
     data_dir: Path,
     results_dir: Path,
     work_dir: Path,
-) -> dict[str, Any]:
+) -> MetricsDocument:
     """
     Writes predictions, metrics and cost of the run `name`, and returns the metrics.
 
     Raises:
         MissingInput: The run was not trained, or the shards are absent.
-        BadCheckpoint: The run was trained on other labels than the shards hold.
+        BadDocument: A JSON file has another shape.
+        BadCheckpoint: The run was trained on other shards.
     """
     device = loop.prepare(loop_params)
     folder = results_dir / name / str(seed)
     run_saved = saved.load(folder)
-    classifier, facts = run_saved.classifier, run_saved.facts
-    fit_facts = files.read_json(folder / "fit.json", stage="fit")
-    manifest = files.read_json(data_dir / "shards" / "manifest.json", stage="shards")
-    if manifest.get("root_sha256") != facts["root_sha256"]:
+    classifier, model = run_saved.classifier, run_saved.model
+    fit = FitDocument.read(folder / "fit.json")
+    manifest = ShardsManifest.read(data_dir / "shards" / "manifest.json")
+    if manifest.root_sha256 != model.root_sha256:
         raise BadCheckpoint(
-            f"{folder} was trained on the shards {facts['root_sha256'][:12]}…, and "
-            f"{data_dir / 'shards'} holds {str(manifest.get('root_sha256'))[:12]}…. Train again."
+            f"{folder} was trained on the shards {model.root_sha256[:12]}…, and "
+            f"{data_dir / 'shards'} holds {manifest.root_sha256[:12]}…. Train again."
         )
     classifier.to(device)
-    tables_found = []
+    splits = []
     for split in ("val", "test"):
-        pictures = open_split(data_dir / "shards", work_dir / "cache", split)
-        predictions = prediction.predict(classifier, pictures, device=device)
-        tables_found.append(prediction.table(predictions, pictures, split=split))
-    joined = pa.concat_tables(tables_found).sort_by("post_id")
+        images = open_split(data_dir / "shards", work_dir / "cache", split)
+        predictions = prediction.predict(classifier, images, device=device)
+        splits.append(prediction.table(predictions, images, split=split))
+    joined = pa.concat_tables(splits).sort_by("post_id")
     tables.write(folder / "predictions.parquet", joined)
-    figures = measure(classifier, predictions, pictures) | {
-        "seconds_total": fit_facts["total_seconds"],
-        "seconds_critical": fit_facts["critical_path_seconds"],
-    }
+    figures = measure(classifier, predictions, images)
     if params.mirror:
-        both = prediction.mirrored(classifier, pictures, device=device)
-        figures["msr_mirrored"] = metrics.msr(pictures.labels, both.argmax(axis=1))
-    files.write_json(folder / "metrics.json", figures)
+        both = prediction.mirrored(classifier, images, device=device)
+        figures["msr_mirrored"] = metrics.msr(images.labels, both.argmax(axis=1))
+    document = MetricsDocument(
+        **figures,
+        seconds_total=fit.total_seconds,
+        seconds_critical=fit.critical_path_seconds,
+    )
+    document.write(folder / "metrics.json")
     log.info(
         "%s seed %d: MSR %.4f of %d test images, %s of %d on white",
         name,
         seed,
-        figures["msr"],
-        figures["n_test"],
-        figures["msr_white"],
-        figures["n_white"],
+        document.msr,
+        document.n_test,
+        document.msr_white,
+        document.n_white,
     )
-    files.write_json(
-        folder / "cost.json", cost(params, classifier, predictions, pictures, device=device)
-    )
+    cost(params, classifier, predictions, images, device=device).write(folder / "cost.json")
     receipt = data_dir / "evaluate" / str(seed) / f"{name}.json"
-    files.write_json(receipt, {one.name: _sha256(one) for one in sorted(folder.iterdir())})
-    return figures
+    files.write_json(receipt, {path.name: _sha256(path) for path in sorted(folder.iterdir())})
+    return document
 
 
 def measure(
-    classifier: HierarchicalClassifier, predictions: Predictions, pictures: ImageSet
+    classifier: HierarchicalClassifier, predictions: Predictions, images: ImageSet
 ) -> dict[str, Any]:
     """
-    Returns the figures of one split under the names of metrics.json; null where undefined.
+    Returns the figures of one split under the names of metrics.json; None where undefined.
 
-    A router is right where the cluster that it prefers holds the label; where clusters overlap that
-    may be several, and there is no oracle, which would be given the one.
+    The router is correct if the cluster with its largest probability holds the label. `oracle_msr`
+    is None where clusters overlap, because a label then has no single correct cluster.
     """
-    labels, probabilities = pictures.labels, predictions.probabilities
+    labels, probabilities = images.labels, predictions.probabilities
     predicted = probabilities.argmax(axis=1)
-    white = pictures.white
+    white = images.white
     cost = classifier.cost()
     figures: dict[str, float | None] = {
         "msr": metrics.msr(labels, predicted),
@@ -146,7 +153,6 @@ def measure(
         groups = hierarchy.clusters(classifier.hierarchy)
         members = hierarchy.membership(groups, probabilities.shape[1])
         routed = predictions.coarse.argmax(axis=1)
-        # Where sets overlap, no one cluster of a label could be given.
         is_partition = bool((members.sum(axis=0) == 1).all())
         figures |= {
             "msr_full": metrics.msr(labels, predictions.full.argmax(axis=1)),
@@ -168,44 +174,44 @@ def cost(
     params: Params,
     classifier: HierarchicalClassifier,
     predictions: Predictions,
-    pictures: ImageSet,
+    images: ImageSet,
     *,
     device: torch.device,
-) -> dict[str, Any]:
-    """Returns what a prediction costs, counted and measured on these images, as in cost.json."""
+) -> CostDocument:
+    """Returns cost.json: the cost of a prediction, counted, and measured on these images."""
     counted = classifier.cost()
     latency.reset_peak_memory(device)
     measured = [
         latency.measure(
             classifier,
-            latency.inputs_of(pictures, batch=batch, device=device),
+            latency.inputs_of(images, batch=batch, device=device),
             warm_up=params.latency_warm_up,
             calls=params.latency_calls,
             seconds=params.latency_seconds,
         )
         for batch in params.latency_batches
     ]
-    for some in measured:
+    for row in measured:
         log.info(
             "batch %d on %s: median %.2f ms, p95 %.2f ms of %d calls, %.0f images a second",
-            some.batch,
+            row.batch,
             device,
-            some.median_ms,
-            some.p95_ms,
-            some.calls,
-            some.pictures_per_second,
+            row.median_ms,
+            row.p95_ms,
+            row.calls,
+            row.pictures_per_second,
         )
-    return {
-        "params": counted.params,
-        "params_resident": latency.params_resident(classifier),
-        "macs": dict(counted.macs),
-        "macs_max": counted.macs_max,
-        "macs_expected": counted.macs_expected(predictions.executed),
-        "shares": predictions.executed,
-        "latency": [asdict(some) for some in measured],
-        **latency.peak_memory(device),
-        **latency.machine(device),
-    }
+    figures: dict[str, Any] = {**latency.peak_memory(device), **latency.machine(device)}
+    return CostDocument(
+        params=counted.params,
+        params_resident=latency.params_resident(classifier),
+        macs=dict(counted.macs),
+        macs_max=counted.macs_max,
+        macs_expected=counted.macs_expected(predictions.executed),
+        shares=predictions.executed,
+        latency=tuple(LatencyDocument(**asdict(row)) for row in measured),
+        **figures,
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from personae import files
 from personae.errors import BadParams
 from train import saved
 from train.classifier import HierarchicalClassifier
@@ -69,19 +70,19 @@ def run(
     if path.is_dir():
         raise BadParams(f"{path} is a folder: name a file in it with --out.")
     trained = saved.load(results_dir / name / str(seed))
-    classifier, side = trained.classifier, trained.facts["side"]
+    classifier, side = trained.classifier, trained.model.side
     facts = {
         "run": name,
         "seed": str(seed),
-        "labels": json.dumps(trained.facts["labels"], ensure_ascii=False),
-        "root_sha256": str(trained.facts.get("root_sha256", "")),
+        "labels": json.dumps(trained.model.labels, ensure_ascii=False),
+        "root_sha256": trained.model.root_sha256,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
         write(part, classifier, side=side, facts=facts)
         worst = check(part, classifier, side=side, tolerance=tolerance)
-        part.replace(path)
+        files.publish(part, path)
     finally:
         part.unlink(missing_ok=True)
     log.info(

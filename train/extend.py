@@ -19,6 +19,7 @@ from torch import Tensor
 from personae.errors import BadParams
 from train import fit, origin, saved
 from train.data.images import DataModule, ImageSet
+from train.documents import ExtendsDocument
 from train.engine import loop
 from train.errors import MixedResults
 from train.evaluation import prediction
@@ -85,35 +86,35 @@ def run(
         BadParams: `folder` is no run of `uppsala`, or the settings describe other networks.
     """
     device = loop.prepare(settings.loop)
-    with distributed.joined(device):
+    with distributed.process_group(device):
         shards = fit.open_shards(settings, device, data_dir=data_dir, work_dir=work_dir)
         old = origin.load(folder, settings, side=shards.side, target=results_dir / name / str(seed))
         seeds.seed(seed, name, "weights")
         grown = grow(old, settings, shards, device=device, source=str(folder))
         classifier = grown.classifier
-        facts = fit.describe(
+        model = fit.describe(
             settings,
             name=name,
             seed=seed,
             shards=shards,
             tree=classifier.hierarchy,
-            mean=old.facts["mean"],
+            mean=old.model.mean,
         )
-        facts["extends"] = {
-            "run": old.facts["run"],
-            "seed": old.facts["seed"],
-            "placed": {
-                label: [placement.node, round(placement.mass, 6)]
+        extends = ExtendsDocument(
+            run=old.model.run,
+            seed=old.model.seed,
+            placed={
+                label: (placement.node, round(placement.mass, 6))
                 for label, placement in grown.placements.items()
             },
-        }
+        )
         return fit.train(
             classifier,
             lambda trainer: classifier.refit(
                 shards, trainer, seed=seed, again=grown.again, anew=grown.anew
             ),
             settings=settings,
-            facts=facts,
+            model=model.model_copy(update={"extends": extends}),
             start=classifier.state_dict(),
             shards=shards,
             device=device,
@@ -155,7 +156,7 @@ def grow(
             f"the new labels, and those of {source} are not trained. Train it without "
             "uppsala.rollback."
         )
-    names = list(old.facts["labels"])
+    names = list(old.model.labels)
     new = _new_labels(names, shards.labels, source=source)
     before.to(device)
     masses = {leaf: mass(before, shards.train, leaf, device=device) for leaf in new}
@@ -172,7 +173,7 @@ def grow(
         settings.backbone,
         tree=tree,
         side=settings.augment.network_side(shards.side),
-        mean=np.array(old.facts["mean"]),
+        mean=np.array(old.model.mean),
     )
     assert isinstance(classifier, uppsala.Classifier), "built by its name"  # noqa: S101  # our own mistake
     _inherit(classifier, before.state_dict())

@@ -3,7 +3,7 @@ Trains one run: a method with a grouping, one seed.
 
 Reads data/shards (train and val only), the grouping of the seed and the flat network of the seed;
 writes results/RUN/SEED/{weights.safetensors,model.json,fit.json,curves.csv,validation.parquet}.
-Checkpoints lie in work/train/RUN-SEED-KEY, KEY being a hash of all inputs, until the run is done.
+Checkpoints lie in work/train/RUN-SEED-KEY until the run is finished; KEY is a hash of all inputs.
 """
 
 import copy
@@ -32,6 +32,14 @@ from train import backbone, revision, saved
 from train.classifier import Cost, FitReport, HierarchicalClassifier
 from train.data import augment, images
 from train.data.images import DataModule, channel_mean, open_data
+from train.documents import (
+    CountedCost,
+    FitDocument,
+    HierarchyDocument,
+    MatchDocument,
+    ModelDocument,
+    NetworkDocument,
+)
 from train.engine import loop
 from train.engine.trainer import Trainer
 from train.errors import BadCheckpoint, BadHierarchy
@@ -60,7 +68,7 @@ class RunSettings:
 
     method: str
     grouping: str | None
-    """Name of the clustering that gives the tree; None: all labels under the root."""
+    """Name of the grouping in data/clustering/SEED; None: all labels are children of the root."""
     own: BaseModel
     """The section of the method."""
     data: images.Params
@@ -69,7 +77,7 @@ class RunSettings:
     loop: loop.Params
 
     def document(self) -> dict[str, Any]:
-        """Returns all values by section."""
+        """Returns the values of all parameters by section."""
         sections = {
             "data": self.data,
             "augment": self.augment,
@@ -88,16 +96,16 @@ def run(
     data_dir: Path,
     results_dir: Path,
     work_dir: Path,
-    match: Mapping[str, Any] | None = None,
+    match: MatchDocument | None = None,
 ) -> Path:
     """
     Trains the run `name` with this seed and returns its folder.
 
-    Under `torchrun` every process trains its part of each batch, and the first one writes. `match`
-    is what `controls` says of a control, kept in fit.json.
+    Under `torchrun` every process computes its part of each batch, and rank 0 writes. `match` holds
+    the wanted and the reached cost of a control; fit.json keeps it.
     """
     device = loop.prepare(settings.loop)
-    with distributed.joined(device):
+    with distributed.process_group(device):
         return _run(
             settings,
             device,
@@ -119,7 +127,7 @@ def _run(
     data_dir: Path,
     results_dir: Path,
     work_dir: Path,
-    match: Mapping[str, Any] | None,
+    match: MatchDocument | None,
 ) -> Path:
     shards = open_shards(settings, device, data_dir=data_dir, work_dir=work_dir)
     tree = _tree(settings.grouping, shards, data_dir / "clustering" / str(seed))
@@ -136,12 +144,12 @@ def _run(
         side=settings.augment.network_side(shards.side),
         mean=mean,
     )
-    facts = describe(settings, name=name, seed=seed, shards=shards, tree=tree, mean=mean.tolist())
+    model = describe(settings, name=name, seed=seed, shards=shards, tree=tree, mean=mean.tolist())
     return train(
         classifier,
         lambda trainer: classifier.fit(shards, trainer, seed=seed, start=start),
         settings=settings,
-        facts=facts,
+        model=model,
         start=start,
         shards=shards,
         device=device,
@@ -155,14 +163,14 @@ def open_shards(
     settings: RunSettings, device: torch.device, *, data_dir: Path, work_dir: Path
 ) -> DataModule:
     """
-    Opens what training may see; raises as `open_data`.
+    Opens the training and validation split; raises as `open_data`.
 
     Raises:
-        BadParams: A batch has less than two images for each process.
+        BadParams: A batch has fewer than two images for each process.
     """
-    if settings.data.batch_size < 2 * distributed.size():
+    if settings.data.batch_size < 2 * distributed.world_size():
         raise BadParams(
-            f"data.batch_size is {settings.data.batch_size}, and {distributed.size()} processes "
+            f"data.batch_size is {settings.data.batch_size}, and {distributed.world_size()} processes "
             "need two images each of every batch. Raise it, or start fewer processes."
         )
     return open_data(data_dir / "shards", work_dir / "cache", params=settings.data, device=device)
@@ -173,42 +181,43 @@ def train(
     learn: Callable[[Trainer], FitReport],
     *,
     settings: RunSettings,
-    facts: dict[str, Any],
+    model: ModelDocument,
     start: Mapping[str, Tensor] | None,
     shards: DataModule,
     device: torch.device,
     results_dir: Path,
     work_dir: Path,
-    match: Mapping[str, Any] | None = None,
+    match: MatchDocument | None = None,
 ) -> Path:
     """
-    Lets `learn` train the classifier, writes the run that `facts` describe, and returns its folder.
+    Trains a classifier by calling `learn`, writes the run that `model` describes, returns its folder.
 
-    `start` are the tensors that training starts from: with the facts they name the checkpoints. The
-    tree that training leaves is put in `facts`.
+    `start` holds the tensors that training starts from. The folder of the checkpoints is named by a
+    hash of `model` and `start`. model.json gets the tree as it is after the training.
     """
-    commit = revision.commit()  # what is edited meanwhile does not train here
-    name, seed = str(facts["run"]), int(facts["seed"])
-    checkpoints = work_dir / "train" / f"{name}-{seed}-{_key(facts, start, device)}"
+    commit = revision.commit()  # before the training: files that change meanwhile do not train
+    name, seed = model.run, model.seed
+    checkpoints = work_dir / "train" / f"{name}-{seed}-{_key(model, start, device)}"
     log.info("%s: %s on %s, %d labels", name, settings.document(), device, len(shards.labels))
     classifier.to(device)
     trainer = Trainer(
         params=settings.loop,
         augment=settings.augment,
         batch_size=settings.data.batch_size,
-        mean=torch.tensor(facts["mean"], dtype=torch.float32, device=device),
+        mean=torch.tensor(model.mean, dtype=torch.float32, device=device),
         device=device,
         work_dir=checkpoints,
     )
     report = learn(trainer)
     classifier.eval()
-    facts["hierarchy"] = hierarchy.to_json(classifier.hierarchy)  # it may have grown
+    tree = _tree_document(classifier.hierarchy)  # it may have grown
+    model = model.model_copy(update={"hierarchy": tree})
     folder = results_dir / name / str(seed)
     if distributed.rank() == 0:
         _keep(
             folder,
             classifier,
-            facts=facts,
+            model=model,
             report=report,
             trainer=trainer,
             shards=shards,
@@ -216,7 +225,7 @@ def train(
             commit=commit,
         )
         shutil.rmtree(checkpoints)
-    distributed.wait()
+    distributed.barrier()
     return folder
 
 
@@ -224,24 +233,29 @@ def _keep(
     folder: Path,
     classifier: HierarchicalClassifier,
     *,
-    facts: Mapping[str, Any],
+    model: ModelDocument,
     report: FitReport,
     trainer: Trainer,
     shards: DataModule,
-    match: Mapping[str, Any] | None,
+    match: MatchDocument | None,
     commit: str,
 ) -> None:
-    """Writes everything that the stages below read."""
-    saved.save(folder, classifier, facts)
+    """Writes the files of the run."""
+    saved.save(folder, classifier, model)
     predictions = prediction.predict(classifier, shards.val, device=trainer.device)
     tables.write(
         folder / "validation.parquet", prediction.table(predictions, shards.val, split="val")
     )
     _write_curves(folder / "curves.csv", trainer.curves)
-    document = _fit_facts(report, classifier.cost(), trainer.device, shares=predictions.executed)
-    document["needs_flat"] = report.needs_flat(facts["grouping"])
-    document |= {"match": _reached(match, report), "commit": commit}
-    files.write_json(folder / "fit.json", document)
+    _fit_document(
+        report,
+        classifier.cost(),
+        trainer.device,
+        shares=predictions.executed,
+        needs_flat=report.needs_flat(model.grouping),
+        match=match,
+        commit=commit,
+    ).write(folder / "fit.json")
     log.info(
         "%s: %d networks in %.1f s, critical path %.1f s, val MSR %.4f",
         folder,
@@ -252,66 +266,69 @@ def _keep(
     )
 
 
-def _reached(match: Mapping[str, Any] | None, report: FitReport) -> Mapping[str, Any] | None:
-    """What a control of equal training has really cost: it may have stopped before its time."""
-    if match is None or match["equal"] != "train_flops":
+def _reached(match: MatchDocument | None, report: FitReport) -> MatchDocument | None:
+    """Returns `match` with the actual cost of a control: its training may have stopped early."""
+    if match is None or match.equal != "train_flops":
         return match
     reached = sum(network.train_flops for network in report.networks)
-    return {**match, "reached": reached, "ratio": reached / match["wanted"]}
+    return match.model_copy(update={"reached": reached, "ratio": reached / match.wanted})
 
 
 def _tree(grouping: str | None, shards: DataModule, folder: Path) -> nx.DiGraph:
     if grouping is None:
         return hierarchy.flat(len(shards.labels))
-    found = document.read(folder, grouping)
-    if found.get("labels") != list(shards.labels):
+    clusters = document.read(folder, grouping)
+    if clusters.get("labels") != list(shards.labels):
         raise BadHierarchy(
             f"{folder / grouping}.json groups other labels than the shards hold. Run stages 'flat' "
             "and 'clustering' again on these shards."
         )
-    return document.tree(found)
+    return document.tree(clusters)
+
+
+def _tree_document(tree: nx.DiGraph) -> HierarchyDocument:
+    return HierarchyDocument(**hierarchy.to_json(tree))
 
 
 def _flat_network(folder: Path, *, root_sha256: str) -> Mapping[str, Tensor] | None:
     """Returns the tensors of the flat network of this seed, or None if it was not trained."""
-    path = folder / "weights.safetensors"
-    if not path.exists():
+    if not (folder / "weights.safetensors").exists():
         return None
-    facts = files.read_json(folder / "model.json", stage="flat")
-    if facts.get("root_sha256") != root_sha256:
+    model = ModelDocument.read(folder / "model.json", stage="flat")
+    if model.root_sha256 != root_sha256:
         raise BadCheckpoint(
-            f"{folder} was trained on the shards {str(facts.get('root_sha256'))[:12]}…, and these "
-            f"are {root_sha256[:12]}…: it may have seen what is validated or tested here. Run stages "
-            "'flat' and 'clustering' again."
+            f"{folder} was trained on the shards {model.root_sha256[:12]}…, and these are "
+            f"{root_sha256[:12]}…: its training images may be validation or test images here. Run "
+            "stages 'flat' and 'clustering' again."
         )
-    return checkpoint.under("network", checkpoint.load(path)[0])
+    return checkpoint.under("network", saved.load_weights(folder, model))
 
 
 def describe(
     settings: RunSettings, *, name: str, seed: int, shards: DataModule, tree: nx.DiGraph, mean: Any
-) -> dict[str, Any]:
-    """Returns what model.json says of a run; `mean` is the list of its channels' means."""
-    return {
-        "method": settings.method,
-        "grouping": settings.grouping,
-        "run": name,
-        "seed": seed,
-        "labels": list(shards.labels),
-        "hierarchy": hierarchy.to_json(tree),
-        "params": settings.document(),
-        "backbone": settings.backbone.name,
-        "side": shards.side,
-        "mean": mean,
-        "root_sha256": shards.root_sha256,
-        "versions": _versions(),
-    }
+) -> ModelDocument:
+    """Returns model.json of a run; `mean` holds the mean of each channel in 0..1."""
+    return ModelDocument(
+        method=settings.method,
+        grouping=settings.grouping,
+        run=name,
+        seed=seed,
+        labels=shards.labels,
+        hierarchy=_tree_document(tree),
+        params=settings.document(),
+        backbone=settings.backbone.name,
+        side=shards.side,
+        mean=mean,
+        root_sha256=shards.root_sha256,
+        versions=_versions(),
+    )
 
 
-def _key(facts: Mapping[str, Any], start: Mapping[str, Tensor] | None, device: torch.device) -> str:
-    """A hash of all inputs; how many networks train at once and where images lie are none."""
-    params = copy.deepcopy(facts["params"])
-    del params["loop"]["jobs"], params["data"]["storage"]
-    inputs = [{**facts, "params": params}, device.type, distributed.size()]
+def _key(model: ModelDocument, start: Mapping[str, Tensor] | None, device: torch.device) -> str:
+    """Returns a hash of all inputs; `loop.jobs` and `data.storage` do not change the results."""
+    facts = copy.deepcopy(model.facts())
+    del facts["params"]["loop"]["jobs"], facts["params"]["data"]["storage"]
+    inputs = [facts, device.type, distributed.world_size()]
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
     for name, tensor in sorted((start or {}).items()):
         digest.update(name.encode() + tensor.numpy().tobytes())
@@ -327,28 +344,38 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _fit_facts(
-    report: FitReport, cost: Cost, device: torch.device, *, shares: Mapping[str, float]
-) -> dict[str, Any]:
-    named = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    return {
-        "networks": [asdict(network) for network in report.networks],
-        "total_seconds": report.total_seconds,
-        "critical_path_seconds": report.critical_path_seconds,
-        "cost": {
-            "params": cost.params,
-            "macs": dict(cost.macs),
-            "macs_max": cost.macs_max,
-            "macs_expected": cost.macs_expected(shares),
-            "shares": dict(shares),
-        },
-        "device": device.type,
-        "device_name": named,
-        "threads": torch.get_num_threads(),
-        "processes": distributed.size(),
-        "cpu_cores": os.cpu_count(),
-        "versions": _versions(),
-    }
+def _fit_document(
+    report: FitReport,
+    cost: Cost,
+    device: torch.device,
+    *,
+    shares: dict[str, float],
+    needs_flat: bool,
+    match: MatchDocument | None,
+    commit: str,
+) -> FitDocument:
+    is_cuda = device.type == "cuda"
+    return FitDocument(
+        networks=tuple(NetworkDocument(**asdict(network)) for network in report.networks),
+        total_seconds=report.total_seconds,
+        critical_path_seconds=report.critical_path_seconds,
+        cost=CountedCost(
+            params=cost.params,
+            macs=dict(cost.macs),
+            macs_max=cost.macs_max,
+            macs_expected=cost.macs_expected(shares),
+            shares=shares,
+        ),
+        device=device.type,
+        device_name=torch.cuda.get_device_name() if is_cuda else platform.machine(),
+        threads=torch.get_num_threads(),
+        processes=distributed.world_size(),
+        cpu_cores=os.cpu_count(),
+        versions=_versions(),
+        needs_flat=needs_flat,
+        match=_reached(match, report),
+        commit=commit,
+    )
 
 
 def _write_curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -356,5 +383,3 @@ def _write_curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, _CURVES, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        file.flush()
-        os.fsync(file.fileno())

@@ -7,6 +7,7 @@ the parameters of section `uppsala` for roots; it starts from the root of the fi
 `docs/methods/uppsala.md`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,19 +53,17 @@ def run(
         BadParams: A folder is no run of `uppsala`, or the settings describe other networks.
     """
     device = loop.prepare(settings.loop)
-    with distributed.joined(device):
+    with distributed.process_group(device):
         shards = fit.open_shards(settings, device, data_dir=data_dir, work_dir=work_dir)
         target = results_dir / name / str(seed)
         first, second = (
             origin.load(path, settings, side=shards.side, target=target) for path in (folder, other)
         )
-        _check_labels(
-            first.facts["labels"], second.facts["labels"], shards, folders=(folder, other)
-        )
+        _check_labels(first.model.labels, second.model.labels, shards, folders=(folder, other))
         mean = channel_mean(shards.train.images)
         seeds.seed(seed, name, "weights")
         classifier = fuse(first, second, settings, shards, mean=mean)
-        facts = fit.describe(
+        model = fit.describe(
             settings,
             name=name,
             seed=seed,
@@ -72,12 +71,12 @@ def run(
             tree=classifier.hierarchy,
             mean=mean.tolist(),
         )
-        facts |= {"method": fusion.NAME, "parts": [first.facts, second.facts]}
+        parts = {"method": fusion.NAME, "parts": (first.model, second.model)}
         return fit.train(
             classifier,
             lambda trainer: learn(classifier, first, settings, shards, trainer, seed=seed),
             settings=settings,
-            facts=facts,
+            model=model.model_copy(update=parts),
             start=classifier.state_dict(),
             shards=shards,
             device=device,
@@ -99,7 +98,7 @@ def fuse(
     return fusion.Classifier(
         [first.classifier, second.classifier],
         leaves=[
-            [shards.labels.index(label) for label in run.facts["labels"]] for run in (first, second)
+            [shards.labels.index(label) for label in run.model.labels] for run in (first, second)
         ],
         build=lambda outputs: backbone.build(settings.backbone, outputs=outputs, side=side),
         mean=mean,
@@ -133,7 +132,7 @@ def learn(
 
 
 def _check_labels(
-    first: list[str], second: list[str], shards: DataModule, *, folders: tuple[Path, Path]
+    first: Sequence[str], second: Sequence[str], shards: DataModule, *, folders: tuple[Path, Path]
 ) -> None:
     both = sorted(set(first) & set(second))
     if both:

@@ -1,11 +1,12 @@
 """
 The parser of `python -m train`: the commands, their arguments and their options.
 
-The options of a command come from the models of its sections, which are imported only when that
-command is called: importing torch takes a second, and `--help` must not.
+The options of a command come from the parameter models of its sections. These are imported only when
+the command is called, because importing torch takes a second and `--help` must answer at once.
 """
 
 import argparse
+import functools
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,13 +24,13 @@ COMMANDS = {
     "fit": "train a run of params.yaml: a method with a grouping",
     "control": "train a flat control with the same cost as a run",
     "extend": "add labels to a trained tree; only the root and the changed clusters are trained",
-    "merge": "put two trained trees under a new root; only that root is trained",
+    "merge": "join two trained trees under a new root; only that root is trained",
     "evaluate": "predict the test images with a trained run",
     "report": "compare all runs on one page",
     "predict": "print the labels of your own images",
     "results": "print a table of the evaluated runs, or of the recorded runs of a preset",
     "export": "write a trained run as one ONNX file, checked equal to torch",
-    "record": "keep the figures of the evaluated runs in experiments/",
+    "record": "record the figures of the evaluated runs in experiments/",
 }
 _EPILOG = """\
 examples:
@@ -39,8 +40,8 @@ examples:
   python -m train extend old/uppsala/0 grown           old/ is a results/ with fewer labels
   python -m train merge cats/uppsala/0 dogs/uppsala/0 pets
   python -m train predict uppsala image.png --seed 0
-  python -m train results                              what was evaluated here
-  python -m train results demo --csv                   the committed figures of a preset
+  python -m train results                              the evaluated runs in results/
+  python -m train results demo --csv                   the recorded runs of a preset
   python -m train evaluate flat --latency-seconds 300  all 200 timed calls, even on a slow CPU
   python -m train export uppsala --seed 0 --out uppsala.onnx
 
@@ -60,6 +61,8 @@ _EXAMPLES = {
     "record": "python -m train record demo",
 }
 _TRAINING = ("flat", "fit", "control", "extend", "merge")
+# One line for most options of a command, at 100 columns.
+_HELP = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=34)
 _WITH_SEED = (*_TRAINING, "clustering", "evaluate", "predict", "export")
 
 
@@ -79,8 +82,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             description=f"{line[0].upper()}{line[1:]}.",
             # An option that two sections have is shown once, and sets the field in both.
             conflict_handler="resolve",
+            formatter_class=_HELP,
         )
         _add_arguments(command, name)
+        if name in _TRAINING:
+            words = [action.metavar for action in command._actions if not action.option_strings]  # noqa: SLF001  # argparse offers no other list
+            command.usage = " ".join(["%(prog)s", *map(str, words), "[options]"])
         command.epilog = f"example:\n  {_EXAMPLES[name]}" if name in _EXAMPLES else None
         if name == called:
             _add_sections(command, name, arguments)
@@ -98,7 +105,7 @@ def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
             type=Path,
             nargs=1 + (name == "merge"),
             metavar="FOLDER",
-            help="folder of a trained tree: results/RUN/SEED, wherever it lies now",
+            help="folder of a trained tree: results/RUN/SEED, or a copy of it",
         )
         command.add_argument("run", metavar="NEW_RUN", help="name of the new folder in results/")
     if name in ("fit", "control", "evaluate", "predict", "export"):
@@ -138,7 +145,7 @@ def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
 
 
 def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequence[str]) -> None:
-    """Gives the called command the options of its sections, the method's own among them."""
+    """Adds the options of the called command's sections, that of the method among them."""
     if name in ("clustering", "report", "evaluate"):
         _add_group(command, name, importlib.import_module(f"train.{name}").Params)
     if name not in _TRAINING:
@@ -181,7 +188,7 @@ def _methods(name: str, arguments: Sequence[str]) -> Sequence[str]:
 
 
 def _runs(arguments: Sequence[str]) -> Mapping[str, str]:
-    """Returns the method of each run of params.yaml; a bad file is reported by the command."""
+    """Returns the method of each run of params.yaml; the command itself reports a bad file."""
     paths = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     paths.add_argument("--params", type=Path)
     try:

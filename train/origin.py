@@ -1,4 +1,4 @@
-"""A trained tree that another run is made from, and whether the two fit together."""
+"""The trained tree that `extend` and `merge` start from, and the checks that it fits the new run."""
 
 from pathlib import Path
 
@@ -13,44 +13,43 @@ METHOD = "uppsala"
 
 def load(folder: Path, settings: RunSettings, *, side: int, target: Path) -> saved.Saved:
     """
-    Returns the tree in `folder`, for a run in `target` on images of `side` pixels.
+    Returns the trained tree in `folder`, for a new run in `target` on images of `side` pixels.
 
     Raises:
         MissingInput: There is no trained run.
         BadCheckpoint: The weights are damaged, or the run was trained on images of another side.
-        BadParams: It is a run of another method, or the settings ask for another network, or
-            `target` is its own folder.
+        BadParams: The run has another method or another network than the settings, or `target` is
+            `folder`.
     """
     if folder.resolve() == target.resolve():
         raise BadParams(f"{folder} cannot be read and written at once. Name another new run.")
-    found = saved.load(folder)
-    facts = found.facts
-    if facts["method"] != METHOD:
+    tree = saved.load(folder)
+    model = tree.model
+    if model.method != METHOD:
         raise BadParams(
-            f"{folder} holds a run of method '{facts['method']}', and only trees of '{METHOD}' can "
+            f"{folder} holds a run of method '{model.method}', and only trees of '{METHOD}' can "
             "be extended or merged. Name results/RUN/SEED of such a run."
         )
-    if facts["side"] != side:
+    if model.side != side:
         raise BadCheckpoint(
-            f"{folder} was trained on images of {facts['side']} pixels, and the shards hold "
-            f"images of {side}. Make shards of {facts['side']} pixels (measure.side), or train "
-            "the tree again."
+            f"{folder} was trained on images of {model.side} pixels, and the shards hold images of "
+            f"{side}. Make shards of {model.side} pixels (measure.side), or train the tree again."
         )
-    before = backbone.Params(**facts["params"]["backbone"])
+    before = backbone.Params(**model.params["backbone"])
     for name in backbone.Params.model_fields:
         check(folder, f"backbone.{name}", getattr(before, name), getattr(settings.backbone, name))
-    cut = augment.Params(**facts["params"]["augment"])
-    if cut.network_side(side) != settings.augment.network_side(side):
-        check(folder, "augment.crop", cut.crop, settings.augment.crop)
-    return found
+    augmentation = augment.Params(**model.params["augment"])
+    if augmentation.network_side(side) != settings.augment.network_side(side):
+        check(folder, "augment.crop", augmentation.crop, settings.augment.crop)
+    return tree
 
 
 def check(folder: Path, name: str, before: object, now: object) -> None:
     """
-    Compares a parameter that decides the shape of the networks.
+    Compares the values of a parameter that decides the shape of the networks.
 
     Raises:
-        BadParams: It is not what it was.
+        BadParams: The value differs from that of the trained run.
     """
     if before != now:
         option = "--" + name.rpartition(".")[2].replace("_", "-")

@@ -1,11 +1,12 @@
 """
-`python -m train predict RUN PICTURE…`: labels, probabilities, and the path through the tree.
+`python -m train predict RUN IMAGE…`: labels, probabilities, and the path through the tree.
 
-Images are decoded with care and squared the way `curation` does by default: long side to the
-wanted size, the margin in the mean colour of the border.
+Images are untrusted input. They become squares as in `curation` by default: the long side is scaled
+to the run's image side, and the margin gets the mean colour of the border.
 """
 
 import json
+import stat
 import sys
 import warnings
 from collections.abc import Sequence
@@ -24,13 +25,13 @@ from train.tree import hierarchy
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _MAX_BYTES = 64 * 1024 * 1024
-_MAX_PIXELS = 50_000_000  # 200 MB decoded; Pillow warns of bombs at 89 million
+_MAX_PIXELS = 50_000_000  # 200 MB decoded; Pillow warns at 89 million
 
 
 @torch.no_grad()
 def run(
     name: str,
-    pictures: Sequence[Path],
+    paths: Sequence[Path],
     *,
     seed: int,
     results_dir: Path,
@@ -38,34 +39,34 @@ def run(
     out: TextIO | None = None,
 ) -> list[dict[str, Any]]:
     """
-    Prints one JSON line per image, and returns what it printed.
+    Prints one JSON line for each image, and returns the lines.
 
     Raises:
         MissingInput: The run was not trained.
-        BadImage: An image is absent, too large, animated or damaged; nothing is printed then.
+        BadDocument: model.json has another shape.
+        BadImage: An image is absent, no regular file, too large, animated or damaged; nothing is
+            printed then.
     """
     run_saved = saved.load(results_dir / name / str(seed))
-    classifier, facts = run_saved.classifier, run_saved.facts
-    squares = np.stack([square(path, side=facts["side"]) for path in pictures])
+    classifier, labels = run_saved.classifier, run_saved.model.labels
+    squares = np.stack([square(path, side=run_saved.model.side) for path in paths])
     inputs = augment.scale(torch.from_numpy(squares))
     outputs = {key: values.numpy() for key, values in classifier.outputs(inputs).items()}
-    paths = hierarchy.paths(classifier.hierarchy)
-    groups = hierarchy.clusters(classifier.hierarchy)
+    nodes = hierarchy.paths(classifier.hierarchy)
+    clusters = hierarchy.clusters(classifier.hierarchy)
     lines = []
-    for row, path in enumerate(pictures):
+    for row, path in enumerate(paths):
         probabilities = outputs["default"][row]
         best = np.argsort(-probabilities, kind="stable")[:top].tolist()
         line: dict[str, Any] = {
             "picture": str(path),
-            "label": facts["labels"][best[0]],
-            "probabilities": {
-                facts["labels"][leaf]: round(float(probabilities[leaf]), 6) for leaf in best
-            },
-            "path": _path(paths[best[0]], facts["labels"]),
+            "label": labels[best[0]],
+            "probabilities": {labels[leaf]: round(float(probabilities[leaf]), 6) for leaf in best},
+            "path": _path(nodes[best[0]], labels),
         }
         if "coarse" in outputs:
             chosen = int(outputs["coarse"][row].argmax())
-            line["cluster"] = [facts["labels"][leaf] for leaf in groups[chosen]]
+            line["cluster"] = [labels[leaf] for leaf in clusters[chosen]]
             line["cluster_probability"] = round(float(outputs["coarse"][row, chosen]), 6)
         lines.append(line)
     stream = out or sys.stdout
@@ -76,13 +77,17 @@ def run(
 
 def square(path: Path, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """
-    Returns an image file as a square of `side` pixels, RGB, upright, alpha on white.
+    Returns an image file as a square of `side` pixels, RGB, upright, transparency on white.
 
     Raises:
-        BadImage: The file is absent, too large, animated, damaged, or no JPEG, PNG or WebP.
+        BadImage: The file is absent, no regular file, too large, animated, damaged, or no JPEG,
+            PNG or WebP.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+            raise BadImage(_refusal(path, "it is no regular file"))
+        if status.st_size > _MAX_BYTES:
             raise BadImage(_refusal(path, f"it has more than {_MAX_BYTES} bytes"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities of metadata; sizes are checked below
@@ -101,8 +106,8 @@ def square(path: Path, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
     share = side / max(image.size)
     size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
     result = Image.new("RGB", (side, side), _border_colour(np.asarray(image)))
-    place = ((side - size[0]) // 2, (side - size[1]) // 2)
-    result.paste(image.resize(size, Image.Resampling.BICUBIC), place)
+    corner = ((side - size[0]) // 2, (side - size[1]) // 2)
+    result.paste(image.resize(size, Image.Resampling.BICUBIC), corner)
     return np.asarray(result)
 
 

@@ -1,18 +1,26 @@
 """
-`python -m train record PRESET`: keeps figures that are worth keeping.
+`python -m train record PRESET`: records the figures of every evaluated run.
 
 Reads results/RUN/SEED/{metrics,cost,fit,model}.json and the shards' manifest; writes
-experiments/PRESET/RUN-SEED.json, which is committed. `results/` itself changes with the preset.
+experiments/PRESET/RUN-SEED.json, which is committed. The next preset overwrites results/.
 """
 
 import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from personae import files
 from personae.errors import BadParams, MissingInput
+from train.documents import (
+    CostDocument,
+    DataDocument,
+    FitDocument,
+    MachineDocument,
+    MetricsDocument,
+    ModelDocument,
+    RecordDocument,
+    ShardsManifest,
+)
 
 log = logging.getLogger(__name__)
 
@@ -26,42 +34,51 @@ def run(
     commands: Sequence[str] = ("dvc repro",),
 ) -> list[Path]:
     """
-    Writes one file per run and seed found under `results_dir` and returns their paths.
+    Writes one file for each run and seed under `results_dir`, and returns their paths.
 
-    `commands` are those that made the results; the commit is that of the training.
+    Args:
+        preset: Name of the folder in `experiments_dir`.
+        data_dir: Folder of the shards.
+        results_dir: Folder of the evaluated runs.
+        experiments_dir: Folder of the records.
+        commands: The commands that made the results.
 
     Raises:
         BadParams: `preset` is no plain name.
-        MissingInput: There is no evaluated run, or no manifest.
+        MissingInput: There is no evaluated run, or no manifest, or a file is absent.
+        BadDocument: A file has another shape.
     """
     if not re.fullmatch(r"[a-z0-9_]+", preset):
         raise BadParams(f"'{preset}' is no name of a preset: use lower-case letters, digits, _.")
-    found = sorted(results_dir.glob("*/*/metrics.json"))
-    if not found:
+    paths = sorted(results_dir.glob("*/*/metrics.json"))
+    if not paths:
         raise MissingInput(f"No metrics.json lies under {results_dir}: run `dvc repro` first.")
-    manifest = _json(data_dir / "shards" / "manifest.json")
+    manifest = ShardsManifest.read(data_dir / "shards" / "manifest.json")
+    data = DataDocument(
+        root_sha256=manifest.root_sha256,
+        labels=manifest.labels,
+        samples=manifest.samples,
+        image=manifest.image,
+    )
     written = []
-    for path in found:
-        fit = _json(path.with_name("fit.json"))
-        record = {
-            "preset": preset,
-            "run": path.parent.parent.name,
-            "seed": int(path.parent.name),
-            "metrics": _json(path),
-            "cost": _json(path.with_name("cost.json")),
-            "fit": fit,
-            "params": _json(path.with_name("model.json"))["params"],
-            "data": {key: manifest[key] for key in ("root_sha256", "labels", "samples", "image")},
-            "machine": {"cpu_cores": fit["cpu_cores"], "architecture": fit["device_name"]},
-            "commit": fit.get("commit", ""),
-            "commands": [*commands, f"python -m train record {preset}"],
-        }
-        target = experiments_dir / preset / f"{record['run']}-{record['seed']}.json"
-        files.write_json(target, record)
+    for path in paths:
+        run_name, seed = path.parent.parent.name, int(path.parent.name)
+        fit = FitDocument.read(path.with_name("fit.json"))
+        document = RecordDocument(
+            preset=preset,
+            run=run_name,
+            seed=seed,
+            metrics=MetricsDocument.read(path),
+            cost=CostDocument.read(path.with_name("cost.json")),
+            fit=fit,
+            params=ModelDocument.read(path.with_name("model.json")).params,
+            data=data,
+            machine=MachineDocument(cpu_cores=fit.cpu_cores, architecture=fit.device_name),
+            commit=fit.commit,
+            commands=(*commands, f"python -m train record {preset}"),
+        )
+        target = experiments_dir / preset / f"{run_name}-{seed}.json"
+        document.write(target)
         written.append(target)
     log.info("recorded %d runs in %s", len(written), experiments_dir / preset)
     return written
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return files.read_json(path, stage="evaluate")

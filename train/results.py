@@ -1,8 +1,8 @@
 """
-`python -m train results [PRESET]`: every evaluated run in one table, its seeds together.
+`python -m train results [PRESET]`: one table of all evaluated runs, with means over seeds.
 
-Reads results/RUN/SEED/{metrics,fit,model,cost}.json, or the committed experiments/PRESET/*.json;
-writes text or CSV to a stream. What was not measured stays empty.
+Reads results/RUN/SEED/{metrics,model,cost}.json, or the committed experiments/PRESET/*.json; writes
+text or CSV to a stream. A cell without a measurement is empty.
 """
 
 import csv
@@ -18,8 +18,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from personae import files
 from personae.errors import MissingInput
+from train.documents import CostDocument, MetricsDocument, ModelDocument, RecordDocument
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +55,15 @@ _HEADINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What is known of one run with one seed."""
+    """One evaluated run with one seed."""
 
     run: str
     seed: int
-    metrics: Mapping[str, Any]
-    """As in metrics.json."""
-    cost: Mapping[str, Any]
-    """As in cost.json; empty where it was not measured."""
+    metrics: MetricsDocument
+    cost: CostDocument | None
+    """None if there is no cost.json."""
     root_sha256: str
-    """Of the shards it saw."""
+    """Root hash of the shards."""
 
 
 def run(
@@ -75,11 +74,12 @@ def run(
 
     Raises:
         MissingInput: There is no evaluated run, no such preset, or a file is damaged.
+        BadDocument: A file has another shape.
     """
-    found = _results(results_dir) if preset is None else _experiments(experiments_dir, preset)
-    rows = summary(found)
-    if len({one.root_sha256 for one in found}) > 1:
-        log.warning("These runs saw different shards: their figures do not compare.")
+    evaluated = _results(results_dir) if preset is None else _experiments(experiments_dir, preset)
+    rows = summary(evaluated)
+    if len({entry.root_sha256 for entry in evaluated}) > 1:
+        log.warning("These runs used different shards: their figures cannot be compared.")
     if as_csv:
         writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -91,61 +91,62 @@ def run(
     return rows
 
 
-def summary(found: Iterable[Evaluated]) -> list[dict[str, Any]]:
+def summary(evaluated: Iterable[Evaluated]) -> list[dict[str, Any]]:
     """
-    Returns one row per run under the names of COLUMNS, `flat` first, then by name.
+    Returns one row for each run, with the keys of COLUMNS, `flat` first, then by name.
 
-    Means over the seeds, `_sd` their standard deviation (None of one seed); None where no seed has
-    the figure.
+    A figure is the mean over the seeds that have it, and `_sd` their standard deviation. None marks
+    a figure that no seed has, and the deviation of one seed.
     """
     runs: dict[str, list[Evaluated]] = defaultdict(list)
-    for one in found:
-        runs[one.run].append(one)
+    for entry in evaluated:
+        runs[entry.run].append(entry)
     rows = []
     for name in sorted(runs, key=lambda name: (name != "flat", name)):
-        seeds = sorted(runs[name], key=lambda one: one.seed)
-        row: dict[str, Any] = {"run": name, "seeds": " ".join(str(one.seed) for one in seeds)}
-        row["n_test"] = _mean(one.metrics.get("n_test") for one in seeds)
+        seeds = sorted(runs[name], key=lambda entry: entry.seed)
+        metrics = [entry.metrics for entry in seeds]
+        costs = [entry.cost for entry in seeds if entry.cost is not None]
+        row: dict[str, Any] = {"run": name, "seeds": " ".join(str(entry.seed) for entry in seeds)}
+        row["n_test"] = _mean(document.n_test for document in metrics)
         for figure in _SPREAD:
-            values = [one.metrics.get(figure) for one in seeds]
+            values = [getattr(document, figure) for document in metrics]
             row |= {figure: _mean(values), f"{figure}_sd": _deviation(values)}
         for figure in _PLAIN:
-            row[figure] = _mean(one.metrics.get(figure) for one in seeds)
+            row[figure] = _mean(getattr(document, figure) for document in metrics)
         for batch in (1, 256):
-            row[f"latency_{batch}_ms"] = _mean(_median_ms(one.cost, batch) for one in seeds)
-        row["peak_memory_mib"] = _mean(one.cost.get("peak_memory_mib") for one in seeds)
+            row[f"latency_{batch}_ms"] = _mean(cost.median_ms(batch) for cost in costs)
+        row["peak_memory_mib"] = _mean(cost.peak_memory_mib for cost in costs)
         rows.append(row)
     return rows
 
 
 def _results(folder: Path) -> list[Evaluated]:
     paths = sorted(folder.glob("*/*/metrics.json"))
-    waiting = sorted(
+    unevaluated = sorted(
         f"{path.parent.parent.name} {path.parent.name}"
         for path in folder.glob("*/*/model.json")
         if not path.with_name("metrics.json").exists()
     )
-    if waiting:
-        log.warning("trained but not evaluated: %s", ", ".join(waiting))
+    if unevaluated:
+        log.warning("trained but not evaluated: %s", ", ".join(unevaluated))
     if not paths:
         raise MissingInput(
             f"There are no results: {folder} holds no RUN/SEED/metrics.json. Run `dvc repro`, or "
             "name a preset whose figures were recorded: python -m train results demo."
         )
-    found = []
-    for path in paths:
-        model = files.read_json(path.with_name("model.json"), stage="fit")
-        measured = path.with_name("cost.json")
-        found.append(
-            Evaluated(
-                run=path.parent.parent.name,
-                seed=_seed(path.parent),
-                metrics=files.read_json(path, stage="evaluate"),
-                cost=files.read_json(measured, stage="evaluate") if measured.exists() else {},
-                root_sha256=str(model.get("root_sha256")),
-            )
-        )
-    return found
+    return [_evaluated(path) for path in paths]
+
+
+def _evaluated(path: Path) -> Evaluated:
+    """Returns the run whose metrics.json is `path`."""
+    cost_path = path.with_name("cost.json")
+    return Evaluated(
+        run=path.parent.parent.name,
+        seed=_seed(path.parent),
+        metrics=MetricsDocument.read(path),
+        cost=CostDocument.read(cost_path) if cost_path.exists() else None,
+        root_sha256=ModelDocument.read(path.with_name("model.json")).root_sha256,
+    )
 
 
 def _experiments(folder: Path, preset: str) -> list[Evaluated]:
@@ -156,24 +157,11 @@ def _experiments(folder: Path, preset: str) -> list[Evaluated]:
             f"There are no results: {folder / preset} holds no records. Recorded presets: "
             f"{known or 'none'}. `python -m train record {preset}` records those of results/."
         )
-    found = []
-    for path in paths:
-        record = files.read_json(path, stage="record")
-        try:
-            found.append(
-                Evaluated(
-                    run=record["run"],
-                    seed=record["seed"],
-                    metrics=record["metrics"],
-                    cost=record.get("cost", {}),
-                    root_sha256=record["data"]["root_sha256"],
-                )
-            )
-        except KeyError as error:
-            raise MissingInput(
-                f"{path} is no record, it lacks {error}. Remove it, or restore it from git."
-            ) from error
-    return found
+    records = [RecordDocument.read(path) for path in paths]
+    return [
+        Evaluated(record.run, record.seed, record.metrics, record.cost, record.data.root_sha256)
+        for record in records
+    ]
 
 
 def _seed(folder: Path) -> int:
@@ -182,10 +170,6 @@ def _seed(folder: Path) -> int:
             f"{folder} is not named by a seed, a whole number. Move what is not a run elsewhere."
         )
     return int(folder.name)
-
-
-def _median_ms(cost: Mapping[str, Any], batch: int) -> float | None:
-    return next((e["median_ms"] for e in cost.get("latency", []) if e["batch"] == batch), None)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -199,7 +183,7 @@ def _deviation(values: Iterable[float | None]) -> float | None:
 
 
 def _texts(row: Mapping[str, Any]) -> list[str]:
-    """Returns what a person reads of a row, in the order of the headings."""
+    """Returns the cells of a row as text, in the order of the headings."""
     shares = [_share(row[name], row[f"{name}_sd"]) for name in _SPREAD]
     counts = [_count(row[name]) for name in ("params", "macs_expected", "macs_max")]
     seconds = [_number(row[name], 0) for name in ("seconds_total", "seconds_critical")]
@@ -214,7 +198,7 @@ def _share(mean: float | None, deviation: float | None) -> str:
 
 
 def _count(value: float | None) -> str:
-    """Returns thousands and millions short: 1.31 M."""
+    """Returns a number with a unit prefix: 1.31 M."""
     if value is None:
         return ""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
@@ -228,13 +212,13 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Returns columns of equal width, names to the left and numbers to the right."""
+    """Returns lines with columns of equal width; the two columns of names are left-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
         cells = [
-            text.ljust(width) if place < 2 else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+            text.ljust(width) if column < 2 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip() + "\n")
     return "".join(lines)
@@ -242,8 +226,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def _print_rich(rows: Sequence[Mapping[str, Any]], out: TextIO) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, heading in enumerate(_HEADINGS):
-        table.add_column(heading, justify="left" if place < 2 else "right")
+    for column, heading in enumerate(_HEADINGS):
+        table.add_column(heading, justify="left" if column < 2 else "right")
     for row in rows:
         table.add_row(*_texts(row))
     Console(file=out).print(table)

@@ -1,12 +1,15 @@
-"""Which version of the program makes a figure."""
+"""The commit of the program, recorded with every figure."""
 
 import subprocess
 from pathlib import Path
 
 
 def commit() -> str:
-    """Returns the short hash of the program's checkout, with `+` where code differs from it."""
-    # Installed without git the figures are still worth keeping; they then name no commit.
+    """
+    Returns the short hash of the checked-out commit, with `+` if Python files differ from it.
+
+    Outside of a git checkout the result is empty.
+    """
     try:
         head, changed = _git("rev-parse", "--short", "HEAD"), _git("status", "--short", "-uno")
     except (OSError, subprocess.CalledProcessError):
@@ -15,7 +18,7 @@ def commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(  # noqa: S603  # fixed commands, nothing from outside
+    done = subprocess.run(  # noqa: S603  # fixed arguments
         ["git", *arguments],  # noqa: S607  # git is where the user has it
         cwd=Path(__file__).parent,
         capture_output=True,

@@ -1,7 +1,7 @@
 """
-Sections `runs` and `compare` of params.yaml: which runs there are beside `flat`.
+Sections `runs` and `compare` of params.yaml: the runs beside `flat`.
 
-A run's name is the name of its folder in results/. The control that costs as much as the run `like`
+The name of a run is that of its folder in results/. The control with the same cost as the run `like`
 is called `LIKE_EQUAL`: `uppsala_macs` has the expected MACs of `uppsala`.
 """
 
@@ -16,47 +16,46 @@ from personae.errors import BadParams
 Equal = Literal["train_flops", "macs", "params", "ensemble"]
 EQUALS: tuple[Equal, ...] = get_args(Equal)
 FLAT = "flat"
-TOLERANCE = 0.05  # a cost further from the one wanted is not called equal (methods.md 7.3)
+TOLERANCE = 0.05  # largest relative difference between the costs of a control and of its run
 
 
 class Run(BaseModel):
-    """An entry of section `runs`: a method, with a grouping where it has a tree."""
+    """An entry of section `runs`: a method, and a grouping if the method uses a tree."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str = Field(description="module in train/methods, and section of its parameters")
     grouping: str | None = Field(
-        None, description="file in data/clustering/SEED that gives the tree; null: there is none"
+        None, description="file in data/clustering/SEED with the tree; null: no tree"
     )
     params: dict[str, Any] = Field(
         default_factory=dict,
-        description="values that this run has in place of its method's section",
+        description="values of this run that replace those of its method's section",
     )
     backbone: dict[str, Any] = Field(
         default_factory=dict,
-        description="values that this run has in place of those of section `backbone`, or of the "
-        "whole section if `name` is one of them; only for a method that does not start from the flat "
-        "network",
+        description="values of this run that replace those of section `backbone`, or the whole "
+        "section if they include `name`; only for methods that do not start from the flat network",
     )
 
     @property
     def like(self) -> None:
-        """It is made as costly as no other run."""
+        """None: not a control with equal cost."""
 
     @property
     def equal(self) -> None:
-        """It is made as costly as no other run."""
+        """None: not a control with equal cost."""
 
 
 class Control(BaseModel):
-    """A method without a tree that is made as costly as the run `like` (methods.md 7.3)."""
+    """A control without a tree that has the same cost as the run `like`."""
 
     model_config = ConfigDict(frozen=True)
 
     like: str
     equal: Equal
-    """Operations of training, expected MACs or parameters of one network; ensemble: parameters of
-    several networks together."""
+    """The equal cost: operations of training, expected MACs, or parameters of one network;
+    ensemble: the parameters of several networks together."""
 
     @property
     def method(self) -> str:
@@ -65,7 +64,7 @@ class Control(BaseModel):
 
     @property
     def grouping(self) -> None:
-        """There is no tree."""
+        """None: no tree."""
 
     @property
     def name(self) -> str:
@@ -74,7 +73,7 @@ class Control(BaseModel):
 
 
 class Runs(BaseModel):
-    """Section `runs`: a name for each run, which is also its folder in results/."""
+    """Section `runs`: the runs by name; the name is also that of the folder in results/."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -92,24 +91,25 @@ class Compare(BaseModel):
 
     fit: tuple[str, ...] = Field((), description="runs of section `runs` that are trained")
     like: tuple[str, ...] = Field((), description="runs of `fit` that get controls of equal cost")
-    equal: tuple[Equal, ...] = Field(EQUALS, description="which controls each of them gets")
+    equal: tuple[Equal, ...] = Field(EQUALS, description="the costs that those controls share")
     evaluate: tuple[str, ...] = Field(
-        (FLAT,), description="what is evaluated and reported: flat, names of `fit`, and LIKE_EQUAL"
+        (FLAT,),
+        description="runs that are evaluated and reported: flat, those of `fit`, LIKE_EQUAL",
     )
 
     def compared(self, runs: Mapping[str, Run]) -> dict[str, Run | Control]:
         """
-        Returns what the report shows beside `flat`, by name and in its order.
+        Returns the runs and controls that the report shows beside `flat`, by name, in its order.
 
         Raises:
-            BadParams: A name is no run, or is evaluated without being trained.
+            BadParams: A name is no run, or names a run that is evaluated and not trained.
         """
         controls = [Control(like=like, equal=equal) for like in self.like for equal in self.equal]
         known: dict[str, Run | Control] = {name: runs[name] for name in self.fit if name in runs}
         known |= {control.name: control for control in controls}
         self._check(self.fit, runs, where="fit", of="section 'runs'")
         self._check(self.like, self.fit, where="like", of="compare.fit")
-        self._check(self.evaluate, {FLAT, *known}, where="evaluate", of="what is trained")
+        self._check(self.evaluate, {FLAT, *known}, where="evaluate", of="the trained runs")
         return {name: known[name] for name in self.evaluate if name != FLAT}
 
     def _check(self, names: Any, known: Any, *, where: str, of: str) -> None:
@@ -123,15 +123,15 @@ class Compare(BaseModel):
 
 def check_new(name: str, runs: Mapping[str, Run]) -> str:
     """
-    Returns the name of a run that no section names.
+    Returns `name` if it can be the folder of a new run.
 
     Raises:
-        BadParams: It is no plain name of a folder, or another command writes that folder.
+        BadParams: The name is no plain folder name, or that of a run which another command writes.
     """
     taken = {FLAT, *runs}
     if name in taken or not re.fullmatch(r"\w[\w.-]*", name):
         raise BadParams(
-            f"'{name}' cannot be a new run: that takes the plain name of a folder, and other "
-            f"commands write {', '.join(sorted(taken))}. Choose another."
+            f"'{name}' cannot be a new run: it must be a plain folder name, and other commands "
+            f"write {', '.join(sorted(taken))}. Choose another name."
         )
     return name

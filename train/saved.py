@@ -1,27 +1,27 @@
 """
-A run on disk: weights.safetensors, and model.json that says how to build the classifier around them.
+A trained run on disk: weights.safetensors, and model.json, which describes the classifier.
 
-Reads and writes results/RUN/SEED/. The weights carry model.json's facts too, leaf order among them.
+Reads and writes results/RUN/SEED/. The metadata of the weights repeats the description, so that the
+file of weights alone names its labels.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import networkx as nx
 import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel
-from torch import nn
+from torch import Tensor, nn
 
-from personae import files
 from personae.errors import BadParams
 from train import backbone
 from train.backbone import Network
 from train.classifier import HierarchicalClassifier
 from train.data import augment
+from train.documents import ModelDocument
 from train.errors import BadCheckpoint
 from train.methods import METHODS, fusion
 from train.runtime import checkpoint
@@ -30,10 +30,10 @@ from train.tree import hierarchy
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A trained run: the classifier in evaluation mode, and the facts of model.json."""
+    """A trained run: the classifier in evaluation mode, and its model.json."""
 
     classifier: HierarchicalClassifier
-    facts: dict[str, Any]
+    model: ModelDocument
 
 
 def method_params(method: str) -> type[BaseModel]:
@@ -58,7 +58,12 @@ def build(
     side: int,
     mean: Float[np.ndarray, "3"],
 ) -> HierarchicalClassifier:
-    """Returns an untrained classifier; its weights are drawn from torch's generator: seed it first."""
+    """
+    Returns an untrained classifier of `method` with the parameters `own`.
+
+    The weights are drawn from torch's generator, so seed it before. `side` is that of the network's
+    input in pixels; `mean` is the mean of each channel in 0..1.
+    """
     network: Callable[[int], Network] = partial(_network, backbone_params, side)
     classifier: HierarchicalClassifier = METHODS[method].Classifier(
         own, hierarchy=tree, build=network, mean=np.asarray(mean, dtype=np.float32)
@@ -66,11 +71,30 @@ def build(
     return classifier
 
 
-def save(folder: Path, classifier: HierarchicalClassifier, facts: Mapping[str, Any]) -> None:
-    """Writes the weights, then model.json, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(folder / "weights.safetensors", classifier.state_dict(), facts)
-    files.write_json(folder / "model.json", facts)
+def save(folder: Path, classifier: HierarchicalClassifier, model: ModelDocument) -> None:
+    """Writes the weights, then model.json with their SHA-256, each whole or not at all."""
+    path = folder / "weights.safetensors"
+    checkpoint.save(path, classifier.state_dict(), model.facts())
+    digest = checkpoint.sha256(path)
+    model.model_copy(update={"weights_sha256": digest}).write(folder / "model.json")
+
+
+def load_weights(folder: Path, model: ModelDocument) -> Mapping[str, Tensor]:
+    """
+    Returns the tensors of weights.safetensors in `folder`, which `model` describes.
+
+    A model.json of an older version of the program names no hash; the weights are then not checked.
+
+    Raises:
+        BadCheckpoint: The weights are absent, damaged, or not those that model.json names.
+    """
+    path = folder / "weights.safetensors"
+    if model.weights_sha256 is not None and checkpoint.sha256(path) != model.weights_sha256:
+        raise BadCheckpoint(
+            f"{path} has another SHA-256 than model.json names: it was changed or damaged after the "
+            "training. Restore it, or train again."
+        )
+    return checkpoint.load(path)[0]
 
 
 def load(folder: Path) -> Saved:
@@ -79,39 +103,44 @@ def load(folder: Path) -> Saved:
 
     Raises:
         MissingInput: There is no trained run.
+        BadDocument: model.json has another shape.
         BadCheckpoint: The weights are damaged, or do not fit model.json.
     """
-    facts = files.read_json(folder / "model.json", stage="fit")
+    model = ModelDocument.read(folder / "model.json")
     try:
-        classifier = _described(facts)
+        classifier = _untrained(model)
+        leaves = len(classifier.hierarchy.nodes[hierarchy.ROOT]["members"])
+        if leaves != len(model.labels):
+            raise ValueError(f"{len(model.labels)} labels for {leaves} leaves")  # noqa: TRY301  # translated like the others
     except (KeyError, ValueError, TypeError) as error:
         raise BadCheckpoint(
             f"{folder / 'model.json'} describes no model of this version ({error!r}). Train again."
         ) from error
-    tensors, _ = checkpoint.load(folder / "weights.safetensors")
+    tensors = load_weights(folder, model)
     if not isinstance(classifier, nn.Module):
-        raise BadCheckpoint(f"Method '{facts['method']}' keeps no weights.")
+        raise BadCheckpoint(f"Method '{model.method}' has no weights to load.")
     checkpoint.fill(classifier, tensors, source=str(folder))
     classifier.eval()
-    return Saved(classifier, facts)
+    return Saved(classifier, model)
 
 
-def _described(facts: Mapping[str, Any]) -> HierarchicalClassifier:
+def _untrained(model: ModelDocument) -> HierarchicalClassifier:
     """Returns the untrained classifier that model.json describes."""
-    params, method, mean = facts["params"], facts["method"], np.array(facts["mean"], np.float32)
-    network = backbone.Params(**params["backbone"])
-    side = augment.Params(**params["augment"]).network_side(facts["side"])
-    if method == fusion.NAME:
-        parts = facts["parts"]
+    mean = np.array(model.mean, dtype=np.float32)
+    network = backbone.Params(**model.params["backbone"])
+    side = augment.Params(**model.params["augment"]).network_side(model.side)
+    if model.method == fusion.NAME:
+        if model.parts is None:
+            raise ValueError("the parts of the merged run are absent")
         return fusion.Classifier(
-            [_described(part) for part in parts],
-            leaves=[[facts["labels"].index(label) for label in part["labels"]] for part in parts],
+            [_untrained(part) for part in model.parts],
+            leaves=[[model.labels.index(label) for label in part.labels] for part in model.parts],
             build=partial(_network, network, side),
             mean=mean,
         )
-    tree = hierarchy.from_json(facts["hierarchy"])
-    own = method_params(method)(**params[method])
-    return build(method, own, network, tree=tree, side=side, mean=mean)
+    tree = hierarchy.from_json(model.hierarchy.model_dump(mode="json", exclude_unset=True))
+    own = method_params(model.method)(**model.params[model.method])
+    return build(model.method, own, network, tree=tree, side=side, mean=mean)
 
 
 def _network(params: backbone.Params, side: int, outputs: int) -> Network:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from train import backbone
 from train.data import augment
 from train.data.images import DataModule, ImageSet, channel_mean
+from train.documents import ModelDocument
 from train.engine import loop
 from train.engine.trainer import Trainer
 from train.methods import METHODS
@@ -114,6 +116,30 @@ def make_classifier():
     return build
 
 
+@pytest.fixture(scope="session")
+def model_of():
+    """Builds model.json of a run: `model_of("flat", tree, network, labels=…)`."""
+
+    def build(method, tree, network=BACKBONE, **changes):
+        facts = {
+            "method": method,
+            "run": method,
+            "seed": 0,
+            "grouping": None,
+            "labels": LABELS,
+            "hierarchy": hierarchy.to_json(tree),
+            "params": {"augment": {}, "backbone": network.model_dump(mode="json"), method: {}},
+            "backbone": network.name,
+            "side": SIDE,
+            "mean": (0.3, 0.2, 0.3),
+            "root_sha256": "c" * 64,
+            "versions": {},
+        }
+        return ModelDocument(**(facts | changes))
+
+    return build
+
+
 @pytest.fixture
 def noise():
     """Builds noise of more labels than the drawings have: `noise(8)`, four images a label."""
@@ -182,10 +208,15 @@ def write_manifest(folder, entries, *, side=SIDE):
     for entry in entries:
         entry["sha256"] = hashlib.sha256((folder / entry["shard"]).read_bytes()).hexdigest()
     lines = "".join(f"{entry['sha256']}  {entry['shard']}\n" for entry in entries)
+    samples = Counter()
+    for entry in entries:
+        samples[entry["split"]] += entry["samples"]
     document = {
         "shards": entries,
         "root_sha256": hashlib.sha256(lines.encode()).hexdigest(),
         "image": {"side": side, "format": "png"},
+        "labels": len(LABELS),
+        "samples": samples,
     }
     (folder / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
 

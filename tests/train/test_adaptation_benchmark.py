@@ -211,7 +211,7 @@ def train(name, seed, places, *, grouping="given", **own):
     ):
         torch.nn.init.zeros_(part.head.predictions.weight)
         part.head.predictions.bias.data = torch.tensor(row).log()
-    saved.save(folder, run.classifier, run.facts)
+    saved.save(folder, run.classifier, run.model)
 
 
 def write_tree(folder, places, *, method, clusters, coarse, fine):

@@ -145,7 +145,7 @@ def test_nin_takes_six_pixels():
     with pytest.raises(BadParams, match="6 pixels or more, and these have 5"):
         backbone.build(Params(name="nin"), outputs=5, side=5)
     network = backbone.build(Params(name="nin", width=0.05), outputs=5, side=6)
-    assert 1 == network.head.pixels.places
+    assert 1 == network.head.pixels.count
     assert (2, 5) == tuple(network(torch.zeros(2, 3, 6, 6)).shape)
 
 

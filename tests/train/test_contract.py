@@ -117,18 +117,11 @@ def test_seed_decides_the_numbers(fitted, method):
 
 
 @ALL
-def test_saved_and_loaded_in_a_new_process(fitted, tmp_path, method):
+def test_saved_and_loaded_in_a_new_process(fitted, model_of, tmp_path, method):
     """A new process loads equal outputs; the weights file names leaf order and parameters."""
     classifier, data, _ = fitted(method)
-    facts = {
-        "method": method,
-        "labels": list(data.labels),
-        "side": 16,
-        "mean": [0.3, 0.2, 0.3],
-        "hierarchy": hierarchy.to_json(classifier.hierarchy),
-        "params": {"augment": {}, "backbone": NETWORK.model_dump(mode="json"), method: {}},
-    }
-    saved.save(tmp_path / "run", classifier, facts)
+    model = model_of(method, classifier.hierarchy, NETWORK)
+    saved.save(tmp_path / "run", classifier, model)
     np.save(tmp_path / "inputs.npy", inputs_of(data).contiguous().numpy())
     program = (
         "import sys, hashlib, torch, numpy as np; from pathlib import Path; from train import saved;"
@@ -145,7 +138,11 @@ def test_saved_and_loaded_in_a_new_process(fitted, tmp_path, method):
     _, inside = checkpoint.load(tmp_path / "run" / "weights.safetensors")
 
     assert hashlib.sha256(here.numpy().tobytes()).hexdigest() == done.stdout.strip()
-    assert facts == inside == json.loads((tmp_path / "run" / "model.json").read_text())
+    digest = hashlib.sha256((tmp_path / "run" / "weights.safetensors").read_bytes()).hexdigest()
+    written = json.loads((tmp_path / "run" / "model.json").read_text())
+    assert list(data.labels) == inside["labels"]
+    assert model.facts() == inside
+    assert inside | {"version": 1, "weights_sha256": digest} == written
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - TREELESS))

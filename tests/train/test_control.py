@@ -4,42 +4,47 @@ import json
 
 import pytest
 
+from personae import files
 from personae.errors import BadParams, MissingInput
+from tests.train.documents_fixture import COUNTED, FIT, NETWORK
 from train import backbone, control, fit
 from train.classifier import FitReport
 from train.data import augment, images
 from train.engine import loop
 from train.methods import ensemble, flat
 from train.runs import Compare, Control, Run
+from train.tree import hierarchy
 
-FLAT = {
-    "network": "root",
+FLAT = NETWORK | {
     "train_flops": 6.0 * 1000 * 4 * 40_818_944,
     "images_seen": 4000,
     "epochs": 4,
 }
 TREE = [
-    {"network": "root", "train_flops": FLAT["train_flops"] / 2},
-    {"network": "cluster-0", "train_flops": FLAT["train_flops"] / 4},
+    NETWORK | {"train_flops": FLAT["train_flops"] / 2},
+    NETWORK | {"network": "cluster-0", "train_flops": FLAT["train_flops"] / 4},
 ]
 
 
+def write_fit(path, networks, **cost):
+    """Writes fit.json as an older version did, which did not know `needs_flat`."""
+    document = FIT | {"networks": networks, "cost": COUNTED | cost}
+    del document["needs_flat"]
+    files.write_json(path, document)
+
+
 @pytest.fixture
-def finished(tmp_path):
+def finished(tmp_path, model_of):
     """Results of a flat ResNet-20 over 100 labels and of a tree that cost three quarters more."""
     for name, networks, cost in (
         ("flat", [FLAT], {"macs_expected": 40_818_944.0, "params": 278_324}),
         ("tree", TREE, {"macs_expected": 60_000_000.0, "params": 1_000_000}),
     ):
         folder = tmp_path / name / "0"
-        folder.mkdir(parents=True)
         labels = [f"label {number}" for number in range(100)]
-        documents = {
-            "model": {"side": 32, "labels": labels},
-            "fit": {"networks": networks, "cost": cost},
-        }
-        for kind, document in documents.items():
-            (folder / f"{kind}.json").write_text(json.dumps(document), encoding="utf-8")
+        model = model_of("flat", hierarchy.flat(100), side=32, labels=labels)
+        model.write(folder / "model.json")
+        write_fit(folder / "fit.json", networks, **cost)
     return tmp_path
 
 
@@ -107,7 +112,8 @@ def test_wider_until_the_cost_is_reached(finished, equal, wanted):
     assert match.reached == (macs if equal == "macs" else backbone.count(network))
     assert abs(match.reached / wanted - 1) < 0.05
     assert found.backbone.width > 1
-    assert {"like", "equal", "wanted", "reached", "ratio"} == set(control.document(match))
+    assert {"like", "equal", "wanted", "reached", "ratio"} == set(match.model_dump())
+    assert match.ratio == match.reached / match.wanted
 
 
 def test_ensemble_shares_the_cost_among_its_members(finished):
@@ -122,13 +128,12 @@ def test_ensemble_shares_the_cost_among_its_members(finished):
 def test_out_of_reach_is_said(finished):
     """A cost that no width has is refused with the nearest; a run that is absent by its stage."""
     path = finished / "tree" / "0" / "fit.json"
-    cost = {"macs_expected": 1e15, "params": 1}
-    path.write_text(json.dumps({"networks": TREE, "cost": cost}), encoding="utf-8")
+    write_fit(path, TREE, macs_expected=1e15, params=1)
     for equal in ("macs", "params"):
         with pytest.raises(BadParams, match="comes no nearer than"):
             settled(finished, equal)
     path.unlink()
-    with pytest.raises(MissingInput, match="stage fit"):
+    with pytest.raises(MissingInput, match="stage 'fit'"):
         settled(finished, "macs")
 
 

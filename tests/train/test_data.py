@@ -151,7 +151,7 @@ def test_other_wrongs_are_named(tiny_shards, shard_writer, tmp_path):
     with pytest.raises(BadShard, match="leads out"):
         open_data(tiny_shards, cache)
     (tiny_shards / "classes.json").write_text("{", encoding="utf-8")
-    with pytest.raises(MissingInput, match="cannot be read as JSON"):
+    with pytest.raises(MissingInput, match="is no readable JSON"):
         open_data(tiny_shards, cache)
 
 

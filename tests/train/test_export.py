@@ -21,22 +21,14 @@ LABELS = ["ann", "bea", "cem", "dúa"]
 
 
 @pytest.fixture
-def results_dir(tmp_path, make_classifier):
+def results_dir(tmp_path, make_classifier, model_of):
     """A folder with an untrained run of every method under the method's name, seed 0."""
     for method in METHODS:
         tree = hierarchy.from_clusters([[0, 2], [1], [3]], 4)
         tree = hierarchy.flat(4) if method == "flat" else tree
         classifier = make_classifier(method, tree, network=NETWORK).eval()
-        facts = {
-            "method": method,
-            "labels": LABELS,
-            "side": 16,
-            "mean": [0.3, 0.2, 0.3],
-            "hierarchy": hierarchy.to_json(tree),
-            "root_sha256": "c" * 64,
-            "params": {"backbone": NETWORK.model_dump(mode="json"), "augment": {}, method: {}},
-        }
-        saved.save(tmp_path / "results" / method / "0", classifier, facts)
+        model = model_of(method, tree, NETWORK, labels=LABELS)
+        saved.save(tmp_path / "results" / method / "0", classifier, model)
     return tmp_path / "results"
 
 
@@ -173,7 +165,7 @@ def test_file_that_onnxruntime_cannot_read_is_refused(tmp_path, make_classifier)
 
 def test_missing_run_names_the_stage(tmp_path):
     """A run that was not trained is named with the stage that trains it."""
-    with pytest.raises(MissingInput, match="Stage 'fit'"):
+    with pytest.raises(MissingInput, match="stage 'fit'"):
         export.run("flat", seed=0, results_dir=tmp_path, out=tmp_path / "m.onnx")
 
 

@@ -40,7 +40,7 @@ def settings(**own):
 
 
 @pytest.fixture
-def old(make_classifier):
+def old(make_classifier, model_of):
     """Builds a tree of three labels: bea alone, cem with dua; `biased` is what its root favours."""
 
     def build(biased=None, *, nested=((0,), (1, 2)), **own):
@@ -52,8 +52,7 @@ def old(make_classifier):
             last.bias.zero_()
             if biased is not None:
                 last.bias[biased] = 5.0
-        facts = {"labels": list(OLD), "mean": [0.3, 0.2, 0.3], "run": "tree", "seed": 0}
-        return saved.Saved(classifier, facts)
+        return saved.Saved(classifier, model_of("uppsala", tree, NETWORK, labels=OLD, run="tree"))
 
     return build
 
@@ -155,7 +154,7 @@ def test_old_labels_answer_from_their_new_places(old, tiny_data, make_trainer):
     assert torch.allclose(torch.ones(32), now["full"].sum(dim=1), rtol=0, atol=1e-6)
 
 
-def test_new_label_is_learnt(make_classifier, make_trainer, tiny_data):
+def test_new_label_is_learnt(make_classifier, make_trainer, model_of, tiny_data):
     """A tree that has learnt three labels tells all four apart once it is extended by `ann`."""
     everything = tiny_data(12)
     three = replace(
@@ -169,7 +168,7 @@ def test_new_label_is_learnt(make_classifier, make_trainer, tiny_data):
     before = make_classifier("uppsala", tree, root_init="scratch")
     before.fit(three, make_trainer(three, params=long, folder="old"), seed=0)
     found = grown(
-        saved.Saved(before, {"labels": list(OLD), "mean": [0.3, 0.2, 0.3]}),
+        saved.Saved(before, model_of("uppsala", tree, labels=OLD)),
         everything,
         root_init="scratch",
     )
@@ -265,7 +264,7 @@ def test_command_writes_a_run_like_any_other(project, capsys):
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
-        (["absent/tree/0", "grown"], 5, "Stage 'fit' writes it"),
+        (["absent/tree/0", "grown"], 5, "stage 'fit' writes it"),
         (["old/flat/0", "grown"], 2, "a run of method 'flat', and only trees of 'uppsala'"),
         (["old/tree/0", "grown", "--dense", "16"], 2, "backbone.dense 32, and it is 16 now"),
         (["old/tree/0", "grown", "--freeze", "none"], 2, "with uppsala.freeze 'conv'"),

@@ -149,7 +149,7 @@ def test_streamed_batches_equal_cached_ones(tiny_shards, tmp_path):
         task = Task("root", held, np.arange(4), sampler, macs_trained=1)
         feed = Feed(
             Order(task, 0, 5),
-            moves=augment.Params(),
+            augmentation=augment.Params(),
             mean=torch.zeros(3),
             weights=None,
             device=torch.device("cpu"),

@@ -120,18 +120,17 @@ def test_run_has_a_backbone_of_its_own(project):
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
-        (["fit", "absent"], 2, "'absent' is no run. Section 'runs'"),
+        (["fit", "absent"], 2, "'absent' is not a run. Section 'runs'"),
         (["fit", "wrong"], 2, "'upsala' is no method. Known: flat, ensemble, uppsala"),
-        (["evaluate", "flat"], 5, "Stage 'fit' writes it"),
+        (["evaluate", "flat"], 5, "stage 'fit' writes it"),
         (["clustering"], 5, "Stage 'flat' writes it"),
-        (["predict", "flat", "x.png"], 5, "Stage 'fit' writes it"),
-        (["export", "flat"], 5, "Stage 'fit' writes it"),
+        (["predict", "flat", "x.png"], 5, "stage 'fit' writes it"),
+        (["export", "flat"], 5, "stage 'fit' writes it"),
         (["results"], 5, "There are no results: results holds no"),
         (["results", "demo"], 5, "There are no results: experiments/demo holds no"),
         (["record", "demo"], 5, "No metrics.json lies under results"),
         (["evaluate", "flat", "--latency-batches", "0"], 2, "'evaluate.latency_batches.0' is 0"),
         (["flat", "--lr", "-1"], 2, "'loop.lr' is -1.0"),
-        (["flat", "--device", "gpu"], 2, "'loop.device' is 'gpu'"),
         (["flat", "--params", "none.yaml"], 2, "none.yaml does not exist"),
         (["flat", "--data", "nowhere"], 5, "stage 'shards' writes it"),
         (["flat", "--side", "32"], 5, "data.side is 32"),
@@ -158,6 +157,18 @@ def test_wrong_usage_exits_with_two(command):
     assert 2 == caught.value.code
 
 
+def test_value_that_is_no_choice_names_the_choices(capsys):
+    """A device that is none of the choices is refused with the option and all choices."""
+    with pytest.raises(SystemExit) as caught:
+        main(["flat", "--device", "gpu"])
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+
+    assert 2 == caught.value.code
+    assert 1 == len(errors)
+    assert "argument --device: invalid choice: 'gpu'" in errors[0]
+    assert "'auto', 'cpu', 'cuda'" in errors[0]
+
+
 def test_misspelt_parameter_names_the_nearest(project, capsys):
     """`epoch` in section loop is refused, and epochs is offered."""
     (project / "params.yaml").write_text("loop: {epoch: 3}\n", encoding="utf-8")
@@ -174,8 +185,8 @@ def test_full_disk_is_said(project, capsys):
         (project / "work").mkdir(mode=0o500)
     code = main(["flat"])
 
-    assert code == 5
-    assert "could not be written" in capsys.readouterr().err
+    assert code == 3
+    assert "could not be read or written" in capsys.readouterr().err
 
 
 def test_killed_training_ends_with_the_same_weights(project):

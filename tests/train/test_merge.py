@@ -125,14 +125,15 @@ def settings(**own):
 
 
 @pytest.mark.parametrize("root_init", ["flat", "scratch"])
-def test_only_the_root_learns(make_classifier, make_trainer, tiny_data, root_init):
+def test_only_the_root_learns(make_classifier, make_trainer, model_of, tiny_data, root_init):
     """The root learns which tree has an image, wherever its labels lie; no tensor of a tree moves."""
     pictures = tiny_data(16, leaves=(2, 0, 3, 1))  # the families are {2, 0} and {3, 1}
     names = (["cem", "ann"], ["dua", "bea"])
+    tree = hierarchy.from_clusters([[0, 1]], 2)
     first, second = (
         saved.Saved(
-            make_classifier("uppsala", hierarchy.from_clusters([[0, 1]], 2), seed=seed),
-            {"labels": names[seed]},
+            make_classifier("uppsala", tree, seed=seed),
+            model_of("uppsala", tree, labels=names[seed]),
         )
         for seed in (0, 1)
     )
@@ -231,7 +232,7 @@ def test_command_writes_a_run_like_any_other(project, capsys):
     cost = json.loads((folder / "cost.json").read_text())
     x = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
-    assert ("fusion", ["ann", "bea", "cem", "dua"]) == (run.facts["method"], run.facts["labels"])
+    assert ("fusion", ("ann", "bea", "cem", "dua")) == (run.model.method, run.model.labels)
     assert ["root", "cluster-0" if line["label"] in NAMES["a"] else "cluster-1"] == line["path"][:2]
     assert 16 == json.loads((folder / "metrics.json").read_text())["n_test"]
     assert dict(run.classifier.cost().macs) == cost["macs"]
@@ -267,7 +268,7 @@ def test_same_seed_same_bits(project):
             2,
             "a run of method 'flat', and only trees of 'uppsala'",
         ),
-        (["a/tree/0", "c/tree/0", "both"], 5, "Stage 'fit' writes it"),
+        (["a/tree/0", "c/tree/0", "both"], 5, "stage 'fit' writes it"),
         (["a/tree/0", "b/tree/0", "both", "--data", "data-a"], 5, "not in both: bea, dua"),
         (["a/tree/0", "b/tree/0", "both", "--dense", "16"], 2, "backbone.dense 32, and it is 16"),
         (["a/tree/0", "b/tree/0", "tree"], 2, "'tree' cannot be a new run"),

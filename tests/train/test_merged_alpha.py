@@ -79,18 +79,13 @@ def test_given_alpha_stays(fit):
     assert round(classifier.alphas[0].item(), 1) in adaptation.GRID
 
 
-def test_alpha_is_saved_and_loaded(make_classifier, tiny_data, two_level_hierarchy, tmp_path):
+def test_alpha_is_saved_and_loaded(
+    make_classifier, model_of, tiny_data, two_level_hierarchy, tmp_path
+):
     """The alphas that fit has found travel with the weights, not with the parameters."""
     classifier = make_classifier("merged", two_level_hierarchy, network=RESNET).eval()
     classifier.alphas.copy_(torch.tensor([1.4, 0.7]))
-    facts = {
-        "method": "merged",
-        "side": 16,
-        "mean": [0.3, 0.2, 0.3],
-        "hierarchy": hierarchy.to_json(two_level_hierarchy),
-        "params": {"augment": {}, "backbone": RESNET.model_dump(mode="json"), "merged": {}},
-    }
-    saved.save(tmp_path / "run", classifier, facts)
+    saved.save(tmp_path / "run", classifier, model_of("merged", two_level_hierarchy, RESNET))
     loaded = saved.load(tmp_path / "run").classifier
     x = inputs_of(tiny_data())
     with torch.no_grad():

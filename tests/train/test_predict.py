@@ -2,35 +2,29 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from personae.errors import MissingInput
+from personae.errors import BadDocument, BadParams, MissingInput
 from train import backbone, predict, saved
-from train.errors import BadImage
+from train.errors import BadCheckpoint, BadHierarchy, BadImage
 from train.tree import hierarchy
 
 NETWORK = backbone.Params(width=0.125)
 
 
 @pytest.fixture
-def results_dir(tmp_path, make_classifier):
+def results_dir(tmp_path, make_classifier, model_of):
     """A folder with untrained runs `flat` and `tree`, seed 0."""
     trees = {"flat": hierarchy.flat(4), "tree": hierarchy.from_clusters([[0, 1], [2, 3]], 4)}
     for name, method in (("flat", "flat"), ("tree", "uppsala")):
         classifier = make_classifier(method, trees[name], network=NETWORK)
-        facts = {
-            "method": method,
-            "labels": ["ann", "bea", "cem", "dua"],
-            "side": 16,
-            "mean": [0.3, 0.2, 0.3],
-            "hierarchy": hierarchy.to_json(trees[name]),
-            "params": {"augment": {}, "backbone": NETWORK.model_dump(mode="json"), method: {}},
-        }
-        saved.save(tmp_path / "results" / name / "0", classifier, facts)
+        model = model_of(method, trees[name], NETWORK)
+        saved.save(tmp_path / "results" / name / "0", classifier, model)
     return tmp_path / "results"
 
 
@@ -114,9 +108,58 @@ def test_bad_pictures_are_named(results_dir, tmp_path):
             predict.run("flat", [tmp_path / name], seed=0, results_dir=results_dir)
 
 
+def test_pipe_is_refused_without_waiting(results_dir, tmp_path):
+    """A named pipe without a writer is refused at once: opening it would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(BadImage, match="it is no regular file"):
+        predict.run("flat", [tmp_path / "pipe.png"], seed=0, results_dir=results_dir)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"labels": 5}, BadDocument, "field 'labels'"),
+        ({"labels": [["ann"], "bea", "cem", "dua"]}, BadDocument, "field 'labels.0'"),
+        ({"labels": ["ann", "bea"]}, BadCheckpoint, "2 labels for 4 leaves"),
+        ({"side": "wide"}, BadDocument, "field 'side'"),
+        ({"side": 1e300}, BadDocument, "field 'side'"),
+        ({"mean": [0.5]}, BadDocument, "field 'mean"),
+        ({"hierarchy": {"nodes": 3, "edges": []}}, BadDocument, "field 'hierarchy.nodes'"),
+        ({"hierarchy": {"nodes": [], "edges": []}}, BadHierarchy, "describes no hierarchy"),
+        ({"params": []}, BadDocument, "field 'params'"),
+        ({"params": {}}, BadCheckpoint, "no model of this version"),
+        ({"method": "absent"}, BadParams, "'absent' is no method"),
+        ({"version": 2}, BadDocument, "field 'version'"),
+        ({"unknown": 1}, BadDocument, "field 'unknown'"),
+    ],
+)
+def test_model_of_another_shape_is_refused(results_dir, tmp_path, change, error, message):
+    """A model.json with a wrong field is an error that names the field, never a traceback."""
+    path = results_dir / "flat" / "0" / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change), encoding="utf-8")
+    with pytest.raises(error, match=message):
+        predict.run("flat", [picture(tmp_path / "a.png")], seed=0, results_dir=results_dir)
+
+
+def test_changed_weights_are_refused(results_dir, tmp_path):
+    """One flipped bit in the weights is noticed; a model.json without a hash is still read."""
+    folder = results_dir / "flat" / "0"
+    weights, path = folder / "weights.safetensors", picture(tmp_path / "a.png")
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(BadCheckpoint, match="another SHA-256"):
+        predict.run("flat", [path], seed=0, results_dir=results_dir)
+    facts = json.loads((folder / "model.json").read_text())
+    del facts["weights_sha256"], facts["version"]
+    (folder / "model.json").write_text(json.dumps(facts), encoding="utf-8")
+
+    assert predict.run("flat", [path], seed=0, results_dir=results_dir, out=io.StringIO())
+
+
 def test_missing_run_names_its_file(tmp_path):
     """Without a trained run the message says which stage makes one."""
-    with pytest.raises(MissingInput, match="Stage 'fit'"):
+    with pytest.raises(MissingInput, match="stage 'fit'"):
         predict.run("flat", [picture(tmp_path / "a.png")], seed=0, results_dir=tmp_path)
 
 

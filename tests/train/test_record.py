@@ -4,27 +4,23 @@ import json
 
 import pytest
 
+from personae import files
 from personae.errors import BadParams, MissingInput
+from tests.train.documents_fixture import COST, FIT, MANIFEST, METRICS
 from train import record
+from train.tree import hierarchy
 
 
 @pytest.fixture
-def evaluated(tmp_path):
+def evaluated(tmp_path, model_of):
     """A folder with one evaluated run and the manifest of its shards."""
     folder = tmp_path / "results" / "flat" / "3"
     folder.mkdir(parents=True)
-    documents = {
-        "metrics": {"msr": 0.5},
-        "cost": {"params": 9},
-        "fit": {"total_seconds": 1.0, "commit": "abc1234", "cpu_cores": 2, "device_name": "x86_64"},
-        "model": {"params": {"loop": {"epochs": 2}}},
-    }
-    for name, document in documents.items():
-        (folder / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
-    shards = tmp_path / "data" / "shards"
-    shards.mkdir(parents=True)
-    manifest = {"root_sha256": "a", "labels": 4, "samples": {"test": 8}, "image": {"side": 16}}
-    (shards / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    model = model_of("flat", hierarchy.flat(4), params={"loop": {"epochs": 2}})
+    model.write(folder / "model.json")
+    for name, document in {"metrics": METRICS, "cost": COST, "fit": FIT}.items():
+        files.write_json(folder / f"{name}.json", document)
+    files.write_json(tmp_path / "data" / "shards" / "manifest.json", MANIFEST)
     return tmp_path
 
 
@@ -44,9 +40,15 @@ def test_keeps_metrics_cost_fit_params_and_data(evaluated):
 
     assert evaluated / "experiments" / "demo" / "flat-3.json" == path
     assert ("demo", "flat", 3) == (kept["preset"], kept["run"], kept["seed"])
-    assert ({"msr": 0.5}, {"params": 9}) == (kept["metrics"], kept["cost"])
+    versioned = {name: kept[name] for name in ("metrics", "cost", "fit")}
+    assert {"metrics": METRICS, "cost": COST, "fit": FIT} == {
+        name: {key: value for key, value in document.items() if key != "version"}
+        for name, document in versioned.items()
+    }
     assert {"loop": {"epochs": 2}} == kept["params"]
-    assert "a" == kept["data"]["root_sha256"]
+    data = {name: MANIFEST[name] for name in ("root_sha256", "labels", "samples", "image")}
+    assert data == kept["data"]
+    assert {"cpu_cores": 2, "architecture": "x86_64"} == kept["machine"]
     assert [path] == [*path.parent.iterdir()]
     assert ("abc1234", ["dvc repro", "python -m train record demo"]) == (
         kept["commit"],
@@ -59,7 +61,7 @@ def test_refuses_what_is_not_whole(evaluated):
     with pytest.raises(BadParams, match="is no name of a preset"):
         keep(evaluated, "../demo")
     (evaluated / "results" / "flat" / "3" / "cost.json").unlink()
-    with pytest.raises(MissingInput, match=r"cost\.json is absent: run `dvc repro` first"):
+    with pytest.raises(MissingInput, match=r"cost\.json is absent: stage 'evaluate' writes it"):
         keep(evaluated)
     (evaluated / "results" / "flat" / "3" / "metrics.json").unlink()
     with pytest.raises(MissingInput, match=r"No metrics\.json lies under"):

@@ -8,24 +8,9 @@ import logging
 import pytest
 
 from personae.errors import MissingInput
+from tests.train.documents_fixture import COST, METRICS, record
 from train import results
-
-METRICS = {
-    "msr": 0.5,
-    "msr_white": 0.25,
-    "msr_macro": 0.5,
-    "top5": 1.0,
-    "n_test": 16,
-    "params": 458_508,
-    "macs_expected": 26_758_144.0,
-    "macs_max": 26_758_144,
-    "seconds_total": 71.4,
-    "seconds_critical": 60.2,
-}
-COST = {
-    "latency": [{"batch": 1, "median_ms": 2.5}, {"batch": 256, "median_ms": 250.0}],
-    "peak_memory_mib": 512.0,
-}
+from train.tree import hierarchy
 
 
 class Terminal(io.StringIO):
@@ -36,14 +21,14 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def write(tmp_path):
+def write(tmp_path, model_of):
     """Writes an evaluated run: `write("flat", 0, msr=…, cost=None)`."""
 
     def make(run, seed, *, cost=COST, root="a" * 64, **metrics):
         folder = tmp_path / "results" / run / str(seed)
         folder.mkdir(parents=True)
         (folder / "metrics.json").write_text(json.dumps(METRICS | metrics), encoding="utf-8")
-        (folder / "model.json").write_text(json.dumps({"root_sha256": root}), encoding="utf-8")
+        model_of("flat", hierarchy.flat(4), root_sha256=root).write(folder / "model.json")
         if cost:
             (folder / "cost.json").write_text(json.dumps(cost), encoding="utf-8")
         return folder
@@ -127,15 +112,18 @@ def test_recorded_preset_is_read(show, tmp_path):
     folder = tmp_path / "experiments" / "demo"
     folder.mkdir(parents=True)
     for seed, more in ((0, {}), (1, {"cost": COST})):
-        record = {"run": "flat", "seed": seed, "metrics": METRICS, "data": {"root_sha256": "a"}}
-        (folder / f"flat-{seed}.json").write_text(json.dumps(record | more), encoding="utf-8")
+        content = record(seed=seed)
+        del content["cost"]
+        (folder / f"flat-{seed}.json").write_text(json.dumps(content | more), encoding="utf-8")
     row = next(csv.DictReader(io.StringIO(show("demo", as_csv=True))))
 
     assert ("flat", "0 1", 2.5) == (row["run"], row["seeds"], float(row["latency_1_ms"]))
     with pytest.raises(MissingInput, match=r"demo2 holds no records.*presets: demo\."):
         show("demo2")
     (folder / "flat-0.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(MissingInput, match="is no record, it lacks 'run'"):
+    with pytest.raises(
+        MissingInput, match=r"is no record of version 1: field '\w+': Field required"
+    ):
         show("demo")
 
 
@@ -159,5 +147,5 @@ def test_warns_of_what_does_not_compare(write, show, caplog):
     with caplog.at_level(logging.WARNING):
         show()
 
-    assert "saw different shards" in caplog.text
+    assert "used different shards" in caplog.text
     assert "trained but not evaluated: uppsala 1" in caplog.text

@@ -1,8 +1,7 @@
 """
 Networks by name: images to logits.
 
-Every backbone is a row of blocks and a head (`network`); parameters and MACs are counted from the
-layers themselves (`layers`).
+Every backbone is a sequence of blocks and a head (`network`). `layers` counts its parameters and MACs.
 """
 
 from train.backbone import uppsala_cnn
@@ -54,17 +53,17 @@ __all__ = [
 
 _OWN_INIT = {"uppsala_cnn": "glorot", "nin": "gaussian"}  # he elsewhere
 
-_SIZED = {"fast_cnn": fast_cnn, "densenet_bc_100": densenet_bc}  # known by their width alone
+_SIZED = {"fast_cnn": fast_cnn, "densenet_bc_100": densenet_bc}  # their only parameter is width
 
 
 def build(params: Params, *, outputs: int, side: int) -> Network:
     """
     Returns an untrained network for square images of `side` pixels.
 
-    Its weights are drawn from torch's generator: seed it first.
+    The weights are drawn from torch's generator, so seed it before.
 
     Raises:
-        BadParams: The images are too small for it, or torchvision has no such classifier.
+        BadParams: The images are too small for the network, or torchvision has no such classifier.
     """
     network = _built(params, outputs, side)
     initialise(network, how=params.init or _OWN_INIT.get(params.name, "he"))

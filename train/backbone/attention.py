@@ -1,8 +1,8 @@
 """
-Attention that a residual block applies to its maps before they are added to the shortcut (methods.md 4.6).
+Attention in a residual block, applied to its maps before they are added to the shortcut.
 
-`se`: Hu and others, Squeeze-and-Excitation Networks; `cbam`: Woo and others, Convolutional Block
-Attention Module.
+`se`: Hu, Shen and Sun, Squeeze-and-Excitation Networks (2018), section 3; `cbam`: Woo, Park, Lee and
+Kweon, CBAM: Convolutional Block Attention Module (2018), section 3.
 """
 
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Attention = Literal["none", "se", "cbam"]
-_RATIO = 4  # of channels to the units between; the papers' 16 would leave one unit of 16 channels
+_RATIO = 4  # channels per hidden unit; the papers' 16 would leave one unit for 16 channels
 _WINDOW = 7
 
 
 class Squeeze(nn.Module):
     """
-    SE: channels scaled by the sigmoid of a small network over their means.
+    SE: scales each channel by the sigmoid of a two-layer network over the channels' means.
 
-    With `peaks` the network also sees their maxima, and its two answers are added: the first half
-    of CBAM.
+    With `peaks` the network is also applied to the channels' maxima, and the two results are added
+    before the sigmoid. That is the channel attention of CBAM.
     """
 
     def __init__(self, channels: int, *, peaks: bool = False) -> None:
@@ -35,15 +35,19 @@ class Squeeze(nn.Module):
 
     def forward(self, maps: Float[Tensor, "batch channel height width"]) -> Tensor:
         """Returns the scaled maps."""
-        seen = [maps.mean(dim=(2, 3))]
+        pooled = [maps.mean(dim=(2, 3))]
         if self.peaks:
-            seen.append(maps.amax(dim=(2, 3)))
-        found: Tensor = self.grow(self.shrink(torch.stack(seen, dim=1)).relu()).sum(dim=1)
-        return maps * found.sigmoid()[:, :, None, None]
+            pooled.append(maps.amax(dim=(2, 3)))
+        scores: Tensor = self.grow(self.shrink(torch.stack(pooled, dim=1)).relu()).sum(dim=1)
+        return maps * scores.sigmoid()[:, :, None, None]
 
 
 class Cbam(nn.Module):
-    """CBAM: channels scaled, then pixels, by a 7 × 7 convolution over the channels' mean and maximum."""
+    """
+    CBAM: channel attention, then spatial attention.
+
+    Spatial attention scales each pixel by a 7 × 7 convolution over the channels' mean and maximum.
+    """
 
     def __init__(self, channels: int) -> None:
         """Builds both halves; the convolution has no bias."""
@@ -54,12 +58,12 @@ class Cbam(nn.Module):
     def forward(self, maps: Float[Tensor, "batch channel height width"]) -> Tensor:
         """Returns the scaled maps."""
         maps = self.channels(maps)
-        seen = torch.cat([maps.mean(dim=1, keepdim=True), maps.amax(dim=1, keepdim=True)], dim=1)
-        scaled: Tensor = maps * self.pixels(seen).sigmoid()
+        pooled = torch.cat([maps.mean(dim=1, keepdim=True), maps.amax(dim=1, keepdim=True)], dim=1)
+        scaled: Tensor = maps * self.pixels(pooled).sigmoid()
         return scaled
 
 
 def attention(name: Attention, channels: int) -> nn.Module:
-    """Returns a fresh module for maps of so many channels; `none` leaves them as they are."""
+    """Returns a new attention module for maps of `channels` channels; `none` gives the identity."""
     kinds: dict[str, Callable[[int], nn.Module]] = {"se": Squeeze, "cbam": Cbam}
     return kinds[name](channels) if name in kinds else nn.Identity()

@@ -1,7 +1,7 @@
 """
-Any classifier of torchvision by its name, untrained, as a backbone of one block and a dense head.
+Any classifier of torchvision by name, untrained, as a backbone of one block and a dense head.
 
-Published weights are not fetched: what trains here trains on the shards alone.
+Pretrained weights are not downloaded: all training uses the shards alone.
 """
 
 from collections import OrderedDict
@@ -17,10 +17,10 @@ _TWO_HEADS = ("googlenet", "inception_v3")
 
 def classifier(name: str, *, outputs: int, side: int) -> Network:
     """
-    Returns torchvision's classifier `name`, its last dense layer made the head.
+    Returns torchvision's classifier `name`; a new dense layer replaces its last one as the head.
 
     Raises:
-        BadParams: torchvision has no classifier of that name, or it ends in no dense layer.
+        BadParams: torchvision has no classifier `name`, or the classifier ends in no dense layer.
     """
     models = vision.torchvision().models
     known = models.list_models(module=models)
@@ -29,7 +29,7 @@ def classifier(name: str, *, outputs: int, side: int) -> Network:
             f"torchvision has no classifier '{name}'. It has {', '.join(known)}: set backbone.name "
             "to torchvision/ and one of them."
         )
-    # Their second heads, for training alone, would return something else than logits.
+    # With their auxiliary heads they return more than logits.
     single = {"aux_logits": False, "init_weights": False} if name in _TWO_HEADS else {}
     model = models.get_model(name, weights=None, **single)
     dense = [path for path, part in model.named_modules() if isinstance(part, nn.Linear)]

@@ -1,7 +1,8 @@
 """
-DenseNet-BC-100 with growth 12 and compression 0.5, as Dutt and others use it (methods.md 1.4).
+DenseNet-BC-100 with growth 12 and compression 0.5 (Huang et al., Densely Connected Convolutional
+Networks, 2017, section 3), which Dutt et al. use.
 
-Three dense stages of 16 layers; a layer or a transition is one block.
+Three dense stages of 16 layers. Each layer and each transition is one block.
 """
 
 import torch
@@ -13,7 +14,7 @@ _GROWTH, _LAYERS, _STAGES, _BOTTLENECK = 12, 16, 3, 4
 
 
 class DenseLayer(nn.Module):
-    """A 1 × 1 and a 3 × 3 convolution whose maps are put behind those it was given."""
+    """A 1 × 1 and a 3 × 3 convolution; their maps are concatenated to the input maps."""
 
     def __init__(self, channels: int, growth: int) -> None:
         """Builds the layer, which adds `growth` maps."""
@@ -29,7 +30,7 @@ class DenseLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the given maps and the new ones."""
+        """Returns the input maps followed by the new maps."""
         return torch.cat([x, self.inside(x)], dim=1)
 
 

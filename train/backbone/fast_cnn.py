@@ -1,8 +1,8 @@
 """
-`fast_cnn`: a small network for CPUs, our own.
+`fast_cnn`: a small network for CPUs; it is published nowhere.
 
-Few layers with many channels at small maps use a CPU's matrix units better than the many thin
-layers of a ResNet; pooling before norm and activation makes these four times as cheap.
+A few layers with many channels on small maps use a CPU's matrix units better than the many thin
+layers of a ResNet. Pooling before norm and activation makes those two four times as cheap.
 """
 
 from collections import OrderedDict
@@ -12,7 +12,7 @@ from torch import nn
 
 from train.backbone.network import Network, pooled_head
 
-_WIDTHS = (32, 64, 128, 256)  # of the stem and of the three blocks, each of which halves the map
+_WIDTHS = (32, 64, 128, 256)  # channels of the stem and of the three blocks, which halve the map
 
 
 def fast_cnn(*, width: float, outputs: int, side: int) -> Network:

@@ -1,8 +1,8 @@
 """
-What a network consists of, layer by layer: outputs, parameters and MACs, read off the layers.
+The layers of a network: output shapes, parameters and MACs (multiply-accumulate operations).
 
-One pass without numbers (torch's `meta` device) tells every layer's output (methods.md 0.1:
-convolutions and dense layers count, all else is free). A network that computes elsewhere is refused.
+One forward pass on torch's `meta` device gives every layer's output shape. Convolutions and dense
+layers have MACs; other layers count as free. A network with parameters elsewhere is refused.
 """
 
 import copy
@@ -23,21 +23,22 @@ class Layer:
     """One line of the layer table."""
 
     block: int | None
-    """Number of its block; None in the head."""
+    """Index of the block; None in the head."""
     name: str
     output: tuple[int, ...]
-    """Height, width, channels of a map, or the units of a dense layer."""
+    """Height, width and channels of a map, or the units of a dense layer."""
     params: int
     macs: int
-    """Multiply-accumulates per image."""
+    """Multiply-accumulate operations per image."""
 
 
 def layer_table(network: Network) -> list[Layer]:
     """
-    Returns every layer that learns or pools, in the order of execution.
+    Returns every layer with parameters and every pooling layer, in the order of execution.
 
     Raises:
-        BadParams: The network cannot take images of its side.
+        BadParams: The network cannot take images of its side, returns no logits, or has parameters
+            whose MACs cannot be counted.
     """
     shadow = copy.deepcopy(network).to("meta").eval()
     rows: list[Layer] = []
@@ -86,19 +87,19 @@ def layer_table(network: Network) -> list[Layer]:
 def macs_of_blocks(network: Network) -> list[int]:
     """Returns the MACs per image of each block."""
     table = layer_table(network)
-    places = range(len(network.blocks))
-    return [sum(row.macs for row in table if row.block == place) for place in places]
+    blocks = range(len(network.blocks))
+    return [sum(row.macs for row in table if row.block == block) for block in blocks]
 
 
 def macs_of_head(head: nn.Module) -> int:
-    """Returns the MACs per image of a head: the weights of its dense layers, at every pixel."""
-    places = next((part.places for part in head.modules() if isinstance(part, Pixels)), 1)
+    """Returns the MACs per image of a head: those of its dense layers, at every pixel."""
+    pixels = next((part.count for part in head.modules() if isinstance(part, Pixels)), 1)
     dense = (part.weight.numel() for part in head.modules() if isinstance(part, nn.Linear))
-    return places * sum(dense)
+    return pixels * sum(dense)
 
 
 def map_shapes(network: Network) -> list[tuple[int, int, int]]:
-    """Returns channels, height and width behind each block; vectors are maps of one pixel."""
+    """Returns channels, height and width after each block; vectors are maps of one pixel."""
     shadow = copy.deepcopy(network.blocks).to("meta").eval()
     maps, shapes = torch.zeros(1, 3, network.side, network.side, device="meta"), []
     with torch.no_grad():
@@ -110,7 +111,7 @@ def map_shapes(network: Network) -> list[tuple[int, int, int]]:
 
 
 def channels_after(network: Network, blocks: int) -> int:
-    """Returns the channels of the map behind the first `blocks` blocks."""
+    """Returns the number of channels after the first `blocks` blocks."""
     shadow = copy.deepcopy(network.blocks[:blocks]).to("meta").eval()
     with torch.no_grad():
         maps = shadow(torch.zeros(1, 3, network.side, network.side, device="meta"))
@@ -118,6 +119,6 @@ def channels_after(network: Network, blocks: int) -> int:
 
 
 def count(*modules: nn.Module) -> int:
-    """Counts the parameters of `modules`, those they share once."""
-    found = {id(part): part.numel() for module in modules for part in module.parameters()}
-    return sum(found.values())
+    """Counts the parameters of `modules`; a shared parameter counts once."""
+    sizes = {id(part): part.numel() for module in modules for part in module.parameters()}
+    return sum(sizes.values())

@@ -1,8 +1,8 @@
 """
-What every backbone is: a row of blocks, then a head, so that methods can share, cut and extend it.
+The structure of every backbone: a sequence of blocks, then a head.
 
-A method that shares the first blocks and trains the rest needs nothing but these two parts; how a
-block looks inside is its backbone's affair.
+Methods share the first blocks and train the rest. They need these two parts only, never the inside
+of a block.
 """
 
 import copy
@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-_DEVIATION = 0.05  # of gaussian weights, as HD-CNN's block has them
+_DEVIATION = 0.05  # standard deviation of gaussian weights, as in HD-CNN's NIN
 
 
 class Network(nn.Module):
     """Blocks (`blocks`) and a head (`head`) that ends in `predictions`: images to logits."""
 
     def __init__(self, blocks: nn.Sequential, head: nn.Sequential, *, side: int) -> None:
-        """Takes over both parts, made for square images of `side` pixels."""
+        """Takes both parts, made for square images of `side` pixels."""
         super().__init__()
         self.side = side
         self.blocks = blocks
@@ -32,10 +32,10 @@ class Network(nn.Module):
 
 
 class Branch(nn.Module):
-    """The own part of a network whose first blocks are another's: blocks, then a head."""
+    """The later blocks and the head of a network whose first blocks belong to another network."""
 
     def __init__(self, blocks: nn.Module, head: nn.Sequential) -> None:
-        """Takes over both parts; `blocks` may be empty."""
+        """Takes both parts; `blocks` may be empty."""
         super().__init__()
         self.blocks = blocks
         self.head = head
@@ -47,16 +47,16 @@ class Branch(nn.Module):
 
 
 class Attached(nn.Module):
-    """A branch on a frozen stem, as it is trained: the stem neither learns nor keeps statistics."""
+    """A branch on a frozen stem: neither weights nor batch statistics of the stem change."""
 
     def __init__(self, stem: nn.Module, branch: Branch) -> None:
-        """Freezes the stem, whose tensors stay its owner's."""
+        """Freezes the stem; its tensors stay shared with the network they come from."""
         super().__init__()
         self.stem = stem.requires_grad_(requires_grad=False)
         self.branch = branch
 
     def train(self, mode: bool = True) -> "Attached":  # noqa: FBT001, FBT002  # torch's signature
-        """Switches the branch alone: a frozen stem stays in evaluation mode."""
+        """Sets the mode of the branch; the frozen stem stays in evaluation mode."""
         super().train(mode)
         self.stem.eval()
         return self
@@ -70,23 +70,23 @@ class Attached(nn.Module):
 
 
 class Pixels(nn.Module):
-    """Opens a head whose dense layer works on every pixel of a map: channels first to rows."""
+    """Turns maps into one row of channels for each pixel, for a dense layer on every pixel."""
 
-    def __init__(self, places: int) -> None:
-        """Keeps the number of pixels, which the operations of the head are counted by."""
+    def __init__(self, count: int) -> None:
+        """Keeps the number of pixels, from which the MACs of the head are counted."""
         super().__init__()
-        self.places = places
+        self.count = count
 
     def forward(self, maps: Float[Tensor, "batch channel height width"]) -> Tensor:
-        """Returns a row of channels for every pixel."""
+        """Returns rows, (batch, pixel, channel)."""
         return maps.flatten(2).transpose(1, 2)
 
 
 def branch_of(network: Network, *, outputs: int, first_own: int) -> Branch:
     """
-    Returns a copy of `network` from block `first_own` (0: all of it) on, with a fresh last layer.
+    Returns a copy of `network` from block `first_own` on, with a new last layer.
 
-    The fresh layer is drawn from torch's generator: seed it first.
+    The new layer is drawn from torch's generator, so seed it before.
     """
     own = copy.deepcopy(network.blocks[first_own:])
     branch = Branch(own, copy.deepcopy(network.head))
@@ -95,7 +95,7 @@ def branch_of(network: Network, *, outputs: int, first_own: int) -> Branch:
 
 
 def replace_last(head: nn.Sequential, *, outputs: int) -> None:
-    """Puts a freshly initialised prediction layer of `outputs` units into `head`."""
+    """Replaces the last layer of `head` by a newly initialised one with `outputs` units."""
     last = head.get_submodule("predictions")
     assert isinstance(last, nn.Linear), "a head ends in a dense layer"  # noqa: S101  # our own mistake
     fresh = nn.Linear(last.in_features, outputs)
@@ -106,9 +106,9 @@ def replace_last(head: nn.Sequential, *, outputs: int) -> None:
 
 def copy_parts(source: nn.Module, target: nn.Module, *, but: str | None = None) -> None:
     """
-    Copies every tensor of the parts that `target` has, from those of the same name, except `but`.
+    Copies every tensor from the parts of `source` to the parts of `target` with the same name.
 
-    A slice of a row keeps the names of its blocks, so that each finds the one it is a copy of.
+    The part `but` is left out. A slice of a sequence keeps the names of its blocks.
     """
     for name, part in target.named_children():
         if name != but:
@@ -117,9 +117,9 @@ def copy_parts(source: nn.Module, target: nn.Module, *, but: str | None = None) 
 
 def initialise(module: nn.Module, *, how: str) -> None:
     """
-    Draws all weights; biases are zero.
+    Initialises all weights; biases are zero.
 
-    `how` is glorot (uniform), he (normal, and a Glorot last layer) or gaussian (deviation 0.05).
+    `how` is glorot (uniform), he (normal, with a Glorot last layer) or gaussian (deviation 0.05).
     """
     for name, part in module.named_modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
@@ -134,7 +134,7 @@ def initialise(module: nn.Module, *, how: str) -> None:
 
 
 def pooled_head(channels: int, outputs: int, *, before: nn.Module | None = None) -> nn.Sequential:
-    """Returns a head of the mean over the map and one dense layer; `before` acts on the map."""
+    """Returns a head: `before` on the map, the mean over the pixels, and one dense layer."""
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     if before is not None:
         parts["act"] = before
@@ -144,6 +144,6 @@ def pooled_head(channels: int, outputs: int, *, before: nn.Module | None = None)
 
 
 def activation(name: str, *, inplace: bool = False) -> nn.Module:
-    """Returns a fresh activation: relu, selu or elu."""
+    """Returns a new activation layer: relu, selu or elu."""
     kinds: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "selu": nn.SELU, "elu": nn.ELU}
     return kinds[name](inplace=inplace)

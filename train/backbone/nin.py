@@ -1,7 +1,8 @@
 """
-`nin`: the CIFAR100-NIN block of HD-CNN (methods.md 6.2), three 5 x 5 or 3 x 3 convolutions with 1 x 1 ones.
+`nin`: the CIFAR100-NIN network of HD-CNN (Yan et al., HD-CNN, 2015, section 6.1).
 
-Made for crops of 26 pixels (`augment.crop: 26`). The first block is what HD-CNN shares.
+Three convolutions, each followed by 1 × 1 convolutions. Made for crops of 26 pixels
+(`augment.crop: 26`). HD-CNN shares the first block. See docs/methods/hdcnn.md.
 """
 
 from collections import OrderedDict
@@ -13,10 +14,10 @@ from train.backbone.network import Network, Pixels
 
 
 class MeanOfPixels(nn.Module):
-    """Rows of each pixel's logits to their mean; the original cuts negative logits off first."""
+    """Averages the logits of all pixels; the original clips negative logits before."""
 
     def __init__(self, *, relu: bool) -> None:
-        """Keeps whether logits below zero become zero at their pixel."""
+        """Keeps whether negative logits of a pixel become zero before the mean."""
         super().__init__()
         self.relu = relu
 
@@ -29,10 +30,10 @@ def nin(*, width: float, dropout: float, logit_relu: bool, outputs: int, side: i
     """
     Returns the network; at width 1, 26 pixels and 100 labels it has 984,356 parameters.
 
-    Dropout opens the second and the third block, so that what learns on a frozen first one has it.
+    Dropout stands at the start of blocks 2 and 3, so that branches on a frozen block 1 have it.
 
     Raises:
-        BadParams: The image is too small for its two pools.
+        BadParams: The image is too small for two pools.
     """
     first, second, full = (max(1, round(own * width)) for own in (160, 96, 192))
     last = _pooled(_pooled(side))
@@ -66,7 +67,7 @@ def _block(
     dropout: float = 0.0,
     pool: bool = True,
 ) -> nn.Sequential:
-    """A convolution without activation, then 1 x 1 ones with it."""
+    """Returns a convolution without activation, followed by 1 × 1 convolutions with activation."""
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     if dropout:
         parts["drop"] = nn.Dropout(dropout)
@@ -81,5 +82,5 @@ def _block(
 
 
 def _pooled(side: int) -> int:
-    """The side of a map behind a pool of 3 pixels and stride 2 that takes a rest in."""
+    """Returns the side of a map after a pool of 3 pixels and stride 2, rounded up."""
     return -(-(side - 3) // 2) + 1

@@ -1,6 +1,6 @@
 """Section `backbone` of params.yaml: which network, and how large."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -9,7 +9,7 @@ from train.backbone.resnet import BASIC
 
 NAMES = ("uppsala_cnn", "fast_cnn", "nin", *BASIC, "resnet164", "densenet_bc_100")
 TORCHVISION = "torchvision/"
-# Fields that mean something to these backbones alone.
+# Fields that only these backbones have.
 _OWN = {
     "uppsala_cnn": (
         "widths",
@@ -31,65 +31,56 @@ class Params(BaseModel):
 
     name: str = Field(
         "uppsala_cnn",
-        description="uppsala_cnn (the report's), fast_cnn (ours, for CPUs), nin (HD-CNN's, for "
-        "crops of 26 pixels), resnet20, resnet32, "
-        "resnet44, resnet56, resnet110, resnet164, densenet_bc_100, or torchvision/NAME",
+        description="uppsala_cnn, fast_cnn (for CPUs), nin, resnet20, resnet32, resnet44, resnet56, "
+        "resnet110, resnet164, densenet_bc_100, or torchvision/NAME",
     )
     width: float = Field(
-        1.0, gt=0, le=8, description="factor on all widths (and on dense); 1 is the published size"
+        1.0, gt=0, le=8, description="factor for all channel counts; 1: published size"
     )
     act: Literal["relu", "selu", "elu"] = Field(
-        "relu", description="activation; elu makes a resnet HierNet's flavour"
+        "relu", description="activation; elu: HierNet's resnet"
     )
     init: Literal["glorot", "he", "gaussian"] | None = Field(
         None,
-        description="glorot: uniform, zero biases (Keras); he: normal, for large rates; "
-        "gaussian: deviation 0.05; null: glorot for uppsala_cnn, gaussian for nin, he for the others",
+        description="initialisation; none: that of the network",
     )
     attention: Attention = Field(
         "none",
-        description="resnet20 to resnet164: in every residual block none, se (channels "
-        "scaled), cbam (channels, then pixels)",
+        description="attention in residual blocks",
     )
     widths: tuple[int, int, int, int, int] = Field(
-        (64, 128, 128, 128, 128), description="uppsala_cnn: channels of the five blocks"
+        (64, 128, 128, 128, 128), description="uppsala_cnn: channels of blocks"
     )
     dense: int = Field(512, ge=1, le=8192, description="uppsala_cnn: units of the dense layers")
     identity_pools: Literal["first", "last", "none"] = Field(
         "first",
-        description="uppsala_cnn: which pools are left out until the last map is at least 3 × 3: "
-        "first (the rule for small images, costly), last (cheap, for CPUs), none (tiny32: a "
-        "1 × 1 map at 32 pixels)",
+        description="uppsala_cnn: pools dropped for small images",
     )
-    batch_norm: bool = Field(
-        False, description="uppsala_cnn: normalise after each convolution; the report has none"
-    )
+    batch_norm: bool = Field(False, description="uppsala_cnn: batch norm after convolutions")
     dropout: float = Field(
         0.5,
         ge=0,
         lt=1,
-        description="uppsala_cnn: share dropped after the dense layers; nin: after each pool",
+        description="uppsala_cnn, nin: dropout probability",
     )
     logit_relu: bool = Field(
         default=True,
-        description="nin: logits below zero count as zero, at every pixel (the original)",
+        description="nin: clip negative logits of pixels",
     )
-    noise: float = Field(
-        0.01, ge=0, le=1, description="uppsala_cnn: standard deviation of the noise in training"
-    )
+    noise: float = Field(0.01, ge=0, le=1, description="uppsala_cnn: deviation of training noise")
     noise_at: Literal["feature", "input"] = Field(
         "feature",
-        description="uppsala_cnn: where noise is added: the last map (the report's table) or input",
+        description="uppsala_cnn: what noise is added to",
     )
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_fields(self) -> "Params":
         if self.name not in NAMES and not self.name.startswith(TORCHVISION):
             raise ValueError(
                 f"'{self.name}' is no backbone; known: {', '.join(NAMES)}, torchvision/NAME"
             )
         if self.attention != "none" and self.name not in (*BASIC, "resnet164"):
-            raise ValueError(f"{self.name} has no attention: leave it out")
+            raise ValueError(f"{self.name} has no attention: leave the parameter out")
         fields = type(self).model_fields
         others = {name for own in _OWN.values() for name in own} - {*_OWN.get(self.name, ())}
         if self.name.startswith(TORCHVISION):
@@ -100,7 +91,7 @@ class Params(BaseModel):
         if self.name != "uppsala_cnn" and (self.act == "selu" or (self.act == "elu" and not elu)):
             odd.append("act")
         if odd:
-            raise ValueError(f"{self.name} has no {', '.join(dict.fromkeys(odd))}: leave it out")
+            raise ValueError(f"{self.name} has no {', '.join(dict.fromkeys(odd))}: leave them out")
         if self.name == "uppsala_cnn" and self.act == "elu":
             raise ValueError("uppsala_cnn takes relu or selu")
         return self

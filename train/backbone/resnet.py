@@ -1,9 +1,10 @@
 """
-The residual networks for small images that the other sources use (methods.md 1.4).
+Residual networks for small images.
 
-`resnet20` … `resnet110`: basic blocks in three stages, as HierNet has them; `resnet164`:
-pre-activation bottlenecks, as Dutt and others have them. The stem is block 0, every residual block
-one more, so that a method can cut the network between any two of them.
+`resnet20` … `resnet110`: basic blocks in three stages (He et al., Deep Residual Learning, 2016,
+section 4.2), as in HierNet; `resnet164`: pre-activation bottlenecks (He et al., Identity Mappings,
+2016), as in Dutt et al. The stem is block 0 and each residual block is one more block, so a method
+can cut the network between any two of them.
 """
 
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ _STAGES = (16, 32, 64)
 
 class BasicBlock(nn.Module):
     """
-    Two 3 × 3 convolutions beside a shortcut, projected where the width changes.
+    Two 3 × 3 convolutions with a shortcut, which is a projection where the width changes.
 
     With `elu` there is no norm after the first convolution and no activation after the sum, as in
     the code of HierNet's authors.

@@ -1,8 +1,8 @@
 """
-Branches of one shape that all work on the same maps: in a loop, or as one grouped computation.
+Branches of equal shape on the same maps: computed in a loop, or as one grouped computation.
 
-Grouped, a layer of all branches is one layer whose channels stand branch by branch, its convolutions
-in as many groups. That saves calls, which is what a few images on a CPU are mostly waiting for.
+In the grouped computation one layer holds the channels of all branches, and a convolution has one
+group for each branch. That saves calls, which take most of the time for few images on a CPU.
 """
 
 import copy
@@ -18,8 +18,8 @@ from train.backbone.resnet import BasicBlock, Bottleneck
 # 0.8, 0.6; nin 1.05, 0.95, 0.9, 0.7 (`python -m benchmarks grouped`). No accelerator was measured.
 _PICTURES, _DEVICE = 1, "cpu"
 
-# What treats every channel by itself, or in groups, or adds channels of the same place. Attention and
-# densenet's layers mix channels in other ways: side by side they would mix those of all branches.
+# Layers that treat every channel by itself, or in groups, or add equal channels. Attention and
+# densenet's layers mix channels in other ways, so a grouped computation would mix the branches.
 _BY_CHANNEL = (
     nn.Sequential,
     nn.Identity,
@@ -38,24 +38,24 @@ _BY_CHANNEL = (
 
 class Siblings:
     """
-    What branches say of the same maps.
+    The log probabilities of several branches on the same maps.
 
-    The weights of a layer lie in one tensor, branch by branch, and those of a branch become views
-    of their part of it, as in torch's recurrent layers. So nothing is held twice or can be out of
-    date: what changes a weight in place changes both. Weights that were moved elsewhere, as by
-    `to`, are put together again by the next grouped computation, in about the time of the loop.
+    The weights of a layer lie in one tensor, branch by branch, and the weights of each branch are
+    views of it, as in torch's recurrent layers. So no weight is stored twice, and an in-place
+    change changes both. If weights were moved, as by `to`, the next grouped computation joins them
+    again, in about the time of the loop.
     """
 
     def __init__(self, parts: nn.ModuleDict) -> None:
-        """Keeps a reference to the branches, which stay their owner's; their layers stay as well."""
+        """Keeps a reference to the branches."""
         self.parts = parts
         self.groupable = _groupable([part.blocks for part in self._branches().values()])
         self._wide: nn.Module | None = None
-        self._places: list[tuple[nn.Module, str]] = []
+        self._owners: list[tuple[nn.Module, str]] = []
         self._views: list[Tensor] = []
 
     def log_probabilities(self, maps: Tensor) -> dict[str, Tensor]:
-        """Returns the normalised logarithms of each branch, (batch, output), under its name."""
+        """Returns the log probabilities of each branch, (batch, output), under its name."""
         branches = self._branches()
         if self.at_once(maps):
             heads = [branch.head for branch in branches.values()]
@@ -68,7 +68,7 @@ class Siblings:
         }
 
     def at_once(self, maps: Tensor) -> bool:
-        """Says whether these maps are worth it: few, on a CPU, and nothing is trained or exported."""
+        """Whether to group: few images, on a CPU, neither training nor export."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or not self.groupable:
             return False
         few = maps.shape[0] <= _PICTURES and maps.device.type == _DEVICE
@@ -78,37 +78,37 @@ class Siblings:
         return {name: part for name, part in self.parts.items() if isinstance(part, Branch)}
 
     def _grouped(self, maps: Tensor) -> list[Tensor]:
-        """Returns what the blocks of each branch make of the maps; heads differ in their outputs."""
+        """Returns the output maps of each branch's blocks; the heads are not grouped."""
         count = len(self.parts)
         wide = self._wide
         if wide is None or not self._in_place():
             wide = self._wide = self._joined()
-        found: Tensor = wide(maps.repeat(1, count, 1, 1))
-        return list(found.chunk(count, dim=1))
+        outputs: Tensor = wide(maps.repeat(1, count, 1, 1))
+        return list(outputs.chunk(count, dim=1))
 
     def _in_place(self) -> bool:
-        """Says whether every weight still is a view; the views themselves keep their memory taken."""
+        """Whether every weight is still a view; the kept views keep their memory allocated."""
         return all(
             getattr(layer, name).data_ptr() == view.data_ptr()
-            for (layer, name), view in zip(self._places, self._views, strict=True)
+            for (layer, name), view in zip(self._owners, self._views, strict=True)
         )
 
     @torch.inference_mode(mode=False)  # or the weights could not be trained any more
     @torch.no_grad()
     def _joined(self) -> nn.Module:
-        """Returns the first branch's blocks with the weights of all, and makes theirs views."""
+        """Returns the first branch's blocks with all weights, and makes the branches' weights views."""
         blocks = [branch.blocks for branch in self._branches().values()]
         wide = copy.deepcopy(blocks[0]).requires_grad_(requires_grad=False).eval()
-        self._places, self._views = [], []
+        self._owners, self._views = [], []
         for path, layer in wide.named_modules():
-            own = [one.get_submodule(path) for one in blocks]
+            own = [branch.get_submodule(path) for branch in blocks]
             for name, tensor in _tensors(layer).items():
-                whole = torch.cat([getattr(one, name) for one in own])
+                whole = torch.cat([getattr(part, name) for part in own])
                 tensor.data = whole
                 views = whole.chunk(len(own))
-                for one, view in zip(own, views, strict=True):
-                    getattr(one, name).data = view
-                self._places += [(one, name) for one in own]
+                for part, view in zip(own, views, strict=True):
+                    getattr(part, name).data = view
+                self._owners += [(part, name) for part in own]
                 self._views += views
             if isinstance(layer, nn.Conv2d):
                 layer.groups *= len(own)
@@ -116,17 +116,18 @@ class Siblings:
 
 
 def _tensors(layer: nn.Module) -> Mapping[str, Tensor]:
-    """A layer's own weights and statistics, without the number of batches that it was trained on."""
-    found = dict(layer.named_parameters(recurse=False)) | dict(layer.named_buffers(recurse=False))
-    return {name: tensor for name, tensor in found.items() if tensor.ndim}
+    """Returns a layer's own weights and batch statistics, without the counter of batches."""
+    tensors = dict(layer.named_parameters(recurse=False)) | dict(layer.named_buffers(recurse=False))
+    return {name: tensor for name, tensor in tensors.items() if tensor.ndim}
 
 
 def _groupable(blocks: list[nn.Module]) -> bool:
-    """Says whether there are several of the same shape, of layers that are known to work by channel."""
+    """Whether there are several branches of equal shape, made of layers that work by channel."""
     shapes = {
-        tuple((name, tensor.shape) for name, tensor in one.state_dict().items()) for one in blocks
+        tuple((name, tensor.shape) for name, tensor in branch.state_dict().items())
+        for branch in blocks
     }
-    layers = [layer for one in blocks for layer in one.modules()]
+    layers = [layer for branch in blocks for layer in branch.modules()]
     return (
         len(blocks) > 1
         and len(shapes) == 1

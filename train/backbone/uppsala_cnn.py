@@ -1,7 +1,8 @@
 """
-`uppsala_cnn`: the network of the report (methods.md 1.1), sized by width, pooling and side.
+`uppsala_cnn`: the network of the Uppsala report, scaled by width, pooling and image side.
 
-Five convolution blocks and a dense head; the tests assert the report's layer table.
+Five convolution blocks and a dense head. A test compares it with the report's table of layers. See
+docs/methods/uppsala.md.
 """
 
 from collections import OrderedDict
@@ -18,7 +19,7 @@ _CONVOLUTIONS = (1, 1, 2, 2, 2)  # of each block; every block ends in a pool
 
 
 class Noise(nn.Module):
-    """Adds Gaussian noise while training."""
+    """Adds Gaussian noise in training mode."""
 
     def __init__(self, sigma: float) -> None:
         """Keeps the standard deviation."""
@@ -80,10 +81,10 @@ def _block(
 
 def _kept_pools(side: int, identity: str) -> Sequence[bool]:
     """
-    Says which of the five pools halve the map.
+    Returns for each of the five pools whether it halves the map.
 
-    methods.md 1.1 replaces the first two at 32 pixels, which keeps the last map at 4 × 4; the same
-    rule for any side drops pools until that map is at least 3 × 3 (one at 48 or 64 pixels).
+    At 32 pixels two pools are dropped, which keeps the last map at 4 × 4. For any side, pools are
+    dropped until the last map is at least 3 × 3: one pool at 48 or 64 pixels.
     """
     dropped = 0
     if identity != "none":

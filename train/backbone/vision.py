@@ -1,8 +1,9 @@
 """
-torchvision behind one door: its classifiers by name, and the reference for our augmentation.
+The import of torchvision, for its classifiers and for comparisons in benchmarks.
 
-Its wheels are built for CUDA. Beside a CPU torch their compiled part does not load, and `import
-torchvision` stops at two operators that nothing here uses. They are declared here, without a body.
+Its wheels are built for CUDA. With a CPU build of torch their compiled part does not load, and
+`import torchvision` fails at two operators that nothing here uses. They are declared here without
+an implementation.
 """
 
 import importlib
@@ -20,13 +21,13 @@ _declared: list[torch.library.Library] = []  # a declaration lives as long as it
 
 def torchvision() -> ModuleType:
     """
-    Imports torchvision and returns it; where it imports by itself nothing else is done.
+    Imports torchvision and returns the module.
 
-    Beside a CPU torch `ops.nms` and reading or writing JPEG still fail: models, transforms and
-    everything else that is written in Python work.
+    With a CPU build of torch, `ops.nms` and JPEG input or output still fail. Models, transforms and
+    everything else in Python work.
 
     Raises:
-        MissingPackage: It is not installed, or fails in another way.
+        MissingPackage: torchvision is not installed, or its import fails in another way.
     """
     try:
         return _import()

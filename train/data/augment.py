@@ -1,14 +1,14 @@
 """
-Images to network input, a batch at a time on the device (methods.md 0.2).
+Augmentation: uint8 images to float network input, batch by batch on the device.
 
-Either one affine grid for rotation, zoom, shift and mirror, as the report has them; or whole-pixel
-crops of the padded image and mirror, as CIFAR is trained. What is drawn for an image depends on
-seed, network, epoch and its position in the epoch alone.
+Either an affine map of rotation, zoom, shift and mirroring, as in the Uppsala report; or crops of the
+padded image by whole pixels and mirroring, as is usual for CIFAR. The random numbers of an image
+depend on seed, network, epoch and its position in the epoch alone. See docs/methods/data.md.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,90 +25,80 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rotation: float = Field(
-        20.0, ge=0, le=180, description="largest turn to either side in degrees; the report's"
-    )
-    zoom: float = Field(
-        1.2, ge=1, le=4, description="largest enlargement, from 1 (none); the report's 120 %"
-    )
-    shift: float = Field(
-        0.2, ge=0, le=1, description="largest shift per axis as a share of the side; the report's"
-    )
+    rotation: float = Field(20.0, ge=0, le=180, description="largest rotation in degrees")
+    zoom: float = Field(1.2, ge=1, le=4, description="largest enlargement factor; 1: none")
+    shift: float = Field(0.2, ge=0, le=1, description="largest shift as a share of the side")
     flip: Literal["lr", "ud", "none"] = Field(
-        "lr", description="mirror half of the images: lr, the way we read the report; or ud"
+        "lr", description="mirror half: left-right or up-down"
     )
     pad: int = Field(
         0,
         ge=0,
         le=64,
-        description="whole pixels that an image may move along each axis (a crop of "
-        "the padded image), instead of rotation, zoom and shift; 4 is usual for CIFAR",
+        description="pixels of padding for random crops",
     )
     crop: int | None = Field(
         None,
         ge=1,
         le=2048,
-        description="side of a random crop, which the network then takes; "
-        "evaluation takes the middle; HD-CNN: 26 of 32",
+        description="side of random crops in pixels",
     )
     outside: Literal["border", "mean", "grey", "black", "reflect"] = Field(
-        "border",
-        description="what fills the edge: the image's border drawn out, the mean colour, "
-        "grey (HierNet), black, or the image mirrored at its edge",
+        "border", description="fill beyond the edge"
     )
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        turned = [
+    def _check_crops(self) -> "Params":
+        affine_fields = [
             n for n, v in (("rotation", 0), ("zoom", 1), ("shift", 0)) if getattr(self, n) != v
         ]
-        if self.crops and turned:
+        if self.crops and affine_fields:
             raise ValueError(
-                f"pad and crop move whole pixels and exclude {', '.join(turned)}: set rotation: 0, "
-                "zoom: 1 and shift: 0, or leave pad and crop out"
+                f"pad and crop exclude {', '.join(affine_fields)}: set rotation: 0, zoom: 1 and "
+                "shift: 0, or leave pad and crop out"
             )
         return self
 
     @property
     def crops(self) -> bool:
-        """Whether images are cropped by whole pixels instead of moved by an affine map."""
+        """Whether images are cropped by whole pixels instead of mapped by an affine map."""
         return self.pad > 0 or self.crop is not None
 
     def network_side(self, side: int) -> int:
-        """Returns the side in pixels of what the network is given, for images of `side`."""
+        """Returns the side in pixels of the network's input, for images of `side` pixels."""
         return self.crop or side
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What was drawn for each image of an epoch, by position."""
+    """The random numbers of augmentation for each position of an epoch."""
 
     angle: Float[np.ndarray, " position"]
     """Radians, anticlockwise on the screen."""
     zoom: Float[np.ndarray, " position"]
     shift_x: Float[np.ndarray, " position"]
-    """Share of the side, to the right; with crops where the crop begins, in whole pixels."""
+    """Share of the side, to the right; for crops the first column, in whole pixels."""
     shift_y: Float[np.ndarray, " position"]
-    """Share of the side, downwards; with crops where the crop begins, in whole pixels."""
+    """Share of the side, downwards; for crops the first row, in whole pixels."""
     mirrored: Float[np.ndarray, " position"]
     """1 where the image is mirrored, else 0."""
 
-    def at(self, chosen: Int[np.ndarray, " picture"]) -> "Draws":
-        """Returns the draws of the chosen positions."""
+    def at(self, positions: Int[np.ndarray, " batch"]) -> "Draws":
+        """Returns the random numbers of some positions."""
         return Draws(
-            self.angle[chosen],
-            self.zoom[chosen],
-            self.shift_x[chosen],
-            self.shift_y[chosen],
-            self.mirrored[chosen],
+            self.angle[positions],
+            self.zoom[positions],
+            self.shift_x[positions],
+            self.shift_y[positions],
+            self.mirrored[positions],
         )
 
 
 def draw(params: Params, count: int, rng: np.random.Generator, *, side: int) -> Draws:
     """
-    Draws for `count` positions of images of `side` pixels.
+    Returns the random numbers for `count` positions, for images of `side` pixels.
 
-    The first positions stay the same whatever `count` is.
+    The first positions get the same numbers whatever `count` is.
 
     Raises:
         BadParams: The crop is larger than the image.
@@ -117,13 +107,13 @@ def draw(params: Params, count: int, rng: np.random.Generator, *, side: int) -> 
     centred = 2 * uniform[:, :4] - 1
     shift = centred[:, 2:4] * params.shift
     if params.crops:
-        places = side + 2 * params.pad - params.network_side(side) + 1
+        offsets = side + 2 * params.pad - params.network_side(side) + 1
         if params.network_side(side) > side:
             raise BadParams(
                 f"augment.crop is {params.crop}, and the images have {side} pixels: evaluation "
-                "takes their middle. Choose a smaller crop."
+                "takes the centre of an image. Choose a smaller crop."
             )
-        shift = np.minimum(np.floor(uniform[:, 2:4] * places), places - 1) - params.pad
+        shift = np.minimum(np.floor(uniform[:, 2:4] * offsets), offsets - 1) - params.pad
     return Draws(
         angle=centred[:, 0] * math.radians(params.rotation),
         zoom=1 + uniform[:, 1] * (params.zoom - 1),
@@ -137,8 +127,8 @@ def affine(draws: Draws, *, flip: str) -> Float[Tensor, "batch 2 3"]:
     r"""
     Returns the map from output to input positions, both in -1..1 with x to the right, y down.
 
-    An image is mirrored, zoomed by $z$, turned by $a$ and then shifted by $t$ (in shares of the
-    side, so $2t$ here); `affine_grid` wants the inverse,
+    An image is mirrored, zoomed by $z$, rotated by $a$ and then shifted by $t$ (in shares of the
+    side, so $2t$ here). `affine_grid` takes the inverse,
 
     $$x_{in} = F \, \frac{1}{z} R(-a) \, (x_{out} - 2t)$$
     """
@@ -163,8 +153,8 @@ def apply(
     *,
     params: Params,
     mean: Float[Tensor, "3"],
-) -> Float[Tensor, "batch 3 height width"]:
-    """Returns augmented images less the mean of each channel; the affine map is bilinear."""
+) -> Float[Tensor, "batch 3 rows columns"]:
+    """Returns augmented images minus the mean of each channel; the affine map is bilinear."""
     if params.crops:
         return _cropped(images, draws, params=params, mean=mean)
     centred = scale(images) - mean[:, None, None]
@@ -183,7 +173,7 @@ def apply(
 def middle(
     x: Float[Tensor, "batch channel height width"], side: int
 ) -> Float[Tensor, "batch channel side side"]:
-    """Returns the middle of images that are larger than `side` pixels; others as they are."""
+    """Returns the central square of `side` pixels; smaller images are returned as they are."""
     if x.shape[-1] <= side:
         return x
     top, left = (x.shape[-2] - side) // 2, (x.shape[-1] - side) // 2
@@ -202,10 +192,12 @@ def _cropped(
     down, across = (forwards, backwards) if params.flip != "ud" else (backwards, forwards)
     rows = torch.from_numpy(draws.shift_y).to(images.device).long()[:, None] + down
     columns = torch.from_numpy(draws.shift_x).to(images.device).long()[:, None] + across
-    near = _reflected if params.outside == "reflect" else _clamped
-    places = torch.arange(len(images), device=images.device)[:, None, None]
-    found = images[places, near(rows, height)[:, :, None], near(columns, width)[:, None, :]]
-    result = scale(found).sub_(mean[:, None, None])
+    index_of = _reflected if params.outside == "reflect" else _clamped
+    batch = torch.arange(len(images), device=images.device)[:, None, None]
+    cropped = images[
+        batch, index_of(rows, height)[:, :, None], index_of(columns, width)[:, None, :]
+    ]
+    result = scale(cropped).sub_(mean[:, None, None])
     if params.outside not in ("border", "reflect"):
         outside = ((rows < 0) | (rows >= height))[:, :, None] | (
             (columns < 0) | (columns >= width)
@@ -216,15 +208,16 @@ def _cropped(
 
 
 def _fill(params: Params, mean: Float[Tensor, "3"]) -> Float[Tensor, "3 1 1"] | None:
-    """The colour outside, less the mean; None where that is zero or there is no such colour."""
+    """Returns the fill colour minus the mean; None where that is zero or there is no fill colour."""
     level = {"grey": 0.5, "black": 0.0}.get(params.outside)
     return None if level is None else (level - mean)[:, None, None]
 
 
-def _clamped(places: Tensor, size: int) -> Tensor:
-    return places.clamp(0, size - 1)
+def _clamped(positions: Tensor, size: int) -> Tensor:
+    """Returns the nearest position inside the image."""
+    return positions.clamp(0, size - 1)
 
 
-def _reflected(places: Tensor, size: int) -> Tensor:
-    """Positions outside count back from the edge pixel, which is not repeated."""
-    return size - 1 - (size - 1 - places.abs()).abs()
+def _reflected(positions: Tensor, size: int) -> Tensor:
+    """Returns positions mirrored at the edge pixel, which is not repeated."""
+    return size - 1 - (size - 1 - positions.abs()).abs()

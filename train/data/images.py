@@ -1,12 +1,13 @@
 """
-Shards to one uint8 array per split: decoded once and cached as a memory map, or streamed.
+Shards to one uint8 array per split: decoded once into a memory-mapped cache, or streamed.
 
-Writes work/cache/KEY/*.npy, KEY being the hash of what the manifest says of the split's shards. A
-set too large for that stays in its shards, and the same rows are decoded when they are asked for.
-Training opens `train` and `val`; `test` is opened by `evaluate` only.
+Writes work/cache/SPLIT-KEY/*.npy; KEY is a hash of the split's entries in the manifest. A split
+that is too large for a cache stays in its shards and is decoded on access. Training opens `train`
+and `val`; only `evaluate` opens `test`.
 """
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -22,16 +23,20 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from personae import files
 from train.data import shards, stream
 from train.data.stream import Streamed
+from train.documents import ShardEntry
 from train.errors import BadShard
 from train.runtime import distributed
+
+log = logging.getLogger(__name__)
 
 _FORMAT = "1"  # part of the cache key: raised when the cached arrays change their meaning
 _DEVICE_SHARE = 0.5  # of an accelerator's free memory that images may take
 
 Storage = Literal["auto", "cache", "device", "stream"]
-_PLACES = ("cache", "device", "stream")
+_STORAGES = ("cache", "device", "stream")
 
 
 class Params(BaseModel):
@@ -39,23 +44,17 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    batch_size: int = Field(
-        128, ge=1, le=65_536, description="images per update; 128 as in the report"
-    )
+    batch_size: int = Field(128, ge=1, le=65_536, description="images per update")
     side: int | None = Field(
-        None, ge=8, le=2048, description="side in pixels that the shards must have; null: theirs"
+        None, ge=8, le=2048, description="required pixels; none: those of the shards"
     )
     storage: Storage = Field(
         "auto",
-        description="where decoded images lie: device (the accelerator's memory), cache (a file "
-        "in the work folder, mapped), stream (nowhere: decoded when asked for); auto: device if "
-        "they take less than half of what is free there, else cache if they take less than half "
-        "of this machine's memory, else stream. The results are the same",
+        description="where decoded images lie; same results",
     )
     train_on_val: bool = Field(
         default=False,
-        description="train on the validation images too, once everything is chosen; what the "
-        "curves then say of validation is of images seen",
+        description="train on validation images too",
     )
 
 
@@ -64,18 +63,18 @@ class ImageSet:
     """The images of one split, in shard order."""
 
     images: UInt8[np.ndarray, "image height width 3"] | Streamed
-    """RGB: a read-only memory map, or images that are decoded when indexed."""
-    labels: Int[np.ndarray, " picture"]
+    """RGB: an array, often a read-only memory map, or images that are decoded when indexed."""
+    labels: Int[np.ndarray, " image"]
     """Leaf of each image, int64."""
-    post_ids: Int[np.ndarray, " picture"]
-    white: Bool[np.ndarray, " picture"]
-    """Whether the image stands on a white background."""
+    post_ids: Int[np.ndarray, " image"]
+    white: Bool[np.ndarray, " image"]
+    """Whether the image has a white background."""
     resident: UInt8[Tensor, "image height width 3"] | None = None
-    """The same images in an accelerator's memory, where they lie there."""
+    """The same images in the accelerator's memory; None if they are not there."""
 
     @property
     def slow(self) -> bool:
-        """Whether a batch takes so long to fetch that it is worth fetching ahead."""
+        """Whether batches are slow to fetch, so that prefetching pays."""
         return isinstance(self.images, Streamed)
 
     def __len__(self) -> int:
@@ -89,7 +88,7 @@ class ImageSet:
         return torch.from_numpy(self.images[rows])
 
     def __reduce__(self) -> Any:
-        """Travels to another process by the name of its cache, where there is one."""
+        """Pickles the path of the cache instead of the pixels, where there is a cache."""
         if isinstance(self.images, np.memmap) and self.images.filename is not None:
             return _from_cache, (Path(self.images.filename).parent,)
         return ImageSet, (self.images, self.labels, self.post_ids, self.white)
@@ -97,10 +96,10 @@ class ImageSet:
 
 @dataclass(frozen=True, slots=True)
 class DataModule:
-    """What a method may see: training and validation images. The test split is not here."""
+    """The data that training may see: the training and validation split, never the test split."""
 
     labels: tuple[str, ...]
-    """Names in leaf order."""
+    """Class labels in leaf order."""
     side: int
     """Height and width of every image in pixels."""
     root_sha256: str
@@ -117,16 +116,23 @@ def open_data(
     device: torch.device | None = None,
 ) -> DataModule:
     """
-    Opens what training may see, decoding it on first use; `device` is where it will be used.
+    Opens the training and validation split, and decodes them on first use.
+
+    Args:
+        shards_dir: Folder of the shards.
+        cache_dir: Folder for decoded images.
+        params: Section `data`; None means the defaults.
+        device: Device that trains.
 
     Raises:
-        MissingInput: The manifest, the class list or a shard is absent.
+        MissingInput: The manifest, the class list or a shard is absent or no JSON.
+        BadDocument: The manifest or the class list has another shape.
         BadShard: A shard has other bytes than the manifest says, a sample is damaged or of
             another size, a label has no image in a split, or `params.side` is not the shards'.
     """
     params = params or Params()
     manifest, labels = shards.read_index(shards_dir)
-    actual = int(manifest["image"]["side"])
+    actual = manifest.image.side
     if params.side is not None and params.side != actual:
         raise BadShard(
             f"data.side is {params.side}, and the shards hold images of {actual} pixels. Set "
@@ -138,7 +144,7 @@ def open_data(
         open_split(shards_dir, cache_dir, name, storage=params.storage, device=device)
         for name in names
     )
-    return DataModule(labels, actual, str(manifest["root_sha256"]), train, val)
+    return DataModule(labels, actual, manifest.root_sha256, train, val)
 
 
 def open_split(
@@ -150,43 +156,50 @@ def open_split(
     device: torch.device | None = None,
 ) -> ImageSet:
     """
-    Returns the images of one split, or of several joined by `+`; raises as `open_data`.
+    Returns the images of one split, or of several splits joined by `+`; raises as `open_data`.
 
-    The cache is filled on first use. Whatever the storage, the rows are the same.
+    The cache is filled on first use. The rows are the same for every storage.
     """
     manifest, labels = shards.read_index(shards_dir)
-    wanted = split.split("+")
-    chosen = [entry for entry in manifest["shards"] if entry["split"] in wanted]
-    absent = sorted(set(wanted) - {entry["split"] for entry in chosen})
+    splits = split.split("+")
+    entries = [entry for entry in manifest.shards if entry.split in splits]
+    absent = sorted(set(splits) - {entry.split for entry in entries})
     if absent:
         raise BadShard(
             f"{shards_dir / 'manifest.json'} names no shard of split '{absent[0]}'. "
             "Run stages 'split' and 'shards' again, with a share above zero for it."
         )
-    side = int(manifest["image"]["side"])
-    size = sum(int(entry["samples"]) for entry in chosen) * side * side * 3
-    place = _PLACES.index(_place(storage, size, device))
-    where = _PLACES[int(distributed.agreed(place, device=device or torch.device("cpu")))]
-    if where == "stream":
-        images, column = stream.open_rows(shards_dir, chosen, side=side)
-        pictures = ImageSet(images, column["leaf"], column["post_id"], column["white"])
+    side = manifest.image.side
+    size = sum(entry.samples for entry in entries) * side * side * 3
+    # Processes may see different amounts of free memory, and must choose the same storage.
+    index = _STORAGES.index(_chosen_storage(storage, size, device))
+    index = int(distributed.broadcast_value(float(index), device=device or torch.device("cpu")))
+    chosen = _STORAGES[index]
+    if chosen == "stream":
+        streamed, column = stream.open_rows(shards_dir, entries, side=side)
+        images = ImageSet(streamed, column["leaf"], column["post_id"], column["white"])
     else:
-        folder = cache_dir / f"{split}-{_key(split, side, labels, chosen)}"
-        with distributed.one_first():
-            if not folder.is_dir():
-                _fill(folder, shards_dir, chosen, side=side)
-        pictures = _from_cache(folder)
-    _check_labels(pictures, labels, split)
-    if where == "device" and device is not None:
-        copy = torch.from_numpy(np.array(pictures.images))
-        return replace(pictures, resident=copy.to(device))
-    return pictures
+        images = _cached(
+            cache_dir / f"{split}-{_key(split, side, labels, entries)}",
+            shards_dir,
+            entries,
+            side=side,
+        )
+    _check_labels(images, labels, split)
+    if chosen == "device" and device is not None:
+        copy = torch.from_numpy(np.array(images.images))
+        return replace(images, resident=copy.to(device))
+    return images
 
 
 def channel_mean(
     images: UInt8[np.ndarray, "image height width 3"] | Streamed,
 ) -> Float[np.ndarray, "3"]:
-    """Returns the mean of each channel in 0..1, summed in integers so that order does not matter."""
+    """
+    Returns the mean of each channel in 0..1, float32.
+
+    The sum is one of integers, so it does not depend on the order of the images.
+    """
     total = np.zeros(3, dtype=np.int64)
     for start in range(0, len(images), 4096):
         total += images[start : start + 4096].sum(axis=(0, 1, 2), dtype=np.int64)
@@ -194,11 +207,16 @@ def channel_mean(
     return np.asarray(total / (255.0 * pixels), dtype=np.float32)
 
 
-def _place(storage: Storage, size: int, device: torch.device | None) -> str:
-    """Says where `size` bytes of decoded images lie."""
+def _chosen_storage(storage: Storage, size: int, device: torch.device | None) -> str:
+    """
+    Returns the storage of `size` bytes of decoded images: cache, device or stream.
+
+    For auto: the device if they take less than half of its free memory, else the cache if they take
+    less than half of this machine's memory, else stream.
+    """
     cuda = device is not None and device.type == "cuda"
     if storage == "device" and not cuda:
-        return "cache"  # the memory of a CPU is the mapped file's
+        return "cache"  # a CPU computes on the mapped file
     if storage != "auto":
         return storage
     if cuda and size < _DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
@@ -207,10 +225,44 @@ def _place(storage: Storage, size: int, device: torch.device | None) -> str:
     return "cache" if size < memory / 2 else "stream"
 
 
-def _key(split: str, side: int, labels: Sequence[str], entries: Sequence[dict[str, Any]]) -> str:
-    lines = [f"{entry['sha256']}  {entry['shard']}" for entry in entries]
+def _key(split: str, side: int, labels: Sequence[str], entries: Sequence[ShardEntry]) -> str:
+    lines = [f"{entry.sha256}  {entry.shard}" for entry in entries]
     identity = "\n".join([_FORMAT, split, str(side), *labels, *lines])
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _cached(
+    folder: Path, shards_dir: Path, entries: Sequence[ShardEntry], *, side: int
+) -> ImageSet:
+    """Returns the images in `folder`; decodes the shards into it if it is absent or damaged."""
+    with distributed.rank_zero_first():
+        if not folder.is_dir():
+            _fill(folder, shards_dir, entries, side=side)
+        try:
+            return _checked(_from_cache(folder), entries, side=side)
+        except (OSError, EOFError, ValueError) as error:
+            if distributed.rank():
+                raise
+            log.warning("%s is damaged (%s): decoding the shards again", folder, error)
+        shutil.rmtree(folder)
+        _fill(folder, shards_dir, entries, side=side)
+        return _from_cache(folder)
+
+
+def _checked(images: ImageSet, entries: Sequence[ShardEntry], *, side: int) -> ImageSet:
+    """Returns the cached images; raises `ValueError` where an array has another shape or type."""
+    count = sum(entry.samples for entry in entries)
+    expected = {
+        "images": ((count, side, side, 3), np.uint8),
+        "labels": ((count,), np.int64),
+        "post_ids": ((count,), np.int64),
+        "white": ((count,), np.bool_),
+    }
+    for name, (shape, dtype) in expected.items():
+        array = getattr(images, name)
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(f"{name}.npy holds {array.dtype} of shape {array.shape}")
+    return images
 
 
 def _from_cache(folder: Path) -> ImageSet:
@@ -222,49 +274,63 @@ def _from_cache(folder: Path) -> ImageSet:
     )
 
 
-def _fill(folder: Path, shards_dir: Path, entries: Sequence[dict[str, Any]], *, side: int) -> None:
-    """Decodes the shards into `folder`, whole or not at all."""
+def _fill(folder: Path, shards_dir: Path, entries: Sequence[ShardEntry], *, side: int) -> None:
+    """Decodes the shards into `folder`, whole or not at all; every file is synced first."""
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     part.mkdir(parents=True, exist_ok=True)
-    total = sum(int(entry["samples"]) for entry in entries)
+    try:
+        _decode(part, shards_dir, entries, side=side)
+        try:
+            files.publish(part, folder)
+        except OSError:  # another run has filled it meanwhile, with the same bytes
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _decode(part: Path, shards_dir: Path, entries: Sequence[ShardEntry], *, side: int) -> None:
+    """Writes images.npy, labels.npy, post_ids.npy and white.npy into `part`."""
+    total = sum(entry.samples for entry in entries)
+    unfinished = part / "images.npy.part"
     images = np.lib.format.open_memmap(
-        part / "images.npy", mode="w+", dtype=np.uint8, shape=(total, side, side, 3)
+        unfinished, mode="w+", dtype=np.uint8, shape=(total, side, side, 3)
     )
-    facts: list[tuple[int, int, bool]] = []
+    annotations: list[tuple[int, int, bool]] = []
     with ThreadPoolExecutor() as pool:
         for entry in entries:
             path = shards.verified(shards_dir, entry)
-            found = list(shards.samples(path))
-            if len(found) != int(entry["samples"]):
+            samples = list(shards.samples(path))
+            if len(samples) != entry.samples:
                 raise BadShard(
-                    f"{path} holds {len(found)} samples, and the manifest says "
-                    f"{entry['samples']}. Run stage 'shards' again."
+                    f"{path} holds {len(samples)} samples, and the manifest says "
+                    f"{entry.samples}. Run stage 'shards' again."
                 )
-            decoded = pool.map(partial(shards.picture, side=side, path=path), found)
-            for sample, image in zip(found, decoded, strict=True):
-                images[len(facts)] = image
-                facts.append(shards.facts(sample, path))
+            decoded = pool.map(partial(shards.image, side=side, path=path), samples)
+            for sample, image in zip(samples, decoded, strict=True):
+                images[len(annotations)] = image
+                annotations.append(shards.annotation(sample, path))
     images.flush()
-    columns = list(zip(*facts, strict=True))
-    np.save(part / "labels.npy", np.array(columns[0], dtype=np.int64))
-    np.save(part / "post_ids.npy", np.array(columns[1], dtype=np.int64))
-    np.save(part / "white.npy", np.array(columns[2], dtype=bool))
-    try:
-        part.rename(folder)
-    except OSError:  # another run filled it meanwhile, with the same bytes
-        if not folder.is_dir():
-            raise
-        shutil.rmtree(part)
+    files.publish(unfinished, part / "images.npy")
+    leaves, post_ids, white = zip(*annotations, strict=True) if annotations else ((), (), ())
+    columns = {
+        "labels": np.array(leaves, dtype=np.int64),
+        "post_ids": np.array(post_ids, dtype=np.int64),
+        "white": np.array(white, dtype=bool),
+    }
+    for name, column in columns.items():
+        with files.whole_file(part / f"{name}.npy") as file:
+            np.save(file, column)
 
 
-def _check_labels(pictures: ImageSet, labels: Sequence[str], split: str) -> None:
-    outside = pictures.labels[(pictures.labels < 0) | (pictures.labels >= len(labels))]
+def _check_labels(images: ImageSet, labels: Sequence[str], split: str) -> None:
+    outside = images.labels[(images.labels < 0) | (images.labels >= len(labels))]
     if len(outside):
         raise BadShard(
             f"Split '{split}' holds leaf {outside[0]}, and classes.json has {len(labels)} labels. "
             "Run stage 'shards' again."
         )
-    counts = np.bincount(pictures.labels, minlength=len(labels))
+    counts = np.bincount(images.labels, minlength=len(labels))
     absent = [name for name, count in zip(labels, counts, strict=True) if not count]
     if absent:
         raise BadShard(

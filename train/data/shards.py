@@ -1,127 +1,171 @@
 """
-What the shards hold: their index, their bytes, one image decoded.
+The bytes of the shards: their index, their samples, one decoded image.
 
-Reads data/shards/{manifest.json,classes.json,SPLIT-NNNNNN.tar} with tarfile and Pillow alone; every
-way in which they can be wrong ends in an error that names the shard, the sample and the stage.
+Reads data/shards/{manifest.json,classes.json,SPLIT-NNNNNN.tar} with tarfile and Pillow. Shards are
+input from outside: whatever is wrong in them ends in an error that names shard, sample and stage.
 """
 
 import hashlib
 import io
-import json
+import mmap
+import struct
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from personae.errors import MissingInput
+from train.documents import ClassesDocument, ShardEntry, ShardsManifest
 from train.errors import BadShard
 
-_PICTURES = (".png", ".webp", ".jpg")
+_SUFFIXES = (".png", ".webp", ".jpg")
+_FORMATS = ("PNG", "WEBP", "JPEG")
+_Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+# What tarfile raises on damaged headers: sizes that lie, numbers that are none, chains without end.
+_BAD_TAR = (
+    tarfile.TarError,
+    EOFError,
+    OSError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    LookupError,
+    RecursionError,
+)
+# What Pillow's decoders raise on damaged images.
+_BAD_IMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
-def read_index(shards_dir: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+class _SampleRecord(BaseModel):
+    """What is read of the JSON record of a sample."""
+
+    post_id: _Int64
+    white_background: bool
+
+
+def read_index(shards_dir: Path) -> tuple[ShardsManifest, tuple[str, ...]]:
     """
-    Returns the manifest and the labels in leaf order.
+    Returns the manifest and the class labels in leaf order.
 
     Raises:
         MissingInput: One of the two files is absent or no JSON.
+        BadDocument: One of the two files has another shape.
     """
-    documents = []
-    for name in ("manifest.json", "classes.json"):
-        try:
-            documents.append(json.loads((shards_dir / name).read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            raise MissingInput(
-                f"{shards_dir / name} is absent: stage 'shards' writes it. Run that stage first."
-            ) from error
-        except (OSError, ValueError) as error:
-            raise MissingInput(
-                f"{shards_dir / name} cannot be read as JSON ({error}). Run stage 'shards' again."
-            ) from error
-    return documents[0], tuple(documents[1]["labels"])
+    manifest = ShardsManifest.read(shards_dir / "manifest.json")
+    return manifest, ClassesDocument.read(shards_dir / "classes.json").labels
 
 
-def verified(shards_dir: Path, entry: dict[str, Any]) -> Path:
+def path_of(shards_dir: Path, entry: ShardEntry) -> Path:
     """
-    Returns the path of a shard whose bytes are those of the manifest.
+    Returns the path of a shard, which is a regular file.
 
     Raises:
-        MissingInput: It is absent.
-        BadShard: Its name leads elsewhere, or its sha256 differs.
+        BadShard: The name leads out of the folder.
+        MissingInput: The file is absent, or no regular file.
     """
-    name = str(entry["shard"])
-    path = shards_dir / name
-    if Path(name).name != name:
-        raise BadShard(f"The manifest names the shard '{name}', which leads out of {shards_dir}.")
+    path = shards_dir / entry.shard
+    if Path(entry.shard).name != entry.shard:
+        raise BadShard(
+            f"The manifest names the shard '{entry.shard}', which leads out of {shards_dir}. "
+            "Run stage 'shards' again."
+        )
+    if not path.is_file():
+        raise MissingInput(
+            f"{path} is absent or no regular file, and the manifest names it. "
+            "Run stage 'shards' again."
+        )
+    return path
+
+
+def verified(shards_dir: Path, entry: ShardEntry) -> Path:
+    """
+    Returns the path of a shard whose SHA-256 is that of the manifest.
+
+    Raises:
+        MissingInput: The shard is absent or unreadable.
+        BadShard: The name leads out of the folder, or the SHA-256 differs.
+    """
+    path = path_of(shards_dir, entry)
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise MissingInput(
-            f"{path} is absent or unreadable ({error}), and the manifest names it. "
-            "Run stage 'shards' again."
+            f"{path} is unreadable ({error}), and the manifest names it. Run stage 'shards' again."
         ) from error
-    if found != entry["sha256"]:
+    if actual != entry.sha256:
         raise BadShard(
-            f"{path} has sha256 {found[:12]}…, and the manifest says {entry['sha256'][:12]}…: it "
+            f"{path} has sha256 {actual[:12]}…, and the manifest says {entry.sha256[:12]}…: it "
             "was changed or damaged after it was written. Run stage 'shards' again."
         )
     return path
 
 
 def samples(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the members of each sample by suffix, with their common `key`; raises `BadShard`."""
+    """
+    Yields the samples of a shard: `key`, and the bytes of each member by its suffix.
+
+    Raises:
+        BadShard: The tar is damaged, or holds something else than regular files.
+    """
     sample: dict[str, Any] = {}
-    try:
-        with tarfile.open(path, mode="r:") as archive:
-            for member in archive:
-                key, dot, suffix = member.name.partition(".")
-                if sample and sample["key"] != key:
-                    yield sample
-                    sample = {}
-                file = archive.extractfile(member)
-                sample |= {"key": key, dot + suffix: file.read() if file else b""}
-    except (tarfile.TarError, EOFError) as error:
-        raise BadShard(f"{path} is no readable tar ({error}). Run stage 'shards' again.") from error
+    for name, content in _members(path):
+        key, dot, suffix = name.partition(".")
+        if sample and sample["key"] != key:
+            yield sample
+            sample = {}
+        sample |= {"key": key, dot + suffix: content}
     if sample:
         yield sample
 
 
-def picture(
-    sample: dict[str, Any], *, side: int, path: Path
-) -> UInt8[np.ndarray, "height width 3"]:
+def image(sample: dict[str, Any], *, side: int, path: Path) -> UInt8[np.ndarray, "side side 3"]:
     """
-    Returns the decoded image of a sample.
+    Returns the decoded image of a sample, RGB.
 
     Raises:
-        BadShard: It has no image, or one that is damaged or of another size.
+        BadShard: The sample has no image, or one that is damaged or of another size.
     """
-    content = next((sample[suffix] for suffix in _PICTURES if suffix in sample), None)
+    content = next((sample[suffix] for suffix in _SUFFIXES if suffix in sample), None)
     if content is None:
         raise BadShard(
-            f"Sample {sample['key']} of {path} has no image ({', '.join(_PICTURES)}). "
+            f"Sample {sample['key']} of {path} has no image ({', '.join(_SUFFIXES)}). "
             "Run stage 'shards' again."
         )
     return decoded(content, side=side, source=f"sample {sample['key']} in {path}")
 
 
-def decoded(content: bytes, *, side: int, source: str) -> UInt8[np.ndarray, "height width 3"]:
+def decoded(content: bytes, *, side: int, source: str) -> UInt8[np.ndarray, "side side 3"]:
     """
-    Returns the pixels of an encoded image of `side` pixels; `source` names it in errors.
+    Returns the RGB pixels of an encoded image with `side` pixels; `source` names it in errors.
 
     Raises:
-        BadShard: It is damaged, or of another size.
+        BadShard: The image is damaged, or of another size.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            size = image.size
-            # Before decoding: a header that claims a giant image costs nothing.
-            pixels = np.asarray(image.convert("RGB")) if size == (side, side) else None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
+            size = opened.size
+            # Checked before decoding, so that a header with a giant size costs no memory.
+            pixels = np.asarray(opened.convert("RGB")) if size == (side, side) else None
+    except _BAD_IMAGE as error:
         raise BadShard(
             f"The image of {source} cannot be decoded ({error}). "
             "Run stages 'measure' and 'shards' again."
@@ -134,14 +178,44 @@ def decoded(content: bytes, *, side: int, source: str) -> UInt8[np.ndarray, "hei
     return pixels
 
 
-def facts(sample: dict[str, Any], path: Path) -> tuple[int, int, bool]:
-    """Returns leaf, post id and whether the ground is white; raises `BadShard`."""
+def annotation(sample: dict[str, Any], path: Path) -> tuple[int, int, bool]:
+    """
+    Returns leaf, post id, and whether the background is white.
+
+    Raises:
+        BadShard: The label or the record of the sample is absent or of another shape.
+    """
     try:
-        record = json.loads(sample[".json"])
-        leaf = int(sample[".cls"])
-        return leaf, int(record["post_id"]), bool(record["white_background"])
+        record = _SampleRecord.model_validate_json(sample[".json"], strict=True)
+        leaf = TypeAdapter(_Int64).validate_python(int(sample[".cls"]))
     except (KeyError, ValueError) as error:
+        reason = repr(error)
+        if isinstance(error, ValidationError):
+            problem = error.errors(include_url=False)[0]
+            reason = f"{'.'.join(map(str, problem['loc']))} {problem['msg']}".strip()
         raise BadShard(
-            f"Sample {sample['key']} of {path} lacks a readable label or record ({error!r}). "
+            f"Sample {sample['key']} of {path} lacks a readable label or record ({reason}). "
+            "Run stage 'shards' again."
+        ) from error
+    return leaf, record.post_id, record.white_background
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yields name and content of each member of a tar."""
+    try:
+        # A header may claim any size. Reading from a map never takes more than the file has.
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            tarfile.open(fileobj=mapped, mode="r:") as archive,
+        ):
+            for member in archive:
+                if not member.isreg() or member.issparse():
+                    raise tarfile.ReadError(f"member '{member.name}' is no regular file")
+                reader = archive.extractfile(member)
+                yield member.name, reader.read() if reader else b""
+    except _BAD_TAR as error:
+        raise BadShard(
+            f"{path} is no readable tar ({type(error).__name__}: {error}). "
             "Run stage 'shards' again."
         ) from error

@@ -1,8 +1,8 @@
 """
-Images that stay in their shards: any row is read and decoded when it is asked for.
+Images that stay in their shards: any row is read and decoded when it is indexed.
 
-`samples.parquet`, which stage `shards` writes, tells where each image begins; so the order of an
-epoch is free, nothing is read twice, and a resumed epoch asks for just what is left.
+samples.parquet, which stage `shards` writes, holds the offset of each image in its shard. So the
+order of an epoch is free, nothing is read twice, and a resumed epoch reads only what is left.
 """
 
 import os
@@ -18,6 +18,7 @@ from jaxtyping import Int, UInt8
 from personae import tables
 from personae.errors import MissingInput
 from train.data import shards
+from train.documents import ShardEntry
 from train.errors import BadShard
 
 _COLUMNS = (
@@ -33,16 +34,17 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Streamed:
-    """Encoded images on the disk, indexed as an array of decoded ones: `streamed[rows]`."""
+    """Encoded images on disk, indexed like an array of decoded images: `streamed[rows]`."""
 
     paths: tuple[Path, ...]
-    shard: Int[np.ndarray, " picture"]
-    """Place of each image's shard in `paths`."""
-    offset: Int[np.ndarray, " picture"]
+    shard: Int[np.ndarray, " image"]
+    """Index of each image's shard in `paths`."""
+    offset: Int[np.ndarray, " image"]
     """First byte of each image in its shard."""
-    size: Int[np.ndarray, " picture"]
+    size: Int[np.ndarray, " image"]
     """Bytes of each image."""
     side: int
+    """Height and width in pixels."""
 
     def __len__(self) -> int:
         """Counts the images."""
@@ -57,28 +59,27 @@ class Streamed:
         self, rows: Int[np.ndarray, " batch"] | slice
     ) -> UInt8[np.ndarray, "batch height width 3"]:
         """Returns the decoded images at `rows`, in that order; raises `BadShard`."""
-        wanted = np.arange(len(self))[rows].tolist()
-        result = np.empty((len(wanted), *self.shape[1:]), dtype=np.uint8)
+        chosen = np.arange(len(self))[rows].tolist()
+        result = np.empty((len(chosen), *self.shape[1:]), dtype=np.uint8)
 
-        def fill(place: int) -> None:
-            result[place] = self._decoded(wanted[place])
+        def fill(index: int) -> None:
+            result[index] = self._decoded(chosen[index])
 
-        list(self._pool.map(fill, range(len(wanted)), chunksize=8))
+        list(self._pool.map(fill, range(len(chosen)), chunksize=8))
         return result
 
     def encoded(self, row: int) -> bytes:
-        """Returns the bytes of one image as they lie in the shard."""
-        place = int(self.shard[row])
-        wanted = int(self.size[row])
-        content = os.pread(self._files[place], wanted, int(self.offset[row]))
-        if len(content) != wanted:
+        """Returns the bytes of one image as they lie in the shard; raises `BadShard`."""
+        index, size = int(self.shard[row]), int(self.size[row])
+        content = os.pread(self._files[index], size, int(self.offset[row]))
+        if len(content) != size:
             raise BadShard(
-                f"{self.paths[place]} ends before image {row}. Run stage 'shards' again."
+                f"{self.paths[index]} ends before image {row}. Run stage 'shards' again."
             )
         return content
 
     def __reduce__(self) -> tuple[type["Streamed"], tuple[object, ...]]:
-        """Travels to another process without open files and threads."""
+        """Pickles the index without open files and threads."""
         return Streamed, (self.paths, self.shard, self.offset, self.size, self.side)
 
     def _decoded(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
@@ -101,60 +102,67 @@ class Streamed:
 
 
 def open_rows(
-    shards_dir: Path, entries: Sequence[dict[str, object]], *, side: int
+    shards_dir: Path, entries: Sequence[ShardEntry], *, side: int
 ) -> tuple[Streamed, dict[str, np.ndarray]]:
     """
     Returns the images of some shards, unread, and their columns `leaf`, `post_id`, `white`.
 
-    Sizes are compared with the manifest; the sha256 of every byte is not, for that would read all
-    of them at every start: `python -m curation verify` does.
+    File sizes are compared with the manifest. SHA-256 is not: it would read every byte at every
+    start. `python -m curation verify` compares it.
 
     Raises:
         MissingInput: A shard or samples.parquet is absent.
-        BadShard: A shard has another size than the manifest says, or the tables disagree.
+        BadShard: A shard has another size than the manifest says, or samples.parquet disagrees
+            with the manifest.
     """
-    names = [str(entry["shard"]) for entry in entries]
-    for name, entry in zip(names, entries, strict=True):
-        _check_size(shards_dir, name, entry.get("bytes"))
+    paths = tuple(_sized(shards_dir, entry) for entry in entries)
     table = tables.read(shards_dir / "samples.parquet", _COLUMNS, stage="shards")
     column = {name: table[name].to_numpy(zero_copy_only=False) for name in _COLUMNS}
-    place_of = {name: place for place, name in enumerate(names)}
-    place = np.array([place_of.get(str(name), -1) for name in column["shard"]])
-    rows = np.flatnonzero(place >= 0)
-    # In the order of the shards, as a reader that goes through them would meet the images.
-    rows = rows[np.lexsort((column["image_offset"][rows], place[rows]))]
-    wanted = sum(int(str(entry["samples"])) for entry in entries)
-    if len(rows) != wanted:
+    index_of = {entry.shard: index for index, entry in enumerate(entries)}
+    shard = np.array([index_of.get(str(name), -1) for name in column["shard"]], dtype=np.int64)
+    rows = np.flatnonzero(shard >= 0)
+    # In the order in which a reader of whole shards meets the images.
+    rows = rows[np.lexsort((column["image_offset"][rows], shard[rows]))]
+    expected = sum(entry.samples for entry in entries)
+    if len(rows) != expected:
         raise BadShard(
             f"{shards_dir / 'samples.parquet'} names {len(rows)} images of these shards, and the "
-            f"manifest {wanted}. Run stage 'shards' again."
+            f"manifest {expected}. Run stage 'shards' again."
         )
-    streamed = Streamed(
-        paths=tuple(shards_dir / name for name in names),
-        shard=place[rows],
-        offset=column["image_offset"][rows],
-        size=column["image_bytes"][rows],
-        side=side,
-    )
-    return streamed, {
+    offset, size = column["image_offset"][rows], column["image_bytes"][rows]
+    _check_ranges(paths, shard[rows], offset, size, source=shards_dir / "samples.parquet")
+    return Streamed(paths, shard[rows], offset, size, side), {
         "leaf": column["leaf"][rows].astype(np.int64),
         "post_id": column["post_id"][rows].astype(np.int64),
         "white": column["white_background"][rows].astype(bool),
     }
 
 
-def _check_size(shards_dir: Path, name: str, expected: object) -> None:
-    path = shards_dir / name
-    if Path(name).name != name:
-        raise BadShard(f"The manifest names the shard '{name}', which leads out of {shards_dir}.")
-    try:
-        found = path.stat().st_size
-    except OSError as error:
-        raise MissingInput(
-            f"{path} is absent or unreadable ({error}), and the manifest names it. "
-            "Run stage 'shards' again."
-        ) from error
-    if expected is not None and found != expected:
+def _sized(shards_dir: Path, entry: ShardEntry) -> Path:
+    """Returns the path of a shard that has as many bytes as the manifest says."""
+    path = shards.path_of(shards_dir, entry)
+    actual = path.stat().st_size
+    if entry.bytes is not None and actual != entry.bytes:
         raise BadShard(
-            f"{path} has {found} bytes, and the manifest says {expected}. Run stage 'shards' again."
+            f"{path} has {actual} bytes, and the manifest says {entry.bytes}. "
+            "Run stage 'shards' again."
+        )
+    return path
+
+
+def _check_ranges(
+    paths: Sequence[Path],
+    shard: Int[np.ndarray, " image"],
+    offset: Int[np.ndarray, " image"],
+    size: Int[np.ndarray, " image"],
+    *,
+    source: Path,
+) -> None:
+    """Makes sure that every image lies inside its shard."""
+    ends = np.array([path.stat().st_size for path in paths])[shard]
+    outside = np.flatnonzero((offset < 0) | (size < 0) | (size > ends) | (offset > ends - size))
+    if len(outside):
+        raise BadShard(
+            f"{source} places image {outside[0]} outside of {paths[shard[outside[0]]]}. "
+            "Run stage 'shards' again."
         )

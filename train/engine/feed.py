@@ -1,8 +1,8 @@
 """
-Batches of one network's training set: which images, in which order, and how they reach the device.
+Batches of one network's training set: their images, their order, and their way to the device.
 
-The order of an epoch is a pure function of seed, network and epoch, and a process takes every
-so-manieth image of it; so any position can be asked for, and training goes on where it stopped.
+The order of an epoch is a pure function of seed, network and epoch. Of N processes each takes every
+N-th image. So training can resume at any epoch.
 """
 
 import time
@@ -21,119 +21,123 @@ from train.data.augment import Draws
 from train.engine.task import Task
 from train.runtime import seeds
 
-_AHEAD = 2  # batches that are fetched while the device computes
+_PREFETCH = 2  # batches that are fetched while the device computes
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one process learns from in one update."""
+    """The part of one update's batch that one process computes."""
 
     inputs: Float[Tensor, "image 3 height width"]
-    targets: Int[Tensor, " picture"]
+    targets: Int[Tensor, " image"]
+    """Output index of each image."""
     weight: float
-    """Weight of the whole batch, over all processes: what the sum of losses is divided by."""
+    """Sum of the image weights over the batches of all processes; divides the sum of losses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The images of every epoch, in order, for one of `ranks` processes."""
+    """The images of every epoch, in order, for one of `world_size` processes."""
 
     task: Task
     seed: int
     batch_size: int
     """Images of one update, over all processes."""
     rank: int = 0
-    ranks: int = 1
+    world_size: int = 1
 
     def rows(self, epoch: int) -> Int[np.ndarray, " position"]:
         """Returns the rows of the whole epoch, the same on every process."""
         return self._drawn(epoch)[0]
 
-    def ids(self, epoch: int, *, start: int = 0) -> Iterator[Int[np.ndarray, " picture"]]:
+    def ids(self, epoch: int, *, start: int = 0) -> Iterator[Int[np.ndarray, " batch"]]:
         """Yields the post ids of this process, batch by batch, from update `start` on."""
         rows = self.rows(epoch)
-        for places in self.places(len(rows))[start:]:
-            yield self.task.data.train.post_ids[rows[places]]
+        for positions in self.positions(len(rows))[start:]:
+            yield self.task.data.train.post_ids[rows[positions]]
 
     def spans(self, count: int) -> list[tuple[int, int]]:
         """Returns where each batch of an epoch of `count` images starts and stops."""
-        return spans(count, self.batch_size, least=2 * self.ranks)
+        return spans(count, self.batch_size, least=2 * self.world_size)
 
-    def places(self, count: int) -> list[Int[np.ndarray, " picture"]]:
+    def positions(self, count: int) -> list[Int[np.ndarray, " batch"]]:
         """Returns the positions of this process in each batch of an epoch of `count` images."""
         return [
-            np.arange(start, stop)[self.rank :: self.ranks] for start, stop in self.spans(count)
+            np.arange(start, stop)[self.rank :: self.world_size]
+            for start, stop in self.spans(count)
         ]
 
     def draws(
         self, epoch: int, params: augment.Params
     ) -> tuple[Int[np.ndarray, " position"], Draws]:
-        """Returns the rows of the epoch and what augmentation draws for each."""
+        """Returns the rows of the epoch and the random numbers of augmentation for each."""
         rows, rng = self._drawn(epoch)
         return rows, augment.draw(params, len(rows), rng, side=self.task.data.side)
 
     def _drawn(self, epoch: int) -> tuple[Int[np.ndarray, " position"], np.random.Generator]:
         fixed = seeds.seed(self.seed, self.task.name, "fixed")
         rng = seeds.seed(self.seed, self.task.name, "epoch", epoch)
-        if self.rank:  # each process drops other units; the order is that of rank 0
+        if self.rank:  # torch's generator, for dropout, differs by rank; the order does not
             seeds.seed(self.seed, self.task.name, "epoch", epoch, "rank", self.rank)
         return self.task.sampler.draw(fixed=fixed, epoch=rng), rng
 
 
 class Feed:
-    """Fetches and augments the batches of an epoch, and measures how long the device waited."""
+    """Fetches and augments the batches of an epoch, and measures the time spent waiting."""
 
     def __init__(
         self,
         order: Order,
         *,
-        moves: augment.Params,
+        augmentation: augment.Params,
         mean: Float[Tensor, "3"],
         weights: Float[Tensor, " output"] | None,
         device: torch.device,
     ) -> None:
-        """Takes `weights` of the outputs, None where all count the same."""
-        self._order, self._moves, self._mean = order, moves, mean
+        """Takes the class weights of the outputs; None gives every output the same weight."""
+        self._order, self._augmentation, self._mean = order, augmentation, mean
         self._weights, self._device = weights, device
         self.waited = 0.0
-        """Seconds spent waiting for images."""
+        """Seconds spent waiting for images, in the current epoch."""
         self.augmented = 0.0
-        """Seconds spent moving them; on a CPU part of the computing, elsewhere of its queueing."""
+        """Seconds spent on augmentation; on an accelerator only the time to queue it."""
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yields the batches of an epoch, for this process."""
         task, device = self._order.task, self._device
-        rows, draws = self._order.draws(number, self._moves)
+        rows, draws = self._order.draws(number, self._augmentation)
         targets = torch.from_numpy(task.outputs[task.data.train.labels[rows]])
-        places = self._order.places(len(rows))
-        fetched = self._fetched([rows[own] for own in places])
-        for own, (start, stop) in zip(places, self._order.spans(len(rows)), strict=True):
-            asked = time.perf_counter()
-            images = next(fetched)
-            self.waited += time.perf_counter() - asked
+        positions = self._order.positions(len(rows))
+        batches = self._fetched([rows[own] for own in positions])
+        for own, (start, stop) in zip(positions, self._order.spans(len(rows)), strict=True):
             began = time.perf_counter()
-            inputs = augment.apply(images, draws.at(own), params=self._moves, mean=self._mean)
+            images = next(batches)
+            self.waited += time.perf_counter() - began
+            began = time.perf_counter()
+            inputs = augment.apply(
+                images, draws.at(own), params=self._augmentation, mean=self._mean
+            )
             self.augmented += time.perf_counter() - began
             yield Batch(inputs, targets[own].to(device), self._weight(targets[start:stop]))
 
-    def _weight(self, targets: Int[Tensor, " picture"]) -> float:
+    def _weight(self, targets: Int[Tensor, " batch"]) -> float:
         if self._weights is None:
             return float(len(targets))
         return float(self._weights[targets.to(self._device)].sum())
 
     def _fetched(self, batches: list[np.ndarray]) -> Iterator[UInt8[Tensor, "image h w 3"]]:
-        """Yields the images of each batch on the device, some fetched ahead where that pays."""
-        pictures = self._order.task.data.train
-        if not pictures.slow:
+        """Yields the images of each batch on the device; prefetches if batches are slow to fetch."""
+        train = self._order.task.data.train
+        if not train.slow:
             for rows in batches:
-                yield pictures.batch(rows).to(self._device, non_blocking=True)
+                yield train.batch(rows).to(self._device, non_blocking=True)
             return
         with ThreadPoolExecutor(1) as pool:
-            coming = deque(pool.submit(pictures.batch, rows) for rows in batches[:_AHEAD])
-            for place in range(len(batches)):
-                images = coming.popleft().result()
-                if place + _AHEAD < len(batches):
-                    coming.append(pool.submit(pictures.batch, batches[place + _AHEAD]))
+            pending = deque(pool.submit(train.batch, rows) for rows in batches[:_PREFETCH])
+            for index in range(len(batches)):
+                images = pending.popleft().result()
+                if index + _PREFETCH < len(batches):
+                    pending.append(pool.submit(train.batch, batches[index + _PREFETCH]))
                 yield images.to(self._device, non_blocking=True)
 
 
@@ -141,8 +145,8 @@ def spans(count: int, batch_size: int, *, least: int = 2) -> list[tuple[int, int
     """
     Returns where each batch of an epoch starts and stops.
 
-    A last batch of fewer than `least` images joins the one before: each process needs two, for
-    norms know no variance of one value.
+    A last batch of fewer than `least` images joins the batch before. Each process needs two images,
+    because batch norm has no variance of one value.
 
     Example:
         10 in fours: (0, 4), (4, 8), (8, 10). 9 in fours: (0, 4), (4, 9).

@@ -1,11 +1,11 @@
 """
-What a network learns by: a number for a part of a batch, the sum over its images.
+Training losses: the sum over the images of a batch, or of a part of a batch.
 
-A `Task` names its loss; `trainer` divides the sum by the weight of the whole batch.
+A `Task` names its loss. `trainer` divides the sum by the weight of the whole batch.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch.nn.functional as F  # noqa: N812  # the name that all of torch's documentation uses
 from jaxtyping import Float, Int
@@ -14,29 +14,30 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """How images and outputs count."""
+    """The weights of images and outputs in a loss."""
 
     weights: Float[Tensor, " output"] | None
-    """Of each output; None: all count one."""
+    """Class weight of each output; None: 1 for all."""
     label_smoothing: float
-    """Share of the target spread over all outputs."""
+    """Share of the target distribution that is spread over all outputs."""
     share: float
-    """Weight of all images of the batch, divided among the processes: what a number that is known
-    of the whole batch is multiplied by to be a sum over images."""
+    """Weight of the whole batch / number of processes. A loss term that is a mean over the batch is
+    multiplied by it to become a sum over images."""
 
 
+@runtime_checkable
 class Loss(Protocol):
-    """From what a network returns and the true outputs to the sum of the images' losses."""
+    """A loss: from a network's output and the target outputs to the sum over the images."""
 
     def __call__(
         self, output: Any, targets: Int[Tensor, " batch"], counting: Counting
     ) -> Float[Tensor, ""]:
-        """Returns the sum; an image counts with the weight of its target."""
+        """Returns the sum; each image is weighted by the class weight of its target."""
         ...
 
 
 def logits_of(output: Any) -> Float[Tensor, "batch output"]:
-    """Returns the logits of a network that may return something beside them, in float32."""
+    """Returns the logits in float32: the output, or its first item if the network returns a tuple."""
     logits: Tensor = output[0] if isinstance(output, tuple) else output
     return logits.float()
 
@@ -44,7 +45,7 @@ def logits_of(output: Any) -> Float[Tensor, "batch output"]:
 def cross_entropy(
     output: Any, targets: Int[Tensor, " batch"], counting: Counting
 ) -> Float[Tensor, ""]:
-    """Returns the cross-entropy of the logits; what stands beside them is not looked at."""
+    """Returns the cross-entropy of the logits, summed over the images."""
     return F.cross_entropy(
         logits_of(output),
         targets,

@@ -1,8 +1,8 @@
 """
-Learning rates, stopping and the update rule: the arithmetic of the recipes, without a network.
+The arithmetic of the training recipes: learning rates, early stopping and the update rule.
 
-`report` follows methods.md 1.2 to the letter; `step` is HierNet's and its backbones' (methods.md
-5.3); `fast` is a one-cycle schedule (methods.md 9.8).
+`report` follows the Uppsala report; `step` follows HierNet and its backbones; `fast` is a one-cycle
+schedule (Smith and Topin, Super-Convergence, 2019). All numbers: docs/methods/training.md.
 """
 
 import math
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-PLATEAU_EPOCHS = 4  # the report halves the rate after so many epochs without decrease
-STOP_EPOCHS = 8  # and stops after so many
+PLATEAU_EPOCHS = 4  # epochs without a lower validation loss after which `report` halves the rate
+STOP_EPOCHS = 8  # epochs without a lower validation loss after which `report` stops
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How weights are updated, with every number settled."""
+class TrainingRecipe:
+    """The numbers of a training recipe, without defaults left open."""
 
     name: str
     """report, step, fast_sgd or fast_adamw."""
@@ -28,20 +28,20 @@ class Recipe:
     momentum: float
     weight_decay: float
     lr_decay: float = 0.0
-    """Per update; the report's."""
+    """Decay of the learning rate per update; recipe report."""
     warm_up: float = 0.0
-    """Share of the updates with rising rate; step: at a tenth of the rate."""
+    """Share of the updates before the peak: with a rising rate (fast), at a tenth of it (step)."""
     cuts: tuple[float, ...] = ()
-    """Shares of all updates after which step divides the rate by 10."""
+    """Shares of all updates at which recipe step divides the rate by 10."""
     label_smoothing: float = 0.0
     ema: float = 0.0
-    """Decay per update of the averaged weights; 0: none are kept."""
+    """Decay per update of the exponential moving average of the weights; 0: no average."""
     clip: float = 0.0
-    """Largest norm of the gradient; 0: any."""
+    """Largest norm of the gradient; 0: no limit."""
 
     @property
     def stops_early(self) -> bool:
-        """Whether validation loss cuts the rate, ends the training and chooses the weights."""
+        """Whether the validation loss halves the rate, stops the training and selects the weights."""
         return self.name == "report"
 
     def rate(self, step: int, *, steps: int, factor: float) -> float:
@@ -56,26 +56,28 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("report", lr=1e-3, momentum=0.5, weight_decay=4e-5),
-        Recipe("step", lr=0.1, momentum=0.9, weight_decay=1e-4),
-        Recipe("fast_sgd", lr=0.05, momentum=0.9, weight_decay=5e-4, warm_up=0.25),
-        Recipe("fast_adamw", lr=3e-3, momentum=0.9, weight_decay=0.05, warm_up=0.25),
+        TrainingRecipe("report", lr=1e-3, momentum=0.5, weight_decay=4e-5),
+        TrainingRecipe("step", lr=0.1, momentum=0.9, weight_decay=1e-4),
+        TrainingRecipe("fast_sgd", lr=0.05, momentum=0.9, weight_decay=5e-4, warm_up=0.25),
+        TrainingRecipe("fast_adamw", lr=3e-3, momentum=0.9, weight_decay=0.05, warm_up=0.25),
     )
 }
 
 
-def optimiser(recipe: Recipe, network: nn.Module, *, slow: tuple[str, ...] = ()) -> Optimizer:
+def optimiser(
+    recipe: TrainingRecipe, network: nn.Module, *, slow: tuple[str, ...] = ()
+) -> Optimizer:
     """
-    Returns the recipe's optimiser over the weights that learn.
+    Returns the recipe's optimiser over the trainable weights.
 
-    Each group carries its `scale` of the rate: 0.1 for names that begin with one of `slow`. The
-    fast recipes spare biases and norms from the decay (methods.md 9.8), the others do not.
+    Each parameter group has a `scale` for the learning rate: 0.1 for names that start with one of
+    `slow`, else 1. The fast recipes do not decay biases and norms; the other recipes do.
     """
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weight in trained(network):
         scale = 0.1 if slow and name.startswith(slow) else 1.0
-        spared = recipe.name in ("fast_sgd", "fast_adamw") and weight.ndim < 2
-        groups.setdefault((scale, 0.0 if spared else recipe.weight_decay), []).append(weight)
+        undecayed = recipe.name in ("fast_sgd", "fast_adamw") and weight.ndim < 2
+        groups.setdefault((scale, 0.0 if undecayed else recipe.weight_decay), []).append(weight)
     options = [
         {"params": weights, "scale": scale, "weight_decay": decay}
         for (scale, decay), weights in groups.items()
@@ -90,22 +92,22 @@ def optimiser(recipe: Recipe, network: nn.Module, *, slow: tuple[str, ...] = ())
 
 
 def trained(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Returns the named weights that learn."""
+    """Returns the trainable weights with their names."""
     return [(name, weight) for name, weight in network.named_parameters() if weight.requires_grad]
 
 
 @dataclass(frozen=True, slots=True)
 class Plateau:
-    """What the report's recipe remembers of the validation losses seen so far."""
+    """The state of the report's recipe after some epochs: its best loss and its rate factor."""
 
     epoch: int = 0
-    """Epochs seen; the first one is 1."""
+    """Number of epochs so far; the first epoch is 1."""
     best: float = math.inf
     best_epoch: int = 0
     waited: int = 0
-    """Epochs since the last decrease or cut."""
+    """Epochs since the last lower loss or the last halving."""
     factor: float = 1.0
-    """What the cuts have made of the learning rate."""
+    """Factor for the learning rate: 1/2 for each halving."""
 
     def after(self, loss: float) -> "Plateau":
         """
@@ -124,13 +126,13 @@ class Plateau:
 
     @property
     def stopped(self) -> bool:
-        """Whether the recipe ends here."""
+        """Whether the recipe stops the training."""
         return self.epoch - self.best_epoch >= STOP_EPOCHS
 
 
 def decayed(base: float, step: int, *, decay: float) -> float:
     """
-    Returns base / (1 + decay * step), the report's decay per update (step from 0).
+    Returns base / (1 + decay * step), the decay of Keras's SGD; `step` counts updates from 0.
 
     Example:
         1e-3 with 1e-5 after 13,740 updates is 8.791982e-4.
@@ -139,7 +141,7 @@ def decayed(base: float, step: int, *, decay: float) -> float:
 
 
 def one_cycle(base: float, step: int, *, steps: int, warm_up: float) -> float:
-    """Returns the rate of update `step` (from 0) of `steps`: linear up to `base`, cosine down to 0."""
+    """Returns the rate of update `step` of `steps`, from 0: linear up to `base`, cosine down to 0."""
     rising = max(1.0, warm_up * steps)
     if step + 1 <= rising:
         return base * (step + 1) / rising
@@ -151,14 +153,14 @@ def stepped(
     base: float, step: int, *, steps: int, warm_up: float, cuts: tuple[float, ...]
 ) -> float:
     """
-    Returns the rate of update `step` (from 0) of `steps`: a tenth of `base` during the warm-up,
-    then `base`, divided by 10 at each of `cuts`.
+    Returns the rate of update `step` of `steps`, from 0.
 
-    Warm-up and cuts are shares of all updates, rounded to the nearest one.
+    The rate is a tenth of `base` during the warm-up, then `base`, divided by 10 at each of `cuts`.
+    Warm-up and cuts are shares of all updates, rounded to the nearest update.
 
     Example:
         HierNet's 0.1 in 78,000 updates, 2,000 of them warm-up, with cuts at 34,000 and 50,000:
-        0.01 from update 0, 0.1 from 2,000, 0.01 from 34,000, 0.001 from 50,000 (methods.md 5.3).
+        0.01 from update 0, 0.1 from 2,000, 0.01 from 34,000, 0.001 from 50,000.
     """
     if step < round(warm_up * steps):
         return base / 10
@@ -167,15 +169,15 @@ def stepped(
 
 class Nesterov(Optimizer):
     r"""
-    Stochastic gradient descent with Nesterov's momentum, as the report's Keras does it.
+    Stochastic gradient descent with Nesterov's momentum, in the form of Keras 2.
 
     $$v \leftarrow m v - \eta g, \qquad w \leftarrow w + m v - \eta g$$
 
-    with weight decay added to the gradient g first (methods.md 1.2).
+    with the weight decay term added to the gradient g first.
 
     Differs:
-        torch's `SGD(nesterov=True)` keeps the rate out of the velocity; the two agree as long as
-        the rate is constant, and the report's is cut at every update.
+        torch's `SGD(nesterov=True)` keeps the rate out of the velocity. The two agree while the
+        rate is constant. The report's rate decays at every update.
 
     Example:
         On f(w) = w²/2 from 1 with rate 0.1 and momentum 0.5: 0.85, 0.6975, 0.559125.
@@ -184,14 +186,15 @@ class Nesterov(Optimizer):
     def __init__(
         self, params: Iterable[Any], *, lr: float, momentum: float, weight_decay: float = 0.0
     ) -> None:
-        """Takes parameters or groups of them, as every torch optimiser."""
+        """Takes parameters or parameter groups, like every torch optimiser."""
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # there is no closure to evaluate
-        """Applies one update to every parameter that has a gradient."""
-        del closure
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # torch types it twice
+        """Applies one update to every parameter that has a gradient; takes no closure."""
+        if closure is not None:
+            raise TypeError("this optimiser evaluates no closure")
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:

@@ -1,4 +1,4 @@
-"""What one network learns: data, outputs, loss and the order of its epochs."""
+"""A training task of one network: data, outputs, loss, and the order of its epochs."""
 
 from dataclasses import dataclass
 
@@ -12,31 +12,31 @@ from train.engine import losses
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What one network learns."""
+    """A training task of one network."""
 
     name: str
     data: DataModule
     outputs: Int[np.ndarray, " leaf"]
-    """Output of each leaf; -1 for a leaf that the network never sees."""
+    """Output index of each leaf; -1 for a leaf whose images the network never sees."""
     sampler: Sampler
     macs_trained: int
-    """MACs per image of the layers that learn, and of what lies above them."""
+    """Forward MACs per image of the trained layers and of all layers after them."""
     macs_frozen: int = 0
-    """MACs per image of the frozen layers below."""
+    """Forward MACs per image of the frozen layers before them."""
     epochs: int | None = None
-    """Passes over its training set; None: those of section `loop`."""
+    """Passes over the training set; None: `loop.epochs`."""
     lr_scale: float = 1.0
-    """Factor on the learning rate."""
+    """Factor for the learning rate."""
     slow: tuple[str, ...] = ()
-    """Prefixes of parameters that learn at a tenth of the rate (methods.md 2.6)."""
+    """Prefixes of parameters with a tenth of the learning rate (docs/methods/uppsala.md)."""
     waits_for: str | None = None
-    """Network that must be finished before."""
+    """Network that must be trained before."""
     loss: losses.Loss = losses.cross_entropy
-    """What it learns by; validation judges the cross-entropy of its logits alone."""
+    """Training loss; validation uses the plain cross-entropy of the logits."""
     shows_targets: bool = False
-    """The network is given the targets beside the images while it learns (teacher forcing)."""
+    """Whether the network also takes the targets while it trains (teacher forcing)."""
 
     @property
-    def flops_per_picture(self) -> float:
-        """6 operations per trained MAC (forward and two backward products), 2 per frozen one."""
+    def flops_per_image(self) -> float:
+        """Operations per image: 6 per trained MAC (forward, two backward products), 2 per frozen."""
         return 6.0 * self.macs_trained + 2.0 * self.macs_frozen

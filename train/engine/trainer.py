@@ -1,9 +1,9 @@
 """
-Trains networks: epochs, mixed precision, stopping, checkpoints, curves.
+Trains networks: epochs, mixed precision, early stopping, checkpoints, learning curves.
 
-`Trainer.fit` is given a network and a `Task`. After each epoch everything lies in one file of the
-work folder, and all randomness is a function of seed, network and epoch: killed anywhere and
-started again, the same weights come out.
+`Trainer.fit` takes a network and a `Task`. It writes a checkpoint after each epoch, and all random
+numbers are a function of seed, network and epoch. So a training that is killed and started again
+ends with the same weights.
 """
 
 import logging
@@ -36,12 +36,12 @@ _VALIDATION_BATCH = 512
 _FULL = re.compile(r"out of memory|not enough memory|can't allocate|alloc_failed", re.IGNORECASE)
 
 Pair = tuple[nn.Module, Task]
-"""A network and what it learns."""
+"""A network and its task."""
 
 
 @dataclass(slots=True)
 class _State:
-    """What a checkpoint knows beside its tensors."""
+    """The state of a training beside its tensors."""
 
     epoch: int = 0
     step: int = 0
@@ -57,7 +57,7 @@ class _State:
 
 @dataclass(slots=True)
 class Trainer:
-    """Everything that the networks of one run share while they train."""
+    """Trains the networks of one run, which share parameters, device and work folder."""
 
     params: loop.Params
     augment: augment.Params
@@ -76,14 +76,14 @@ class Trainer:
         Trains `network` in place, from its last checkpoint if there is one.
 
         Raises:
-            Diverged: The loss is no longer a number; the last good checkpoint stays.
-            OutOfMemory: A batch does not fit; the last good checkpoint stays.
+            Diverged: The loss is not finite; the last good checkpoint is kept.
+            OutOfMemory: A batch does not fit the memory; the last good checkpoint is kept.
         """
-        with _memory_told(task):
+        with _translated_memory_errors(task):
             job = _Job(self, network, task, seed)
             job.begin(self.work_dir / f"{task.name}.safetensors")
             title, total = task.name, job.budget.max_epochs
-            # Processes that train at once cannot share one bar.
+            # Processes that train at once cannot share a progress bar.
             plain = multiprocessing.parent_process() is not None
             with Progress(title, total, done=job.state.epoch, plain=plain) as progress:
                 while job.state.stopped_by is None:
@@ -93,12 +93,12 @@ class Trainer:
             report = job.finish()
         self.curves += job.state.curves
         log.info(
-            "%s: %d epochs (%d discarded) of %d images in %.1f s, %.0f pictures/s, waiting "
+            "%s: %d epochs (%d discarded) of %d images in %.1f s, %.0f images/s, waiting "
             "%.1f %%, val accuracy %.4f, stopped by %s",
             task.name,
             report.epochs,
             report.discarded_epochs,
-            task.sampler.epoch_pictures,
+            task.sampler.epoch_images,
             report.seconds,
             report.images_seen / max(report.seconds, 1e-9),
             100 * report.waiting_seconds / max(report.seconds, 1e-9),
@@ -109,10 +109,10 @@ class Trainer:
 
     def fit_all(self, pairs: Sequence[Pair], *, seed: int) -> list[NetworkReport]:
         """
-        Trains networks that do not wait for one another, `loop.jobs` at a time; raises as `fit`.
+        Trains independent networks, `loop.jobs` at a time; raises as `fit`.
 
-        A process of its own trains a network to its last checkpoint, from which `fit` then takes
-        it: so nothing but the time depends on the number of jobs.
+        A separate process trains each network to its last checkpoint, which `fit` then loads. So
+        only the time depends on the number of jobs.
         """
         if self.params.jobs > 1 and len(pairs) > 1:
             parallel.run(
@@ -130,7 +130,7 @@ class _Job:
         self.params, self.recipe = trainer.params, loop.recipe_of(trainer.params)
         layout = torch.channels_last if self.params.channels_last else torch.contiguous_format
         self.network = network.to(trainer.device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs know no layout beside a device
-        self.training = distributed.shared(self.network, trainer.device)
+        self.wrapped = distributed.data_parallel(self.network, trainer.device)
         self.optimiser = schedule.optimiser(self.recipe, self.network, slow=task.slow)
         self.state = _State()
         self.kept: checkpoint.Tensors = self._copy()
@@ -138,10 +138,12 @@ class _Job:
         self.val_rows = np.flatnonzero(task.outputs[task.data.val.labels] >= 0)
         weights = task.sampler.weights()
         self.weights = None if weights is None else torch.tensor(weights).float().to(trainer.device)
-        self.order = Order(task, seed, trainer.batch_size, distributed.rank(), distributed.size())
+        self.order = Order(
+            task, seed, trainer.batch_size, distributed.rank(), distributed.world_size()
+        )
         self.feed = Feed(
             self.order,
-            moves=trainer.augment,
+            augmentation=trainer.augment,
             mean=trainer.mean,
             weights=self.weights,
             device=trainer.device,
@@ -149,20 +151,20 @@ class _Job:
         self.path = Path()
 
     def begin(self, path: Path) -> None:
-        """Takes up the checkpoint at `path`, or writes the first one there."""
+        """Loads the checkpoint at `path`, or writes the first checkpoint there."""
         self.path = path
         if self.trainer.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.trainer.device)
-        with distributed.one_first():
+        with distributed.rank_zero_first():
             (self._restore if path.exists() else self.save)()
 
     def run_epoch(self) -> None:
-        """Trains one epoch, validates, and decides what is kept and whether to go on."""
+        """Trains one epoch, validates, selects the kept weights, and decides whether to stop."""
         began = time.perf_counter()
         train_loss, rate = self._train()
-        # Norms have seen each process's own part of the batches; what rank 0 saw is kept.
-        distributed.alike(dict(self.network.named_buffers()).values())
-        distributed.alike(self.kept[name] for name, _ in self.network.named_buffers())
+        # Each process has batch statistics of its own part of the batches. Rank 0's are kept.
+        distributed.broadcast(dict(self.network.named_buffers()).values())
+        distributed.broadcast(self.kept[name] for name, _ in self.network.named_buffers())
         averaged = self.kept if self.recipe.ema else self.network.state_dict()
         val_loss, val_accuracy = self._validate(averaged, rate=rate)
         state = self.state
@@ -191,7 +193,7 @@ class _Job:
         state.stopped_by = self._stop()
 
     def finish(self) -> NetworkReport:
-        """Puts the kept weights into the network and says what it took."""
+        """Loads the kept weights into the network, and returns the report of the training."""
         if self.recipe.stops_early or self.recipe.ema:
             self.network.load_state_dict(self.kept)
         self.network.eval()
@@ -203,8 +205,8 @@ class _Job:
             epochs=state.epoch,
             discarded_epochs=state.epoch - state.kept_epoch,
             images_seen=state.images,
-            pictures=task.sampler.pictures,
-            train_flops=state.images * task.flops_per_picture,
+            pictures=task.sampler.images,
+            train_flops=state.images * task.flops_per_image,
             params=sum(weight.numel() for _, weight in schedule.trained(self.network)),
             peak_memory_mib=state.peak_memory_mib,
             stopped_by=state.stopped_by or "",
@@ -212,7 +214,7 @@ class _Job:
         )
 
     def save(self) -> None:
-        """Writes the checkpoint; of several processes one does."""
+        """Writes the checkpoint on rank 0."""
         if distributed.rank():
             return
         tensors = checkpoint.prefixed("network", self.network.state_dict())
@@ -226,14 +228,16 @@ class _Job:
         source = str(self.path)
         checkpoint.fill(self.network, checkpoint.under("network", tensors), source=source)
         for name, tensor in checkpoint.under("kept", tensors).items():
-            self.kept[name].copy_(tensor)  # in place: the memory layout decides the last bits
+            self.kept[name].copy_(
+                tensor
+            )  # in place: the memory layout decides the last bits of a sum
         checkpoint.fill_optimiser(self.optimiser, checkpoint.under("optimiser", tensors))
         self.state = _State(**{**state, "plateau": schedule.Plateau(**state["plateau"])})
         if self.state.epoch:
-            log.info("%s: goes on after epoch %d", self.task.name, self.state.epoch)
+            log.info("%s: resumes after epoch %d", self.task.name, self.state.epoch)
 
     def _train(self) -> tuple[float, float]:
-        """Returns the mean loss of one epoch and its last rate; nothing waits for the device."""
+        """Trains one epoch without synchronising the device; returns mean loss and last rate."""
         sums, sizes, rates = [], [], []
         self.network.train()
         self.feed.waited = self.feed.augmented = 0.0
@@ -246,58 +250,58 @@ class _Job:
             rates.append(rate)
             self.state.step += 1
         self.state.waiting += self.feed.waited
-        values = distributed.total(torch.stack(sums).double()).cpu()
+        values = distributed.all_reduce(torch.stack(sums).double()).cpu()
         wrong = torch.nonzero(~torch.isfinite(values)).flatten().tolist()
         if wrong:
-            # The update before it is the one that went too far.
+            # The update before it took the step that diverged.
             rate = rates[max(wrong[0] - 1, 0)]
             raise self._diverged(self.state.step - len(sums) + wrong[0], rate)
-        self.state.images += self.task.sampler.epoch_pictures
+        self.state.images += self.task.sampler.epoch_images
         return float(values.sum() / sum(sizes)), rates[-1]
 
     def _update(self, batch: Batch) -> Tensor:
-        """Applies one update, in parts if asked, and returns the sum of this process's losses."""
+        """Applies one update, and returns the sum of this process's losses over its images."""
         self.optimiser.zero_grad(set_to_none=True)
-        parts, found = self.params.accumulate, []
-        # `chunk` may return fewer parts than it is asked for.
+        parts, partial_losses = self.params.accumulate, []
+        # `chunk` may return fewer than `parts` chunks.
         chunks = list(zip(batch.inputs.chunk(parts), batch.targets.chunk(parts), strict=True))
         for number, (inputs, targets) in enumerate(chunks, start=1):
-            with self._unsent(last=number == len(chunks)):
-                found.append(self._backward(inputs, targets, batch.weight))
+            with self._gradient_sync(last=number == len(chunks)):
+                partial_losses.append(self._backward(inputs, targets, batch.weight))
         if self.recipe.clip:
             weights = [weight for _, weight in schedule.trained(self.network)]
             nn.utils.clip_grad_norm_(weights, self.recipe.clip)
         self.optimiser.step()
         if self.recipe.ema:
-            self._average()
-        return torch.stack(found).sum()
+            self._update_average()
+        return torch.stack(partial_losses).sum()
 
     def _backward(self, inputs: Tensor, targets: Tensor, weight: float) -> Tensor:
         with self._autocast():
-            told = (inputs, targets) if self.task.shows_targets else (inputs,)
-            output = self.training(*told)
-        smoothing, share = self.recipe.label_smoothing, weight / distributed.size()
+            arguments = (inputs, targets) if self.task.shows_targets else (inputs,)
+            output = self.wrapped(*arguments)
+        smoothing, share = self.recipe.label_smoothing, weight / distributed.world_size()
         loss = self.task.loss(output, targets, losses.Counting(self.weights, smoothing, share))
-        # The wrapper takes the mean over processes of what is a share of one sum.
-        (loss * (distributed.size() / weight)).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
+        # DistributedDataParallel averages gradients over processes, and the loss is a sum over them.
+        (loss * (distributed.world_size() / weight)).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         return loss.detach()
 
-    def _unsent(self, *, last: bool) -> Any:
-        """Several processes exchange gradients once per update, with its last part."""
-        if last or not isinstance(self.training, nn.parallel.DistributedDataParallel):
+    def _gradient_sync(self, *, last: bool) -> Any:
+        """Returns a context in which gradients are exchanged only with the last part of a batch."""
+        if last or not isinstance(self.wrapped, nn.parallel.DistributedDataParallel):
             return nullcontext()
-        return self.training.no_sync()
+        return self.wrapped.no_sync()
 
     @torch.no_grad()
     def _validate(self, tensors: checkpoint.Tensors, *, rate: float) -> tuple[float, float]:
-        """Returns loss and accuracy on the validation images of the network's labels."""
+        """Returns mean loss and accuracy on the validation images of the network's labels."""
         trainer, data, outputs = self.trainer, self.task.data, self.task.outputs
         self.network.eval()
         side = trainer.augment.network_side(data.side)
-        found = torch.zeros(2, dtype=torch.float64)
-        mine = self.val_rows[distributed.rank() :: distributed.size()]
-        for start in range(0, len(mine), _VALIDATION_BATCH):
-            rows = mine[start : start + _VALIDATION_BATCH]
+        sums = torch.zeros(2, dtype=torch.float64)
+        own_rows = self.val_rows[distributed.rank() :: distributed.world_size()]
+        for start in range(0, len(own_rows), _VALIDATION_BATCH):
+            rows = own_rows[start : start + _VALIDATION_BATCH]
             targets = torch.from_numpy(outputs[data.val.labels[rows]]).to(trainer.device)
             inputs = augment.scale(data.val.batch(rows).to(trainer.device))
             centred = augment.middle(inputs - trainer.mean[:, None, None], side)
@@ -305,21 +309,21 @@ class _Job:
                 output = torch.func.functional_call(self.network, tensors, (centred,))
             logits = losses.logits_of(output)
             loss = F.cross_entropy(logits, targets, reduction="sum")
-            right = (logits.argmax(dim=1) == targets).sum()
-            found += torch.stack([loss, right]).double().cpu()
-        loss_sum, right_sum = distributed.total(found.to(trainer.device)).tolist()
+            correct = (logits.argmax(dim=1) == targets).sum()
+            sums += torch.stack([loss, correct]).double().cpu()
+        loss_sum, correct_sum = distributed.all_reduce(sums.to(trainer.device)).tolist()
         if not np.isfinite(loss_sum):
-            raise self._diverged(self.state.step, rate)  # that of the last update
-        return loss_sum / len(self.val_rows), right_sum / len(self.val_rows)
+            raise self._diverged(self.state.step, rate)  # the rate of the last update
+        return loss_sum / len(self.val_rows), correct_sum / len(self.val_rows)
 
     def _rate(self) -> float:
-        per_epoch = len(self.order.spans(self.task.sampler.epoch_pictures))
+        per_epoch = len(self.order.spans(self.task.sampler.epoch_images))
         steps = per_epoch * self.budget.max_epochs
         rate = self.recipe.rate(self.state.step, steps=steps, factor=self.state.plateau.factor)
         return rate * self.task.lr_scale
 
-    def _average(self) -> None:
-        # A short memory at first, so that the random start is soon forgotten.
+    def _update_average(self) -> None:
+        # A small decay at first, so that the random initialisation has little weight.
         decay = min(self.recipe.ema, (1 + self.state.step) / (10 + self.state.step))
         for name, value in self.network.state_dict().items():
             if value.is_floating_point():
@@ -331,16 +335,16 @@ class _Job:
         if self.recipe.stops_early and self.state.plateau.stopped:
             return "early_stop"
         if self.state.epoch >= self.budget.max_epochs:
-            asked = _epochs(self.params, self.task)
-            return "epochs" if self.budget.max_epochs == asked else "flops"
-        seconds = distributed.agreed(self.state.seconds, device=self.trainer.device)
+            is_complete = self.budget.max_epochs == _epochs(self.params, self.task)
+            return "epochs" if is_complete else "flops"
+        seconds = distributed.broadcast_value(self.state.seconds, device=self.trainer.device)
         if self.budget.max_seconds is not None and seconds >= self.budget.max_seconds:
             return "seconds"
         return None
 
     def _diverged(self, step: int, rate: float) -> Diverged:
         return Diverged(
-            f"The loss of network '{self.task.name}' is no longer a number at step {step} (epoch "
+            f"The loss of network '{self.task.name}' is not finite at step {step} (epoch "
             f"{self.state.epoch + 1}, learning rate {rate:.4g}). The weights of epoch "
             f"{self.state.epoch} are kept in {self.trainer.work_dir}. Lower loop.lr, or train with "
             "loop.precision: float32.",
@@ -362,11 +366,11 @@ def _epochs(params: loop.Params, task: Task) -> int:
 
 
 def _budget(params: loop.Params, task: Task) -> Budget:
-    """Returns the limits; one in operations becomes one in epochs, so that a cycle can end in time."""
+    """Returns the limits; one in operations becomes one in epochs, so that the cycle is complete."""
     budget = Budget(_epochs(params, task), params.max_seconds, params.max_train_flops)
     if budget.max_train_flops is None:
         return budget
-    per_epoch = task.sampler.epoch_pictures * task.flops_per_picture
+    per_epoch = task.sampler.epoch_images * task.flops_per_image
     affordable = max(1, int(budget.max_train_flops // per_epoch))
     return replace(budget, max_epochs=min(budget.max_epochs, affordable))
 
@@ -374,12 +378,12 @@ def _budget(params: loop.Params, task: Task) -> Budget:
 def _line(state: _State) -> str:
     row = state.curves[-1]
     rate = state.images / max(state.seconds, 1e-9)
-    return f"loss {row['train_loss']:.3f}, val {row['val_accuracy']:.1%}, {rate:.0f} pictures/s"
+    return f"loss {row['train_loss']:.3f}, val {row['val_accuracy']:.1%}, {rate:.0f} images/s"
 
 
 @contextmanager
-def _memory_told(task: Task) -> Iterator[None]:
-    """Turns a batch that does not fit into an error that says what to do."""
+def _translated_memory_errors(task: Task) -> Iterator[None]:
+    """Turns an out-of-memory error of torch or Python into `OutOfMemory`."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -388,6 +392,6 @@ def _memory_told(task: Task) -> Iterator[None]:
             raise
         raise OutOfMemory(
             f"Network '{task.name}' does not fit the memory ({text or type(error).__name__}). The "
-            "last finished epoch is kept. Lower loop.jobs, or begin this run anew with a higher "
+            "last finished epoch is kept. Lower loop.jobs, or start this run again with a higher "
             "loop.accumulate (parts of a batch), a lower data.batch_size or backbone.width."
         ) from error

@@ -1,11 +1,11 @@
 """
-Unfinished training on disk: tensors and their JSON state in one safetensors file, no pickle.
+Checkpoints: tensors and their JSON state in one safetensors file, without pickle.
 
-One file, replaced as a whole, so that tensors and state always belong together.
+The file is replaced as a whole, so that tensors and state always belong together.
 """
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,41 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from personae import files
 from train.errors import BadCheckpoint
 
 Tensors = dict[str, Tensor]
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Writes tensors and state, whole or not at all."""
+    """Writes tensors and state to `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, part, metadata={"state": json.dumps(state, sort_keys=True)})
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        save_file(plain, part, metadata={"state": json.dumps(state, sort_keys=True)})
+        files.publish(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """
+    Returns the SHA-256 of a file of weights.
+
+    Raises:
+        BadCheckpoint: The file is absent or unreadable.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def load(path: Path) -> tuple[Tensors, dict[str, Any]]:
     """
-    Returns what `save` wrote.
+    Returns the tensors and the state that `save` wrote.
 
     Raises:
         BadCheckpoint: The file is absent or damaged.
@@ -43,10 +59,8 @@ def load(path: Path) -> tuple[Tensors, dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             state = json.loads((file.metadata() or {}).get("state", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118  # safe_open is no dictionary
-    except (OSError, SafetensorError, ValueError) as error:
-        raise BadCheckpoint(
-            f"{path} cannot be read as weights ({error}). Remove it and train again."
-        ) from error
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from error
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
@@ -65,38 +79,42 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> No
     Copies tensors into `module`, in place.
 
     Raises:
-        BadCheckpoint: A tensor is absent, left over, or of another shape.
+        BadCheckpoint: A tensor is absent, unknown, or of another shape.
     """
     own = module.state_dict()
     odd = sorted(own.keys() ^ tensors.keys())
     odd += [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]
     if odd:
         raise BadCheckpoint(
-            f"The weights of {source} do not fit the network asked for: {', '.join(odd[:4])} "
-            "differ. They were trained with another backbone, side or label count: train again, "
-            "or restore the parameters of that time."
+            f"The weights of {source} do not fit this network: {', '.join(odd[:4])} differ. They "
+            "were trained with another backbone, side or number of labels. Train again, or restore "
+            "the parameters they were trained with."
         )
     module.load_state_dict(dict(tensors))
 
 
 def optimiser_tensors(optimiser: Optimizer) -> Tensors:
-    """Returns the optimiser's own tensors by the position of their parameter."""
+    """Returns the optimiser's own tensors under `INDEX.NAME`, INDEX being that of the parameter."""
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     return {
-        f"{place}.{name}": value
-        for place, weight in enumerate(weights)
+        f"{index}.{name}": value
+        for index, weight in enumerate(weights)
         for name, value in optimiser.state.get(weight, {}).items()
         if isinstance(value, Tensor)
     }
 
 
 def fill_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Gives the optimiser back what `optimiser_tensors` returned."""
+    """Puts the tensors of `optimiser_tensors` into the optimiser's state."""
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     for name, value in tensors.items():
-        place, _, key = name.partition(".")
-        weight = weights[int(place)]
-        # In the layout of the weight, which decides the last bits; counters such as Adam's stay
-        # where torch keeps them, on the CPU.
-        alike = value.shape == weight.shape
-        optimiser.state[weight][key] = torch.empty_like(weight).copy_(value) if alike else value
+        index, _, key = name.partition(".")
+        weight = weights[int(index)]
+        # The memory layout of the weight decides the last bits of a sum, so it is restored too.
+        # Counters such as Adam's stay on the CPU, where torch keeps them.
+        fits = value.shape == weight.shape
+        optimiser.state[weight][key] = torch.empty_like(weight).copy_(value) if fits else value
+
+
+def _unreadable(path: Path, error: Exception) -> BadCheckpoint:
+    return BadCheckpoint(f"{path} cannot be read as weights ({error}). Remove it and train again.")

@@ -1,8 +1,8 @@
 """
-Several processes that train one network, one part of every batch each (`torchrun`).
+Distributed data parallel training: several processes train one network, started by `torchrun`.
 
-Everything else of the program asks here who it is: one process alone is rank 0 of 1, and every
-function below is then the identity.
+Each process computes its own part of every batch. Without `torchrun` there is one process, rank 0
+of 1, and every collective below returns at once. The names are those of torch.distributed.
 """
 
 import os
@@ -14,87 +14,87 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-_PATIENCE = timedelta(hours=12)  # others wait while one decodes a large set for the first time
+_TIMEOUT = timedelta(hours=12)  # the other ranks wait while rank 0 decodes a large data set
 
 
 def rank() -> int:
-    """Returns the number of this process, from 0; rank 0 writes the files."""
+    """Returns the rank of this process; rank 0 writes the files."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def size() -> int:
-    """Returns how many processes train together."""
+def world_size() -> int:
+    """Returns the number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def expected() -> int:
-    """Returns how many processes `torchrun` has started; 1 without it."""
+def launched() -> int:
+    """Returns the number of processes that `torchrun` has started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
-    """Joins the other processes that `torchrun` started, if it did: gloo on CPUs, NCCL on GPUs."""
-    if expected() == 1:
+def process_group(device: torch.device) -> Iterator[None]:
+    """Joins the process group of `torchrun`, if there is one: gloo on CPUs, NCCL on GPUs."""
+    if launched() == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device, timeout=_PATIENCE)
+        dist.init_process_group("nccl", device_id=device, timeout=_TIMEOUT)
     else:
-        dist.init_process_group("gloo", timeout=_PATIENCE)
+        dist.init_process_group("gloo", timeout=_TIMEOUT)
     try:
         yield
     finally:
         dist.destroy_process_group()
 
 
-def total(values: Tensor) -> Tensor:
-    """Returns the sum of `values` over all processes; every one of them must call."""
-    if size() > 1:
+def all_reduce(values: Tensor) -> Tensor:
+    """Returns the sum of `values` over all processes, in place; every process must call it."""
+    if world_size() > 1:
         dist.all_reduce(values)
     return values
 
 
-def agreed(value: float, *, device: torch.device) -> float:
-    """Returns rank 0's value on every process, so that clocks cannot part them."""
-    if size() == 1:
-        return value
-    told = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.broadcast(told, src=0)
-    return float(told)
-
-
-def alike(tensors: Iterable[Tensor]) -> None:
-    """Gives every process rank 0's values, in place."""
-    if size() > 1:
+def broadcast(tensors: Iterable[Tensor]) -> None:
+    """Copies the tensors of rank 0 to every process, in place."""
+    if world_size() > 1:
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
 
 
-def wait() -> None:
-    """Returns when every process has come here."""
-    if size() > 1:
+def broadcast_value(value: float, *, device: torch.device) -> float:
+    """Returns the value of rank 0 on every process, so that all take the same decision."""
+    if world_size() == 1:
+        return value
+    tensor = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.broadcast(tensor, src=0)
+    return float(tensor)
+
+
+def barrier() -> None:
+    """Returns when every process has called it."""
+    if world_size() > 1:
         dist.barrier()
 
 
 @contextmanager
-def one_first() -> Iterator[None]:
-    """Runs the body on rank 0, then on the others, which find what it left on the disk."""
+def rank_zero_first() -> Iterator[None]:
+    """Runs the block on rank 0, then on the other ranks, which can read the files of rank 0."""
     if rank() > 0:
-        wait()
+        barrier()
     yield
     if rank() == 0:
-        wait()
+        barrier()
 
 
-def shared(network: nn.Module, device: torch.device) -> nn.Module:
+def data_parallel(network: nn.Module, device: torch.device) -> nn.Module:
     """
-    Returns what trains: the network itself, or torch's wrapper that averages its gradients.
+    Returns the network in DistributedDataParallel, or the network itself for one process.
 
-    Norms take the statistics of each process's own part of the batch.
+    Batch norms use the statistics of each process's own part of the batch.
     """
-    if size() == 1:
+    if world_size() == 1:
         return network
     devices = [device.index or 0] if device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(network, device_ids=devices)

@@ -1,4 +1,4 @@
-"""The one function through which every random choice of training gets its seed."""
+"""The seed of every random choice of training."""
 
 import hashlib
 
@@ -8,10 +8,10 @@ import torch
 
 def seed(*parts: int | str) -> np.random.Generator:
     """
-    Seeds torch and returns a numpy generator, both from the same parts, such as seed and epoch.
+    Seeds torch and returns a numpy generator, both from a hash of `parts`, such as seed and epoch.
 
-    Equal parts give equal numbers on every machine and after every resume: nothing of a random
-    state is ever stored.
+    Equal parts give equal numbers on every machine and after every resume, so no random state has
+    to be stored.
     """
     digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)

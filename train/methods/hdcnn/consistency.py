@@ -58,8 +58,8 @@ class Consistency:
         """
         own = coarse.sum(dim=0)
         count = torch.full_like(own[:1], len(coarse))
-        total = distributed.total(torch.cat([own.detach(), count]))
-        sums = total[:-1] + distributed.size() * (own - own.detach())
+        total = distributed.all_reduce(torch.cat([own.detach(), count]))
+        sums = total[:-1] + distributed.world_size() * (own - own.detach())
         targets = torch.tensor(self.targets, device=own.device, dtype=own.dtype)
         return self.strength / 2 * (targets - sums / total[-1]).square().sum()
 

@@ -273,7 +273,7 @@ class Classifier(nn.Module):
             chosen if alpha is None else alpha for alpha, chosen in zip(given, best, strict=True)
         ]
         self.alphas.copy_(torch.tensor(alphas))
-        distributed.alike([self.alphas])
+        distributed.broadcast([self.alphas])
         log.info(
             "alpha of the categories %.1f, of the labels %.1f; total variation of both levels %.3f",
             *self.alphas.tolist(),

@@ -326,7 +326,7 @@ class Classifier(nn.Module):
         inputs = prediction.batches(data.val, self.mean.device, rows=rows)
         logits = [self._logits(node, self._maps(x)) for x in inputs]
         predicted = torch.cat(logits)[:, :children].argmax(dim=1)
-        distributed.alike([predicted])
+        distributed.broadcast([predicted])
         return metrics.confusion_counts(outputs[rows], predicted.cpu().numpy(), leaves=children)
 
     def _sampler(self, data: DataModule, node: str) -> sampling.Sampler:

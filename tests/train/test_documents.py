@@ -1,0 +1,113 @@
+"""Documents: every committed record is read and written unchanged, and a wrong field is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from personae import files
+from personae.errors import BadDocument, MissingInput
+from tests.train.documents_fixture import COST, FIT, MANIFEST, METRICS, record
+from train import documents
+from train.documents import (
+    CostDocument,
+    FitDocument,
+    MetricsDocument,
+    ModelDocument,
+    RecordDocument,
+    ShardsManifest,
+)
+from train.tree import hierarchy
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+RECORDS = sorted(EXPERIMENTS.glob("*/*.json"))
+CASES = {
+    FitDocument: FIT,
+    CostDocument: COST,
+    MetricsDocument: METRICS,
+    RecordDocument: record(),
+    ShardsManifest: MANIFEST,
+}
+
+
+def test_every_record_is_read_and_written_unchanged(tmp_path):
+    """The committed records validate, and writing adds the version and nothing else."""
+    assert len(RECORDS) >= 228
+    for path in RECORDS:
+        RecordDocument.read(path).write(tmp_path / "again.json")
+        again = json.loads((tmp_path / "again.json").read_text())
+
+        assert 1 == again.pop("version"), path
+        assert json.loads(path.read_text()) == again, path
+
+
+@pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
+def test_document_is_read_as_it_was_written(tmp_path, kind):
+    """Reading gives what was written; a file without a version is of version 1."""
+    path = tmp_path / "file.json"
+    files.write_json(path, CASES[kind])
+    document = kind.read(path)
+    document.write(path)
+
+    assert 1 == document.version
+    assert document == kind.read(path)
+    assert CASES[kind] | {"version": 1} == json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
+def test_foreign_fields_and_versions_are_refused(tmp_path, kind):
+    """An unknown field, a missing one, another version: file, field and command are named."""
+    path = tmp_path / "file.json"
+    first = next(iter(CASES[kind]))
+    missing = {name: value for name, value in CASES[kind].items() if name != first}
+    for content, field in (
+        (CASES[kind] | {"odd": 1}, "odd"),
+        (CASES[kind] | {"version": 2}, "version"),
+        (CASES[kind] | {"version": "1"}, "version"),
+        (missing, first),
+    ):
+        files.write_json(path, content)
+        with pytest.raises(BadDocument, match=rf"file\.json .*field '{field}'") as caught:
+            kind.read(path)
+        assert f"python -m {kind.package} {kind.stage}" in str(caught.value)
+    with pytest.raises(MissingInput, match=rf"absent\.json is absent: stage '{kind.stage}'"):
+        kind.read(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("value", ["1e999", "NaN", "-Infinity", '"1"', "[1]", "{}", "true"])
+def test_number_that_is_none_is_refused(tmp_path, value):
+    """Infinite, textual and nested values are no numbers."""
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(METRICS).replace('"msr": 0.5', f'"msr": {value}', 1), "utf-8")
+
+    with pytest.raises(BadDocument, match=r"field 'msr'"):
+        MetricsDocument.read(path)
+
+
+def test_stage_of_the_reader_is_named(tmp_path):
+    """The caller knows best which stage writes the file: model.json of `flat` is that stage's."""
+    files.write_json(tmp_path / "model.json", {})
+
+    with pytest.raises(BadDocument, match="python -m train flat"):
+        ModelDocument.read(tmp_path / "model.json", stage="flat")
+
+
+def test_merged_run_repeats_the_description_of_its_parts(model_of, tmp_path):
+    """The parts of a merged run are descriptions, without version and hash of their own weights."""
+    part = model_of("uppsala", hierarchy.flat(2), labels=("a", "b"), weights_sha256="d" * 64)
+    fused = model_of("fusion", hierarchy.flat(4), parts=(part, part), weights_sha256="e" * 64)
+    fused.write(tmp_path / "model.json")
+    written = json.loads((tmp_path / "model.json").read_text())
+
+    assert [part.facts(), part.facts()] == written["parts"]
+    assert "e" * 64 == written["weights_sha256"]
+    assert not {"version", "weights_sha256"} & set(written["parts"][0])
+    assert not {"version", "weights_sha256"} & set(fused.facts())
+    assert fused.facts() == ModelDocument.read(tmp_path / "model.json").facts()
+
+
+def test_documents_are_frozen():
+    """What was read cannot be changed in place."""
+    document = documents.MetricsDocument(**METRICS)
+    with pytest.raises(ValueError, match="frozen"):
+        document.msr = 1.0

@@ -1,0 +1,378 @@
+"""
+The JSON documents of trained runs and of the shards, each with one reader and one writer.
+
+ModelDocument    results/RUN/SEED/model.json          how to build the classifier around its weights
+FitDocument      results/RUN/SEED/fit.json            what the training took
+CostDocument     results/RUN/SEED/cost.json           what a prediction costs
+MetricsDocument  results/RUN/SEED/metrics.json        figures on the test images
+RecordDocument   experiments/PRESET/RUN-SEED.json     all of the above, recorded
+ShardsManifest   data/shards/manifest.json            the shards and their hashes
+ClassesDocument  data/shards/classes.json             the class labels in leaf order
+
+Every document carries a version. A file without a version is of version 1.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from personae import files
+from personae.errors import BadDocument
+from train.runs import Equal
+
+DocumentT = TypeVar("DocumentT", bound="Document")
+
+
+class Part(BaseModel):
+    """A nested part of a document: frozen, without unknown fields, all numbers finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Document(Part):
+    """A JSON file with a version. Subclasses name the file and the stage that writes it."""
+
+    file_name: ClassVar[str]
+    stage: ClassVar[str]
+    package: ClassVar[str] = "train"
+
+    version: Literal[1] = 1
+
+    @classmethod
+    def read(cls: type[DocumentT], path: Path, *, stage: str | None = None) -> DocumentT:  # noqa: PYI019  # beartype checks no `Self` outside of a decorated class
+        """
+        Returns the document in `path`.
+
+        Args:
+            path: A JSON file.
+            stage: The stage that writes the file, named in messages; by default the class's own.
+
+        Raises:
+            MissingInput: The file is absent, unreadable or no JSON mapping.
+            BadDocument: A field is absent, unknown or of another type, or the version is another.
+        """
+        stage = stage or cls.stage
+        content = files.read_json(path, stage=stage)
+        try:
+            # Strict validation takes tuples from JSON text alone: in Python a list is no tuple.
+            return cls.model_validate_json(json.dumps(content), strict=True)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            field = ".".join(str(part) for part in problem["loc"])
+            raise BadDocument(
+                f"{path} is no {cls.file_name} of version 1: field '{field}': {problem['msg']}. "
+                f"Run `python -m {cls.package} {stage}` again, which writes it."
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Writes the document to `path`, whole or not at all."""
+        files.write_json(path, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields that were set, and the version, as plain JSON values."""
+        return self.model_dump(mode="json", exclude_unset=True) | {"version": self.version}
+
+
+class NodeDocument(Part):
+    """A node of the label hierarchy, as `train.tree.hierarchy.to_json` writes it."""
+
+    node: str
+    kind: Literal["root", "cluster", "label"]
+    members: tuple[int, ...]
+    """Sorted leaves at or below the node."""
+    net: str | None
+    """Network that decides at the node; None where nothing is decided."""
+    label: int | None = None
+    """Leaf of a label; unset for other nodes."""
+
+
+class HierarchyDocument(Part):
+    """The label hierarchy; edges are (parent, child, output index of the child)."""
+
+    nodes: tuple[NodeDocument, ...]
+    edges: tuple[tuple[str, str, int], ...]
+
+
+class ExtendsDocument(Part):
+    """The run that a tree with added labels was made from."""
+
+    run: str
+    seed: int
+    placed: dict[str, tuple[str, float]]
+    """For each added label: its cluster, and the root's probability mass on that cluster."""
+
+
+class ModelDocument(Document):
+    """model.json: what a classifier is built from, before its weights are loaded."""
+
+    file_name = "model.json"
+    stage = "fit"
+
+    method: str
+    run: str
+    seed: int
+    grouping: str | None
+    labels: tuple[str, ...]
+    """Class labels in leaf order."""
+    hierarchy: HierarchyDocument
+    params: dict[str, dict[str, Any]]
+    """Effective parameters by section."""
+    backbone: str
+    side: int = Field(ge=1, le=65_536)
+    """Height and width of an image in pixels."""
+    mean: tuple[float, float, float]
+    """Mean of each channel of the training images, in 0..1."""
+    root_sha256: str
+    """Root hash of the shards."""
+    versions: dict[str, str]
+    extends: ExtendsDocument | None = None
+    parts: tuple["ModelDocument", ...] | None = None
+    """The merged runs of method `fusion`; unset for other methods."""
+    weights_sha256: str | None = None
+    """SHA-256 of weights.safetensors; unset in files of older versions of the program."""
+
+    def facts(self) -> dict[str, Any]:
+        """
+        Returns the description as plain JSON values, without version and hash of the weights.
+
+        This is the metadata of weights.safetensors, so a hash of that file cannot be part of it.
+        """
+        content = self.model_dump(
+            mode="json", exclude_unset=True, exclude={"version", "weights_sha256", "parts"}
+        )
+        if self.parts is not None:
+            content["parts"] = [part.facts() for part in self.parts]
+        return content
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the description, the version, and the hash of the weights if it is known."""
+        known = {} if self.weights_sha256 is None else {"weights_sha256": self.weights_sha256}
+        return self.facts() | known | {"version": self.version}
+
+
+class NetworkDocument(Part):
+    """What the training of one network took; the fields are those of `NetworkReport`."""
+
+    network: str
+    seconds: float
+    waiting_seconds: float
+    epochs: int = Field(ge=1)
+    discarded_epochs: int
+    images_seen: int
+    pictures: int
+    """Training images that may be drawn."""
+    train_flops: float
+    params: int
+    stopped_by: str
+    peak_memory_mib: float = 0.0
+    waits_for: str | None = None
+
+
+class CountedCost(Part):
+    """What a prediction costs, counted; `macs_expected` uses the shares of validation images."""
+
+    params: int
+    macs: dict[str, int]
+    """Multiply-accumulate operations per image of each part."""
+    macs_max: int
+    macs_expected: float | None
+    shares: dict[str, float] | None = None
+    """Share of images that execute each part; absent in 20 records of 0.1.0."""
+
+
+class MatchDocument(Part):
+    """What a control with equal cost had to reach, and what it reached."""
+
+    like: str
+    """The run whose cost the control has."""
+    equal: Equal
+    wanted: float
+    reached: float
+    ratio: float
+    """`reached` / `wanted`."""
+
+
+class FitDocument(Document):
+    """fit.json: time, memory and operations of a training, and the machine."""
+
+    file_name = "fit.json"
+    stage = "fit"
+
+    networks: tuple[NetworkDocument, ...] = Field(min_length=1)
+    """In the order of training."""
+    total_seconds: float
+    critical_path_seconds: float
+    cost: CountedCost
+    device: str
+    device_name: str
+    threads: int
+    processes: int
+    cpu_cores: int | None
+    versions: dict[str, str]
+    needs_flat: bool = True
+    """Whether the run needs the flat network of its seed. 158 older records lack the field."""
+    match: MatchDocument | None = None
+    """None for a run that is no control. 9 older records lack the field."""
+    commit: str = ""
+    """Commit of the program that trained the run. 9 older records lack the field."""
+
+    @property
+    def train_flops(self) -> float:
+        """Operations of the training, summed over all networks."""
+        return sum(network.train_flops for network in self.networks)
+
+
+class LatencyDocument(Part):
+    """How long calls with `batch` images took; the fields are those of `Latency`."""
+
+    batch: int
+    warm_up: int
+    calls: int
+    median_ms: float
+    p95_ms: float
+    pictures_per_second: float
+
+
+class CostDocument(Document):
+    """cost.json: what a prediction costs, counted and measured on the test images."""
+
+    file_name = "cost.json"
+    stage = "evaluate"
+
+    params: int
+    params_resident: int
+    macs: dict[str, int]
+    macs_max: int
+    macs_expected: float
+    shares: dict[str, float]
+    latency: tuple[LatencyDocument, ...]
+    peak_memory_mib: float
+    peak_memory_of: str
+    device: str
+    device_name: str
+    precision: str
+    threads: int
+
+    def median_ms(self, batch: int) -> float | None:
+        """Returns the median milliseconds of a call with `batch` images; None if not measured."""
+        return next((row.median_ms for row in self.latency if row.batch == batch), None)
+
+
+class MetricsDocument(Document):
+    """metrics.json: figures on the test images; None where a figure is undefined."""
+
+    file_name = "metrics.json"
+    stage = "evaluate"
+
+    msr: float
+    """Accuracy (the Uppsala report's mean success rate)."""
+    msr_macro: float | None
+    msr_white: float | None
+    """Accuracy on images with a white background; None without such images."""
+    top5: float | None
+    nll: float | None
+    ece: float | None
+    n_test: int
+    n_white: int
+    macs_expected: float
+    macs_max: int
+    params: int
+    seconds_total: float
+    seconds_critical: float
+    msr_mirrored: float | None = None
+    """Accuracy of the mean over image and mirror image; only with `evaluate.mirror`."""
+    msr_full: float | None = None
+    """Accuracy of a forward pass over all branches; only for methods with a router."""
+    route_msr: float | None = None
+    router_accuracy: float | None = None
+    oracle_msr: float | None = None
+    """Accuracy if the router always chose the right cluster; None where clusters overlap."""
+
+
+class ImageDocument(Part):
+    """Format and side in pixels of every image in the shards."""
+
+    side: int = Field(ge=1, le=65_536)
+    format: str
+
+
+class DataDocument(Part):
+    """What a record keeps of the shards' manifest."""
+
+    root_sha256: str
+    labels: int
+    samples: dict[str, int]
+    """Images of each split."""
+    image: ImageDocument
+
+
+class MachineDocument(Part):
+    """The machine of a training."""
+
+    cpu_cores: int | None
+    architecture: str
+
+
+class RecordDocument(Document):
+    """experiments/PRESET/RUN-SEED.json: everything that is kept of an evaluated run."""
+
+    file_name = "record"
+    stage = "record"
+
+    preset: str
+    run: str
+    seed: int
+    metrics: MetricsDocument
+    cost: CostDocument | None = None
+    fit: FitDocument
+    params: dict[str, dict[str, Any]]
+    data: DataDocument
+    machine: MachineDocument
+    commit: str
+    commands: tuple[str, ...]
+
+
+class ShardEntry(Part):
+    """One shard of the manifest."""
+
+    shard: str
+    """File name, without a folder."""
+    split: str
+    samples: int = Field(ge=0)
+    sha256: str
+    bytes: int | None = None
+
+
+class ShardsManifest(Document):
+    """data/shards/manifest.json: every shard with its hash, and the root hash over them."""
+
+    file_name = "manifest.json"
+    stage = "shards"
+    package = "curation"
+
+    shards: tuple[ShardEntry, ...]
+    root_sha256: str
+    """Names the data set."""
+    image: ImageDocument
+    labels: int
+    """Number of class labels."""
+    samples: dict[str, int]
+    """Images of each split."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the other files."""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class ClassesDocument(Document):
+    """data/shards/classes.json: the class labels; what else it holds is not read here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    file_name = "classes.json"
+    stage = "shards"
+    package = "curation"
+
+    labels: tuple[str, ...] = Field(min_length=1)
+    """In leaf order."""
