@@ -24,7 +24,7 @@ from train.tree import hierarchy
 NETWORK = backbone.Params(widths=(4, 8, 8, 8, 8), dense=16, dropout=0.0, noise=0.0)
 LOOP = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
 PARENTS = torch.tensor([0, 0, 1, 1])
-WORKED = [0.20, 0.10, 0.25, 0.25, 0.15, 0.05]  # methods.md 3.2, parents (0, 0, 1, 1, 2, 2)
+WORKED = [0.20, 0.10, 0.25, 0.25, 0.15, 0.05]  # parents (0, 0, 1, 1, 2, 2)
 GIVEN, SHUFFLED = [[0, 1], [2, 3]], [[0, 2], [1, 3]]
 KEYS = ("level", "first", "second")
 SAID = {

@@ -39,7 +39,7 @@ TABLE = [
 
 
 def test_layer_table_of_the_report():
-    """Every layer has the output, parameters and MACs of methods.md 1.1."""
+    """Every layer has the output, parameters and MACs of the published network"""
     network = backbone.build(Params(), outputs=25, side=128)
     rows = backbone.layer_table(network)
 
@@ -86,7 +86,7 @@ def test_counts_of_the_variants(outputs, side, options, params, macs):
     ],
 )
 def test_counts_of_the_other_backbones(name, params, macs):
-    """At 100 labels and 32 pixels each has the parameters and MACs of methods.md 1.4."""
+    """At 100 labels and 32 pixels each has the parameters and MACs of the published network"""
     network = backbone.build(Params(name=name), outputs=100, side=32)
 
     assert params == backbone.count(network)
@@ -110,7 +110,7 @@ NIN = [
 
 
 def test_layer_table_of_nin():
-    """Every layer has the parameters and MACs of methods.md 6.2; the first block is 28.2 %."""
+    """Every layer has the parameters and MACs of the published network; the first block is 28.2 %."""
     network = backbone.build(Params(name="nin"), outputs=100, side=26)
     rows = backbone.layer_table(network)
     blocks = backbone.macs_of_blocks(network)
@@ -170,7 +170,7 @@ def test_attention_costs_what_its_layers_cost(name, attention, more, macs):
 
 
 def test_attention_scales_channels_and_pixels():
-    """SE and CBAM are the formulas of methods.md 4.6; every weight learns."""
+    """SE and CBAM are the formulas of the published network; every weight learns."""
     seeds.seed(0)
     maps = torch.rand(2, 8, 5, 5)
     squeeze, cbam = attention("se", 8), attention("cbam", 8)

@@ -1,4 +1,4 @@
-"""What every tree must be at its limits, and what holds for any weights (methods.md 0.3, 2, 8)."""
+"""What every tree must be at its limits, and what holds for any weights."""
 
 import numpy as np
 import pytest

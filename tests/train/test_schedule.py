@@ -122,7 +122,7 @@ def test_one_cycle_rises_and_falls():
     ids=["hiernet", "backbone"],
 )
 def test_step_recipe_has_the_rates_of_hiernet(own, rates):
-    """Of 78,000 updates each has the rate of methods.md 5.3, of HierNet and of its backbone."""
+    """Of 78,000 updates each has the rate of the published network, of HierNet and of its backbone."""
     recipe = loop.recipe_of(loop.Params(recipe="step", **own))
     found = {step: recipe.rate(step, steps=78_000, factor=1.0) for step in rates}
 
