@@ -243,6 +243,28 @@ def test_help_teaches(capsys):
             assert field.description
 
 
+def test_help_is_short_and_light():
+    """The help opens with an example, fits two screens, and loads no heavy library."""
+    code = (
+        "import sys; from scraper.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "finally: print(*{'aiohttp', 'pyarrow', 'duckdb', 'numpy', 'networkx'} & set(sys.modules))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "80"},
+        text=True,
+    )
+    *lines, loaded = run.stdout.splitlines()
+
+    assert "example: python -m scraper" in lines[2]
+    assert len(lines) <= 104
+    assert "" == loaded
+
+
 def test_contact_is_asked_once_and_remembered(tmp_path, capsys):
     """The question is put once; the answer lies in the user's configuration folder."""
     questions = []
