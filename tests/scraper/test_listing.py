@@ -19,7 +19,7 @@ from scraper.client import Client
 from scraper.demo.board import booru
 from scraper.demo.facts.params import TINY
 from scraper.demo.server.thread import serving
-from scraper.errors import ConnectionLost, DamagedLedger, QueryTimedOut, Unfinished
+from scraper.errors import ConnectionLost, DamagedLedger, Unfinished
 from scraper.listing import PAIRS_SCHEMA, TAGS_SCHEMA, Params
 from scraper.pages import Pages
 from scraper.params import personae
@@ -366,39 +366,3 @@ def test_killed_at_every_step_it_ends_the_same(board, tmp_path):
         unbroken = (tmp_path / "unbroken" / f"{name}.parquet").read_bytes()
         for number in range(len(KILLS)):
             assert unbroken == (tmp_path / str(number) / f"{name}.parquet").read_bytes()
-
-
-@pytest.mark.asyncio
-async def test_search_that_times_out_is_narrowed():
-    """A page that the database gives up is asked smaller, and stays smaller for that search."""
-    sizes = []
-
-    class Slow:
-        async def get_json(self, _path, params=None):
-            sizes.append(params["limit"])
-            if params["limit"] > 50:
-                raise QueryTimedOut("slow")
-            return []
-
-    source = Danbooru(Slow(), "http://board")
-    await source.page("rin", before=None, size=200)
-    await source.page("rin", before=None, size=200)
-    await source.page("mai", before=None, size=20)
-
-    assert [200, 50, 50, 20] == sizes
-
-
-@pytest.mark.asyncio
-async def test_search_that_always_times_out_is_given_up():
-    """Two smaller pages are tried, then the query is given up."""
-    sizes = []
-
-    class Stuck:
-        async def get_json(self, _path, params=None):
-            sizes.append(params["limit"])
-            raise QueryTimedOut("slow")
-
-    with pytest.raises(QueryTimedOut):
-        await Danbooru(Stuck(), "http://board").page("rin", before=None, size=200)
-
-    assert [200, 50, 12] == sizes
