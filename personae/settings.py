@@ -207,7 +207,7 @@ def _option_type(annotation: Any) -> tuple[type, tuple[str, ...], bool]:
 
 
 def _default_text(value: Any) -> str:
-    if value is None:
+    if value is None or value == "":
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"

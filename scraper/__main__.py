@@ -1,17 +1,15 @@
 """
     python -m scraper --min-images 1000      # listing, decide and download, in that order
     python -m scraper listing                # one stage, as `dvc repro` runs it
-    python -m scraper plan                   # what a run would take, before anything is downloaded
-    python -m scraper status                 # what is done, refused, left
+    python -m scraper plan                   # requests, bytes and hours of a run; downloads nothing
+    python -m scraper status                 # what is finished, refused and left
     python -m scraper demo                   # the demo board by itself
 
-Reads `params.yaml`, the environment and the command line, and nothing below does. Here is the only
-event loop, here errors become messages and exit codes: 0 done, 2 wrong usage, 3 unfinished and
-resumable, 4 stopped by policy, 5 bad data.
+Only this module reads `params.yaml`, the environment and the command line, and only this module
+starts an event loop. Errors become messages and exit codes in `personae/cli.py`.
 """
 
 import argparse
-import asyncio
 import contextlib
 import hashlib
 import logging
@@ -19,26 +17,27 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-import stamina.instrumentation
 from pydantic import BaseModel
 
 from personae import cli, settings
 from personae.errors import BadParams
 from personae.settings import Settings
-from scraper import contact, decide, download, listing, personae, planner, site, status
-from scraper.client import Client
-from scraper.exchange import Limits
-from scraper.site import Site
-from scraper.sources import Source, Tag
-from scraper.sources.danbooru import Danbooru
-from scraper.sources.folder import Folder
-from scraper.transfer import Transport
+from scraper.params import decide, download, listing, personae, site
+
+if TYPE_CHECKING:  # heavy imports are delayed, so that --help answers at once
+    from scraper.planner import PageSample
+    from scraper.policy import RequestBudget
+    from scraper.site import Site
+    from scraper.sources import PostSource, Tag
+    from scraper.sources.folder import Folder
+    from scraper.transfer import Transport
 
 _ParamsT = TypeVar("_ParamsT", bound=BaseModel)
+_log = logging.getLogger(__name__)
 
-STAGES = ("listing", "decide", "download")
+STAGES: Final = ("listing", "decide", "download")
 # Sections that each command reads; their fields are its options.
 _SECTIONS: dict[str, tuple[str, ...]] = {
     "listing": ("site", "personae", "listing"),
@@ -55,63 +54,74 @@ _OPTIONS: dict[str, type[BaseModel]] = {
     "decide": decide.Params,
     "download": download.Params,
 }
-_WHAT = {
-    "": "Lists, judges and downloads the posts of every persona with enough images. Stopped or "
-    "killed, it goes on where it was when run again.",
-    "listing": "Lists every post of every candidate persona, and the tag tables.",
-    "decide": "Judges every listed post by the tag rules, and chooses the personae. No network.",
-    "download": "Fetches the images of the posts kept, once each.",
-    "plan": "Tells which personae qualify, and how many requests, bytes and hours a run takes. "
-    "Downloads nothing.",
-    "status": "Tells what is done, refused and left. No network.",
-}
-_MORE = """commands:
+_DESCRIPTIONS = {
+    "": """example: python -m scraper --site danbooru --min-images 1000 --contact you@example.org
+
+Lists, judges and downloads the posts of every persona with enough images.
+A run that was stopped or killed continues when the same command runs again.
+
+commands:
   (none)     listing, decide and download, in that order
-  listing    metadata of every post of every candidate persona
-  decide     which posts and personae are kept, with every reason; no network
+  listing    metadata of every post of every candidate persona, and the tag tables
+  decide     which posts and personae are kept, with every reason; offline
   download   the images of the posts kept
-  plan       what a run would take: personae, requests, bytes, hours
-  status     what is done, refused and left
-  demo       the demo board by itself, to look at
+  plan       personae, requests, bytes and hours of a run; downloads nothing
+  status     what is finished, refused and left; offline
+  demo       the demo board by itself, to look at""",
+    "listing": """example: python -m scraper listing --min-images 1000
 
-Every option is a number of params.yaml; the command line wins. `python -m scraper COMMAND --help`
-shows the options of one command.
+Lists every post of every candidate persona, and the tag tables.""",
+    "decide": """example: python -m scraper decide --ratings g s --min-side 400
 
+Judges every listed post by the tag rules, and selects the personae. Offline.""",
+    "download": """example: python -m scraper download --side 128
+
+Downloads the images of the posts kept, each once.""",
+    "plan": """example: python -m scraper plan --site danbooru --min-images 1000
+
+Prints which personae qualify, and how many requests, bytes and hours a run takes.
+Downloads no image.""",
+    "status": """example: python -m scraper status
+
+Prints what is finished, refused and left. Offline.""",
+}
+_EPILOG = """Options are fields of params.yaml and win over it. COMMAND --help shows those of one command.
 environment:
-  PERSONAE_CONTACT   how the staff of a public board can reach you (else site.contact)
-  PERSONAE_LOGIN, PERSONAE_API_KEY   an account of the board, if you have one
-
+  PERSONAE_CONTACT                    your contact, where --contact is not given
+  PERSONAE_LOGIN, PERSONAE_API_KEY    an account of the board, if you have one
 """
-_log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Runs the command line `argv` (of the process when None) and returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["demo"]:
         from scraper.demo.server import application
 
         return application.main(arguments[1:])
     command = arguments.pop(0) if arguments and arguments[0] in _SECTIONS else ""
-    options = _parser(command).parse_args(arguments)
+    parser = _parser(command)
+    options = parser.parse_args(arguments)
     cli.configure_logging(verbose=options.verbose)
-    _quiet_libraries()
     return cli.run(lambda: _run(command, options))
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
+    program = f"python -m scraper {command}".strip()
     parser = cli.Parser(
-        prog=f"python -m scraper {command}".strip(),
-        description=_WHAT[command],
-        epilog=cli.with_exit_codes("" if command else _MORE),
+        prog=program,
+        usage=f"{program} [OPTION ...]" if command else f"{program} [COMMAND] [OPTION ...]",
+        description=_DESCRIPTIONS[command],
+        epilog=cli.with_exit_codes("" if command else _EPILOG),
         words=[word for word in (*_SECTIONS, "demo") if word and not command],
     )
     if command == "plan":
         parser.add_argument(
             "--sample",
-            type=int,
+            type=cli.whole_number,
             default=20,
-            help="personae of which one page is read, to estimate what the rules keep (default: 20)",
+            metavar="INT",
+            help="personae of which one page is read for the estimate (default: 20)",
         )
     for name in _SECTIONS[command]:
         group = parser.add_argument_group(f"section '{name}' of params.yaml")
@@ -125,7 +135,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
             group.add_argument(
                 "--folder",
                 metavar="PATH",
-                help="labelled images on this machine instead of a board; see the README",
+                help="labelled images instead of a board (default: none)",
             )
         settings.add_options(group, _OPTIONS[name])
     cli.add_shared_options(parser, "data")
@@ -133,29 +143,31 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 
 def _run(command: str, options: argparse.Namespace) -> None:
+    from scraper import status
+
     if command == "status":
         print(status.report(options.data_dir))
         return
+    _quiet_libraries()
     sections = _Sections(options)
-    stages = (command,) if command in STAGES else STAGES
     if command == "decide":
         _decide(sections)
         return
-    with _place(sections) as place:
+    with _opened(sections) as board:
         if command == "plan":
-            print(_plan(sections, place))
+            print(_plan(sections, board))
             return
-        for stage in stages:
+        for stage in (command,) if command in STAGES else STAGES:
             if stage == "decide":
                 _decide(sections)
             else:
-                asyncio.run(_ask(stage, sections, place))
+                _transfer(stage, sections, board)
     if not command:
         print(status.report(options.data_dir))
 
 
 class _Sections:
-    """The sections that the stages read, with the values of the command line over them."""
+    """The sections of params.yaml; values of the command line win."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -175,8 +187,8 @@ class _Sections:
 
 
 @contextlib.contextmanager
-def _place(sections: _Sections) -> Iterator[Site | Folder]:
-    """The site, named in the first line printed; the demo board runs as long as it is needed."""
+def _opened(sections: _Sections) -> "Iterator[Site | Folder]":
+    """Prints and yields the site; the demo board runs until the block ends."""
     name = sections.site.name
     what = ", the built-in board on this machine" if name == "demo" else ""
     what = f", {sections.site.folder}" if name == site.FOLDER else what
@@ -186,9 +198,14 @@ def _place(sections: _Sections) -> Iterator[Site | Folder]:
         flush=True,
     )
     if name == site.FOLDER:
+        from scraper.sources.folder import Folder
+
         yield Folder(Path(sections.site.folder))
         return
-    who = contact.find(sections.site)
+    from scraper import contact
+    from scraper.site import Site
+
+    address = contact.find(sections.site)
     with contextlib.ExitStack() as stack:
         demo_url = None
         if name == "demo":
@@ -197,67 +214,100 @@ def _place(sections: _Sections) -> Iterator[Site | Folder]:
             demo_url = stack.enter_context(running(sections.options.params))
         yield Site.resolve(
             sections.site,
-            contact=who,
+            contact=address,
             login=os.environ.get("PERSONAE_LOGIN", ""),
             api_key=os.environ.get("PERSONAE_API_KEY", ""),
             demo_url=demo_url,
         )
 
 
-async def _ask(stage: str, sections: _Sections, place: Site | Folder) -> None:
-    """The stages that speak to the board, or read the folder."""
-    if isinstance(place, Folder):
-        # Reading waits for nobody: one worker is as fast, and keeps the order of the files.
+def _transfer(stage: str, sections: _Sections, board: "Site | Folder") -> None:
+    """Runs `listing` or `download`, the stages that send requests or read the folder."""
+    import asyncio
+
+    from scraper.sources.folder import Folder
+
+    if isinstance(board, Folder):
+        # Reading does not wait: one worker is as fast, and keeps the order of the files.
         sections.download = sections.download.model_copy(update={"workers": 1})
-        await _work(stage, sections, place, place, place)
-        return
-    async with Client(place, Limits.of(sections.site)) as client:
-        source = Danbooru(client, place.base_url, identity=_identity(sections, place))
-        await _work(stage, sections, place, source, client)
+        asyncio.run(_stage(stage, sections, board, board, board))
+    else:
+        asyncio.run(_stage_of_board(stage, sections, board))
+
+
+async def _stage_of_board(stage: str, sections: _Sections, board: "Site") -> None:
+    from scraper.client import Client
+    from scraper.sources.danbooru import Danbooru
+
+    async with Client(board, _budget(sections, board)) as client:
+        source = Danbooru(client, board.base_url, identity=_identity(sections, board))
+        await _stage(stage, sections, board, source, client)
         _log.info("%s: %d requests", stage, client.requests)
 
 
-async def _work(
-    stage: str, sections: _Sections, place: Site | Folder, source: Source, transport: Transport
+async def _stage(
+    stage: str,
+    sections: _Sections,
+    board: "Site | Folder",
+    source: "PostSource",
+    transport: "Transport",
 ) -> None:
+    from scraper import download, listing
+
     data = sections.data
     if stage == "listing":
         await listing.run(sections.listing, sections.personae, source, data / "listing")
     else:
         folders = (data / "listing", data / "decide", data / "download")
-        await download.run(sections.download, transport, place, *folders)
+        await download.run(sections.download, transport, board, *folders)
 
 
 def _decide(sections: _Sections) -> None:
+    from scraper import decide, status
+
     decide.run(
         sections.decide, sections.personae, sections.data / "listing", sections.data / "decide"
     )
     status.require_personae(sections.data, sections.personae.min_images)
 
 
-def _plan(sections: _Sections, board: Site | Folder) -> str:
-    """Asks a little and tells what a run would take."""
+def _plan(sections: _Sections, board: "Site | Folder") -> str:
+    """Sends a few requests and returns what a run would take."""
+    import asyncio
+    from functools import partial
+
+    from scraper import planner
+    from scraper.one_shot import OneShot
+    from scraper.sources.folder import Folder
+
     if isinstance(board, Folder):
         raise BadParams(
-            "`plan` estimates what a board would be asked; a folder is asked nothing. Run "
+            "`plan` estimates the requests to a board; a folder needs none. Run "
             "`python -m scraper listing` and `decide`: they download nothing."
         )
     terms, page_size = sections.listing.terms, sections.listing.page_size
-    with planner.Board(board) as questions:
-        board_posts = questions.count()
-        candidates, samples = asyncio.run(_sample(sections, board))
-        share = planner.share_listed(questions, candidates, terms)
+    budget = _budget(sections, board)
+    with OneShot(board, budget) as client:
+        board_posts = planner.count(client)
+        candidates, samples = asyncio.run(_sample(sections, board, budget))
+        share = planner.share_listed(partial(planner.count, client), candidates, terms)
     plan = planner.estimate(
         candidates, samples, sections.personae, page_size=page_size, share_listed=share
     )
     return planner.render(plan, board, sections.personae, board_posts=board_posts)
 
 
-async def _sample(sections: _Sections, board: Site) -> tuple[list[Tag], dict[str, planner.Sample]]:
-    async with Client(board, Limits.of(sections.site)) as client:
+async def _sample(
+    sections: _Sections, board: "Site", budget: "RequestBudget"
+) -> "tuple[list[Tag], dict[str, PageSample]]":
+    from scraper import listing, planner
+    from scraper.client import Client
+    from scraper.sources.danbooru import Danbooru
+
+    async with Client(board, budget) as client:
         source = Danbooru(client, board.base_url, identity=_identity(sections, board))
-        found = listing.find_candidates(sections.listing, sections.personae, source)
-        candidates = [tag async for tag in found]
+        tags = listing.find_candidates(sections.listing, sections.personae, source)
+        candidates = [tag async for tag in tags]
         samples = await planner.sample(
             candidates,
             source,
@@ -274,8 +324,14 @@ async def _sample(sections: _Sections, board: Site) -> tuple[list[Tag], dict[str
         return candidates, samples
 
 
-def _identity(sections: _Sections, board: Site) -> str:
-    """A demo board is what its parameters make it, whatever its port; others are their address."""
+def _budget(sections: _Sections, board: "Site") -> "RequestBudget":
+    from scraper.policy import Patience, RequestBudget
+
+    return RequestBudget(board, Patience.of(sections.site))
+
+
+def _identity(sections: _Sections, board: "Site") -> str:
+    """Returns the name of the collection: the address, or the parameters of the demo board."""
     if board.name != "demo":
         return board.base_url
     from scraper.demo.facts.params import Params
@@ -285,6 +341,8 @@ def _identity(sections: _Sections, board: Site) -> str:
 
 
 def _quiet_libraries() -> None:
+    import stamina.instrumentation
+
     # The client logs each retry with its reason; the libraries' own lines would repeat it.
     stamina.instrumentation.set_on_retry_hooks([])
     for name in ("aiohttp", "asyncio", "urllib3"):

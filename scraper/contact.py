@@ -1,8 +1,8 @@
 """
-How the staff of a public board can reach the user: given, remembered, or asked once.
+How the staff of a public board can reach the user.
 
-The order: section `site`, the environment (PERSONAE_CONTACT), the user's configuration folder, a
-question on the terminal. A board on this machine needs no contact.
+Read in this order: section `site`, the environment (PERSONAE_CONTACT), the user's configuration
+folder, a question on the terminal. A board on this machine needs no contact.
 """
 
 import os
@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from scraper.site import Params, needs_contact
+from scraper.params.site import Params
+from scraper.site import needs_contact
 
 
 def find(
@@ -20,12 +21,12 @@ def find(
     ask: Callable[[str], str] | None = None,
 ) -> str:
     """
-    Returns the contact for the User-Agent, empty when none is needed or none is found.
+    Returns the contact for the User-Agent, empty when none is needed or none is known.
 
     Args:
         params: Section `site`.
         environment: Variables of the process.
-        ask: Puts a question to the user; by default on the terminal, when there is one.
+        ask: Puts a question to the user and returns the reply; by default on the terminal, if any.
     """
     if params.contact or not needs_contact(params):
         return params.contact
@@ -44,7 +45,7 @@ def find(
     if answer:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{answer}\n", encoding="utf-8")
-        sys.stderr.write(f"Remembered in {file}.\n")
+        sys.stderr.write(f"Saved in {file}.\n")
     return answer
 
 

@@ -1,11 +1,11 @@
 """
-Stage `decide`: which posts are kept and which personae become labels. No network.
+Stage `decide`: which posts are kept and which personae become labels. It works offline.
 
     python -m scraper decide
 
-In come the tables of `listing`; out go `decisions.parquet` (every post seen, one row per rule that
-it broke), `kept.parquet` and `personae.parquet`. Posts are read in batches, so that a million of
-them need little memory, and equal input gives equal bytes.
+Reads the tables of `listing`. Writes `decisions.parquet` (every listed post, with one row per rule
+that it broke), `kept.parquet` and `personae.parquet`. Posts are read in batches, so that a million
+of them need little memory. Equal input gives equal bytes.
 """
 
 import json
@@ -15,18 +15,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from personae import tables
 from scraper import filters, personae
-from scraper.filters import Facts, Limits
+from scraper.filters import PostFacts
+from scraper.params.decide import Params
+from scraper.params.personae import Params as PersonaeParams
 from scraper.personae import Kinship
-from scraper.post import DECISIONS_SCHEMA, TAG_KINDS, Decision
+from scraper.post import TAG_KINDS, PostDecision
+from scraper.schemas import DECISIONS_SCHEMA
 
 _log = logging.getLogger(__name__)
 
@@ -48,77 +50,28 @@ _PERSONAE_COLUMNS: dict[str, pa.DataType] = {
 }
 KEPT_SCHEMA = pa.schema(_KEPT_COLUMNS)
 PERSONAE_SCHEMA = pa.schema(_PERSONAE_COLUMNS)
-# A post gets at most one of these, after every rule on the post alone has passed it.
+# A post that breaks no rule gets at most one of these, from the choice of personae.
 _LATER_REASONS = ("persona_too_small", "persona_not_chosen", "enough_images")
 _REASONS = (*filters.RULES, *_LATER_REASONS)
 _CODES = {reason: code for code, reason in enumerate(_REASONS)}
 _TAG_COLUMNS = tuple(f"tags_{kind}" for kind in TAG_KINDS)
 _FLAGS = ("is_deleted", "is_banned", "is_pending", "is_flagged")
 _PLAIN = (
-    *("post_id", "md5", "rating", "image_width", "image_height", "file_ext"),
-    *("duration_seconds", *_FLAGS, "given_label"),
+    "post_id",
+    "md5",
+    "rating",
+    "image_width",
+    "image_height",
+    "file_ext",
+    "duration_seconds",
+    *_FLAGS,
+    "given_label",
 )
-
-
-class Params(BaseModel):
-    """Section `decide`: what a post must be like. Tag sets and defaults follow the board's wiki."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    ratings: tuple[Literal["g", "s", "q", "e"], ...] = Field(
-        ("g",), description="ratings kept: g general, s sensitive, q questionable, e explicit"
-    )
-    file_types: tuple[str, ...] = Field(
-        ("jpg", "jpeg", "png", "webp"), description="types of original kept; still images only"
-    )
-    min_side: int = Field(
-        256,
-        ge=0,
-        description="pixels that the shorter side of the original must have; 0 for folders of "
-        "small images",
-    )
-    max_aspect: float = Field(
-        3.0, ge=1.0, description="largest ratio of longer to shorter side; beyond it lie strips"
-    )
-    skip: tuple[str, ...] = Field(
-        (), description="reason codes of rules that are switched off, such as flagged"
-    )
-    accept_tags: tuple[str, ...] = Field(
-        (),
-        description="tags that no rule holds against a post, such as lowres where min_side is "
-        "below 500",
-    )
-    refuse_tags: tuple[str, ...] = Field(
-        (),
-        description="further tags that refuse a post (reason refused_tag), such as chibi, sketch, "
-        "3d, doujinshi, speech_bubble, jpeg_artifacts",
-    )
-
-    @field_validator("skip")
-    @classmethod
-    def _only_known_rules(cls, skip: tuple[str, ...]) -> tuple[str, ...]:
-        for reason in skip:
-            if reason not in filters.RULES:
-                raise ValueError(f"'{reason}' is no rule; known: {', '.join(filters.RULES)}")
-            if reason in filters.INDISPENSABLE:
-                raise ValueError(f"'{reason}' cannot be skipped: without it there is no label")
-        return skip
-
-    @property
-    def limits(self) -> Limits:
-        """The values that the rules compare with."""
-        return Limits(
-            ratings=frozenset(self.ratings),
-            file_types=frozenset(self.file_types),
-            min_side=self.min_side,
-            max_aspect=self.max_aspect,
-            refuse_tags=frozenset(self.refuse_tags),
-        )
 
 
 @dataclass(slots=True)
 class _Persona:
-    """What the posts say about one persona; `number` counts personae as they are met."""
+    """Counts over the posts of one persona; `number` is its position in order of appearance."""
 
     number: int
     listed: int = 0
@@ -127,7 +80,7 @@ class _Persona:
     copyrights: Counter[str] = field(default_factory=Counter)
 
     def base(self, name: str) -> tuple[str, str]:
-        """The base that most posts give and its source; a real base goes before the persona."""
+        """Returns the base of most posts and its source; a base of another name goes first."""
         return max(
             self.bases,
             key=lambda base: (base[1] != "self", self.bases[base], base),
@@ -135,47 +88,47 @@ class _Persona:
         )
 
     def copyright(self) -> str | None:
-        """The copyright tag on most posts; the first by name among equals."""
+        """Returns the copyright tag on most posts; the first by name among equals."""
         return min(self.copyrights, key=lambda tag: (-self.copyrights[tag], tag), default=None)
 
 
 @dataclass(slots=True)
 class _Judged:
-    """The outcome of the rules on single posts, a few bytes for each post."""
+    """The outcome of the rules for single posts, a few bytes for each post."""
 
     posts: int = 0
     refused: list[pa.Table] = field(default_factory=list)
-    people: dict[str, _Persona] = field(default_factory=dict)
+    personae: dict[str, _Persona] = field(default_factory=dict)
     passed_ids: "array[int]" = field(default_factory=lambda: array("q"))
     passed_persona: "array[int]" = field(default_factory=lambda: array("l"))
     passed_white: bytearray = field(default_factory=bytearray)
 
 
-def run(params: Params, wanted: personae.Params, listing_dir: Path, out_dir: Path) -> None:
+def run(params: Params, selection: PersonaeParams, listing_dir: Path, out_dir: Path) -> None:
     """
     Judges every listed post and writes the three tables of the stage.
 
     Args:
         params: Section `decide`.
-        wanted: Section `personae`.
-        listing_dir: Where `listing` wrote.
-        out_dir: Where to write.
+        selection: Section `personae`.
+        listing_dir: Output of stage `listing`.
+        out_dir: Folder of the three tables.
 
     Raises:
         MissingInput: A table of `listing` is absent.
         MissingColumn: A table of `listing` lacks a column.
     """
-    _log.info("decide: %s, personae: %s", params, wanted)
+    _log.info("decide: %s, personae: %s", params, selection)
     judged = _judge(params, listing_dir)
-    bases = {name: person.base(name) for name, person in judged.people.items()}
+    bases = {name: counts.base(name) for name, counts in judged.personae.items()}
     outcome = personae.choose(
-        {name: person.kept for name, person in judged.people.items()},
+        {name: counts.kept for name, counts in judged.personae.items()},
         {name: base for name, (base, _) in bases.items()},
-        wanted,
+        selection,
     )
-    later = _later(judged, outcome, wanted.most_images)
+    later = _later(judged, outcome, selection.most_images)
     decisions = _decisions(judged, later)
-    effective = {"decide": params.model_dump(), "personae": wanted.model_dump()}
+    effective = {"decide": params.model_dump(), "personae": selection.model_dump()}
     tables.write(
         out_dir / "decisions.parquet",
         decisions.replace_schema_metadata({"personae.params": json.dumps(effective)}),
@@ -195,27 +148,27 @@ def run(params: Params, wanted: personae.Params, listing_dir: Path, out_dir: Pat
 
 
 def _judge(params: Params, listing_dir: Path) -> _Judged:
-    """Applies the rules on single posts, batch by batch."""
+    """Returns the outcome of the rules for single posts, read batch by batch."""
     kinship = _kinship(listing_dir)
     limits, accepted, skip = params.limits, frozenset(params.accept_tags), frozenset(params.skip)
     judged = _Judged()
     columns = (*_PLAIN, *_TAG_COLUMNS, "variants")
     for batch in tables.batches(listing_dir / "posts.parquet", columns, stage="listing"):
-        refused: list[Decision] = []
+        refused: list[PostDecision] = []
         for facts, copyrights, base_source in _facts(batch, kinship, accepted):
             for leaf in facts.leaves:
-                person = judged.people.setdefault(leaf, _Persona(len(judged.people)))
-                person.listed += 1
+                counts = judged.personae.setdefault(leaf, _Persona(len(judged.personae)))
+                counts.listed += 1
             decisions = filters.refusals(facts, limits, skip=skip)
             refused += decisions
             if decisions:
                 continue
             # A post that breaks no rule has one leaf and one base.
-            person.kept += 1
-            person.bases[facts.bases[0], base_source] += 1
-            person.copyrights.update(copyrights)
+            counts.kept += 1
+            counts.bases[facts.bases[0], base_source] += 1
+            counts.copyrights.update(copyrights)
             judged.passed_ids.append(facts.post_id)
-            judged.passed_persona.append(person.number)
+            judged.passed_persona.append(counts.number)
             judged.passed_white.append(filters.white_background_tag(facts.tags))
         judged.posts += batch.num_rows
         judged.refused.append(_rows(refused))
@@ -240,7 +193,7 @@ def _kinship(listing_dir: Path) -> Kinship:
 
 def _facts(
     batch: pa.RecordBatch, kinship: Kinship, accepted: frozenset[str]
-) -> Iterator[tuple[Facts, frozenset[str], str]]:
+) -> Iterator[tuple[PostFacts, frozenset[str], str]]:
     """Yields facts, copyright tags and base source of each post of a batch."""
     plain = zip(*(batch.column(name).to_pylist() for name in _PLAIN), strict=True)
     kinds = zip(*(_lists(batch.column(name)) for name in _TAG_COLUMNS), strict=True)
@@ -253,7 +206,7 @@ def _facts(
         }
         characters = current["character"] if label is None else (label,)
         lineage = personae.lineage(characters, current["copyright"], kinship)
-        facts = Facts(
+        facts = PostFacts(
             post_id=post_id,
             tags=frozenset().union(*current.values()) - accepted,
             leaves=lineage.leaves,
@@ -274,7 +227,7 @@ def _facts(
 
 
 def _lists(column: Any) -> Iterator[list[str]]:
-    """The rows of a column of lists; through numpy, which is several times faster than boxing."""
+    """Yields the rows of a column of lists; numpy is several times faster than `to_pylist`."""
     names = column.flatten().to_numpy(zero_copy_only=False).tolist()
     end = 0
     for length in pc.list_value_length(column).to_pylist():
@@ -282,8 +235,8 @@ def _lists(column: Any) -> Iterator[list[str]]:
         yield names[start:end]
 
 
-def _rows(decisions: list[Decision]) -> pa.Table:
-    """Refusals as columns, with the reason as one byte."""
+def _rows(decisions: list[PostDecision]) -> pa.Table:
+    """Returns refusals as a table, with the reason as one byte."""
     return pa.table(
         {
             "post_id": pa.array([row.post_id for row in decisions], pa.int64()),
@@ -296,11 +249,11 @@ def _rows(decisions: list[Decision]) -> pa.Table:
 
 def _later(
     judged: _Judged,
-    outcome: Mapping[str, personae.Refusal | None],
+    outcome: Mapping[str, personae.PersonaRefusal | None],
     most_images: int | None,
 ) -> pa.Table:
-    """One row per post that broke no rule: what the choice of personae makes of it."""
-    names = list(judged.people)
+    """Returns one row per post that broke no rule: the effect of the choice of personae on it."""
+    names = list(judged.personae)
     codes = np.full(len(judged.passed_ids), -1, np.int8)
     measured = np.zeros(len(codes))
     threshold = np.zeros(len(codes))
@@ -332,7 +285,7 @@ def _later(
 
 
 def _decisions(judged: _Judged, later: pa.Table) -> pa.Table:
-    """All decisions, by post and then in the order of the rules."""
+    """Returns all decisions, by post and then in the order of the rules."""
     rows = pa.concat_tables([*judged.refused, later])
     rows = rows.sort_by([("post_id", "ascending"), ("code", "ascending")])
     reasons = pc.take(pa.array(_REASONS), rows.column("code"))
@@ -348,14 +301,14 @@ def _decisions(judged: _Judged, later: pa.Table) -> pa.Table:
 
 
 def _kept(judged: _Judged, later: pa.Table, bases: Mapping[str, tuple[str, str]]) -> pa.Table:
-    """The posts to download, each with the label it stands for."""
+    """Returns the posts to download, each with its label."""
     number = pa.array(judged.passed_persona, pa.int32())
-    copyrights = [person.copyright() for person in judged.people.values()]
+    copyrights = [counts.copyright() for counts in judged.personae.values()]
     columns = {
         "post_id": later.column("post_id"),
-        "persona": _of_number(list(judged.people), number),
-        "base": _of_number([bases[name][0] for name in judged.people], number),
-        "base_source": _of_number([bases[name][1] for name in judged.people], number),
+        "persona": _of_number(list(judged.personae), number),
+        "base": _of_number([bases[name][0] for name in judged.personae], number),
+        "base_source": _of_number([bases[name][1] for name in judged.personae], number),
         "copyright": _of_number(copyrights, number),
         "white_background_tag": pa.array(np.frombuffer(judged.passed_white, np.bool_)),
     }
@@ -364,31 +317,31 @@ def _kept(judged: _Judged, later: pa.Table, bases: Mapping[str, tuple[str, str]]
 
 
 def _of_number(values: list[str] | list[str | None], number: Any) -> Any:
-    """Turns numbers of personae into what `values` says of each."""
+    """Returns the value of each persona number; `values` is in order of the numbers."""
     return pc.take(pa.array(values, pa.string()), number)
 
 
 def _personae(
     judged: _Judged,
-    outcome: Mapping[str, personae.Refusal | None],
+    outcome: Mapping[str, personae.PersonaRefusal | None],
     bases: Mapping[str, tuple[str, str]],
 ) -> pa.Table:
-    """One row per persona that any listed post shows."""
+    """Returns one row per persona on any listed post."""
     rows = [
         {
             "persona": name,
             "base": bases[name][0],
-            "copyright": person.copyright(),
-            "listed": person.listed,
-            "kept": person.kept,
+            "copyright": counts.copyright(),
+            "listed": counts.listed,
+            "kept": counts.kept,
             "qualifies": outcome[name] is None,
         }
-        for name, person in sorted(judged.people.items())
+        for name, counts in sorted(judged.personae.items())
     ]
     return pa.Table.from_pylist(rows, schema=PERSONAE_SCHEMA)
 
 
 def _counts(decisions: pa.Table) -> str:
-    """`reason count` of every reason, the most frequent first."""
+    """Returns `reason count` of every reason, the most frequent first."""
     counts = Counter(reason for reason in decisions.column("reason").to_pylist() if reason)
     return ", ".join(f"{reason} {count}" for reason, count in counts.most_common())

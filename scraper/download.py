@@ -1,11 +1,11 @@
 """
-Stage `download`: the bytes of the posts kept, once each.
+Stage `download`: fetches the images of the posts kept, each once.
 
     python -m scraper download
 
-In come `kept.parquet` and `posts.parquet`; out go tar segments and, when nothing is left to fetch,
-`images.parquet` and `decisions.parquet`. Posts flow through bounded queues to workers and on to
-one writer (`transfer.py`). Killed anywhere and run again, it goes on where the record ends.
+Reads `kept.parquet` and `posts.parquet`. Writes tar segments and, when nothing is left to fetch,
+`images.parquet` and `decisions.parquet`. Posts pass bounded queues to workers and to one writer
+(`transfer.py`). A run that was killed continues where the ledger ends.
 """
 
 import json
@@ -22,16 +22,17 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field
 
 from personae import tables
 from personae.errors import MissingInput
 from personae.progress import Progress
 from scraper.errors import NothingStored
-from scraper.ledger import Ledger, Refused, Stored
-from scraper.picture import Wanted, smallest_sufficient
-from scraper.post import DECISIONS_SCHEMA, Variant
-from scraper.segments import Segments, room_needed
+from scraper.image import RequestedFile, smallest_sufficient
+from scraper.ledger import Ledger, RefusedImage, StoredImage
+from scraper.params.download import Params
+from scraper.post import Variant
+from scraper.schemas import DECISIONS_SCHEMA
+from scraper.segments import Segments, disk_errors_translated
 from scraper.transfer import Bounds, Transfer, Transport, Writer
 
 Ids: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -52,68 +53,11 @@ _IMAGE_COLUMNS: dict[str, pa.DataType] = {
     "height": pa.int32(),
 }
 IMAGES_SCHEMA = pa.schema(_IMAGE_COLUMNS)
+_BOUNDS = tuple(field.name for field in fields(Bounds))
 
 
-class Params(BaseModel):
-    """Section `download`: which size is fetched, how much at once, and what is too much."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    side: int | None = Field(
-        64,
-        ge=1,
-        description="pixels that the long side must have; the smallest variant that has them is "
-        "fetched; none fetches originals",
-    )
-    workers: int = Field(
-        8,
-        ge=1,
-        le=256,
-        description="requests at once; the site's rate limit holds for all together",
-    )
-    queue: int = Field(
-        64, ge=1, description="images that may wait between two steps, which bounds the memory"
-    )
-    group: int = Field(
-        64,
-        ge=1,
-        description="most images per sync and ledger transaction; fewer when they come slowly",
-    )
-    segment_bytes: int = Field(
-        256 * 2**20,
-        ge=10_240,
-        description="bytes of a full tar segment; a few large files suit DVC",
-    )
-    max_bytes: int = Field(
-        20 * 2**20, ge=1, description="bytes of an image beyond which it is refused"
-    )
-    max_pixels: int = Field(
-        50_000_000,
-        ge=1,
-        description="pixels of an image beyond which it is refused; well under the 89 million at "
-        "which Pillow warns",
-    )
-    give_up_after: int = Field(
-        20,
-        ge=1,
-        description="images failing one after the other, each after its retries, before the run "
-        "ends: the site is down, not the image",
-    )
-    deadline_seconds: float | None = Field(
-        None, gt=0, description="seconds after which the run ends, resumable; none never does"
-    )
-    retry_refused: bool = Field(
-        default=False, description="ask again for images that were refused in earlier runs"
-    )
-
-    @property
-    def bounds(self) -> Bounds:
-        """What the transfer needs of these."""
-        return Bounds(**{field.name: getattr(self, field.name) for field in fields(Bounds)})
-
-
-class Named(Protocol):
-    """A site or a folder, as far as it matters here."""
+class NamedSite(Protocol):
+    """A site or a folder: something with a name."""
 
     @property
     def name(self) -> str:
@@ -123,7 +67,7 @@ class Named(Protocol):
 async def run(  # noqa: PLR0917  # settings, the world, then folders in the order of the flow
     params: Params,
     client: Transport,
-    site: Named,
+    site: NamedSite,
     listing_dir: Path,
     decide_dir: Path,
     out_dir: Path,
@@ -133,23 +77,23 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
     segments: Segments | None = None,
 ) -> None:
     """
-    Fetches what is kept and not there yet, and writes the tables when nothing is left.
+    Fetches the kept images that are not stored yet; writes the tables when none is left.
 
     Args:
         params: Section `download`.
-        client: Fetches bytes, at the polite rate; or reads them from a folder.
+        client: Fetches bytes at the site's rate, or reads them from a folder.
         site: The board or folder; its name keeps images of different ones apart.
-        listing_dir: Where `listing` wrote.
-        decide_dir: Where `decide` wrote.
-        out_dir: Where to write.
+        listing_dir: Output of stage `listing`.
+        decide_dir: Output of stage `decide`.
+        out_dir: Folder of the tables, the segments and the ledger.
         at: Called with the name of each write step as it is reached, for tests that kill there.
-        clock: Seconds that only grow.
-        segments: Where the bytes go, if not to `out_dir/segments`.
+        clock: Monotonic time in seconds.
+        segments: Writes the bytes; None means tar files in `out_dir/segments`.
 
     Raises:
         Unfinished: Images are left to fetch; run again. (`DiskRefused` and `AlreadyRunning` too.)
-        RequestRefused: The board does not want this client.
-        NothingStored: Every image was refused; the tables say why.
+        RequestRefused: The board refuses this client.
+        NothingStored: Every image was refused; the tables hold the reasons.
         ExceptionGroup: Of the above, when the writer itself fails.
     """
     _log.info("download: %s from %s", params, site.name)
@@ -158,19 +102,20 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
             segments = Segments(out_dir / "segments", segment_bytes=params.segment_bytes, at=at)
         _recover(ledger, segments)
         if params.retry_refused:
-            _log.info("download: %d refused images are asked for again", ledger.forget_refused())
+            _log.info("download: %d refused images are requested again", ledger.forget_refused())
         listed = _Listed(listing_dir, decide_dir, params.side)
         pending = _pending(listed, ledger)
         if len(pending):
-            # Present means complete: the tables of an earlier run no longer tell what is kept.
+            # A table that exists is complete: those of an earlier run no longer match what is kept.
             for name in ("images.parquet", "decisions.parquet"):
                 (out_dir / name).unlink(missing_ok=True)
+            bounds = Bounds(**params.model_dump(include=set(_BOUNDS)))
             writer = Writer(ledger, segments, max_pixels=params.max_pixels)
-            transfer = Transfer(params.bounds, client, writer, clock=clock)
+            transfer = Transfer(bounds, client, writer, clock=clock)
             with Progress(STAGE, len(pending), clock=clock) as progress:
-                await transfer.run(listed.wanted(pending), progress)
+                await transfer.run(listed.files(pending), progress)
             _log.info("download: fetched %d: %s", len(pending), progress.summary())
-        with room_needed(out_dir):
+        with disk_errors_translated(out_dir):
             _export(params, listed, ledger, out_dir, at)
 
 
@@ -182,90 +127,89 @@ class _Listed:
     decide_dir: Path
     side: int | None
 
-    def wanted(self, only: Ids | None = None) -> Iterator[list[Wanted]]:
-        """Yields the files wanted, by post; `only` restricts to posts (sorted ids)."""
+    def files(self, only: Ids | None = None) -> Iterator[list[RequestedFile]]:
+        """Yields the files to fetch, by post; `only` restricts them to sorted post ids."""
         kept = tables.read(self.decide_dir / "kept.parquet", ("post_id",), stage="decide")
         ids = kept.column("post_id").to_numpy() if only is None else only
         columns = ("post_id", "md5", "file_bytes", "variants")
-        found = 0
+        count = 0
         path = self.listing_dir / "posts.parquet"
         for batch in tables.batches(path, columns, stage="listing", rows=2000):
             listed = batch.column("post_id").to_numpy()
             rows = batch.filter(pa.array(np.isin(listed, _between(ids, listed))))
-            found += rows.num_rows
+            count += rows.num_rows
             if rows.num_rows:
-                yield _wanted(rows, self.side)
-        if found != len(ids):
+                yield _files(rows, self.side)
+        if count != len(ids):
             raise MissingInput(
-                f"{len(ids) - found} of {len(ids)} posts kept by 'decide' are not in {path}: the "
-                "tables are of different runs. Run stage 'decide' again."
+                f"{len(ids) - count} of {len(ids)} posts kept by 'decide' are not in {path}: the "
+                "tables come from different runs. Run stage 'decide' again."
             )
 
 
 def _between(ids: Ids, listed: Ids) -> Ids:
-    """The part of the sorted `ids` that the sorted `listed` spans."""
+    """Returns the part of the sorted `ids` that lies within the range of the sorted `listed`."""
     return ids[np.searchsorted(ids, listed[0]) : np.searchsorted(ids, listed[-1], side="right")]
 
 
-def _wanted(rows: pa.RecordBatch, side: int | None) -> list[Wanted]:
-    """The file wanted of each post; column by column, which is several times faster than by row."""
+def _files(rows: pa.RecordBatch, side: int | None) -> list[RequestedFile]:
+    """Returns the file of each post; by columns, which is several times faster than by rows."""
     listed: Any = rows.column("variants")
     # The table has the fields of Variant, in their order.
     fields_of_all = (child.to_numpy(zero_copy_only=False) for child in listed.flatten().flatten())
-    # Made when their post's turn comes and gone after it: a hundred thousand would wake the
-    # garbage collector again and again.
+    # Made one by one: a hundred thousand objects at once would start the garbage collector often.
     variants = map(Variant, *(values.tolist() for values in fields_of_all))
-    wanted = []
+    files = []
     plain = (rows.column(name).to_pylist() for name in ("post_id", "md5", "file_bytes"))
     lengths = pc.list_value_length(listed).to_pylist()
     for post_id, md5, file_bytes, length in zip(*plain, lengths, strict=True):
-        wanted.append(
-            Wanted(
+        files.append(
+            RequestedFile(
                 post_id=post_id,
                 md5=md5,
                 original_bytes=file_bytes,
                 variant=smallest_sufficient(list(islice(variants, length)), side),
             )
         )
-    return wanted
+    return files
 
 
 def _recover(ledger: Ledger, segments: Segments) -> None:
-    """Makes bytes and record agree again after a run that was killed."""
+    """Makes segments and ledger agree after a run that was killed."""
     lost = ledger.forget_lost(segments.sizes())
     if lost:
-        _log.warning("download: the bytes of %d recorded images are gone; fetching again", lost)
+        _log.warning(
+            "download: the bytes of %d recorded images are lost; fetching them again", lost
+        )
     cut = segments.cut_back(ledger.ends())
     if cut:
         _log.info("download: cut off %d bytes that an interrupted run left unrecorded", cut)
 
 
 def _pending(listed: _Listed, ledger: Ledger) -> Ids:
-    """The posts whose file is neither stored nor refused, in order."""
+    """Returns the ids of the posts whose file is neither stored nor refused, in order."""
     pending = array("q")
-    for batch in listed.wanted():
+    for batch in listed.files():
         span = batch[0].post_id, batch[-1].post_id
         known = ledger.stored(*span).keys() | ledger.refused(*span).keys()
-        pending.extend(
-            wanted.post_id for wanted in batch if (wanted.post_id, wanted.file_key) not in known
-        )
+        pending.extend(file.post_id for file in batch if (file.post_id, file.file_key) not in known)
     return np.asarray(pending)
 
 
 def _export(
     params: Params, listed: _Listed, ledger: Ledger, out_dir: Path, at: Callable[[str], None]
 ) -> None:
-    """Writes the tables: every post kept by `decide` has a decision, the stored ones an image."""
+    """Writes the tables: a decision for every kept post, a row of images for every stored one."""
     images, decisions = [IMAGES_SCHEMA.empty_table()], [DECISIONS_SCHEMA.empty_table()]
-    for batch in listed.wanted():
+    for batch in listed.files():
         span = batch[0].post_id, batch[-1].post_id
         stored, refused = ledger.stored(*span), ledger.refused(*span)
-        keys = [(wanted.post_id, wanted.file_key) for wanted in batch]
+        keys = [(file.post_id, file.file_key) for file in batch]
         images.append(
             _table(
                 [
-                    _image_row(wanted, stored[key])
-                    for wanted, key in zip(batch, keys, strict=True)
+                    _image_row(file, stored[key])
+                    for file, key in zip(batch, keys, strict=True)
                     if key in stored
                 ],
                 IMAGES_SCHEMA,
@@ -277,7 +221,7 @@ def _export(
                 DECISIONS_SCHEMA,
             )
         )
-    # Only what decides about images: a run with more workers writes the same bytes.
+    # Only the parameters that decide about images: more workers write the same bytes.
     effective = params.model_dump(include={"side", "max_bytes", "max_pixels"})
     kept = pa.concat_tables(images).replace_schema_metadata(
         {"personae.params": json.dumps({STAGE: effective})}
@@ -293,17 +237,17 @@ def _export(
         "download: %d posts, %d stored; refused by reason: %s",
         outcome.num_rows,
         kept.num_rows,
-        _told(counts) or "none",
+        _counts_text(counts) or "none",
     )
     if outcome.num_rows and not kept.num_rows:
         raise NothingStored(
-            f"All {outcome.num_rows} images were refused ({_told(counts)}): nothing is left to "
-            "curate. If the files are there again, run with --retry-refused; reasons such as "
-            "too_many_bytes are limits of section 'download'."
+            f"All {outcome.num_rows} images were refused ({_counts_text(counts)}): nothing is left to "
+            "curate. If the board has the files again, run with --retry-refused. Reasons such as "
+            "too_large are limits of section 'download'."
         )
 
 
-def _told(counts: Counter[str]) -> str:
+def _counts_text(counts: Counter[str]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
 
 
@@ -315,18 +259,26 @@ def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
     )
 
 
-def _image_row(wanted: Wanted, stored: Stored) -> tuple[Any, ...]:
-    """One row of `images.parquet`, in the order of its columns."""
-    variant = wanted.variant
-    assert variant is not None, "an image was stored that nobody wanted"  # noqa: S101  # our mistake
+def _image_row(file: RequestedFile, stored: StoredImage) -> tuple[Any, ...]:
+    """Returns one row of `images.parquet`, in the order of its columns."""
+    variant = file.variant
+    assert variant is not None, "an image was stored without a variant"  # noqa: S101  # our mistake
     return (
-        *(stored.post_id, stored.segment, stored.offset, stored.file_bytes, stored.sha256),
-        *(wanted.md5, variant.type, stored.file_ext, variant.width, variant.height),
+        stored.post_id,
+        stored.segment,
+        stored.offset,
+        stored.file_bytes,
+        stored.sha256,
+        file.md5,
+        variant.type,
+        stored.file_ext,
+        variant.width,
+        variant.height,
     )
 
 
-def _decision_row(post_id: int, refused: Refused | None) -> tuple[Any, ...]:
-    """One row of `decisions.parquet`, in the order of its columns."""
+def _decision_row(post_id: int, refused: RefusedImage | None) -> tuple[Any, ...]:
+    """Returns one row of `decisions.parquet`, in the order of its columns."""
     if refused is None:
         return post_id, STAGE, True, None, None, None
     return post_id, STAGE, False, refused.reason, refused.measured, refused.threshold

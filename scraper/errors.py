@@ -1,5 +1,5 @@
 """
-What can go wrong in the scraper, ordered by what the caller does about it.
+The errors of the scraper, ordered by what the caller does about them.
 
 ScraperError
 ├── TransientError   (retried; when it lasts, the run ends and is resumable)
@@ -9,17 +9,17 @@ ScraperError
 ├── RequestRefused   (not retried)
 │   ├── PageLimitReached
 │   ├── TagLimitReached
-│   ├── QueryTimedOut    (asked again with a smaller page)
+│   ├── QueryTimedOut    (repeated with a smaller page)
 │   ├── NotFound
-│   ├── NotAuthorised    (stops: credentials, or a challenge instead of an answer)
+│   ├── NotAuthorised    (stops: credentials, or a challenge instead of JSON)
 │   ├── ForeignHost      (refused by us: an address off the allow-list)
 │   └── TooLarge         (refused by us: more bytes than the cap)
 ├── CorruptImage     (skipped: becomes a decision)
-├── Unfinished       (stops; run again to go on)
+├── Unfinished       (stops; run again to continue)
 ├── DamagedLedger    (stops; the record of what is stored cannot be read)
 ├── UnexpectedResponse   (stops)
 ├── NothingStored    (stops; every image was refused)
-└── BadFolder        (stops; a folder of labelled images contradicts itself)
+└── BadFolder        (stops; a folder of labelled images is inconsistent)
 
 Errors that the packages share are in personae/errors.py.
 """
@@ -28,22 +28,22 @@ from personae.errors import Exit, PersonaeError
 
 
 class ScraperError(PersonaeError):
-    """Everything that the scraper raises on purpose; `exit_code` is what the command returns."""
+    """Base of the scraper's errors; `exit_code` is what the command returns."""
 
 
 class NothingStored(ScraperError):
-    """Every image asked for was refused: there is nothing to go on with."""
+    """Every image was refused: the next stage would have no input."""
 
 
 class BadFolder(ScraperError):
-    """A folder of labelled images is not what its index says, or leads outside."""
+    """A folder of labelled images disagrees with its index, or leads outside."""
 
 
 class TransientError(ScraperError):
     """
     A request that may succeed later: the client repeats it a bounded number of times.
 
-    `wait_seconds` is what the server asked for (Retry-After), where it did.
+    `wait_seconds` is the server's Retry-After in seconds, None without one.
     """
 
     exit_code = Exit.UNFINISHED
@@ -63,7 +63,7 @@ class TransientError(ScraperError):
 
 
 class RateLimited(TransientError):
-    """The server said 429: too many requests."""
+    """The server answered 429: too many requests."""
 
 
 class SiteUnavailable(TransientError):
@@ -71,11 +71,11 @@ class SiteUnavailable(TransientError):
 
 
 class ConnectionLost(TransientError):
-    """No answer, or not a whole one: reset, time-out, cut body."""
+    """No response, or not a whole one: reset, time-out, cut body."""
 
 
 class RequestRefused(ScraperError):
-    """A request that will not succeed however often it is repeated."""
+    """A request that fails however often it is repeated."""
 
     exit_code = Exit.POLICY
 
@@ -94,7 +94,7 @@ class TagLimitReached(RequestRefused):
 
 
 class QueryTimedOut(RequestRefused):
-    """500 `QueryCanceled`: the database gave the search up; a smaller page may pass."""
+    """500 `QueryCanceled`: the search timed out in the database; a smaller page may pass."""
 
 
 class NotFound(RequestRefused):
@@ -102,7 +102,7 @@ class NotFound(RequestRefused):
 
 
 class NotAuthorised(RequestRefused):
-    """401 or 403, or a challenge page: the board does not want this client."""
+    """401 or 403, or a challenge page: the board refuses this client."""
 
 
 class ForeignHost(RequestRefused):
@@ -118,13 +118,13 @@ class CorruptImage(ScraperError):
 
 
 class Unfinished(ScraperError):
-    """The work stopped before its end and goes on when the command is run again."""
+    """The work stopped before its end and continues when the command runs again."""
 
     exit_code = Exit.UNFINISHED
 
 
 class UnexpectedResponse(ScraperError):
-    """An answer that does not have the shape of the API."""
+    """A response that does not have the shape of the API."""
 
 
 class DamagedLedger(ScraperError):

@@ -1,38 +1,39 @@
 """
 The tag rules, each a small function whose name is its reason code.
 
-In come the `Facts` of one post, out goes None (the rule has nothing against it) or the two numbers
-compared. The order of tags never matters. Which tags say what is taken from the board's own wiki;
-a tag that a board does not know is harmless. Every rule is evaluated, whatever the others say.
+A rule takes the `PostFacts` of one post. It returns None if the post passes, or a `RuleRefusal`
+with the two numbers compared. The order of tags never matters. The meaning of a tag is that of its
+page in the board's wiki (https://danbooru.donmai.us/wiki_pages/TAG). A tag that a board does not
+have is harmless. Every rule is evaluated, whatever the others return.
 """
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from scraper.post import Decision
+from scraper.post import PostDecision
 
 STAGE = "decide"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class PostFacts:
     """
-    What the rules look at, for one post.
+    The properties of one post that the rules look at.
 
     Attributes:
         post_id: The post.
-        tags: Every tag under its current name, whatever its category.
+        tags: The current name of every tag, of all categories.
         leaves: Character tags that no other character tag of the post implies.
-        bases: What a single leaf finally implies, itself if nothing.
+        bases: For a single leaf: the last tags of its implications, itself if it implies none.
         rating: g, s, q or e.
         file_ext: Type of the original, as the board names it.
         width: Of the original, in pixels.
         height: Of the original, in pixels.
         duration_seconds: Of a moving image; None for a still one.
-        is_hidden: The board tells neither checksum nor URL.
-        is_labelled: A person gave the label (a folder of images), so that no tag need tell who
-            and how many are in the image.
+        is_hidden: The board shows neither checksum nor URL.
+        is_labelled: The label comes from a folder of images, so no tag states who and how many
+            are in the image.
     """
 
     post_id: int
@@ -53,7 +54,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RuleLimits:
     """
     The values that the rules compare with.
 
@@ -72,16 +73,16 @@ class Limits:
     refuse_tags: frozenset[str] = frozenset()
 
 
-class Refusal(NamedTuple):
+class RuleRefusal(NamedTuple):
     """The two numbers that a rule compared; None where it compared none."""
 
     measured: float | None = None
     threshold: float | None = None
 
 
-Rule = Callable[[Facts, Limits], Refusal | None]
+Rule = Callable[[PostFacts, RuleLimits], RuleRefusal | None]
 
-_REFUSED = Refusal()
+_REFUSED = RuleRefusal()
 
 
 def _tags(text: str) -> frozenset[str]:
@@ -89,7 +90,7 @@ def _tags(text: str) -> frozenset[str]:
 
 
 ONE_PERSON = frozenset({"1girl", "1boy", "1other"})
-# How many a tag counts; `multiple_*` says two at least, and `6+` six at least.
+# Number of people that a tag states; `multiple_*` is two at least, and `6+` six at least.
 SEVERAL_PEOPLE = {
     **{f"{count}{kind}": count for kind in ("girls", "boys", "others") for count in range(2, 6)},
     **{f"6+{kind}": 6 for kind in ("girls", "boys", "others")},
@@ -122,138 +123,138 @@ AGREES_WITH_WHITE = frozenset({"white_background", "simple_background"})
 BORDERS = frozenset({"outside_border", "border", "white_border"})
 
 
-def hidden(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects a post whose file the board does not tell."""
+def hidden(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects a post whose file the board does not show."""
     return _REFUSED if facts.is_hidden else None
 
 
-def deleted(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects a deleted post: a data set must not outlive the wish of those who removed it."""
+def deleted(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects a deleted post: what the board removed does not enter a data set."""
     return _REFUSED if facts.is_deleted else None
 
 
-def banned(facts: Facts, _limits: Limits) -> Refusal | None:
+def banned(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
     """Rejects a post of an artist who asked for removal."""
     return _REFUSED if facts.is_banned else None
 
 
-def pending(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects a post that nobody has approved yet; many of them are deleted after three days."""
+def pending(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects a post that waits for approval; many of them are deleted after three days."""
     return _REFUSED if facts.is_pending else None
 
 
-def flagged(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects a post whose deletion somebody asked for."""
+def flagged(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects a post that was flagged for deletion."""
     return _REFUSED if facts.is_flagged else None
 
 
-def rating(facts: Facts, limits: Limits) -> Refusal | None:
-    """Rejects a post whose rating is not wanted."""
+def rating(facts: PostFacts, limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects a post whose rating is not among `limits.ratings`."""
     return None if facts.rating in limits.ratings else _REFUSED
 
 
-def file_type(facts: Facts, limits: Limits) -> Refusal | None:
-    """Rejects an original that is no still image of a wanted type."""
+def file_type(facts: PostFacts, limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects an original whose type is not among `limits.file_types`."""
     return None if facts.file_ext in limits.file_types else _REFUSED
 
 
-def animated(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects what moves, by its tags or its duration in seconds."""
+def animated(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects a moving image, by its tags or its duration in seconds."""
     if facts.duration_seconds is not None:
-        return Refusal(facts.duration_seconds, 0.0)
+        return RuleRefusal(facts.duration_seconds, 0.0)
     return _any_of(facts, MOVING)
 
 
-def not_solo(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects a post without the tag `solo`, or one that shows a crowd with a focus on one."""
+def not_solo(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects a post without the tag `solo`, or with `solo_focus` (several people, one in focus)."""
     if facts.is_labelled:
         return None
     return None if "solo" in facts.tags and "solo_focus" not in facts.tags else _REFUSED
 
 
-def person_count(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects a post whose tags count another number of people than one."""
+def person_count(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects a post whose tags state another number of people than 1."""
     if facts.is_labelled:
         return None
     several = sum(SEVERAL_PEOPLE[tag] for tag in SEVERAL_PEOPLE.keys() & facts.tags)
     people = len(ONE_PERSON & facts.tags) + several
-    return None if people == 1 else Refusal(people, 1)
+    return None if people == 1 else RuleRefusal(people, 1)
 
 
-def no_persona(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects a post without any character tag: nobody has said who it is."""
-    return None if facts.leaves else Refusal(0, 1)
+def no_persona(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects a post without any character tag: it has no label."""
+    return None if facts.leaves else RuleRefusal(0, 1)
 
 
-def two_personas(facts: Facts, _limits: Limits) -> Refusal | None:
+def two_personas(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
     """Rejects a post with two or more leaves among its character tags."""
     leaves = len(facts.leaves)
-    return Refusal(leaves, 1) if leaves > 1 else None
+    return RuleRefusal(leaves, 1) if leaves > 1 else None
 
 
-def two_bases(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects a form that implies two people: it cannot say which of them is shown."""
+def two_bases(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects a form that implies two characters: the label would be ambiguous."""
     bases = len(facts.bases)
-    return Refusal(bases, 1) if len(facts.leaves) == 1 and bases != 1 else None
+    return RuleRefusal(bases, 1) if len(facts.leaves) == 1 and bases != 1 else None
 
 
-def comic(facts: Facts, _limits: Limits) -> Refusal | None:
+def comic(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
     """Rejects comics, which show one persona several times and in panels."""
     return _any_of(facts, COMIC)
 
 
-def monochrome_tag(facts: Facts, _limits: Limits) -> Refusal | None:
+def monochrome_tag(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
     """Rejects images tagged as grey or of one colour; pixels are checked by curation."""
     return _any_of(facts, MONOCHROME)
 
 
-def cosplay(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects a persona in the clothes of another, by tag or by the suffix `_(cosplay)`."""
+def cosplay(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects a character dressed as another one, by tag or by the suffix `_(cosplay)`."""
     if any(tag.endswith("_(cosplay)") for tag in facts.tags):
         return _REFUSED
     return _any_of(facts, COSPLAY)
 
 
-def several_views(facts: Facts, _limits: Limits) -> Refusal | None:
+def several_views(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
     """Rejects images that show the same persona more than once."""
     return _any_of(facts, SEVERAL_VIEWS)
 
 
-def not_a_drawing(facts: Facts, _limits: Limits) -> Refusal | None:
+def not_a_drawing(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
     """Rejects photographs, screenshots, figurines, text and scenery."""
     return _any_of(facts, NOT_A_DRAWING)
 
 
-def machine_made(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects images that a machine made or somebody else altered."""
+def machine_made(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects images that a machine made, or that were edited after publication."""
     return _any_of(facts, MACHINE_MADE)
 
 
-def damaged_tag(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects what the board calls damaged, doubled or too small."""
+def damaged_tag(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects posts tagged as damaged, duplicate or too small."""
     return _any_of(facts, DAMAGED)
 
 
-def unfinished_tags(facts: Facts, _limits: Limits) -> Refusal | None:
-    """Rejects a post whose tags ask for more tags, so that their absence says nothing."""
+def unfinished_tags(facts: PostFacts, _limits: RuleLimits) -> RuleRefusal | None:
+    """Rejects a post whose tags request more tags: absent tags mean nothing there."""
     return _any_of(facts, UNFINISHED)
 
 
-def small(facts: Facts, limits: Limits) -> Refusal | None:
+def small(facts: PostFacts, limits: RuleLimits) -> RuleRefusal | None:
     """Rejects an original whose shorter side has fewer than `min_side` pixels."""
     side = min(facts.width, facts.height)
-    return Refusal(side, limits.min_side) if side < limits.min_side else None
+    return RuleRefusal(side, limits.min_side) if side < limits.min_side else None
 
 
-def extreme_shape(facts: Facts, limits: Limits) -> Refusal | None:
+def extreme_shape(facts: PostFacts, limits: RuleLimits) -> RuleRefusal | None:
     """Rejects strips: a ratio of sides above `max_aspect`, or the board's tag for it."""
     aspect = max(facts.width, facts.height) / max(1, min(facts.width, facts.height))
     if aspect > limits.max_aspect:
-        return Refusal(aspect, limits.max_aspect)
+        return RuleRefusal(aspect, limits.max_aspect)
     return _any_of(facts, EXTREME)
 
 
-def refused_tag(facts: Facts, limits: Limits) -> Refusal | None:
+def refused_tag(facts: PostFacts, limits: RuleLimits) -> RuleRefusal | None:
     """Rejects a post with a tag that the parameters name."""
     return _any_of(facts, limits.refuse_tags)
 
@@ -292,13 +293,15 @@ RULES: dict[str, Rule] = {
 INDISPENSABLE = frozenset({"hidden", "no_persona", "two_personas", "two_bases"})
 
 
-def refusals(facts: Facts, limits: Limits, *, skip: Collection[str] = ()) -> list[Decision]:
+def refusals(
+    facts: PostFacts, limits: RuleLimits, *, skip: Collection[str] = ()
+) -> list[PostDecision]:
     """Evaluates every rule that is not in `skip`; returns one decision per rule that rejects."""
     decisions = []
     for reason, rule in RULES.items():
         if reason not in skip and (refusal := rule(facts, limits)) is not None:
             decisions.append(
-                Decision(
+                PostDecision(
                     post_id=facts.post_id,
                     stage=STAGE,
                     kept=False,
@@ -312,9 +315,9 @@ def refusals(facts: Facts, limits: Limits, *, skip: Collection[str] = ()) -> lis
 
 def white_background_tag(tags: frozenset[str]) -> bool:
     """
-    Returns whether the tags promise a white ground.
+    Returns whether the tags state a white background.
 
-    It takes `white_background`, and no tag of another background or of a border: an image with
+    True for `white_background` without a tag of another background or of a border: an image with
     both is mixed.
     """
     return (
@@ -324,5 +327,5 @@ def white_background_tag(tags: frozenset[str]) -> bool:
     )
 
 
-def _any_of(facts: Facts, tags: frozenset[str]) -> Refusal | None:
+def _any_of(facts: PostFacts, tags: frozenset[str]) -> RuleRefusal | None:
     return None if tags.isdisjoint(facts.tags) else _REFUSED

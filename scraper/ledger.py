@@ -1,9 +1,9 @@
 """
-The record of what is stored and what was refused: one SQLite file (WAL) with one writer.
+The record of stored and refused images: one SQLite file (WAL) with one writer.
 
-A row is written only after the bytes that it names are on the disk, so what the ledger says is
-there. Keys are site, post and file (checksum and variant): a file that the board replaced is
-another file, and two sites never mix.
+A row is written only after its bytes are on the disk, so every recorded image exists. Keys are
+site, post and file (checksum and variant): a file that the board replaced is another file, and two
+sites never mix.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -40,7 +40,7 @@ _END = "byte_offset + (file_bytes + 511) / 512 * 512"
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredImage:
     """An image whose bytes are on the disk."""
 
     post_id: int
@@ -53,8 +53,8 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """An image that will not be asked for again."""
+class RefusedImage:
+    """An image that is not requested again."""
 
     post_id: int
     file_key: str
@@ -73,13 +73,13 @@ class Ledger(Store):
 
     Args:
         folder: Holds `ledger.sqlite`; made when absent.
-        site: Name of the site whose rows are meant.
+        site: Name of the site whose rows are read and written.
         at: Called with the name of each write step as it is reached, for tests that kill there.
 
     Raises:
         AlreadyRunning: Another process holds the folder.
         DamagedLedger: The file is no ledger of this version.
-        DiskRefused: There is no room.
+        DiskRefused: The disk is full.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class Ledger(Store):
         )
         self._site = site
 
-    def record(self, stored: Iterable[Stored], refused: Iterable[Refused]) -> None:
+    def record(self, stored: Iterable[StoredImage], refused: Iterable[RefusedImage]) -> None:
         """
         Records images in one transaction: all of them or none.
 
         Raises:
-            DiskRefused: There is no room; nothing of this call is recorded.
+            DiskRefused: The disk is full; nothing of this call is recorded.
         """
         with self._transaction():
             self._rows.executemany(
@@ -109,36 +109,37 @@ class Ledger(Store):
             self._at("recorded")
         self._at("committed")
 
-    def stored(self, first: int, last: int) -> dict[Key, Stored]:
-        """The stored images of the posts from `first` to `last`."""
+    def stored(self, first: int, last: int) -> dict[Key, StoredImage]:
+        """Returns the stored images of the posts from `first` to `last`, both included."""
         with self._translated():
             rows = self._rows.execute(
                 "SELECT post_id, file_key, segment, byte_offset, file_bytes, sha256, file_ext "
                 "FROM images WHERE site = ? AND post_id BETWEEN ? AND ?",
                 (self._site, first, last),
             )
-            return {(row[0], row[1]): Stored(*row) for row in rows}
+            return {(row[0], row[1]): StoredImage(*row) for row in rows}
 
-    def refused(self, first: int, last: int) -> dict[Key, Refused]:
-        """The refused images of the posts from `first` to `last`."""
+    def refused(self, first: int, last: int) -> dict[Key, RefusedImage]:
+        """Returns the refused images of the posts from `first` to `last`, both included."""
         with self._translated():
             rows = self._rows.execute(
                 "SELECT post_id, file_key, reason, measured, threshold "
                 "FROM refusals WHERE site = ? AND post_id BETWEEN ? AND ?",
                 (self._site, first, last),
             )
-            return {(row[0], row[1]): Refused(*row) for row in rows}
+            return {(row[0], row[1]): RefusedImage(*row) for row in rows}
 
     def forget_refused(self) -> int:
-        """Forgets what was refused, so that it is asked for again; returns how many."""
+        """Deletes the refusals, so that their images are requested again; returns the number."""
         with self._translated():
             return self._rows.execute("DELETE FROM refusals WHERE site = ?", (self._site,)).rowcount
 
     def forget_lost(self, sizes: Mapping[str, int]) -> int:
         """
-        Forgets the images of every site whose bytes are not in the segments any more.
+        Deletes the rows of all sites whose bytes are not in the segments; returns the number.
 
-        `sizes` are the bytes of the segments on disk. Returns how many were forgotten.
+        Args:
+            sizes: Bytes of each segment on disk.
         """
         with self._translated():
             names = [row[0] for row in self._rows.execute("SELECT DISTINCT segment FROM images")]
@@ -151,7 +152,7 @@ class Ledger(Store):
             )
 
     def ends(self) -> dict[str, int]:
-        """Where the last recorded image of each segment ends, whatever its site."""
+        """Returns the offset after the last recorded image of each segment, over all sites."""
         with self._translated():
             rows = self._rows.execute(
                 f"SELECT segment, max({_END}) FROM images GROUP BY segment"  # noqa: S608  # constant

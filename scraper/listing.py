@@ -3,10 +3,10 @@ Stage `listing`: metadata of every post of every candidate persona, and the tag 
 
     python -m scraper listing
 
-In come pages of a source; out go `posts`, `tags`, `implications` and `aliases` as Parquet. Each
-page is committed to `ledger.sqlite` as it comes, with the place where the next one begins: memory
-stays flat, and a run that is killed goes on where it was. What the record holds already is not
-asked again; what it holds beyond the candidates of this run is not written.
+Reads pages of a source. Writes `posts`, `tags`, `implications` and `aliases` as Parquet. Each page
+is committed to `ledger.sqlite` together with the cursor of the next page, so memory stays flat and
+a killed run continues where it was. Pages in the ledger are not requested again; posts of other
+candidates in the ledger are not written.
 """
 
 import asyncio
@@ -17,17 +17,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
 
 from personae import tables
 from personae.errors import BadParams
 from personae.progress import Progress
-from scraper import personae
 from scraper.errors import Unfinished
 from scraper.pages import Pages, Walk, rows_of, tags_of
-from scraper.post import CATEGORIES, POSTS_SCHEMA, TAG_KINDS
-from scraper.segments import room_needed
-from scraper.sources import Source, Tag
+from scraper.params.listing import Params
+from scraper.params.personae import Params as PersonaeParams
+from scraper.post import CATEGORIES, TAG_KINDS
+from scraper.schemas import POSTS_SCHEMA
+from scraper.segments import disk_errors_translated
+from scraper.sources import PostSource, Tag
 
 _log = logging.getLogger(__name__)
 
@@ -43,59 +44,31 @@ TAGS_SCHEMA = pa.schema(_TAG_COLUMNS)
 PAIRS_SCHEMA = pa.schema(_PAIR_COLUMNS)
 
 
-class Params(BaseModel):
-    """Section `listing`: which posts are asked for, and how many at once."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    terms: str = Field(
-        "",
-        description="search terms added to each persona, such as 'solo rating:g'; an anonymous "
-        "search has two terms, rating: and status: are free; empty lists every post, so that every "
-        "refusal has its reason",
-    )
-    names: tuple[str, ...] = Field(
-        (), description="character tags to list, whatever their counts; empty finds them by count"
-    )
-    candidates_per_label: float = Field(
-        3.0,
-        ge=1,
-        description="with personae.labels: candidates listed per label wanted, the most tagged "
-        "first; 3 because about a third of a persona's posts pass the rules",
-    )
-    page_size: int = Field(
-        200, ge=1, le=200, description="posts per request; 200 is the board's maximum"
-    )
-    deadline_hours: float | None = Field(
-        None, gt=0, description="hours after which the stage ends, resumable; none never does"
-    )
-
-
 async def run(
     params: Params,
-    wanted: personae.Params,
-    source: Source,
+    selection: PersonaeParams,
+    source: PostSource,
     out_dir: Path,
     *,
     at: Callable[[str], None] = lambda _step: None,
 ) -> None:
     """
-    Lists what is not listed yet, and writes the tables when nothing is left.
+    Lists the posts that are not listed yet; writes the tables when none is left.
 
     Args:
         params: Section `listing`.
-        wanted: Section `personae`; its `min_images` and `labels` choose the candidates.
+        selection: Section `personae`; its `min_images` and `labels` choose the candidates.
         source: Where posts come from.
-        out_dir: Where to write.
+        out_dir: Folder of the tables and the ledger.
         at: Called with the name of each write step as it is reached, for tests that kill there.
 
     Raises:
         Unfinished: The deadline has passed; run again. (`DiskRefused` and `AlreadyRunning` too.)
         TransientError: The source did not answer; run again.
-        RequestRefused: The source does not want this client, or refuses the search.
+        RequestRefused: The source refuses this client or the search.
         UnexpectedResponse: The source sent something that is no post.
     """
-    _log.info("listing: %s, personae: %s, from %s", params, wanted, source.identity)
+    _log.info("listing: %s, personae: %s, from %s", params, selection, source.identity)
     with Pages(out_dir, source.identity, at=at) as pages:
         try:
             async with asyncio.timeout(_seconds(params.deadline_hours)):
@@ -103,17 +76,17 @@ async def run(
                     "implications": await _pairs("implications", source.implications, pages),
                     "aliases": await _pairs("aliases", source.aliases, pages),
                 }
-                candidates = await _candidates(params, wanted, source, pages)
+                candidates = await _candidates(params, selection, source, pages)
                 walks = [pages.walk(f"{tag.name} {params.terms}".strip()) for tag in candidates]
                 await _posts(params, candidates, walks, source, pages)
         except TimeoutError as error:
             raise Unfinished(
                 f"The listing stopped after {params.deadline_hours} hours "
-                "(listing.deadline_hours). Run the same command again to go on; nothing is asked "
-                "twice."
+                "(listing.deadline_hours). Run the same command again to continue; no page is "
+                "requested twice."
             ) from error
-        effective = {STAGE: params.model_dump(), "personae": wanted.model_dump()}
-        with room_needed(out_dir):
+        effective = {STAGE: params.model_dump(), "personae": selection.model_dump()}
+        with disk_errors_translated(out_dir):
             at("exporting")
             _export_posts(candidates, walks, pages, out_dir, json.dumps(effective))
             for name, pairs in pair_tables.items():
@@ -122,36 +95,36 @@ async def run(
 
 
 async def find_candidates(
-    params: Params, wanted: personae.Params, source: Source
+    params: Params, selection: PersonaeParams, source: PostSource
 ) -> AsyncIterator[Tag]:
     """
-    Yields the personae that may qualify, by tag counts alone, the most pictured first.
+    Yields the personae that may qualify, by tag counts alone, those with most posts first.
 
     Raises:
         BadParams: A name of `listing.names` is no character tag of the source.
     """
     if params.names:
-        found = {tag.name: tag async for tag in source.named(params.names)}
+        tags = {tag.name: tag async for tag in source.named(params.names)}
         for name in params.names:
-            if name not in found:
+            if name not in tags:
                 raise BadParams(
                     f"'listing.names' holds {name!r}, which is no character tag of this board. "
                     "Look the name up there (an old name leads to the present one)."
                 )
-            yield found[name]
+            yield tags[name]
         return
-    most, count = _most_candidates(params, wanted), 0
-    async for tag in source.candidates(wanted.min_images):
+    most, count = _most_candidates(params, selection), 0
+    async for tag in source.candidates(selection.min_images):
         yield tag
         count += 1
         if count == most:
             return
 
 
-def _most_candidates(params: Params, wanted: personae.Params) -> int | None:
-    if wanted.labels is None:
+def _most_candidates(params: Params, selection: PersonaeParams) -> int | None:
+    if selection.labels is None:
         return None
-    return math.ceil(wanted.labels * params.candidates_per_label)
+    return math.ceil(selection.labels * params.candidates_per_label)
 
 
 def _seconds(hours: float | None) -> float | None:
@@ -161,7 +134,7 @@ def _seconds(hours: float | None) -> float | None:
 async def _pairs(
     name: str, ask: Callable[[], AsyncIterator[tuple[str, str]]], pages: Pages
 ) -> list[tuple[str, str]]:
-    """A table of pairs, in one piece: half of it would change who is a leaf."""
+    """Returns a whole table of pairs; a part of it would change which tags are leaves."""
     known = pages.answer(name)
     if known is None:
         known = sorted({pair async for pair in ask()})
@@ -171,29 +144,29 @@ async def _pairs(
 
 
 async def _candidates(
-    params: Params, wanted: personae.Params, source: Source, pages: Pages
+    params: Params, selection: PersonaeParams, source: PostSource, pages: Pages
 ) -> list[Tag]:
-    """The candidates of this run, from the record when it answers the same question."""
+    """Returns the candidates of this run, from the ledger if it holds the same question."""
     question = "candidates " + json.dumps(
-        [wanted.min_images, _most_candidates(params, wanted), sorted(params.names)]
+        [selection.min_images, _most_candidates(params, selection), sorted(params.names)]
     )
     known = tags_of(pages.answer(question))
     if known is None:
-        known = [tag async for tag in find_candidates(params, wanted, source)]
+        known = [tag async for tag in find_candidates(params, selection, source)]
         pages.put(question, rows_of(known))
     if not known:
         _log.warning(
             "listing: no persona has %d posts on this board. Lower personae.min_images "
             "(--min-images).",
-            wanted.min_images,
+            selection.min_images,
         )
     return known
 
 
 async def _posts(
-    params: Params, candidates: list[Tag], walks: list[Walk], source: Source, pages: Pages
+    params: Params, candidates: list[Tag], walks: list[Walk], source: PostSource, pages: Pages
 ) -> None:
-    """Follows every walk to its end, from where the record stands."""
+    """Requests the pages of every search until the last one, from the recorded cursor."""
     left = [
         max(0, tag.post_count - pages.sighted(walk))
         for tag, walk in zip(candidates, walks, strict=True)
@@ -208,14 +181,14 @@ async def _posts(
                 walk = pages.add(walk, page)
                 for post in page.posts:
                     progress.advance("hidden" if post.is_hidden else "visible")
-    _log.info("listing: posts met, once per candidate they show: %s", progress.summary())
+    _log.info("listing: posts listed, once per candidate tag: %s", progress.summary())
 
 
 def _export_posts(
     candidates: list[Tag], walks: list[Walk], pages: Pages, out_dir: Path, effective: str
 ) -> None:
-    """Writes the posts that the walks of this run met, and every tag on them."""
-    # A tag stands in the field of its category; the candidates' counts are known.
+    """Writes the posts of this run's searches, and every tag on them."""
+    # The field of a tag gives its category; only the counts of candidates are known.
     tags: dict[str, tuple[int, int | None]] = {}
     posts = 0
 

@@ -1,8 +1,8 @@
 """
 The record of a listing: one SQLite file (WAL) with one writer.
 
-Every page of posts is committed together with the place where the next one begins, so a listing
-that is killed goes on at that place. Rows are keyed by collection: two boards never mix.
+Every page of posts is committed together with the cursor of the next page, so a listing that was
+killed continues there. Rows are keyed by collection: two boards never mix.
 """
 
 import json
@@ -55,7 +55,7 @@ CREATE TEMP TABLE chosen (walk INTEGER PRIMARY KEY);
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """How far one search has been followed."""
+    """The state of one search: how far its pages are listed."""
 
     walk: int
     search: str
@@ -65,8 +65,8 @@ class Walk:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """What a record holds, over all its collections."""
+class ListingSummary:
+    """Counts of a record, over all its collections."""
 
     posts: int
     searches: int
@@ -79,19 +79,19 @@ class Pages(Store):
 
     Args:
         folder: Holds `ledger.sqlite`; made when absent.
-        identity: Name of the collection whose rows are meant.
+        identity: Name of the collection whose rows are read and written.
         at: Called with the name of each write step as it is reached, for tests that kill there.
 
     Raises:
         AlreadyRunning: Another process holds the folder.
         DamagedLedger: The file is no record of this version.
-        DiskRefused: There is no room.
+        DiskRefused: The disk is full.
     """
 
     def __init__(
         self, folder: Path, identity: str, *, at: Callable[[str], None] = lambda _step: None
     ) -> None:
-        # A page lost with the power is asked again; a killed process loses none.
+        # A page lost with the power is requested again; a killed process loses none.
         super().__init__(
             folder, tables=_TABLES, version=_VERSION, synchronous="NORMAL", again=_AGAIN, at=at
         )
@@ -102,7 +102,7 @@ class Pages(Store):
             raise
 
     def answer(self, question: str) -> Any:
-        """What was put for that question, or None."""
+        """Returns the recorded answer to a question, or None."""
         with self._translated():
             row = self._rows.execute(
                 "SELECT answer FROM answers WHERE collection = ? AND question = ?",
@@ -111,7 +111,7 @@ class Pages(Store):
         return None if row is None else json.loads(row[0])
 
     def put(self, question: str, answer: Any) -> None:
-        """Keeps an answer that is not to be asked for again."""
+        """Records the answer to a question, so that it is not requested again."""
         with self._translated():
             self._rows.execute(
                 "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)",
@@ -120,7 +120,7 @@ class Pages(Store):
         self._at(f"{question.split(maxsplit=1)[0]} recorded")
 
     def walk(self, search: str) -> Walk:
-        """Where the walk of that search stands; a new one stands at its beginning."""
+        """Returns the state of the walk of a search; a new walk begins without a cursor."""
         with self._translated():
             self._rows.execute(
                 "INSERT OR IGNORE INTO walks (collection, search, is_done) VALUES (?, ?, 0)",
@@ -133,7 +133,7 @@ class Pages(Store):
         return Walk(number, search, cursor, bool(is_done))
 
     def sighted(self, walk: Walk) -> int:
-        """How many posts the walk has met so far."""
+        """Returns the number of posts that the walk has listed so far."""
         with self._translated():
             return int(
                 self._rows.execute(
@@ -143,10 +143,10 @@ class Pages(Store):
 
     def add(self, walk: Walk, page: Page) -> Walk:
         """
-        Records one page and where the next begins, both or neither; returns the walk after it.
+        Records one page and the cursor of the next, both or neither; returns the new walk.
 
         Raises:
-            DiskRefused: There is no room; nothing of this page is recorded.
+            DiskRefused: The disk is full; nothing of this page is recorded.
         """
         after = replace(walk, cursor=page.cursor, is_done=page.cursor is None)
         rows = [(self._collection, post.post_id, _dump(post.to_row())) for post in page.posts]
@@ -165,18 +165,18 @@ class Pages(Store):
         return after
 
     def posts(self, walks: Iterable[Walk], *, batch: int) -> Iterator[list[dict[str, Any]]]:
-        """Yields the posts that those walks met, each once, by id, as rows of `posts.parquet`."""
+        """Yields batches of the posts of `walks`, each once, by id, as rows of `posts.parquet`."""
         with self._translated():
             self._rows.execute("DELETE FROM temp.chosen")
             self._rows.executemany(
                 "INSERT OR IGNORE INTO temp.chosen VALUES (?)", [(walk.walk,) for walk in walks]
             )
-            found = self._rows.execute(
+            result = self._rows.execute(
                 "SELECT row_json FROM posts WHERE collection = ? AND post_id IN "
                 "(SELECT post_id FROM sightings JOIN temp.chosen USING (walk)) ORDER BY post_id",
                 (self._collection,),
             )
-            while rows := found.fetchmany(batch):
+            while rows := result.fetchmany(batch):
                 yield [json.loads(row) for (row,) in rows]
 
     def _number(self, identity: str) -> int:
@@ -190,9 +190,9 @@ class Pages(Store):
         return int(number)
 
 
-def summary(folder: Path) -> Summary | None:
+def summary(folder: Path) -> ListingSummary | None:
     """
-    Returns what the record in `folder` holds, or None when there is none yet.
+    Returns the counts of the record in `folder`, or None without a record.
 
     It only reads, so a run may be under way.
 
@@ -205,16 +205,16 @@ def summary(folder: Path) -> Summary | None:
     with store.translated(path, again=_AGAIN), closing(store.read_only(path)) as rows:
         (posts,) = rows.execute("SELECT count(*) FROM posts").fetchone()
         searches, done = rows.execute("SELECT count(*), sum(is_done) FROM walks").fetchone()
-    return Summary(posts, searches, done or 0)
+    return ListingSummary(posts, searches, done or 0)
 
 
 def tags_of(answer: Sequence[Sequence[Any]] | None) -> list[Tag] | None:
-    """Tags out of a recorded answer."""
+    """Returns the tags of a recorded answer; None when nothing is recorded."""
     return None if answer is None else [Tag(*row) for row in answer]
 
 
 def rows_of(tags: Iterable[Tag]) -> list[tuple[Any, ...]]:
-    """Tags as an answer to record."""
+    """Returns tags as an answer to record."""
     return [astuple(tag) for tag in tags]
 
 
@@ -223,5 +223,5 @@ def _dump(row: dict[str, Any]) -> str:
 
 
 def _milliseconds(moment: datetime) -> int:
-    """Times as Arrow stores them: whole milliseconds since 1970, UTC."""
+    """Returns a time as Arrow stores it: whole milliseconds since 1970, UTC."""
     return round(moment.timestamp() * 1000)

@@ -1,8 +1,10 @@
 """
 Who is in the image, and which personae become labels: pure functions over tag names.
 
-In come tag names, the alias and implication tables and counts; out go leaves, bases and the
-choice of personae. A persona is a leaf character tag: one that no other tag of the post implies.
+Takes tag names, the alias and implication tables, and counts. Returns leaves, bases and the choice
+of personae. A persona is a leaf character tag: one that no other tag of the post implies. Aliases
+and implications are those of Danbooru (https://danbooru.donmai.us/wiki_pages/help:tag_aliases and
+.../help:tag_implications).
 """
 
 import hashlib
@@ -11,55 +13,21 @@ from dataclasses import dataclass
 from typing import Self
 
 import networkx as nx
-from pydantic import BaseModel, ConfigDict, Field
 
-
-class Params(BaseModel):
-    """Section `personae`: how many images make a persona, and how many personae are wanted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    min_images: int = Field(
-        1000,
-        ge=1,
-        description="images meeting the requirements that a persona needs to become a label; "
-        "1000 as in the report's second data set",
-    )
-    max_images: int | None = Field(
-        None,
-        ge=1,
-        description="most images kept per persona, raised to min_images when lower; "
-        "none keeps all, because every image helps",
-    )
-    labels: int | None = Field(
-        None,
-        ge=1,
-        description="number of personae to take, the most pictured first; none takes all that have "
-        "min_images",
-    )
-    look_alikes: bool = Field(
-        default=False,
-        description="with labels: also take, for each persona taken, the most pictured one of the "
-        "same base (a form and its base), which are the hardest to tell apart",
-    )
-
-    @property
-    def most_images(self) -> int | None:
-        """The largest number of images kept per persona; None is no limit."""
-        return None if self.max_images is None else max(self.max_images, self.min_images)
+from scraper.params.personae import Params
 
 
 @dataclass(frozen=True, slots=True)
 class Kinship:
     """
-    What the alias and implication tables say, ready to be asked.
+    The alias and implication tables, prepared for look-ups.
 
     Attributes:
         aliases: Old name to current name, chains followed to their end.
         ancestors: A tag to every tag that it implies, directly or not. Tags that imply nothing
             are absent.
         roots: A tag to those of its ancestors that imply nothing themselves, in name order.
-        has_table: Whether any implication is known at all. If none is, the name rule decides.
+        has_table: Whether any implication is known. If none is, the name rule decides.
     """
 
     aliases: Mapping[str, str]
@@ -71,7 +39,7 @@ class Kinship:
     def from_pairs(
         cls, aliases: Iterable[tuple[str, str]], implications: Iterable[tuple[str, str]]
     ) -> Self:
-        """Builds it from (antecedent, consequent) pairs; cycles and redundant edges are harmless."""
+        """Returns the look-ups for (antecedent, consequent) pairs; cycles are harmless."""
         names = dict(sorted(aliases))
         graph = nx.DiGraph(
             (_end_of_chain(antecedent, names), _end_of_chain(consequent, names))
@@ -102,11 +70,11 @@ class Kinship:
 @dataclass(frozen=True, slots=True)
 class Lineage:
     """
-    The characters of one post, seen through the implications.
+    The characters of one post after the implications are applied.
 
     Attributes:
         leaves: Character tags that no other character tag of the post implies, in name order.
-        bases: For a single leaf: the characters that it finally implies, itself if it implies
+        bases: For a single leaf: the last characters of its implications, itself if it implies
             none, in name order. Empty when there is not exactly one leaf.
         base_source: Where the base comes from: "implication", "name", or "self" for a leaf
             that is no form of another.
@@ -117,15 +85,12 @@ class Lineage:
     base_source: str
 
 
-NOBODY = Lineage((), (), "self")
-
-
 def lineage(characters: Iterable[str], copyrights: Iterable[str], kinship: Kinship) -> Lineage:
     """
     Returns the leaves of a post's character tags, and the base of the leaf when there is one.
 
     `characters` and `copyrights` are current names. A tag ending in `_(cosplay)` names a costume,
-    not a person, and is passed over. Without an implication table the name rule decides: a name
+    not a person, and is ignored. Without an implication table the name rule decides: a name
     with more qualifiers is a form of the same name with fewer, copyright qualifiers not counted.
     """
     present = sorted({tag for tag in characters if not tag.endswith("_(cosplay)")})
@@ -156,7 +121,7 @@ def lineage(characters: Iterable[str], copyrights: Iterable[str], kinship: Kinsh
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class PersonaRefusal:
     """Why a persona is no label: the reason code and the two numbers compared."""
 
     reason: str
@@ -166,11 +131,11 @@ class Refusal:
 
 def choose(
     kept: Mapping[str, int], bases: Mapping[str, str], params: Params
-) -> dict[str, Refusal | None]:
+) -> dict[str, PersonaRefusal | None]:
     """
-    Returns for every persona None when it becomes a label, else why not.
+    Returns for every persona None if it becomes a label, else the refusal.
 
-    A persona needs `min_images` images. With `labels` only the most pictured ones are taken
+    A persona needs `min_images` images. With `labels` only those with most images are taken
     (equal counts: by name), and with `look_alikes` one more of the same base for each of them.
 
     Args:
@@ -178,8 +143,8 @@ def choose(
         bases: The base of each persona.
         params: Section `personae`.
     """
-    outcome: dict[str, Refusal | None] = {
-        persona: Refusal("persona_too_small", count, params.min_images)
+    outcome: dict[str, PersonaRefusal | None] = {
+        persona: PersonaRefusal("persona_too_small", count, params.min_images)
         for persona, count in kept.items()
         if count < params.min_images
     }
@@ -187,13 +152,13 @@ def choose(
         (persona for persona in kept if persona not in outcome),
         key=lambda persona: (-kept[persona], persona),
     )
-    wanted = len(ranked) if params.labels is None else params.labels
-    chosen = set(ranked[:wanted])
+    most = len(ranked) if params.labels is None else params.labels
+    chosen = set(ranked[:most])
     if params.look_alikes:
-        chosen |= _partners(ranked[:wanted], ranked, bases)
+        chosen |= _partners(ranked[:most], ranked, bases)
     for rank, persona in enumerate(ranked, start=1):
         outcome[persona] = (
-            None if persona in chosen else Refusal("persona_not_chosen", rank, wanted)
+            None if persona in chosen else PersonaRefusal("persona_not_chosen", rank, most)
         )
     return outcome
 
@@ -202,13 +167,13 @@ def hash_order(post_id: int) -> bytes:
     """
     Returns the sort key by which `max_images` chooses among the images of a persona.
 
-    It depends on the id alone: as a persona grows, a newcomer displaces at most one image.
+    The key depends on the id alone, so a new image replaces at most one other.
     """
     return hashlib.sha256(str(post_id).encode("ascii")).digest()
 
 
 def _partners(chosen: list[str], ranked: list[str], bases: Mapping[str, str]) -> set[str]:
-    """For each chosen persona without a chosen relative: the most pictured relative there is."""
+    """Returns the first two personae of the base of each chosen one, by number of images."""
     relatives: dict[str, list[str]] = {}
     for persona in ranked:
         relatives.setdefault(bases[persona], []).append(persona)

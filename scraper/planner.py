@@ -1,54 +1,48 @@
 """
     python -m scraper plan
 
-What a run would take, before anything is downloaded: which personae qualify, how many requests,
-bytes and hours at the polite rate, and what the rules will refuse.
+What a run would take, before any image is downloaded: which personae qualify, how many requests,
+bytes and hours at the site's rate, and which rules will refuse how many posts.
 
-In come the candidates by tag counts, and one page of posts for some of them; out goes an estimate.
-One-shot questions (is the board there, how many posts does a search have) go through `requests`.
+Reads the candidates by tag counts, and one page of posts for some of them. Returns an estimate.
 """
 
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Self
 
-import requests
-
-from scraper import answers, filters, personae
-from scraper.answers import Answer
-from scraper.errors import ConnectionLost, RequestRefused, TransientError
-from scraper.filters import Facts, Limits
+from scraper import filters, personae
+from scraper.errors import RequestRefused, TransientError
+from scraper.filters import PostFacts, RuleLimits
+from scraper.image import smallest_sufficient
+from scraper.one_shot import OneShot
+from scraper.params.personae import Params as PersonaeParams
 from scraper.personae import Kinship
-from scraper.picture import smallest_sufficient
 from scraper.post import Post
 from scraper.site import Site
-from scraper.sources import Source, Tag
+from scraper.sources import PostSource, Tag
 from scraper.sources.danbooru import counted
 
 # Bytes per pixel of the board's own variants (JPEG quality 85, WebP 75) and of originals whose
-# size is not told; chosen from typical illustrations, right to about a factor of two.
+# size is not listed; chosen from typical illustrations, right to about a factor of two.
 _BYTES_PER_PIXEL = {"jpg": 0.25, "webp": 0.12, "png": 1.0}
 _SHOWN = 30
-_TIMEOUT = (10.0, 30.0)
-_MOST_BYTES = 64 * 1024
+_MOST_COUNT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What `decide` would apply."""
+    """The rules that `decide` would apply."""
 
-    limits: Limits
+    limits: RuleLimits
     skip: frozenset[str] = frozenset()
     accepted: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
-class Sample:
-    """What one page of a persona's newest posts shows."""
+class PageSample:
+    """Counts over one page of a persona's newest posts."""
 
     posts: int = 0
     kept: int = 0
@@ -57,9 +51,9 @@ class Sample:
     reasons: Counter[str] = field(default_factory=Counter)
     """Posts by reason; a post may have several."""
 
-    def __add__(self, other: "Sample") -> "Sample":
-        """Both pages as one."""
-        return Sample(
+    def __add__(self, other: "PageSample") -> "PageSample":
+        """Returns the counts over both pages together."""
+        return PageSample(
             self.posts + other.posts,
             self.kept + other.kept,
             self.file_bytes + other.file_bytes,
@@ -69,7 +63,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One persona: what is tagged, what would be kept."""
+    """One persona: how many posts are tagged, how many would be kept."""
 
     name: str
     posts: int
@@ -87,102 +81,70 @@ class Plan:
     listing_requests: int
     downloads: int
     download_bytes: float
-    pooled: Sample
-    """All pages read, together."""
+    pooled: PageSample
+    """The counts over all pages read, together."""
 
 
-class Board:
+def count(client: OneShot, search: str = "") -> int | None:
     """
-    One-shot questions to a board, at the polite rate, through an HTTP client of its own.
+    Returns how many posts a search has (all, when empty); None when the board does not know.
 
-    Args:
-        site: The board.
-        sleep: Waits between two questions.
+    Raises:
+        TransientError: The board does not respond.
+        RequestRefused: The board refuses the request.
+        UnexpectedResponse: The response is not that of a Danbooru-style board.
     """
-
-    def __init__(self, site: Site, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._site = site
-        self._sleep = sleep
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.headers.update({"User-Agent": site.user_agent, "Accept": "application/json"})
-        if site.api_key:
-            self._session.auth = (site.login, site.api_key)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._session.close()
-
-    def count(self, search: str = "") -> int | None:
-        """
-        Returns how many posts a search has (all, when empty); None when the board cannot tell.
-
-        Raises:
-            TransientError: The board does not answer.
-            RequestRefused: It answers that it will not.
-            UnexpectedResponse: It is no Danbooru-style board.
-        """
-        url = self._site.absolute("/counts/posts.json")
-        self._sleep(1 / self._site.api_rate)
-        try:
-            with self._session.get(
-                url, params={"tags": search}, timeout=_TIMEOUT, allow_redirects=False, stream=True
-            ) as response:
-                # A count is a few bytes: the first part is all of it, or no answer to a count.
-                body: bytes = next(response.iter_content(_MOST_BYTES), b"")
-                answer = Answer(url, response.status_code, response.headers, body)
-        except requests.RequestException as error:
-            raise ConnectionLost(
-                f"{url} cannot be reached ({type(error).__name__}). Is the board running, and this "
-                "machine online?",
-                url=url,
-            ) from error
-        problem = answers.refusal(answer, is_api=True, now=datetime.now(UTC))
-        if problem is not None:
-            raise problem
-        return counted(answers.parse(answer))
+    query = {"tags": search}
+    return counted(client.get_json("/counts/posts.json", query, max_bytes=_MOST_COUNT_BYTES))
 
 
 async def sample(
     candidates: Sequence[Tag],
-    source: Source,
+    source: PostSource,
     *,
     terms: str,
     rules: Rules,
     side: int | None,
     pages: int,
     page_size: int = 200,
-) -> dict[str, Sample]:
+) -> dict[str, PageSample]:
     """
     Reads the newest page of up to `pages` candidates, spread evenly over their ranks.
 
     The tag tables are read first: without them a form and its base look like two personae.
+
+    Args:
+        candidates: Personae by tag counts, those with most posts first.
+        source: Where posts come from.
+        terms: Search terms added to each persona.
+        rules: The rules that `decide` would apply.
+        side: Pixels that the longer side of a file needs; None for originals.
+        pages: Number of pages read.
+        page_size: Posts per page.
     """
     kinship = Kinship.from_pairs(
         [pair async for pair in source.aliases()], [pair async for pair in source.implications()]
     )
     step = max(1.0, len(candidates) / max(pages, 1))
     chosen = [candidates[int(number * step)] for number in range(min(pages, len(candidates)))]
-    found = {}
+    samples = {}
     for tag in chosen:
         search = f"{tag.name} {terms}".strip()
         page = await source.page(search, before=None, size=page_size)
-        found[tag.name] = judge(tag.name, page.posts, rules, kinship, side=side)
-    return found
+        samples[tag.name] = judge(tag.name, page.posts, rules, kinship, side=side)
+    return samples
 
 
 def judge(
     name: str, posts: Sequence[Post], rules: Rules, kinship: Kinship, *, side: int | None
-) -> Sample:
-    """Returns what the rules make of a persona's posts."""
-    result = Sample(posts=len(posts))
+) -> PageSample:
+    """Returns how many of a persona's posts the rules keep, with the reasons of the others."""
+    sample = PageSample(posts=len(posts))
     for post in posts:
         lineage = personae.lineage(
             kinship.canonical(post.tags_character), kinship.canonical(post.tags_copyright), kinship
         )
-        facts = Facts(
+        facts = PostFacts(
             post_id=post.post_id,
             tags=kinship.canonical(post.tags) - rules.accepted,
             leaves=lineage.leaves,
@@ -199,19 +161,19 @@ def judge(
             is_flagged=post.is_flagged,
         )
         refusals = filters.refusals(facts, rules.limits, skip=rules.skip)
-        result.reasons.update({decision.reason for decision in refusals if decision.reason})
+        sample.reasons.update({decision.reason for decision in refusals if decision.reason})
         if not refusals and lineage.leaves == (name,):
-            result.kept += 1
-            result.file_bytes += _file_bytes(post, side)
+            sample.kept += 1
+            sample.file_bytes += _file_bytes(post, side)
         elif not refusals:
-            result.reasons["another_persona"] += 1
-    return result
+            sample.reasons["another_persona"] += 1
+    return sample
 
 
 def estimate(
     candidates: Sequence[Tag],
-    samples: Mapping[str, Sample],
-    wanted: personae.Params,
+    samples: Mapping[str, PageSample],
+    selection: PersonaeParams,
     *,
     page_size: int = 200,
     share_listed: float = 1.0,
@@ -219,30 +181,30 @@ def estimate(
     """
     Returns the plan for candidates of which some were sampled.
 
-    A persona that was not sampled is taken to keep the share of all pages together.
+    A persona without a page is assumed to keep the share of all pages together.
 
     Args:
         candidates: Personae by tag counts.
-        samples: What the pages read say, by persona.
-        wanted: Section `personae`.
+        samples: The counts over the pages read, by persona.
+        selection: Section `personae`.
         page_size: Posts per request.
-        share_listed: Share of a persona's posts that the search terms let through.
+        share_listed: Share of a persona's posts that match the search terms.
     """
-    pooled = sum(samples.values(), Sample())
+    pooled = sum(samples.values(), PageSample())
     listed = {tag.name: round(tag.post_count * share_listed) for tag in candidates}
     kept = {
         name: round(posts * _share(samples.get(name) or pooled)) for name, posts in listed.items()
     }
-    outcome = personae.choose(kept, {name: name for name in kept}, wanted)
+    outcome = personae.choose(kept, {name: name for name in kept}, selection)
     rows = [
         Estimate(name, listed[name], kept[name], name in samples, outcome[name] is None)
         for name in sorted(kept, key=lambda name: (-kept[name], name))
     ]
-    most = wanted.most_images or max(kept.values(), default=0)
+    most = selection.most_images or max(kept.values(), default=0)
     downloads = sum(min(row.kept, most) for row in rows if row.qualifies)
     return Plan(
         personae=tuple(rows),
-        # The last page of a walk is empty, and says so.
+        # The last page of a walk is empty.
         listing_requests=sum(math.ceil(posts / page_size) + 1 for posts in listed.values()),
         downloads=downloads,
         download_bytes=downloads * (pooled.file_bytes / pooled.kept if pooled.kept else 0.0),
@@ -250,8 +212,8 @@ def estimate(
     )
 
 
-def render(plan: Plan, site: Site, wanted: personae.Params, *, board_posts: int | None) -> str:
-    """Returns the plan in words."""
+def render(plan: Plan, site: Site, selection: PersonaeParams, *, board_posts: int | None) -> str:
+    """Returns the plan as text; `board_posts` is the number of all posts, None if unknown."""
     qualified = [row for row in plan.personae if row.qualifies]
     lines = [
         (
@@ -260,8 +222,8 @@ def render(plan: Plan, site: Site, wanted: personae.Params, *, board_posts: int 
         ),
         "",
         (
-            f"Of them {len(qualified):,} are expected to have {wanted.min_images:,} images that meet "
-            "the requirements:"
+            f"Of them {len(qualified):,} are expected to have {selection.min_images:,} images that pass "
+            "the rules:"
         ),
     ]
     lines += [
@@ -297,22 +259,36 @@ def render(plan: Plan, site: Site, wanted: personae.Params, *, board_posts: int 
     return "\n".join(lines)
 
 
-def share_listed(board: Board, candidates: Sequence[Tag], terms: str, *, asked: int = 5) -> float:
-    """Returns the share of posts that the search terms let through, from a few exact counts."""
+def share_listed(
+    count_of: Callable[[str], int | None],
+    candidates: Sequence[Tag],
+    terms: str,
+    *,
+    counted_tags: int = 5,
+) -> float:
+    """
+    Returns the share of the candidates' posts that match the search terms too.
+
+    Args:
+        count_of: Returns how many posts a search has, or None. Searches that fail are left out.
+        candidates: Personae by tag counts.
+        terms: Search terms that are added to each persona; without terms the share is 1.
+        counted_tags: Number of candidates whose exact counts are requested.
+    """
     if not terms:
         return 1.0
-    found = tagged = 0
-    for tag in candidates[:asked]:
+    matching = tagged = 0
+    for tag in candidates[:counted_tags]:
         try:
-            count = board.count(f"{tag.name} {terms}")
+            posts = count_of(f"{tag.name} {terms}")
         except (RequestRefused, TransientError):
             continue
-        if count is not None:
-            found, tagged = found + count, tagged + tag.post_count
-    return min(1.0, found / tagged) if tagged else 1.0
+        if posts is not None:
+            matching, tagged = matching + posts, tagged + tag.post_count
+    return min(1.0, matching / tagged) if tagged else 1.0
 
 
-def _share(pages: Sample) -> float:
+def _share(pages: PageSample) -> float:
     return pages.kept / pages.posts if pages.posts else 0.0
 
 

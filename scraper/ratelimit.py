@@ -1,12 +1,14 @@
 """
 How long to wait: a token bucket for the steady rate, a backoff after failures.
 
-All of it is arithmetic on numbers; clock, sleep and randomness are arguments. With a burst of one,
-no window of w seconds holds more than rate × w + 1 requests.
+All of it is arithmetic on numbers; clock, sleep and randomness are arguments. Both HTTP clients
+wait for the same buckets. With a burst of one, no window of w seconds holds more than rate × w + 1
+requests.
 """
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,17 +17,17 @@ from email.utils import parsedate_to_datetime
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
 
-# Repeated refusals halve the rate, but never below a request a minute: a run stays a run.
+# Repeated refusals halve the rate, but at least one request a minute remains.
 _SLOWEST = 1 / 60
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """
-    The pause after a failure, in seconds: doubling from `first` to `most`, jittered.
+    The pause after a failure, in seconds: doubling from `first` to `most`, with jitter.
 
-    Chosen by Danbooru's politeness contract: 1 to 60 s after a server error, 60 s to 15 minutes
-    after a refusal (429).
+    Danbooru documents no times, so they are chosen: 1 to 60 s after a server error, 60 s to 15
+    minutes after a refusal (429).
     """
 
     first: float
@@ -35,7 +37,7 @@ class Backoff:
         """
         Returns the pause after failed try number `attempt` (from 1), for a draw in 0..1.
 
-        It lies between the half and the whole of min(most, first × 2^(attempt − 1)), so that
+        The pause lies between the half and the whole of min(most, first × 2^(attempt − 1)), so that
         clients which failed together do not return together.
         """
         # 2.0**1024 overflows; long before that the cap decides.
@@ -45,31 +47,30 @@ class Backoff:
 
 class TokenBucket:
     """
-    Lets one caller after the other pass, at most `rate` a second, burst one.
+    Tells when the next request may leave: at most `rate` a second, burst one.
 
-    The time of leaving counts, not the time of asking: a caller that wakes late delays the next,
-    so the promise holds however coarse the sleep is.
+    The time of leaving counts, not the time of asking: a caller that wakes late delays the next
+    one, so the promise holds however coarse the sleep is. `acquire` and `acquire_blocking` wait.
     """
 
-    def __init__(self, rate: float, *, clock: Clock, sleep: Sleep) -> None:
+    def __init__(self, rate: float, *, clock: Clock = time.monotonic) -> None:
         self.rate = rate
         self._clock = clock
-        self._sleep = sleep
         self._next = -math.inf
         self._paused_at = -math.inf
-        self._turn = asyncio.Lock()
 
-    async def acquire(self) -> float:
-        """Waits for a token and returns the moment of leaving, by the bucket's clock."""
-        async with self._turn:
-            while (wait := self._next - self._clock()) > 0:
-                await self._sleep(wait)
-            now = self._clock()
-            self._next = now + 1 / self.rate
-            return now
+    def seconds_left(self) -> float:
+        """Returns the seconds until the next request may leave; 0 or less if it may leave now."""
+        return self._next - self._clock()
+
+    def leave(self) -> float:
+        """Takes the token and returns the moment of leaving, by the bucket's clock."""
+        now = self._clock()
+        self._next = now + 1 / self.rate
+        return now
 
     def pause(self, seconds: float) -> None:
-        """Lets nobody pass for `seconds` from now."""
+        """Lets no request leave for `seconds` from now."""
         self._paused_at = self._clock()
         self._next = max(self._next, self._paused_at + seconds)
 
@@ -81,23 +82,45 @@ class TokenBucket:
         """
         Returns whether a pause began at or after `moment`.
 
-        Several requests may be under way when a board refuses; only the first refusal is news.
+        Several requests may be under way when a board refuses. Only the first refusal counts.
         """
         return self._paused_at >= moment
 
 
+async def acquire(bucket: TokenBucket, *, turn: asyncio.Lock, sleep: Sleep) -> float:
+    """
+    Waits for a token of `bucket` and returns the moment of leaving.
+
+    Args:
+        bucket: The bucket of the host.
+        turn: Lock that the callers of one event loop share; they leave in the order of asking.
+        sleep: Waits for a number of seconds.
+    """
+    async with turn:
+        while (wait := bucket.seconds_left()) > 0:
+            await sleep(wait)
+        return bucket.leave()
+
+
+def acquire_blocking(bucket: TokenBucket, *, sleep: Callable[[float], None] = time.sleep) -> float:
+    """Waits for a token of `bucket` in a program without event loop; as `acquire` otherwise."""
+    while (wait := bucket.seconds_left()) > 0:
+        sleep(wait)
+    return bucket.leave()
+
+
 def retry_after(value: str | None, *, now: datetime) -> float | None:
     """
-    Returns the seconds that a Retry-After header asks for, or None when it says nothing usable.
+    Returns the seconds that a Retry-After header asks for, or None when it cannot be read.
 
-    Both forms of RFC 9110 section 10.2.3 are read: seconds, and an HTTP date. A date in the past
-    is zero seconds.
+    Both forms of RFC 9110, section 10.2.3, are read: seconds, and an HTTP date. A date in the past
+    is 0 seconds.
     """
     if value is None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        # More digits than these are an age of the universe; the caller's cap decides.
+        # 18 digits are 30 billion years; the caller's cap decides.
         return float(text[:18]) if len(text) > 18 else float(text)
     try:
         moment = parsedate_to_datetime(text)

@@ -1,10 +1,10 @@
 """
 Append-only tar files of the bytes as received.
 
-In come bytes, out goes the place where they lie. A segment is a plain USTAR tar that any program
-reads. A file name is made of the post's id and the type that the bytes show, never of a tag.
-What was appended counts only when it is synced and then recorded; whatever else a killed run
-left behind is cut off on the next start.
+Takes bytes and returns their location. A segment is a plain USTAR tar (POSIX.1-1988) that any
+program reads. A file name is made of the post's id and the type read from the bytes, never of a
+tag. An image counts only when it is synced and then recorded; the next start cuts off what a
+killed run left behind.
 """
 
 import errno
@@ -25,23 +25,23 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where an image lies."""
+class Location:
+    """Position of an image in the segments."""
 
     segment: str
     """File name of the segment, `00000.tar`."""
     offset: int
-    """Of the first byte of the image, not of its tar header."""
+    """First byte of the image in the segment, not of its tar header."""
 
 
 def padded_end(offset: int, file_bytes: int) -> int:
-    """Returns where the next tar header begins after an image."""
+    """Returns the offset of the next tar header after an image."""
     return offset + -(-file_bytes // BLOCK) * BLOCK
 
 
 @contextmanager
-def room_needed(folder: Path) -> Iterator[None]:
-    """Turns 'no space left', a quota or a size limit into `DiskRefused`, which says what to do."""
+def disk_errors_translated(folder: Path) -> Iterator[None]:
+    """Turns 'no space left', a quota or a size limit into `DiskRefused`."""
     try:
         yield
     except OSError as error:
@@ -49,12 +49,12 @@ def room_needed(folder: Path) -> Iterator[None]:
             raise
         raise DiskRefused(
             f"There is no room to write in {folder} ({error.strerror}). Everything recorded before "
-            "is safe. Make room, or raise the limit, and run the same command again."
+            "is kept. Make room, or raise the limit, and run the same command again."
         ) from error
 
 
 def _open(path: Path) -> BinaryIO:
-    # Unbuffered: what was written is in the file, and nothing is written later.
+    # Unbuffered: `write` reaches the file at once.
     return path.open("r+b" if path.exists() else "x+b", buffering=0)
 
 
@@ -65,7 +65,7 @@ class Segments:
     One owner at a time. Nothing is opened before the first `append`.
 
     Args:
-        folder: Where the segments lie; made when the first one is.
+        folder: Folder of the segments; made with the first one.
         segment_bytes: Size at which a segment is full, its end mark included. A larger image
             has a segment of its own.
         at: Called with the name of each write step as it is reached, for tests that kill there.
@@ -89,16 +89,19 @@ class Segments:
         self._file: BinaryIO | None = None
 
     def sizes(self) -> dict[str, int]:
-        """The bytes of every segment on disk."""
+        """Returns the size of every segment on disk, in bytes."""
         return {path.name: path.stat().st_size for path in sorted(self._folder.glob("*.tar"))}
 
     def cut_back(self, ends: Mapping[str, int]) -> int:
         """
-        Cuts every segment back to its last recorded image, and goes on after the last one.
+        Cuts every segment back to its last recorded image; appending continues after the last one.
 
-        `ends` says where that image ends, per segment. A segment without any recorded image
-        is removed. A complete end mark is left alone, so that nothing changes where nothing is
-        to be done. Returns the number of bytes cut off.
+        Args:
+            ends: Offset after the last recorded image, by segment. A segment without a recorded
+                image is removed. A complete end mark stays, so that an intact folder is unchanged.
+
+        Returns:
+            Number of bytes cut off.
         """
         cut = 0
         for name, size in self.sizes().items():
@@ -113,7 +116,7 @@ class Segments:
         self._number, self._end = int(last.removesuffix(".tar")), ends.get(last, 0)
         return cut
 
-    def append(self, post_id: int, file_ext: str, payload: bytes) -> Place:
+    def append(self, post_id: int, file_ext: str, payload: bytes) -> Location:
         """
         Appends one image; it counts only after `sync`.
 
@@ -125,7 +128,7 @@ class Segments:
         info.size, info.mode = len(payload), 0o644
         padding = bytes(-len(payload) % BLOCK)
         needed = BLOCK + len(payload) + len(padding) + len(END_OF_ARCHIVE)
-        with room_needed(self._folder):
+        with disk_errors_translated(self._folder):
             if self._end and self._end + needed > self._segment_bytes:
                 self.seal()
                 self._number, self._end = self._number + 1, 0
@@ -135,19 +138,19 @@ class Segments:
             self._put(file, payload, "payload")
             self._put(file, padding, "padding")
         self._end = padded_end(offset, len(payload))
-        return Place(self._name(), offset)
+        return Location(self._name(), offset)
 
     def sync(self) -> None:
         """Returns when everything appended is on the disk."""
         if self._file is not None:
-            with room_needed(self._folder):
+            with disk_errors_translated(self._folder):
                 os.fsync(self._file.fileno())
             self._at("synced")
 
     def seal(self) -> None:
         """Writes the end mark of the segment, syncs and closes it."""
         if self._file is not None:
-            with room_needed(self._folder):
+            with disk_errors_translated(self._folder):
                 self._put(self._file, END_OF_ARCHIVE, "end mark")
             self.sync()
             self.close()

@@ -1,8 +1,8 @@
 """
-The board that is scraped: its address, the hosts that may be asked, the polite rates, who we are.
+The board that is scraped: its address, the hosts on its list, its rates, and the User-Agent.
 
-In come section `site`, and contact and credentials that `__main__` took from the environment; out
-goes a frozen `Site`. Nothing here speaks to the network.
+Reads section `site`, and contact and credentials that `__main__` took from the environment;
+returns a frozen `Site`. Nothing here uses the network.
 """
 
 import ipaddress
@@ -12,75 +12,13 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Self
-from urllib.parse import SplitResult, urljoin, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from yarl import URL
 
 from personae.errors import BadParams
-from scraper.post import relative_url
+from scraper.params.site import FOLDER, Params
 
-FOLDER = "folder"
-"""Name of the site that is no board: labelled images on this machine."""
-_HTTP_PORTS = {"http": 80, "https": 443}
 _PRINTABLE = re.compile(r"[ -~]{3,200}")
-
-
-class Manners(BaseModel):
-    """How a board is asked: by whom, how fast and how patiently."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    contact: str = Field(
-        "",
-        description="address or account by which the board's staff can reach you; part of the "
-        "User-Agent, required for public boards (or in PERSONAE_CONTACT)",
-    )
-    api_rate: float | None = Field(
-        None,
-        gt=0,
-        description="requests per second to the API; none is the board's polite rate: 1 on public "
-        "boards, as Danbooru asks of sustained use, 10 on this machine",
-    )
-    cdn_rate: float | None = Field(
-        None,
-        gt=0,
-        description="files per second; none is the board's polite rate: 1 on public boards, 2000 "
-        "on this machine",
-    )
-    file_hosts: tuple[str, ...] = Field(
-        (), description="further hosts (host or host:port) that files may come from"
-    )
-    connect_seconds: float = Field(10.0, gt=0, description="longest wait for a connection")
-    read_seconds: float = Field(60.0, gt=0, description="longest silence while an answer arrives")
-    total_seconds: float = Field(
-        180.0, gt=0, description="longest time for one answer, so that a drip ends"
-    )
-    attempts: int = Field(
-        5, ge=1, le=20, description="tries of one request before the run ends, resumable"
-    )
-    max_wait_seconds: float = Field(
-        900.0,
-        gt=0,
-        description="longest wait that the board may ask for (Retry-After) before the run ends, "
-        "resumable",
-    )
-
-
-class Params(Manners):
-    """Section `site`: which board, and the manners towards it."""
-
-    name: str = Field(
-        "demo",
-        description="the board: demo (built in), danbooru, or the URL of a compatible one; or "
-        "folder, for labelled images on this machine",
-    )
-    folder: str = Field("", description="path of those images, for site folder")
-
-    @model_validator(mode="after")
-    def _folder_has_a_path(self) -> Self:
-        if self.name == FOLDER and not self.folder:
-            raise ValueError("site 'folder' needs a path in 'site.folder', or --folder PATH")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +33,8 @@ class _Known:
 
 KNOWN: Mapping[str, _Known] = MappingProxyType(
     {
-        # Danbooru's API help: 10 reads a second at most, about one for sustained use.
+        # https://danbooru.donmai.us/wiki_pages/help:api: 10 reads a second at most, about one for
+        # sustained use.
         "danbooru": _Known("https://danbooru.donmai.us", ("cdn.donmai.us",), 1.0, 1.0, 10.0),
     }
 )
@@ -103,13 +42,13 @@ KNOWN: Mapping[str, _Known] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One board, ready to be asked."""
+    """One board: where requests may go, how fast, and as whom."""
 
     name: str
     base_url: str
     """Scheme, host and port, without a final slash."""
     hosts: frozenset[str]
-    """`host:port` of everything that may be asked, the API among them."""
+    """`host:port` of everything that may be requested, the API among them."""
     api_rate: float
     """Requests per second."""
     cdn_rate: float
@@ -151,14 +90,14 @@ class Site:
         _check_rates(params, known)
         if bool(login) != bool(api_key):
             raise BadParams(
-                "Only one of PERSONAE_LOGIN and PERSONAE_API_KEY is set; an account needs both. "
-                "Set the other, or neither to ask anonymously."
+                "Only one of PERSONAE_LOGIN and PERSONAE_API_KEY is set. An account needs both. "
+                "Set the other, or neither to send requests anonymously."
             )
         files = (*(known.file_hosts if known else ()), *params.file_hosts)
         return cls(
             name=params.name,
             base_url=base_url,
-            hosts=frozenset({_host_and_port(urlsplit(base_url)), *map(_listed, files)}),
+            hosts=frozenset({_host_and_port(URL(base_url)), *map(_listed, files)}),
             api_rate=params.api_rate or (known.api_rate if known else 10.0 if local else 1.0),
             cdn_rate=params.cdn_rate or (known.cdn_rate if known else 2000.0 if local else 1.0),
             user_agent=_user_agent(params.contact or contact, login, required=not local),
@@ -167,33 +106,17 @@ class Site:
             api_key=api_key,
         )
 
-    def relative(self, url: str) -> str:
-        """Returns `url` without the board's own scheme and host; other URLs unchanged."""
-        return relative_url(url, self.base_url)
-
     def absolute(self, url: str) -> str:
-        """Returns the URL to fetch for one that a table holds (RFC 3986)."""
+        """Returns the URL to fetch for one that a table holds (RFC 3986, section 5.2)."""
         try:
-            return urljoin(self.base_url + "/", url)
-        except ValueError:  # brackets that hold no address; the client refuses it by name
+            return str(URL(self.base_url + "/").join(URL(url)))
+        except ValueError:  # brackets that hold no address; `policy.checked` refuses it by name
             return url
 
-    def allows(self, url: str) -> bool:
-        """Returns whether `url` is http or https, without credentials, to a listed host."""
-        try:
-            parts = urlsplit(url)
-            return (
-                parts.scheme in _HTTP_PORTS
-                and "@" not in parts.netloc
-                and _host_and_port(parts) in self.hosts
-            )
-        except ValueError:
-            return False
-
-    def is_api(self, url: str) -> bool:
-        """Returns whether `url` goes to the API's scheme, host and port: only there goes the key."""
-        parts, base = urlsplit(url), urlsplit(self.base_url)
-        return parts.scheme == base.scheme and _host_and_port(parts) == _host_and_port(base)
+    def is_api(self, url: URL) -> bool:
+        """Returns whether `url` has the API's scheme, host and port: the key is sent to it alone."""
+        base = URL(self.base_url)
+        return (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port)
 
 
 def needs_contact(params: Params) -> bool:
@@ -205,7 +128,7 @@ def needs_contact(params: Params) -> bool:
 
 
 def _known(name: str) -> _Known | None:
-    """The known board of that name, or of that address."""
+    """Returns the known board of that name, or of that address."""
     if name in KNOWN:
         return KNOWN[name]
     host = _host(name)
@@ -213,10 +136,17 @@ def _known(name: str) -> _Known | None:
 
 
 def _host(url: str) -> str:
+    return _parsed(url).host or ""
+
+
+def _parsed(url: str) -> URL:
+    """Returns the parts of an address; those of the empty one when it cannot be read."""
     try:
-        return urlsplit(url).hostname or ""
+        parts = URL(url)
+        _ = parts.port
     except ValueError:
-        return ""
+        return URL()
+    return parts
 
 
 def _base_url(params: Params, known: _Known | None, demo_url: str | None) -> str:
@@ -224,37 +154,33 @@ def _base_url(params: Params, known: _Known | None, demo_url: str | None) -> str
         return demo_url.rstrip("/")
     if known:
         return known.base_url
-    try:
-        parts = urlsplit(params.name)
-        port = parts.port
-    except ValueError:
-        parts, port = SplitResult("", "", "", "", ""), None
+    parts = _parsed(params.name)
     if (
-        parts.scheme not in _HTTP_PORTS
-        or not parts.hostname
-        or "@" in parts.netloc
+        parts.scheme not in ("http", "https")
+        or not parts.host
+        or "@" in parts.authority
         or parts.path.strip("/")
-        or parts.query
+        or parts.query_string
     ):
         raise BadParams(
-            f"'site.name' is {params.name!r}, which is no board: write demo, "
+            f"'site.name' is {params.name!r}, which is no board. Write demo, "
             f"{', '.join(KNOWN)}, or a URL such as http://127.0.0.1:8080 (no path, no credentials)."
         )
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+    host = f"[{parts.host}]" if ":" in parts.host else parts.host
+    return f"{parts.scheme}://{host}" + (f":{parts.explicit_port}" if parts.explicit_port else "")
 
 
 def _check_rates(params: Params, known: _Known | None) -> None:
     for name, rate in (("api_rate", params.api_rate), ("cdn_rate", params.cdn_rate)):
         if known and rate is not None and rate > known.fastest:
             raise BadParams(
-                f"'site.{name}' is {rate:g} requests a second; {params.name} allows "
-                f"{known.fastest:g} at most and asks for about one. Lower it, or leave it out."
+                f"'site.{name}' is {rate:g} requests a second. {params.name} allows "
+                f"{known.fastest:g} at most and asks for about one. Lower the rate, or leave it out."
             )
 
 
 def _user_agent(contact: str, login: str, *, required: bool) -> str:
-    """Names the project and who runs it; never a browser, which boards refuse."""
+    """Returns a header that names the project and who runs it; boards refuse browsers' names."""
     try:
         number = version("personae")
     except PackageNotFoundError:
@@ -276,23 +202,19 @@ def _user_agent(contact: str, login: str, *, required: bool) -> str:
     return f"Personae/{number} ({account}+{contact})"
 
 
-def _host_and_port(parts: SplitResult) -> str:
-    return f"{parts.hostname or ''}:{parts.port or _HTTP_PORTS.get(parts.scheme, 0)}"
+def _host_and_port(url: URL) -> str:
+    return f"{url.host or ''}:{url.port or 0}"
 
 
 def _listed(host: str) -> str:
-    """`cdn.example.org` means its https port; `cdn.example.org:8080` says its own."""
-    try:
-        parts = urlsplit(f"https://{host}")
-        listed = _host_and_port(parts)
-    except ValueError:
-        parts, listed = SplitResult("", "", "", "", ""), ""
-    if not parts.hostname or parts.netloc != host or "@" in host:
+    """Returns `host:port`; a host without a port means its https port."""
+    parts = _parsed(f"https://{host}")
+    if not parts.host or any(letter in host for letter in "/?#@"):
         raise BadParams(
             f"'site.file_hosts' names {host!r}, which is no host. Write cdn.example.org or "
             "cdn.example.org:8080."
         )
-    return listed
+    return _host_and_port(parts)
 
 
 def _is_loopback(host: str) -> bool:

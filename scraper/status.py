@@ -1,7 +1,7 @@
 """
-What is done, refused and left, read from the tables and records of the three stages.
+What is finished, refused and left, read from the tables and ledgers of the three stages.
 
-No network, and nothing is locked: a run may be under way.
+It works offline and locks nothing, so a run may be under way.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ _MOST_REASONS = 8
 
 
 def report(data_dir: Path) -> str:
-    """Returns the state of a scrape in a few lines."""
+    """Returns the state of the three stages, one line each."""
     return "\n".join(
         (
             _listing(data_dir / "listing"),
@@ -34,17 +34,15 @@ def require_personae(data_dir: Path, min_images: int) -> None:
     Makes sure that at least one persona qualifies.
 
     Raises:
-        BadParams: None does; the message tells the most pictured one.
+        BadParams: None does; the message names the persona with most images.
     """
     rows = _personae(data_dir / "decide")
     if any(row["qualifies"] for row in rows):
         return
     best = max(rows, key=lambda row: (row["kept"], row["persona"]), default=None)
-    most = (
-        f"the most pictured, {best['persona']!r}, has {best['kept']}" if best else "none was listed"
-    )
+    most = f"the largest, {best['persona']!r}, has {best['kept']}" if best else "none was listed"
     raise BadParams(
-        f"No persona has {min_images} images that meet the requirements; {most}. Lower "
+        f"No persona has {min_images} images that pass the rules; {most}. Lower "
         "--min-images (personae.min_images), or relax the rules in section 'decide'."
     )
 
@@ -57,7 +55,7 @@ def _listing(folder: Path) -> str:
     if left or not (folder / "posts.parquet").is_file():
         return (
             f"listing   unfinished: {held.posts:,} posts, {held.searches_done} of {held.searches} "
-            "begun searches done; run again to go on"
+            "searches done; run the same command again to continue"
         )
     posts = tables.read(folder / "posts.parquet", ("post_id",), stage="listing").num_rows
     return f"listing   done: {posts:,} posts"
@@ -97,7 +95,7 @@ def _download(folder: Path, decide_dir: Path) -> str:
         return f"download  not begun: {kept:,} left"
     return (
         f"download  unfinished: {stored:,} images stored, {refused:,} refused, about "
-        f"{max(0, kept - stored - refused):,} left; run again to go on"
+        f"{max(0, kept - stored - refused):,} left; run the same command again to continue"
     )
 
 

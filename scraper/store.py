@@ -1,8 +1,8 @@
 """
-A record that survives being killed: one SQLite file (WAL) in a folder that one process holds.
+A record that survives a kill: one SQLite file (WAL) in a folder that one process locks.
 
-The ledger of a download and the pages of a listing are kept in one. Errors of SQLite become ours
-here, so nobody above sees one.
+`Ledger` of the download and `Pages` of the listing are such records. Errors of SQLite become ours
+here.
 """
 
 import os
@@ -30,13 +30,13 @@ class Store:
         tables: SQL that makes the tables where they are absent.
         version: Of the tables; a file of another version is refused.
         synchronous: FULL keeps a commit through a loss of power, NORMAL through a kill.
-        again: What is to be done once more when the file is lost, such as "download".
+        again: Verb for the message when the file is lost, such as "download".
         at: Called with the name of each write step as it is reached, for tests that kill there.
 
     Raises:
         AlreadyRunning: Another process holds the folder.
         DamagedLedger: The file is no record of this version.
-        DiskRefused: There is no room.
+        DiskRefused: The disk is full.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Closes the file and gives the folder free."""
+        """Closes the file and unlocks the folder."""
         if hasattr(self, "_rows"):
             self._rows.close()
         if self._lock is not None:
@@ -80,7 +80,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Commits all that is written inside, or none of it."""
+        """Commits everything that the block writes, or nothing."""
         with self._translated():
             self._rows.execute("BEGIN IMMEDIATE")
             try:
@@ -97,10 +97,10 @@ class Store:
             yield
 
     def _prepare(self, tables: str, version: int, synchronous: str) -> None:
-        (found,) = self._rows.execute("PRAGMA user_version").fetchone()
-        if found not in (0, version):
+        (present,) = self._rows.execute("PRAGMA user_version").fetchone()
+        if present not in (0, version):
             raise DamagedLedger(
-                f"{self._path} has version {found}, this program writes version {version}. "
+                f"{self._path} has version {present}, this program writes version {version}. "
                 f"Use the program that wrote it, or remove the folder to {self._again} again."
             )
         self._rows.execute("PRAGMA journal_mode = WAL")
@@ -115,7 +115,7 @@ def translated(path: Path, *, again: str) -> Iterator[None]:
     Turns an error of SQLite about the file at `path` into one of ours.
 
     Raises:
-        DiskRefused: There is no room.
+        DiskRefused: The disk is full.
         DamagedLedger: Anything else is wrong with the file.
     """
     try:
@@ -123,7 +123,7 @@ def translated(path: Path, *, again: str) -> Iterator[None]:
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorname", "") in _NO_ROOM:
             raise DiskRefused(
-                f"There is no room to write {path} ({error}). Everything recorded before is safe. "
+                f"There is no room to write {path} ({error}). Everything recorded before is kept. "
                 "Make room, or raise the limit, and run the same command again."
             ) from error
         raise DamagedLedger(
@@ -133,9 +133,9 @@ def translated(path: Path, *, again: str) -> Iterator[None]:
 
 def read_only(path: Path) -> sqlite3.Connection:
     """
-    Opens a record to read, also while a run writes it, without leaving files beside it.
+    Opens a record for reading, also while a run writes it, without leaving files beside it.
 
-    A reader of a WAL database makes its side files; without a writer there is nothing in them.
+    A reader of a WAL database makes side files; without a writer they would be empty.
     """
     idle = not path.with_name(f"{path.name}-wal").exists()
     how = "immutable=1" if idle else "mode=ro"

@@ -1,11 +1,11 @@
 """
-Images on their way: a source, workers and one writer, joined by bounded queues.
+Fetches files: a feeder, workers and one writer, joined by bounded queues.
 
-In come the files wanted, out go bytes in segments and rows in the ledger. The writer appends,
-syncs, and only then records. To stop, the source closes and the others run dry behind it: nothing
-that is being written is cancelled.
+Takes the files to fetch; writes bytes to segments and rows to the ledger. The writer appends,
+syncs, and only then records. To stop, the feeder closes first, then the workers, then the writer:
+nothing that is being written is cancelled.
 
-    source ──> [queue] ──> workers ──> [queue] ──> one writer: segment, sync, ledger row
+    feeder ──> [queue] ──> workers ──> [queue] ──> one writer: segment, sync, ledger row
 """
 
 import asyncio
@@ -29,15 +29,15 @@ from scraper.errors import (
     UnexpectedResponse,
     Unfinished,
 )
-from scraper.ledger import Ledger, Refused, Stored
-from scraper.picture import Wanted, inspect
+from scraper.image import RequestedFile, inspect
+from scraper.ledger import Ledger, RefusedImage, StoredImage
 from scraper.segments import Segments
 
 _log = logging.getLogger(__name__)
 
-Arrived: TypeAlias = tuple[Wanted, bytes | Refused]
+Arrived: TypeAlias = tuple[RequestedFile, bytes | RefusedImage]
 
-# What concerns one image, and asking again would not change.
+# Failures of one image that another request would not change.
 _REASONS: dict[type[ScraperError], str] = {
     NotFound: "gone",
     ForeignHost: "foreign_host",
@@ -47,7 +47,7 @@ _REASONS: dict[type[ScraperError], str] = {
 
 
 class Transport(Protocol):
-    """What fetches bytes: the client, or a stand-in."""
+    """Fetches bytes: the client, or a folder."""
 
     async def get_bytes(self, url: str, *, max_bytes: int) -> bytes:
         """Returns the body at `url` (relative to the board, or foreign), at most `max_bytes`."""
@@ -55,7 +55,7 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much at once, and when to stop; section `download` says what each is for."""
+    """How much at once, and when to stop; the fields are those of section `download`."""
 
     workers: int
     queue: int
@@ -74,11 +74,15 @@ class Writer:
         self._max_pixels = max_pixels
 
     def save(self, arrived: Sequence[Arrived]) -> list[str]:
-        """Appends what is sound, syncs, then records; returns the outcomes, `stored` or a reason."""
+        """
+        Appends the images that pass the checks, syncs, then records all.
+
+        Returns `stored` or the reason of the refusal for each image; the stored ones first.
+        """
         stored, refused = [], []
-        for wanted, outcome in arrived:
-            row = outcome if isinstance(outcome, Refused) else self._store(wanted, outcome)
-            if isinstance(row, Refused):
+        for file, outcome in arrived:
+            row = outcome if isinstance(outcome, RefusedImage) else self._store(file, outcome)
+            if isinstance(row, RefusedImage):
                 refused.append(row)
             else:
                 stored.append(row)
@@ -87,36 +91,36 @@ class Writer:
         return ["stored"] * len(stored) + [row.reason for row in refused]
 
     def close(self, *, seal: bool) -> None:
-        """Closes the segment, with its end mark when nothing went wrong."""
+        """Closes the segment, with its end mark if `seal`."""
         if seal:
             self._segments.seal()
         self._segments.close()
 
-    def _store(self, wanted: Wanted, payload: bytes) -> Stored | Refused:
-        found = inspect(payload, wanted, max_pixels=self._max_pixels)
-        if isinstance(found, Refused):
-            return found
-        place = self._segments.append(wanted.post_id, found.file_ext, payload)
-        return Stored(
-            post_id=wanted.post_id,
-            file_key=wanted.file_key,
-            segment=place.segment,
-            offset=place.offset,
+    def _store(self, file: RequestedFile, payload: bytes) -> StoredImage | RefusedImage:
+        checked = inspect(payload, file, max_pixels=self._max_pixels)
+        if isinstance(checked, RefusedImage):
+            return checked
+        location = self._segments.append(file.post_id, checked.file_ext, payload)
+        return StoredImage(
+            post_id=file.post_id,
+            file_key=file.file_key,
+            segment=location.segment,
+            offset=location.offset,
             file_bytes=len(payload),
             sha256=hashlib.sha256(payload).hexdigest(),
-            file_ext=found.file_ext,
+            file_ext=checked.file_ext,
         )
 
 
 class Transfer:
     """
-    One run over the files wanted.
+    One run over the files file.
 
     Args:
         bounds: How much at once, and when to stop.
-        client: Fetches bytes, at the polite rate.
-        writer: Keeps what arrives.
-        clock: Seconds that only grow.
+        client: Fetches bytes, at the site's rate.
+        writer: Saves what arrives.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(
@@ -135,85 +139,85 @@ class Transfer:
         self._failed_in_a_row = 0
         self._stop: ScraperError | None = None
         self._last_failure: TransientError | None = None
-        self._wanted: asyncio.Queue[Wanted | None] = asyncio.Queue(bounds.queue)
+        self._requested: asyncio.Queue[RequestedFile | None] = asyncio.Queue(bounds.queue)
         self._arrived: asyncio.Queue[Arrived | None] = asyncio.Queue(bounds.queue)
 
-    async def run(self, batches: Iterator[Sequence[Wanted]], progress: Progress) -> None:
+    async def run(self, batches: Iterator[Sequence[RequestedFile]], progress: Progress) -> None:
         """
-        Fetches and records everything in `batches`, or as much as can be had now.
+        Fetches and records every file in `batches`, or as many as possible now.
 
         Raises:
-            Unfinished: Some are left for a later run.
-            RequestRefused: The board does not want this client.
-            ExceptionGroup: A task failed, such as the writer for want of room.
+            Unfinished: Files are left for a later run.
+            RequestRefused: The board refuses this client.
+            ExceptionGroup: A task failed, such as the writer on a full disk.
         """
-        sound = False
+        is_complete = False
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._feed(batches))
                 for _ in range(self._bounds.workers):
                     group.create_task(self._work())
                 group.create_task(self._write(progress))
-            sound = True
+            is_complete = True
         finally:
-            self._writer.close(seal=sound)
+            self._writer.close(seal=is_complete)
         if isinstance(self._stop, RequestRefused | UnexpectedResponse):
             raise self._stop
         left = progress.total - progress.counts.total()
         if left:
             reason = self._stop or self._last_failure
             raise Unfinished(
-                f"{left} of {progress.total} images are still to fetch. {reason} "
-                "What arrived is recorded: run the same command again to go on."
+                f"{left} of {progress.total} images are left to fetch. {reason} "
+                "What arrived is recorded. Run the same command again to continue."
             ) from reason
 
-    async def _feed(self, batches: Iterator[Sequence[Wanted]]) -> None:
-        """Source: hands out what is wanted until there is no more, or the run must stop."""
+    async def _feed(self, batches: Iterator[Sequence[RequestedFile]]) -> None:
+        """Feeder: queues the files until none is left, or the run must stop."""
         while self._stop is None and (batch := await asyncio.to_thread(next, batches, None)):
-            for wanted in batch:
+            for file in batch:
                 self._check_deadline()
                 if self._stop is not None:
                     break
-                await self._wanted.put(wanted)
+                await self._requested.put(file)
         for _ in range(self._bounds.workers):
-            await self._wanted.put(None)
+            await self._requested.put(None)
 
     async def _work(self) -> None:
-        """Worker: one image after the other, until the source closes."""
-        while (wanted := await self._wanted.get()) is not None:
-            # What was handed out before the run had to stop is left for the next run.
-            outcome = None if self._stop is not None else await self._fetch(wanted)
+        """Worker: fetches one file after the other, until the feeder closes."""
+        while (file := await self._requested.get()) is not None:
+            # Files queued before the run had to stop are left for the next run.
+            outcome = None if self._stop is not None else await self._fetch(file)
             if outcome is not None:
-                await self._arrived.put((wanted, outcome))
+                await self._arrived.put((file, outcome))
         await self._arrived.put(None)
 
-    async def _fetch(self, wanted: Wanted) -> bytes | Refused | None:
-        """The bytes, or why there will never be any, or None when a later run may have them."""
-        if wanted.variant is None:
-            return wanted.refused("wrong_type")
-        url, max_bytes = wanted.variant.url, self._bounds.max_bytes
+    async def _fetch(self, file: RequestedFile) -> bytes | RefusedImage | None:
+        """Returns the bytes, or the refusal, or None when a later run may fetch the file."""
+        if file.variant is None:
+            return file.refused("wrong_type")
+        url, max_bytes = file.variant.url, self._bounds.max_bytes
         try:
             payload = await self._client.get_bytes(url, max_bytes=max_bytes)
         except tuple(_REASONS) as error:
             reason = next(code for kind, code in _REASONS.items() if isinstance(error, kind))
-            return wanted.refused(
+            return file.refused(
                 reason, threshold=max_bytes if isinstance(error, TooLarge) else None
             )
         except (RequestRefused, UnexpectedResponse, Unfinished) as error:
             self._stop = self._stop or error
         except TransientError as error:
-            self._note_failure(wanted, error)
+            self._note_failure(file, error)
         else:
             self._failed_in_a_row = 0
             return payload
         return None
 
     async def _write(self, progress: Progress) -> None:
-        """Writer: takes what has arrived, at most a group at a time, until all workers closed."""
+        """Writer: saves what has arrived, at most a group at a time, until all workers closed."""
         loop = asyncio.get_running_loop()
         workers = self._bounds.workers
-        # Not `to_thread`: leaving this block waits for the group being written, so that nothing
-        # is closed under it when the run is cancelled.
+        # Not `to_thread`: leaving this block waits for the group being written, so that its files
+        # stay open when the run is cancelled.
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as thread:
             while workers:
                 taken = [await self._arrived.get()]
@@ -226,10 +230,10 @@ class Transfer:
                     for outcome in outcomes:
                         progress.advance(outcome)
 
-    def _note_failure(self, wanted: Wanted, error: TransientError) -> None:
+    def _note_failure(self, file: RequestedFile, error: TransientError) -> None:
         self._last_failure = error
         self._failed_in_a_row += 1
-        _log.warning("download: post %d is left for a later run: %s", wanted.post_id, error)
+        _log.warning("download: post %d is left for a later run: %s", file.post_id, error)
         if self._failed_in_a_row >= self._bounds.give_up_after:
             self._stop = self._stop or Unfinished(
                 f"The site failed {self._failed_in_a_row} images one after the other; the last "

@@ -1,8 +1,8 @@
 """
-Where posts come from: one small interface, one file per kind of source.
+Where posts come from: one interface, one file per kind of source.
 
-A source tells which personae there may be, gives the posts of one search page by page, and knows
-the tag tables. `danbooru` asks a board; other kinds read files.
+A source yields candidate personae, the posts of one search page by page, and the tag tables.
+`danbooru` requests them from a board; `folder` reads files.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -14,33 +14,33 @@ from scraper.post import Post
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One tag as the source counts it."""
+    """One tag, with the number of its posts."""
 
     name: str
     category: int
     """0 general, 1 artist, 3 copyright, 4 character, 5 meta."""
     post_count: int
-    """Posts with the tag, deleted and hidden ones included: an upper bound, never a promise."""
+    """Posts with the tag, deleted and hidden ones included: an upper bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some posts of a search, newest first, and where the next page begins."""
+    """Some posts of a search, newest first, and the cursor of the next page."""
 
     posts: tuple[Post, ...]
     cursor: int | None
     """Smallest id on the page, that of a hidden post too; None when the search is exhausted."""
 
 
-class Source(Protocol):
+class PostSource(Protocol):
     """Where posts come from."""
 
     @property
     def identity(self) -> str:
-        """Names the collection: posts of two identities never mix."""
+        """Name of the collection: posts of two identities never mix."""
 
     def candidates(self, min_images: int) -> AsyncIterator[Tag]:
-        """Yields character tags with at least `min_images` posts, the most pictured first."""
+        """Yields character tags with at least `min_images` posts, those with most posts first."""
 
     def named(self, names: Sequence[str]) -> AsyncIterator[Tag]:
         """Yields those of `names` that are character tags of the source."""
@@ -53,6 +53,3 @@ class Source(Protocol):
 
     def aliases(self) -> AsyncIterator[tuple[str, str]]:
         """Yields the active aliases (old name, current name) of character and general tags."""
-
-    async def count(self, search: str) -> int | None:
-        """Returns how many posts a search has, or None when the source cannot tell."""

@@ -1,31 +1,32 @@
 """
 A Danbooru-style board as a source: its JSON API through the client.
 
-Posts are walked by id (`page=b<id>`), which has no last page and neither repeats nor skips when
-posts come and go meanwhile. A search that the board's database gives up is asked again with a
-smaller page.
+Pages are requested by id (`page=b<id>`, see https://danbooru.donmai.us/wiki_pages/help:api): they
+have no last page, and neither repeat nor skip posts when others come and go. A search that times
+out in the board's database is requested again with a smaller page.
 """
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from scraper.errors import NotFound, QueryTimedOut, UnexpectedResponse
-from scraper.post import CATEGORIES, WANTED_FIELDS, Post
+from scraper.errors import QueryTimedOut, UnexpectedResponse
+from scraper.post import CATEGORIES
 from scraper.sources import Page, Tag
+from scraper.sources.board_post import ONLY_FIELDS, read_post
 
 _log = logging.getLogger(__name__)
 
 _TABLE_PAGE = 1000  # the board's maximum for everything but posts
 _NAMES_AT_ONCE = 50  # keeps the address of the request short
 _NARROWER = 4
-_NARROWINGS = 2  # the politeness contract: two smaller pages, then give the query up
+_NARROWINGS = 2  # two smaller pages, then the search is given up
 _LONGEST_NAME = 500
 _TABLE_CATEGORIES = (CATEGORIES["character"], CATEGORIES["general"])
 
 
-class Asks(Protocol):
-    """What a source needs of the client."""
+class JsonClient(Protocol):
+    """The part of the client that a source uses."""
 
     async def get_json(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         """Returns the parsed answer of the API."""
@@ -33,16 +34,16 @@ class Asks(Protocol):
 
 class Danbooru:
     """
-    One board as a `Source`.
+    One board as a `PostSource`.
 
     Args:
-        client: Asks the API.
+        client: Sends requests to the API.
         base_url: The board's address; its own file URLs are stored without it.
-        identity: Names the collection, where that is not the address (the demo board's port
-            differs from run to run).
+        identity: Name of the collection, if it is not the address (the port of the demo board
+            differs between runs).
     """
 
-    def __init__(self, client: Asks, base_url: str, *, identity: str = "") -> None:
+    def __init__(self, client: JsonClient, base_url: str, *, identity: str = "") -> None:
         self._client = client
         self._base_url = base_url
         self._identity = identity or base_url
@@ -51,12 +52,12 @@ class Danbooru:
 
     @property
     def identity(self) -> str:
-        """Names the collection: posts of two identities never mix."""
+        """Name of the collection: posts of two identities never mix."""
         return self._identity
 
     async def candidates(self, min_images: int) -> AsyncIterator[Tag]:
         """
-        Yields character tags with at least `min_images` posts, the most pictured first.
+        Yields character tags with at least `min_images` posts, those with most posts first.
 
         Raises:
             UnexpectedResponse: A row lacks name, category or count.
@@ -72,8 +73,7 @@ class Danbooru:
         while rows := await self._rows("/tags.json", {"page": number, **search}):
             for row in rows:
                 tag = _tag(row)
-                # Numbered pages may repeat a row when counts change meanwhile; and what a board
-                # does not filter is filtered here.
+                # Numbered pages may repeat a row when counts change; and other boards may not filter.
                 if (
                     tag.name in seen
                     or tag.category != CATEGORIES["character"]
@@ -103,7 +103,7 @@ class Danbooru:
         Returns the `size` newest posts of `search` whose id is below `before`.
 
         Raises:
-            QueryTimedOut: The database gave up even the smallest page.
+            QueryTimedOut: Even the smallest page timed out.
             UnexpectedResponse: The rows are no posts, or the board ignores the cursor.
         """
         if self._narrowed is not None and self._narrowed[0] == search:
@@ -117,8 +117,10 @@ class Danbooru:
                     raise
                 size = max(1, size // _NARROWER)
                 self._narrowed = search, size
-                _log.warning("The board gave up '%s'; asking for %d posts at once", search, size)
-        posts = tuple(Post.from_json(row, base_url=self._base_url) for row in rows)
+                _log.warning(
+                    "The search '%s' timed out; requesting %d posts per page", search, size
+                )
+        posts = tuple(read_post(row, base_url=self._base_url) for row in rows)
         if not posts:
             return Page((), None)
         cursor = min(post.post_id for post in posts)
@@ -139,21 +141,13 @@ class Danbooru:
         async for pair in self._pairs("/tag_aliases.json"):
             yield pair
 
-    async def count(self, search: str) -> int | None:
-        """Returns how many posts a search has, or None when the board cannot tell."""
-        try:
-            answer = await self._client.get_json("/counts/posts.json", {"tags": search})
-        except (NotFound, QueryTimedOut):
-            return None
-        return counted(answer)
-
     async def _posts(self, search: str, before: int | None, size: int) -> list[dict[str, Any]]:
-        place = {} if before is None else {"page": f"b{before}"}
-        query = {"tags": search, "limit": size, **place, "only": WANTED_FIELDS}
+        cursor = {} if before is None else {"page": f"b{before}"}
+        query = {"tags": search, "limit": size, **cursor, "only": ONLY_FIELDS}
         return await self._rows("/posts.json", query)
 
     async def _pairs(self, path: str) -> AsyncIterator[tuple[str, str]]:
-        """Walks a table of tag relationships by id, one tag category after the other."""
+        """Yields the pairs of a table by id, one tag category after the other."""
         for category in _TABLE_CATEGORIES:
             before: int | None = None
             search = {
@@ -190,7 +184,7 @@ class Danbooru:
 
 
 def counted(answer: Any) -> int | None:
-    """Returns the number in an answer of `/counts/posts.json`; None when the board gave it up."""
+    """Returns the number in an answer of `/counts/posts.json`; None when the count timed out."""
     counts = answer.get("counts") if isinstance(answer, dict) else None
     posts = counts.get("posts") if isinstance(counts, dict) else None
     return posts if isinstance(posts, int) and not isinstance(posts, bool) else None

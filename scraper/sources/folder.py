@@ -1,9 +1,9 @@
 """
-A folder of labelled images as a source, and as what hands out their bytes.
+A folder of labelled images as a source of posts, and as the transport of their bytes.
 
-A label becomes the post's one character tag, a family its copyright tag; label, split and group go
-into the `given_*` columns, so that no tag need say who is in the image. A file is handed out as
-it is; a tile of a mosaic becomes a PNG whose bytes depend on its pixels alone.
+A label becomes the only character tag of a post, a family the copyright tag. Label, split and group
+stand in the `given_*` columns too, so that stage `decide` needs no tags. A file is returned as it
+is. A tile of a mosaic becomes a PNG whose bytes depend on its pixels alone.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ from scraper.errors import (
     TooLarge,
     UnexpectedResponse,
 )
-from scraper.picture import Header, header
+from scraper.image import Header, header
+from scraper.params.site import FOLDER
 from scraper.post import CATEGORIES, Post, Variant
-from scraper.site import FOLDER
 from scraper.sources import Page, Tag
 from scraper.sources.labels import tag_names
-from scraper.sources.layout import MOST_TILES, Layout, Picture, files, read
+from scraper.sources.layout import MOST_TILES, LabelledImage, Layout, files, read
 from scraper.sources.mosaic import HEADER_BYTES, Sheets, start_of, unreadable
 
 _log = logging.getLogger(__name__)
@@ -45,19 +45,19 @@ _UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 class Folder:
     """
-    One folder as a `Source`, and as the transport of its bytes.
+    One folder as a `PostSource`, and as the transport of its bytes.
 
     Args:
-        root: Where the folder lies.
-        number: Gives the post id of a path and a tile.
+        root: The folder.
+        number: Returns the post id of a path and a tile.
 
     Raises:
         MissingInput, MissingColumn, BadFolder: As `layout.read` does; and two images with one
-            post id, which would be a collision of sha256.
+            post id, a collision of sha256.
     """
 
     name = FOLDER
-    """Keeps its images apart from those of boards, as `Site.name` does."""
+    """Name of the site in the ledger, as `Site.name`."""
 
     def __init__(
         self, root: Path, *, number: Callable[[str, int | None], int] | None = None
@@ -66,19 +66,19 @@ class Folder:
         self._layout = read(root)
         self._identity = f"{FOLDER} {_state(self._root, self._layout)[:32]}"
         self._sheets = Sheets(self.open, self._layout.mosaics)
-        labels = sorted({picture.label for picture in self._layout.pictures})
-        families = sorted({one.family for one in self._layout.pictures if one.family})
+        labels = sorted({image.label for image in self._layout.images})
+        families = sorted({image.family for image in self._layout.images if image.family})
         self._tags = tag_names(labels)
         self._families = tag_names(families, taken=set(self._tags.values()))
         self._posts = self._by_tag(number or post_id)
 
     @property
     def identity(self) -> str:
-        """Names the collection: posts of two identities never mix, nor two states of a folder."""
+        """Name of the collection; it changes with the files of the folder."""
         return self._identity
 
     async def candidates(self, min_images: int) -> AsyncIterator[Tag]:
-        """Yields the labels with at least `min_images` images, the most pictured first."""
+        """Yields the labels with at least `min_images` images, those with most images first."""
         for name in sorted(self._posts, key=lambda name: (-len(self._posts[name]), name)):
             if len(self._posts[name]) >= min_images:
                 yield self._tag(name)
@@ -94,14 +94,16 @@ class Folder:
         Returns the `size` images of label `search` with the largest ids below `before`.
 
         Raises:
-            BadParams: `search` has further terms: a folder has no tags to search.
-            BadFolder: A mosaic is not what the index says.
+            BadParams: `search` has further terms; a folder has no tags to search.
+            BadFolder: A mosaic disagrees with the index.
             TransientError: The system could not read a file that is there.
         """
         known = self._posts[self._searched(search)]
-        end = len(known) if before is None else bisect_left(known, before, key=lambda one: one[0])
-        found = known[max(0, end - size) : end]
-        posts = tuple(self._post(number, picture) for number, picture in reversed(found))
+        end = (
+            len(known) if before is None else bisect_left(known, before, key=lambda entry: entry[0])
+        )
+        chosen = known[max(0, end - size) : end]
+        posts = tuple(self._post(number, image) for number, image in reversed(chosen))
         return Page(posts, posts[-1].post_id if posts else None)
 
     async def implications(self) -> AsyncIterator[tuple[str, str]]:
@@ -114,26 +116,22 @@ class Folder:
         for pair in _NO_PAIRS:
             yield pair
 
-    async def count(self, search: str) -> int | None:
-        """Returns how many images a label has."""
-        return len(self._posts[self._searched(search)])
-
     async def get_bytes(self, url: str, *, max_bytes: int) -> bytes:
         """
-        Returns the bytes that a URL of this source stands for, at most `max_bytes`.
+        Returns the bytes of the image at a URL of this source, at most `max_bytes`.
 
         Raises:
             NotFound: The file is gone, is no plain file, or may not be read.
             ForeignHost: A link leads out of the folder.
             TooLarge: It has more bytes.
             CorruptImage: The mosaic does not decode any more, or to another size.
-            UnexpectedResponse: The URL is of another source: the listing is of a board.
+            UnexpectedResponse: The URL is not of a folder; the listing is that of a board.
             TransientError: The system could not read a file that is there.
         """
         if not url.startswith(_SCHEME):
             raise UnexpectedResponse(
-                f"The listing names {url!r:.80}, which is no file of a folder: it is of another "
-                "site. Run stage 'listing' again."
+                f"The listing names {url!r:.80}, which is no file of a folder: it was made from "
+                "another site. Run stage 'listing' again."
             )
         quoted, _, tile = url.removeprefix(_SCHEME).partition("#")
         path = os.fsdecode(unquote_to_bytes(quoted))
@@ -148,17 +146,17 @@ class Folder:
 
     def open(self, path: str) -> BinaryIO:
         """
-        Opens a plain file inside the folder, wherever links inside it lead.
+        Opens a plain file inside the folder; links within the folder are followed.
 
         Raises:
             NotFound, ForeignHost, TransientError: As `get_bytes` does.
         """
         try:
-            place = (self._root / path).resolve(strict=True)
-            if not place.is_relative_to(self._root):
+            target = (self._root / path).resolve(strict=True)
+            if not target.is_relative_to(self._root):
                 raise ForeignHost(f"{path} is a link that leaves {self._root}.", url=path)
-            # Not waiting for whoever writes into a pipe; and what was resolved is no link.
-            descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            # Non-blocking: a pipe without a writer must not hold the run.
+            descriptor = os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise unreadable(path, error) from error
         except (RuntimeError, ValueError) as error:  # a loop of links; a zero byte
@@ -170,19 +168,19 @@ class Folder:
 
     def _by_tag(
         self, number_of: Callable[[str, int | None], int]
-    ) -> dict[str, list[tuple[int, Picture]]]:
-        known: dict[int, Picture] = {}
-        found: dict[str, list[tuple[int, Picture]]] = defaultdict(list)
-        for picture in self._layout.pictures:
-            number = number_of(picture.path, picture.tile)
+    ) -> dict[str, list[tuple[int, LabelledImage]]]:
+        known: dict[int, LabelledImage] = {}
+        by_tag: dict[str, list[tuple[int, LabelledImage]]] = defaultdict(list)
+        for image in self._layout.images:
+            number = number_of(image.path, image.tile)
             if number in known:
                 raise BadFolder(
-                    f"{picture.path} and {known[number].path} get the same post id, {number}: "
+                    f"{image.path} and {known[number].path} get the same post id, {number}: "
                     "their sha256 begins alike. Rename one of them."
                 )
-            known[number] = picture
-            found[self._tags[picture.label]].append((number, picture))
-        return {name: sorted(posts, key=lambda post: post[0]) for name, posts in found.items()}
+            known[number] = image
+            by_tag[self._tags[image.label]].append((number, image))
+        return {name: sorted(posts, key=lambda post: post[0]) for name, posts in by_tag.items()}
 
     def _tag(self, name: str) -> Tag:
         return Tag(name, CATEGORIES["character"], len(self._posts[name]))
@@ -195,11 +193,11 @@ class Folder:
             )
         return search
 
-    def _post(self, number: int, picture: Picture) -> Post:
-        md5, size, found, file_ext = self._looked_at(picture)
-        place = quote_from_bytes(os.fsencode(picture.path))
-        url = f"{_SCHEME}{place}" + ("" if picture.tile is None else f"#{picture.tile}")
-        variants = (Variant("original", url, found.width, found.height, file_ext),)
+    def _post(self, number: int, image: LabelledImage) -> Post:
+        md5, file_bytes, size, file_ext = self._inspected(image)
+        path = quote_from_bytes(os.fsencode(image.path))
+        url = f"{_SCHEME}{path}" + ("" if image.tile is None else f"#{image.tile}")
+        variants = (Variant("original", url, size.width, size.height, file_ext),)
         return Post(
             post_id=number,
             created_at_utc=_UNKNOWN_TIME,
@@ -207,10 +205,10 @@ class Folder:
             md5=md5,
             pixel_hash=None,
             rating="g",
-            image_width=found.width,
-            image_height=found.height,
+            image_width=size.width,
+            image_height=size.height,
             file_ext=file_ext,
-            file_bytes=size,
+            file_bytes=file_bytes,
             duration_seconds=None,
             parent_id=None,
             has_children=False,
@@ -222,33 +220,33 @@ class Folder:
             uploader_id=0,
             source="",
             tags_general=(),
-            tags_character=(self._tags[picture.label],),
-            tags_copyright=(self._families[picture.family],) if picture.family else (),
+            tags_character=(self._tags[image.label],),
+            tags_copyright=(self._families[image.family],) if image.family else (),
             tags_artist=(),
             tags_meta=(),
             variants=variants if md5 else (),
-            given_label=picture.label,
-            given_split=picture.split,
-            given_group=picture.group,
+            given_label=image.label,
+            given_split=image.split,
+            given_group=image.group,
         )
 
-    def _looked_at(self, picture: Picture) -> tuple[str | None, int, Header, str]:
-        """md5, bytes, size and type of an image; no md5 where there is no file to be had."""
-        file_ext = PurePosixPath(picture.path).suffix.lower().lstrip(".")
+    def _inspected(self, image: LabelledImage) -> tuple[str | None, int, Header, str]:
+        """Returns md5, bytes, size and type of an image; no md5 when the file cannot be read."""
+        file_ext = PurePosixPath(image.path).suffix.lower().lstrip(".")
         try:
-            if picture.tile is not None:
-                payload = self._sheets.tile(picture.path, str(picture.tile))
+            if image.tile is not None:
+                payload = self._sheets.tile(image.path, str(image.tile))
                 return _md5(payload), len(payload), header(payload) or Header("png", 0, 0), "png"
-            with self.open(picture.path) as file:
-                start = start_of(file, HEADER_BYTES, picture.path)
+            with self.open(image.path) as file:
+                start = start_of(file, HEADER_BYTES, image.path)
                 digest = hashlib.md5(start, usedforsecurity=False)
-                while more := start_of(file, HEADER_BYTES, picture.path):
+                while more := start_of(file, HEADER_BYTES, image.path):
                     digest.update(more)
-                found = header(start) or Header(file_ext, 0, 0)
-                return digest.hexdigest(), file.tell(), found, found.file_ext
+                size = header(start) or Header(file_ext, 0, 0)
+                return digest.hexdigest(), file.tell(), size, size.file_ext
         except (CorruptImage, RequestRefused) as error:
-            if picture.tile is not None:
-                raise BadFolder(f"{error} Restore the file, or fix the index.") from error
+            if image.tile is not None:
+                raise BadFolder(f"{error} Restore the file, or correct the index.") from error
             _log.warning("listing: %s It is listed without a file.", error)
             return None, 0, Header(file_ext, 0, 0), file_ext
 
@@ -257,8 +255,8 @@ def post_id(path: str, tile: int | None = None) -> int:
     """
     Returns the post id of an image: positive, 63 bits, from sha256 of its relative path.
 
-    The low 20 bits of a tile's id are its number, so that the order of ids goes through a mosaic
-    before it comes to the next. A folder that grows keeps the ids that it has.
+    The low 20 bits of a tile's id are its number, so the tiles of one mosaic have consecutive ids.
+    The ids of existing images stay when the folder grows.
     """
     digest = hashlib.sha256(os.fsencode(path)).digest()
     if tile is None:
@@ -267,7 +265,7 @@ def post_id(path: str, tile: int | None = None) -> int:
 
 
 def _state(root: Path, layout: Layout) -> str:
-    """Names the state of a folder: what it says of each image, size and time of each file."""
+    """Returns a hash of the layout, and of size and time of each file."""
     digest = hashlib.sha256()
     for path in files(layout):
         try:
@@ -276,8 +274,8 @@ def _state(root: Path, layout: Layout) -> str:
         except (OSError, ValueError):
             state = "-"
         digest.update(os.fsencode(path) + f"\0{state}\n".encode())
-    for picture in layout.pictures:
-        digest.update(repr(picture).encode("utf-8", "surrogateescape"))
+    for image in layout.images:
+        digest.update(repr(image).encode("utf-8", "surrogateescape"))
     digest.update(repr(sorted(layout.mosaics.items())).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 

@@ -10,11 +10,11 @@ _RESERVED = frozenset({"new", "search", "and", "or", "not"})
 
 def tag_names(labels: Iterable[str], *, taken: Collection[str] = ()) -> dict[str, str]:
     """
-    Label to a tag name that a board accepts, none of them in `taken`.
+    Returns the tag name of each label: one that a board accepts, none in `taken`.
 
-    Labels that would meet in one name are numbered, in the order given.
+    Labels that would get the same name are numbered, in the order given.
     """
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     used = set(taken)
     for label in labels:
         name = first = tag_name(label)
@@ -22,12 +22,16 @@ def tag_names(labels: Iterable[str], *, taken: Collection[str] = ()) -> dict[str
         while name in used:
             name, number = f"{first}_{number}", number + 1
         used.add(name)
-        found[label] = name
-    return found
+        names[label] = name
+    return names
 
 
 def tag_name(label: str) -> str:
-    """Lowercase printable ASCII, no space, no double or outer underscore, never empty."""
+    """
+    Returns a label as a tag name.
+
+    It is lowercase printable ASCII without spaces, double or outer underscores, and never empty.
+    """
     plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
     name = re.sub(r"_+", "_", re.sub(r"[^a-z0-9.'&+-]+", "_", plain)).strip("_-.")
     if not name:

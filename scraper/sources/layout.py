@@ -1,9 +1,9 @@
 """
-A folder of labelled images as it lies: which images, under which label and split.
+The layout of a folder of labelled images: which images, with which label and split.
 
-Four layouts are known by their looks: an `index.csv`, an `index.json` of mosaics, `LABEL/*`, and
-`{train,val,test}/LABEL/*`. No image is opened here. A folder comes from strangers: an index that
-is wrong anywhere is an error that names the place, and no path of it leaves the folder.
+Four layouts are recognised: an `index.csv`, an `index.json` of mosaics, `LABEL/*`, and
+`{train,val,test}/LABEL/*`. No image is opened here. A folder may come from strangers: an invalid
+index is an error that names line or key, and no path leaves the folder.
 """
 
 import csv
@@ -26,25 +26,25 @@ _log = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 MOST_PIXELS = 50_000_000
-"""Of a mosaic: under the 89 million at which Pillow warns."""
+"""Most pixels of a mosaic: below the 89 million at which Pillow warns."""
 MOST_TILES = 1 << 20
-"""Of a mosaic: the tile's number fills the low 20 bits of its post id."""
+"""Most tiles of a mosaic: the number of a tile is the low 20 bits of its post id."""
 _INDEX_CSV, _INDEX_JSON = "index.csv", "index.json"
 _MOST_INDEX_BYTES = 512 * 2**20
 _LONGEST_LABEL = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class LabelledImage:
     """One labelled image: a file, or a tile of one."""
 
     path: str
     """Of the file, relative to the folder, with slashes."""
     label: str
     split: str | None = None
-    """train, val, test; None where the folder does not tell."""
+    """train, val, test; None where the folder has no splits."""
     group: str | None = None
-    """Images of one group show the same thing, as the folder's owner says."""
+    """Images of one group show the same thing and stay in one split."""
     family: str | None = None
     tile: int | None = None
     """Number of the tile in its mosaic, row by row; None for a whole file."""
@@ -62,22 +62,22 @@ class Mosaic:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Everything that a folder holds."""
+    """All images of a folder."""
 
-    pictures: tuple[Picture, ...]
+    images: tuple[LabelledImage, ...]
     mosaics: Mapping[str, Mosaic] = field(default_factory=dict)
     """By path; empty where every image is a file."""
 
 
 def read(root: Path) -> Layout:
     """
-    Returns what lies in the folder `root`.
+    Returns the layout of the folder `root`.
 
     Raises:
         MissingInput: There is no such folder, or no image in it.
         MissingColumn: `index.csv` lacks column path or label.
         BadFolder: An index cannot be read, or holds a path that leaves the folder, a path twice,
-            a label that is none, or a split that is none; or a folder of a label leads outside.
+            an invalid label or split; or the folder of a label is a link that leads outside.
     """
     if not root.is_dir():
         raise MissingInput(
@@ -89,7 +89,7 @@ def read(root: Path) -> Layout:
         layout = _from_json(root / _INDEX_JSON)
     else:
         layout = Layout(tuple(_from_folders(root)))
-    if not layout.pictures:
+    if not layout.images:
         raise MissingInput(
             f"{root} holds no labelled image. Give a folder with one sub-folder a label (or "
             f"train, val and test with such in them), or with an {_INDEX_CSV} of path and label."
@@ -97,7 +97,7 @@ def read(root: Path) -> Layout:
     return layout
 
 
-def _from_csv(index: Path) -> Iterator[Picture]:
+def _from_csv(index: Path) -> Iterator[LabelledImage]:
     _check_size(index)
     seen: dict[str, int] = {}
     try:
@@ -112,24 +112,24 @@ def _from_csv(index: Path) -> Iterator[Picture]:
                 )
             for row in reader:
                 where = f"{index}, line {reader.line_num}"
-                picture = _row(row, where)
-                if picture.path in seen:
+                image = _row(row, where)
+                if image.path in seen:
                     raise BadFolder(
-                        f"{where}, names {picture.path!r}, which line {seen[picture.path]} has "
+                        f"{where}, names {image.path!r}, which line {seen[image.path]} has "
                         "named already. An image has one label: remove one of the lines."
                     )
-                seen[picture.path] = reader.line_num
-                yield picture
+                seen[image.path] = reader.line_num
+                yield image
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadFolder(f"{index} cannot be read as CSV in UTF-8 ({error}). Fix it.") from error
+        raise BadFolder(f"{index} cannot be read as CSV in UTF-8 ({error}). Correct it.") from error
 
 
-def _row(row: Mapping[str, str | None], where: str) -> Picture:
+def _row(row: Mapping[str, str | None], where: str) -> LabelledImage:
     split = row.get("split") or None
     if split is not None and split not in SPLITS:
         raise BadFolder(f"{where}, has split {split!r:.40}. Write train, val, test or nothing.")
     group, family = row.get("group") or None, row.get("family") or None
-    return Picture(
+    return LabelledImage(
         path=_inside(row["path"], where),
         label=_named(row["label"], "label", where),
         split=split,
@@ -164,36 +164,36 @@ class _Index(BaseModel):
 
 
 def _from_json(index: Path) -> Layout:
-    found = _parsed(index)
-    labels = [_named(name, "fine name", str(index)) for name in found.fine_names]
-    coarse = [_named(name, "coarse name", str(index)) for name in found.coarse_names]
+    document = _parsed(index)
+    labels = [_named(name, "fine name", str(index)) for name in document.fine_names]
+    coarse = [_named(name, "coarse name", str(index)) for name in document.coarse_names]
     if len(set(labels)) != len(labels):
         raise BadFolder(f"{index} has a fine name twice. Each stands for one label: rename one.")
-    if found.coarse_of_fine and (
-        len(found.coarse_of_fine) != len(labels)
-        or not all(0 <= number < len(coarse) for number in found.coarse_of_fine)
+    if document.coarse_of_fine and (
+        len(document.coarse_of_fine) != len(labels)
+        or not all(0 <= number < len(coarse) for number in document.coarse_of_fine)
     ):
         raise BadFolder(
             f"{index}: coarse_of_fine needs one number for each of the {len(labels)} fine names, "
-            f"from 0 to {len(coarse) - 1}. Fix it, or leave it out."
+            f"from 0 to {len(coarse) - 1}. Correct it, or leave it out."
         )
-    families: list[str | None] = [coarse[number] for number in found.coarse_of_fine]
+    families: list[str | None] = [coarse[number] for number in document.coarse_of_fine]
     families = families or [None] * len(labels)
     mosaics: dict[str, Mosaic] = {}
-    pictures: list[Picture] = []
+    images: list[LabelledImage] = []
     splits: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
-    for split, sheet in [(name, sheet) for name in splits for sheet in getattr(found, name)]:
+    for split, sheet in [(name, sheet) for name in splits for sheet in getattr(document, name)]:
         where = f"{index}, sheet {sheet.sheet!r:.60}"
         path = _inside(sheet.sheet, where)
         if path in mosaics:
             raise BadFolder(f"{where}, stands there twice. Remove one.")
         _check_sheet(sheet, where, labels=len(labels))
         mosaics[path] = Mosaic(sheet.rows, sheet.columns, sheet.tile)
-        pictures += [
-            Picture(path, labels[fine], split, None, families[fine], tile)
+        images += [
+            LabelledImage(path, labels[fine], split, None, families[fine], tile)
             for tile, fine in enumerate(sheet.fine)
         ]
-    return Layout(tuple(pictures), mosaics)
+    return Layout(tuple(images), mosaics)
 
 
 def _parsed(index: Path) -> _Index:
@@ -202,13 +202,15 @@ def _parsed(index: Path) -> _Index:
         return _Index.model_validate(json.loads(index.read_text(encoding="utf-8")))
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
+        key = ".".join(map(str, problem["loc"]))
         raise BadFolder(
-            f"{index}: '{place}' is wrong ({problem['msg']}). Fix it; the README says what an "
-            "index of mosaics holds."
+            f"{index}: '{key}' is wrong ({problem['msg']}). Correct it; the documentation lists the "
+            "keys of an index of mosaics."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise BadFolder(f"{index} cannot be read as JSON in UTF-8 ({error}). Fix it.") from error
+        raise BadFolder(
+            f"{index} cannot be read as JSON in UTF-8 ({error}). Correct it."
+        ) from error
 
 
 def _check_sheet(sheet: _Sheet, where: str, *, labels: int) -> None:
@@ -219,13 +221,13 @@ def _check_sheet(sheet: _Sheet, where: str, *, labels: int) -> None:
             f"{MOST_TILES} tiles and {MOST_PIXELS} pixels. Spread it over several."
         )
     if len(sheet.fine) > tiles:
-        raise BadFolder(f"{where}, has {len(sheet.fine)} labels for {tiles} tiles. Fix it.")
+        raise BadFolder(f"{where}, has {len(sheet.fine)} labels for {tiles} tiles. Correct it.")
     wrong = next((number for number in sheet.fine if not 0 <= number < labels), None)
     if wrong is not None:
-        raise BadFolder(f"{where}, has the label {wrong}; there are 0 to {labels - 1}. Fix it.")
+        raise BadFolder(f"{where}, has the label {wrong}; there are 0 to {labels - 1}. Correct it.")
 
 
-def _from_folders(root: Path) -> Iterator[Picture]:
+def _from_folders(root: Path) -> Iterator[LabelledImage]:
     top = _folders(root, root)
     splits = [name for name in top if name in SPLITS]
     if top and len(splits) == len(top) and any(_folders(root / name, root) for name in top):
@@ -238,32 +240,32 @@ def _from_folders(root: Path) -> Iterator[Picture]:
 
 
 def _folders(folder: Path, root: Path) -> list[str]:
-    """Names of the folders in a folder, in order; hidden ones (`.git`) are none of ours."""
+    """Returns the names of the folders in a folder, in order, without hidden ones (`.git`)."""
     names = sorted(
         path.name for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir()
     )
     for name in names:
         if not (folder / name).resolve().is_relative_to(root.resolve()):
             raise BadFolder(
-                f"{folder / name} is a link that leaves {root}. Copy what it leads to, or give "
-                "the folder that holds both."
+                f"{folder / name} is a link that leaves {root}. Copy the target of the link, or "
+                "name the folder that holds both."
             )
     return names
 
 
-def _labelled(root: Path, folder: str, split: str | None) -> Iterator[Picture]:
+def _labelled(root: Path, folder: str, split: str | None) -> Iterator[LabelledImage]:
     label = _named(folder.rpartition("/")[2], "label", f"Folder {folder!r} of {root}")
     names = sorted(path.name for path in (root / folder).iterdir() if not path.is_dir())
-    pictures = [name for name in names if PurePosixPath(name).suffix.lower() in EXTENSIONS]
-    if len(pictures) < len(names):
-        passed = len(names) - len(pictures)
-        _log.info("%s: %d files passed over, which are no jpg, png or webp", folder, passed)
-    for name in pictures:
-        yield Picture(f"{folder}/{name}", label, split)
+    images = [name for name in names if PurePosixPath(name).suffix.lower() in EXTENSIONS]
+    if len(images) < len(names):
+        passed = len(names) - len(images)
+        _log.info("%s: %d files ignored, which are no jpg, png or webp", folder, passed)
+    for name in images:
+        yield LabelledImage(f"{folder}/{name}", label, split)
 
 
 def _inside(path: str | None, where: str) -> str:
-    """A relative path with slashes, in its one spelling."""
+    """Returns a relative path with slashes, without `.` and double slashes."""
     spelled = PurePosixPath(path or "")
     if not path or spelled.is_absolute() or ".." in spelled.parts or not path.isprintable():
         raise BadFolder(
@@ -305,6 +307,6 @@ def _check_size(index: Path) -> None:
 
 
 def files(layout: Layout) -> list[str]:
-    """The paths of a layout, each once, in order."""
-    paths = sorted(picture.path for picture in layout.pictures)
+    """Returns the paths of a layout, each once, in order."""
+    paths = sorted(image.path for image in layout.images)
     return [path for path, _ in itertools.groupby(paths)]

@@ -1,8 +1,8 @@
 """
-Mosaics: a sheet is decoded once for all its tiles, and a tile becomes a PNG of its own.
+Mosaics: a sheet is decoded once for all its tiles, and each tile becomes a PNG.
 
-The bytes of that PNG depend on the pixels alone. A sheet comes from strangers: its size is read
-from its first bytes, and must be the one that the index promises, before any pixel is made.
+The bytes of the PNG depend on the pixels alone. A sheet may come from strangers: its size is read
+from its first bytes, and must be that of the index, before any pixel is made.
 """
 
 import errno
@@ -15,32 +15,38 @@ import numpy as np
 from PIL import Image
 
 from scraper.errors import CorruptImage, NotFound, TransientError
-from scraper.picture import header
+from scraper.image import header
 from scraper.sources.layout import Mosaic
 
 Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
 HEADER_BYTES = 2**20
-"""A JPEG may carry profiles and previews before it tells its size."""
-_SHEETS_KEPT = 4  # a label of a sorted mosaic lies in two of train and two of test
+"""Bytes read to find the size: a JPEG may have profiles and previews before it."""
+_SHEETS_KEPT = 4  # a label of a sorted data set spans two train and two test mosaics
 _FORMATS = ("PNG", "WEBP", "JPEG")
 _MODES = ("RGB", "L", "P", "1")  # what 8-bit RGB holds without loss
-# The file is not to be had, now or later; other failures of the system may pass.
+# The file cannot be read, now or later; other failures of the system may pass.
 _LASTING = frozenset(
     {
-        *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP),
-        *(errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG),
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ELOOP,
+        errno.EISDIR,
+        errno.ENXIO,
+        errno.ENAMETOOLONG,
     }
 )
 
 
 class Sheets:
     """
-    The mosaics of one folder; the last few asked for are kept decoded.
+    The mosaics of one folder; the last few used stay decoded in memory.
 
     Args:
         opened: Opens a file of the folder by its path.
-        mosaics: How the tiles of each lie.
+        mosaics: Rows, columns and tile side of each, by path.
     """
 
     def __init__(self, opened: Callable[[str], BinaryIO], mosaics: Mapping[str, Mosaic]) -> None:
@@ -50,16 +56,16 @@ class Sheets:
 
     def tile(self, path: str, number: str) -> bytes:
         """
-        Returns a tile as PNG; `number` is as a URL has it.
+        Returns a tile as PNG; `number` is the text after `#` in the URL.
 
         Raises:
-            NotFound: The index knows no such tile; or as `opened` does.
-            CorruptImage: The file is not the mosaic that the index promises.
+            NotFound: The index has no such tile; or as `opened` raises.
+            CorruptImage: The file is not the mosaic that the index states.
         """
         mosaic = self._mosaics.get(path)
         is_number = number.isdecimal() and len(number) < 8
         if mosaic is None or not is_number or int(number) >= mosaic.rows * mosaic.columns:
-            raise NotFound(f"{path} has no tile {number:.20} by the index.", url=path)
+            raise NotFound(f"{path} has no tile {number:.20} in the index.", url=path)
         row, column = divmod(int(number), mosaic.columns)
         side = mosaic.side
         pixels = self._sheet(path, mosaic)
@@ -77,11 +83,11 @@ class Sheets:
         expected = (mosaic.columns * mosaic.side, mosaic.rows * mosaic.side)
         with self._opened(path) as file:
             # Read before any pixel is made: Pillow would decode whatever size the file claims.
-            found = header(start_of(file, HEADER_BYTES, path))
-            if found is None or (found.width, found.height) != expected:
-                told = f"{found.width} × {found.height}" if found else "no image"
+            size = header(start_of(file, HEADER_BYTES, path))
+            if size is None or (size.width, size.height) != expected:
+                shown = f"{size.width} × {size.height}" if size else "no image"
                 raise CorruptImage(
-                    f"{path} is {told}, where the index promises {expected[0]} × {expected[1]}."
+                    f"{path} is {shown}, and the index states {expected[0]} × {expected[1]}."
                 )
             file.seek(0)
             try:
@@ -94,7 +100,9 @@ class Sheets:
             except (OSError, SyntaxError, ValueError, EOFError) as error:
                 raise CorruptImage(f"{path} cannot be decoded ({error}).") from error
         if pixels.shape != (expected[1], expected[0], 3):
-            raise CorruptImage(f"{path} decodes to {pixels.shape}, another size than it tells.")
+            raise CorruptImage(
+                f"{path} decodes to {pixels.shape}, another size than its header states."
+            )
         return pixels
 
 
@@ -102,8 +110,8 @@ def png(pixels: Pixels) -> bytes:
     """
     Returns an 8-bit RGB image `[height, width, 3]` as PNG (third edition), not compressed.
 
-    The bytes depend on the pixels alone, not on the version of a library, so md5 tells whether a
-    tile is still the one that was listed.
+    The bytes depend on the pixels alone, not on the version of a library, so an equal md5
+    means an unchanged tile.
     """
     height, width, _ = pixels.shape
     rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each begins with its filter: none
@@ -128,7 +136,7 @@ def png(pixels: Pixels) -> bytes:
 
 
 def start_of(file: BinaryIO, most: int, path: str) -> bytes:
-    """Reads the next `most` bytes; raises as `unreadable` says."""
+    """Returns the next bytes of a file, at most `most`; raises what `unreadable` returns."""
     try:
         return file.read(most)
     except OSError as error:
@@ -136,7 +144,7 @@ def start_of(file: BinaryIO, most: int, path: str) -> bytes:
 
 
 def unreadable(path: str, error: OSError) -> NotFound | TransientError:
-    """Our error for one of the system: a file that is not to be had, or one that may be later."""
+    """Returns our error for one of the system: `NotFound`, or `TransientError` if it may pass."""
     if error.errno in _LASTING:
         return NotFound(f"{path} cannot be read ({error.strerror}).", url=path)
-    return TransientError(f"{path} could not be read ({error}). Is the disk well?", url=path)
+    return TransientError(f"{path} could not be read ({error}). Check the disk.", url=path)

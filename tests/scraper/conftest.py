@@ -15,21 +15,22 @@ from aiohttp import web
 from PIL import Image
 
 from scraper.decide import KEPT_SCHEMA
-from scraper.post import POSTS_SCHEMA, Post, Variant
+from scraper.post import Post, Variant
+from scraper.schemas import POSTS_SCHEMA
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-class PictureHost:
+class ImageHost:
     """
     A real HTTP server on loopback, in a thread of its own, so that child processes can ask it too.
 
-    `pictures` maps paths to bytes; `faults` maps paths to functions that answer instead;
+    `images` maps paths to bytes; `faults` maps paths to functions that answer instead;
     `requests` counts what was asked; `arrived` is notified at every request.
     """
 
     def __init__(self):
-        self.pictures = {}
+        self.images = {}
         self.faults = {}
         self.requests = Counter()
         self.arrived = threading.Condition()
@@ -74,14 +75,14 @@ class PictureHost:
             self.arrived.notify_all()
         if request.path in self.faults:
             return await self.faults[request.path](request)
-        if request.path not in self.pictures:
+        if request.path not in self.images:
             raise web.HTTPNotFound
-        return web.Response(body=self.pictures[request.path], content_type="image/png")
+        return web.Response(body=self.images[request.path], content_type="image/png")
 
 
 @pytest.fixture
-def picture_host():
-    host = PictureHost()
+def image_host():
+    host = ImageHost()
     host.start()
     yield host
     host.stop()
@@ -113,10 +114,10 @@ class Shelf:
         digest = hashlib.md5(payload).hexdigest()
         if variants is None:
             small = f"/180x180/{digest}.jpg"
-            self.host.pictures[small] = noise(post_id, 15, 20, "jpg")
+            self.host.images[small] = noise(post_id, 15, 20, "jpg")
             variants = (Variant("180x180", small, 15, 20, "jpg"),)
         path = f"/original/{digest}.png"
-        self.host.pictures[path] = payload
+        self.host.images[path] = payload
         original = Variant("original", path, 30, 40, "png")
         self.posts[post_id] = Post(
             post_id=post_id,
@@ -181,7 +182,7 @@ class Shelf:
     def expected(self, *, variant=-1):
         """The bytes that the host has for the variant of every post."""
         return {
-            post_id: self.host.pictures[post.variants[variant].url]
+            post_id: self.host.images[post.variants[variant].url]
             for post_id, post in self.posts.items()
         }
 
@@ -194,5 +195,5 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(picture_host, tmp_path):
-    return Shelf(picture_host, tmp_path)
+def shelf(image_host, tmp_path):
+    return Shelf(image_host, tmp_path)

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scraper import decide, personae
-from scraper.post import POSTS_SCHEMA, Post, Variant
+from scraper.post import Post, Variant
+from scraper.schemas import POSTS_SCHEMA
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ORIGINAL = Variant("original", "/original/aa/bb/x.png", 900, 1200, "png")

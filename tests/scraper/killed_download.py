@@ -17,10 +17,10 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from personae.errors import PersonaeError
 from scraper import download, site
 from scraper.client import Client
-from scraper.errors import ScraperError
-from scraper.exchange import Limits
+from scraper.policy import Patience, RequestBudget
 from scraper.sources.folder import Folder
 
 
@@ -34,15 +34,15 @@ async def run(job):
 
     params = download.Params(**job["params"])
     folders = [Path(job["folder"]) / name for name in ("listing", "decide", "download")]
-    if "pictures" in job:
-        pictures = Folder(Path(job["pictures"]))
-        await download.run(params, pictures, pictures, *folders, at=at)
+    if "images" in job:
+        images = Folder(Path(job["images"]))
+        await download.run(params, images, images, *folders, at=at)
         return
     board = replace(
         site.Site.resolve(site.Params(name=job["url"])), name="board", cdn_rate=job["rate"]
     )
-    patient = Limits(connect_seconds=120, read_seconds=120, total_seconds=240)
-    async with Client(board, patient) as client:
+    patient = Patience(connect_seconds=120, read_seconds=120, total_seconds=240)
+    async with Client(board, RequestBudget(board, patient)) as client:
         await download.run(params, client, board, *folders, at=at)
 
 
@@ -52,7 +52,7 @@ def child(job):
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_limit"], job["file_limit"]))
     try:
         asyncio.run(run(job))
-    except ScraperError as error:
+    except PersonaeError as error:
         return report(job, error)
     except ExceptionGroup as group:
         return report(job, group.exceptions[0])

@@ -36,6 +36,13 @@ BLANK = Post(
 )
 
 
+def post_of_row(row):
+    """The post of one row of `posts.parquet`, so that tables can be compared with posts."""
+    lists = {name: tuple(value) for name, value in row.items() if name.startswith("tags_")}
+    files = tuple(Variant(**variant) for variant in row["variants"])
+    return Post(**{**row, **lists, "variants": files})
+
+
 class Shelf:
     """Posts as a source; `asked` counts what was asked, `fault` may raise on a page."""
 
@@ -92,6 +99,3 @@ class Shelf:
         self.asked.append("aliases")
         for pair in self.pairs["aliases"]:
             yield pair
-
-    async def count(self, search):
-        return sum(search.split()[0] in post.tags_character for post in self.posts)

@@ -8,8 +8,10 @@ import struct
 from datetime import UTC, datetime
 
 from scraper.client import Client
-from scraper.exchange import Limits
-from scraper.site import Params, Site
+from scraper.one_shot import OneShot
+from scraper.params.site import Params
+from scraper.policy import Patience, RequestBudget
+from scraper.site import Site
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 REASONS = {200: "OK", 302: "Found", 404: "Not Found"}
@@ -26,9 +28,12 @@ class Clock:
         return self.now
 
     async def sleep(self, seconds):
+        self.sleep_blocking(seconds)
+        await asyncio.sleep(0)
+
+    def sleep_blocking(self, seconds):
         self.slept.append(seconds)
         self.now += seconds
-        await asyncio.sleep(0)
 
 
 def answer(body=b"{}", status=200, *, kind="application/json", length=None, **headers):
@@ -142,15 +147,20 @@ class Server:
 
 
 class Asked:
-    """A client of a scripted server, with what it waited."""
+    """Both clients of a scripted server, with what they waited."""
 
-    def __init__(self, server, clock, client):
+    def __init__(self, server, clock, client, blocking):
         self.server = server
         self.clock = clock
         self.client = client
+        self.blocking = blocking
 
     async def json(self, path="/posts.json", params=None):
         return await self.client.get_json(path, params)
+
+    async def one_shot(self, path="/posts.json", params=None):
+        """The answer to the synchronous client, which shares the budget; in a thread."""
+        return await asyncio.to_thread(self.blocking.get_json, path, params)
 
     async def bytes(self, path="/a.jpg", most=1000):
         return await self.client.get_bytes(path, max_bytes=most)
@@ -162,21 +172,18 @@ class Asked:
 
 
 @contextlib.asynccontextmanager
-async def asking(*script, login="", api_key="", base=None, hosts=(), is_local=True, **limits):
+async def asking(
+    *script, login="", api_key="", base=None, hosts=(), is_local=True, rate=1e6, **limits
+):
     """Yields an `Asked` of a server that follows `script`."""
     clock = Clock()
     async with Server(*script) as server:
-        params = Params(name=base or server.origin, api_rate=1e6, cdn_rate=1e6, file_hosts=hosts)
+        params = Params(name=base or server.origin, api_rate=rate, cdn_rate=rate, file_hosts=hosts)
         board = Site.resolve(params, contact="me@example.org", login=login, api_key=api_key)
         if not is_local:
             object.__setattr__(board, "is_local", False)  # a public board's manners
         patience = {"connect_seconds": 5.0, "read_seconds": 5.0, "total_seconds": 10.0, **limits}
-        async with Client(
-            board,
-            Limits(**patience),
-            clock=clock,
-            sleep=clock.sleep,
-            draw=lambda: 1.0,
-            now=lambda: NOW,
-        ) as client:
-            yield Asked(server, clock, client)
+        budget = RequestBudget(board, Patience(**patience), clock=clock, draw=lambda: 1.0)
+        async with Client(board, budget, sleep=clock.sleep, now=lambda: NOW) as client:
+            with OneShot(board, budget, sleep=clock.sleep_blocking, now=lambda: NOW) as blocking:
+                yield Asked(server, clock, client, blocking)

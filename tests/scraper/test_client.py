@@ -140,7 +140,7 @@ async def test_tries_are_bounded_and_back_off():
     """After the fifth failure the run ends, resumable, and the pauses have doubled."""
     async with asking(html(503)) as asked:
         with pytest.raises(
-            SiteUnavailable, match=r"Asked 5 times.*what was done is kept"
+            SiteUnavailable, match=r"Requested 5 times.*What is finished is kept"
         ) as caught:
             await asked.json()
 
@@ -178,7 +178,7 @@ async def test_refusal_without_retry_after():
         await asked.json()
 
         assert [pytest.approx(0.5)] == asked.slept
-        assert 5e5 == asked.client._api.rate
+        assert 5e5 == asked.client.budget.api.rate
 
 
 async def test_repeated_refusals_end_the_run():
@@ -204,7 +204,7 @@ async def test_refusals_together_are_one_refusal():
             for number in range(4):
                 group.create_task(asked.bytes(f"/{number}.jpg"))
 
-        assert 5e5 == asked.client._cdn.rate
+        assert 5e5 == asked.client.budget.files.rate
         assert 0.5 == pytest.approx(max(asked.slept))
 
 
@@ -269,7 +269,7 @@ async def test_nobody_listens():
         (answer(TAG_LIMIT, 422), TagLimitReached, "more than 2 tags.*listing.terms"),
         (answer({"error": "PostQuery::Error"}, 422), RequestRefused, "listing.terms"),
         (answer(CANCELED, 500), QueryTimedOut, "gave the search up"),
-        (answer({}, 400), RequestRefused, "Repeating it will not help"),
+        (answer({}, 400), RequestRefused, "Repeating the request will not help"),
         (html(501), RequestRefused, "501"),
         (answer(b"hello", kind="text/plain"), UnexpectedResponse, "instead of JSON"),
         (answer(b"hello", kind=None), UnexpectedResponse, "no content type"),

@@ -14,7 +14,7 @@ from personae.errors import MissingColumn, MissingInput
 from scraper import decide, personae
 from scraper.decide import KEPT_SCHEMA, PERSONAE_SCHEMA
 from scraper.filters import RULES
-from scraper.post import DECISIONS_SCHEMA
+from scraper.schemas import DECISIONS_SCHEMA
 from tests.scraper.decide_fixture import FEW, GOOD, IMPLICATIONS, decided, listing, many
 
 __all__ = ["decided", "listing"]  # fixtures

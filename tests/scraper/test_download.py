@@ -17,7 +17,8 @@ from scraper import download, site
 from scraper.client import Client
 from scraper.download import IMAGES_SCHEMA
 from scraper.errors import NotAuthorised, NothingStored, Unfinished
-from scraper.post import DECISIONS_SCHEMA, Variant
+from scraper.post import Variant
+from scraper.schemas import DECISIONS_SCHEMA
 from scraper.segments import Segments
 from tests.scraper.download_fixture import _instant_retries, answer, fill, run
 
@@ -137,7 +138,7 @@ def test_lasting_failure_leaves_the_post_for_a_later_run(shelf, run):
     fill(shelf)
     url = shelf.posts[110].variants[-1].url
     shelf.host.faults[url] = answer(503)
-    with pytest.raises(Unfinished, match=r"1 of 30 images .* run the same command again") as info:
+    with pytest.raises(Unfinished, match=r"1 of 30 images .* Run the same command again") as info:
         run()
     assert not (shelf.out_dir / "images.parquet").exists()
     assert 3 == info.value.exit_code

@@ -112,10 +112,10 @@ async def test_file_cut_at_every_try_is_corrupt():
         assert 3 == len(asked.server.requests)
 
 
-async def test_file_host_that_resets_is_no_corrupt_picture():
+async def test_file_host_that_resets_is_no_corrupt_image():
     """A connection that breaks is the network's fault: the image stays wanted."""
     async with asking(reset, attempts=2) as asked:
-        with pytest.raises(TransientError, match="Asked 2 times"):
+        with pytest.raises(TransientError, match="Requested 2 times"):
             await asked.bytes()
 
 

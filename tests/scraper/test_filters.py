@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scraper import filters
-from scraper.filters import RULES, Facts, Limits, refusals, white_background_tag
+from scraper.filters import RULES, PostFacts, RuleLimits, refusals, white_background_tag
 
-GOOD = Facts(
+GOOD = PostFacts(
     post_id=7,
     tags=frozenset({"1girl", "solo", "smile", "rin", "highres"}),
     leaves=("rin",),
@@ -49,13 +49,13 @@ CHANGED_BY_REASON = {
 }
 
 
-def reasons(facts: Facts, limits: Limits = Limits(), **options):  # noqa: B008  # frozen
+def reasons(facts: PostFacts, limits: RuleLimits = RuleLimits(), **options):  # noqa: B008  # frozen
     return [decision.reason for decision in refusals(facts, limits, **options)]
 
 
 def test_keeps_a_good_post():
     """A post that breaks no rule gets no refusal."""
-    assert [] == refusals(GOOD, Limits())
+    assert [] == refusals(GOOD, RuleLimits())
 
 
 def test_every_reason_is_asserted_here():
@@ -91,7 +91,7 @@ def test_absent_solo_is_not_solo():
 )
 def test_counts_people_by_their_tags(people, tags):
     """The number of people is measured and compared with one."""
-    (decision,) = refusals(replace(GOOD, tags=GOOD.tags - {"1girl"} | {*tags}), Limits())
+    (decision,) = refusals(replace(GOOD, tags=GOOD.tags - {"1girl"} | {*tags}), RuleLimits())
 
     assert ("person_count", people, 1) == (decision.reason, decision.measured, decision.threshold)
 
@@ -115,7 +115,7 @@ def test_one_person_of_any_kind_is_one(person):
 )
 def test_records_the_numbers_compared(facts, numbers):
     """A rule that compares numbers leaves both in its decision."""
-    decision = refusals(facts, Limits())[-1]
+    decision = refusals(facts, RuleLimits())[-1]
 
     assert numbers == (decision.measured, decision.threshold)
 
@@ -138,7 +138,7 @@ def test_boundaries_of_size_and_shape(width, height, expected):
     assert expected == reasons(replace(GOOD, width=width, height=height))
 
 
-def test_still_picture_of_no_duration_and_animation_of_zero_seconds_differ():
+def test_still_image_of_no_duration_and_animation_of_zero_seconds_differ():
     """A duration, whatever its length, is a moving image."""
     assert ["animated"] == reasons(replace(GOOD, duration_seconds=0.0))
 
@@ -146,7 +146,7 @@ def test_still_picture_of_no_duration_and_animation_of_zero_seconds_differ():
 def test_limits_decide_ratings_and_types():
     """What is wanted comes from the parameters."""
     sensitive = replace(GOOD, rating="s", file_ext="avif")
-    limits = Limits(ratings=frozenset({"g", "s"}), file_types=frozenset({"avif"}))
+    limits = RuleLimits(ratings=frozenset({"g", "s"}), file_types=frozenset({"avif"}))
 
     assert ["rating", "file_type"] == reasons(sensitive)
     assert [] == reasons(sensitive, limits)
@@ -157,7 +157,7 @@ def test_named_tags_refuse():
     facts = replace(GOOD, tags=GOOD.tags | {"chibi"})
 
     assert [] == reasons(facts)
-    assert ["refused_tag"] == reasons(facts, Limits(refuse_tags=frozenset({"chibi"})))
+    assert ["refused_tag"] == reasons(facts, RuleLimits(refuse_tags=frozenset({"chibi"})))
 
 
 def test_similar_tags_are_harmless():
@@ -179,14 +179,14 @@ def test_labelled_post_needs_no_tags():
 
 def test_all_rules_are_evaluated():
     """A post that breaks several rules gets a decision for each, in the order of the rules."""
-    facts = Facts(
+    facts = PostFacts(
         post_id=8, tags=frozenset({"comic", "monochrome", "2girls"}), is_deleted=True, rating="e"
     )
 
     expected = ["deleted", "rating", "not_solo", "person_count", "no_persona", "comic"]
     assert [*expected, "monochrome_tag", "small"] == reasons(facts)
     assert {(8, "decide", False)} == {
-        (row.post_id, row.stage, row.kept) for row in refusals(facts, Limits())
+        (row.post_id, row.stage, row.kept) for row in refusals(facts, RuleLimits())
     }
 
 
@@ -216,7 +216,8 @@ def test_order_of_tags_never_matters(tags, shuffler):
     shuffler.shuffle(shuffled)
 
     expected, actual = (
-        refusals(replace(GOOD, tags=frozenset(names)), Limits()) for names in (ordered, shuffled)
+        refusals(replace(GOOD, tags=frozenset(names)), RuleLimits())
+        for names in (ordered, shuffled)
     )
     assert expected == actual
 

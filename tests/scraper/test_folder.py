@@ -35,14 +35,14 @@ from tests.scraper.test_resume import warm_parent
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """Three labels with odd names, three images each, of three types."""
-    return by_label(tmp_path / "pictures")
+    return by_label(tmp_path / "images")
 
 
 def test_posts_carry_what_the_folder_gives(tmp_path):
     """Label, split, group and family come through; the post needs no tag about who is in it."""
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     rows = [(f"{n}.png", LABELS[n], "val", f"g{n}", FAMILIES.get(LABELS[n])) for n in range(3)]
     for number in range(3):
         save(root / f"{number}.png", number)
@@ -66,43 +66,48 @@ def test_names_of_labels_and_families_never_meet(tmp_path):
     assert ((("fish",)), ("fish_2",)) == (post.tags_character, post.tags_copyright)
 
 
+async def _counts(folder):
+    return {tag.name: tag.post_count async for tag in folder.candidates(1)}
+
+
 @pytest.mark.parametrize("size", [1, 2, 7, 200])
-def test_walks_meet_every_picture_once(pictures, size):
+def test_walks_meet_every_image_once(images, size):
     """Pages of any size, by falling ids, hold every image once, and its bytes as they are."""
-    folder = Folder(pictures)
+    folder = Folder(images)
     posts = walked(folder, size=size)
+    counts = asyncio.run(_counts(folder))
 
     assert 9 == len({post.post_id for post in posts})
-    files = {path.read_bytes() for path in pictures.glob("*/*")}
+    files = {path.read_bytes() for path in images.glob("*/*")}
     assert files == {fetched(folder, post) for post in posts}
     assert all(0 < post.post_id < 2**63 for post in posts)
-    assert {3} == {asyncio.run(folder.count(tag)) for post in posts for tag in post.tags_character}
+    assert {3} == {counts[tag] for post in posts for tag in post.tags_character}
 
 
-def test_ids_stay_when_the_folder_grows_or_moves(pictures, tmp_path):
+def test_ids_stay_when_the_folder_grows_or_moves(images, tmp_path):
     """The id is of the relative path: other files, and the place of the folder, change none."""
-    before = {post.variants[0].url: post.post_id for post in walked(Folder(pictures))}
-    save(pictures / "aaa" / "new.png", 99)
-    pictures.rename(tmp_path / "moved")
+    before = {post.variants[0].url: post.post_id for post in walked(Folder(images))}
+    save(images / "aaa" / "new.png", 99)
+    images.rename(tmp_path / "moved")
     after = {post.variants[0].url: post.post_id for post in walked(Folder(tmp_path / "moved"))}
 
     assert 10 == len(after)
     assert before == {url: after[url] for url in before}
 
 
-def test_a_changed_folder_is_another_collection(pictures):
+def test_a_changed_folder_is_another_collection(images):
     """What was listed of another state is not taken for this one."""
-    before = Folder(pictures).identity
-    assert before == Folder(pictures).identity
-    save(pictures / "plain" / "0 #1%.png", 50, compress_level=0)
+    before = Folder(images).identity
+    assert before == Folder(images).identity
+    save(images / "plain" / "0 #1%.png", 50, compress_level=0)
 
-    assert before != Folder(pictures).identity
+    assert before != Folder(images).identity
 
 
-def test_two_pictures_of_one_id_are_an_error(pictures):
+def test_two_images_of_one_id_are_an_error(images):
     """A collision of sha256 is improbable, and never silent."""
     with pytest.raises(BadFolder, match="get the same post id, 7"):
-        Folder(pictures, number=lambda _path, _tile: 7)
+        Folder(images, number=lambda _path, _tile: 7)
 
 
 @given(path=st.text(min_size=1, max_size=20), tile=st.integers(0, MOST_TILES - 1))
@@ -133,10 +138,10 @@ def _hostile(root, kind):
 
 
 @pytest.mark.parametrize("kind", ["link out", "link in circles", "dead link", "pipe"])
-def test_what_is_no_file_is_listed_without_one(pictures, kind):
+def test_what_is_no_file_is_listed_without_one(images, kind):
     """A link that leaves or leads nowhere, or a pipe, is refused as hidden and never read."""
-    _hostile(pictures, kind)
-    (post,) = [post for post in walked(Folder(pictures)) if post.is_hidden]
+    _hostile(images, kind)
+    (post,) = [post for post in walked(Folder(images)) if post.is_hidden]
 
     assert () == post.variants
     assert post_id("plain/bad.png") == post.post_id
@@ -152,12 +157,12 @@ def test_what_is_no_file_is_listed_without_one(pictures, kind):
         ("cut", "corrupt"),
     ],
 )
-def test_a_bad_file_is_a_recorded_refusal(pictures, tmp_path, monkeypatch, kind, reason):
+def test_a_bad_file_is_a_recorded_refusal(images, tmp_path, monkeypatch, kind, reason):
     """The whole scraper over a folder with one bad file: all others stored, that one has a reason."""
-    _hostile(pictures, kind)
+    _hostile(images, kind)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"decide": {"min_side": 0}}))
-    assert 0 == main(["--folder", "pictures", "--min-images", "1"])
+    assert 0 == main(["--folder", "images", "--min-images", "1"])
 
     found = {
         row["post_id"]: row["reason"]
@@ -169,16 +174,16 @@ def test_a_bad_file_is_a_recorded_refusal(pictures, tmp_path, monkeypatch, kind,
     assert 9 == pq.read_table("data/download/images.parquet").num_rows
 
 
-def test_giant_files_and_removed_ones_are_refused(pictures):
+def test_giant_files_and_removed_ones_are_refused(images):
     """More bytes than the cap, or a file that is gone since the listing, is said by its error."""
-    folder = Folder(pictures)
+    folder = Folder(images)
     post = walked(folder)[0]
     size = post.file_bytes
 
     assert size == len(fetched(folder, post, max_bytes=size))
     with pytest.raises(TooLarge):
         fetched(folder, post, max_bytes=size - 1)
-    for path in pictures.glob("*/*"):
+    for path in images.glob("*/*"):
         path.unlink()
     with pytest.raises(NotFound):
         fetched(folder, post)
@@ -198,28 +203,28 @@ def test_giant_files_and_removed_ones_are_refused(pictures):
         ("folder:plain/0%20%231%25.png#0", NotFound),
     ],
 )
-def test_no_url_leads_outside(pictures, tmp_path, url, error):
+def test_no_url_leads_outside(images, tmp_path, url, error):
     """Tables may be of another site, or changed by hand: no path out of the folder is followed."""
     save(tmp_path / "outside.png", 5)
 
     with pytest.raises(error):
-        asyncio.run(Folder(pictures).get_bytes(url, max_bytes=10**6))
+        asyncio.run(Folder(images).get_bytes(url, max_bytes=10**6))
 
 
-def test_a_folder_has_no_search(pictures):
+def test_a_folder_has_no_search(images):
     """Further terms of a search would silently mean nothing."""
     with pytest.raises(BadParams, match=r"Leave 'listing\.terms' empty"):
-        asyncio.run(Folder(pictures).page("plain solo", before=None, size=9))
+        asyncio.run(Folder(images).page("plain solo", before=None, size=9))
 
 
 # The stages
 
 
-def test_default_rules_admit_every_picture(pictures, tmp_path):
+def test_default_rules_admit_every_image(images, tmp_path):
     """With `min_side: 0` no rule of `decide` holds anything against a labelled image."""
     folders = [tmp_path / name for name in ("listing", "decide")]
     wanted = personae.Params(min_images=1)
-    asyncio.run(listing.run(listing.Params(), wanted, Folder(pictures), folders[0]))
+    asyncio.run(listing.run(listing.Params(), wanted, Folder(images), folders[0]))
     decide.run(decide.Params(min_side=0), wanted, *folders)
 
     kept = pq.read_table(folders[1] / "kept.parquet").to_pylist()
@@ -227,12 +232,12 @@ def test_default_rules_admit_every_picture(pictures, tmp_path):
     assert set(LABELS) == {row["persona"] for row in kept}
 
 
-def test_equal_folders_give_equal_bytes(pictures, tmp_path, monkeypatch):
+def test_equal_folders_give_equal_bytes(images, tmp_path, monkeypatch):
     """Two runs write the same tables and the same segments, in the order of ids."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("decide: {min_side: 0}")
     for name in ("one", "two"):
-        assert 0 == main(["--folder", "pictures", "--min-images", "1", "--data", name])
+        assert 0 == main(["--folder", "images", "--min-images", "1", "--data", name])
     files = [path.relative_to("one") for path in sorted(Path("one").rglob("*.parquet"))]
     files += [path.relative_to("one") for path in sorted(Path("one").rglob("*.tar"))]
 
@@ -243,10 +248,10 @@ def test_equal_folders_give_equal_bytes(pictures, tmp_path, monkeypatch):
     assert stored["offset"].to_pylist() == sorted(stored["offset"].to_pylist())
 
 
-def test_names_and_command(pictures, tmp_path, monkeypatch, capsys):
+def test_names_and_command(images, tmp_path, monkeypatch, capsys):
     """`listing.names` chooses labels; a folder without a path, and `plan`, are wrong usage."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text("site: {name: folder, folder: pictures}")
+    (tmp_path / "params.yaml").write_text("site: {name: folder, folder: images}")
     assert 0 == main(["listing", "--names", "mr._mime", "elan"])
     assert 6 == pq.read_table("data/listing/posts.parquet").num_rows
     assert 2 == main(["listing", "--names", "nobody"])
@@ -254,12 +259,12 @@ def test_names_and_command(pictures, tmp_path, monkeypatch, capsys):
     assert 5 == main(["listing", "--folder", "nowhere"])
     (tmp_path / "params.yaml").write_text("site: {name: folder}")
     assert 2 == main(["listing"])
-    (tmp_path / "params.yaml").write_text("site: {name: folder, folder: pictures}")
+    (tmp_path / "params.yaml").write_text("site: {name: folder, folder: images}")
     assert 3 == main(["listing", "--site", "http://127.0.0.1:9", "--attempts", "1"])
 
     out, err = capsys.readouterr()
     assert out.startswith("Site: folder, images. Another:")
-    assert "a folder is asked nothing" in err
+    assert "a folder needs none" in err
     assert "nowhere is no folder" in err
     assert "needs a path in 'site.folder'" in err
 
@@ -273,9 +278,9 @@ def parent():
         yield process
 
 
-def _job(parent, folder, pictures, **job):
+def _job(parent, folder, images, **job):
     params = {"side": None, "workers": 4, "queue": 8, "group": 8, "segment_bytes": 40_960}
-    common = {"folder": str(folder), "pictures": str(pictures), "params": params}
+    common = {"folder": str(folder), "images": str(images), "params": params}
     parent.stdin.write(json.dumps(common | job) + "\n")
     parent.stdin.flush()
     parent.stdout.readline()
@@ -287,7 +292,7 @@ def listed(tmp_path):
     """A folder of mosaics, listed and decided; and what its images are."""
     chance = random.Random(0)
     sheets = {f"{name}.png": ("train", [chance.randrange(3) for _ in range(40)]) for name in "abcd"}
-    root = mosaics(tmp_path / "pictures", sheets, side=8, columns=8, rows=5)
+    root = mosaics(tmp_path / "images", sheets, side=8, columns=8, rows=5)
     folder = Folder(root)
     wanted = personae.Params(min_images=1)
     asyncio.run(listing.run(listing.Params(), wanted, folder, tmp_path / "listing"))

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personae.errors import MissingColumn, MissingInput
-from scraper.errors import BadFolder, ScraperError
+from personae.errors import MissingColumn, MissingInput, PersonaeError
+from scraper.errors import BadFolder
 from scraper.sources import layout
-from scraper.sources.layout import Mosaic, Picture
+from scraper.sources.layout import LabelledImage, Mosaic
 from tests.scraper.folder_fixture import LABELS, by_label, indexed, mosaics, save
 
 
@@ -21,21 +21,21 @@ def test_one_folder_a_label(tmp_path):
     (tmp_path / "plain" / "notes.txt").write_text("no image")
     save(tmp_path / ".thumbnails" / "a.png", 0)
     (tmp_path / "plain" / "deeper").mkdir()
-    found = layout.read(tmp_path).pictures
+    found = layout.read(tmp_path).images
 
     assert 9 == len(found)
-    assert set(LABELS) == {picture.label for picture in found}
-    assert {None} == {picture.split for picture in found}
-    assert Picture("plain/0 #1%.png", "plain") in found
+    assert set(LABELS) == {image.label for image in found}
+    assert {None} == {image.split for image in found}
+    assert LabelledImage("plain/0 #1%.png", "plain") in found
 
 
 def test_split_above_label(tmp_path):
     """`{train,val,test}/LABEL/*` gives the split; a label may be in all of them."""
     by_label(tmp_path, top=("train", "test"))
-    found = layout.read(tmp_path).pictures
+    found = layout.read(tmp_path).images
 
     assert {(split, label) for split in ("train", "test") for label in LABELS} == {
-        (picture.split, picture.label) for picture in found
+        (image.split, image.label) for image in found
     }
 
 
@@ -45,16 +45,16 @@ def test_labels_called_as_splits(tmp_path):
     save(tmp_path / "test" / "a.png", 1)
 
     assert {("train", None), ("test", None)} == {
-        (picture.label, picture.split) for picture in layout.read(tmp_path).pictures
+        (image.label, image.split) for image in layout.read(tmp_path).images
     }
 
 
 def test_index_in_csv(tmp_path):
     """Its rows count, whatever the folders are called; empty cells are nothing."""
     rows = [("./a/b.png", "x", "train", "g", "f"), ("c.png", "y", "", "", "")]
-    found = layout.read(indexed(tmp_path, rows)).pictures
+    found = layout.read(indexed(tmp_path, rows)).images
 
-    assert (Picture("a/b.png", "x", "train", "g", "f"), Picture("c.png", "y")) == found
+    assert (LabelledImage("a/b.png", "x", "train", "g", "f"), LabelledImage("c.png", "y")) == found
 
 
 def test_index_of_mosaics(tmp_path):
@@ -64,18 +64,18 @@ def test_index_of_mosaics(tmp_path):
 
     assert {"one.webp": Mosaic(2, 3, 4), "two.png": Mosaic(2, 3, 4)} == found.mosaics
     assert (
-        Picture("one.webp", "Mr. Mime", "train", None, "Mimes", 0),
-        Picture("one.webp", "plain", "train", None, "Others", 1),
-        Picture("one.webp", "plain", "train", None, "Others", 2),
-        Picture("two.png", "Élan", "test", None, "Others", 0),
-    ) == found.pictures
+        LabelledImage("one.webp", "Mr. Mime", "train", None, "Mimes", 0),
+        LabelledImage("one.webp", "plain", "train", None, "Others", 1),
+        LabelledImage("one.webp", "plain", "train", None, "Others", 2),
+        LabelledImage("two.png", "Élan", "test", None, "Others", 0),
+    ) == found.images
 
 
 def test_mosaics_without_coarse_labels(tmp_path):
     """Without coarse names no image has a family."""
     mosaics(tmp_path, {"one.png": ("train", [0])}, coarse_names=[], coarse_of_fine=[])
 
-    assert [None] == [picture.family for picture in layout.read(tmp_path).pictures]
+    assert [None] == [image.family for image in layout.read(tmp_path).images]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_wrong_row_names_its_line(tmp_path, row, said):
     """A path that leaves, a path twice, an odd label, an unknown split: the line and what to do."""
     indexed(tmp_path, [("first.png", "x"), row])
     if said is None:
-        assert 2 == len(layout.read(tmp_path).pictures)
+        assert 2 == len(layout.read(tmp_path).images)
         return
 
     with pytest.raises(BadFolder, match=said) as caught:
@@ -135,7 +135,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
     """Spreadsheets begin their files with one."""
     (tmp_path / "index.csv").write_bytes(b"\xef\xbb\xbfpath,label\na.png,x\n")
 
-    assert (Picture("a.png", "x"),) == layout.read(tmp_path).pictures
+    assert (LabelledImage("a.png", "x"),) == layout.read(tmp_path).images
 
 
 def _sheet(**changes):
@@ -170,7 +170,7 @@ def test_a_wrong_index_of_mosaics_names_the_place(tmp_path, changes, said):
     """Whatever is wrong in index.json is said with the sheet or the key, before any decoding."""
     mosaics(tmp_path, {"a.png": ("train", [0])}, **changes)
 
-    with pytest.raises(ScraperError, match=said):
+    with pytest.raises(PersonaeError, match=said):
         layout.read(tmp_path)
 
 
@@ -189,12 +189,12 @@ def test_any_index_is_read_or_refused_by_name(tmp_path_factory, content):
     root = tmp_path_factory.mktemp("any")
     (root / "index.csv").write_bytes(b"path,label,split\n" + content)
     try:
-        found = layout.read(root).pictures
-    except ScraperError:
+        found = layout.read(root).images
+    except PersonaeError:
         return
 
-    assert len(found) == len({picture.path for picture in found})
-    assert not any(picture.path.startswith(("/", "..")) for picture in found)
+    assert len(found) == len({image.path for image in found})
+    assert not any(image.path.startswith(("/", "..")) for image in found)
 
 
 JSON = st.recursive(
@@ -212,8 +212,8 @@ def test_any_value_in_an_index_is_read_or_refused_by_name(tmp_path_factory, key,
     mosaics(root, {"a.png": ("train", [0])})
     index = json.loads((root / "index.json").read_text()) | changes
     (root / "index.json").write_text(json.dumps(index))
-    with contextlib.suppress(ScraperError):
-        assert layout.read(root).pictures
+    with contextlib.suppress(PersonaeError):
+        assert layout.read(root).images
 
 
 def test_absent_folders_and_empty_ones_are_named(tmp_path):
@@ -227,7 +227,7 @@ def test_absent_folders_and_empty_ones_are_named(tmp_path):
 def test_a_label_that_leads_outside_is_an_error(tmp_path):
     """A link to a folder elsewhere would bring in what nobody gave."""
     save(tmp_path / "elsewhere" / "a.png", 0)
-    root = by_label(tmp_path / "pictures")
+    root = by_label(tmp_path / "images")
     (root / "linked").symlink_to(tmp_path / "elsewhere")
 
     with pytest.raises(BadFolder, match="a link that leaves"):
@@ -236,7 +236,7 @@ def test_a_label_that_leads_outside_is_an_error(tmp_path):
 
 def test_a_label_that_is_no_utf8_is_an_error(tmp_path):
     """Names of folders are bytes; a label is text."""
-    root = by_label(tmp_path / "pictures")
+    root = by_label(tmp_path / "images")
     odd = root / os.fsdecode(b"\xff")
     odd.mkdir()
     (odd / "a.png").write_bytes(b"")

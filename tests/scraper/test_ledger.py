@@ -9,13 +9,13 @@ import pytest
 
 from personae.errors import AlreadyRunning, DiskRefused
 from scraper.errors import DamagedLedger
-from scraper.ledger import Ledger, Refused, Stored
+from scraper.ledger import Ledger, RefusedImage, StoredImage
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def stored(post_id, segment="00000.tar", offset=512, file_bytes=700, file_key="a"):
-    return Stored(post_id, file_key, segment, offset, file_bytes, "0" * 64, "png")
+    return StoredImage(post_id, file_key, segment, offset, file_bytes, "0" * 64, "png")
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ def ledger(tmp_path):
 def test_records_come_back(ledger):
     """What was recorded is found again, by post and file, within the range asked for."""
     rows = [stored(1), stored(5), stored(9)]
-    ledger.record(rows, [Refused(6, "b", "too_large", 10.0, 5.0)])
+    ledger.record(rows, [RefusedImage(6, "b", "too_large", 10.0, 5.0)])
 
     assert {(5, "a"): rows[1], (9, "a"): rows[2]} == ledger.stored(2, 9)
-    assert {(6, "b"): Refused(6, "b", "too_large", 10.0, 5.0)} == ledger.refused(1, 9)
+    assert {(6, "b"): RefusedImage(6, "b", "too_large", 10.0, 5.0)} == ledger.refused(1, 9)
     assert {} == ledger.refused(7, 9)
 
 
@@ -54,7 +54,7 @@ def test_replaced_file_is_another_file(ledger):
 def test_two_sites_do_not_mix(tmp_path):
     """The same id on another board is another post; the bytes of both keep their place."""
     with Ledger(tmp_path, "board") as one:
-        one.record([stored(1)], [Refused(2, "a", "gone")])
+        one.record([stored(1)], [RefusedImage(2, "a", "gone")])
     with Ledger(tmp_path, "other") as two:
         assert ({}, {}) == (two.stored(0, 9), two.refused(0, 9))
         assert {"00000.tar": 512 + 1024} == two.ends()
@@ -69,7 +69,7 @@ def test_a_group_is_recorded_whole_or_not_at_all(tmp_path):
 
     with Ledger(tmp_path, "board", at=fail) as ledger:
         with pytest.raises(KeyboardInterrupt):
-            ledger.record([stored(1), stored(2)], [Refused(3, "a", "gone")])
+            ledger.record([stored(1), stored(2)], [RefusedImage(3, "a", "gone")])
         assert ({}, {}) == (ledger.stored(0, 9), ledger.refused(0, 9))
 
 
@@ -90,9 +90,9 @@ def test_lost_bytes_are_forgotten(ledger):
     assert {(1, "a")} == set(ledger.stored(0, 9))
 
 
-def test_refused_pictures_can_be_forgotten(ledger):
+def test_refused_images_can_be_forgotten(ledger):
     """Refusals are asked again on demand; stored images stay."""
-    ledger.record([stored(1)], [Refused(2, "a", "gone")])
+    ledger.record([stored(1)], [RefusedImage(2, "a", "gone")])
 
     assert 1 == ledger.forget_refused()
     assert ({(1, "a"): stored(1)}, {}) == (ledger.stored(0, 9), ledger.refused(0, 9))
@@ -106,7 +106,7 @@ def test_second_run_at_once_is_refused(ledger, tmp_path):
     )
 
     assert "AlreadyRunning: Another run is writing to" in second.stderr
-    assert "Wait until it ends, or stop it, and run again." in second.stderr
+    assert "Wait until it ends, or stop it, and run the same command again." in second.stderr
     with pytest.raises(AlreadyRunning):
         Ledger(tmp_path, "board")
 

@@ -14,19 +14,20 @@ import pytest
 import requests
 
 from personae.errors import AlreadyRunning, BadParams, DiskRefused
-from scraper import listing, pages, personae
+from scraper import listing, pages
 from scraper.client import Client
 from scraper.demo.board import booru
 from scraper.demo.facts.params import TINY
 from scraper.demo.server.thread import serving
-from scraper.errors import ConnectionLost, DamagedLedger, QueryTimedOut, Unfinished
+from scraper.errors import ConnectionLost, DamagedLedger, Unfinished
 from scraper.listing import PAIRS_SCHEMA, TAGS_SCHEMA, Params
 from scraper.pages import Pages
-from scraper.post import POSTS_SCHEMA, Post
+from scraper.params import personae
+from scraper.schemas import POSTS_SCHEMA
 from scraper.site import Params as SiteParams
 from scraper.site import Site
 from scraper.sources.danbooru import Danbooru
-from tests.scraper.listing_fixture import BLANK, Shelf
+from tests.scraper.listing_fixture import BLANK, Shelf, post_of_row
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ("posts", "tags", "implications", "aliases")
@@ -71,7 +72,7 @@ def test_lists_every_post_of_every_candidate_once(shelf, tmp_path):
     run(shelf, tmp_path)
 
     assert [1, 2, 3, 4, 5, 6, 8] == ids(tmp_path)
-    assert shelf.posts[:6] == [Post.from_row(row) for row in table(tmp_path)][:6]
+    assert shelf.posts[:6] == [post_of_row(row) for row in table(tmp_path)][:6]
 
 
 def test_asks_until_the_empty_page(shelf, tmp_path):
@@ -280,7 +281,7 @@ def test_no_side_files_are_left(shelf, tmp_path):
     """Neither a run nor a look at the record leaves files that would change a hash."""
     run(shelf, tmp_path)
 
-    assert pages.Summary(posts=7, searches=2, searches_done=2) == pages.summary(tmp_path)
+    assert pages.ListingSummary(posts=7, searches=2, searches_done=2) == pages.summary(tmp_path)
     assert {"ledger.sqlite", *(f"{name}.parquet" for name in TABLES)} == {
         path.name for path in tmp_path.iterdir()
     }
@@ -365,39 +366,3 @@ def test_killed_at_every_step_it_ends_the_same(board, tmp_path):
         unbroken = (tmp_path / "unbroken" / f"{name}.parquet").read_bytes()
         for number in range(len(KILLS)):
             assert unbroken == (tmp_path / str(number) / f"{name}.parquet").read_bytes()
-
-
-@pytest.mark.asyncio
-async def test_search_that_times_out_is_narrowed():
-    """A page that the database gives up is asked smaller, and stays smaller for that search."""
-    sizes = []
-
-    class Slow:
-        async def get_json(self, _path, params=None):
-            sizes.append(params["limit"])
-            if params["limit"] > 50:
-                raise QueryTimedOut("slow")
-            return []
-
-    source = Danbooru(Slow(), "http://board")
-    await source.page("rin", before=None, size=200)
-    await source.page("rin", before=None, size=200)
-    await source.page("mai", before=None, size=20)
-
-    assert [200, 50, 50, 20] == sizes
-
-
-@pytest.mark.asyncio
-async def test_search_that_always_times_out_is_given_up():
-    """Two smaller pages are tried, then the query is given up."""
-    sizes = []
-
-    class Stuck:
-        async def get_json(self, _path, params=None):
-            sizes.append(params["limit"])
-            raise QueryTimedOut("slow")
-
-    with pytest.raises(QueryTimedOut):
-        await Danbooru(Stuck(), "http://board").page("rin", before=None, size=200)
-
-    assert [200, 50, 12] == sizes

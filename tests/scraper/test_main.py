@@ -15,11 +15,12 @@ import stamina.instrumentation
 import yaml
 from aiohttp import web
 
-from scraper import contact, decide, download, listing, personae, site
+from scraper import contact
 from scraper.__main__ import main
 from scraper.demo.board import booru
 from scraper.demo.facts.params import TINY
 from scraper.demo.server.thread import serving
+from scraper.params import decide, download, listing, personae, site
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = ["--api-rate", "1e6", "--cdn-rate", "1e6", "--attempts", "2"]
@@ -72,7 +73,7 @@ def test_whole_run_and_again(board, capsys):
     assert kept == len(set(decisions.column("post_id").to_pylist()))
 
     assert 2 == main(["decide", "--min-images", "1000"])
-    assert "No persona has 1000 images that meet the requirements; the most pictured" in (
+    assert "No persona has 1000 images that pass the rules; the largest" in (
         capsys.readouterr().err
     )
 
@@ -81,7 +82,7 @@ def test_plan_downloads_nothing(board, capsys):
     """The plan tells personae and hours, and asks for no image."""
     assert 0 == main(["plan", "--site", board.url, "--min-images", "20", "--sample", "3", *FAST])
 
-    assert "images that meet" in capsys.readouterr().out
+    assert "images that pass" in capsys.readouterr().out
     assert not Path("data").exists()
 
 
@@ -94,9 +95,9 @@ def test_no_candidate_at_all(board, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--min-imags", "3"], "Did you mean --min-images?"),
+        (["--min-imags", "3"], "Did you mean '--min-images'?"),
         (["--min-images", "many"], "invalid int value"),
-        (["lisitng"], "Did you mean listing?"),
+        (["lisitng"], "Did you mean 'listing'?"),
         (["decide", "--workers", "3"], "unrecognized arguments"),
     ],
 )
@@ -136,11 +137,13 @@ def test_bad_parameter_is_usage(sections, words, capsys):
 
 
 def test_missing_parameter_file_is_usage(capsys):
-    """Without params.yaml the message says where to run."""
+    """A file named by --params must exist; without params.yaml the defaults hold."""
     Path("params.yaml").unlink()
 
-    assert 2 == main([])
-    assert "--params" in capsys.readouterr().err
+    assert 2 == main(["--params", "nowhere.yaml"])
+    assert "nowhere.yaml does not exist" in capsys.readouterr().err
+    assert 2 == main(["plan", "--site", "folder"])
+    assert "--folder PATH" in capsys.readouterr().err
 
 
 def test_unreachable_board_is_resumable(capsys):
@@ -163,16 +166,16 @@ def test_unreachable_board_is_resumable(capsys):
         ((422, "application/json", '{"error": "PostQuery::TagLimitError"}'), 4, "fewer terms"),
     ],
 )
-def test_codes_tell_policy_from_data(picture_host, capsys, sent, code, words):
+def test_codes_tell_policy_from_data(image_host, capsys, sent, code, words):
     """What the board refuses ends with 4, what it garbles with 5."""
     status, kind, text = sent
 
     async def answer(_request):
         return web.Response(text=text, status=status, content_type=kind)
 
-    picture_host.faults["/tag_implications.json"] = answer
+    image_host.faults["/tag_implications.json"] = answer
 
-    assert code == main(["--site", picture_host.url, *FAST])
+    assert code == main(["--site", image_host.url, *FAST])
     assert words in capsys.readouterr().err
 
 
@@ -190,7 +193,7 @@ def test_status_of_nothing(capsys):
     assert ["listing   not begun", "decide    not done", "download  not begun"] == out.splitlines()
 
 
-def test_interrupt_is_resumable(picture_host, tmp_path):
+def test_interrupt_is_resumable(image_host, tmp_path):
     """Ctrl-C ends a real process with 3, and it says that the same command goes on."""
     released = threading.Event()
 
@@ -199,9 +202,9 @@ def test_interrupt_is_resumable(picture_host, tmp_path):
             await asyncio.sleep(0.02)
         return web.Response()
 
-    picture_host.faults["/tag_implications.json"] = stall
+    image_host.faults["/tag_implications.json"] = stall
     with subprocess.Popen(
-        [sys.executable, "-m", "scraper", "--site", picture_host.url],
+        [sys.executable, "-m", "scraper", "--site", image_host.url],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -210,14 +213,17 @@ def test_interrupt_is_resumable(picture_host, tmp_path):
         # Started in the background of a shell, the tests themselves ignore Ctrl-C, and so would it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no threads yet
     ) as process:
-        picture_host.wait_for(1)
+        image_host.wait_for(1)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     released.set()
 
     assert 3 == process.returncode
     assert out.startswith("Site: ")
-    assert err.endswith("Stopped. What was done is saved: run the same command again to go on.\n")
+    assert err.endswith(
+        "error: Interrupted. What is finished is saved. Run the same command again to continue from "
+        "there.\n"
+    )
     assert "Traceback" not in err
 
 
@@ -237,6 +243,28 @@ def test_help_teaches(capsys):
             assert field.description
 
 
+def test_help_is_short_and_light():
+    """The help opens with an example, fits two screens, and loads no heavy library."""
+    code = (
+        "import sys; from scraper.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "finally: print(*{'aiohttp', 'pyarrow', 'duckdb', 'numpy', 'networkx'} & set(sys.modules))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "80"},
+        text=True,
+    )
+    *lines, loaded = run.stdout.splitlines()
+
+    assert "example: python -m scraper" in lines[2]
+    assert len(lines) <= 104
+    assert "" == loaded
+
+
 def test_contact_is_asked_once_and_remembered(tmp_path, capsys):
     """The question is put once; the answer lies in the user's configuration folder."""
     questions = []
@@ -252,7 +280,7 @@ def test_contact_is_asked_once_and_remembered(tmp_path, capsys):
 
     assert ["me@example.org"] * 2 == [first, second]
     assert 1 == len(questions)
-    assert "Remembered" in capsys.readouterr().err
+    assert "Saved" in capsys.readouterr().err
 
 
 def test_contact_is_looked_for_in_order(tmp_path):

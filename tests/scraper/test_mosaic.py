@@ -73,7 +73,7 @@ def test_a_sheet_that_is_not_what_the_index_says(tmp_path, kind):
     else:
         path.unlink()
 
-    with pytest.raises(BadFolder, match=r"a\.png .* Restore the file, or fix the index"):
+    with pytest.raises(BadFolder, match=r"a\.png .* Restore the file, or correct the index"):
         walked(Folder(tmp_path))
 
 

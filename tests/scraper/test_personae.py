@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scraper.personae import Kinship, Lineage, Params, Refusal, choose, hash_order, lineage
+from scraper.personae import Kinship, Lineage, Params, PersonaRefusal, choose, hash_order, lineage
 
 TABLE = Kinship.from_pairs(
     aliases=[("chloe", "sakamata_chloe"), ("old_chloe", "chloe")],
@@ -148,28 +148,28 @@ def test_order_of_tags_and_edges_never_matters(edges, characters, shuffler):
     assert bool(characters) == bool(expected.leaves)
 
 
-def test_chooses_by_number_of_pictures():
+def test_chooses_by_number_of_images():
     """A persona below `min_images` is too small; the boundary itself is enough."""
     outcome = choose({"a": 10, "b": 9}, {"a": "a", "b": "b"}, Params(min_images=10))
 
-    assert {"a": None, "b": Refusal("persona_too_small", 9, 10)} == outcome
+    assert {"a": None, "b": PersonaRefusal("persona_too_small", 9, 10)} == outcome
 
 
-def test_labels_takes_the_most_pictured():
-    """With `labels`, the most pictured personae are taken, equal counts by name."""
+def test_labels_takes_the_personae_with_most_images():
+    """With `labels`, the personae with most images are taken, equal counts by name."""
     kept = {"d": 20, "b": 30, "c": 20, "a": 5}
     outcome = choose(kept, {name: name for name in kept}, Params(min_images=10, labels=2))
 
     assert {
         "b": None,
         "c": None,
-        "d": Refusal("persona_not_chosen", 3, 2),
-        "a": Refusal("persona_too_small", 5, 10),
+        "d": PersonaRefusal("persona_not_chosen", 3, 2),
+        "a": PersonaRefusal("persona_too_small", 5, 10),
     } == outcome
 
 
 def test_look_alikes_adds_one_relative_to_each_chosen_persona():
-    """A chosen form brings its base and a chosen base its most pictured form, if big enough."""
+    """A chosen form brings its base and a chosen base its form with most images, if enough."""
     kept = {"a_(x)": 90, "b": 80, "c": 70, "a": 40, "a_(y)": 30, "b_(z)": 5, "c_(y)": 20, "d": 60}
     bases = {name: name[0] for name in kept}
     outcome = choose(kept, bases, Params(min_images=10, labels=3, look_alikes=True))
@@ -177,7 +177,7 @@ def test_look_alikes_adds_one_relative_to_each_chosen_persona():
     assert {"a_(x)", "b", "c", "a", "c_(y)"} == {
         name for name, refusal in outcome.items() if refusal is None
     }
-    assert Refusal("persona_not_chosen", 6, 3) == outcome["a_(y)"]
+    assert PersonaRefusal("persona_not_chosen", 6, 3) == outcome["a_(y)"]
 
 
 def test_look_alikes_adds_nothing_to_a_chosen_pair():
@@ -186,7 +186,7 @@ def test_look_alikes_adds_nothing_to_a_chosen_pair():
     bases = dict.fromkeys(kept, "a")
     outcome = choose(kept, bases, Params(min_images=10, labels=2, look_alikes=True))
 
-    assert Refusal("persona_not_chosen", 3, 2) == outcome["a_(y)"]
+    assert PersonaRefusal("persona_not_chosen", 3, 2) == outcome["a_(y)"]
 
 
 def test_max_images_is_never_below_min_images():

@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scraper.errors import UnexpectedResponse
-from scraper.post import DECISIONS_SCHEMA, POSTS_SCHEMA, WANTED_FIELDS, Decision, Post
+from scraper.post import PostDecision
+from scraper.schemas import DECISIONS_SCHEMA, POSTS_SCHEMA
+from scraper.sources.board_post import ONLY_FIELDS, read_post
+from tests.scraper.listing_fixture import post_of_row
 
 BASE = "http://127.0.0.1:8080"
 HIDDEN = ("md5", "file_url", "large_file_url", "preview_file_url")
@@ -74,7 +77,7 @@ def changed(**fields):
 
 
 def read(answer):
-    return Post.from_json(answer, base_url=BASE)
+    return read_post(answer, base_url=BASE)
 
 
 def test_reads_every_field():
@@ -96,7 +99,7 @@ def test_reads_every_field():
 
 def test_asks_for_the_fields_that_it_reads():
     """The list of wanted fields and the fields that are needed cannot drift apart."""
-    assert set(ANSWER) == set(WANTED_FIELDS.split(","))
+    assert set(ANSWER) == set(ONLY_FIELDS.split(","))
 
 
 @pytest.mark.parametrize("missing", [*HIDDEN[:2], "media_asset"])
@@ -207,7 +210,7 @@ def test_every_recorded_post_is_read(real_data):
         body = exchange["response"]["body_json"]
         if exchange["response"]["status"] == 200:
             answers += body if isinstance(body, list) else [body]
-    posts = [Post.from_json(answer, base_url="https://danbooru.donmai.us") for answer in answers]
+    posts = [read_post(answer, base_url="https://danbooru.donmai.us") for answer in answers]
 
     assert len(posts) >= 15
     for post, answer in zip(posts, answers, strict=True):
@@ -221,7 +224,7 @@ def test_every_recorded_post_is_read(real_data):
 
 def _through_arrow(posts):
     batch = pa.RecordBatch.from_pylist([post.to_row() for post in posts], schema=POSTS_SCHEMA)
-    return [Post.from_row(row) for row in batch.to_pylist()]
+    return [post_of_row(row) for row in batch.to_pylist()]
 
 
 names = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12)
@@ -288,15 +291,17 @@ def test_post_survives_the_table(answer):
     """JSON to Post to row to Arrow and back gives the same post, whatever the values."""
     post = read(json.loads(json.dumps(answer)))
 
-    assert post == Post.from_row(post.to_row())
+    assert post == post_of_row(post.to_row())
     assert [post] == _through_arrow([post])
     assert POSTS_SCHEMA.names == list(post.to_row())
 
 
 def test_decision_is_a_row():
     """A decision has the columns of every decisions table."""
-    decision = Decision(1, "decide", kept=False, reason="small", measured=100.0, threshold=256.0)
+    decision = PostDecision(
+        1, "decide", kept=False, reason="small", measured=100.0, threshold=256.0
+    )
 
     table = pa.Table.from_pylist([decision.to_row()], schema=DECISIONS_SCHEMA)
 
-    assert [decision] == [Decision(**row) for row in table.to_pylist()]
+    assert [decision] == [PostDecision(**row) for row in table.to_pylist()]

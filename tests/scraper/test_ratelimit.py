@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scraper.ratelimit import Backoff, TokenBucket, retry_after
+from scraper.ratelimit import Backoff, TokenBucket, acquire, acquire_blocking, retry_after
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -29,12 +29,22 @@ class Clock:
         self.now += seconds + next(self._lateness, 0.0)
         await asyncio.sleep(0)
 
+    def sleep_blocking(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+async def _acquired(bucket, clock, count=1):
+    """The moments at which requests leave, one after the other."""
+    turn = asyncio.Lock()
+    return [await acquire(bucket, turn=turn, sleep=clock.sleep) for _ in range(count)]
+
 
 def test_first_passes_at_once():
     """Nobody waits before the first request."""
     clock = Clock()
 
-    asyncio.run(TokenBucket(1.0, clock=clock, sleep=clock.sleep).acquire())
+    asyncio.run(_acquired(TokenBucket(1.0, clock=clock), clock))
 
     assert [] == clock.slept
 
@@ -42,12 +52,22 @@ def test_first_passes_at_once():
 def test_second_waits_for_the_rate():
     """At two a second, the second request leaves half a second later."""
     clock = Clock()
-    bucket = TokenBucket(2.0, clock=clock, sleep=clock.sleep)
+    bucket = TokenBucket(2.0, clock=clock)
 
-    async def two():
-        return [await bucket.acquire(), await bucket.acquire()]
+    assert [1000.0, 1000.5] == asyncio.run(_acquired(bucket, clock, 2))
 
-    assert [1000.0, 1000.5] == asyncio.run(two())
+
+def test_blocking_caller_waits_as_an_asynchronous_one():
+    """Without an event loop the same bucket gives the same times, pauses included."""
+    clock = Clock()
+    bucket = TokenBucket(2.0, clock=clock)
+
+    times = [acquire_blocking(bucket, sleep=clock.sleep_blocking) for _ in range(2)]
+    bucket.pause(60)
+    times.append(acquire_blocking(bucket, sleep=clock.sleep_blocking))
+
+    assert [1000.0, 1000.5, 1060.5] == times
+    assert [0.5, 60.0] == clock.slept
 
 
 @given(
@@ -60,15 +80,16 @@ def test_second_waits_for_the_rate():
 def test_no_window_holds_more_than_its_share(rate, gaps, lateness, pauses, together):
     """In any window of w seconds at most rate × w + 1 leave, whenever they come and wake."""
     clock = Clock(lateness)
-    bucket = TokenBucket(rate, clock=clock, sleep=clock.sleep)
+    bucket = TokenBucket(rate, clock=clock)
     left = []
+    turn = asyncio.Lock()
 
     async def one(number, gap):
         if not together:
             clock.now += gap
         if number in pauses:
             bucket.pause(gap)
-        left.append(await bucket.acquire())
+        left.append(await acquire(bucket, turn=turn, sleep=clock.sleep))
 
     async def everyone():
         if together:
@@ -91,10 +112,10 @@ def test_no_window_holds_more_than_its_share(rate, gaps, lateness, pauses, toget
 def test_pause_holds_everybody():
     """After a refusal nobody leaves before the pause is over, and the pause is known."""
     clock = Clock()
-    bucket = TokenBucket(10.0, clock=clock, sleep=clock.sleep)
+    bucket = TokenBucket(10.0, clock=clock)
     bucket.pause(60)
 
-    assert 1060.0 == asyncio.run(bucket.acquire())
+    assert [1060.0] == asyncio.run(_acquired(bucket, clock))
     assert bucket.has_paused_since(1000.0)
     assert not bucket.has_paused_since(1000.1)
 
@@ -102,7 +123,7 @@ def test_pause_holds_everybody():
 def test_slow_down_halves_the_rate_to_an_end():
     """Each refusal halves the rate, and a request a minute always remains."""
     clock = Clock()
-    bucket = TokenBucket(10.0, clock=clock, sleep=clock.sleep)
+    bucket = TokenBucket(10.0, clock=clock)
 
     bucket.slow_down()
     assert 5.0 == bucket.rate
@@ -115,7 +136,7 @@ def test_slow_down_halves_the_rate_to_an_end():
 def test_slow_down_never_speeds_up():
     """A rate below a request a minute stays what the user wanted."""
     clock = Clock()
-    bucket = TokenBucket(0.001, clock=clock, sleep=clock.sleep)
+    bucket = TokenBucket(0.001, clock=clock)
 
     bucket.slow_down()
 

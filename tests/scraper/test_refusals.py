@@ -20,7 +20,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("reason", REFUSED)
-def test_failure_of_one_picture_is_a_decision(shelf, run, reason):
+def test_failure_of_one_image_is_a_decision(shelf, run, reason):
     """What concerns one image is recorded with its reason; the others arrive."""
     fault, numbers = REFUSED[reason]
     fill(shelf, 5)
@@ -54,7 +54,7 @@ def test_foreign_host_is_a_decision(shelf, run):
     assert ("foreign_host", None, None) == shelf.decisions()[1]
 
 
-def test_post_without_a_still_picture_is_refused_without_a_request(shelf, run):
+def test_post_without_a_still_image_is_refused_without_a_request(shelf, run):
     """Where every variant moves, there is nothing to ask for."""
     post = shelf.add(1)
     film = Variant("original", "/film.mp4", 30, 40, "mp4")
@@ -76,7 +76,7 @@ def test_too_many_pixels_are_refused_before_decoding(shelf, run):
     assert ("too_large", 1200, 1199) == shelf.decisions()[100]
 
 
-def test_refused_pictures_are_asked_again_on_demand(shelf, run):
+def test_refused_images_are_asked_again_on_demand(shelf, run):
     """A refusal lasts until it is questioned."""
     fill(shelf, 2)
     url = shelf.posts[101].variants[-1].url

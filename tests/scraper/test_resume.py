@@ -106,7 +106,7 @@ def parent():
 def runner(shelf, parent):
     for post_id in range(1000, 1000 + POSTS):
         shelf.add(post_id)
-    del shelf.host.pictures[shelf.posts[1007].variants[-1].url]
+    del shelf.host.images[shelf.posts[1007].variants[-1].url]
     shelf.write()
     return Runner(shelf, parent)
 
@@ -130,7 +130,7 @@ def recorded(shelf):
 
 def expected(shelf):
     return {
-        post_id: shelf.host.pictures[post.variants[-1].url]
+        post_id: shelf.host.images[post.variants[-1].url]
         for post_id, post in shelf.posts.items()
         if post_id != 1007
     }
@@ -218,7 +218,7 @@ def test_two_runs_at_once(shelf, runner):
 
     async def wait(_request):
         await asyncio.to_thread(release.wait, 240)
-        return web.Response(body=shelf.host.pictures[held], content_type="image/png")
+        return web.Response(body=shelf.host.images[held], content_type="image/png")
 
     shelf.host.faults[held] = wait
     with warm_parent() as another:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personae.errors import DiskRefused
-from scraper.segments import END_OF_ARCHIVE, Place, Segments, padded_end
+from scraper.segments import END_OF_ARCHIVE, Location, Segments, padded_end
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def read(folder, place, length):
         return file.read(length)
 
 
-def test_nothing_is_written_before_the_first_picture(segments, tmp_path):
+def test_nothing_is_written_before_the_first_image(segments, tmp_path):
     """A run with nothing to do leaves no file and no folder."""
     segments.cut_back({})
     segments.sync()
@@ -92,7 +92,7 @@ def test_unsealed_segment_is_readable(segments, tmp_path):
 
 
 @given(kept=st.integers(0, 4), torn=st.integers(0, 4096), garbage=st.binary(max_size=600))
-def test_torn_tail_is_cut_back_to_the_last_recorded_picture(tmp_path_factory, kept, torn, garbage):
+def test_torn_tail_is_cut_back_to_the_last_recorded_image(tmp_path_factory, kept, torn, garbage):
     """Wherever a write was torn, only recorded images stay, and the next one follows them."""
     folder = tmp_path_factory.mktemp("segments")
     before = Segments(folder, segment_bytes=2**20)
@@ -107,7 +107,7 @@ def test_torn_tail_is_cut_back_to_the_last_recorded_picture(tmp_path_factory, ke
     place = after.append(99, "png", b"next")
     after.seal()
 
-    assert Place("00000.tar", end + 512) == place
+    assert Location("00000.tar", end + 512) == place
     with tarfile.open(path) as tar:
         assert [f"{number}.png" for number in range(kept)] + ["99.png"] == tar.getnames()
 

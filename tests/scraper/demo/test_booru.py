@@ -48,7 +48,7 @@ def refusals(post):
     lineage = personae.lineage(
         kinship.canonical(post.tags["character"]), post.tags["copyright"], kinship
     )
-    facts = filters.Facts(
+    facts = filters.PostFacts(
         post_id=post.post_id,
         tags=kinship.canonical(post.all_tags),
         leaves=lineage.leaves,
@@ -63,7 +63,9 @@ def refusals(post):
             f"is_{flag}": flag in post.flags for flag in ("deleted", "banned", "pending", "flagged")
         },
     )
-    return {refusal.reason for refusal in filters.refusals(facts, filters.Limits())}, lineage.leaves
+    return {
+        refusal.reason for refusal in filters.refusals(facts, filters.RuleLimits())
+    }, lineage.leaves
 
 
 def test_same_seed_same_posts(tiny):

@@ -14,7 +14,7 @@ from personae.errors import MissingColumn, MissingInput
 from scraper.demo.board import folder
 from scraper.demo.facts.params import TINY
 from scraper.demo.server.thread import serving
-from scraper.post import Post
+from scraper.sources.board_post import read_post
 
 AGENT = {"User-Agent": "personae-tests/1"}
 
@@ -66,7 +66,7 @@ def test_originals_are_served_as_they_are(image_folder):
             assert post["md5"] == hashlib.md5(stored).hexdigest()
             assert post["file_size"] == len(stored)
             assert "image/jpeg" == small.headers["Content-Type"]
-            assert Post.from_json(post, base_url=served.url).variants
+            assert read_post(post, base_url=served.url).variants
 
     assert [6, 5, 4, 3, 2, 1] == [post["id"] for post in posts]
 

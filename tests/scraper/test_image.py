@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from scraper.ledger import Refused
-from scraper.picture import Header, Wanted, header, inspect, smallest_sufficient
+from scraper.image import Header, RequestedFile, header, inspect, smallest_sufficient
+from scraper.ledger import RefusedImage
 from scraper.post import Variant
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF"}
@@ -115,7 +115,7 @@ def test_cut_header_has_no_size(file_ext):
 
 def wanted(payload, *, kind="180x180", file_ext="png", width=40, height=30, md5=None):
     listed = Variant(kind, f"/{kind}/x.{file_ext}", width, height, file_ext)
-    return Wanted(7, md5 or hashlib.md5(payload).hexdigest(), len(payload), listed)
+    return RequestedFile(7, md5 or hashlib.md5(payload).hexdigest(), len(payload), listed)
 
 
 PNG = encode("png", 40, 30)
@@ -123,11 +123,11 @@ PNG = encode("png", 40, 30)
 
 def refusal(payload, **listed):
     found = inspect(payload, wanted(PNG, **listed), max_pixels=5000)
-    assert isinstance(found, Refused)
+    assert isinstance(found, RefusedImage)
     return found.reason, found.measured, found.threshold
 
 
-def test_sound_picture_is_accepted():
+def test_sound_image_is_accepted():
     """A file of the listed type, size and checksum is what was wanted."""
     for kind in ("180x180", "original"):
         assert Header("png", 40, 30) == inspect(PNG, wanted(PNG, kind=kind), max_pixels=1200)

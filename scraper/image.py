@@ -1,15 +1,15 @@
 """
-Which file of a post to fetch, and whether what came is that file: pure functions.
+Which file of a post to fetch, and whether the bytes received are that file: pure functions.
 
 Bytes come from strangers, so nothing is decoded here: type and size are read from the first bytes,
-before any pixel is made. Whether an image decodes is for curation to find out.
+before any pixel is made. Stage `measure` of curation decodes the image.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scraper.ledger import Refused
+from scraper.ledger import RefusedImage
 from scraper.post import Variant
 
 _STILL = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}
@@ -19,18 +19,18 @@ _NOT_FRAMES = {0xC4, 0xC8, 0xCC}
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Type and size as the bytes themselves tell."""
+    """Type and size, read from the first bytes of a file."""
 
     file_ext: str
     """`jpg`, `png`, `webp` or `gif`."""
     width: int
-    """In pixels; 0 when the header is cut or senseless."""
+    """In pixels; 0 when the header is cut short or invalid."""
     height: int
-    """In pixels; 0 when the header is cut or senseless."""
+    """In pixels; 0 when the header is cut short or invalid."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RequestedFile:
     """The file to fetch for one post."""
 
     post_id: int
@@ -43,22 +43,22 @@ class Wanted:
 
     @property
     def file_key(self) -> str:
-        """Tells this file from an earlier or another one of the same post."""
+        """Differs between the files of one post, and when the board replaces a file."""
         return f"{self.md5 or '-'} {self.variant.url if self.variant else '-'}"
 
     def refused(
         self, reason: str, measured: float | None = None, threshold: float | None = None
-    ) -> Refused:
-        """The row that says why this file is not wanted any more."""
-        return Refused(self.post_id, self.file_key, reason, measured, threshold)
+    ) -> RefusedImage:
+        """Returns the row that records why this file is refused."""
+        return RefusedImage(self.post_id, self.file_key, reason, measured, threshold)
 
 
 def smallest_sufficient(variants: Sequence[Variant], side: int | None) -> Variant | None:
     """
     Returns the smallest still variant whose long side is at least `side` pixels.
 
-    Where none is large enough it is the largest. Of equal sizes the first listed is taken, which
-    has fewer bytes. Without `side` it is the original. None when no variant is a still image.
+    If none is large enough, the largest. Of equal sizes the first listed, which has fewer bytes.
+    If `side` is None, the original. None when no variant is a still image.
     """
     still = [variant for variant in variants if variant.file_ext in _STILL]
     if side is None:
@@ -68,33 +68,33 @@ def smallest_sufficient(variants: Sequence[Variant], side: int | None) -> Varian
     return min(enough, key=_pixels) if enough else max(still, key=_pixels, default=None)
 
 
-def inspect(payload: bytes, wanted: Wanted, *, max_pixels: int) -> Header | Refused:
+def inspect(payload: bytes, file: RequestedFile, *, max_pixels: int) -> Header | RefusedImage:
     """
-    Returns type and size of a file that is what the board listed, else why it is not.
+    Returns type and size of a file that is what the board listed, or the refusal.
 
     The type must be the listed one, the size the listed one (or turned by a quarter, as cameras
-    do), the pixels at most `max_pixels`, and an original must have the listed md5: of the other
-    variants the board tells no checksum.
+    do), the pixels at most `max_pixels`, and an original must have the listed md5. The board
+    lists no checksum of the other variants.
     """
-    variant, found = wanted.variant, header(payload)
-    assert variant is not None, "a file was fetched that nobody wanted"  # noqa: S101  # our mistake
-    if found is None or found.file_ext != _STILL.get(variant.file_ext):
-        return wanted.refused("wrong_type")
-    pixels, listed = found.width * found.height, _pixels(variant)
+    variant, image = file.variant, header(payload)
+    assert variant is not None, "a file was fetched without a variant"  # noqa: S101  # our mistake
+    if image is None or image.file_ext != _STILL.get(variant.file_ext):
+        return file.refused("wrong_type")
+    pixels, listed = image.width * image.height, _pixels(variant)
     if pixels == 0:
-        return wanted.refused("corrupt")
+        return file.refused("corrupt")
     if pixels > max_pixels:
-        return wanted.refused("too_large", pixels, max_pixels)
-    if listed and {found.width, found.height} != {variant.width, variant.height}:
-        return wanted.refused("corrupt", pixels, listed)
-    is_checkable = variant.type == "original" and wanted.md5 is not None
-    if is_checkable and hashlib.md5(payload, usedforsecurity=False).hexdigest() != wanted.md5:
-        return wanted.refused("wrong_md5", len(payload), wanted.original_bytes)
-    return found
+        return file.refused("too_large", pixels, max_pixels)
+    if listed and {image.width, image.height} != {variant.width, variant.height}:
+        return file.refused("corrupt", pixels, listed)
+    is_checkable = variant.type == "original" and file.md5 is not None
+    if is_checkable and hashlib.md5(payload, usedforsecurity=False).hexdigest() != file.md5:
+        return file.refused("wrong_md5", len(payload), file.original_bytes)
+    return image
 
 
 def header(payload: bytes) -> Header | None:
-    """Returns what the bytes say of themselves, or None when they are no image we know."""
+    """Returns type and size from the first bytes, or None for an unknown type."""
     if payload.startswith(b"\x89PNG\r\n\x1a\n"):
         return Header("png", *_png_size(payload))
     if payload.startswith(b"\xff\xd8\xff"):
@@ -107,14 +107,14 @@ def header(payload: bytes) -> Header | None:
 
 
 def _png_size(payload: bytes) -> tuple[int, int]:
-    """IHDR is the first chunk (PNG specification, third edition, 5.6)."""
+    """Returns width and height from the first chunk, IHDR (PNG, third edition, 5.6 and 11.2.1)."""
     if payload[12:16] != b"IHDR" or len(payload) < 24:
         return 0, 0
     return int.from_bytes(payload[16:20], "big"), int.from_bytes(payload[20:24], "big")
 
 
 def _jpeg_size(payload: bytes) -> tuple[int, int]:
-    """Walks the markers to the first frame header (ITU-T T.81, B.1.1 and B.2.2)."""
+    """Returns width and height from the first frame header (ITU-T T.81, B.1.1 and B.2.2)."""
     position = 2
     while position + 9 <= len(payload):
         if payload[position] != 0xFF:
@@ -135,7 +135,7 @@ def _jpeg_size(payload: bytes) -> tuple[int, int]:
 
 
 def _webp_size(payload: bytes) -> tuple[int, int]:
-    """Reads whichever of the three kinds of first chunk there is (RFC 9649, 2.5 to 2.7)."""
+    """Returns width and height from the first chunk (RFC 9649, sections 2.5 to 2.7)."""
     chunk, body = payload[12:16], payload[20:30]
     if chunk == b"VP8X" and len(body) == 10:
         return 1 + _little(body[4:7], 3), 1 + _little(body[7:10], 3)
@@ -152,5 +152,5 @@ def _pixels(variant: Variant) -> int:
 
 
 def _little(field: bytes, length: int) -> int:
-    """A little-endian number; 0 when the bytes end before it does."""
+    """Returns a little-endian number; 0 when `field` is shorter than `length` bytes."""
     return int.from_bytes(field, "little") if len(field) == length else 0

@@ -1,0 +1,24 @@
+"""Section `listing`: which posts are listed, and how many posts a request asks for."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Params(BaseModel):
+    """Section `listing`: which posts are listed, and how many posts a request asks for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Empty lists every post, so that every refusal has its reason. An anonymous search may have
+    # two terms; rating: and status: are free.
+    terms: str = Field(
+        "", description="search terms added to each persona, such as 'solo rating:g'"
+    )
+    names: tuple[str, ...] = Field(
+        (), description="character tags to list; none selects them by their counts"
+    )
+    # 3, because about a third of a persona's posts pass the rules.
+    candidates_per_label: float = Field(3.0, ge=1, description="with --labels: personae per label")
+    page_size: int = Field(200, ge=1, le=200, description="posts per request, at most 200")
+    deadline_hours: float | None = Field(
+        None, gt=0, description="hours until listing stops, resumable"
+    )

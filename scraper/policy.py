@@ -1,0 +1,354 @@
+"""
+The rules that both HTTP clients follow: which addresses, which headers, how much, how patiently.
+
+No input or output happens here. `client.py` (asynchronous) and `one_shot.py` (synchronous) send
+the requests that `conversation` yields, read bodies through `ResponseBody`, and wait
+as `RequestBudget` requires.
+"""
+
+import base64
+import ipaddress
+import random
+import time
+import zlib
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Final, Self, TypeVar
+
+from yarl import URL
+
+from scraper import responses
+from scraper.errors import (
+    ConnectionLost,
+    ForeignHost,
+    RateLimited,
+    RequestRefused,
+    TooLarge,
+    TransientError,
+    UnexpectedResponse,
+    Unfinished,
+)
+from scraper.params.site import Manners
+from scraper.ratelimit import Backoff, Clock, TokenBucket
+from scraper.responses import Response, quoted, shown
+from scraper.site import KNOWN, Site
+
+_AddressT = TypeVar("_AddressT")
+
+MOST_JSON_BYTES: Final = 32 * 1024 * 1024
+"""Largest JSON body: 200 posts of 1,250 tags each, the board's own limits, are smaller."""
+_MOST_ERROR_BYTES = 64 * 1024
+_MOST_REDIRECTS = 3
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+_AFTER_ERROR = Backoff(first=1.0, most=60.0)
+_AFTER_REFUSAL = Backoff(first=60.0, most=900.0)
+# A board on this machine needs no protection, and its faults are tests.
+_AFTER_LOCAL_ERROR = Backoff(first=0.1, most=5.0)
+_AFTER_LOCAL_REFUSAL = Backoff(first=0.5, most=10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client waits; every value comes from section `site`."""
+
+    connect_seconds: float = 10.0
+    read_seconds: float = 60.0
+    total_seconds: float = 180.0
+    attempts: int = 5
+    max_wait_seconds: float = 900.0
+
+    @classmethod
+    def of(cls, params: Manners) -> Self:
+        """Returns the values of section `site`."""
+        return cls(
+            connect_seconds=params.connect_seconds,
+            read_seconds=params.read_seconds,
+            total_seconds=params.total_seconds,
+            attempts=params.attempts,
+            max_wait_seconds=params.max_wait_seconds,
+        )
+
+
+class CutShort(ConnectionLost):
+    """A body that ended before its end; for a file, the file itself may be the reason."""
+
+
+class RequestBudget:
+    """
+    The requests that one site allows: a token bucket for the API, one for files.
+
+    All clients of a run share one budget, so their requests together keep the rate.
+
+    Args:
+        site: The board and its rates.
+        patience: How long the clients wait.
+        clock: Monotonic time in seconds.
+        draw: Random numbers in 0..1, for jitter.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        patience: Patience | None = None,
+        *,
+        clock: Clock = time.monotonic,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.patience = patience or Patience()
+        self.api = TokenBucket(site.api_rate, clock=clock)
+        self.files = TokenBucket(site.cdn_rate, clock=clock)
+        self._is_local = site.is_local
+        self._draw = draw
+        self._refusals = 0
+
+    def note_success(self) -> None:
+        """Ends a series of refusals: the next refusal pauses for the first time again."""
+        self._refusals = 0
+
+    def wait_after(
+        self, error: TransientError, bucket: TokenBucket, *, tries: int, sent_at: float
+    ) -> float:
+        """
+        Returns the seconds that the failed request waits; a refusal (429) pauses the bucket.
+
+        Args:
+            error: Why the request failed.
+            bucket: The bucket that the request left through.
+            tries: Number of tries of this request so far.
+            sent_at: When the request left, by the bucket's clock.
+
+        Raises:
+            Unfinished: The board asks for a longer wait than `max_wait_seconds`.
+        """
+        requested = error.wait_seconds
+        if requested is not None and requested > self.patience.max_wait_seconds:
+            raise Unfinished(
+                f"{shown(error.url)} asks to come back in {requested:.0f} s. The run waits at most "
+                f"{self.patience.max_wait_seconds:.0f} s (`site.max_wait_seconds`). Run the same "
+                "command again then. What is finished is kept."
+            ) from error
+        if not isinstance(error, RateLimited):
+            backoff = _AFTER_LOCAL_ERROR if self._is_local else _AFTER_ERROR
+            return requested if requested is not None else backoff.seconds(tries, self._draw())
+        if not bucket.has_paused_since(sent_at):
+            self._refusals += 1
+            backoff = _AFTER_LOCAL_REFUSAL if self._is_local else _AFTER_REFUSAL
+            bucket.pause(
+                requested
+                if requested is not None
+                else backoff.seconds(self._refusals, self._draw())
+            )
+            bucket.slow_down()
+        return 0.0
+
+
+def checked(site: Site, url: str) -> URL:
+    """
+    Returns the address as it will be requested.
+
+    The check reads the address as both clients do, so that no two readings of one text can differ.
+
+    Raises:
+        ForeignHost: It is not http or https, has credentials, leads to a host off the list of the
+            site, or to a private address that is not the board itself.
+    """
+    try:
+        target = URL(url)
+        host, port = target.host or "", target.port
+    except ValueError:
+        target, host, port = URL(), "", None
+    listed = target.scheme in ("http", "https") and f"{host}:{port}" in site.hosts
+    own = host == URL(site.base_url).host
+    if not listed or target.user or target.password or not (own or is_public(host)):
+        raise ForeignHost(
+            f"{shown(url)} is not an address of this board ({', '.join(sorted(site.hosts))}). "
+            "It is not fetched. If the board really keeps files there, add the host to "
+            "'site.file_hosts'.",
+            url=url,
+        )
+    return target
+
+
+def public_only(
+    site: Site, host: str, addresses: Iterable[_AddressT], *, text: Callable[[_AddressT], str]
+) -> list[_AddressT]:
+    """
+    Returns the addresses of `host` that may be connected to.
+
+    Private addresses are dropped, unless the user named that very host as the board.
+
+    Args:
+        site: The board.
+        host: The name that was looked up.
+        addresses: What the look-up returned.
+        text: Returns the IP address of one of them.
+
+    Raises:
+        OSError: None is left.
+    """
+    trusted = None if site.name in KNOWN else URL(site.base_url).host
+    allowed = [each for each in addresses if host == trusted or is_public(text(each))]
+    if not allowed:
+        raise OSError(None, f"{host} leads to private addresses only, which are not requested")
+    return allowed
+
+
+def is_public(host: str) -> bool:
+    """Returns False for an IP address outside the public internet; True for others and names."""
+    try:
+        return ipaddress.ip_address(host.split("%", maxsplit=1)[0]).is_global
+    except ValueError:
+        return True
+
+
+def headers(site: Site, target: URL, *, is_api: bool) -> dict[str, str]:
+    """Returns the headers of a request; the key goes to the API's own host alone."""
+    fields = {
+        "User-Agent": site.user_agent,
+        "Accept": "application/json" if is_api else "*/*",
+        "Accept-Encoding": "gzip" if is_api else "identity",
+    }
+    if is_api and site.api_key and site.is_api(target):
+        pair = f"{site.login}:{site.api_key}".encode()
+        fields["Authorization"] = f"Basic {base64.b64encode(pair).decode('ascii')}"
+    return fields
+
+
+def api_url(site: Site, path: str, query: Mapping[str, Any] | None = None) -> str:
+    """Returns the address of an API path such as `/posts.json` with its query."""
+    return str(URL(site.absolute(path)).with_query(query or None))
+
+
+def conversation(
+    site: Site, url: str, *, is_api: bool, now: Callable[[], datetime]
+) -> Generator[URL, Response, Response]:
+    """
+    Yields the addresses to request, one after the other, and returns the last response (200).
+
+    The caller sends each request, with a token for each, and passes the response in. Redirects are
+    followed on the list of the site only.
+
+    Raises:
+        ForeignHost: The address, or a redirect, is off the list.
+        RequestRefused: Too many redirects; or as `responses.refusal` returns.
+        TransientError: As `responses.refusal` returns.
+    """
+    for _ in range(_MOST_REDIRECTS + 1):
+        response = yield checked(site, url)
+        location = response.headers.get("Location")
+        if response.status not in _REDIRECTS or location is None:
+            error = responses.refusal(response, is_api=is_api, now=now())
+            if error is not None:
+                raise error
+            return response
+        url = _joined(response.url, location)
+    raise RequestRefused(
+        f"{shown(url)} is the end of more than {_MOST_REDIRECTS} redirects: the board redirects in "
+        "circles. Check the address of the site.",
+        url=url,
+    )
+
+
+def unrepeatable(error: TooLarge | responses.BrokenJson) -> UnexpectedResponse:
+    """Returns the error of an API response that stayed too long or broken at every try."""
+    if isinstance(error, TooLarge):
+        return UnexpectedResponse(
+            f"{error} A response of the API is never that long. Check the address of the site."
+        )
+    return UnexpectedResponse(str(error))
+
+
+class ResponseBody:
+    """
+    The body of one response, unpacked while it arrives; it never holds more than the cap.
+
+    Args:
+        url: Address of the response.
+        status: Status of the response.
+        fields: Headers of the response.
+        most: Largest accepted number of bytes for status 200. The bodies of errors are read to
+            their first part only.
+
+    Raises:
+        TooLarge: The announced length is above the cap.
+        UnexpectedResponse: The encoding was not requested.
+    """
+
+    def __init__(self, url: str, status: int, fields: Mapping[str, str], most: int) -> None:
+        self._url = url
+        self._is_complete = status == HTTPStatus.OK
+        self._most = most if self._is_complete else _MOST_ERROR_BYTES
+        length = fields.get("Content-Length", "")
+        self._announced = int(length) if length.isascii() and length.isdigit() else 0
+        if self._is_complete and self._announced > self._most:
+            raise self._too_large()
+        self._unpack = _unpacker(fields.get("Content-Encoding", "identity"), url)
+        self._received = 0
+        self._content = bytearray()
+
+    def add(self, chunk: bytes) -> bool:
+        """
+        Takes the next bytes from the network; returns whether more are needed.
+
+        Raises:
+            TooLarge: The body has more bytes than the cap.
+            CutShort: The packed bytes are damaged.
+        """
+        self._received += len(chunk)
+        room = self._most + 1 - len(self._content)
+        try:
+            self._content += self._unpack.decompress(chunk, room) if self._unpack else chunk
+        except zlib.error as error:
+            raise CutShort(
+                f"{shown(self._url)} sent damaged gzip data ({error}).", url=self._url
+            ) from error
+        if len(self._content) <= self._most:
+            return True
+        if self._is_complete:
+            raise self._too_large()
+        del self._content[self._most :]
+        return False
+
+    def content(self) -> bytes:
+        """
+        Returns the whole body, after its last byte.
+
+        Raises:
+            CutShort: The body ended before its announced end.
+        """
+        is_cut_by_cap = not self._is_complete and len(self._content) == self._most
+        is_unpacked = not (self._unpack and self._received) or self._unpack.eof
+        if not is_cut_by_cap and (not is_unpacked or self._received < self._announced):
+            raise CutShort(
+                f"{shown(self._url)} ended after {self._received} bytes, before its end.",
+                url=self._url,
+            )
+        return bytes(self._content)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(
+            f"{shown(self._url)} has more than the {self._most} bytes that are accepted.",
+            url=self._url,
+        )
+
+
+def _unpacker(encoding: str, url: str) -> "zlib._Decompress | None":
+    encoding = encoding.strip().lower()
+    if encoding in ("identity", ""):
+        return None
+    if encoding in ("gzip", "x-gzip", "deflate"):
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header is recognised
+    raise UnexpectedResponse(
+        f"{shown(url)} is packed as {quoted(encoding)}, which was not requested. The board, or a "
+        "proxy before it, is broken. Try later."
+    )
+
+
+def _joined(base: str, location: str) -> str:
+    try:
+        return str(URL(base).join(URL(location)))
+    except ValueError:  # brackets that hold no address: `checked` refuses it
+        return location

@@ -1,0 +1,57 @@
+"""Columns of the tables that several stages share: `posts.parquet` and `decisions.parquet`."""
+
+import pyarrow as pa
+
+_TIME = pa.timestamp("ms", tz="UTC")
+_TAGS = pa.list_(pa.string())
+_VARIANT_COLUMNS: dict[str, pa.DataType] = {
+    "type": pa.string(),
+    "url": pa.string(),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "file_ext": pa.string(),
+}
+
+_POST_COLUMNS: dict[str, pa.DataType] = {
+    "post_id": pa.int64(),
+    "created_at_utc": _TIME,
+    "updated_at_utc": _TIME,
+    "md5": pa.string(),
+    "pixel_hash": pa.string(),
+    "rating": pa.string(),
+    "image_width": pa.int32(),
+    "image_height": pa.int32(),
+    "file_ext": pa.string(),
+    "file_bytes": pa.int64(),
+    "duration_seconds": pa.float64(),
+    "parent_id": pa.int64(),
+    "has_children": pa.bool_(),
+    "is_pending": pa.bool_(),
+    "is_flagged": pa.bool_(),
+    "is_deleted": pa.bool_(),
+    "is_banned": pa.bool_(),
+    "score": pa.int32(),
+    "uploader_id": pa.int64(),
+    "source": pa.string(),
+    "tags_general": _TAGS,
+    "tags_character": _TAGS,
+    "tags_copyright": _TAGS,
+    "tags_artist": _TAGS,
+    "tags_meta": _TAGS,
+    "variants": pa.list_(pa.struct(_VARIANT_COLUMNS.items())),
+    "given_label": pa.string(),
+    "given_split": pa.string(),
+    "given_group": pa.string(),
+}
+
+_DECISION_COLUMNS: dict[str, pa.DataType] = {
+    "post_id": pa.int64(),
+    "stage": pa.string(),
+    "kept": pa.bool_(),
+    "reason": pa.string(),
+    "measured": pa.float64(),
+    "threshold": pa.float64(),
+}
+
+POSTS_SCHEMA = pa.schema(_POST_COLUMNS)
+DECISIONS_SCHEMA = pa.schema(_DECISION_COLUMNS)
