@@ -376,3 +376,5 @@ class ClassesDocument(Document):
 
     labels: tuple[str, ...] = Field(min_length=1)
     """In leaf order."""
+    base: dict[str, str] = Field(default_factory=dict)
+    """The base form of each label that is a form of another label."""

@@ -179,7 +179,7 @@ def _rivals(row: RunSummary, plain: Sequence[RunSummary]) -> list[tuple[RunSumma
 
 def _shape(run: ComparedRun) -> str:
     """The sizes of a run's tree without its labels: equal for trees that differ by a permutation."""
-    return _sizes(hierarchy.to_nested(hierarchy.from_json(run.first.model["hierarchy"])))
+    return _sizes(hierarchy.to_nested(run.first.hierarchy))
 
 
 def _sizes(tree: Nested) -> str:
@@ -189,7 +189,7 @@ def _sizes(tree: Nested) -> str:
 
 def _settings(run: ComparedRun) -> Mapping[str, Any]:
     """The section of the method: an ablation has controls of its own, if any."""
-    section: Mapping[str, Any] = run.first.model.get("params", {}).get(run.method) or {}
+    section: Mapping[str, Any] = run.first.model.params.get(run.method) or {}
     return section
 
 
@@ -199,8 +199,8 @@ def _is_alike(each: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _match(run: ComparedRun) -> CostMatch | None:
-    records = [trained.fit.get("match") for trained in run.seeds.values()]
-    matches = [CostMatch(float(each["wanted"]), float(each["reached"])) for each in records if each]
+    records = [trained.fit.match for trained in run.seeds.values()]
+    matches = [CostMatch(each.wanted, each.reached) for each in records if each]
     return max(matches, key=lambda match: abs(match.ratio - 1), default=None)
 
 

@@ -6,22 +6,30 @@ that hold test images only, rows in the order of `post_id`.
 """
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import networkx as nx
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
-from personae import tables
+from personae import files, tables
 from personae.errors import MissingInput
+from train.documents import (
+    ClassesDocument,
+    CostDocument,
+    FitDocument,
+    MetricsDocument,
+    ModelDocument,
+    ShardsManifest,
+)
 from train.errors import MixedResults
-from train.tree.hierarchy import Nested, leaves
+from train.tree.hierarchy import Nested, from_json, leaves
 
 FLAT = "flat"
 REFERENCE = "modularity"  # the grouping whose clusters every run is measured against
@@ -67,11 +75,17 @@ class TrainedRun:
     white: Bool[np.ndarray, " image"]
     full: Float[np.ndarray, "image leaf"] | None
     coarse: Float[np.ndarray, "image cluster"] | None
-    metrics: Mapping[str, Any]
-    fit: Mapping[str, Any]
-    model: Mapping[str, Any]
+    metrics: MetricsDocument
+    fit: FitDocument
+    model: ModelDocument
     curves: Sequence[Mapping[str, str]]
-    cost: Mapping[str, Any] = field(default_factory=dict)
+    cost: CostDocument | None = None
+    """None where the run was evaluated without a measurement of its cost."""
+
+    @property
+    def hierarchy(self) -> nx.DiGraph:
+        """The label hierarchy that the run was trained on."""
+        return from_json(self.model.hierarchy.model_dump(mode="json", exclude_unset=True))
 
     @property
     def correct(self) -> Bool[np.ndarray, " image"]:
@@ -137,8 +151,9 @@ class Results:
     """
 
     labels: tuple[str, ...]
-    classes: Mapping[str, Any]
-    manifest: Mapping[str, Any]
+    bases: Mapping[str, str]
+    """The base form of each label that is a form of another label."""
+    manifest: ShardsManifest
     runs: tuple[ComparedRun, ...]
     groupings: Mapping[tuple[str, int], Grouping]
     absent: tuple[str, ...] = ()
@@ -194,8 +209,8 @@ def read(
         MissingInput: A file is absent or unreadable; the message names the stage that writes it.
         MixedResults: Two runs were evaluated on different images or labels.
     """
-    classes = _json(data_dir / "shards" / "classes.json", stage="shards")
-    leaves = len(classes["labels"])
+    classes = ClassesDocument.read(data_dir / "shards" / "classes.json")
+    leaves = len(classes.labels)
     flat = {seed: _trained(results_dir / FLAT / str(seed), FLAT, seed, leaves) for seed in seeds}
     read_runs = [ComparedRun(name=FLAT, method=FLAT, grouping=None, seeds=flat)]
     absent = []
@@ -214,13 +229,13 @@ def read(
         (name, seed): _grouping(folder / str(seed) / f"{name}.json", name, seed)
         for name, seed in dict.fromkeys(pairs)
     }
-    manifest = _json(data_dir / "shards" / "manifest.json", stage="shards")
-    _check_same_data(read_runs, labels=classes["labels"], root_sha256=manifest["root_sha256"])
+    manifest = ShardsManifest.read(data_dir / "shards" / "manifest.json")
+    _check_same_data(read_runs, labels=classes.labels, root_sha256=manifest.root_sha256)
     _check_same_images(read_runs)
-    _check_partitions(groupings, leaves=len(classes["labels"]))
+    _check_partitions(groupings, leaves=leaves)
     return Results(
-        labels=tuple(classes["labels"]),
-        classes=classes,
+        labels=classes.labels,
+        bases=classes.base,
         manifest=manifest,
         runs=tuple(read_runs),
         groupings=groupings,
@@ -259,11 +274,11 @@ def _trained(folder: Path, run: str, seed: int, leaves: int) -> TrainedRun:
         white=table["white_background"].to_numpy(zero_copy_only=False),
         full=_matrix(table, "full"),
         coarse=_matrix(table, "coarse"),
-        metrics=_json(folder / "metrics.json", stage="evaluate"),
-        fit=_json(folder / "fit.json", stage="fit"),
-        model=_json(folder / "model.json", stage="fit"),
+        metrics=MetricsDocument.read(folder / "metrics.json"),
+        fit=FitDocument.read(folder / "fit.json"),
+        model=ModelDocument.read(folder / "model.json"),
         curves=_curves(folder / "curves.csv"),
-        cost=_json(measured, stage="evaluate") if measured.exists() else {},
+        cost=CostDocument.read(measured) if measured.exists() else None,
     )
 
 
@@ -283,34 +298,21 @@ def _curves(path: Path) -> list[dict[str, str]]:
 
 
 def _grouping(path: Path, name: str, seed: int) -> Grouping:
-    facts = _json(path, stage="clustering")
+    facts = files.read_json(path, stage="clustering")
     clusters = tuple(tuple(int(leaf) for leaf in cluster) for cluster in facts["clusters"])
     return Grouping(name=name, seed=seed, clusters=clusters, facts=facts)
 
 
-def _json(path: Path, *, stage: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MissingInput(
-            f"{path} is absent: stage '{stage}' writes it. Run that stage first."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise MissingInput(
-            f"{path} is not readable JSON ({error}). Remove it and run stage '{stage}' again."
-        ) from error
-
-
 def _check_same_data(
-    runs: Sequence[ComparedRun], *, labels: Sequence[str], root_sha256: str
+    runs: Sequence[ComparedRun], *, labels: tuple[str, ...], root_sha256: str
 ) -> None:
     for run in runs:
         for trained in run.seeds.values():
             model = trained.model
-            if model["labels"] != labels or model["root_sha256"] != root_sha256:
+            if model.labels != labels or model.root_sha256 != root_sha256:
                 raise MixedResults(
                     f"Run '{trained.run}' with seed {trained.seed} was trained on shards with "
-                    f"root hash {model['root_sha256']}, but the present shards have {root_sha256}. "
+                    f"root hash {model.root_sha256}, but the present shards have {root_sha256}. "
                     "Run `dvc repro`."
                 )
 

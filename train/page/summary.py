@@ -9,7 +9,6 @@ forward pass that the run's method uses by default: over one route, or over seve
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -34,7 +33,6 @@ from train.page.results import ComparedRun, Results, TrainedRun
 from train.tree import label_path
 from train.tree.hierarchy import (
     clusters,
-    from_json,
     from_nested,
     heights,
     membership,
@@ -273,7 +271,7 @@ def _consistency(predictions: Mapping[int, SeedPredictions], leaves: int) -> Spr
     for each in predictions.values():
         if each.trained.coarse is None:
             return None
-        groups = clusters(from_json(each.trained.model["hierarchy"]))
+        groups = clusters(each.trained.hierarchy)
         likeliest = each.trained.coarse.argmax(axis=1)
         values.append(consistency(each.predicted, likeliest, membership(groups, leaves)))
     return Spread(tuple(values))
@@ -341,20 +339,18 @@ def _cost(results: Results, run: ComparedRun, mode: str) -> RunCost:
     fits = [trained.fit for trained in run.seeds.values()]
     metrics = [trained.metrics for trained in run.seeds.values()]
     macs = "macs_max" if mode == "full" else "macs_expected"
-    needs = bool(run.grouping) and all(fit.get("needs_flat", True) for fit in fits)
+    needs = bool(run.grouping) and all(fit.needs_flat for fit in fits)
     paid = [results.flat.seeds[seed].fit for seed in run.seeds] if needs else []
-    flops = [_flops(fit) for fit in fits]
+    flops = [fit.train_flops for fit in fits]
     if paid:
-        flops = [own + _flops(flat) for own, flat in zip(flops, paid, strict=True)]
+        flops = [own + flat.train_flops for own, flat in zip(flops, paid, strict=True)]
     return RunCost(
-        params=float(np.mean([each["params"] for each in metrics])),
-        macs=float(np.mean([each[macs] for each in metrics])),
-        seconds_total=Spread(tuple(float(fit["total_seconds"]) for fit in fits)),
-        seconds_critical=Spread(tuple(float(fit["critical_path_seconds"]) for fit in fits)),
-        seconds_clustering=(
-            Spread(tuple(float(fit["total_seconds"]) for fit in paid)) if paid else None
-        ),
-        flops=Spread(tuple(flops)) if np.isfinite(flops).all() else None,
+        params=float(np.mean([each.params for each in metrics])),
+        macs=float(np.mean([getattr(each, macs) for each in metrics])),
+        seconds_total=Spread(tuple(fit.total_seconds for fit in fits)),
+        seconds_critical=Spread(tuple(fit.critical_path_seconds for fit in fits)),
+        seconds_clustering=(Spread(tuple(fit.total_seconds for fit in paid)) if paid else None),
+        flops=Spread(tuple(flops)),
         ms_alone=None if mode == "full" else _milliseconds(run, batch=1),
         ms_in_batch=None if mode == "full" else _milliseconds(run, batch=256),
     )
@@ -363,14 +359,8 @@ def _cost(results: Results, run: ComparedRun, mode: str) -> RunCost:
 def _milliseconds(run: ComparedRun, *, batch: int) -> float | None:
     """The median time of an image in milliseconds, mean over the seeds that were timed."""
     known = [
-        each["median_ms"] / batch
+        median / batch
         for trained in run.seeds.values()
-        for each in trained.cost.get("latency", ())
-        if each["batch"] == batch
+        if trained.cost is not None and (median := trained.cost.median_ms(batch)) is not None
     ]
     return float(np.mean(known)) if known else None
-
-
-def _flops(fit: Mapping[str, Any]) -> float:
-    """The operations of training all networks; NaN where a record lacks them."""
-    return float(sum(network.get("train_flops", np.nan) for network in fit["networks"]))

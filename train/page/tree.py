@@ -55,7 +55,7 @@ class TreeNode:
 def build(summary: RunSummary, flat: RunSummary, labels: Sequence[str], *, seed: int) -> TreeNode:
     """Returns the tree of one run and seed, with the accuracy of every node."""
     trained = summary.predictions[seed].trained
-    graph = hierarchy.from_json(trained.model["hierarchy"])
+    graph = trained.hierarchy
     ours = per_label({seed: summary.predictions[seed]}, len(labels))
     theirs = per_label({seed: flat.predictions[seed]}, len(labels))
     return _node(graph, hierarchy.ROOT, trained, labels, (ours, ours - theirs))

@@ -104,7 +104,7 @@ def _decisive(ours: Sequence[RunSummary]) -> dict[str, RunSummary]:
 
 def _settings(row: RunSummary) -> dict[str, object]:
     """What runs must have in common to be compared: everything but what their branches share."""
-    params = row.run.first.model["params"]
+    params = row.run.first.model.params
     own = {name: value for name, value in _own(row).items() if name not in _SHARING}
     others = {name: value for name, value in params.items() if name != "merged"}
     return {**own, **others, "grouping": row.run.grouping, "seeds": (*row.run.seeds,)}
@@ -190,7 +190,7 @@ def _by_seed(row: RunSummary, name: str) -> tuple[float, ...] | None:
         return row.cost.seconds_total.values
     if name == "labels":
         return tuple(1 - value for value in row.msr.values)
-    accuracies = [trained.metrics.get("router_accuracy") for trained in row.run.seeds.values()]
+    accuracies = [trained.metrics.router_accuracy for trained in row.run.seeds.values()]
     known = tuple(1 - float(value) for value in accuracies if value is not None)
     return known if len(known) == len(accuracies) else None
 
@@ -201,5 +201,5 @@ def _sharing(row: RunSummary) -> str:
 
 def _own(row: RunSummary) -> Mapping[str, object]:
     """The section `merged` of a run's parameters."""
-    section: Mapping[str, object] = row.run.first.model["params"]["merged"]
+    section: Mapping[str, object] = row.run.first.model.params["merged"]
     return section

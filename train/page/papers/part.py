@@ -21,13 +21,14 @@ class PaperPart:
 
 def epochs(run: ComparedRun) -> str:
     """Returns the epochs of all networks of a run's first seed together, as text."""
-    total = sum(int(network["epochs"]) for network in run.first.fit["networks"])
+    total = sum(network.epochs for network in run.first.fit.networks)
     return f"{count(total)} epochs"
 
 
 def backbone(row: RunSummary) -> str:
     """Returns the name of a run's backbone."""
-    return str(row.run.first.model.get("backbone", "not recorded"))
+    name: str = row.run.first.model.backbone
+    return name
 
 
 def gain(row: RunSummary) -> str:

@@ -1,11 +1,11 @@
 """The Uppsala report's Tables 1 and 2 (Colin and Nagarajan 2018), and our runs below them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import networkx as nx
 import numpy as np
 
+from train.documents import NetworkDocument
 from train.page import published
 from train.page.blocks import ReportTable, table
 from train.page.comparison import RunComparison
@@ -70,15 +70,15 @@ def times(run: ComparedRun, flat: ComparedRun) -> UppsalaSeconds:
 
 
 def _times(trained: TrainedRun, flat: TrainedRun) -> dict[str, float | None]:
-    graph = hierarchy.from_json(trained.model["hierarchy"])
+    graph = trained.hierarchy
     nodes = {node for node, data in graph.nodes(data=True) if data["net"] is not None}
-    networks = trained.fit["networks"]
-    taken = {network["network"]: float(network["seconds"]) for network in networks}
+    networks = trained.fit.networks
+    taken = {network.network: network.seconds for network in networks}
     own = {name: value for name, value in taken.items() if name in nodes}
     below = [value for name, value in own.items() if name != hierarchy.ROOT]
     chain = {name: own.get(name, 0.0) for name in taken}
     return {
-        "flat": float(flat.fit["total_seconds"]),
+        "flat": flat.fit.total_seconds,
         "root": own.get(hierarchy.ROOT) if below else None,  # else all of it is one network
         "mean": float(np.mean(below)) if below else None,
         "max": max(below, default=None),
@@ -89,7 +89,7 @@ def _times(trained: TrainedRun, flat: TrainedRun) -> dict[str, float | None]:
     }
 
 
-def _critical_path(networks: Sequence[Mapping[str, Any]], taken: Mapping[str, float]) -> float:
+def _critical_path(networks: Sequence[NetworkDocument], taken: Mapping[str, float]) -> float:
     """
     The longest chain of networks that depend on one another, in seconds.
 
@@ -97,15 +97,16 @@ def _critical_path(networks: Sequence[Mapping[str, Any]], taken: Mapping[str, fl
     """
     ends: dict[str | None, float] = {None: 0.0}
     for network in networks:
-        name = network["network"]
-        above = network.get("waits_for", None if name == hierarchy.ROOT else hierarchy.ROOT)
+        name = network.network
+        is_known = "waits_for" in network.model_fields_set
+        above = network.waits_for if is_known or name == hierarchy.ROOT else hierarchy.ROOT
         ends[name] = ends.get(above, 0.0) + taken[name]
     return max(ends.values())
 
 
 def _depth(run: ComparedRun) -> int:
     """Networks on the longest path from the root: flat 1, the report's ordinary tree 2."""
-    graph = hierarchy.from_json(run.first.model["hierarchy"])
+    graph = run.first.hierarchy
     depth: dict[str, int] = {}
     for node in nx.topological_sort(graph):
         above = max((depth[parent] for parent in graph.predecessors(node)), default=0)

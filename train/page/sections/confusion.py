@@ -137,7 +137,7 @@ def _every_label(results: Results, comparison: RunComparison) -> ReportTable:
 
 def _relation(results: Results, i: int, j: int) -> str:
     """How the data relates two confused labels: a form and its base, or by cluster."""
-    base = results.classes.get("base", {})
+    base = results.bases
     first, second = results.labels[i], results.labels[j]
     if base.get(first, first) == base.get(second, second):
         return "a form and its base"

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from train.documents import NetworkDocument
 from train.page.blocks import FigureGroup, PageSection, ReportTable, group, table
 from train.page.figures import Drawing
 from train.page.formatting import count, seconds
@@ -27,7 +27,7 @@ def section(
     rows = [
         (run.name, *_network(network))
         for run in results.runs
-        for network in run.seeds[first[run.name]].fit.get("networks", [])
+        for network in run.seeds[first[run.name]].fit.networks
     ]
     head = ("run", "network", "images", "epochs", "discarded", "seconds", "stopped by")
     networks = table(
@@ -37,12 +37,12 @@ def section(
     return PageSection("curves", "How training went", CurvesContent(figures, networks))
 
 
-def _network(network: Mapping[str, Any]) -> tuple[str, ...]:
+def _network(network: NetworkDocument) -> tuple[str, ...]:
     return (
-        str(network["network"]),
-        count(network["pictures"]),
-        str(network["epochs"]),
-        str(network["discarded_epochs"]),
-        seconds(float(network["seconds"])),
-        str(network["stopped_by"]).replace("_", " "),
+        network.network,
+        count(network.pictures),
+        str(network.epochs),
+        str(network.discarded_epochs),
+        seconds(network.seconds),
+        network.stopped_by.replace("_", " "),
     )

@@ -25,15 +25,13 @@ def section(
 ) -> PageSection:
     """Returns what a person needs to make the same page again."""
     fit = results.flat.seeds[results.seeds[0]].fit
-    device = ", ".join(
-        f"{unit} {fit[name]}".strip() for name, unit in _DEVICE.items() if name in fit
-    )
-    samples = results.manifest["samples"]
-    all_versions = {**results.manifest.get("versions", {}), **fit.get("versions", {}), **versions}
+    device = ", ".join(f"{unit} {getattr(fit, name)}".strip() for name, unit in _DEVICE.items())
+    samples = results.manifest.samples
+    all_versions = {**results.manifest.versions, **fit.versions, **versions}
     facts = {
-        "Root hash of the shards": results.manifest["root_sha256"],
+        "Root hash of the shards": results.manifest.root_sha256,
         "Images": ", ".join(f"{split} {count(n)}" for split, n in samples.items()),
-        "Device": device or "not recorded",
+        "Device": device,
         "Versions": ", ".join(
             f"{name} {version}" for name, version in sorted(all_versions.items())
         ),
@@ -41,7 +39,7 @@ def section(
         "Commands": "dvc repro; the page alone: python -m train report",
     }
     settings = {"report": params} | {
-        run.name: next(iter(run.seeds.values())).model.get("params", {}) for run in results.runs
+        run.name: next(iter(run.seeds.values())).model.params for run in results.runs
     }
     parameters = {
         name: json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False)

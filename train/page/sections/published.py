@@ -50,7 +50,7 @@ def section(results: Results, comparison: RunComparison) -> PageSection:
 
 
 def _data(results: Results) -> str:
-    samples, side = results.manifest["samples"], results.manifest["image"]["side"]
+    samples, side = results.manifest.samples, results.manifest.image.side
     splits = ", ".join(f"{count(n)} {split}" for split, n in samples.items())
     return (
         f"{len(results.labels)} labels, {count(sum(samples.values()))} images of {side} × {side} "

@@ -104,9 +104,9 @@ def routing(comparison: RunComparison) -> ReportTable | None:
     for row in comparison.summaries:
         metrics = [trained.metrics for trained in row.run.seeds.values()]
         if row.mode == "default" and all(
-            each.get(name) is not None for each in metrics for name in _ROUTING
+            getattr(each, name) is not None for each in metrics for name in _ROUTING
         ):
-            values = [Spread(tuple(float(each[name]) for each in metrics)) for name in _ROUTING]
+            values = [Spread(tuple(getattr(each, name) for each in metrics)) for name in _ROUTING]
             rows.append((row.name, *(spread(value) for value in values)))
     caption = (
         "Routing. Sent to the right cluster: the share of images whose own cluster with the "
