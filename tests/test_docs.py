@@ -172,17 +172,29 @@ def _sets(clusters):
     return ", ".join("{" + ", ".join(map(str, sorted(one))) + "}" for one in clusters)
 
 
-@pytest.mark.parametrize("labels", [25, 100, 123])
-def test_flat_values_hold(labels):
-    """Parameters and MACs of the report's network."""
+def _sizes(name, *, labels, side):
     from train import backbone
     from train.backbone.params import Params
 
-    network = backbone.build(Params(), outputs=labels, side=128)
+    network = backbone.build(Params(name=name), outputs=labels, side=side)
     parameters = sum(weight.numel() for weight in network.parameters())
-    macs = sum(backbone.macs_of_blocks(network)) + backbone.macs_of_head(network.head)
+    return parameters, sum(backbone.macs_of_blocks(network)) + backbone.macs_of_head(network.head)
 
-    assert _row(labels, parameters, macs) in _page("flat")
+
+@pytest.mark.parametrize("labels", [25, 100, 123])
+def test_flat_values_hold(labels):
+    """Parameters and MACs of the report's network."""
+    assert _row(labels, *_sizes("uppsala_cnn", labels=labels, side=128)) in _page("flat")
+
+
+@pytest.mark.parametrize(
+    ("name", "side"), re.findall(r"^\| `(\w+)` \| (\d+) \| \d+ \|", _page("flat"), re.MULTILINE)
+)
+def test_sizes_of_networks_hold(name, side):
+    """Parameters and MACs of each network with 100 labels."""
+    sizes = _sizes(name, labels=100, side=int(side))
+
+    assert _row(f"`{name}`", side, *sizes) in _page("flat")
 
 
 @pytest.mark.parametrize(
