@@ -21,7 +21,7 @@ def results(preset: str) -> str:
     """Returns one row per run of a preset, over the recorded seeds."""
     records = recorded(preset)
     any_record = next(iter(next(iter(records.values())).values()))
-    # Where images are predicted together with their mirror images, white ones are not told apart.
+    # Sets that are evaluated with mirrored views have no white backgrounds.
     second, name = (
         ("msr_mirrored", "accuracy with mirrored view, %")
         if "msr_mirrored" in any_record["metrics"]
