@@ -1,11 +1,12 @@
 """
-`python docs/make.py [--check] [--curves]`: writes the generated parts of README.md and docs/.
+`python docs/make.py [--check] [--curves] [--report PAGE]`: writes the generated parts of README.md and docs/.
 
 The tree comes from the first line of each module's docstring, tables from the committed files of
 `experiments/` and `benchmarks/results/`, queries from `docs/queries.sql` with their output on the
 catalog at hand (kept as they are where there is no catalog), drawings from `generators/drawings.py`.
 `--check` writes nothing and exits 1 if a part is out of date. `--curves` also draws the figures of
-experiments.md, which takes matplotlib.
+experiments.md, which takes matplotlib; `--report results/report/index.html` also takes the image of
+the report at the top of the README, which takes Chromium.
 """
 
 import argparse
@@ -63,6 +64,7 @@ def main() -> int:
     parser.add_argument(
         "--curves", action="store_true", help="draw the figures of experiments.md too"
     )
+    parser.add_argument("--report", type=Path, help="draw docs/report.png from this page too")
     options = parser.parse_args()
     if options.check:
         for name in outdated():
@@ -72,6 +74,10 @@ def main() -> int:
         from generators import curves
 
         curves.draw()
+    if options.report:
+        from generators import screenshot
+
+        screenshot.shoot(options.report)
     for path, text in made().items():
         path.write_text(text, encoding="utf-8")
     return 0

@@ -30,9 +30,10 @@ _WIDTH = 26
 
 
 def first_line(path: Path) -> str:
-    """Returns the first sentence of a module's docstring, without the command that starts it."""
+    """Returns the first sentence of a module's docstring, without the commands that start it."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    line = " ".join(text.split("\n\n")[0].split())
+    paragraphs = [part for part in text.split("\n\n") if not part.lstrip().startswith("python -m ")]
+    line = " ".join(paragraphs[0].split()) if paragraphs else ""
     line = re.sub(r"^`[^`]*`: ?", "", line)
     return re.sub(r"\.$", "", re.split(r"(?<=\.) ", line)[0])
 
