@@ -374,7 +374,7 @@ def test_data_values_hold(group, share):
 
 def test_evaluation_values_hold():
     """Accuracy, calibration, the tests, and the greedy cover."""
-    from benchmarks import cover
+    from benchmarks.shared import cover
     from train.evaluation import metrics, statistics
 
     page = _page("evaluation")
