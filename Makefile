@@ -1,11 +1,12 @@
-# `make repro` and `make test` each work from nothing but Python 3.11 or newer and pip.
+# `make repro`, `make test` and `make docs` each need nothing but Python 3.11 or newer and pip.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := true
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help repro test floors lock preset bench clean
+.PHONY: help repro test docs floors lock preset bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,14 +22,18 @@ test: $(VENV)/.test  ## environment, then everything that must hold
 	lint-imports
 	pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST)
 
+docs: $(VENV)/.test  ## environment, then the documentation in site/, which needs no network
+	mkdocs build --strict --quiet
+	@echo "The documentation: $(CURDIR)/site/index.html"
+
 preset:  ## make preset NAME=report25: put presets/NAME.yaml in params.yaml
 	cp presets/$(NAME).yaml params.yaml
 
 bench: $(VENV)/.test  ## every benchmark; results in benchmarks/results
 	python -m benchmarks
 
-clean:  ## remove the environment, unfinished work and results; what was downloaded stays
-	rm -rf $(VENV) work results
+clean:  ## remove the environment, unfinished work, results and site; downloads stay
+	rm -rf $(VENV) work results site
 
 lock:  ## write the lock files anew from pyproject.toml (needs uv)
 	$(LOCK) --extra pipeline | $(WITHOUT_TORCH) > locks/repro.txt

@@ -7,10 +7,10 @@ FROM journey
 WHERE post_id = (SELECT max(post_id) FROM rejections WHERE stage = 'duplicates')
 ORDER BY position;
 
--- How many samples has each label, on which side, and how many stand on white?
+-- How many samples has each label, in which split, and how many have a white background?
 SELECT label, base, listed, samples, train, val, test, white_background FROM label_counts;
 
--- Which refusals cost which persona the most?
+-- Which rules cost which persona the most posts?
 SELECT persona, stage, reason, count(*) AS posts
 FROM rejections
 WHERE persona IS NOT NULL
@@ -18,7 +18,7 @@ GROUP BY ALL
 ORDER BY posts DESC, persona, reason
 LIMIT 10;
 
--- By how little were posts refused? A threshold is moved here before it is moved in params.yaml.
+-- By how little were posts refused? (look here before you change a threshold in params.yaml)
 SELECT stage, reason, count(*) AS posts, min(measured) AS least, median(measured) AS median,
        max(measured) AS most, any_value(threshold) AS threshold
 FROM rejections
@@ -26,7 +26,7 @@ WHERE measured IS NOT NULL
 GROUP BY ALL
 ORDER BY posts DESC, reason;
 
--- Which general tags set a form apart from its base?
+-- Which general tags distinguish a form of a persona from its base?
 SELECT l.label_a, l.label_b, t.tag,
        round(count(*) FILTER (s.label = l.label_a) / any_value(a.samples), 2) AS share_a,
        round(count(*) FILTER (s.label = l.label_b) / any_value(b.samples), 2) AS share_b
@@ -58,7 +58,7 @@ WHERE t.tag = 'white_background' AND NOT s.white_background
 ORDER BY m.border_white, s.post_id
 LIMIT 10;
 
--- Which pictures were posted most often, and which of the copies was kept?
+-- Which images were posted most often, and which of the copies was kept?
 SELECT group_id, count(*) AS posts, max(post_id) FILTER (representative) AS kept,
        string_agg(DISTINCT link, ' ' ORDER BY link) AS joined_by, max(distance) AS farthest
 FROM groups
@@ -67,7 +67,7 @@ HAVING count(*) > 1
 ORDER BY posts DESC, group_id
 LIMIT 10;
 
--- Does anything leak from train to test, and how close do two sides come?
+-- Does anything leak from train to test, and how close do two splits come?
 SELECT (SELECT count(*) FROM leaks) AS leaks, closest_pair ->> 'distance' AS closest,
        duplicate_distance, left(root_sha256, 12) AS root
 FROM builds;

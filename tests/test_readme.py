@@ -1,55 +1,92 @@
-"""The documents match the program: tree, commands, formats, figures."""
+"""README and documentation match the program: generated parts, commands, targets, links, words."""
 
-import importlib.util
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 README = (ROOT / "README.md").read_text()
-SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL))
+MANUAL = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in DOCUMENTS
+    if path.name != "CHANGELOG.md"
+}
+"""README, CONTRIBUTING and every page of docs/, by name."""
+SHELL = "\n".join(
+    block for text in MANUAL.values() for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+)
+INLINE = "\n".join(code for text in MANUAL.values() for code in re.findall(r"`([^`\n]+)`", text))
+# Longer than a README that is read to its end.
+MOST_LINES, MOST_BYTES = 220, 12_000
 
 
-def _fill_readme():
-    spec = importlib.util.spec_from_file_location("fill_readme", ROOT / "docs" / "fill_readme.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def make(monkeypatch):
+    """The program docs/make.py."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import make
+
+    return make
 
 
-def test_made_parts_are_up_to_date():
-    """Tree, result tables and benchmark table are what `python docs/fill_readme.py` makes."""
-    made = _fill_readme()
-    parts = {name: part for name, part in made.sections().items() if name != "queries"}
+def test_made_parts_are_up_to_date(make, monkeypatch):
+    """Tree, tables, bars, answer and drawings are what `python docs/make.py` makes."""
+    # The queries' output needs a catalog, and any catalog would do here but the recorded one.
+    monkeypatch.setattr(make.queries, "queries", lambda: None)
 
-    for path in made.DOCUMENTS:
-        text = path.read_text()
-        assert made.fill(text, parts) == text, path.name
+    assert make.outdated() == []
 
 
-def test_every_module_has_its_line():
+def test_generated_parts_have_a_place_and_name_their_command(make, monkeypatch):
+    """Each made part stands between markers in some document, which names the program."""
+    monkeypatch.setattr(make.queries, "queries", lambda: "")
+    parts = make.parts()
+    holders = {
+        part: [name for name, text in MANUAL.items() if f"<!-- {part} -->" in text]
+        for part in parts
+    }
+    names = {name for held in holders.values() for name in held}
+
+    assert [part for part, held in holders.items() if not held] == []
+    assert [name for name in names if "docs/make.py" not in MANUAL[name]] == []
+
+
+def test_every_module_has_its_line(make):
     """No source file is without a sentence, so the tree tells where to look."""
-    made = _fill_readme()
-    files = [p for package in made.FOLDERS for p in (ROOT / package).rglob("*.py")]
-    silent = [p.name for p in files if p.stat().st_size and not made.first_line(p)]
+    packages = [name for name in make.tree.FOLDERS if (ROOT / name).is_dir()]
+    files = [path for package in packages for path in make.tree.sources(package)]
+    silent = [path.name for path in files if not make.tree.first_line(path)]
 
+    assert len(packages) >= 3
     assert silent == []
 
 
-def test_ten_queries_stand_in_the_readme():
-    """The README shows the ten queries of docs/queries.sql."""
-    queries = _fill_readme().split_queries()
+def test_ten_queries_are_documented(make):
+    """docs/queries.md shows the ten queries of docs/queries.sql, each with an output."""
+    page = MANUAL["docs/queries.md"]
+    queries = make.queries.split_queries()
 
     assert len(queries) == 10
-    assert [title for title, query in queries if query not in README] == []
+    assert [
+        title for title, query in queries if f"## {title}\n\n```sql\n{query}\n" not in page
+    ] == []
+    assert page.count("```text\n") == 10
 
 
-@pytest.mark.parametrize("key", sorted(set(re.findall(r"-S '?(\+?[\w.]+)=", SHELL))))
+def test_readme_is_short():
+    """The README has at most 220 lines and 12 kB."""
+    assert len(README.splitlines()) <= MOST_LINES
+    assert len(README.encode()) <= MOST_BYTES
+
+
+@pytest.mark.parametrize("key", sorted(set(re.findall(r"-S '?(\+?[\w.]+)=", SHELL + INLINE))))
 def test_overridden_parameters_exist(key):
     """DVC overrides what params.yaml has; what it leaves at its default is added with a plus."""
     section, *names = key.lstrip("+").split(".")
@@ -59,48 +96,92 @@ def test_overridden_parameters_exist(key):
     assert key.startswith("+") is bool(names and names[0] not in values[section])
 
 
-@pytest.mark.parametrize(
-    "command",
-    sorted(
-        {
-            " ".join(shlex.split(line, comments=True)[:4])
-            for line in re.findall(r"python -m .*", SHELL)
-        }
-    ),
-)
+def _commands():
+    lines = re.findall(r"(?<![\w-])python -m .*", SHELL)
+    lines += [code for code in INLINE.splitlines() if code.startswith("python -m ")]
+    # `torchrun … -m train flat` starts the same module.
+    lines += [f"python {module}" for module in re.findall(r"torchrun .*?(-m .*)", SHELL)]
+    named = set()
+    for line in lines:
+        words = shlex.split(line, comments=True)[1:]
+        has_command = len(words) > 2 and not words[2].startswith("-")
+        named.add(" ".join(words[:3] if has_command else words[:2]))
+    return sorted(named)
+
+
+@pytest.mark.parametrize("command", _commands())
 def test_commands_exist(command):
-    """Every `python -m` command of the README knows the sub-command it is shown with."""
-    words = shlex.split(command)[1:]
-    named = words[:3] if len(words) > 2 and not words[2].startswith("-") else words[:2]
+    """Every `python -m` command of the documents knows the sub-command it is shown with."""
     done = subprocess.run(
-        [sys.executable, *named, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, *command.split(), "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout.lower()
 
 
+def test_installed_commands_and_extras_exist():
+    """Installed commands are those of pyproject.toml, and the page of extras has each of them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    shown = set(re.findall(r"\bpersonae-\w+", SHELL + INLINE))
+    extras = MANUAL["docs/install.md"].split("| extra |")[1].split("\n\n")[0]
+
+    assert shown == set(project["scripts"])
+    assert set(re.findall(r"^\| `(\w+)` \|", extras, re.MULTILINE)) == set(
+        project["optional-dependencies"]
+    )
+
+
 def test_make_targets_exist():
-    """Every `make` target of the README is in the Makefile."""
+    """Every `make` target of the documents is in the Makefile."""
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    used = set(re.findall(r"^make (\w+)", SHELL + "\n" + INLINE, flags=re.MULTILINE))
 
-    assert set(re.findall(r"\bmake (\w+)", SHELL)) <= targets
+    assert {"repro", "test", "docs"} <= used
+    assert used <= targets
 
 
-def test_pictures_and_files_exist():
-    """Every image and file that the README links to is in the repository."""
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+def test_presets_are_documented():
+    """The page of presets has every file of presets/, and README no other."""
+    files = {path.stem for path in (ROOT / "presets").glob("*.yaml")}
+    table = README.split("## Presets")[1].split("##")[0]
 
-    assert links
-    assert [link for link in links if not (ROOT / link).is_file()] == []
+    assert [name for name in files if f"| `{name}` |" not in MANUAL["docs/install.md"]] == []
+    assert set(re.findall(r"`(\w+)`", table)) == files
+
+
+def _links(text):
+    return [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
+
+
+@pytest.mark.parametrize("name", sorted(MANUAL))
+def test_images_and_files_exist(name):
+    """Every image and file that a document links to is in the repository."""
+    folder = (ROOT / name).parent
+    missing = [link for link in _links(MANUAL[name]) if not (folder / link).is_file()]
+
+    assert missing == []
+
+
+def test_documents_link_to_files():
+    """The check above has something to check: README links images and pages."""
+    assert len(_links(README)) > 15
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "docs").rglob("*.md")))
+def test_every_page_is_in_the_navigation(name):
+    """No page is hidden from the readers of the site."""
+    assert f"{name}\n" in (ROOT / "mkdocs.yml").read_text()
 
 
 def test_no_path_of_a_machine():
     """No document names a folder of somebody's machine."""
-    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-
     assert [
-        p.name
-        for p in documents
-        if re.search(r"(^|[\s(\"'`])/(home|work|root|tmp)/", p.read_text())
+        path.name
+        for path in DOCUMENTS
+        if re.search(r"(^|[\s(\"'`])/(home|work|root|tmp)/", path.read_text())
     ] == []

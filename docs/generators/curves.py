@@ -1,14 +1,12 @@
 """
-`python docs/draw_curves.py`: draws the curves that benchmarks/results/ holds, for experiments.md.
+The figures of experiments.md, drawn from the committed results in benchmarks/results/.
 
-hdcnn.svg: success against the operations that beta executes, and against the factor of compression.
-merged.svg: success against alpha for each merge point, and how categories and labels agree (figures
-1, 3 and 4 of Dutt and others).
+hdcnn.svg: accuracy against the operations that beta executes, and against the factor of compression.
+merged.svg: accuracy against alpha for each merge point, and how categories and labels agree (as in
+figures 1, 3 and 4 of Dutt, Pellerin and Quénot, CBMI 2017).
 """
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -16,39 +14,24 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from generators.experiments import measured
+from generators.text import ROOT
 from train.page.figures import INKS, STYLE, figure, render
 
-DOCS = Path(__file__).resolve().parent
-RESULTS = DOCS.parent / "benchmarks" / "results"
-SETS = {
-    "methods": "demo",
-    "illustrations": "illustrations",
-    "cifar100_small": "CIFAR-100",
-}
 COLOURS = ("blue", "orange", "green", "purple", "ink")
 MERGES = ("merged_apart", "merged_0", "merged_1", "merged", "merged_3")
 
 
-def found(benchmark: str) -> dict[str, dict[str, Any]]:
-    """The details of a benchmark's committed results, by the preset's name."""
-    paths = {name: RESULTS / f"{benchmark}-{name}.json" for name in SETS}
-    return {
-        name: json.loads(path.read_text(encoding="utf-8"))["details"]
-        for name, path in paths.items()
-        if path.exists()
-    }
-
-
 def averaged(curves: Sequence[Sequence[dict[str, Any]]], *keys: str) -> list[tuple[float, ...]]:
-    """The mean over seeds of some columns, row by row."""
+    """Returns the mean over seeds of some columns, row by row."""
     return [
         tuple(mean(row[key] for row in rows) for key in keys) for rows in zip(*curves, strict=True)
     ]
 
 
 def draw_beta(axes: Axes) -> None:
-    """Points lost against the share of the fine operations that is executed; a mark for each beta."""
-    for (name, details), colour in zip(found("conditional").items(), COLOURS, strict=False):
+    """Draws points lost against the share of fine operations executed; a mark for each beta."""
+    for (name, details), colour in zip(measured("conditional").items(), COLOURS, strict=False):
         curves = [seed["curve"] for seed in details["seeds"]]
         rows = averaged(curves, "share", "accuracy")
         whole = rows[-1][1]
@@ -58,7 +41,7 @@ def draw_beta(axes: Axes) -> None:
             color=INKS[colour],
             marker="o",
             markersize=3,
-            label=SETS[name],
+            label=name,
         )
         for row, (share, accuracy) in zip(curves[0], rows, strict=True):
             if row["beta"] in (0.1, 1.0, 6.0):
@@ -83,8 +66,8 @@ def draw_beta(axes: Axes) -> None:
 
 
 def draw_compression(axes: Axes) -> None:
-    """Points lost against how many times smaller the fine components are; a mark a codebook."""
-    for (name, details), colour in zip(found("compression").items(), COLOURS, strict=False):
+    """Draws points lost against the factor of compression; a mark for each codebook."""
+    for (name, details), colour in zip(measured("compression").items(), COLOURS, strict=False):
         curves = [seed["curve"] for seed in details["seeds"]]
         rows = averaged(curves, "factor", "loss")
         axes.plot(
@@ -93,7 +76,7 @@ def draw_compression(axes: Axes) -> None:
             color=INKS[colour],
             marker="o",
             markersize=3,
-            label=SETS[name],
+            label=name,
         )
         for row, (factor, loss) in zip(curves[0], rows, strict=True):
             axes.annotate(
@@ -114,7 +97,7 @@ def draw_compression(axes: Axes) -> None:
 
 
 def draw_alpha(axes: Axes, details: dict[str, Any], level: str) -> None:
-    """Success of one level on the test images against alpha, a line for each merge point."""
+    """Draws the accuracy of one level on the test images against alpha, a line per merge point."""
     for run, colour in zip(MERGES, COLOURS, strict=True):
         if run not in details["runs"]:
             continue
@@ -131,7 +114,7 @@ def draw_alpha(axes: Axes, details: dict[str, Any], level: str) -> None:
 
 
 def draw_agreement(axes: Axes, details: dict[str, Any], run: str) -> None:
-    """P_c beside the sum of its labels' probabilities, for one category's images and others."""
+    """Draws P_c against the sum of its labels' probabilities, for images of one category and others."""
     for name, colour in (("others", "muted"), ("members", "blue")):
         points = details["scatter"][run][name]
         axes.scatter(
@@ -149,7 +132,7 @@ def draw_agreement(axes: Axes, details: dict[str, Any], run: str) -> None:
 
 
 def hdcnn() -> Figure:
-    """Both curves of HD-CNN, every data set a line."""
+    """Returns both curves of HD-CNN, a line per data set."""
     drawn = figure(8.4, 3.4)
     beta, compression = drawn.subplots(1, 2)
     draw_beta(beta)
@@ -158,40 +141,36 @@ def hdcnn() -> Figure:
 
 
 def merged() -> Figure:
-    """A row for each data set: labels, categories, and their agreement in two networks and one."""
-    sets = found("adaptation")
+    """Returns a row per data set: labels, categories, and their agreement in two networks and one."""
+    sets = measured("adaptation")
     drawn = figure(11.2, 2.9 * len(sets))
     for (name, details), row in zip(
         sets.items(), drawn.subplots(len(sets), 4, squeeze=False), strict=True
     ):
-        for axes, level, told in zip(
+        for axes, level, title in zip(
             row, ("fine", "coarse"), ("labels", "categories"), strict=False
         ):
             draw_alpha(axes, details, level)
-            axes.set(title=f"{SETS[name]}: {told}", ylabel="success %")
+            axes.set(title=f"{name}: {title}", ylabel="accuracy, %")
         row[0].legend(frameon=False, fontsize=7)
         for axes, run in zip(row[2:], ("merged_apart", "merged"), strict=True):
             if run in details["scatter"]:
                 draw_agreement(axes, details, run)
-                axes.set_title(f"{SETS[name]}: {run}")
+                axes.set_title(f"{name}: {run}")
             else:
                 axes.set_axis_off()
     return drawn
 
 
-def main() -> None:
-    """Draws what there are results for."""
-    for name, benchmark, draw in (
+def draw() -> None:
+    """Writes the figures for which there are results into docs/."""
+    for name, benchmark, drawing in (
         ("hdcnn", "conditional", hdcnn),
         ("merged", "adaptation", merged),
     ):
-        if found(benchmark):
+        if measured(benchmark):
             with mpl.rc_context({**STYLE, "figure.facecolor": INKS["panel"]}):
-                drawn = draw()
+                drawn = drawing()
                 drawn.set_facecolor(INKS["panel"])
-            path = DOCS / f"{name}.svg"
+            path = ROOT / "docs" / f"{name}.svg"
             path.write_text(render(drawn, name=name) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

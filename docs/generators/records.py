@@ -1,0 +1,63 @@
+"""The records under `experiments/`: figures of each run and seed, and differences between them."""
+
+import json
+import statistics
+from collections import defaultdict
+from typing import Any
+
+from scipy import stats
+
+from generators.text import ROOT
+
+Records = dict[str, dict[int, dict[str, Any]]]
+"""By name of the run and by seed."""
+COMPARED = {  # presets side by side, and the data set of each
+    "methods": "demo",
+    "illustrations": "illustrations",
+    "cifar100_small": "CIFAR-100",
+    "cifar100_resnet20": "CIFAR-100, ResNet-20",
+}
+METHODS = ("uppsala", "hiernet", "hdcnn", "merged", "dhnn")
+PARTWISE = ("uppsala", "hiernet", "hdcnn")
+"""Methods whose parts start from a trained flat network."""
+
+
+def presets() -> list[str]:
+    """Returns the names of all presets with records."""
+    return sorted(path.name for path in (ROOT / "experiments").iterdir() if path.is_dir())
+
+
+def recorded(preset: str) -> Records:
+    """Returns the records of each run of a preset, by seed."""
+    records: Records = defaultdict(dict)
+    for path in sorted((ROOT / "experiments" / preset).glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        records[record["run"]][record["seed"]] = record
+    return dict(records)
+
+
+def compared() -> dict[str, Records]:
+    """Returns the records of the presets that are compared, by preset; those without are left out."""
+    return {preset: records for preset in COMPARED if (records := recorded(preset))}
+
+
+def accuracies(records: Records, run: str, *, measure: str = "msr") -> list[float]:
+    """Returns the accuracy of a run in per cent, one value a seed."""
+    return [100 * record["metrics"][measure] for _, record in sorted(records[run].items())]
+
+
+def differences(
+    records: Records, run: str, *, to: str = "flat", measure: str = "msr"
+) -> list[float]:
+    """Returns the points by which `run` is ahead of run `to`, one value for each seed of both."""
+    both = sorted(set(records.get(run, {})) & set(records.get(to, {})))
+    return [
+        100 * (records[run][seed]["metrics"][measure] - records[to][seed]["metrics"]["msr"])
+        for seed in both
+    ]
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Returns the 95 % interval of the mean by Student's t, over at least two values."""
+    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return statistics.mean(values) - half, statistics.mean(values) + half
