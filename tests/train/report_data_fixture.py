@@ -45,6 +45,7 @@ def write_shards(folder: Path, images: dict[str, np.ndarray], labels: tuple[str,
             "labels": len(labels),
             "image": {"side": SIDE, "format": "png"},
             "versions": {"pillow": "12.0"},
+            "shards": [],
         },
     )
 

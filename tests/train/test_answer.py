@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from personae.errors import BadDocument
 from tests.train.report_fixture import (
     EXPERIMENTS,
     OTHERS,
@@ -112,15 +113,16 @@ def test_every_difference_of_the_answer_names_its_seeds(experiments):
         assert text.count(" over images") > 3
 
 
-def test_unknown_operations_are_left_out(small):
-    """A record without operations of training gives seconds alone."""
+def test_document_without_operations_is_refused(small):
+    """fit.json without the operations of a network is named with its field, and not guessed."""
     path = small.results_dir / "uppsala" / "0" / "fit.json"
     fit = json.loads(path.read_text())
     for network in fit["networks"]:
         del network["train_flops"]
     path.write_text(json.dumps(fit))
 
-    assert "training takes 4.70 times the seconds" in _text(say(small).methods[0])
+    with pytest.raises(BadDocument, match=r"fit\.json .* field 'networks\.0\.train_flops'"):
+        say(small)
 
 
 def test_answer_has_sentences_for_each_method(experiments):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics
 
+from tests.train.documents_fixture import CALLS, COST
 from tests.train.report_fixture import (
     CLUSTERS,
     EXPERIMENTS,
@@ -214,7 +215,8 @@ def test_time_of_an_image_is_the_mean_of_the_seeds_that_were_timed(folder, small
     """Medians of 2 and 3 ms alone, 51.2 and 76.8 ms for 256; nothing of mode full and of others."""
     costs = {row.name: row.cost for row in compare(folder)[1].summaries}
     path = small.results_dir / "uppsala" / "0" / "cost.json"
-    path.write_text(json.dumps({"latency": [{"batch": 1, "median_ms": 4.0}]}))
+    timed = {"batch": 1, "median_ms": 4.0, **CALLS}
+    path.write_text(json.dumps({**COST, "latency": [timed]}))
     alone = compare(small)[1].main.cost
     path.unlink()
     untimed = compare(small)[1].main.cost

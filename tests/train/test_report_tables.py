@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from tests.train.documents_fixture import FIT, NETWORK
 from tests.train.report_fixture import EXPERIMENTS, FINDER, OTHERS, compare, write
+from train.documents import FitDocument, HierarchyDocument, ModelDocument
 from train.page import page, published, results
 from train.page.papers import uppsala
 from train.page.sections import controls
@@ -61,9 +63,14 @@ def _change(path, **values):
 
 def _trained(tree, networks, *, total=0.0):
     leaves = len(hierarchy.leaves(tree))
-    model = {"hierarchy": hierarchy.to_json(hierarchy.from_nested(tree, leaves))}
-    fit = {"networks": networks, "total_seconds": total}
-    return results.TrainedRun("run", 0, *[None] * 6, {}, fit, model, ())
+    document = hierarchy.to_json(hierarchy.from_nested(tree, leaves))
+    whole = [
+        {**{key: NETWORK[key] for key in NETWORK if key != "waits_for"}, **network}
+        for network in networks
+    ]
+    fit = FitDocument(**{**FIT, "networks": whole, "total_seconds": total})
+    model = ModelDocument.model_construct(hierarchy=HierarchyDocument(**document))
+    return results.TrainedRun("run", 0, *[None] * 6, None, fit, model, ())
 
 
 def _run(tree, networks, *, name="uppsala", total=0.0):

@@ -186,9 +186,7 @@ def _routing(row: RunSummary) -> str:
 
 
 def _cost(flat: RunSummary, row: RunSummary) -> str:
-    training = []
-    if row.cost.flops and flat.cost.flops:
-        training.append(f"{_times(row.cost.flops.mean, flat.cost.flops.mean)} the operations")
+    training = [f"{_times(row.cost.flops.mean, flat.cost.flops.mean)} the operations"]
     clustering = row.cost.seconds_clustering
     total = row.cost.seconds_total.mean + (clustering.mean if clustering else 0.0)
     training.append(f"{_times(total, flat.cost.seconds_total.mean)} the seconds")

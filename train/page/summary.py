@@ -80,7 +80,7 @@ class RunCost:
     seconds_total: Spread
     seconds_critical: Spread
     seconds_clustering: Spread | None  # of the flat network that gave the clusters
-    flops: Spread | None  # of training with that network; None where not recorded
+    flops: Spread  # of training with that network
     ms_alone: float | None  # milliseconds of one image; None where not measured
     ms_in_batch: float | None  # the same in batches of 256
 
