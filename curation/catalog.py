@@ -1,9 +1,9 @@
 """
-Stage `catalog`: one DuckDB file over the tables of every stage.
+Stage `catalog`: builds one DuckDB file over the tables of every stage.
 
-The tables are loaded from Parquet by SQL, in order of key; catalog.sql adds the views that answer the
-common questions. It stores no second truth: it is built aside, renamed when whole, and opened
-read-only by everyone else. A column named after a word of SQL is renamed: `offset` is `byte_offset`.
+Loads the Parquet files in order of key and adds the views of catalog.sql. The catalog holds nothing
+that the files do not: it is always built anew, and every other program opens it read-only. A column
+named after a keyword of SQL is renamed: `offset` becomes `byte_offset`.
 """
 
 import json
@@ -17,13 +17,15 @@ import duckdb
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from curation import documents
 from curation.decisions import DECISIONS
-from personae import tables
+from curation.documents import CertificateDocument, ManifestDocument
+from personae import files, tables
 from personae.errors import DiskRefused, MissingInput
 
 log = logging.getLogger(__name__)
 
-# The oldest format that all supported versions write: DuckDB 1.2 and everything after it read it.
+# The oldest format that all supported versions write; DuckDB 1.2 and later versions read it.
 STORAGE_VERSION = "v1.2.0"
 STAGES = (
     "listing",
@@ -45,13 +47,13 @@ _OFFLINE: dict[str, str | bool | int | float | list[str]] = {
 
 
 class Params(BaseModel):
-    """Section `catalog`: nothing to choose so far."""
+    """Section `catalog`, which has no parameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CatalogTable:
     """One Parquet file and the table that it becomes."""
 
     table: str
@@ -59,12 +61,12 @@ class Source:
     file: str
     columns: tuple[str, ...]
     order: str | None
-    """None where the file is written in the order of post ids, which loading keeps."""
+    """SQL of the order; None where the file is in the order of post ids, which loading keeps."""
 
 
-def _source(table: str, path: str, columns: str, order: str | None = None) -> Source:
+def _source(table: str, path: str, columns: str, order: str | None = None) -> CatalogTable:
     stage, file = path.split("/")
-    return Source(table, stage, file, tuple(columns.split()), order)
+    return CatalogTable(table, stage, file, tuple(columns.split()), order)
 
 
 SOURCES = (
@@ -132,45 +134,59 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
 
     Raises:
         MissingInput, MissingColumn: A table of an earlier stage is absent or lacks a column.
+        BadDocument: The manifest or the certificate has another version or shape.
         DiskRefused: The file cannot be written.
     """
     _check(data_dir)
-    manifest = _json(data_dir / "shards" / "manifest.json", stage="shards")
-    certificate = _json(data_dir / "split" / "certificate.json", stage="split")
+    manifest = documents.read(data_dir / "shards" / "manifest.json", ManifestDocument)
+    certificate = documents.read(data_dir / "split" / "certificate.json", CertificateDocument)
     path = data_dir / "catalog" / "catalog.duckdb"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     for leftover in path.parent.glob("*.part*"):
         leftover.unlink()
     try:
-        with closing(duckdb.connect(config=_OFFLINE)) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.execute("SET enable_progress_bar = false")
-            connection.execute(
-                f"ATTACH '{quoted(part)}' AS catalog (STORAGE_VERSION '{STORAGE_VERSION}')"
-            )
-            connection.execute("USE catalog")
-            for source in SOURCES:
-                _load(connection, source, data_dir)
-            _derive(connection, data_dir)
-            _build(connection, data_dir, manifest, certificate)
-            connection.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
-            counts = {source.table: _count(connection, source.table) for source in SOURCES}
-            leaks = _count(connection, "leaks")
-            connection.execute("CHECKPOINT catalog")
-            connection.execute("USE memory")
-            connection.execute("DETACH catalog")
-    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        counts, leaks = _fill(part, data_dir, manifest, certificate)
+    except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException) as error:
         raise DiskRefused(
             f"{path} could not be built: {str(error).splitlines()[0]}. Free space in "
             f"{path.parent} or in memory, and run stage 'catalog' again."
         ) from error
-    part.replace(path)
-    if leaks and certificate.get("mode") == "given":
+    except (duckdb.InterruptException, RuntimeError) as error:
+        # DuckDB turns Ctrl-C into an error of its own.
+        if "interrupt" in str(error).lower():
+            raise KeyboardInterrupt from error
+        raise
+    files.publish(part, path)
+    if leaks and certificate.mode == "given":
         log.info("catalog: the given split leaks: the view `leaks` has %d rows", leaks)
     elif leaks:
         log.warning("catalog: the view `leaks` has %d rows and should be empty", leaks)
     log.info("catalog: %s", ", ".join(f"{table} {count}" for table, count in counts.items()))
+
+
+def _fill(
+    part: Path, data_dir: Path, manifest: ManifestDocument, certificate: CertificateDocument
+) -> tuple[dict[str, int], int]:
+    """Builds the catalog in the file `part`; returns rows per table, and rows of `leaks`."""
+    with closing(duckdb.connect(config=_OFFLINE)) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")
+        connection.execute(
+            f"ATTACH '{quoted(part)}' AS catalog (STORAGE_VERSION '{STORAGE_VERSION}')"
+        )
+        connection.execute("USE catalog")
+        for source in SOURCES:
+            _load(connection, source, data_dir)
+        _derive(connection, data_dir)
+        _build(connection, data_dir, manifest, certificate)
+        connection.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+        counts = {source.table: _count(connection, source.table) for source in SOURCES}
+        leaks = _count(connection, "leaks")
+        connection.execute("CHECKPOINT catalog")
+        connection.execute("USE memory")
+        connection.execute("DETACH catalog")
+    return counts, leaks
 
 
 def connect(path: Path) -> duckdb.DuckDBPyConnection:
@@ -201,7 +217,7 @@ def _check(data_dir: Path) -> None:
         tables.check(path, DECISIONS.names, stage=stage)
 
 
-def _load(connection: duckdb.DuckDBPyConnection, source: Source, data_dir: Path) -> None:
+def _load(connection: duckdb.DuckDBPyConnection, source: CatalogTable, data_dir: Path) -> None:
     columns = ", ".join(map(_column, source.columns))
     path = pattern(data_dir / source.stage / source.file)
     connection.execute(
@@ -211,7 +227,7 @@ def _load(connection: duckdb.DuckDBPyConnection, source: Source, data_dir: Path)
 
 
 def _derive(connection: duckdb.DuckDBPyConnection, data_dir: Path) -> None:
-    """Tables made of several files or of lists: stages, decisions and post_tags."""
+    """Makes the tables of several files or of lists: stages, decisions and post_tags."""
     connection.execute("CREATE TABLE stages (position INTEGER, stage VARCHAR)")
     for position, stage in enumerate(STAGES, start=1):
         connection.execute("INSERT INTO stages VALUES (?, ?)", [position, stage])
@@ -219,7 +235,7 @@ def _derive(connection: duckdb.DuckDBPyConnection, data_dir: Path) -> None:
     paths = [pattern(data_dir / stage / "decisions.parquet") for stage in DECIDING]
     union = " UNION ALL ".join(f"SELECT {columns} FROM read_parquet('{path}')" for path in paths)  # noqa: S608  # see _load
     connection.execute(f"CREATE TABLE decisions AS {union}")
-    # A tag is stored as a number: twenty-five million of them are compared at the cost of integers.
+    # An enum stores a tag as a number: 25 million tags are compared as fast as integers.
     names = " UNION ".join(f"SELECT unnest(tags_{kind}) AS name FROM posts" for kind in _TAGS)  # noqa: S608  # constants of this file
     connection.execute(f"CREATE TYPE tag AS ENUM (SELECT name FROM ({names}) ORDER BY name)")  # noqa: S608  # see above
     union = " UNION ALL ".join(
@@ -232,26 +248,27 @@ def _derive(connection: duckdb.DuckDBPyConnection, data_dir: Path) -> None:
 def _build(
     connection: duckdb.DuckDBPyConnection,
     data_dir: Path,
-    manifest: dict[str, Any],
-    certificate: dict[str, Any],
+    manifest: ManifestDocument,
+    certificate: CertificateDocument,
 ) -> None:
-    """Tables `shards` and `builds`: what the manifest and the certificate say."""
+    """Makes the tables `shards` and `builds` of the manifest and the certificate."""
     connection.execute(
         "CREATE TABLE shards (shard VARCHAR, split VARCHAR, samples BIGINT, bytes BIGINT, "
         "sha256 VARCHAR)"
     )
-    for entry in sorted(manifest["shards"], key=lambda entry: str(entry["shard"])):
-        values = [entry[name] for name in ("shard", "split", "samples", "bytes", "sha256")]
+    for entry in sorted(manifest.shards, key=lambda entry: entry.shard):
+        values = [entry.shard, entry.split, entry.samples, entry.bytes, entry.sha256]
         connection.execute("INSERT INTO shards VALUES (?, ?, ?, ?, ?)", values)
+    closest = certificate.closest
     build = {
-        "root_sha256": manifest["root_sha256"],
-        "samples": sum(manifest["samples"].values()),
-        "labels": manifest["labels"],
-        "image_side": manifest["image"]["side"],
-        "image_format": manifest["image"]["format"],
-        "duplicate_distance": certificate["distance"],
-        "closest_pair": json.dumps(certificate["closest"], sort_keys=True),
-        "versions": json.dumps(manifest["versions"], sort_keys=True),
+        "root_sha256": manifest.root_sha256,
+        "samples": sum(manifest.samples.values()),
+        "labels": manifest.labels,
+        "image_side": manifest.image.side,
+        "image_format": manifest.image.format,
+        "duplicate_distance": certificate.distance,
+        "closest_pair": json.dumps(closest and closest.model_dump(), sort_keys=True),
+        "versions": json.dumps(manifest.versions, sort_keys=True),
         "params": json.dumps(_params(data_dir), sort_keys=True),
     }
     connection.execute(
@@ -265,26 +282,14 @@ def _build(
 
 
 def _params(data_dir: Path) -> dict[str, Any]:
-    """The parameters that each stage recorded with its tables."""
-    found: dict[str, Any] = {}
+    """Returns the parameters that each stage recorded with its tables."""
+    params: dict[str, Any] = {}
     files = [(source.stage, source.file) for source in SOURCES]
     for stage, file in [*files, *((stage, "decisions.parquet") for stage in DECIDING)]:
         metadata = pq.read_schema(data_dir / stage / file).metadata or {}
         if b"personae.params" in metadata:
-            found[stage] = json.loads(metadata[b"personae.params"])
-    return found
-
-
-def _json(path: Path, *, stage: str) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MissingInput(
-            f"{path} is absent: stage '{stage}' writes it last. Run that stage again."
-        ) from error
-    except ValueError as error:
-        raise MissingInput(f"{path} is no JSON ({error}). Run stage '{stage}' again.") from error
-    return document
+            params[stage] = json.loads(metadata[b"personae.params"])
+    return params
 
 
 def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
@@ -299,11 +304,11 @@ def _column(name: str) -> str:
 
 
 def pattern(path: Path) -> str:
-    """A path for `read_parquet`, which takes patterns: brackets and stars stand for themselves."""
+    """Returns a path for `read_parquet`, which takes patterns: `[`, `]`, `*` and `?` are escaped."""
     text = "".join(f"[{sign}]" if sign in "[]*?" else sign for sign in str(path))
     return text.replace("'", "''")
 
 
 def quoted(path: Path) -> str:
-    """A path inside a literal of SQL."""
+    """Returns a path for a string literal of SQL."""
     return str(path).replace("'", "''")

@@ -2,7 +2,7 @@
 
 -- One post through all stages in order: SELECT step, outcome, detail FROM journey WHERE post_id = …
 CREATE VIEW journey AS
-WITH told AS (
+WITH decided AS (
     SELECT
         post_id, stage, coalesce(reason, 'kept') AS outcome,
         CASE WHEN measured IS NOT NULL AND threshold IS NOT NULL
@@ -18,30 +18,30 @@ SELECT
 FROM posts
 UNION ALL
 SELECT t.post_id, 2, t.stage, t.outcome, coalesce(t.numbers, k.persona)
-FROM told AS t LEFT JOIN kept AS k USING (post_id) WHERE t.stage = 'decide'
+FROM decided AS t LEFT JOIN kept AS k USING (post_id) WHERE t.stage = 'decide'
 UNION ALL
 SELECT t.post_id, 3, t.stage, t.outcome,
        coalesce(t.numbers, i.variant || ', ' || i.file_bytes || ' bytes in ' || i.segment)
-FROM told AS t LEFT JOIN images AS i USING (post_id) WHERE t.stage = 'download'
+FROM decided AS t LEFT JOIN images AS i USING (post_id) WHERE t.stage = 'download'
 UNION ALL
 SELECT post_id, 4, 'measure', coalesce(error, 'decoded'),
        coalesce(detail, printf('%d × %d %s, border white %.2f, saturation %.2f',
                                width, height, file_format, border_white, saturation))
 FROM measures
 UNION ALL
-SELECT post_id, 5, stage, outcome, numbers FROM told WHERE stage = 'filters'
+SELECT post_id, 5, stage, outcome, numbers FROM decided WHERE stage = 'filters'
 UNION ALL
 SELECT t.post_id, 6, t.stage, t.outcome,
        concat_ws(', ', 'group of ' || g.group_id, 'joined by ' || g.link, 'distance ' || g.distance)
-FROM told AS t LEFT JOIN groups AS g USING (post_id) WHERE t.stage = 'duplicates'
+FROM decided AS t LEFT JOIN groups AS g USING (post_id) WHERE t.stage = 'duplicates'
 UNION ALL
 SELECT t.post_id, 7, t.stage, t.outcome, coalesce(t.numbers, k.persona)
-FROM told AS t LEFT JOIN kept AS k USING (post_id) WHERE t.stage = 'persona'
+FROM decided AS t LEFT JOIN kept AS k USING (post_id) WHERE t.stage = 'persona'
 UNION ALL
 SELECT t.post_id, 8, t.stage, t.outcome,
        coalesce(t.numbers, s.split || CASE WHEN s.white_background THEN ', white background'
                                            ELSE '' END)
-FROM told AS t LEFT JOIN splits AS s USING (post_id) WHERE t.stage = 'split'
+FROM decided AS t LEFT JOIN splits AS s USING (post_id) WHERE t.stage = 'split'
 UNION ALL
 SELECT post_id, 9, 'shards', 'packed', shard || ' at byte ' || byte_offset FROM samples;
 
@@ -63,7 +63,7 @@ SELECT d.post_id, s.position, d.stage, d.reason, d.measured, d.threshold, k.pers
 FROM decisions AS d JOIN stages AS s USING (stage) LEFT JOIN kept AS k USING (post_id)
 WHERE NOT d.kept;
 
--- One row per label: what was listed, kept, packed, on which side, and how much of it on white.
+-- One row per label: posts listed and kept, samples, samples of each split and on white.
 CREATE VIEW label_counts AS
 SELECT
     l.leaf, l.label, l.base, l.copyright, p.listed, p.kept, l.available,
@@ -79,14 +79,14 @@ LEFT JOIN samples AS s ON s.label = l.label
 GROUP BY ALL
 ORDER BY l.leaf;
 
--- The slice of samples on a white background.
+-- The samples on a white background.
 CREATE VIEW white_background AS
 SELECT s.post_id, s.label, s.split, m.border_white, k.white_background_tag, s.shard, s.byte_offset
 FROM samples AS s JOIN measures AS m USING (post_id) LEFT JOIN kept AS k USING (post_id)
 WHERE s.white_background;
 
 -- Labels that a person could confuse: a form and its base, two forms of one base, and for each
--- label the one of its copyright with the most similar name.
+-- label the label of its copyright with the most similar name.
 CREATE VIEW look_alikes AS
 WITH pairs AS (
     SELECT
@@ -115,8 +115,8 @@ WHERE is_base OR one_base
    OR (label_a, label_b) IN (SELECT (least(label, other), greatest(label, other)) FROM nearest)
 ORDER BY kind, name_similarity DESC, label_a, label_b;
 
--- What must not be: the same or nearly the same picture on two sides of the split. Empty, or the
--- split is broken; a given split (`split.mode`) is taken as it is, and this tells what it leaks.
+-- The same or nearly the same image in two splits. A drawn split is broken unless the view is empty.
+-- A given split (`split.mode`) is taken as it is, and the view lists what it leaks.
 CREATE VIEW leaks AS
 WITH placed AS (
     SELECT s.post_id, s.split, s.group_id, m.sha256, m.image_sha256
@@ -144,7 +144,7 @@ JOIN placed AS a ON a.post_id = l.post_a
 JOIN placed AS b ON b.post_id = l.post_b
 ORDER BY ALL;
 
--- Every sample, where its bytes lie, and what the board said of its post.
+-- Every sample, the position of its bytes, and what the board lists of its post.
 CREATE VIEW dataset AS
 SELECT
     s.post_id, s.label, s.leaf, s.split, s.white_background, t.group_id,

@@ -1,4 +1,4 @@
-"""The table `decisions` that every stage of curation writes."""
+"""The columns of the table `decisions`, which each deciding stage writes."""
 
 import pyarrow as pa
 

@@ -1,45 +1,42 @@
 """
-Stage `duplicates`: groups of posts that show the same image; one post of a group survives, or
-all do and the groups are only reported.
+Stage `duplicates`: groups posts that show the same image, and keeps one post of each group.
 
 Reads what `filters` kept, the measures, the normalised images and the posts. Five rules link two
 posts: the same file (`exact`), the same pixels by the board's own hash (`pixel_hash`), a near
 perceptual hash confirmed on the pixels (`near`), parent and child (`family`), the same source URL
-(`source`). Writes groups, decisions, every link, and the pairs that the pixels told apart.
+(`source`). Writes the groups, the decisions, every link, and the near hashes with different pixels.
+With `keep: all`, every post is kept and the groups are only reported.
 """
 
-import hashlib
 import logging
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation import image as pictures
+from curation import image as images
 from curation.decisions import DECISIONS
-from curation.errors import TamperedData
+from curation.groups import groups_of
 from curation.hamming import near_pairs
+from curation.links import (
+    REASONS,
+    DuplicateCandidate,
+    Link,
+    family_links,
+    same_key,
+    source_links,
+    survivor,
+)
+from curation.spans import SpanReader
 from personae import tables
 from personae.errors import MissingInput
 
 log = logging.getLogger(__name__)
 
-# Kinds of links, strongest first, and the reason that a refused post gets for each.
-REASONS = {
-    "exact": "exact_duplicate",
-    "pixel_hash": "pixel_duplicate",
-    "near": "near_duplicate",
-    "family": "family_duplicate",
-    "source": "same_source",
-}
 GROUPS = pa.schema(
     {
         "post_id": pa.int64(),
@@ -69,138 +66,33 @@ class Params(BaseModel):
         31,
         ge=0,
         le=31,
-        description="largest distance of near duplicates, of 256 bits; 31 is what the authors of "
-        "PDQ publish. No pair across families of 7,256 illustrations lies under 40",
+        description="largest distance of near duplicates, bits of 256, 0..31; 31 is published by the "
+        "authors of PDQ. Of 7,256 illustrations no pair of different families is below 40",
     )
     max_difference: float = Field(
         0.3,
         ge=0,
         le=2,
-        description="largest difference of the pixels, one minus their correlation at 32 × 32; "
-        "of 400 copies cut by 2 % a side all lie under 0.15, recoloured twins reach 0.26",
+        description="largest difference of near duplicates, 0..2: one minus the correlation of the "
+        "pixels at 32 × 32. 400 copies cropped by 2 % per side are below 0.15, recoloured reach 0.26",
     )
     keep: Literal["one", "all"] = Field(
         "one",
-        description="`one` post of a group goes on; `all` only reports, for a set that is compared "
-        "as it was published",
+        description="one: keep one post of a group; all: keep every post and only report the "
+        "groups, for a data set that is compared as it was published",
     )
-    families: bool = Field(True, description="parents and children count as one image")
+    families: bool = Field(True, description="treat parent and child posts as one image")
     source_posts: int = Field(
         8,
         ge=0,
-        description="how many posts of one source URL, by id, count as one image; those after "
-        "them stay unlinked, as a gallery's do. 0 ignores sources",
+        description="number of posts of one source URL, by id, that count as one image; later posts "
+        "stay unlinked, as the pages of a gallery do. 0: ignore sources",
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """What the stage knows of one post; None where the board or the measures are silent."""
-
-    post_id: int
-    sha256: str
-    md5: str | None
-    pixel_hash: str | None
-    parent_id: int | None
-    source: str
-    score: int
-    pixels: int
-    """Of the original file, as the board lists it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """Two posts of one image, the smaller id first."""
-
-    post_a: int
-    post_b: int
-    kind: str
-    distance: int | None = None
-    """Bits that differ, for `near` alone."""
-    difference: float | None = None
-    """One minus correlation of the pixels, for `near` alone."""
-
-
-def same_key(posts: Iterable[Candidate], kind: str, key: Callable[[Candidate], Any]) -> list[Link]:
-    """Links every post to the smallest id that shares its key; a key of None links nothing."""
-    holders: dict[Any, list[int]] = defaultdict(list)
-    for post in posts:
-        if key(post) is not None:
-            holders[key(post)].append(post.post_id)
-    return [
-        Link(min(ids), other, kind)
-        for ids in holders.values()
-        for other in sorted(set(ids) - {min(ids)})
-    ]
-
-
-def family_links(posts: Sequence[Candidate]) -> list[Link]:
+def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG001  # every stage has this signature
     """
-    Links a child to its parent, and to its siblings whether or not the parent is among the posts.
-
-    A parent that comes after its children therefore takes no link away from them.
-    """
-    known = {post.post_id for post in posts}
-    children = [post for post in posts if post.parent_id not in (None, post.post_id)]
-    links = [
-        Link(min(parent, post.post_id), max(parent, post.post_id), "family")
-        for post in children
-        if (parent := post.parent_id) in known and parent is not None
-    ]
-    return links + same_key(children, "family", lambda post: post.parent_id)
-
-
-def source_links(posts: Sequence[Candidate], most: int) -> list[Link]:
-    """
-    Links the first `most` posts, by id, of one source URL; a gallery's later posts stay unlinked.
-
-    So a post that comes later takes no link away from those before it.
-    """
-    holders: dict[str, list[Candidate]] = defaultdict(list)
-    for post in sorted(posts, key=lambda post: post.post_id):
-        if url := picture_url(post.source):
-            holders[url].append(post)
-    first = [post for named in holders.values() for post in named[:most]]
-    return same_key(first, "source", lambda post: picture_url(post.source))
-
-
-def picture_url(source: str) -> str | None:
-    """Returns a source that can name one image: a web address with more than a host, else None."""
-    try:
-        parts = urlsplit(source.strip())
-    except ValueError:  # an unclosed bracket, say: people type anything into a source field
-        return None
-    named = parts.scheme in ("http", "https") and (parts.path.strip("/") or parts.query)
-    return source.strip() if named else None
-
-
-def groups_of(posts: Iterable[int], links: Iterable[Link]) -> dict[int, int]:
-    """Returns the smallest post id that each post is linked to, over any number of links."""
-    root = {post: post for post in posts}
-
-    def top(post: int) -> int:
-        while root[post] != post:
-            root[post] = root[root[post]]
-            post = root[post]
-        return post
-
-    for link in links:
-        one, two = top(link.post_a), top(link.post_b)
-        root[max(one, two)] = min(one, two)
-    return {post: top(post) for post in root}
-
-
-def survivor(posts: Iterable[Candidate]) -> int:
-    """Returns the post to keep: no parent, then more pixels, a higher score, the smaller id."""
-    return min(
-        posts,
-        key=lambda post: (post.parent_id is not None, -post.pixels, -post.score, post.post_id),
-    ).post_id
-
-
-def run(params: Params, *, data_dir: Path) -> None:
-    """
-    Groups what `filters` kept, and keeps one post of each group, or all of them.
+    Groups the posts that `filters` kept, and keeps one post of each group, or all posts.
 
     Raises:
         MissingInput, MissingColumn: A table or tar of an earlier stage is absent or incomplete.
@@ -215,8 +107,9 @@ def run(params: Params, *, data_dir: Path) -> None:
     links += family_links(posts) if params.families else []
     links += source_links(posts, params.source_posts)
     links = sorted(set(links), key=_order)
-    group_of = groups_of((post.post_id for post in posts), links)
-    members: dict[int, list[Candidate]] = defaultdict(list)
+    pairs = ((link.post_a, link.post_b) for link in links)
+    group_of = groups_of((post.post_id for post in posts), pairs)
+    members: dict[int, list[DuplicateCandidate]] = defaultdict(list)
     for post in posts:
         members[group_of[post.post_id]].append(post)
     chosen = {survivor(group) for group in members.values()}
@@ -231,8 +124,8 @@ def run(params: Params, *, data_dir: Path) -> None:
     tables.write(out / "groups.parquet", groups.replace_schema_metadata(metadata))
     kinds = Counter(link.kind for link in links)
     log.info(
-        "duplicates: %d of %d posts kept, %d groups, largest %d; links: %s; told apart by pixels: "
-        "%d",
+        "duplicates: %d of %d posts kept, %d groups, largest %d; links: %s; near hashes with "
+        "different pixels: %d",
         len(kept),
         len(posts),
         len(members),
@@ -242,7 +135,7 @@ def run(params: Params, *, data_dir: Path) -> None:
     )
 
 
-def _read(data_dir: Path) -> tuple[list[Candidate], dict[int, dict[str, Any]]]:
+def _read(data_dir: Path) -> tuple[list[DuplicateCandidate], dict[int, dict[str, Any]]]:
     """Returns the posts that `filters` kept, by id, and their rows of measures.parquet."""
     path = data_dir / "filters" / "decisions.parquet"
     decisions = tables.read(path, ["post_id", "kept"], stage="filters").to_pylist()
@@ -254,7 +147,7 @@ def _read(data_dir: Path) -> tuple[list[Candidate], dict[int, dict[str, Any]]]:
     columns += ["image_width", "image_height"]
     listed = _by_post(data_dir / "listing" / "posts.parquet", columns, "listing", kept)
     posts = [
-        Candidate(
+        DuplicateCandidate(
             post_id=post_id,
             sha256=measures[post_id]["sha256"],
             md5=row["md5"],
@@ -273,8 +166,8 @@ def _by_post(
     path: Path, columns: list[str], stage: str, kept: Sequence[int]
 ) -> dict[int, dict[str, Any]]:
     table = tables.read(path, columns, stage=stage)
-    wanted = np.isin(table["post_id"].to_numpy(), np.asarray(kept, np.int64))
-    rows = {row["post_id"]: row for row in table.filter(pa.array(wanted)).to_pylist()}
+    is_kept = np.isin(table["post_id"].to_numpy(), np.asarray(kept, np.int64))
+    rows = {row["post_id"]: row for row in table.filter(pa.array(is_kept)).to_pylist()}
     if len(rows) != len(kept):
         absent = next(post_id for post_id in kept if post_id not in rows)
         raise MissingInput(
@@ -286,64 +179,53 @@ def _by_post(
 
 def _near(
     params: Params,
-    posts: Sequence[Candidate],
+    posts: Sequence[DuplicateCandidate],
     measures: Mapping[int, Mapping[str, Any]],
     measure_dir: Path,
 ) -> tuple[list[Link], list[Link]]:
-    """Returns the near pairs of different files that the pixels confirm, and those they do not."""
+    """Returns the near pairs of different files with like pixels, and those with different pixels."""
     packed = b"".join(measures[post.post_id]["phash"] for post in posts)
     hashes = np.frombuffer(packed, np.uint64).reshape(-1, 4)
     confirmed: list[Link] = []
     apart: list[Link] = []
-    with ExitStack() as stack:
-        shown = _Thumbnails(measures, measure_dir, stack)
+    measured = SpanReader(
+        measure_dir,
+        stage="measure",
+        table="measures.parquet",
+        remedy="Run stage 'measure' again.",
+    )
+    with measured:
+        thumbnails = _Thumbnails(measures, measured)
         for first, second, distance in zip(*near_pairs(hashes, params.distance), strict=True):
-            one, two = posts[first], posts[second]
-            if one.sha256 == two.sha256 or (one.md5 is not None and one.md5 == two.md5):
+            post, other = posts[first], posts[second]
+            if post.sha256 == other.sha256 or (post.md5 is not None and post.md5 == other.md5):
                 continue
-            difference = pictures.difference(shown[one.post_id], shown[two.post_id])
-            link = Link(one.post_id, two.post_id, "near", int(distance), difference)
+            difference = images.difference(thumbnails[post.post_id], thumbnails[other.post_id])
+            link = Link(post.post_id, other.post_id, "near", int(distance), difference)
             (confirmed if difference <= params.max_difference else apart).append(link)
     return confirmed, apart
 
 
 class _Thumbnails:
-    """The normalised images of the posts asked for, small, each read and decoded once."""
+    """The normalised images by post id at 32 × 32 pixels, each read and decoded once."""
 
-    def __init__(
-        self, measures: Mapping[int, Mapping[str, Any]], folder: Path, stack: ExitStack
-    ) -> None:
-        self._measures = measures
-        self._folder = folder
-        self._stack = stack
-        self._open: dict[str, int] = {}
-        self._known: dict[int, pictures.Pixels] = {}
+    def __init__(self, measures: Mapping[int, Mapping[str, Any]], measured: SpanReader) -> None:
+        self._measures, self._measured = measures, measured
+        self._known: dict[int, images.Pixels] = {}
 
-    def __getitem__(self, post_id: int) -> pictures.Pixels:
+    def __getitem__(self, post_id: int) -> images.Pixels:
         if post_id not in self._known:
             row = self._measures[post_id]
-            shape = (row["width"], row["height"])
-            self._known[post_id] = pictures.thumbnail(self._bytes(post_id), shape=shape, side=32)
-        return self._known[post_id]
-
-    def _bytes(self, post_id: int) -> bytes:
-        row = self._measures[post_id]
-        path = self._folder / row["image_tar"]
-        if path.name not in self._open:
-            try:
-                self._open[path.name] = os.open(path, os.O_RDONLY)
-            except OSError as error:
-                raise MissingInput(
-                    f"{path} cannot be opened: {error.strerror}. Run stage 'measure' again."
-                ) from error
-            self._stack.callback(os.close, self._open[path.name])
-        data = os.pread(self._open[path.name], row["image_bytes"], row["offset"])
-        if hashlib.sha256(data).hexdigest() != row["image_sha256"]:
-            raise TamperedData(
-                f"The image of post {post_id} at byte {row['offset']} of {path.name} does not "
-                "have the sha256 that measures.parquet records. Run stage 'measure' again."
+            data = self._measured.read(
+                post_id,
+                row["image_tar"],
+                offset=row["offset"],
+                size=row["image_bytes"],
+                sha256=row["image_sha256"],
             )
-        return data
+            shape = (row["width"], row["height"])
+            self._known[post_id] = images.thumbnail(data, shape=shape, side=32)
+        return self._known[post_id]
 
 
 def _order(link: Link) -> tuple[int, int, int]:
@@ -365,7 +247,7 @@ def _pairs(links: Iterable[Link]) -> pa.Table:
 
 
 def _kinds(links: Iterable[Link]) -> dict[int, dict[str, int | None]]:
-    """Kinds of links that each post has, with the smallest distance where a kind has one."""
+    """Returns the kinds of links of each post, with the smallest distance of `near`."""
     kinds: dict[int, dict[str, int | None]] = defaultdict(dict)
     for link in links:
         for post in (link.post_a, link.post_b):
@@ -375,15 +257,15 @@ def _kinds(links: Iterable[Link]) -> dict[int, dict[str, int | None]]:
 
 
 def _groups(links: Iterable[Link], group_of: Mapping[int, int], chosen: set[int]) -> pa.Table:
-    """One row per post; all but the representative of a group say how they joined it."""
+    """Returns one row per post; all but the representative of a group have the link that joins them."""
     kinds = _kinds(links)
     rows: list[dict[str, Any]] = []
     for post_id, group_id in sorted(group_of.items()):
         row: dict[str, Any] = {"post_id": post_id, "group_id": group_id}
         row["representative"] = post_id in chosen
         if post_id not in chosen:
-            joined = next(kind for kind in REASONS if kind in kinds[post_id])
-            row |= {"link": joined, "distance": kinds[post_id].get("near")}
+            strongest = next(kind for kind in REASONS if kind in kinds[post_id])
+            row |= {"link": strongest, "distance": kinds[post_id].get("near")}
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=GROUPS)
 
@@ -391,7 +273,7 @@ def _groups(links: Iterable[Link], group_of: Mapping[int, int], chosen: set[int]
 def _decisions(
     links: Iterable[Link], group_of: Mapping[int, int], kept: set[int], distance: int
 ) -> pa.Table:
-    """One row per kept post; a refused one has a row for every kind of link it has."""
+    """Returns one row per kept post, and for a refused post one row per kind of its links."""
     kinds = _kinds(links)
     rows: list[dict[str, Any]] = []
     for post_id in sorted(group_of):

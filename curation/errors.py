@@ -20,7 +20,7 @@ class CurationError(PersonaeError):
 
 
 class UnreadableImage(CurationError):
-    """The bytes of one image give no image; `reason` is the code that its decision carries."""
+    """The bytes of one post cannot be decoded; `reason` is the reason code of its decision."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"No image could be read ({reason}): {detail}.")
@@ -29,11 +29,11 @@ class UnreadableImage(CurationError):
 
 
 class TooFewSamples(CurationError):
-    """A label has too few samples for what was asked of it."""
+    """A label has fewer samples than the parameters require."""
 
 
 class LeakingSplit(CurationError):
-    """Images too alike stand on different sides of the split."""
+    """Images of different splits are duplicates by their hashes."""
 
 
 class TamperedData(CurationError):
@@ -41,12 +41,12 @@ class TamperedData(CurationError):
 
 
 class WorkerLost(CurationError):
-    """A worker process was killed; what other workers finished is kept for the next run."""
+    """A worker process was killed; finished work is kept for the next run."""
 
     exit_code = Exit.UNFINISHED
 
 
 class BadQuery(CurationError):
-    """The catalog refuses a query: its SQL is wrong, or it asks for more than reading."""
+    """The catalog refuses a query: its SQL is wrong, or it does more than read."""
 
     exit_code = Exit.USAGE

@@ -1,8 +1,9 @@
 """
-Stage `filters`: refuses images by what was measured, with reasons.
+Stage `filters`: refuses images by their measures, with reasons.
 
-Reads measures.parquet, writes decisions.parquet. A rule is a small function that returns a finding
-or None; its name is its reason code. All rules are evaluated, so an image may have several reasons.
+Reads measures.parquet, writes decisions.parquet. A rule is a function whose name is its reason code;
+it returns the two numbers compared if the image falls short, else None. All rules are evaluated, so
+an image may have several reasons.
 """
 
 import logging
@@ -28,34 +29,34 @@ class Params(BaseModel):
     min_side: int = Field(
         64,
         ge=0,
-        description="least long side of the fetched image, pixels; under it a figure is a blot. "
-        "0 for folders of small images",
+        description="least long side of the fetched image, pixels; smaller images show no detail. "
+        "Use 0 for folders of small images",
     )
     min_saturation: float = Field(
         0.06,
         ge=0,
         le=1,
-        description="least saturation of what is not white; of 4,000 drawings of the demo board "
-        "the 20 grey ones reach 0.042, the coloured ones begin at 0.081",
+        description="least saturation of the pixels that are not white, 0..1; of 4,000 drawings of "
+        "the demo board the 20 grey drawings reach 0.042, the coloured drawings start at 0.081",
     )
     min_contrast: float = Field(
         0.02,
         ge=0,
         le=0.5,
-        description="least standard deviation of grey, 0..0.5: five of 255 levels. Of 7,256 "
-        "illustrations three lie under it: a blank one and two specks",
+        description="least standard deviation of grey, 0..0.5; 0.02 is five of 255 levels. Of 7,256 "
+        "illustrations three are below: one is blank, two show a speck",
     )
     min_sharpness: float = Field(
         20.0,
         ge=0,
         description="least variance of the Laplacian at 64 pixels, squared grey levels; of 7,256 "
-        "illustrations the blank one and a speck lie under 20, the next at 53",
+        "illustrations a blank image and a speck are below 20, the next is at 53",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """The columns of measures.parquet that rules look at; None where nothing was decoded."""
+    """The columns of measures.parquet that the rules read; None if the image was not decoded."""
 
     post_id: int
     error: str | None
@@ -67,8 +68,8 @@ class Measures:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """The two numbers that a rule compared; both None where it compared none."""
+class Shortfall:
+    """The two numbers that a rule compared; both None if the rule compares no numbers."""
 
     measured: float | None = None
     threshold: float | None = None
@@ -76,35 +77,37 @@ class Finding:
 
 def unreadable(measures: Measures) -> str | None:
     """
-    Refuses what gave no image. The reason is the error that `measure` named: undecodable,
-    truncated, too_many_pixels, animated_file or wrong_size.
+    Refuses an image that `measure` could not decode.
+
+    Returns the error of `measure` as the reason: undecodable, truncated, too_many_pixels,
+    animated_file or wrong_size.
     """
     return measures.error
 
 
-def small_image(measures: Measures, params: Params) -> Finding | None:
-    """Refuses an image whose long side is too short to show a figure."""
+def small_image(measures: Measures, params: Params) -> Shortfall | None:
+    """Refuses an image whose long side is below `min_side`."""
     if measures.width is None or measures.height is None:
         return None
     return _below(float(max(measures.width, measures.height)), params.min_side)
 
 
-def low_saturation(measures: Measures, params: Params) -> Finding | None:
-    """Refuses an image that is grey although its tags do not say so."""
+def low_saturation(measures: Measures, params: Params) -> Shortfall | None:
+    """Refuses an image without colour: grey images without a tag for it are frequent."""
     return _below(measures.saturation, params.min_saturation)
 
 
-def low_contrast(measures: Measures, params: Params) -> Finding | None:
+def low_contrast(measures: Measures, params: Params) -> Shortfall | None:
     """Refuses an image that is nearly blank."""
     return _below(measures.contrast, params.min_contrast)
 
 
-def blurred(measures: Measures, params: Params) -> Finding | None:
-    """Refuses an image without any edge left at 64 pixels, unless it has no contrast at all."""
+def blurred(measures: Measures, params: Params) -> Shortfall | None:
+    """Refuses an image without sharp edges at 64 pixels."""
     return _below(measures.sharpness, params.min_sharpness)
 
 
-RULES: tuple[Callable[[Measures, Params], Finding | None], ...] = (
+RULES: tuple[Callable[[Measures, Params], Shortfall | None], ...] = (
     small_image,
     low_saturation,
     low_contrast,
@@ -112,17 +115,22 @@ RULES: tuple[Callable[[Measures, Params], Finding | None], ...] = (
 )
 
 
-def decide(measures: Measures, params: Params) -> dict[str, Finding]:
-    """Returns every reason against an image with the numbers compared; none means kept."""
+def decide(measures: Measures, params: Params) -> dict[str, Shortfall]:
+    """Returns the reasons against an image with the numbers compared; no reason means kept."""
     error = unreadable(measures)
     if error is not None:
-        return {error: Finding()}
-    found = {rule.__name__: rule(measures, params) for rule in RULES}
-    return {reason: finding for reason, finding in found.items() if finding is not None}
+        return {error: Shortfall()}
+    shortfalls = {rule.__name__: rule(measures, params) for rule in RULES}
+    return {reason: shortfall for reason, shortfall in shortfalls.items() if shortfall is not None}
 
 
-def run(params: Params, *, data_dir: Path) -> None:
-    """Decides on every measured image."""
+def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG001  # every stage has this signature
+    """
+    Decides on every measured image.
+
+    Raises:
+        MissingInput, MissingColumn: measures.parquet is absent or lacks a column.
+    """
     columns = list(Measures.__dataclass_fields__)
     table = tables.read(data_dir / "measure" / "measures.parquet", columns, stage="measure")
     rows = [Measures(**row) for row in table.sort_by("post_id").to_pylist()]
@@ -141,22 +149,22 @@ def run(params: Params, *, data_dir: Path) -> None:
     )
 
 
-def _below(measured: float | None, threshold: float) -> Finding | None:
+def _below(measured: float | None, threshold: float) -> Shortfall | None:
     if measured is None or measured >= threshold:
         return None
-    return Finding(measured, float(threshold))
+    return Shortfall(measured, float(threshold))
 
 
-def _rows(decided: Iterable[tuple[int, dict[str, Finding]]]) -> Iterable[dict[str, object]]:
+def _rows(decided: Iterable[tuple[int, dict[str, Shortfall]]]) -> Iterable[dict[str, object]]:
     for post_id, reasons in decided:
         if not reasons:
             yield {"post_id": post_id, "stage": "filters", "kept": True}
-        for reason, finding in reasons.items():
+        for reason, shortfall in reasons.items():
             yield {
                 "post_id": post_id,
                 "stage": "filters",
                 "kept": False,
                 "reason": reason,
-                "measured": finding.measured,
-                "threshold": finding.threshold,
+                "measured": shortfall.measured,
+                "threshold": shortfall.threshold,
             }

@@ -1,8 +1,7 @@
 """
-The validation part that is taken from one side of a given split: exactly so many of each label.
+Validation posts taken from one part of a given split: the same number of each label, in whole groups.
 
-Pure: ids, groups and labels come in, ids go out. Near duplicates stay together, so a group is taken
-whole or not at all.
+Near duplicates stay together, so a group is taken whole or not at all. The functions read no file.
 """
 
 import hashlib
@@ -16,41 +15,42 @@ def validation(
     group_of: Mapping[int, int], label_of: Mapping[int, str], *, per_label: int, seed: int
 ) -> set[int]:
     """
-    Returns `per_label` posts of each label, in whole groups, none of a label more.
+    Returns `per_label` posts of each label, in whole groups.
 
-    Groups come in the order of sha256 of `seed:val:group_id`; one that has more posts of a label
-    than the label still lacks is passed over. Neither the order of the posts nor a post on another
-    side changes what is taken.
+    Groups are taken in the order of sha256 of `seed:val:group_id`. A group with more posts of a label
+    than the label still needs is left out. Neither the order of the posts nor posts of other splits
+    change the result.
 
     Args:
         group_of: Duplicate group of each post that may be taken.
-        label_of: Label of each post; every label is to have its number.
-        per_label: Posts wanted of each label.
-        seed: Another seed takes other groups.
+        label_of: Label of each post.
+        per_label: Number of posts of each label.
+        seed: Seed of the order of the groups.
 
     Raises:
-        TooFewSamples: A label has not so many, or only in groups that do not fit.
+        TooFewSamples: A label has fewer posts, or has them only in groups that do not fit.
     """
     members: dict[int, list[int]] = defaultdict(list)
     for post in sorted(group_of):
         members[group_of[post]].append(post)
-    lacking = dict.fromkeys(sorted(set(label_of.values())), per_label)
+    needed = dict.fromkeys(sorted(set(label_of.values())), per_label)
     taken: set[int] = set()
-    for group in sorted(members, key=lambda group: (_place(group, seed), group)):
+    for group in sorted(members, key=lambda group: (_position(group, seed), group)):
         counts = Counter(label_of[post] for post in members[group])
-        if all(count <= lacking[label] for label, count in counts.items()):
+        if all(count <= needed[label] for label, count in counts.items()):
             taken.update(members[group])
             for label, count in counts.items():
-                lacking[label] -= count
-    short = next((label for label, missing in lacking.items() if missing), None)
+                needed[label] -= count
+    short = next((label for label, missing in needed.items() if missing), None)
     if short is not None:
         raise TooFewSamples(
-            f"Label '{short}' gives {per_label - lacking[short]} of the {per_label} images that "
-            "`split.val_per_label` takes from the side `split.val_from`, near duplicates staying "
-            "together. Lower it, or leave the label out with `persona.min_samples`."
+            f"Label '{short}' gives {per_label - needed[short]} of the {per_label} images that "
+            "`split.val_per_label` takes from the split `split.val_from`; near duplicates stay "
+            "together. Lower `split.val_per_label`, or raise `persona.min_samples` to leave the "
+            "label out."
         )
     return taken
 
 
-def _place(group_id: int, seed: int) -> bytes:
+def _position(group_id: int, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:val:{group_id}".encode()).digest()

@@ -1,4 +1,4 @@
-"""Pairs of near 256-bit hashes without comparing all with all: multi-index hashing in numpy."""
+"""Pairs of near 256-bit hashes, by multi-index hashing in numpy instead of comparing all pairs."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,31 +13,39 @@ BANDS = 16  # of 16 bits each
 
 def near_pairs(hashes: Hashes, distance: int) -> tuple[Indices, Indices, Indices]:
     """
-    Returns all pairs of rows `i < j` whose hashes differ in at most `distance` bits, and how many.
+    Returns all pairs of rows `i < j` whose hashes differ in at most `distance` bits.
 
-    Multi-index hashing (Norouzi et al., arXiv 1307.2982): 256 bits are 16 bands of 16 bits. Up to
-    distance 15 some band is equal, up to 31 some band differs in one bit at most (pigeonhole), so
-    only rows that meet in a bucket are compared. Exact for every distance allowed; the pairs are
-    sorted by `i`, then `j`.
+    Multi-index hashing (Norouzi, Punjani and Fleet, "Fast Exact Search in Hamming Space with
+    Multi-Index Hashing", 2014, arXiv 1307.2982, section 3): 256 bits are 16 bands of 16 bits. By the
+    pigeonhole principle, two hashes at a distance of at most 15 share a band, and two at a distance
+    of at most 31 have a band that differs in at most one bit. Only rows that share a bucket are
+    compared. The result is exact.
+
+    Args:
+        hashes: 256 bits of each row as four words, `[rows, 4]`.
+        distance: Largest number of different bits, 0..31.
+
+    Returns:
+        Three arrays `[pairs]`: `i`, `j` and the different bits, sorted by `i`, then `j`.
     """
-    assert 0 <= distance < 2 * BANDS, "bands of 16 bits are exact to distance 31"  # noqa: S101 - ours
+    assert 0 <= distance < 2 * BANDS, "bands of 16 bits are exact to distance 31"  # noqa: S101  # a mistake of the caller
     bands = np.ascontiguousarray(hashes).view(np.uint16).reshape(len(hashes), BANDS)
     words = np.ascontiguousarray(hashes.T)
-    found: list[Indices] = [np.empty(0, np.int64)]
+    codes: list[Indices] = [np.empty(0, np.int64)]
     flips = [0] if distance < BANDS else [0, *(1 << bit for bit in range(16))]
     for band in range(BANDS):
         values = np.ascontiguousarray(bands[:, band])
         for left, right in _meetings(values, flips):
-            one, two, _ = _close(words, left, right, distance)
-            found.append(np.minimum(one, two) * len(hashes) + np.maximum(one, two))
-    codes = np.unique(np.concatenate(found))
-    return _close(words, codes // max(1, len(hashes)), codes % max(1, len(hashes)), distance)
+            near, far, _ = _close(words, left, right, distance)
+            codes.append(np.minimum(near, far) * len(hashes) + np.maximum(near, far))
+    pairs = np.unique(np.concatenate(codes))
+    return _close(words, pairs // max(1, len(hashes)), pairs % max(1, len(hashes)), distance)
 
 
 def _close(
     words: Hashes, left: Indices, right: Indices, distance: int
 ) -> tuple[Indices, Indices, Indices]:
-    """Keeps the pairs within `distance`; most are over it after one or two of the four words."""
+    """Keeps the pairs within `distance`; most pairs exceed it after one or two of the four words."""
     bits = np.zeros(len(left), np.int64)
     for word in words:
         bits = bits + np.bitwise_count(word[left] ^ word[right])
@@ -52,8 +60,9 @@ def _meetings(
     """
     Yields, in arrays, every pair of rows whose values of one band differ by exactly one of `flips`.
 
-    Rows lie in buckets by value: a row meets a run of others, and step k yields the k-th of every
-    run, so that memory stays in proportion to the rows however full a bucket is.
+    A bucket holds the rows of one value. Each row is paired with the rows of one bucket, and step k
+    yields the k-th pair of every row, so that memory is proportional to the number of rows however
+    full a bucket is.
     """
     order = np.argsort(values, kind="stable")
     ends = np.cumsum(np.bincount(values, minlength=1 << 16))

@@ -1,9 +1,9 @@
 """
-Bytes to pixels, pixels to figures, pixels to bytes: the only file that touches pixels.
+Decoding, measuring, normalising and encoding of one image.
 
-`decode` turns bytes that nobody vouches for into one upright sRGB image, or raises
-`UnreadableImage` with a reason code. The measures take that image; `normalise` and `encode` make
-the square that the shards carry. Same bytes in, same libraries: same numbers and bytes out.
+`decode` turns bytes from the internet into an upright sRGB image, or raises `UnreadableImage` with a
+reason code. `measure` takes that image; `normalise` and `encode` make the square image of the
+shards. The same bytes and the same library versions give the same numbers and bytes.
 """
 
 import functools
@@ -26,56 +26,54 @@ Background = Literal["border", "white"]
 Format = Literal["png", "webp", "jpg"]
 Pixels = npt.NDArray[np.uint8]
 
-FORMATS = ("JPEG", "PNG", "WEBP")  # what boards serve as still images
-MAX_PIXELS = 89_478_485  # above it Pillow warns of a decompression bomb; the cap stays below
+FORMATS = ("JPEG", "PNG", "WEBP")  # the still images that boards serve
+MAX_PIXELS = 89_478_485  # above this number Pillow warns of a decompression bomb
 MAX_SCANS = 100  # progressive JPEG files have about ten; each scan costs a pass over all pixels
 MAX_CHUNKS = 100_000  # PNG files have thousands at most; each costs Pillow a call
 MAX_PROFILE_BYTES = 1 << 20  # colour profiles of screens are a few kilobytes, of presses under 1 MB
-DECODED_SIDE = (
-    256  # JPEG files are decoded no larger than needed for this, or twice the wanted side
-)
-HASH_SIDE = 64  # the grid that PDQ itself hashes: no second downscale, so resized copies agree
-SMALL_SIDE = 64  # the rendering behind saturation, sharpness and contrast
-WHITE = 245  # the least channel value that counts as white: JPEG noise on paper stays above it
+DECODED_SIDE = 256  # least long side of a decoded JPEG file, pixels, if the file is as large
+HASH_SIDE = 64  # PDQ hashes a grid of this side: without a second resize, resized copies agree
+SMALL_SIDE = 64  # side of the rendering for saturation, sharpness and contrast
+WHITE = 245  # least channel value that counts as white: JPEG noise on white stays above it
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One decoded image: `image` is upright RGB with alpha on white, perhaps DCT-scaled down."""
+class DecodedImage:
+    """One decoded image: `image` is upright RGB, transparent pixels on white, perhaps scaled down."""
 
     image: Image.Image
     file_format: str  # JPEG, PNG or WEBP
-    mode: str  # as stored, in Pillow's words
+    mode: str  # of the stored image, as Pillow names it
     width: int  # pixels of the stored image, after it is turned upright
     height: int
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """What is measured on one decoded image."""
+class ImageMeasures:
+    """The measures of one decoded image."""
 
     phash: bytes  # 256 bits of PDQ
-    phash_quality: int  # 0..100, PDQ's own; low means few edges, so the hash says little
-    border_white: float  # 0..1
+    phash_quality: int  # 0..100, by PDQ; with few edges it is low and the hash unreliable
+    border_white: float  # share of the border, 0..1
     saturation: float  # 0..1
-    sharpness: float  # squared grey levels
-    contrast: float  # 0..0.5
+    sharpness: float  # variance of the Laplacian, squared grey levels
+    contrast: float  # standard deviation of grey, 0..0.5
 
 
-def decode(data: bytes, *, max_pixels: int, side: int) -> Picture:
+def decode(data: bytes, *, max_pixels: int, side: int) -> DecodedImage:
     """
-    Decodes the bytes of one still image that will be shown at `side` pixels.
+    Decodes the bytes of one still image that will be normalised to `side` pixels.
 
-    JPEG files are decoded on one fixed path: scaled by the DCT to the smallest size that still has
-    a long side of max(256, 2 × side). Orientation from EXIF is applied, an embedded colour profile
-    is converted to sRGB where it can be read, 16-bit channels lose their low byte.
+    A JPEG file is scaled by the DCT to the smallest size whose long side is at least
+    max(256, 2 × side). The orientation of EXIF is applied. Colours are converted to sRGB if the
+    embedded colour profile can be read. 16-bit channels lose their low byte.
 
     Raises:
         UnreadableImage: `reason` is undecodable, truncated, too_many_pixels or animated_file.
     """
     kind = _container(data)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # oddities of metadata, which is not used
+        warnings.simplefilter("ignore")  # of odd metadata, which is not used
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(io.BytesIO(data), formats=[kind]) as opened:
@@ -85,18 +83,18 @@ def decode(data: bytes, *, max_pixels: int, side: int) -> Picture:
         except MemoryError as error:
             raise UnreadableImage("too_many_pixels", "no memory to decode it") from error
         except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError) as error:
-            # What Pillow's readers raise on damaged files, as its own fuzzing lists it.
+            # The errors of Pillow's readers on damaged files, as the fuzzing of Pillow lists them.
             raise UnreadableImage(_reason(error), f"{type(error).__name__}: {error}") from error
         except (ArithmeticError, AttributeError, struct.error, zlib.error) as error:
             raise UnreadableImage("undecodable", f"{type(error).__name__}: {error}") from error
 
 
-def measure(image: Image.Image) -> Figures:
-    """Measures a decoded image."""
+def measure(image: Image.Image) -> ImageMeasures:
+    """Returns the measures of a decoded image."""
     phash, quality = perceptual_hash(image)
     small = image.resize(_fitted(image.size, SMALL_SIDE), Image.Resampling.BILINEAR)
     grey = np.asarray(small.convert("L"), dtype=np.float64)
-    return Figures(
+    return ImageMeasures(
         phash=phash,
         phash_quality=quality,
         border_white=border_white(image),
@@ -108,9 +106,9 @@ def measure(image: Image.Image) -> Figures:
 
 def normalise(image: Image.Image, *, side: int, background: Background) -> Image.Image:
     """
-    Fits an image into a square of `side` pixels, centred, its shape unchanged.
+    Fits an image into the centre of a square of `side` pixels; its aspect ratio is kept.
 
-    The margin has the mean colour of the image's border, or white.
+    The margin has the mean colour of the border of the image, or is white.
     """
     left, top, right, bottom = _placed(image.size, side)
     fitted = image.resize((right - left, bottom - top), Image.Resampling.BICUBIC)
@@ -121,7 +119,7 @@ def normalise(image: Image.Image, *, side: int, background: Background) -> Image
 
 
 def encode(image: Image.Image, kind: Format, *, quality: int = 95) -> bytes:
-    """Encodes an RGB image without metadata; png and webp lose nothing, `quality` is of jpg."""
+    """Encodes an RGB image without metadata; png and webp are lossless, `quality` is for jpg."""
     buffer = io.BytesIO()
     if kind == "png":
         image.save(buffer, "PNG", compress_level=6)
@@ -133,18 +131,23 @@ def encode(image: Image.Image, kind: Format, *, quality: int = 95) -> bytes:
 
 
 def border(pixels: Pixels) -> Pixels:
-    """Returns the pixels `[n, 3]` of a frame: 2 % of the shorter side wide, at least one pixel."""
+    """Returns the pixels `[n, 3]` of the border: 2 % of the shorter side wide, at least one pixel."""
     height, width = pixels.shape[:2]
-    wide = max(1, round(0.02 * min(height, width)))
-    if 2 * wide >= min(height, width):
+    depth = max(1, round(0.02 * min(height, width)))
+    if 2 * depth >= min(height, width):
         return pixels.reshape(-1, 3)
-    middle = pixels[wide : height - wide]
-    parts = (pixels[:wide], pixels[height - wide :], middle[:, :wide], middle[:, width - wide :])
+    middle = pixels[depth : height - depth]
+    parts = (
+        pixels[:depth],
+        pixels[height - depth :],
+        middle[:, :depth],
+        middle[:, width - depth :],
+    )
     return np.concatenate([part.reshape(-1, 3) for part in parts])
 
 
 def border_white(image: Image.Image) -> float:
-    """Returns the share (0..1) of the border in which every channel is at least 245."""
+    """Returns the share of the border, 0..1, in which every channel is at least 245."""
     return float((_lowest(border(np.asarray(image))) >= WHITE).mean())
 
 
@@ -152,8 +155,8 @@ def saturation(image: Image.Image) -> float:
     """
     Returns the 95th percentile of HSV saturation over the pixels that are not white, 0..1.
 
-    Saturation is (max - min) / max over the channels. Paper is left out, because a small coloured
-    figure on it is a coloured image; 0 when there is nothing but paper.
+    Saturation is (max - min) / max over the channels. White is left out, because a small coloured
+    figure on white is a coloured image. An image of white pixels alone gives 0.
     """
     pixels = np.asarray(image).reshape(-1, 3)
     drawn = pixels[_lowest(pixels) < WHITE]
@@ -167,11 +170,12 @@ def saturation(image: Image.Image) -> float:
 
 def perceptual_hash(image: Image.Image) -> tuple[bytes, int]:
     """
-    Returns the PDQ hash (32 bytes) and its quality (0..100) of one fixed 64-pixel rendering.
+    Returns the PDQ hash (32 bytes) of a 64-pixel rendering, and its quality (0..100).
 
-    PDQ averages every image down to 64 × 64 before its cosine transform. Handing it that size
-    makes the hash cheap and nearly independent of the size that was fetched: on 600 illustrations,
-    copies at half size stay within distance 10 in 99.8 %, against 94.5 % from a 128-pixel rendering.
+    PDQ (Facebook, "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", 2019)
+    averages each image to 64 × 64 before its cosine transform. A rendering of that size makes the
+    hash cheap and nearly independent of the size of the fetched image: of 600 illustrations, 99.8 %
+    of the copies at half size have a distance of at most 10; with a 128-pixel rendering, 94.5 %.
     """
     square = image.resize((HASH_SIDE, HASH_SIDE), Image.Resampling.BILINEAR)
     bits, quality = pdqhash.compute(np.asarray(square))
@@ -180,10 +184,10 @@ def perceptual_hash(image: Image.Image) -> tuple[bytes, int]:
 
 def thumbnail(data: bytes, *, shape: tuple[int, int], side: int) -> Pixels:
     """
-    Returns an image that was normalised and encoded as `[side, side, 3]`, for `difference`.
+    Returns a normalised and encoded image as pixels `[side, side, 3]`, for `difference`.
 
-    `shape` is the width and height of the image before: the margin around it is cut off and the
-    rest stretched, as for the perceptual hash, so that margins do not count as agreement.
+    `shape` is width and height of the image before it was normalised. The margin is cut off and the
+    rest stretched to a square, as for the perceptual hash, so that margins do not count as agreement.
     """
     with Image.open(io.BytesIO(data), formats=list(FORMATS)) as opened:
         content = opened.convert("RGB").crop(_placed(shape, opened.width))
@@ -194,20 +198,20 @@ def difference(first: Pixels, second: Pixels) -> float:
     """
     Returns one minus the correlation of two thumbnails over all pixels and channels, 0..2.
 
-    Correlation asks whether the same strokes stand at the same places. The mean absolute difference
-    does not: any two thin drawings on white paper agree in nearly all of it.
+    Correlation compares the positions of strokes. The mean absolute difference would not do: two
+    different thin drawings on white agree in nearly all of their pixels.
     """
-    one = first.astype(np.float64).ravel()
-    two = second.astype(np.float64).ravel()
-    one, two = one - one.mean(), two - two.mean()
-    spread = math.sqrt(float(one @ one) * float(two @ two))
+    left = first.astype(np.float64).ravel()
+    right = second.astype(np.float64).ravel()
+    left, right = left - left.mean(), right - right.mean()
+    spread = math.sqrt(float(left @ left) * float(right @ right))
     if spread == 0:
         return 0.0 if np.array_equal(first, second) else 1.0
-    return max(0.0, 1.0 - float(one @ two) / spread)
+    return max(0.0, 1.0 - float(left @ right) / spread)
 
 
 def _container(data: bytes) -> str:
-    """Names the format by its first bytes; refuses files that end early or are built to be slow."""
+    """Returns the format by the first bytes; refuses files that end early or are made to be slow."""
     if data[:3] == b"\xff\xd8\xff":
         if data.count(b"\xff\xda") > MAX_SCANS:
             raise UnreadableImage("undecodable", f"a JPEG file of more than {MAX_SCANS} scans")
@@ -227,7 +231,7 @@ def _container(data: bytes) -> str:
 
 
 def _check_chunks(data: bytes) -> None:
-    """Walks a PNG file to its end: Pillow neither sums its pixel data nor asks for its last chunk."""
+    """Checks all chunks of a PNG file: Pillow checks neither the sums of pixel data nor the end."""
     position = 8
     for _ in range(MAX_CHUNKS):
         if position + 12 > len(data):
@@ -247,14 +251,14 @@ def _check_chunks(data: bytes) -> None:
     raise UnreadableImage("undecodable", f"a PNG file of more than {MAX_CHUNKS} chunks")
 
 
-def _load(opened: Image.Image, kind: str, *, max_pixels: int, side: int) -> Picture:
+def _load(opened: Image.Image, kind: str, *, max_pixels: int, side: int) -> DecodedImage:
     width, height = opened.size
     mode = opened.mode
     if width * height > max_pixels:
         raise UnreadableImage(
             "too_many_pixels", f"{width} × {height} is more than {max_pixels} pixels"
         )
-    # A second frame of a JPEG file (MPO) is a camera's depth map or preview, not an animation.
+    # A second frame of a JPEG file (MPO) is the depth map or preview of a camera, not an animation.
     if kind != "JPEG" and getattr(opened, "n_frames", 1) > 1:
         raise UnreadableImage("animated_file", f"{getattr(opened, 'n_frames', 1)} frames")
     if kind == "JPEG":
@@ -266,7 +270,7 @@ def _load(opened: Image.Image, kind: str, *, max_pixels: int, side: int) -> Pict
         image = image.transpose(turn)
         if turn in _SIDEWAYS:
             width, height = height, width
-    return Picture(image, kind, mode, width, height)
+    return DecodedImage(image, kind, mode, width, height)
 
 
 def _reason(error: Exception) -> str:
@@ -288,9 +292,9 @@ _SIDEWAYS = frozenset(_TURNS[value] for value in (5, 6, 7, 8))
 
 def _turn(exif: object) -> Image.Transpose | None:
     """
-    Reads one number, the orientation (tag 0x0112 of the first directory), from EXIF bytes.
+    Returns the transposition for the orientation in EXIF: tag 0x0112 of the first directory.
 
-    Only that directory is walked, within the bytes given, so no EXIF block can mislead it.
+    Only that directory is read, and never beyond the bytes of the block.
     """
     if not isinstance(exif, bytes):
         return None
@@ -322,7 +326,7 @@ def _to_srgb(opened: Image.Image) -> Image.Image:
 
 
 def _through_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """Converts by the embedded profile; one that cannot be read, or is for other channels, is void."""
+    """Converts to sRGB; an embedded profile that is unreadable or for other channels is ignored."""
     try:
         transform = _transform(profile, image.mode)
         converted = transform.apply(image)
@@ -350,14 +354,14 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Returns the size whose long side is `side`, in the same shape, at least one pixel."""
+    """Returns the size with the long side `side` and the same aspect ratio, at least one pixel."""
     width, height = size
     longest = max(width, height)
     return max(1, round(width * side / longest)), max(1, round(height * side / longest))
 
 
 def _placed(size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
-    """Returns left, top, right and bottom of an image of `size` in the middle of a square."""
+    """Returns left, top, right and bottom of an image of `size` in the centre of a square."""
     width, height = _fitted(size, side)
     left, top = (side - width) // 2, (side - height) // 2
     return left, top, left + width, top + height
@@ -369,12 +373,12 @@ def _mean_colour(pixels: Pixels) -> tuple[int, int, int]:
 
 
 def _lowest(pixels: Pixels) -> Pixels:
-    """Returns the least channel of each pixel `[n, 3]`; a reduction over three values is slow."""
+    """Returns the least channel of each pixel, `[n]`; faster than `min` over an axis of three."""
     return np.minimum(np.minimum(pixels[:, 0], pixels[:, 1]), pixels[:, 2])
 
 
 def _sharpness(grey: npt.NDArray[np.float64]) -> float:
-    """Variance of the 4-neighbour Laplacian of a grey rendering, borders left out."""
+    """Returns the variance of the 4-neighbour Laplacian of a grey rendering, without its border."""
     if min(grey.shape) < 3:
         return 0.0
     middle = grey[1:-1, 1:-1]

@@ -1,44 +1,39 @@
 """
-Stage `measure`: one decode per image, its figures and the normalised image.
+Stage `measure`: decodes each image once, measures it, and stores the normalised image.
 
 Reads images.parquet and the segments of `download`; writes measures.parquet and images-NNNNN.tar.
-The images are measured in partitions, each a pure function of its `Partition`, so the bytes do
-not depend on the number of workers. A finished partition lies in `work/measure`, named by the hash
-of everything it depends on, until the whole stage is done: a stage killed anywhere goes on there.
+The images are measured in partitions, each a pure function of its `Partition`, so the bytes do not
+depend on the number of workers. A finished partition lies in `work/measure`, named by the hash of
+everything that it depends on, until the result is published: a stage killed at any moment continues
+from there.
 """
 
+import filecmp
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import shutil
-import signal
 import sys
-import tarfile
-import threading
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import __version__ as pillow_version
 from PIL import features
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-from rich.progress import Progress
 
-from curation import image as pictures
-from curation.errors import TamperedData, UnreadableImage, WorkerLost
-from personae import tables
-from personae.errors import MissingInput
+from curation import image as images
+from curation import tars, workers
+from curation.errors import UnreadableImage
+from curation.spans import SpanReader
+from personae import files, tables
+from personae.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +60,7 @@ SCHEMA = pa.schema(
     }
 )
 _STORED = ("post_id", "segment", "offset", "file_bytes", "sha256", "width", "height")
-_BLOCK = 512
-_REPORT_SECONDS = 5.0
+_TAR_BYTES = b"personae.tar_bytes"
 
 
 class Params(BaseModel):
@@ -75,34 +69,37 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     side: int = Field(
-        48, ge=8, le=2048, description="side of the normalised square, pixels; 48 trains in minutes"
+        48,
+        ge=8,
+        le=2048,
+        description="side of the normalised square, pixels, 8..2048; at 48 a CNN trains in minutes",
     )
-    format: pictures.Format = Field(
-        "png", description="png and webp lose nothing; png encodes fastest at small sizes"
+    format: images.Format = Field(
+        "png", description="png and webp are lossless; png encodes fastest at small sizes"
     )
     quality: int = Field(
-        95, ge=1, le=100, description="JPEG quality, for `format: jpg` alone; 95 hides its blocks"
+        95, ge=1, le=100, description="JPEG quality, 1..100, for `format: jpg` alone"
     )
-    background: pictures.Background = Field(
-        "border", description="colour of the margin: the image's mean border colour, or white"
+    background: images.Background = Field(
+        "border", description="colour of the margin: mean colour of the image's border, or white"
     )
     max_pixels: int = Field(
         40_000_000,
         ge=1,
-        le=pictures.MAX_PIXELS,
-        description="largest image to decode, pixels; 40 million take about 0.5 GB of memory",
+        le=images.MAX_PIXELS,
+        description="largest image to decode, pixels; 40 million need up to 1.3 GB per worker",
     )
     pictures_per_tar: int = Field(
-        1000, ge=1, description="images in a partition and a tar: what a kill can cost at most"
+        1000, ge=1, description="images in a tar; a killed stage repeats at most one tar per worker"
     )
     workers: int | None = Field(
-        None, ge=1, description="processes; none is one per core. The output does not depend on it"
+        None, ge=1, description="processes; none: one per core. The output does not depend on it"
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """Where the bytes of one post lie, and what the board said of them."""
+class SegmentImage:
+    """The bytes of one post in a segment, and the size that the board listed."""
 
     post_id: int
     segment: str
@@ -111,16 +108,16 @@ class Stored:
     file_bytes: int
     sha256: str
     width: int | None
-    """Pixels, as listed; None or 0 when the board did not say."""
+    """Pixels, as listed; None or 0 when the board lists no size."""
     height: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Everything that decides the bytes of one tar and its rows, and where they go."""
+    """Everything that decides the bytes of one tar and its rows, and the folder they go to."""
 
     number: int
-    rows: tuple[Stored, ...]
+    rows: tuple[SegmentImage, ...]
     params: Params
     segments_dir: Path
     work_dir: Path
@@ -138,6 +135,25 @@ class Partition:
         described = json.dumps([*inputs, [asdict(row) for row in self.rows]], sort_keys=True)
         return self.work_dir / hashlib.sha256(described.encode()).hexdigest()[:32]
 
+    @property
+    def tar_path(self) -> Path:
+        """Path of the tar until it is published."""
+        return self.stem.with_suffix(".tar")
+
+    @property
+    def table_path(self) -> Path:
+        """Path of the rows until they are published."""
+        return self.stem.with_suffix(".parquet")
+
+    def is_done(self) -> bool:
+        """Returns whether tar and rows are both there, readable and complete."""
+        try:
+            table = pq.read_table(self.table_path)
+            tar_bytes = int((table.schema.metadata or {})[_TAR_BYTES])
+            return tar_bytes == self.tar_path.stat().st_size and len(table) == len(self.rows)
+        except (OSError, KeyError, ValueError, pa.ArrowException):
+            return False
+
 
 def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:
     """
@@ -146,39 +162,29 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:
     Raises:
         MissingInput: A table or a segment of `download` is absent.
         TamperedData: The bytes at an offset do not have the recorded sha256.
-        WorkerLost: A worker process was killed; what is finished stays in `work_dir`.
+        WorkerLost: A worker process was killed; finished partitions stay in `work_dir`.
+        AlreadyRunning: Another process works in `work_dir/measure`.
     """
-    found, code = _versions(), _code()
-    source = data_dir / "download"
-    table = tables.read(source / "images.parquet", _STORED, stage="download").sort_by("post_id")
-    stored = [Stored(**row) for row in table.to_pylist()]
-    size, work = params.pictures_per_tar, work_dir / "measure"
-    partitions = [
-        Partition(
-            number=start // size,
-            rows=tuple(stored[start : start + size]),
-            params=params,
-            segments_dir=source / "segments",
-            work_dir=work,
-            versions=(*found.items(), ("code", code)),
+    work = work_dir / "measure"
+    with files.locked(work):
+        partitions = _partitions(params, data_dir / "download", work)
+        waiting = [partition for partition in partitions if not partition.is_done()]
+        total = sum(len(partition.rows) for partition in partitions)
+        log.info(
+            "measure: %d images in %d partitions, %d of them done by an earlier run",
+            total,
+            len(partitions),
+            len(partitions) - len(waiting),
         )
-        for start in range(0, len(stored), size)
-    ]
-    work.mkdir(parents=True, exist_ok=True)
-    waiting = [each for each in partitions if not each.stem.with_suffix(".parquet").exists()]
-    log.info(
-        "measure: %d images in %d partitions, %d of them done before",
-        len(stored),
-        len(partitions),
-        len(partitions) - len(waiting),
-    )
-    _measure_all(waiting, params.workers or len(os.sched_getaffinity(0)))
-    table = _publish(partitions, params, found, data_dir / "measure")
-    shutil.rmtree(work)
+        _measure_all(waiting, params.workers or len(os.sched_getaffinity(0)))
+        table = _publish(partitions, params, data_dir / "measure")
+        # The folder itself stays: it carries the lock.
+        for path in sorted(work.iterdir()):
+            path.unlink()
     counts = Counter(error or "decoded" for error in table["error"].to_pylist())
     log.info(
         "measure: %d posts: %s",
-        len(stored),
+        total,
         ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())),
     )
 
@@ -187,175 +193,150 @@ def measure_partition(partition: Partition) -> int:
     """
     Measures the images of one partition; returns their number.
 
-    The tar is in place before the table, and the table is what says that the partition is done.
+    The rows are written after the tar and record its size; `Partition.is_done` compares both.
     """
     rows = []
-    part = partition.stem.with_suffix(f".{os.getpid()}.part")
-    with ExitStack() as stack:
-        tar = stack.enter_context(part.open("wb"))
-        open_segments: dict[str, int] = {}
+    segments = SpanReader(
+        partition.segments_dir,
+        stage="download",
+        table="images.parquet",
+        remedy="Restore the segment from a copy. Without a copy, move data/download away and run "
+        "stage 'download' again.",
+    )
+    with files.whole_file(partition.tar_path) as tar, segments:
         for stored in partition.rows:
-            if stored.segment not in open_segments:
-                descriptor = _opened(partition.segments_dir / stored.segment)
-                stack.callback(os.close, descriptor)
-                open_segments[stored.segment] = descriptor
-            row, encoded = measure_one(
-                _bytes(open_segments[stored.segment], stored), stored, partition.params
+            workers.check_for_stop()
+            data = segments.read(
+                stored.post_id,
+                stored.segment,
+                offset=stored.offset,
+                size=stored.file_bytes,
+                sha256=stored.sha256,
             )
+            row, encoded = measure_one(data, stored, partition.params)
             if encoded:
-                name = f"{stored.post_id}.{partition.params.format}"
-                tar.write(_header(name, len(encoded)))
-                row |= {"image_tar": partition.tar_name, "offset": tar.tell()}
-                tar.write(encoded + bytes(-len(encoded) % _BLOCK))
+                row |= {"image_tar": partition.tar_name, "offset": tar.tell() + tars.BLOCK}
+                tar.write(tars.member(f"{stored.post_id}.{partition.params.format}", encoded))
             rows.append(row)
-        tar.write(bytes(2 * _BLOCK + -(tar.tell() + 2 * _BLOCK) % tarfile.RECORDSIZE))
-        tar.flush()
-        os.fsync(tar.fileno())
-    part.replace(partition.stem.with_suffix(".tar"))
+        tar.write(tars.end(tar.tell()))
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    tables.write(partition.stem.with_suffix(".parquet"), table)
+    metadata = {_TAR_BYTES: str(partition.tar_path.stat().st_size)}
+    tables.write(partition.table_path, table.replace_schema_metadata(metadata))
     return len(rows)
 
 
-def measure_one(data: bytes, stored: Stored, params: Params) -> tuple[dict[str, Any], bytes]:
-    """Returns the row of one image and its normalised encoding, empty when it gives none."""
+def measure_one(data: bytes, stored: SegmentImage, params: Params) -> tuple[dict[str, Any], bytes]:
+    """Returns the row of one image and the encoded normalised image, empty if it is unreadable."""
     row: dict[str, Any] = {"post_id": stored.post_id, "sha256": stored.sha256}
     try:
-        picture = pictures.decode(data, max_pixels=params.max_pixels, side=params.side)
+        decoded = images.decode(data, max_pixels=params.max_pixels, side=params.side)
         row |= {
-            "file_format": picture.file_format,
-            "mode": picture.mode,
-            "width": picture.width,
-            "height": picture.height,
+            "file_format": decoded.file_format,
+            "mode": decoded.mode,
+            "width": decoded.width,
+            "height": decoded.height,
         }
-        _check_size(picture, stored)
+        _check_size(decoded, stored)
     except UnreadableImage as error:
         return row | {"error": error.reason, "detail": error.detail[:200]}, b""
-    square = pictures.normalise(picture.image, side=params.side, background=params.background)
-    encoded = pictures.encode(square, params.format, quality=params.quality)
-    row |= asdict(pictures.measure(picture.image))
+    square = images.normalise(decoded.image, side=params.side, background=params.background)
+    encoded = images.encode(square, params.format, quality=params.quality)
+    row |= asdict(images.measure(decoded.image))
     row |= {"image_bytes": len(encoded), "image_sha256": hashlib.sha256(encoded).hexdigest()}
     return row, encoded
 
 
-def _check_size(picture: pictures.Picture, stored: Stored) -> None:
-    """A board's thumbnail is what it says it is within a pixel, upright or not: booru-api 4.5."""
+def _partitions(params: Params, source: Path, work: Path) -> list[Partition]:
+    table = tables.read(source / "images.parquet", _STORED, stage="download").sort_by("post_id")
+    stored = [SegmentImage(**row) for row in table.to_pylist()]
+    size, versions = params.pictures_per_tar, tuple(_versions().items())
+    return [
+        Partition(
+            number=start // size,
+            rows=tuple(stored[start : start + size]),
+            params=params,
+            segments_dir=source / "segments",
+            work_dir=work,
+            versions=(*versions, ("code", _code())),
+        )
+        for start in range(0, len(stored), size)
+    ]
+
+
+def _check_size(decoded: images.DecodedImage, stored: SegmentImage) -> None:
+    """
+    Refuses an image whose size is not the listed size.
+
+    Boards round the sides of a thumbnail, and list some images before they are turned upright: one
+    pixel more or less and exchanged sides are accepted.
+    """
     if not stored.width or not stored.height:
         return
     listed = sorted((stored.width, stored.height))
-    seen = sorted((picture.width, picture.height))
-    if max(abs(listed[0] - seen[0]), abs(listed[1] - seen[1])) > 1:
+    actual = sorted((decoded.width, decoded.height))
+    if max(abs(listed[0] - actual[0]), abs(listed[1] - actual[1])) > 1:
         raise UnreadableImage(
             "wrong_size",
-            f"{picture.width} × {picture.height}, listed as {stored.width} × {stored.height}",
+            f"{decoded.width} × {decoded.height}, listed as {stored.width} × {stored.height}",
         )
 
 
-def _measure_all(waiting: Sequence[Partition], workers: int) -> None:
-    """Runs the partitions and shows how far they are."""
-    total = sum(len(partition.rows) for partition in waiting)
-    console = Console(stderr=True)
-    done, told, started = 0, time.monotonic(), time.monotonic()
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("measure", total=total)
-        for pictures_done in _results(waiting, min(workers, len(waiting))):
-            done += pictures_done
-            progress.advance(bar, pictures_done)
-            if not console.is_terminal and time.monotonic() - told > _REPORT_SECONDS:
-                told = time.monotonic()
-                log.info("measure: %d of %d, %.0f/s", done, total, done / (told - started))
+def _measure_all(waiting: Sequence[Partition], processes: int) -> None:
+    """Measures the partitions and shows the progress."""
+    counts = workers.in_processes(
+        measure_partition, waiting, workers=min(processes, len(waiting)), stage="measure"
+    )
+    done = 0
+    with Progress("measure, tars", len(waiting)) as progress:
+        for count in counts:
+            done += count
+            progress.advance(text=f"{done} images")
 
 
-def _results(waiting: Sequence[Partition], workers: int) -> Iterator[int]:
-    if workers <= 1:
-        yield from map(measure_partition, waiting)
-        return
-    context = multiprocessing.get_context("spawn")  # no lock or thread of ours is copied half-held
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
-    try:
-        yield from pool.map(measure_partition, waiting)
-    except BrokenProcessPool as error:
-        raise WorkerLost(
-            "A worker process of stage 'measure' ended before its work did: most often the system "
-            "ran out of memory. Run the stage again, it goes on where it stopped; fewer `workers` "
-            "or a smaller `max_pixels` need less."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _publish(partitions: Sequence[Partition], params: Params, out_dir: Path) -> pa.Table:
+    """
+    Copies the tars to `out_dir`, then writes the table: if the table is there, all is there.
 
-
-def _follow_parent() -> None:
-    """A worker leaves interruption to its parent, and ends when that is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _publish(
-    partitions: Sequence[Partition], params: Params, versions: dict[str, str], out_dir: Path
-) -> pa.Table:
-    """Copies the tars into place, then writes the table: where it stands, all is there."""
+    A table of an earlier run is removed only when a tar that it describes is about to change.
+    """
     out_dir.mkdir(parents=True, exist_ok=True)
-    (out_dir / "measures.parquet").unlink(missing_ok=True)
+    table_path = out_dir / "measures.parquet"
     names = {partition.tar_name for partition in partitions}
-    for path in [*out_dir.glob("images-*.tar"), *out_dir.glob("*.part")]:
-        if path.name not in names:
-            path.unlink()
-    for partition in partitions:
-        part = out_dir / f"{partition.tar_name}.part"
-        shutil.copyfile(partition.stem.with_suffix(".tar"), part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(out_dir / partition.tar_name)
+    surplus = [path for path in sorted(out_dir.glob("images-*.tar")) if path.name not in names]
+    changed = [part for part in partitions if not _is_equal(part.tar_path, out_dir / part.tar_name)]
+    if surplus or changed:
+        table_path.unlink(missing_ok=True)
+    for path in [*surplus, *sorted(out_dir.glob("*.part"))]:
+        path.unlink()
+    for partition in changed:
+        with (
+            partition.tar_path.open("rb") as source,
+            files.whole_file(out_dir / partition.tar_name) as target,
+        ):
+            shutil.copyfileobj(source, target, 1 << 20)
     columns = list(SCHEMA.names)
-    pieces = [
-        tables.read(partition.stem.with_suffix(".parquet"), columns, stage="measure")
-        for partition in partitions
-    ]
-    table = pa.concat_tables(pieces).combine_chunks() if pieces else SCHEMA.empty_table()
+    pieces = [tables.read(part.table_path, columns, stage="measure") for part in partitions]
+    table = pa.concat_tables([SCHEMA.empty_table(), *(_plain(piece) for piece in pieces)])
     metadata = {
         "personae.params": params.model_dump_json(exclude={"workers"}),
-        "personae.versions": json.dumps(versions, sort_keys=True),
+        "personae.versions": json.dumps(_versions(), sort_keys=True),
     }
-    tables.write(out_dir / "measures.parquet", table.replace_schema_metadata(metadata))
+    table = table.combine_chunks().replace_schema_metadata(metadata)
+    tables.write(table_path, table)
     return table
 
 
-def _opened(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise MissingInput(
-            f"{path} cannot be opened: {error.strerror}. Stage 'download' writes it: run it again."
-        ) from error
+def _plain(piece: pa.Table) -> pa.Table:
+    return piece.replace_schema_metadata(None)
 
 
-def _bytes(descriptor: int, stored: Stored) -> bytes:
-    data = os.pread(descriptor, stored.file_bytes, stored.offset)
-    if len(data) != stored.file_bytes or hashlib.sha256(data).hexdigest() != stored.sha256:
-        raise TamperedData(
-            f"The {stored.file_bytes} bytes of post {stored.post_id} at byte {stored.offset} of "
-            f"{stored.segment} do not have the sha256 that images.parquet records: the segment was "
-            "changed or cut. Restore it, or remove data/download and fetch again."
-        )
-    return data
-
-
-def _header(name: str, size: int) -> bytes:
-    """A USTAR header with time, owner and group zeroed and mode 0644."""
-    info = tarfile.TarInfo(name)
-    info.size = size
-    return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+def _is_equal(first: Path, second: Path) -> bool:
+    """Returns whether two files have the same bytes; false if the second is absent."""
+    return second.exists() and filecmp.cmp(first, second, shallow=False)
 
 
 def _versions() -> dict[str, str]:
-    """Versions of whatever decides a byte of the output."""
+    """Returns the versions of the libraries that decide a byte of the output."""
     codecs = {
         "libjpeg": features.version("libjpeg_turbo") or features.version("jpg"),
         "libwebp": features.version("webp"),
@@ -370,6 +351,6 @@ def _versions() -> dict[str, str]:
 
 
 def _code() -> str:
-    """A digest of the program itself, so that unfinished work of another version is not taken up."""
-    sources = (Path(__file__), Path(str(pictures.__file__)))
+    """Returns a digest of the program, so that unfinished work of another version is not used."""
+    sources = (Path(__file__), Path(str(images.__file__)), Path(str(tars.__file__)))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()

@@ -1,9 +1,9 @@
 """
-Stage `persona`: the tag of a post becomes its class label; labels are sized and balanced.
+Stage `persona`: makes the persona of each post its class label, and balances the labels.
 
-Reads the posts that `duplicates` kept and the personae that `decide` gave them; writes labels,
-classes and decisions. Which samples of a label are taken is decided by the hash of their post ids:
-when more posts come in, those taken before are taken again as far as the number allows.
+Reads the posts that `duplicates` kept and their personae from `decide`; writes labels, classes and
+decisions. The hash of the post id decides which samples of a label are taken: when more posts are
+listed, the samples taken before are taken again as far as their number allows.
 """
 
 import hashlib
@@ -44,15 +44,17 @@ class Params(BaseModel):
     min_samples: int = Field(
         100,
         ge=1,
-        description="least samples of a label after duplicates; a smaller label is left out whole",
+        description="least samples of a label after `duplicates`; a smaller label is left out",
     )
     balance: Literal["equal", "cap", "none"] = Field(
         "equal",
-        description="`equal`: as many of each label as the smallest has; `cap`: at most `cap` of "
-        "each; `none`: all",
+        description="equal: as many of each label as the smallest label has; cap: at most `cap` of "
+        "each label; none: all",
     )
     cap: int | None = Field(
-        None, ge=1, description="most samples of a label, for `equal` too; none is no limit"
+        None,
+        ge=1,
+        description="largest number of samples of a label, also for `equal`; none: no limit",
     )
 
     @model_validator(mode="after")
@@ -64,10 +66,9 @@ class Params(BaseModel):
 
 def allowance(available: Mapping[str, int], params: Params) -> int | None:
     """
-    Returns how many samples each label may have at most; None is no limit.
+    Returns the largest number of samples of a label; None means no limit.
 
-    The equal number is never above the smallest label of those large enough, so no label is larger
-    than another.
+    With `equal` it is the size of the smallest label that has at least `min_samples`.
 
     Raises:
         TooFewSamples: No label reaches `min_samples`.
@@ -86,14 +87,14 @@ def allowance(available: Mapping[str, int], params: Params) -> int | None:
 
 
 def ranked(posts: Sequence[int]) -> list[int]:
-    """Returns posts in the order in which they are taken: by sha256 of their id, then by id."""
+    """Returns the posts in the order in which they are taken: by sha256 of the id, then by id."""
     return sorted(
         posts,
         key=lambda post_id: (hashlib.sha256(f"persona:{post_id}".encode()).digest(), post_id),
     )
 
 
-def run(params: Params, *, data_dir: Path) -> None:
+def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG001  # every stage has this signature
     """
     Labels and balances the posts that `duplicates` kept.
 
@@ -161,7 +162,7 @@ def _decisions(
     min_samples: int,
     most: int | None,
 ) -> pa.Table:
-    """One row per post; `over_cap` compares its rank, from one, with the number taken."""
+    """Returns one row per post; `over_cap` compares its rank, from 1, with the number taken."""
     rows: list[dict[str, Any]] = []
     for label, posts in order.items():
         for rank, post_id in enumerate(posts, start=1):

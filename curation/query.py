@@ -1,9 +1,9 @@
 """
-Questions to the catalog: read-only SQL in, rows out, as a table, CSV or JSON.
+Queries of the catalog: takes read-only SQL, returns rows, writes them as a table, CSV or JSON.
 
-Predictions that `train` left in RESULTS/RUN/SEED/ are joined as the temporary table `predictions`,
-with the columns `run` and `seed` before their own. After that the connection is locked: no file, no
-network, no setting.
+The predictions in RESULTS/RUN/SEED/ become the temporary table `predictions`, with the columns `run`
+and `seed` before their own. After that the connection is locked: SQL cannot open a file, use the
+network or change a setting.
 """
 
 import csv
@@ -18,31 +18,37 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import duckdb
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from curation import catalog
 from curation.errors import BadQuery
 from personae.errors import MissingInput
 
-_WIDEST = 60  # characters of a cell; longer ones are cut, and whole in CSV and JSON
+_WIDEST = 60  # characters of a cell in a table; CSV and JSON carry the whole value
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryResult:
     """The rows of one query."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     is_cut: bool
-    """Whether there are more rows than were asked for."""
+    """Whether the query has more rows than the limit."""
 
 
-def ask(sql: str, *, catalog_path: Path, results_dir: Path, limit: int | None = None) -> Answer:
+def run_query(
+    sql: str, *, catalog_path: Path, results_dir: Path, limit: int | None = None
+) -> QueryResult:
     """
-    Answers one statement.
+    Runs one statement and returns its rows.
 
     Raises:
         MissingInput: The catalog is absent, or predictions beside it cannot be read.
-        BadQuery: The SQL is wrong, or wants more than reading.
+        BadQuery: The SQL is wrong, or it does more than read.
     """
     with closing(catalog.connect(catalog_path)) as connection:
         if "predictions" in sql.lower():
@@ -51,7 +57,7 @@ def ask(sql: str, *, catalog_path: Path, results_dir: Path, limit: int | None = 
         connection.execute("SET lock_configuration = true")
         try:
             if len(connection.extract_statements(sql)) != 1:
-                raise BadQuery("Ask one statement at a time: this is none, or several.")
+                raise BadQuery("Give one statement at a time: this is none, or several.")
             connection.execute(sql)
             columns = tuple(column[0] for column in connection.description or ())
             rows = connection.fetchall() if limit is None else connection.fetchmany(limit + 1)
@@ -59,39 +65,33 @@ def ask(sql: str, *, catalog_path: Path, results_dir: Path, limit: int | None = 
             if "predictions" in sql.lower() and not _predictions(results_dir):
                 raise BadQuery(
                     f"There are no predictions in {results_dir}: stage 'evaluate' writes them. Run "
-                    "it first, or name another folder with --results."
+                    "that stage first, or name another folder with --results."
                 ) from error
             raise BadQuery(_first_line(error)) from error
     kept = rows if limit is None else rows[:limit]
-    return Answer(columns, tuple(kept), len(kept) < len(rows))
+    return QueryResult(columns, tuple(kept), len(kept) < len(rows))
 
 
-def write_table(answer: Answer, file: TextIO) -> None:
-    """Writes aligned columns: numbers to the right, long cells cut."""
-    cells = [[_shown(value) for value in row] for row in answer.rows]
-    widths = [
-        max([len(name), *(len(row[at]) for row in cells)]) for at, name in enumerate(answer.columns)
-    ]
-    is_number = [
-        any(
-            isinstance(row[at], int | float) and not isinstance(row[at], bool)
-            for row in answer.rows
-        )
-        for at in range(len(answer.columns))
-    ]
-    for row in [list(answer.columns), ["─" * width for width in widths], *cells]:
-        line = "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, is_number, strict=True)
-        )
-        file.write(line.rstrip() + "\n")
+def write_table(result: QueryResult, file: TextIO) -> None:
+    """Writes aligned columns: numbers to the right, long cells cut, colours on a terminal alone."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, name in enumerate(result.columns):
+        is_number = any(_is_number(row[index]) for row in result.rows)
+        table.add_column(Text(_cell(name)), justify="right" if is_number else "left", no_wrap=True)
+    for row in result.rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    # Lines are never folded at the width of a terminal: a table may go into a file or a pager.
+    console = Console(file=file, width=_WIDEST * (len(result.columns) + 1) * 2)
+    with console.capture() as capture:
+        console.print(table)
+    file.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-def write_csv(answer: Answer, file: TextIO) -> None:
-    """Writes a header and one line per row; nothing is empty, lists are JSON."""
+def write_csv(result: QueryResult, file: TextIO) -> None:
+    """Writes a header and one line per row; NULL is an empty field, lists are JSON."""
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(answer.columns)
-    for row in answer.rows:
+    writer.writerow(result.columns)
+    for row in result.rows:
         plain = [_plain(value) for value in row]
         writer.writerow(
             json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
@@ -99,14 +99,14 @@ def write_csv(answer: Answer, file: TextIO) -> None:
         )
 
 
-def write_json(answer: Answer, file: TextIO) -> None:
+def write_json(result: QueryResult, file: TextIO) -> None:
     """Writes a list of objects, one line each."""
     file.write("[")
-    for number, row in enumerate(answer.rows):
-        entry = dict(zip(answer.columns, map(_plain, row), strict=True))
+    for number, row in enumerate(result.rows):
+        entry = dict(zip(result.columns, map(_plain, row), strict=True))
         file.write("\n" if number == 0 else ",\n")
         file.write(json.dumps(entry, ensure_ascii=False))
-    file.write("\n]\n" if answer.rows else "]\n")
+    file.write("\n]\n" if result.rows else "]\n")
 
 
 def _join_predictions(connection: duckdb.DuckDBPyConnection, results_dir: Path) -> None:
@@ -126,7 +126,7 @@ def _join_predictions(connection: duckdb.DuckDBPyConnection, results_dir: Path) 
 
 
 def _predictions(results_dir: Path) -> list[tuple[str, int, Path]]:
-    """Run, seed and path of every RUN/SEED/predictions.parquet, in the order of names."""
+    """Returns run, seed and path of every RUN/SEED/predictions.parquet, in the order of names."""
     return [
         (path.parent.parent.name.replace("'", "''"), int(path.parent.name), path)
         for path in sorted(results_dir.glob("*/*/predictions.parquet"))
@@ -135,20 +135,20 @@ def _predictions(results_dir: Path) -> list[tuple[str, int, Path]]:
 
 
 def _first_line(error: Exception) -> str:
-    """What DuckDB says, without the image of the place, in one line."""
+    """Returns DuckDB's message in one line, without its copy of the SQL."""
     lines = [line.strip() for line in str(error).splitlines()]
-    said = [line for line in lines if line and not line.startswith(("LINE ", "^"))]
-    return " ".join(said)
+    kept = [line for line in lines if line and not line.startswith(("LINE ", "^"))]
+    return " ".join(kept)
 
 
-def _shown(value: Any) -> str:
-    """One cell, in printable characters: tags come from strangers."""
+def _cell(value: Any) -> str:
+    """Returns the text of a cell in printable characters: tags come from the internet."""
     if isinstance(value, float):
         text = f"{value:.6g}"
     elif isinstance(value, bool):
         text = str(value).lower()
     elif isinstance(value, list | tuple):
-        text = " ".join(map(_shown, value))
+        text = " ".join(map(_cell, value))
     elif isinstance(value, bytes):
         text = value.hex()
     else:
@@ -157,8 +157,12 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _plain(value: Any) -> Any:
-    """A value that JSON knows."""
+    """Returns the value in a type of JSON."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dt.date | dt.time):

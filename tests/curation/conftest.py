@@ -284,9 +284,9 @@ def _curated_once(_tiny_data_once: TinyData, tmp_path_factory: pytest.TempPathFa
     data, work = root / "data", root / "work"
     shutil.copytree(_tiny_data_once.data_dir, data)
     measure.run(measure.Params(workers=1), data_dir=data, work_dir=work)
-    filters.run(filters.Params(), data_dir=data)
-    duplicates.run(duplicates.Params(), data_dir=data)
-    persona.run(persona.Params(min_samples=5, balance="none"), data_dir=data)
+    filters.run(filters.Params(), data_dir=data, work_dir=work)
+    duplicates.run(duplicates.Params(), data_dir=data, work_dir=work)
+    persona.run(persona.Params(min_samples=5, balance="none"), data_dir=data, work_dir=work)
     sides = split.Params(train=0.4, val=0.3, test=0.3, tolerance=1, seed=2)
     split.run(sides, data_dir=data, work_dir=work)
     shards.run(shards.Params(samples_per_shard=10), data_dir=data, work_dir=work)

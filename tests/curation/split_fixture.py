@@ -9,8 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import split
+from curation.assignment import drawn
 
 LOOSE = split.Params(tolerance=1.0)
+
+
+def apart(*splits: str) -> list[int]:
+    """Returns the first ids, ascending, that draw these splits."""
+    ids: list[int] = []
+    for split_name in splits:
+        post = ids[-1] + 1 if ids else 1
+        while drawn(post, seed=0, train=0.6, val=0.15) != split_name:
+            post += 1
+        ids.append(post)
+    return ids
 
 
 def write(path: Path, rows: list[dict[str, Any]], columns: dict[str, pa.DataType], **metadata):
@@ -33,7 +45,7 @@ class Folder:
         self.links: list[tuple[int, int]] = []
         self.given: dict[int, str | None] = {}
         self.given_labels: set[int] = set()
-        self.told: dict[int, str] = {}
+        self.given_groups: dict[int, str] = {}
         self.border: dict[int, float] = {}
         self.tagged: set[int] = set()
         self.tags: dict[int, list[str]] = {}
@@ -93,7 +105,7 @@ class Folder:
             [
                 {"post_id": post, "given_split": self.given.get(post), "tags_character": [label]}
                 | {"given_label": label if post in self.given_labels else None}
-                | {"given_group": self.told.get(post)}
+                | {"given_group": self.given_groups.get(post)}
                 | {kind: [] for kind in kinds}
                 | {"tags_general": self.tags.get(post, [])}
                 for post, label in self.labels.items()

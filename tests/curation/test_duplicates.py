@@ -1,4 +1,4 @@
-"""Duplicate groups: rules, survivors, the stage on planted copies, figures on real drawings."""
+"""Stage `duplicates`: planted copies are grouped; recall and precision on real drawings."""
 
 import csv
 import io
@@ -6,136 +6,31 @@ import random
 import tarfile
 from pathlib import Path
 
-import networkx as nx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from curation import duplicates, filters, hamming, measure
-from curation import image as pictures
-from curation.duplicates import Candidate, Link
+from curation import image as images
 from curation.errors import TamperedData
 from personae.errors import MissingInput
-
-
-def post(post_id: int, **known) -> Candidate:
-    silent = {"md5": None, "pixel_hash": None, "parent_id": None, "source": "", "score": 0}
-    return Candidate(**{"post_id": post_id, "sha256": str(post_id), "pixels": 0} | silent | known)
-
-
-def ends(links: list[Link]) -> list[tuple[int, int]]:
-    return [(link.post_a, link.post_b) for link in links]
 
 
 @pytest.fixture
 def filtered(tiny_data):
     """The small data folder up to stage `filters`."""
     measure.run(measure.Params(workers=1), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
-    filters.run(filters.Params(), data_dir=tiny_data.data_dir)
+    filters.run(filters.Params(), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
     return tiny_data
 
 
 def run(folder, **changes) -> dict[str, list[dict]]:
-    duplicates.run(duplicates.Params(**changes), data_dir=folder.data_dir)
+    duplicates.run(duplicates.Params(**changes), data_dir=folder.data_dir, work_dir=folder.work_dir)
     names = ("groups", "links", "apart", "decisions")
     path = folder.data_dir / "duplicates"
     return {name: pq.read_table(path / f"{name}.parquet").to_pylist() for name in names}
-
-
-# The rules
-
-
-def test_same_key_links_to_the_smallest_id() -> None:
-    """Posts of one key all link to its first; a key of None links nothing."""
-    posts = [post(9, md5="a"), post(3, md5="a"), post(5, md5="a"), post(4), post(6)]
-
-    assert [(3, 5), (3, 9)] == ends(duplicates.same_key(posts, "exact", lambda each: each.md5))
-
-
-def test_families_link_children_and_siblings() -> None:
-    """A child links to its parent and its siblings, be the parent present or not."""
-    posts = [post(1), post(2, parent_id=1), post(3, parent_id=2), post(8, parent_id=70)]
-    posts += [post(9, parent_id=70), post(10, parent_id=71), post(11, parent_id=11)]
-
-    assert [(1, 2), (2, 3), (8, 9)] == ends(duplicates.family_links(posts))
-
-
-def test_siblings_stay_linked_when_their_parent_comes() -> None:
-    """A parent listed after its children adds links to them and takes none away."""
-    children = [post(number, parent_id=9) for number in (2, 5, 7)]
-    between = [(2, 5), (2, 7)]
-
-    assert between == ends(duplicates.family_links(children))
-    assert {*between, (2, 9), (5, 9), (7, 9)} == set(
-        ends(duplicates.family_links([*children, post(9)]))
-    )
-
-
-@pytest.mark.parametrize(
-    ("source", "named"),
-    [
-        ("https://example.com/works/1", True),
-        (" https://example.com/?id=1 ", True),
-        ("https://example.com/", False),
-        ("http://[broken", False),
-        ("my own drawing", False),
-        ("file:///home/me/1.png", False),
-        ("", False),
-    ],
-)
-def test_sources_name_pictures(source, named) -> None:
-    """Only a web address with more than a host can name one image."""
-    assert (source.strip() if named else None) == duplicates.picture_url(source)
-
-
-def test_sources_link_their_first_posts() -> None:
-    """A URL links as many posts as allowed, those of the smallest ids; 0 and 1 link none."""
-    posts = [post(number, source="https://example.com/a") for number in (7, 3, 5)]
-
-    assert [(3, 5), (3, 7)] == ends(duplicates.source_links(posts, 3))
-    assert [(3, 5)] == ends(duplicates.source_links(posts, 2))
-    assert [] == duplicates.source_links(posts, 1)
-    assert [] == duplicates.source_links(posts, 0)
-
-
-def test_one_more_post_of_a_source_takes_no_link_away() -> None:
-    """The ninth post of a URL stays unlinked, and the eight before it keep their links."""
-    posts = [post(number, source="https://example.com/a") for number in range(1, 10)]
-    first = ends(duplicates.source_links(posts[:8], 8))
-
-    assert [(1, number) for number in range(2, 9)] == first
-    assert first == ends(duplicates.source_links(posts, 8))
-
-
-def test_survivor_has_no_parent_then_size_score_age() -> None:
-    """No parent comes first, then more pixels, a higher score, the smaller id."""
-    child = post(1, parent_id=7, pixels=99, score=9)
-    small, low, young = post(2, pixels=10, score=9), post(3, pixels=20), post(9, pixels=20, score=5)
-    best = post(8, pixels=20, score=5)
-
-    assert 8 == duplicates.survivor([child, small, low, young, best])
-    assert 3 == duplicates.survivor([child, small, low])
-    assert 2 == duplicates.survivor([child, small])
-    assert 1 == duplicates.survivor([child])
-
-
-@given(pairs=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40))
-def test_groups_are_connected_components(pairs: list[tuple[int, int]]) -> None:
-    """Groups are the connected components, named by their smallest id, in whatever order."""
-    links = [Link(min(pair), max(pair), "near") for pair in pairs]
-    graph = nx.Graph(pairs)
-    graph.add_nodes_from(range(31))
-    wanted = {post: min(part) for part in nx.connected_components(graph) for post in part}
-
-    assert wanted == duplicates.groups_of(range(31), links)
-    assert wanted == duplicates.groups_of(range(31), reversed(links))
-
-
-# The stage
 
 
 def test_finds_every_planted_copy_and_nothing_else(filtered) -> None:
@@ -279,10 +174,10 @@ def sample(real_data: Path) -> list[tuple[str, bytes]]:
     return found
 
 
-def looked_at(data: bytes) -> tuple[bytes, pictures.Pixels]:
-    image = pictures.decode(data, max_pixels=1 << 24, side=48).image
-    square = pictures.encode(pictures.normalise(image, side=48, background="border"), "png")
-    return pictures.perceptual_hash(image)[0], pictures.thumbnail(square, shape=image.size, side=32)
+def looked_at(data: bytes) -> tuple[bytes, images.Pixels]:
+    image = images.decode(data, max_pixels=1 << 24, side=48).image
+    square = images.encode(images.normalise(image, side=48, background="border"), "png")
+    return images.perceptual_hash(image)[0], images.thumbnail(square, shape=image.size, side=32)
 
 
 def test_finds_edits_of_real_drawings(sample) -> None:
@@ -299,7 +194,7 @@ def test_finds_edits_of_real_drawings(sample) -> None:
         small = [pixels for _, pixels in [*seen, *copies]]
         right = wrong = 0
         for one, two, _ in zip(*hamming.near_pairs(hashes, params.distance), strict=True):
-            if pictures.difference(small[one], small[two]) > params.max_difference:
+            if images.difference(small[one], small[two]) > params.max_difference:
                 continue
             right += two - one == len(sample)
             wrong += families[one] != families[two]

@@ -39,7 +39,7 @@ def test_refuses_with_reason_and_numbers(flaw, reason, measured, threshold) -> N
     """One flaw gives its one reason, and the two numbers that were compared."""
     found = filters.decide(changed(**flaw), filters.Params())
 
-    assert {reason: filters.Finding(measured, threshold)} == found
+    assert {reason: filters.Shortfall(measured, threshold)} == found
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_passes_the_decoder_s_reason_on(error) -> None:
     """What gave no image has the decoder's reason and no other."""
     nothing = dict.fromkeys(["width", "height", "saturation", "sharpness", "contrast"])
 
-    assert {error: filters.Finding()} == filters.decide(
+    assert {error: filters.Shortfall()} == filters.decide(
         changed(error=error, **nothing), filters.Params()
     )
 
@@ -81,7 +81,7 @@ def test_names_every_flaw(saturation, contrast, sharpness, side) -> None:
 def test_decides_on_every_picture_once(tiny_data) -> None:
     """The stage finds each planted flaw by its reason and refuses no sound image."""
     measure.run(measure.Params(workers=1), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
-    filters.run(filters.Params(), data_dir=tiny_data.data_dir)
+    filters.run(filters.Params(), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
     found = defaultdict(set)
     for row in pq.read_table(tiny_data.data_dir / "filters" / "decisions.parquet").to_pylist():
         found[row["post_id"]].add(row["reason"])
@@ -100,9 +100,9 @@ def test_writes_the_same_bytes_twice(tiny_data) -> None:
     """Equal measures and thresholds give equal files."""
     measure.run(measure.Params(workers=1), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
     path = tiny_data.data_dir / "filters" / "decisions.parquet"
-    filters.run(filters.Params(), data_dir=tiny_data.data_dir)
+    filters.run(filters.Params(), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
     first = path.read_bytes()
-    filters.run(filters.Params(), data_dir=tiny_data.data_dir)
+    filters.run(filters.Params(), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
 
     assert first == path.read_bytes()
 
@@ -110,9 +110,9 @@ def test_writes_the_same_bytes_twice(tiny_data) -> None:
 def test_names_what_is_missing(tiny_data) -> None:
     """Without measures, or one of their columns, the stage says which stage writes them."""
     with pytest.raises(MissingInput, match="'measure'"):
-        filters.run(filters.Params(), data_dir=tiny_data.data_dir)
+        filters.run(filters.Params(), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
     measure.run(measure.Params(workers=1), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
     path = tiny_data.data_dir / "measure" / "measures.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["contrast"]), path)
     with pytest.raises(MissingColumn, match="contrast"):
-        filters.run(filters.Params(), data_dir=tiny_data.data_dir)
+        filters.run(filters.Params(), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)

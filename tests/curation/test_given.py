@@ -1,4 +1,4 @@
-"""A split that the source gives: taken as it is, with a validation part of exact numbers."""
+"""A given split: taken as it is, with a validation split of exact numbers."""
 
 import random
 from collections import Counter
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def test_given_split_is_taken_and_leaks_are_only_reported(folder: Folder) -> None:
-    """`mode: given` uses the source's sides, whatever their shares, and reports a duplicate."""
+    """`mode: given` takes the splits of the source, whatever their shares, and reports a duplicate."""
     folder.given = {post: ("test", "train", "train", "val")[post % 4] for post in folder.labels}
     folder.hashes[4] = folder.hashes[1 + 4]
     rows = folder.run(split.Params(mode="given", tolerance=0.01))
@@ -36,7 +36,7 @@ def test_given_split_is_taken_and_leaks_are_only_reported(folder: Folder) -> Non
 
 
 def test_certificate_counts_pairs_of_a_given_split(folder: Folder) -> None:
-    """Pairs not above the distance are counted by sides; one told apart by its pixels is not."""
+    """Pairs not above the distance are counted by splits; a pair with different pixels is not."""
     folder.given = {post: ("test", "train")[post % 2] for post in folder.labels}
     folder.hashes[4] = folder.hashes[5] = folder.hashes[8] = b"\xaa" * 32
     folder.apart = [(5, 8)]
@@ -47,8 +47,8 @@ def test_certificate_counts_pairs_of_a_given_split(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("val_from", ["train", "test"])
-def test_given_split_gives_exactly_so_many_of_each_label(tmp_path, val_from) -> None:
-    """`val_per_label` images of each label leave the side named, and no other changes sides."""
+def test_validation_has_the_exact_number_of_each_label(tmp_path, val_from) -> None:
+    """`val_per_label` images of each label leave `val_from`; all others keep their split."""
     folder = Folder(tmp_path, posts=400, labels=4)
     folder.given = {
         post: "test" if post % 12 in (1, 2, 7, 8) else "train" for post in folder.labels
@@ -66,18 +66,20 @@ def test_given_split_gives_exactly_so_many_of_each_label(tmp_path, val_from) -> 
 
 
 def test_exact_validation_keeps_duplicates_and_given_groups_together(folder: Folder) -> None:
-    """Posts of one side that show one thing are both in val or both in train."""
+    """Posts of the same group or given group are all in val or all in train."""
     posts = sorted(folder.labels)
     folder.given = dict.fromkeys(posts[:-200], "train") | dict.fromkeys(posts[-200:], "test")
     folder.groups = {posts[i + 1]: posts[i] for i in range(0, 100, 2)}
-    folder.told = {posts[i]: f"scene {i % 40}" for i in range(100, 300)}
+    folder.given_groups = {posts[i]: f"scene {i % 40}" for i in range(100, 300)}
     rows = folder.run(split.Params(mode="given", val_per_label=70))
     side = {row["post_id"]: row["split"] for row in rows}
 
     assert {70} == set(Counter(row["label"] for row in rows if row["split"] == "val").values())
     assert all(side[posts[i]] == side[posts[i + 1]] for i in range(0, 100, 2))
     for scene in range(40):
-        shown = {side[post] for post, told in folder.told.items() if told == f"scene {scene}"}
+        shown = {
+            side[post] for post, group in folder.given_groups.items() if group == f"scene {scene}"
+        }
         assert 1 == len(shown)
 
 
@@ -89,9 +91,9 @@ def test_exact_validation_of_too_few_is_named(folder: Folder) -> None:
 
 
 def test_exact_validation_beside_a_given_one_is_refused(folder: Folder) -> None:
-    """A source with a validation part of its own keeps it."""
+    """A source with a validation split of its own keeps it."""
     folder.given = {post: ("test", "train", "val")[post % 5 % 3] for post in folder.labels}
-    with pytest.raises(BadParams, match="the source has one of its own"):
+    with pytest.raises(BadParams, match="the source has a validation split of its own"):
         folder.run(split.Params(mode="given", val_per_label=3))
 
 
@@ -103,7 +105,7 @@ def test_protocol_of_a_given_split_needs_the_mode() -> None:
 
 @given(st.integers(0, 2**32), st.integers(1, 12))
 def test_validation_is_exact_stable_and_whole(seed, per_label) -> None:
-    """Exactly so many of each label, whole groups, whatever the order and the other posts are."""
+    """The number of each label is exact and groups are whole, in whatever order the posts come."""
     chance = random.Random(seed)
     ids = chance.sample(range(1, 2**62), 120)
     label_of = {post: f"label_{number % 4}" for number, post in enumerate(ids)}
@@ -118,7 +120,7 @@ def test_validation_is_exact_stable_and_whole(seed, per_label) -> None:
 
 
 def test_given_split_without_val_draws_it_from_train(folder: Folder) -> None:
-    """A source of train and test alone gets a validation part of its own train."""
+    """A source with train and test alone gets a validation split from its train."""
     folder.given = {post: "test" if post % 4 == 0 else "train" for post in folder.labels}
     rows = folder.run(split.Params(mode="given"))
     counts = Counter(row["split"] for row in rows)
@@ -130,6 +132,6 @@ def test_given_split_without_val_draws_it_from_train(folder: Folder) -> None:
 
 
 def test_post_without_given_split_is_named(folder: Folder) -> None:
-    """`mode: given` on a source that gives none says which post and what to do."""
+    """`mode: given` with a source without splits names the post and the remedy."""
     with pytest.raises(MissingInput, match="Post 1 has the given split None"):
         folder.run(split.Params(mode="given"))

@@ -1,15 +1,11 @@
-"""Stage `measure` on the small data folder: figures, reasons, bytes, tampering, kills."""
+"""Stage `measure` on the small data folder: measures, reasons, bytes, tampering."""
 
 import dataclasses
 import hashlib
 import io
 import json
 import os
-import random
-import subprocess
-import sys
 import tarfile
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,27 +16,10 @@ from curation import measure
 from curation.errors import TamperedData
 from personae.errors import MissingColumn, MissingInput
 
-CHILD = """
-import sys
-from pathlib import Path
-from curation import measure
-
-params = measure.Params(workers=int(sys.argv[3]), pictures_per_tar=2)
-measure.run(params, data_dir=Path(sys.argv[1]), work_dir=Path(sys.argv[2]))
-"""
-
 
 def run(tiny_data, **changes) -> None:
     options = {"workers": 1, "pictures_per_tar": 16} | changes
     measure.run(measure.Params(**options), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
-
-
-def alive(process: str) -> bool:
-    """Whether a process id is of one that runs: not gone, and not only waiting to be counted."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -55,14 +34,14 @@ def rows(data_dir: Path) -> dict[int, dict]:
     return {row["post_id"]: row for row in table.to_pylist()}
 
 
-def test_every_picture_gets_a_row_and_every_flaw_its_reason(tiny_data) -> None:
+def test_every_image_gets_a_row_and_every_flaw_its_reason(tiny_data) -> None:
     """Each stored post has one row; only what cannot be decoded lacks a normalised image."""
     run(tiny_data)
-    found = rows(tiny_data.data_dir)
+    measured = rows(tiny_data.data_dir)
     errors = {"truncated", "undecodable", "animated_file"}
 
-    assert list(tiny_data.truth) == list(found)
-    for post_id, row in found.items():
+    assert list(tiny_data.truth) == list(measured)
+    for post_id, row in measured.items():
         truth = tiny_data.truth[post_id]
         assert (truth if truth in errors else None) == row["error"]
         assert (truth in errors) == (row["image_tar"] is None) == bool(row["detail"])
@@ -72,11 +51,11 @@ def test_the_table_points_into_the_tars(tiny_data) -> None:
     """Offset, size and sha256 give a square image that tarfile finds under the post's name."""
     run(tiny_data, side=32, format="webp")
     folder = tiny_data.data_dir / "measure"
-    seen = 0
+    count = 0
     for row in rows(tiny_data.data_dir).values():
         if row["image_tar"] is None:
             continue
-        seen += 1
+        count += 1
         data = (folder / row["image_tar"]).read_bytes()
         encoded = data[row["offset"] : row["offset"] + row["image_bytes"]]
         with tarfile.open(folder / row["image_tar"]) as tar:
@@ -86,7 +65,7 @@ def test_the_table_points_into_the_tars(tiny_data) -> None:
         assert hashlib.sha256(encoded).hexdigest() == row["image_sha256"]
         assert (32, 32) == Image.open(io.BytesIO(encoded)).size
 
-    assert 58 == seen
+    assert 58 == count
 
 
 def test_white_grounds_are_measured_white(tiny_data) -> None:
@@ -102,12 +81,12 @@ def test_white_grounds_are_measured_white(tiny_data) -> None:
 def test_same_bytes_for_any_number_of_workers(tiny_data) -> None:
     """One process and two write the same files, byte for byte, and leave no unfinished work."""
     run(tiny_data, workers=1)
-    alone = digests(tiny_data.data_dir / "measure")
+    calm = digests(tiny_data.data_dir / "measure")
     run(tiny_data, workers=2)
 
-    assert alone == digests(tiny_data.data_dir / "measure")
-    assert 5 == len(alone)
-    assert not (tiny_data.work_dir / "measure").exists()
+    assert calm == digests(tiny_data.data_dir / "measure")
+    assert 5 == len(calm)
+    assert [] == list((tiny_data.work_dir / "measure").iterdir())
 
 
 def test_fewer_partitions_leave_no_old_tar(tiny_data) -> None:
@@ -169,11 +148,11 @@ def test_names_what_is_missing(tiny_data) -> None:
         run(tiny_data)
 
 
-def test_refuses_a_picture_of_another_size() -> None:
-    """An image that is not what the board listed becomes a reason; a pixel's rounding does not."""
+def test_refuses_an_image_of_another_size() -> None:
+    """An image of another size than listed gets a reason; a rounded pixel does not."""
     buffer = io.BytesIO()
     Image.new("RGB", (60, 40)).save(buffer, "PNG")
-    right = measure.Stored(7, "00000.tar", 512, 1, "", 40, 61)
+    right = measure.SegmentImage(7, "00000.tar", 512, 1, "", 40, 61)
     params = measure.Params()
 
     assert measure.measure_one(buffer.getvalue(), right, params)[0].get("error") is None
@@ -182,32 +161,6 @@ def test_refuses_a_picture_of_another_size() -> None:
         row, encoded = measure.measure_one(buffer.getvalue(), wrong, params)
         assert ("wrong_size", b"") == (row["error"], encoded)
         assert f"60 × 40, listed as {width} × {height}" == row["detail"]
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_stage_goes_on_to_the_same_bytes(tiny_data, tmp_path: Path, workers: int) -> None:
-    """SIGKILL at random moments, again and again, changes nothing in the end."""
-    run(tiny_data, pictures_per_tar=2)
-    calm = digests(tiny_data.data_dir / "measure")
-    for name in calm:
-        (tiny_data.data_dir / "measure" / name).unlink()
-    work = tmp_path / "killed"
-    command = [sys.executable, "-c", CHILD, str(tiny_data.data_dir), str(work), str(workers)]
-    chance = random.Random(workers)
-    finished = []
-    for _ in range(3):
-        child = subprocess.Popen(command)
-        wanted = len(list(work.rglob("*.parquet"))) + chance.randint(1, 7)
-        while child.poll() is None and len(list(work.rglob("*.parquet"))) < wanted:
-            time.sleep(0.001)
-        child.kill()
-        assert -9 == child.wait(), "the child was quicker than its murderer"
-        finished.append(len(list(work.rglob("*.parquet"))))
-    subprocess.run(command, check=True)
-
-    assert sorted(finished) == finished
-    assert calm == digests(tiny_data.data_dir / "measure")
-    assert not (work / "measure").exists()
 
 
 def test_finished_partitions_are_not_measured_again(tiny_data) -> None:
@@ -225,21 +178,3 @@ def test_finished_partitions_are_not_measured_again(tiny_data) -> None:
     assert list(tiny_data.truth) == list(rows(tiny_data.data_dir))
     with pytest.raises(TamperedData, match=f"post {next(iter(tiny_data.truth))} "):
         run(tiny_data, side=40)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the list of processes from /proc")
-def test_workers_end_with_their_parent(tiny_data, tmp_path: Path) -> None:
-    """A killed stage leaves no process behind."""
-    command = [sys.executable, "-c", CHILD, str(tiny_data.data_dir), str(tmp_path / "work"), "2"]
-    child = subprocess.Popen(command)
-    while not list((tmp_path / "work").rglob("*.parquet")):
-        time.sleep(0.001)
-    family = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-    child.kill()
-    child.wait()
-    deadline = time.monotonic() + 5
-    while any(map(alive, family)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-    assert len(family) >= 2
-    assert [] == [process for process in family if alive(process)]

@@ -46,7 +46,7 @@ def write(folder, sizes) -> None:
 
 
 def run(folder, **params) -> dict[str, list[dict]]:
-    persona.run(persona.Params(**params), data_dir=folder)
+    persona.run(persona.Params(**params), data_dir=folder, work_dir=folder)
     names = ("labels", "classes", "decisions")
     return {
         name: pq.read_table(folder / "persona" / f"{name}.parquet").to_pylist() for name in names

@@ -20,7 +20,7 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import shards
+from curation import sample, shards
 from curation.errors import TamperedData
 from personae.errors import MissingInput
 
@@ -35,12 +35,12 @@ def save(path: Path, rows: list[dict[str, Any]], columns: dict[str, pa.DataType]
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
-def build(data_dir: Path, pictures: dict[int, bytes]) -> None:
+def build(data_dir: Path, images: dict[int, bytes]) -> None:
     """Writes what `measure`, `persona` and `split` leave, with the given bytes as images."""
     measured, sides = [], []
     (data_dir / "measure").mkdir(parents=True)
     with tarfile.open(data_dir / "measure" / "images-00000.tar", "w") as tar:
-        for number, (post_id, data) in enumerate(sorted(pictures.items())):
+        for number, (post_id, data) in enumerate(sorted(images.items())):
             info = tarfile.TarInfo(f"{post_id}.png")
             info.size = len(data)
             start = tar.offset + 512
@@ -119,35 +119,35 @@ def samples_of(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def pictures() -> dict[int, bytes]:
+def images() -> dict[int, bytes]:
     """The bytes of forty images of odd sizes."""
     chance = random.Random(3)
     return {100 + 3 * n: chance.randbytes(chance.choice([1, 511, 512, 513])) for n in range(40)}
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path, pictures: dict[int, bytes]) -> Path:
+def data_dir(tmp_path: Path, images: dict[int, bytes]) -> Path:
     """A data folder ready for the stage."""
-    build(tmp_path / "data", pictures)
+    build(tmp_path / "data", images)
     return tmp_path / "data"
 
 
-def test_webdataset_reads_every_sample(data_dir: Path, pictures: dict[int, bytes]) -> None:
+def test_webdataset_reads_every_sample(data_dir: Path, images: dict[int, bytes]) -> None:
     """The library of the format finds key, image, leaf and facts of every sample."""
     folder = run(data_dir)
     urls = [str(path) for path in sorted(folder.glob("*.tar"))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves its tars open
         dataset = webdataset.WebDataset(urls, shardshuffle=False, empty_check=False)
-        found = {int(sample["__key__"]): sample for sample in dataset}
+        samples = {int(entry["__key__"]): entry for entry in dataset}
         del dataset
         gc.collect()
     rows = {row["post_id"]: row for row in samples_of(folder)}
 
-    assert pictures == {post_id: sample["png"] for post_id, sample in found.items()}
-    for post_id, sample in found.items():
+    assert images == {post_id: entry["png"] for post_id, entry in samples.items()}
+    for post_id, entry in samples.items():
         row = rows[post_id]
-        assert row["leaf"] == int(sample["cls"])
+        assert row["leaf"] == int(entry["cls"])
         assert {
             "post_id": post_id,
             "label": row["label"],
@@ -155,7 +155,7 @@ def test_webdataset_reads_every_sample(data_dir: Path, pictures: dict[int, bytes
             "split": row["split"],
             "white_background": row["white_background"],
             "group_id": post_id,
-        } == json.loads(sample["json"])
+        } == json.loads(entry["json"])
 
 
 @settings(max_examples=25)
@@ -163,10 +163,10 @@ def test_webdataset_reads_every_sample(data_dir: Path, pictures: dict[int, bytes
     st.dictionaries(st.integers(0, 2**63 - 1), st.binary(max_size=2000), max_size=12),
     st.integers(1, 5),
 )
-def test_any_bytes_come_back(tmp_path_factory, pictures, size) -> None:
+def test_any_bytes_come_back(tmp_path_factory, images, size) -> None:
     """Whatever the bytes of the images, offsets and tar members give the same bytes back."""
     data_dir = tmp_path_factory.mktemp("any") / "data"
-    build(data_dir, pictures)
+    build(data_dir, images)
     folder = run(data_dir, shards.Params(samples_per_shard=size))
     members = {}
     for path in folder.glob("*.tar"):
@@ -174,16 +174,14 @@ def test_any_bytes_come_back(tmp_path_factory, pictures, size) -> None:
             for member in tar:
                 members[member.name] = tar.extractfile(member).read()
 
-    assert {f"{post_id}.png": data for post_id, data in pictures.items()} == {
+    assert {f"{post_id}.png": data for post_id, data in images.items()} == {
         name: data for name, data in members.items() if name.endswith(".png")
     }
     for row in samples_of(folder):
         data = (folder / row["shard"]).read_bytes()
         start = row["image_offset"]
-        assert pictures[row["post_id"]] == data[start : start + row["image_bytes"]]
-        assert (f"{row['post_id']}.png", pictures[row["post_id"]]) == shards.picture(
-            data_dir, row["post_id"]
-        )
+        assert images[row["post_id"]] == data[start : start + row["image_bytes"]]
+        assert images[row["post_id"]] == sample.stored_bytes(data_dir, row["post_id"])
 
 
 def test_members_have_no_trace_of_time_and_place(data_dir: Path) -> None:
@@ -268,11 +266,11 @@ def test_labels_are_mixed_within_a_shard(data_dir: Path) -> None:
 
 def test_another_seed_mixes_otherwise(data_dir: Path) -> None:
     """The seed decides the order, not the set."""
-    one = samples_of(run(data_dir))
+    first = samples_of(run(data_dir))
     other = samples_of(run(data_dir, shards.Params(samples_per_shard=7, seed=1)))
 
-    assert {row["post_id"] for row in one} == {row["post_id"] for row in other}
-    assert [row["offset"] for row in one] != [row["offset"] for row in other]
+    assert {row["post_id"] for row in first} == {row["post_id"] for row in other}
+    assert [row["offset"] for row in first] != [row["offset"] for row in other]
 
 
 def test_leftovers_of_an_earlier_build_are_removed(data_dir: Path) -> None:
@@ -285,10 +283,10 @@ def test_leftovers_of_an_earlier_build_are_removed(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("kill_at", [1, 5, 8, 9, 10, 11])  # of eleven renames
-def test_killed_anywhere_and_run_again_gives_the_same(tmp_path, pictures, kill_at) -> None:
+def test_killed_anywhere_and_run_again_gives_the_same(tmp_path, images, kill_at) -> None:
     """A process that dies before any one of its renames leaves no manifest, and a rerun is whole."""
-    build(tmp_path / "whole", pictures)
-    build(tmp_path / "killed", pictures)
+    build(tmp_path / "whole", images)
+    build(tmp_path / "killed", images)
     code = (
         "import os, sys, pathlib; from curation import shards\n"
         "replace, left = pathlib.Path.replace, [int(sys.argv[2])]\n"
@@ -308,7 +306,7 @@ def test_killed_anywhere_and_run_again_gives_the_same(tmp_path, pictures, kill_a
     assert contents(run(tmp_path / "whole")) == contents(run(killed))
 
 
-def test_changed_picture_is_noticed(data_dir: Path) -> None:
+def test_changed_image_is_noticed(data_dir: Path) -> None:
     """One flipped bit in a tar of `measure` stops the stage and leaves no manifest."""
     path = data_dir / "measure" / "images-00000.tar"
     data = bytearray(path.read_bytes())
@@ -320,7 +318,7 @@ def test_changed_picture_is_noticed(data_dir: Path) -> None:
     assert not (data_dir / "shards" / "manifest.json").exists()
 
 
-def test_split_without_picture_is_named(data_dir: Path) -> None:
+def test_split_without_image_is_named(data_dir: Path) -> None:
     """A split that names a post without an image comes from another run, and says so."""
     path = data_dir / "measure" / "measures.parquet"
     table = pq.read_table(path)
@@ -344,4 +342,4 @@ def test_unknown_key_says_where_to_look(data_dir: Path) -> None:
     run(data_dir)
 
     with pytest.raises(MissingInput, match="No sample has the key 5"):
-        shards.picture(data_dir, 5)
+        sample.stored_bytes(data_dir, 5)

@@ -1,8 +1,7 @@
-"""Sides of the split: drawn by group, stable under growth, within tolerance, without leaks."""
+"""Stage `split`: stable when posts are added, within the tolerance, without leaks."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,9 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curation import certificate, split
+from curation.documents import SPLITS
 from curation.errors import LeakingSplit, TooFewSamples
 from personae.errors import MissingColumn, MissingInput
-from tests.curation.split_fixture import LOOSE, Folder
+from tests.curation.split_fixture import LOOSE, Folder, apart
 
 
 @pytest.fixture
@@ -23,90 +23,8 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def drawn_sides(posts: Any, links: Any) -> dict[int, split.Side]:
-    """Sides with the default shares."""
-    return split.sides(posts, links, seed=0, train=0.6, val=0.15)
-
-
-def apart(*wanted: str) -> list[int]:
-    """The first ids whose own draw gives the wanted sides, ascending."""
-    ids: list[int] = []
-    for side in wanted:
-        post = ids[-1] + 1 if ids else 1
-        while split.drawn(post, seed=0, train=0.6, val=0.15) != side:
-            post += 1
-        ids.append(post)
-    return ids
-
-
-GRAPHS = st.integers(2, 40).flatmap(
-    lambda size: st.lists(
-        st.tuples(st.integers(1, size), st.integers(1, size)).filter(
-            lambda ends: ends[0] != ends[1]
-        ),
-        max_size=60,
-    ).map(lambda links: (size, links))
-)
-
-
-@given(GRAPHS, st.integers(1, 40))
-def test_no_post_changes_side_when_higher_ids_are_added(graph, cut) -> None:
-    """The sides of the posts up to any id are the same with and without the posts after it."""
-    size, links = graph
-    before = drawn_sides(range(1, min(cut, size) + 1), [ends for ends in links if max(ends) <= cut])
-    after = drawn_sides(range(1, size + 1), links)
-
-    assert {post: side.splits for post, side in before.items()} == {
-        post: after[post].splits for post in before
-    }
-
-
-@given(GRAPHS)
-def test_linked_posts_share_a_side_or_are_refused(graph) -> None:
-    """No link joins two kept posts on different sides, and a group has one side."""
-    size, links = graph
-    found = drawn_sides(range(1, size + 1), links)
-    kept = {post: side for post, side in found.items() if len(side.splits) == 1}
-    groups: dict[int, set[str]] = {}
-    for side in kept.values():
-        groups.setdefault(side.group_id, set()).update(side.splits)
-
-    assert all(found[a].splits == found[b].splits for a, b in links if a in kept and b in kept)
-    assert all(len(splits) == 1 for splits in groups.values())
-
-
-@given(GRAPHS, st.randoms(use_true_random=False))
-def test_order_of_posts_and_links_does_not_matter(graph, chance) -> None:
-    """Shuffled posts and links, and links named from either end, give the same sides."""
-    size, links = graph
-    posts = list(range(1, size + 1))
-    shuffled = [chance.choice([(a, b), (b, a)]) for a, b in links]
-    chance.shuffle(posts)
-    chance.shuffle(shuffled)
-
-    assert drawn_sides(range(1, size + 1), links) == drawn_sides(posts, shuffled)
-
-
-@given(st.integers(0, 2**60), st.integers(0, 9))
-def test_a_group_draws_by_its_id_and_the_seed_alone(group_id, seed) -> None:
-    """Larger thresholds never take a group away from train."""
-    small = split.drawn(group_id, seed=seed, train=0.3, val=0.3)
-    large = split.drawn(group_id, seed=seed, train=0.6, val=0.3)
-
-    assert small != "train" or large == "train"
-
-
-def test_shares_follow_the_thresholds() -> None:
-    """Of 20,000 groups the three sides hold their shares within one percent."""
-    counts = Counter(split.drawn(group, seed=1, train=0.6, val=0.15) for group in range(20_000))
-
-    assert pytest.approx([0.6, 0.15, 0.25], abs=0.01) == [
-        counts[name] / 20_000 for name in split.SPLITS
-    ]
-
-
 def test_bridging_post_is_refused(folder: Folder) -> None:
-    """A new post that looks like posts on two sides is refused, and they stay where they were."""
+    """A new post that looks like posts of two splits is refused, and they keep their splits."""
     first, second = apart("train", "test")
     folder.labels |= dict.fromkeys((first, second, 5000), "label_0")
     folder.hashes |= {first: bytes(32), second: b"\xff" * 32, 5000: b"\x0f" * 32}
@@ -129,15 +47,7 @@ def test_bridging_post_is_refused(folder: Folder) -> None:
     assert len(folder.labels) == len(decisions)
 
 
-def test_what_is_linked_to_a_bridging_post_is_refused_too() -> None:
-    """A copy of a refused post is as close to both sides as the refused post is."""
-    first, second = apart("train", "val")
-    found = drawn_sides([first, second, 900, 901], [(first, 900), (second, 900), (900, 901)])
-
-    assert ("train", "val") == found[901].splits
-
-
-def test_group_takes_the_side_of_its_smallest_post(folder: Folder) -> None:
+def test_group_takes_the_split_of_its_smallest_post(folder: Folder) -> None:
     """A chain of copies stands where the first of them was drawn."""
     folder.links = [(10, 20), (20, 31), (31, 40)]
     rows = {row["post_id"]: row for row in folder.run()}
@@ -157,15 +67,15 @@ def test_stage_is_stable_when_posts_are_added(tmp_path: Path) -> None:
     assert before == {post: after[post] for post in before}
 
 
-def test_given_groups_never_cross_drawn_sides(folder: Folder) -> None:
-    """With `mode: hash` too, what the source says belongs together stands on one side."""
+def test_given_groups_never_cross_drawn_splits(folder: Folder) -> None:
+    """With `mode: hash` too, the groups of the source are each in one split."""
     posts = sorted(folder.labels)
-    folder.told = {post: f"scene {number % 50}" for number, post in enumerate(posts[:300])}
-    sides = defaultdict(set)
+    folder.given_groups = {post: f"scene {number % 50}" for number, post in enumerate(posts[:300])}
+    splits = defaultdict(set)
     for row in folder.run():
-        sides[folder.told.get(row["post_id"], row["post_id"])].add(row["split"])
+        splits[folder.given_groups.get(row["post_id"], row["post_id"])].add(row["split"])
 
-    assert {1} == {len(found) for found in sides.values()}
+    assert {1} == {len(names) for names in splits.values()}
 
 
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
@@ -186,22 +96,22 @@ def test_share_outside_tolerance_names_label_share_and_remedy(tmp_path: Path) ->
         Folder(tmp_path, posts=20).run(split.Params(tolerance=0.01))
 
     assert "Label 'label_" in str(caught.value)
-    assert "0.01 and at least one sample are wanted" in str(caught.value)
+    assert "0.01 and at least one sample are required" in str(caught.value)
     assert "Raise `split.tolerance`" in str(caught.value)
 
 
-def test_label_without_a_sample_on_one_side_is_an_error(tmp_path: Path) -> None:
+def test_label_without_a_sample_in_a_split_is_an_error(tmp_path: Path) -> None:
     """However loose the tolerance, every label trains and is tested."""
     with pytest.raises(TooFewSamples, match=r"has 0 of its 2 samples in"):
         Folder(tmp_path, posts=1, labels=1).run()
 
 
 def test_shares_stay_within_tolerance(folder: Folder) -> None:
-    """Every label's shares are certified and differ from the wanted ones by at most 0.1."""
+    """The shares of every label are certified and differ from the parameters by at most 0.1."""
     folder.run(split.Params())
 
     for shares in folder.certificate()["shares"].values():
-        assert pytest.approx([0.6, 0.15, 0.25], abs=0.1) == [shares[name] for name in split.SPLITS]
+        assert pytest.approx([0.6, 0.15, 0.25], abs=0.1) == [shares[name] for name in SPLITS]
 
 
 def test_certificate_names_the_closest_pair(folder: Folder) -> None:
@@ -225,8 +135,8 @@ def test_certificate_names_the_closest_pair(folder: Folder) -> None:
     assert all(pair["distance"] > 40 for pair in certificate["labels"].values())
 
 
-def test_unlinked_duplicate_across_sides_is_a_leak(folder: Folder) -> None:
-    """Images nearer than the duplicates' distance on two sides stop the stage."""
+def test_unlinked_duplicate_across_splits_is_a_leak(folder: Folder) -> None:
+    """Images of two splits nearer than the distance of duplicates stop the stage."""
     first, second = apart("train", "test")
     folder.labels |= dict.fromkeys((first, second), "label_0")
     folder.hashes |= {first: b"\xaa" * 32, second: b"\xaa" * 31 + b"\xab"}
@@ -238,7 +148,7 @@ def test_unlinked_duplicate_across_sides_is_a_leak(folder: Folder) -> None:
     assert not (folder.data_dir / "split" / "split.parquet").exists()
 
 
-def test_pair_told_apart_by_its_pixels_is_no_leak(folder: Folder) -> None:
+def test_pair_with_different_pixels_is_no_leak(folder: Folder) -> None:
     """Near hashes of images that `duplicates` found different do not stop the stage."""
     first, second = apart("train", "test")
     folder.labels |= dict.fromkeys((first, second), "label_0")
@@ -264,7 +174,7 @@ def test_closest_equals_a_slow_search(size, seed) -> None:
     """The chunked search finds what comparing every pair finds."""
     chance = np.random.default_rng(seed)
     hashes = chance.integers(0, 2**63, (size, 4), np.uint64) & np.uint64(0x0101010101010101)
-    names = [split.SPLITS[number] for number in chance.integers(0, 3, size)]
+    names = [SPLITS[number] for number in chance.integers(0, 3, size)]
     ids = np.arange(size, dtype=np.int64) * 7
     apart = {(7 * i, 7 * j) for i in range(size) for j in range(i) if (i + j) % 5 == 0}
     slow = min(
@@ -276,17 +186,17 @@ def test_closest_equals_a_slow_search(size, seed) -> None:
         ),
         default=None,
     )
-    found = certificate.compare(ids, hashes, names, apart=apart, limit=8)
-    pair = found.closest
+    comparison = certificate.compare(ids, hashes, names, apart=apart, limit=8)
+    pair = comparison.closest
     within = Counter(
-        "-".join(sorted((names[i], names[j]), key=split.SPLITS.index))
+        "-".join(sorted((names[i], names[j]), key=SPLITS.index))
         for i in range(size)
         for j in range(i + 1, size)
         if names[i] != names[j]
         and (7 * j, 7 * i) not in apart
         and sum(int(a ^ b).bit_count() for a, b in zip(hashes[i], hashes[j], strict=True)) <= 8
     )
-    assert within == Counter(found.within)
+    assert within == Counter(comparison.within)
 
     if slow is None or pair is None:
         assert slow is pair is None

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import catalog, shards, verify
+from curation import catalog, documents, shards, verify
 from curation.__main__ import main
+from curation.documents import ShardEntry
 
 
 def test_verify_passes_a_sound_data_set(curated, capsys) -> None:
-    """Nothing to complain of: exit 0 and one sentence."""
+    """A sound data set gives exit code 0 and one sentence."""
     assert 0 == main(["verify", "--data", str(curated.data_dir)])
     assert "Every hash, every offset and every promise holds" in capsys.readouterr().out
 
@@ -29,20 +30,20 @@ def _flip(path: Path, position: int) -> None:
 
 def _edit_manifest(folder: Path, *keys: Any, value: Any) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    place = manifest
+    part = manifest
     for key in keys[:-1]:
-        place = place[key]
-    place[keys[-1]] = value
+        part = part[key]
+    part[keys[-1]] = value
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def _swap_column(folder: Path, column: str) -> None:
     path = folder / "samples.parquet"
     table = pq.read_table(path)
-    place = table.schema.get_field_index(column)
+    index = table.schema.get_field_index(column)
     values = table[column].to_pylist()
-    turned = pa.array([*values[1:], values[0]], table.schema.field(place).type)
-    pq.write_table(table.set_column(place, table.schema.field(place), turned), path)
+    turned = pa.array([*values[1:], values[0]], table.schema.field(index).type)
+    pq.write_table(table.set_column(index, table.schema.field(index), turned), path)
 
 
 TAMPERING = {
@@ -111,21 +112,21 @@ def test_verify_notices_tampering(curated, change: str, capsys) -> None:
     )
 
 
-def test_verify_asks_nothing_of_a_split_that_was_given(curated) -> None:
-    """What leaks is a problem of a drawn split; of the source's own it is only reported."""
+def test_verify_accepts_the_leaks_of_a_given_split(curated) -> None:
+    """A leak is a problem of a drawn split; of a given split it is only reported."""
     path = curated.data_dir / "split" / "split.parquet"
     table = pq.read_table(path)
     group = pa.array([1] * table.num_rows, table.schema.field("group_id").type)
     leaking = table.set_column(table.schema.get_field_index("group_id"), "group_id", group)
-    found = {}
+    problems = {}
     for mode in ("hash", "given"):
         metadata = {"personae.params": json.dumps({"mode": mode})}
         pq.write_table(leaking.replace_schema_metadata(metadata), path)
         catalog.run(catalog.Params(), data_dir=curated.data_dir, work_dir=curated.data_dir)
-        found[mode] = list(verify.problems(curated.data_dir))
+        problems[mode] = list(verify.problems(curated.data_dir))
 
-    assert any("Leak (one_group)" in problem for problem in found["hash"])
-    assert [] == found["given"]
+    assert any("Leak (one_group)" in problem for problem in problems["hash"])
+    assert [] == problems["given"]
 
 
 def test_verify_finds_a_sample_that_agrees_with_the_hashes(curated) -> None:
@@ -137,8 +138,9 @@ def test_verify_finds_a_sample_that_agrees_with_the_hashes(curated) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     entry = next(entry for entry in manifest["shards"] if entry["shard"] == path.name)
     entry["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    manifest["root_sha256"] = shards.root_sha256(manifest["shards"])
+    entries = [ShardEntry(**entry) for entry in manifest["shards"]]
+    manifest["root_sha256"] = documents.root_sha256(entries)
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    found = list(verify.problems(curated.data_dir))
+    problems = list(verify.problems(curated.data_dir))
 
-    assert any("its .json says otherwise" in problem for problem in found)
+    assert any("its .json disagrees" in problem for problem in problems)

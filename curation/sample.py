@@ -1,0 +1,108 @@
+"""
+One sample's image, read out of its shard by offset.
+
+Shards may come from other people, so nothing that they or samples.parquet say is taken for a path:
+every name, offset and size is checked before it is used.
+"""
+
+import hashlib
+import tarfile
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from curation import documents, tars
+from curation.documents import SHARD_NAME, ManifestDocument
+from curation.errors import TamperedData
+from personae import tables
+from personae.errors import MissingInput
+
+COLUMNS = ("post_id", "shard", "offset", "image_offset", "image_bytes")
+_SIGNATURES = {
+    "png": (b"\x89PNG\r\n\x1a\n", b""),
+    "jpg": (b"\xff\xd8\xff", b""),
+    "webp": (b"RIFF", b"WEBP"),
+}
+
+
+def stored_bytes(data_dir: Path, post_id: int) -> bytes:
+    """
+    Returns the image of one sample as it is stored in its shard.
+
+    Raises:
+        MissingInput: No sample has this id, or a file of stage `shards` is absent.
+        TamperedData: The shard does not have the sha256 of the manifest, or shard and
+            samples.parquet disagree on the image.
+    """
+    folder = data_dir / "shards"
+    table = tables.read(folder / "samples.parquet", COLUMNS, stage="shards")
+    rows = table.filter(pc.field("post_id") == post_id).to_pylist()
+    if not rows:
+        raise MissingInput(
+            f"No sample has the key {post_id}. The view `journey` shows what became of the post:\n"
+            f'  python -m curation query "FROM journey WHERE post_id = {post_id}"'
+        )
+    if len(rows) > 1:
+        raise _tampered(post_id, f"samples.parquet has {len(rows)} rows of it")
+    shard, offset, image_offset, size = (rows[0][name] for name in COLUMNS[1:])
+    if not isinstance(shard, str) or not SHARD_NAME.fullmatch(shard):
+        raise _tampered(post_id, f"{shard!r} is not the name of a shard")
+    numbers = [number for number in (offset, image_offset, size) if number is not None]
+    if len(numbers) < 3 or min(numbers) < 0 or image_offset != offset + tars.BLOCK:
+        raise _tampered(post_id, f"offset {offset} and size {size} are impossible")
+    path = folder / shard
+    _check_shard(path, documents.read(folder / "manifest.json", ManifestDocument), post_id)
+    with path.open("rb") as file:
+        file.seek(offset)
+        header = file.read(tars.BLOCK)
+        data = file.read(size) if image_offset + size <= path.stat().st_size else b""
+    try:
+        member = tarfile.TarInfo.frombuf(header, "ascii", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError) as error:
+        raise _tampered(post_id, f"no tar header at byte {offset} of {shard}: {error}") from error
+    names = [f"{post_id}.{extension}" for extension in _SIGNATURES]
+    if not member.isreg() or member.name not in names or member.size != size:
+        raise _tampered(
+            post_id,
+            f"the member at byte {offset} of {shard} is {member.name!r} with {member.size} bytes, "
+            f"not the image with {size} bytes",
+        )
+    if len(data) != size:
+        raise _tampered(post_id, f"{shard} ends before byte {image_offset + size}")
+    return data
+
+
+def extension_of(data: bytes, post_id: int) -> str:
+    """
+    Returns png, webp or jpg by the first bytes of an image.
+
+    Raises:
+        TamperedData: The bytes are of none of the three formats.
+    """
+    for extension, (start, inner) in _SIGNATURES.items():
+        if data.startswith(start) and data[8:].startswith(inner):
+            return extension
+    raise _tampered(post_id, "the stored bytes are no PNG, WebP or JPEG image")
+
+
+def _check_shard(path: Path, manifest: ManifestDocument, post_id: int) -> None:
+    listed = {entry.shard: entry.sha256 for entry in manifest.shards}
+    if path.name not in listed:
+        raise _tampered(post_id, f"manifest.json does not list {path.name}")
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MissingInput(
+            f"{path} cannot be opened: {error.strerror}. Stage 'shards' writes it: run that stage "
+            "again."
+        ) from error
+    if sha256 != listed[path.name]:
+        raise _tampered(post_id, f"{path.name} does not have the sha256 that manifest.json records")
+
+
+def _tampered(post_id: int, reason: str) -> TamperedData:
+    return TamperedData(
+        f"The image of sample {post_id} cannot be trusted: {reason}. The data set was damaged or "
+        "changed. Run stage 'shards' again, or get the data set again from where it came."
+    )

@@ -1,0 +1,75 @@
+"""Byte ranges of stored images, read out of large files and checked by their sha256."""
+
+import hashlib
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from curation.errors import TamperedData
+from personae.errors import MissingInput
+
+_MOST_OPEN = 64  # a data set has thousands of tars, a process about 1,000 open files
+
+
+class SpanReader:
+    """
+    Reads images by file name, offset and size; a context that closes its files.
+
+    Args:
+        folder: Folder of the files.
+        stage: Stage that writes the files, named in the messages.
+        table: Table that records offset, size and sha256, named in the messages.
+        remedy: What to do when an image does not have its sha256.
+    """
+
+    def __init__(self, folder: Path, *, stage: str, table: str, remedy: str) -> None:
+        self._folder, self._stage, self._table, self._remedy = folder, stage, table, remedy
+        self._open: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+
+    def read(self, post_id: int, name: str, *, offset: int, size: int, sha256: str) -> bytes:
+        """
+        Returns the `size` bytes of a post's image at byte `offset` of the file `name`.
+
+        Raises:
+            MissingInput: The file cannot be opened.
+            TamperedData: The bytes do not have the sha256 of the table, or there are fewer.
+        """
+        is_possible = Path(name).name == name and offset >= 0 and size >= 0
+        data = os.pread(self._descriptor(name), size, offset) if is_possible else b""
+        if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
+            raise TamperedData(
+                f"The image of post {post_id} at byte {offset} of {name} does not have the sha256 "
+                f"that {self._table} records: one of the two files was changed or cut. "
+                f"{self._remedy}"
+            )
+        return data
+
+    def _descriptor(self, name: str) -> int:
+        if name in self._open:
+            return self._open[name]
+        if len(self._open) >= _MOST_OPEN:
+            os.close(self._open.pop(next(iter(self._open))))
+        path = self._folder / name
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise MissingInput(
+                f"{path} cannot be opened: {error.strerror}. Stage '{self._stage}' writes it: run "
+                "that stage again."
+            ) from error
+        self._open[name] = descriptor
+        return descriptor

@@ -1,0 +1,96 @@
+"""
+Worker processes for a stage: they stop within seconds when asked, and end with their parent.
+
+Whatever a worker writes must be whole or absent at each moment, because it may be killed.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from typing import TypeVar
+
+from curation.errors import WorkerLost
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+_GRACE_SECONDS = 1.0  # an image of 40 million pixels takes about as long
+_stop_requested = threading.Event()
+
+
+class _Stopped(Exception):
+    """Ends the work of one item in a worker that was asked to stop; nobody reads it."""
+
+
+def check_for_stop() -> None:
+    """Ends the current item if the parent asked its workers to stop; call it at each small step."""
+    if _stop_requested.is_set():
+        raise _Stopped
+
+
+def in_processes(
+    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], *, workers: int, stage: str
+) -> Iterator[ResultT]:
+    """
+    Yields `function(item)` of each item in order, computed in `workers` processes.
+
+    With one worker the calling process does the work. An error or an interruption stops the workers
+    at their next `check_for_stop`, and after one second wherever they are.
+
+    Args:
+        function: A function of a module: it is sent to other processes by name.
+        items: Values that can be pickled.
+        workers: Number of processes.
+        stage: The stage that the work belongs to, named in messages.
+
+    Raises:
+        WorkerLost: A worker process was killed.
+    """
+    if workers <= 1:
+        yield from map(function, items)
+        return
+    # Spawned processes copy no lock that a thread of this process holds.
+    context = multiprocessing.get_context("spawn")
+    # Nothing is ever sent: the reader sees the end when the parent closes its side, or ends.
+    reader, writer = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_begin_worker, initargs=(reader,)
+    )
+    try:
+        # Workers inherit the blocked signal, so Ctrl-C on a terminal reaches the parent alone.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            results = pool.map(function, items)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        yield from results
+    except BrokenProcessPool as error:
+        raise WorkerLost(
+            f"A worker process of stage '{stage}' was killed before its work was done. The most "
+            "frequent reason is too little memory: lower `workers` or `max_pixels`. Run the stage "
+            "again: it continues where it stopped."
+        ) from error
+    finally:
+        writer.close()
+        pool.shutdown(cancel_futures=True)
+        reader.close()
+
+
+def _begin_worker(reader: Connection) -> None:
+    threading.Thread(target=_end_with_parent, args=(reader,), daemon=True).start()
+
+
+def _end_with_parent(reader: Connection) -> None:
+    """Waits until the parent closes its side of the pipe, then ends this process."""
+    reader.poll(None)
+    _stop_requested.set()
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.is_alive():
+        time.sleep(_GRACE_SECONDS)
+    os._exit(1)

@@ -1,0 +1,208 @@
+"""The command `get`: one image out of its shard; nothing in a shard or table becomes a path."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from curation import documents, sample
+from curation.__main__ import main
+from curation.documents import ManifestDocument
+
+KEY = 1000
+
+
+def test_get_writes_the_image_of_a_sample(curated, tmp_path: Path, capsys) -> None:
+    """The image comes out of its shard, by its offset, as an image of the side of `measure`."""
+    output = tmp_path / "image.png"
+    code = main(["get", "1000", "--data", str(curated.data_dir), "-o", str(output)])
+    with Image.open(output) as image:
+        size = image.size
+
+    assert 0 == code
+    assert (48, 48) == size
+    assert f"{output}: {output.stat().st_size} bytes" in capsys.readouterr().out
+    assert 5 == main(["get", "5", "--data", str(curated.data_dir)])
+    assert "No sample has the key 5" in capsys.readouterr().err
+
+
+def test_get_writes_to_standard_output(curated) -> None:
+    """A dash sends the bytes on, and nothing but them."""
+    command = [sys.executable, "-m", "curation", "get", "1000", "-o", "-"]
+    done = subprocess.run(
+        [*command, "--data", str(curated.data_dir)], check=True, capture_output=True
+    )
+
+    assert sample.stored_bytes(curated.data_dir, 1000) == done.stdout
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 and not os.access("/dev/full", os.W_OK), reason="no /dev/full"
+)
+def test_full_disk_is_exit_3(curated, tmp_path: Path, capsys) -> None:
+    """A disk that takes no more bytes is named, and the same command may be run again."""
+    (tmp_path / "full.png.part").symlink_to("/dev/full")
+    code = main(["get", "1000", "--data", str(curated.data_dir), "-o", str(tmp_path / "full.png")])
+
+    assert 3 == code
+    assert "No space left on device. Free space" in capsys.readouterr().err
+
+
+def test_path_that_cannot_be_written_is_exit_3(curated, tmp_path: Path, capsys) -> None:
+    """A file with the name of a folder is reported in one line, without a traceback."""
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "x.png"
+    code = main(["get", "1000", "--data", str(curated.data_dir), "-o", str(path)])
+
+    assert 3 == code
+    assert "could not be read or written: File exists" in capsys.readouterr().err
+
+
+@pytest.fixture
+def inside(curated, tmp_path: Path, monkeypatch) -> Path:
+    """The shards of the small data folder; the current folder is three levels below `tmp_path`."""
+    folder = tmp_path / "a" / "b" / "c"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    return curated.data_dir / "shards"
+
+
+def row_of(folder: Path) -> dict[str, Any]:
+    """The row of the sample in samples.parquet."""
+    rows = pq.read_table(folder / "samples.parquet").to_pylist()
+    return next(row for row in rows if row["post_id"] == KEY)
+
+
+def edit_row(folder: Path, **values: Any) -> None:
+    """Changes the row of the sample in samples.parquet."""
+    path = folder / "samples.parquet"
+    table = pq.read_table(path)
+    rows = [row | (values if row["post_id"] == KEY else {}) for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+
+
+def edit_shard(folder: Path, *, name: str | None = None, kind: bytes = b"", **data: bytes) -> None:
+    """Changes the image's member; as an attacker does, with checksum and manifest made to agree."""
+    row = row_of(folder)
+    path = folder / row["shard"]
+    content = bytearray(path.read_bytes())
+    start = row["offset"]
+    member = tarfile.TarInfo.frombuf(bytes(content[start : start + 512]), "ascii", "strict")
+    member.name = member.name if name is None else name
+    member.type = kind or member.type
+    content[start : start + 512] = member.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    for image in data.values():
+        content[start + 512 : start + 512 + len(image)] = image
+    path.write_bytes(content)
+    seal(folder, path)
+
+
+def seal(folder: Path, path: Path) -> None:
+    """Makes the manifest agree with a changed shard."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for entry in manifest["shards"]:
+        if entry["shard"] == path.name:
+            entry["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def everything(root: Path) -> dict[Path, bytes]:
+    """Every file below a folder."""
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_default_name_is_key_and_format(inside: Path, capsys) -> None:
+    """Without -o the image goes to KEY.png in the current folder."""
+    assert 0 == main(["get", str(KEY), "--data", str(inside.parent)])
+    assert capsys.readouterr().out.startswith(f"{KEY}.png: ")
+    assert [f"{KEY}.png"] == [path.name for path in Path.cwd().iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "extension"), [("PNG", "png"), ("WEBP", "webp"), ("JPEG", "jpg"), ("GIF", None)]
+)
+def test_extension_is_that_of_the_bytes(kind: str, extension: str | None) -> None:
+    """The first bytes decide; formats that stage `measure` never writes are refused."""
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, kind)
+    if extension is None:
+        with pytest.raises(sample.TamperedData, match="no PNG, WebP or JPEG"):
+            sample.extension_of(file.getvalue(), KEY)
+    else:
+        assert extension == sample.extension_of(file.getvalue(), KEY)
+
+
+def flip_a_bit(folder: Path) -> None:
+    """Changes a bit of the image; the manifest stays."""
+    row = row_of(folder)
+    data = bytearray((folder / row["shard"]).read_bytes())
+    data[row["image_offset"] + 60] ^= 1
+    (folder / row["shard"]).write_bytes(data)
+
+
+ATTACKS = {
+    "relative name": lambda folder: edit_shard(folder, name="../../../x.png"),
+    "absolute name": lambda folder: edit_shard(folder, name=f"{folder.parent}/x.png"),
+    "dots as name": lambda folder: edit_shard(folder, name=".."),
+    "folder in name": lambda folder: edit_shard(folder, name=f"a/{KEY}.png"),
+    "empty name": lambda folder: edit_shard(folder, name=""),
+    "name of another sample": lambda folder: edit_shard(folder, name="1007.png"),
+    "program as name": lambda folder: edit_shard(folder, name=f"{KEY}.py"),
+    "link": lambda folder: edit_shard(folder, kind=tarfile.SYMTYPE),
+    "no image": lambda folder: edit_shard(folder, image=b"#!/bin/sh\n"),
+    "negative offset": lambda folder: edit_row(folder, offset=-512, image_offset=0),
+    "offset between blocks": lambda folder: edit_row(folder, offset=7, image_offset=519),
+    "offset after the end": lambda folder: edit_row(
+        folder, offset=1 << 40, image_offset=(1 << 40) + 512
+    ),
+    "offset of the image elsewhere": lambda folder: edit_row(folder, image_offset=0),
+    "negative size": lambda folder: edit_row(folder, image_bytes=-1),
+    "larger size": lambda folder: edit_row(folder, image_bytes=1 << 40),
+    "smaller size": lambda folder: edit_row(folder, image_bytes=10),
+    "shard elsewhere": lambda folder: edit_row(folder, shard="../split/split.parquet"),
+    "shard by absolute path": lambda folder: edit_row(folder, shard="/etc/passwd"),
+    "shard that is not listed": lambda folder: edit_row(folder, shard="train-000099.tar"),
+    "no shard": lambda folder: edit_row(folder, shard=None),
+    "no offset": lambda folder: edit_row(folder, offset=None),
+    "two rows": lambda folder: pq.write_table(
+        pa.concat_tables([pq.read_table(folder / "samples.parquet")] * 2),
+        folder / "samples.parquet",
+    ),
+    "image changed": flip_a_bit,
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_crafted_data_set_is_refused_and_nothing_is_written(
+    inside: Path, tmp_path: Path, capsys, attack: str
+) -> None:
+    """A name, offset, size or image that does not hold: exit 5, one line, and no file anywhere."""
+    ATTACKS[attack](inside)
+    before = everything(tmp_path)
+    code = main(["get", str(KEY), "--data", str(inside.parent)])
+    err = capsys.readouterr().err
+
+    assert 5 == code
+    assert err.startswith(f"error: The image of sample {KEY} cannot be trusted: ")
+    assert 1 == len(err.splitlines())
+    assert before == everything(tmp_path)
+
+
+def test_manifest_cannot_name_a_file_elsewhere(inside: Path) -> None:
+    """A manifest with a path as the name of a shard is no manifest."""
+    manifest = json.loads((inside / "manifest.json").read_text())
+    manifest["shards"][0]["shard"] = "../../../x.tar"
+    (inside / "manifest.json").write_text(json.dumps(manifest))
+
+    with pytest.raises(documents.BadDocument, match=r"'shards\.0\.shard' is '\.\./"):
+        documents.read(inside / "manifest.json", ManifestDocument)
