@@ -38,7 +38,9 @@ _OPTIONS = {
     "shards": "--samples-per-shard 500",
     "catalog": "--data data",
 }
-_EXAMPLES = """\
+_DESCRIPTION = """\
+From downloaded images to a data set: seven stages, and queries about it.
+
 examples:
   python -m curation measure --side 64                 one stage, one parameter changed
   python -m curation split --help                      the parameters of a stage
@@ -47,15 +49,13 @@ examples:
   python -m curation query "SELECT * FROM label_counts" --csv > labels.csv
   python -m curation get 1234 -o image.png             one image out of its shard
   python -m curation verify                            every hash, every offset, no leak
-
+"""
+_EPILOG = """\
 The stages run in the order above; `dvc repro` runs those whose inputs changed.
 docs/queries.sql holds ten queries to start from.
 
 """
 _QUERY_HELP = """\
-example:
-  python -m curation query "SELECT * FROM funnel"
-
 tables  posts tags post_tags implications aliases kept personae decisions stages images measures
         groups links labels splits samples shards builds
 views   journey funnel rejections label_counts white_background look_alikes leaks dataset
@@ -142,13 +142,13 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Returns the parser; only the command that is called gets the options of its `Params`."""
     parser = cli.Parser(
         prog="python -m curation",
-        description="From downloaded images to a data set: seven stages, and queries about it.",
-        epilog=cli.with_exit_codes(_EXAMPLES),
+        description=_DESCRIPTION,
+        epilog=cli.with_exit_codes(_EPILOG),
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for stage, line in STAGES.items():
-        command = commands.add_parser(stage, help=line, description=f"{line[0].upper()}{line[1:]}.")
-        command.epilog = f"example:\n  python -m curation {stage} {_OPTIONS[stage]}"
+        description = _opening(f"{line[0].upper()}{line[1:]}.", f"{stage} {_OPTIONS[stage]}")
+        command = commands.add_parser(stage, help=line, description=description)
         if stage in arguments[:1]:
             model = importlib.import_module(f"curation.{stage}").Params
             if model.model_fields:
@@ -159,11 +159,19 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _opening(text: str, arguments: str) -> str:
+    """Returns the beginning of a help page: what the command does, and an example."""
+    return f"{text}\n\nexample:\n  python -m curation {arguments}"
+
+
 def _add_questions(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
     query = commands.add_parser(
         "query",
         help="ask the catalog in SQL",
-        description="Runs one SQL statement on the catalog and prints its rows.",
+        description=_opening(
+            "Runs one SQL statement on the catalog and prints its rows.",
+            'query "SELECT * FROM funnel"',
+        ),
         epilog=_QUERY_HELP,
     )
     query.add_argument(
@@ -186,8 +194,10 @@ def _add_questions(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
     get = commands.add_parser(
         "get",
         help="write the image of one sample to a file",
-        description="Writes the image of one sample to a file, as it is stored in its shard.",
-        epilog="example:\n  python -m curation get 1234 -o image.png",
+        description=_opening(
+            "Writes the image of one sample to a file, as it is stored in its shard.",
+            "get 1234 -o image.png",
+        ),
     )
     get.add_argument("key", type=cli.whole_number, metavar="KEY", help="post id of the sample")
     get.add_argument(
@@ -202,8 +212,9 @@ def _add_questions(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
     verify = commands.add_parser(
         "verify",
         help="check every hash, offset and promise",
-        description="Checks shards, manifest, samples and the catalog's view `leaks`.",
-        epilog="example:\n  python -m curation verify",
+        description=_opening(
+            "Checks segments, normalised images, shards, manifest, samples and catalog.", "verify"
+        ),
     )
     cli.add_shared_options(verify, "data")
 

@@ -217,13 +217,50 @@ def _check(data_dir: Path) -> None:
         tables.check(path, DECISIONS.names, stage=stage)
 
 
-def _load(connection: duckdb.DuckDBPyConnection, source: CatalogTable, data_dir: Path) -> None:
+def changed_tables(path: Path, data_dir: Path) -> list[str]:
+    """
+    Returns the tables of the catalog `path` whose rows are not the rows of their Parquet file.
+
+    All rows of both are read and compared by number and sum of hashes, in whatever order they are.
+
+    Raises:
+        MissingInput, MissingColumn: A Parquet file is absent or lacks a column.
+    """
+    _check(data_dir)
+    changed = []
+    with closing(duckdb.connect(config=_OFFLINE)) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")
+        connection.execute(f"ATTACH '{quoted(path)}' AS catalog (READ_ONLY)")
+        expected = {source.table: _rows_of(source, data_dir) for source in SOURCES}
+        expected["decisions"] = _decisions(data_dir)
+        for table, rows in expected.items():
+            sums = [
+                connection.execute(
+                    f"SELECT count(*), sum(hash(rows)) FROM ({select}) AS rows"  # noqa: S608  # see _rows_of
+                ).fetchall()
+                for select in (rows, f"SELECT * FROM catalog.{table}")  # noqa: S608  # see _rows_of
+            ]
+            if sums[0] != sums[1]:
+                changed.append(table)
+    return changed
+
+
+def _rows_of(source: CatalogTable, data_dir: Path) -> str:
     columns = ", ".join(map(_column, source.columns))
     path = pattern(data_dir / source.stage / source.file)
-    connection.execute(
-        f"CREATE TABLE {source.table} AS SELECT {columns} FROM read_parquet('{path}') "  # noqa: S608  # names are constants of this file, the path is quoted
-        + (f"ORDER BY {source.order}" if source.order else "")
-    )
+    return f"SELECT {columns} FROM read_parquet('{path}')"  # noqa: S608  # names are constants of this file, the path is quoted
+
+
+def _decisions(data_dir: Path) -> str:
+    columns = ", ".join(DECISIONS.names)
+    paths = [pattern(data_dir / stage / "decisions.parquet") for stage in DECIDING]
+    return " UNION ALL ".join(f"SELECT {columns} FROM read_parquet('{path}')" for path in paths)  # noqa: S608  # see _rows_of
+
+
+def _load(connection: duckdb.DuckDBPyConnection, source: CatalogTable, data_dir: Path) -> None:
+    order = f" ORDER BY {source.order}" if source.order else ""
+    connection.execute(f"CREATE TABLE {source.table} AS {_rows_of(source, data_dir)}{order}")
 
 
 def _derive(connection: duckdb.DuckDBPyConnection, data_dir: Path) -> None:
@@ -231,10 +268,7 @@ def _derive(connection: duckdb.DuckDBPyConnection, data_dir: Path) -> None:
     connection.execute("CREATE TABLE stages (position INTEGER, stage VARCHAR)")
     for position, stage in enumerate(STAGES, start=1):
         connection.execute("INSERT INTO stages VALUES (?, ?)", [position, stage])
-    columns = ", ".join(DECISIONS.names)
-    paths = [pattern(data_dir / stage / "decisions.parquet") for stage in DECIDING]
-    union = " UNION ALL ".join(f"SELECT {columns} FROM read_parquet('{path}')" for path in paths)  # noqa: S608  # see _load
-    connection.execute(f"CREATE TABLE decisions AS {union}")
+    connection.execute(f"CREATE TABLE decisions AS {_decisions(data_dir)}")
     # An enum stores a tag as a number: 25 million tags are compared as fast as integers.
     names = " UNION ".join(f"SELECT unnest(tags_{kind}) AS name FROM posts" for kind in _TAGS)  # noqa: S608  # constants of this file
     connection.execute(f"CREATE TYPE tag AS ENUM (SELECT name FROM ({names}) ORDER BY name)")  # noqa: S608  # see above

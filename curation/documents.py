@@ -66,7 +66,7 @@ class ManifestDocument(Document):
     shards: tuple[ShardEntry, ...]
     root_sha256: str = Field(pattern=_SHA256)
     """See `root_sha256`."""
-    files: dict[str, str]
+    files: dict[Literal["classes.json", "samples.parquet"], str]
     """The sha256 of classes.json and samples.parquet."""
     samples: dict[str, int]
     """Number of samples of each split."""
@@ -162,6 +162,6 @@ def read(path: Path, model: type[DocumentT]) -> DocumentT:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
         raise BadDocument(
-            f"{path} is damaged: '{key}' is {str(problem['input'])[:200]!r}: {problem['msg']}. "
+            f"{path} is damaged: '{key}' is {repr(problem['input'])[:200]}: {problem['msg']}. "
             f"Run stage '{model.stage}' again."
         ) from error

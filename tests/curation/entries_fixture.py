@@ -98,8 +98,8 @@ def copied_entries(good: list[Entry]) -> tuple[list[Entry], dict[int, int]]:
     add("pixel_duplicate", of, jpeg(other, 70), other.size, pixel_hash="f" * 32)
     of.post["pixel_hash"] = "f" * 32
     for of in good[4:7]:
-        picture = Image.open(io.BytesIO(of.data))
-        smaller = picture.resize((picture.width * 4 // 5, picture.height * 4 // 5))
+        image = Image.open(io.BytesIO(of.data))
+        smaller = image.resize((image.width * 4 // 5, image.height * 4 // 5))
         add("near_duplicate", of, jpeg(smaller, 75), smaller.size)
     for number, of in enumerate(good[8:10]):
         other = draw(of.label, seed=910 + number)

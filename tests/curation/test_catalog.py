@@ -33,7 +33,7 @@ def run(data_dir: Path) -> Path:
 
 
 def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    """What the catalog answers."""
+    """Returns the rows of a query."""
     with catalog.connect(path) as connection:
         return connection.execute(sql).fetchall()
 
@@ -41,9 +41,9 @@ def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
 def edit(path: Path, column: str, values: pa.Array) -> None:
     """Replaces a column of a Parquet file."""
     table = pq.read_table(path)
-    place = table.schema.get_field_index(column)
-    values = values.cast(table.schema.field(place).type)
-    pq.write_table(table.set_column(place, table.schema.field(place), values), path)
+    index = table.schema.get_field_index(column)
+    values = values.cast(table.schema.field(index).type)
+    pq.write_table(table.set_column(index, table.schema.field(index), values), path)
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_leaks_is_empty_for_a_sound_split(path: Path) -> None:
     ],
 )
 def test_leaks_shows_each_kind_of_leak(curated, kind: str, file: str, column: str) -> None:
-    """A pair planted on two sides is found, whichever way it is one image."""
+    """A pair of one image in two splits is in `leaks`, for each way to be one image."""
     sides = pq.read_table(curated.data_dir / "split" / "split.parquet").to_pylist()
     first = next(row["post_id"] for row in sides if row["split"] == "train")
     second = next(row["post_id"] for row in sides if row["split"] == "test")
@@ -198,25 +198,25 @@ def test_leaks_shows_each_kind_of_leak(curated, kind: str, file: str, column: st
         link = {"post_a": first, "post_b": second, "link": "near", "distance": 3}
         planted = pa.Table.from_pylist([*table.to_pylist(), link], schema=table.schema)
         pq.write_table(planted, target)
-    found = rows(run(curated.data_dir), "SELECT kind, post_a, post_b FROM leaks")
+    leaks = rows(run(curated.data_dir), "SELECT kind, post_a, post_b FROM leaks")
 
-    assert [(kind, {first, second})] == [(row[0], set(row[1:])) for row in found]
+    assert [(kind, {first, second})] == [(row[0], set(row[1:])) for row in leaks]
 
 
 def test_dataset_places_the_bytes_of_every_sample(curated, path: Path) -> None:
     """Shard, offset and size of each row are those of the image that `measure` made."""
-    found = rows(
+    samples = rows(
         path,
         "SELECT d.shard, d.image_offset, d.image_bytes, m.image_sha256, artist, source_url, tags "
         "FROM dataset AS d JOIN measures AS m USING (post_id)",
     )
-    for shard, offset, size, sha256, artist, _, tags in found:
+    for shard, offset, size, sha256, artist, _, tags in samples:
         data = (curated.data_dir / "shards" / shard).read_bytes()[offset : offset + size]
         assert sha256 == hashlib.sha256(data).hexdigest()
         assert artist.startswith("artist_")
         assert "solo" in tags
 
-    assert [(len(found),)] == rows(path, "SELECT count(*) FROM samples")
+    assert [(len(samples),)] == rows(path, "SELECT count(*) FROM samples")
 
 
 def test_builds_names_root_hash_versions_and_parameters(curated, path: Path) -> None:
@@ -280,7 +280,7 @@ def test_missing_file_and_column_are_named(curated) -> None:
 def test_damaged_json_and_catalog_are_named(curated, path: Path) -> None:
     """A manifest that is no JSON, and a catalog that is no database, are clear errors."""
     (curated.data_dir / "shards" / "manifest.json").write_text("{")
-    with pytest.raises(MissingInput, match=r"manifest\.json is no JSON"):
+    with pytest.raises(MissingInput, match=r"manifest\.json is no readable JSON"):
         run(curated.data_dir)
     path.write_bytes(b"no database" * 1000)
     with pytest.raises(MissingInput, match=r"cannot be opened: .*Remove it and run"):
@@ -316,12 +316,12 @@ def test_any_text_survives(tmp_path_factory, _curated_once, data) -> None:  # no
     sources = [" ".join(tags) for tags in words]
     edit(posts, "source", pa.array(sources))
     edit(posts, "tags_general", pa.array(words, pa.list_(pa.string())))
-    found = run(data_dir)
+    path = run(data_dir)
     ids = table["post_id"].to_pylist()
 
     assert list(zip(ids, sources, words, strict=True)) == rows(
-        found, "SELECT post_id, source, tags_general FROM posts ORDER BY post_id"
+        path, "SELECT post_id, source, tags_general FROM posts ORDER BY post_id"
     )
     assert sorted(
         (post, tag) for post, tags in zip(ids, words, strict=True) for tag in tags
-    ) == sorted(rows(found, "SELECT post_id, tag FROM post_tags WHERE category = 0"))
+    ) == sorted(rows(path, "SELECT post_id, tag FROM post_tags WHERE category = 0"))

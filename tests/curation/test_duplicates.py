@@ -35,10 +35,10 @@ def run(folder, **changes) -> dict[str, list[dict]]:
 
 def test_finds_every_planted_copy_and_nothing_else(filtered) -> None:
     """Each copy shares the group of what it copies, with its own reason; no other group exists."""
-    found = run(filtered)
-    group_of = {row["post_id"]: row["group_id"] for row in found["groups"]}
-    kept = {row["post_id"] for row in found["groups"] if row["representative"]}
-    reasons = {row["post_id"]: row["reason"] for row in found["decisions"]}
+    tables = run(filtered)
+    group_of = {row["post_id"]: row["group_id"] for row in tables["groups"]}
+    kept = {row["post_id"] for row in tables["groups"] if row["representative"]}
+    reasons = {row["post_id"]: row["reason"] for row in tables["decisions"]}
     copies = {copy: group_of[of] for copy, of in filtered.original.items()}
 
     assert copies == {post_id: group_of[post_id] for post_id in copies}
@@ -50,42 +50,42 @@ def test_finds_every_planted_copy_and_nothing_else(filtered) -> None:
 
 def test_tables_agree_with_each_other(filtered) -> None:
     """Every group has one representative; decisions cover the groups; links stay inside them."""
-    found = run(filtered)
-    group_of = {row["post_id"]: row["group_id"] for row in found["groups"]}
-    decided = {row["post_id"]: row["kept"] for row in found["decisions"]}
+    tables = run(filtered)
+    group_of = {row["post_id"]: row["group_id"] for row in tables["groups"]}
+    decided = {row["post_id"]: row["kept"] for row in tables["decisions"]}
     filtered_rows = pq.read_table(filtered.data_dir / "filters" / "decisions.parquet").to_pylist()
 
     assert sorted(row["post_id"] for row in filtered_rows if row["kept"]) == list(group_of)
-    assert decided == {row["post_id"]: row["representative"] for row in found["groups"]}
-    for link in found["links"]:
+    assert decided == {row["post_id"]: row["representative"] for row in tables["groups"]}
+    for link in tables["links"]:
         assert link["post_a"] < link["post_b"]
         assert group_of[link["post_a"]] == group_of[link["post_b"]]
         assert (link["link"] == "near") == (link["distance"] is not None)
-    for row in found["groups"]:
+    for row in tables["groups"]:
         assert row["representative"] == (row["link"] is None)
-    for row in found["decisions"]:
+    for row in tables["decisions"]:
         if row["reason"] == "near_duplicate":
             assert row["measured"] <= row["threshold"] == 31
 
 
 def test_rules_can_be_switched_off(filtered) -> None:
     """Without families and sources, only the images themselves join posts."""
-    found = run(filtered, families=False, source_posts=0, distance=0)
+    tables = run(filtered, families=False, source_posts=0, distance=0)
 
-    assert {"exact", "pixel_hash"} == {link["link"] for link in found["links"]}
+    assert {"exact", "pixel_hash"} == {link["link"] for link in tables["links"]}
 
 
 def test_all_are_kept_where_duplicates_are_only_reported(filtered) -> None:
     """With `keep: all` groups and links are the same, and no post is refused."""
-    one, every = run(filtered), run(filtered, keep="all")
+    reduced, complete = run(filtered), run(filtered, keep="all")
 
-    assert one["groups"] == every["groups"]
-    assert one["links"] == every["links"]
-    assert {True} == {row["kept"] for row in every["decisions"]}
-    assert [row["post_id"] for row in one["groups"]] == [
-        row["post_id"] for row in every["decisions"]
+    assert reduced["groups"] == complete["groups"]
+    assert reduced["links"] == complete["links"]
+    assert {True} == {row["kept"] for row in complete["decisions"]}
+    assert [row["post_id"] for row in reduced["groups"]] == [
+        row["post_id"] for row in complete["decisions"]
     ]
-    assert {None} == {row["reason"] for row in every["decisions"]}
+    assert {None} == {row["reason"] for row in complete["decisions"]}
 
 
 def test_pixels_overrule_the_hash(filtered) -> None:
@@ -95,13 +95,13 @@ def test_pixels_overrule_the_hash(filtered) -> None:
     rows = table.to_pylist()
     rows[9]["phash"] = rows[3]["phash"]
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
-    one, two = rows[3]["post_id"], rows[9]["post_id"]
-    found = run(filtered)
-    pair = next(row for row in found["apart"] if (row["post_a"], row["post_b"]) == (one, two))
+    first, second = rows[3]["post_id"], rows[9]["post_id"]
+    tables = run(filtered)
+    pair = next(row for row in tables["apart"] if (row["post_a"], row["post_b"]) == (first, second))
 
     assert 0 == pair["distance"]
     assert pair["difference"] > 0.3
-    assert (one, two) not in {(row["post_a"], row["post_b"]) for row in found["links"]}
+    assert (first, second) not in {(row["post_a"], row["post_b"]) for row in tables["links"]}
 
 
 def test_writes_the_same_bytes_twice(filtered) -> None:
@@ -114,7 +114,7 @@ def test_writes_the_same_bytes_twice(filtered) -> None:
     assert first == {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_refuses_a_tampered_picture(filtered) -> None:
+def test_refuses_a_tampered_image(filtered) -> None:
     """A normalised image that is not what was measured stops the stage."""
     path = filtered.data_dir / "measure" / "images-00000.tar"
     path.write_bytes(bytes(path.stat().st_size))
@@ -162,19 +162,19 @@ def sample(real_data: Path) -> list[tuple[str, bytes]]:
     with (folder / "index.csv").open(newline="") as file:
         rows = random.Random(17).sample(list(csv.DictReader(file)), 300)
     family_of = {row["path"]: row["family"] for row in rows}
-    found = []
+    drawings = []
     for name in sorted({row["tar"] for row in rows}):
         with tarfile.open(folder / name) as tar:
             for member in tar:
                 if member.name in family_of:
                     file = tar.extractfile(member)
                     assert file is not None
-                    found.append((family_of[member.name], file.read()))
-    assert 300 == len(found)
-    return found
+                    drawings.append((family_of[member.name], file.read()))
+    assert 300 == len(drawings)
+    return drawings
 
 
-def looked_at(data: bytes) -> tuple[bytes, images.Pixels]:
+def hash_and_thumbnail(data: bytes) -> tuple[bytes, images.Pixels]:
     image = images.decode(data, max_pixels=1 << 24, side=48).image
     square = images.encode(images.normalise(image, side=48, background="border"), "png")
     return images.perceptual_hash(image)[0], images.thumbnail(square, shape=image.size, side=32)
@@ -185,19 +185,19 @@ def test_finds_edits_of_real_drawings(sample) -> None:
     params = duplicates.Params()
     number = 100
     families = [family for family, _ in [*sample, *sample[:number]]]
-    seen = [looked_at(data) for _, data in sample]
+    seen = [hash_and_thumbnail(data) for _, data in sample]
     drawings = [Image.open(io.BytesIO(data)).convert("RGB") for _, data in sample[:number]]
     for name, edit in EDITS.items():
-        copies = [looked_at(edit(drawing)) for drawing in drawings]
+        copies = [hash_and_thumbnail(edit(drawing)) for drawing in drawings]
         packed = b"".join(phash for phash, _ in [*seen, *copies])
         hashes = np.frombuffer(packed, np.uint64).reshape(-1, 4)
         small = [pixels for _, pixels in [*seen, *copies]]
         right = wrong = 0
-        for one, two, _ in zip(*hamming.near_pairs(hashes, params.distance), strict=True):
-            if images.difference(small[one], small[two]) > params.max_difference:
+        for first, second, _ in zip(*hamming.near_pairs(hashes, params.distance), strict=True):
+            if images.difference(small[first], small[second]) > params.max_difference:
                 continue
-            right += two - one == len(sample)
-            wrong += families[one] != families[two]
+            right += second - first == len(sample)
+            wrong += families[first] != families[second]
 
         assert right / number >= 0.95, name
         assert right / (right + wrong) >= 0.99, name

@@ -21,7 +21,7 @@ def changed(**flaws) -> filters.Measures:
     )
 
 
-def test_keeps_a_sound_picture() -> None:
+def test_keeps_a_sound_image() -> None:
     """Nothing is held against a coloured, sharp image of usual size."""
     assert {} == filters.decide(SOUND, filters.Params())
 
@@ -37,9 +37,9 @@ def test_keeps_a_sound_picture() -> None:
 )
 def test_refuses_with_reason_and_numbers(flaw, reason, measured, threshold) -> None:
     """One flaw gives its one reason, and the two numbers that were compared."""
-    found = filters.decide(changed(**flaw), filters.Params())
+    reasons = filters.decide(changed(**flaw), filters.Params())
 
-    assert {reason: filters.Shortfall(measured, threshold)} == found
+    assert {reason: filters.Shortfall(measured, threshold)} == reasons
 
 
 @pytest.mark.parametrize(
@@ -78,22 +78,22 @@ def test_names_every_flaw(saturation, contrast, sharpness, side) -> None:
     assert {rule.__name__ for rule in filters.RULES} == set(filters.decide(worst, filters.Params()))
 
 
-def test_decides_on_every_picture_once(tiny_data) -> None:
+def test_decides_on_every_image_once(tiny_data) -> None:
     """The stage finds each planted flaw by its reason and refuses no sound image."""
     measure.run(measure.Params(workers=1), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
     filters.run(filters.Params(), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
-    found = defaultdict(set)
+    reasons = defaultdict(set)
     for row in pq.read_table(tiny_data.data_dir / "filters" / "decisions.parquet").to_pylist():
-        found[row["post_id"]].add(row["reason"])
+        reasons[row["post_id"]].add(row["reason"])
         assert "filters" == row["stage"]
         assert row["kept"] == (row["reason"] is None)
     flaws = {rule.__name__ for rule in filters.RULES}
     flaws |= {"undecodable", "truncated", "animated_file"}
 
-    assert list(tiny_data.truth) == list(found)
+    assert list(tiny_data.truth) == list(reasons)
     for post_id, truth in tiny_data.truth.items():
-        assert (truth if truth in flaws else None) in found[post_id], (post_id, truth)
-        assert (truth in flaws) == (None not in found[post_id])
+        assert (truth if truth in flaws else None) in reasons[post_id], (post_id, truth)
+        assert (truth in flaws) == (None not in reasons[post_id])
 
 
 def test_writes_the_same_bytes_twice(tiny_data) -> None:

@@ -11,13 +11,13 @@ from curation.hamming import near_pairs
 
 
 def all_with_all(hashes: np.ndarray, distance: int) -> list[tuple[int, int, int]]:
-    found = []
+    pairs = []
     for first in range(len(hashes)):
         for second in range(first + 1, len(hashes)):
             bits = int(np.bitwise_count(hashes[first] ^ hashes[second]).sum())
             if bits <= distance:
-                found.append((first, second, bits))
-    return found
+                pairs.append((first, second, bits))
+    return pairs
 
 
 def grown(seed: int, families: int, members: int, most: int) -> np.ndarray:
@@ -45,14 +45,14 @@ def test_finds_what_comparing_all_finds(
 ) -> None:
     """The pairs and distances are those of the slow reference, for every distance allowed."""
     hashes = grown(seed, families, members, most)
-    found = near_pairs(hashes, distance)
+    pairs = near_pairs(hashes, distance)
 
-    assert all_with_all(hashes, distance) == list(zip(*(x.tolist() for x in found), strict=True))
+    assert all_with_all(hashes, distance) == list(zip(*(x.tolist() for x in pairs), strict=True))
 
 
 @pytest.mark.parametrize("distance", [15, 31])
 def test_exact_where_bits_are_spread_worst(distance: int) -> None:
-    """Flips spread evenly over the bands, the hardest case, are found to the last bit allowed."""
+    """Flips spread evenly over the bands, the hardest case, are found up to the last bit."""
     zero = np.zeros(256, np.uint8)
     spread = zero.copy()
     places = [16 * band + turn for turn in (3, 9) for band in range(16)]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
-from curation import image as pictures
+from curation import image as images
 from curation.errors import UnreadableImage
 
 CAP = 40_000_000
@@ -24,8 +24,8 @@ def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def decoded(data: bytes, *, side: int = 48, max_pixels: int = CAP) -> pictures.Picture:
-    return pictures.decode(data, max_pixels=max_pixels, side=side)
+def decoded(data: bytes, *, side: int = 48, max_pixels: int = CAP) -> images.DecodedImage:
+    return images.decode(data, max_pixels=max_pixels, side=side)
 
 
 def refusal(data: bytes, **options: int) -> str:
@@ -83,7 +83,7 @@ def exif(orientation: int, *, order: str = "<") -> bytes:
     seed=st.integers(0, 999),
 )
 def test_reads_any_size_and_mode(width: int, height: int, mode: str, kind: str, seed: int) -> None:
-    """A sound image of any size and mode becomes RGB of its own size, with finite figures."""
+    """A sound image of any size and mode becomes RGB of its own size, with finite measures."""
     chance = np.random.default_rng(seed)
     if mode == "I;16":
         deep = chance.integers(0, 65536, (height, width)).astype(np.uint16)
@@ -91,22 +91,22 @@ def test_reads_any_size_and_mode(width: int, height: int, mode: str, kind: str, 
     else:
         channels = chance.integers(0, 256, (height, width, 4), dtype=np.uint8)
         image = Image.fromarray(channels, "RGBA").convert(mode)
-    picture = decoded(saved(image, kind))
-    figures = pictures.measure(picture.image)
+    decoded_image = decoded(saved(image, kind))
+    measures = images.measure(decoded_image.image)
 
-    assert ("RGB", (width, height)) == (picture.image.mode, picture.image.size)
-    assert (width, height) == (picture.width, picture.height)
-    assert 0 <= figures.border_white <= 1
-    assert 0 <= figures.saturation <= 1
-    assert 0 <= figures.contrast <= 0.5
-    assert figures.sharpness >= 0
-    assert (32, True) == (len(figures.phash), 0 <= figures.phash_quality <= 100)
+    assert ("RGB", (width, height)) == (decoded_image.image.mode, decoded_image.image.size)
+    assert (width, height) == (decoded_image.width, decoded_image.height)
+    assert 0 <= measures.border_white <= 1
+    assert 0 <= measures.saturation <= 1
+    assert 0 <= measures.contrast <= 0.5
+    assert measures.sharpness >= 0
+    assert (32, True) == (len(measures.phash), 0 <= measures.phash_quality <= 100)
 
 
 @given(width=st.integers(1, 900), height=st.integers(1, 900), side=st.integers(8, 96))
 def test_normalises_to_a_square(width: int, height: int, side: int) -> None:
-    """Every shape ends as a square of the wanted side, padded with its border's colour."""
-    square = pictures.normalise(
+    """Every shape ends as a square of the given side, padded with the colour of its border."""
+    square = images.normalise(
         Image.new("RGB", (width, height), (9, 99, 199)), side=side, background="border"
     )
 
@@ -116,7 +116,7 @@ def test_normalises_to_a_square(width: int, height: int, side: int) -> None:
 
 def test_pads_with_white_on_request() -> None:
     """With `white` the margin is white, whatever the border's colour."""
-    square = pictures.normalise(Image.new("RGB", (60, 20)), side=30, background="white")
+    square = images.normalise(Image.new("RGB", (60, 20)), side=30, background="white")
 
     assert (255, 255, 255) == square.getpixel((15, 0))
     assert (0, 0, 0) == square.getpixel((15, 15))
@@ -128,10 +128,10 @@ def test_turns_upright(drawing: Image.Image, orientation: int, order: str) -> No
     """Each of the eight EXIF orientations shows the image as it was meant."""
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpose that the camera applied
     turned = drawing if orientation == 1 else drawing.transpose(undo[orientation])
-    picture = decoded(saved(turned, "PNG", exif=exif(orientation, order=order)))
+    decoded_image = decoded(saved(turned, "PNG", exif=exif(orientation, order=order)))
 
-    assert drawing.size == (picture.width, picture.height)
-    assert drawing.tobytes() == picture.image.tobytes()
+    assert drawing.size == (decoded_image.width, decoded_image.height)
+    assert drawing.tobytes() == decoded_image.image.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -146,19 +146,19 @@ def test_turns_upright(drawing: Image.Image, orientation: int, order: str) -> No
 )
 def test_ignores_broken_exif(drawing: Image.Image, block: bytes) -> None:
     """A damaged or endless EXIF block changes nothing and stops nothing."""
-    picture = decoded(saved(drawing, "JPEG", exif=block))
+    decoded_image = decoded(saved(drawing, "JPEG", exif=block))
 
-    assert drawing.size == picture.image.size
+    assert drawing.size == decoded_image.image.size
 
 
 def test_lays_transparency_on_white() -> None:
     """Clear pixels are white; half clear ones are half way to it."""
     image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
     image.putpixel((1, 0), (255, 0, 0, 128))
-    picture = decoded(saved(image))
+    decoded_image = decoded(saved(image))
 
-    assert (255, 255, 255) == picture.image.getpixel((0, 0))
-    assert (255, 127, 127) == picture.image.getpixel((1, 0))
+    assert (255, 255, 255) == decoded_image.image.getpixel((0, 0))
+    assert (255, 127, 127) == decoded_image.image.getpixel((1, 0))
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
@@ -166,17 +166,17 @@ def test_honours_a_transparent_colour(mode: str) -> None:
     """A colour marked transparent, in a palette or without, is white too."""
     image = Image.new("RGB", (4, 4), (0, 0, 0)).convert(mode)
     key = {"P": image.getpixel((0, 0)), "L": 0, "RGB": (0, 0, 0)}[mode]
-    picture = decoded(saved(image, "PNG", transparency=key))
+    decoded_image = decoded(saved(image, "PNG", transparency=key))
 
-    assert (255, 255, 255) == picture.image.getpixel((2, 2))
+    assert (255, 255, 255) == decoded_image.image.getpixel((2, 2))
 
 
 def test_reads_cmyk() -> None:
     """Ink on paper becomes light: full cyan has no red."""
-    picture = decoded(saved(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG"))
-    red, green, blue = picture.image.getpixel((8, 8))
+    decoded_image = decoded(saved(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG"))
+    red, green, blue = decoded_image.image.getpixel((8, 8))
 
-    assert "CMYK" == picture.mode
+    assert "CMYK" == decoded_image.mode
     assert red < 20
     assert min(green, blue) > 150
 
@@ -215,9 +215,9 @@ def test_scales_large_jpeg_files_while_decoding() -> None:
 @pytest.mark.parametrize("kind", ["png", "webp"])
 def test_encodes_without_loss_and_repeatably(drawing: Image.Image, kind: str) -> None:
     """Lossless formats give the pixels back, and the same bytes each time."""
-    first = pictures.encode(drawing, kind)
+    first = images.encode(drawing, kind)
 
-    assert first == pictures.encode(drawing.copy(), kind)
+    assert first == images.encode(drawing.copy(), kind)
     assert drawing.tobytes() == decoded(first).image.tobytes()
 
 
@@ -298,16 +298,16 @@ def test_survives_compressed_text_bombs(drawing: Image.Image, name: bytes) -> No
     assert time.process_time() - started < 5
 
 
-def test_drops_what_hides_behind_a_picture(drawing: Image.Image) -> None:
+def test_drops_what_hides_behind_an_image(drawing: Image.Image) -> None:
     """Of a file that is an image and an archive at once, only the pixels are passed on."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as bundle:
         bundle.writestr("payload.js", "alert('hidden')")
     data = saved(drawing, "JPEG", comment=b"<script>hidden</script>") + archive.getvalue()
-    square = pictures.normalise(decoded(data).image, side=48, background="border")
+    square = images.normalise(decoded(data).image, side=48, background="border")
 
-    assert b"PK" not in pictures.encode(square, "png")
-    assert b"script" not in pictures.encode(square, "jpg")
+    assert b"PK" not in images.encode(square, "png")
+    assert b"script" not in images.encode(square, "jpg")
 
 
 @given(data=st.binary(max_size=400), head=st.sampled_from(["jpg", "png", "webp", ""]))
@@ -325,15 +325,15 @@ def test_never_crashes_on_noise(data: bytes, head: str) -> None:
 
 @given(
     kind=st.sampled_from(["JPEG", "PNG", "WEBP"]),
-    places=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=12),
+    positions=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=12),
 )
 def test_never_crashes_on_damage(
-    drawing: Image.Image, kind: str, places: list[tuple[float, int]]
+    drawing: Image.Image, kind: str, positions: list[tuple[float, int]]
 ) -> None:
     """Any bytes changed in a sound file give an image or a named refusal."""
     data = bytearray(saved(drawing, kind, exif=exif(6)))
-    for place, value in places:
-        data[int(place * len(data))] = value
+    for position, value in positions:
+        data[int(position * len(data))] = value
 
     assert outcome(bytes(data)) in OUTCOMES
 
@@ -348,33 +348,33 @@ def test_counts_white_on_the_border() -> None:
     large = Image.new("RGB", (200, 100), (244, 255, 255))
     large.paste((255, 255, 255), (0, 0, 200, 2))
 
-    assert 1.0 == pictures.border_white(small)
-    assert 400 / (2 * 200 * 2 + 2 * 96 * 2) == pictures.border_white(large)
+    assert 1.0 == images.border_white(small)
+    assert 400 / (2 * 200 * 2 + 2 * 96 * 2) == images.border_white(large)
 
 
 def test_measures_the_coloured_part() -> None:
     """Saturation is that of the most coloured twentieth of what is not paper."""
     image = Image.new("RGB", (100, 100), "white")
-    paper = pictures.saturation(image)
+    paper = images.saturation(image)
     image.paste((120, 120, 120), (40, 40, 50, 60))
-    grey = pictures.saturation(image)
+    grey = images.saturation(image)
     image.paste((200, 100, 100), (40, 40, 43, 44))
 
-    assert (0.0, 0.0, 0.5) == (paper, grey, pictures.saturation(image))
+    assert (0.0, 0.0, 0.5) == (paper, grey, images.saturation(image))
 
 
 def test_tells_sharp_from_blurred(drawing: Image.Image) -> None:
     """A blurred copy has a fraction of the sharpness; a blank one has none."""
     blurred = drawing.resize((12, 8)).resize(drawing.size, Image.Resampling.BICUBIC)
-    sharp = pictures.measure(drawing).sharpness
+    sharp = images.measure(drawing).sharpness
 
-    assert pictures.measure(blurred).sharpness < sharp / 4
-    assert 0.0 == pictures.measure(Image.new("RGB", (50, 50))).sharpness
+    assert images.measure(blurred).sharpness < sharp / 4
+    assert 0.0 == images.measure(Image.new("RGB", (50, 50))).sharpness
 
 
-def small(image: Image.Image) -> pictures.Pixels:
-    square = pictures.normalise(image, side=96, background="border")
-    return pictures.thumbnail(pictures.encode(square, "png"), shape=image.size, side=32)
+def small(image: Image.Image) -> images.Pixels:
+    square = images.normalise(image, side=96, background="border")
+    return images.thumbnail(images.encode(square, "png"), shape=image.size, side=32)
 
 
 def test_compares_strokes_not_paper(drawing: Image.Image) -> None:
@@ -382,19 +382,19 @@ def test_compares_strokes_not_paper(drawing: Image.Image) -> None:
     other = drawing.transpose(Image.Transpose.ROTATE_180)
     brighter = drawing.point([min(255, 20 + value * 9 // 10) for value in range(256)] * 3)
 
-    assert pictures.difference(small(drawing), small(brighter)) < 0.01
-    assert pictures.difference(small(drawing), small(other)) > 0.5
-    assert 0.0 == pictures.difference(small(drawing), small(drawing))
+    assert images.difference(small(drawing), small(brighter)) < 0.01
+    assert images.difference(small(drawing), small(other)) > 0.5
+    assert 0.0 == images.difference(small(drawing), small(drawing))
 
 
 def test_compares_without_the_margin(drawing: Image.Image) -> None:
     """A copy squeezed to another shape is the same image; its margins do not count."""
-    assert pictures.difference(small(drawing), small(drawing.resize((60, 90)))) < 0.03
+    assert images.difference(small(drawing), small(drawing.resize((60, 90)))) < 0.03
 
 
-def test_compares_blank_pictures() -> None:
+def test_compares_blank_images() -> None:
     """Two blank images are the same only if their colour is."""
     white, black = np.full((8, 8, 3), 255, np.uint8), np.zeros((8, 8, 3), np.uint8)
 
-    assert 0.0 == pictures.difference(white, white.copy())
-    assert 1.0 == pictures.difference(white, black)
+    assert 0.0 == images.difference(white, white.copy())
+    assert 1.0 == images.difference(white, black)

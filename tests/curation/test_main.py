@@ -1,14 +1,18 @@
 """The command line of curation: stages, locks, exit codes and one-line errors."""
 
+import importlib
+import inspect
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from curation import catalog
 from curation.__main__ import STAGES, main
 
 
@@ -196,3 +200,27 @@ def test_stage_begins_anew_where_its_output_was_removed(curated, tmp_path: Path)
 
     assert 0 == code
     assert before == files(curated.data_dir / "filters")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_have_one_signature(stage: str) -> None:
+    """Every stage is `run(params, *, data_dir, work_dir)`."""
+    run = importlib.import_module(f"curation.{stage}").run
+
+    assert ["params", "data_dir", "work_dir"] == list(inspect.signature(run).parameters)
+
+
+@pytest.mark.parametrize("error", [duckdb.InterruptException, RuntimeError])
+def test_interrupted_catalog_is_exit_3(curated, tmp_path, capsys, monkeypatch, error) -> None:
+    """DuckDB's own error of Ctrl-C exits with 3 and one line, and the old catalog stays."""
+
+    def interrupted(*_arguments: object) -> None:
+        raise error("Query interrupted")
+
+    before = files(curated.data_dir / "catalog")
+    monkeypatch.setattr(catalog, "_fill", interrupted)
+    code = main(["catalog", "--data", str(curated.data_dir), "--work", str(tmp_path)])
+
+    assert 3 == code
+    assert "Interrupted. What is finished is saved." in capsys.readouterr().err.splitlines()[-1]
+    assert before == files(curated.data_dir / "catalog")

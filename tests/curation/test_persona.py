@@ -53,12 +53,12 @@ def run(folder, **params) -> dict[str, list[dict]]:
     }
 
 
-def counts(found) -> dict[str, int]:
-    return dict(Counter(row["label"] for row in found["labels"]))
+def counts(tables) -> dict[str, int]:
+    return dict(Counter(row["label"] for row in tables["labels"]))
 
 
 @pytest.mark.parametrize(
-    ("params", "wanted"),
+    ("params", "expected"),
     [
         ({"min_samples": 5}, {"Beryl": 9, "amber": 9, "zinc": 9}),
         ({"min_samples": 1}, dict.fromkeys(SIZES, 3)),
@@ -69,9 +69,9 @@ def counts(found) -> dict[str, int]:
         ({"min_samples": 5, "balance": "none"}, {"Beryl": 15, "amber": 9, "zinc": 12}),
     ],
 )
-def test_balances(folder, params, wanted) -> None:
+def test_balances(folder, params, expected) -> None:
     """Equal is never above the smallest label; a cap is a cap; none takes all."""
-    assert wanted == counts(run(folder, **params))
+    assert expected == counts(run(folder, **params))
 
 
 @pytest.mark.parametrize("params", [{"balance": "cap"}, {"balance": "none", "cap": 2}])
@@ -83,16 +83,16 @@ def test_refuses_a_balance_that_contradicts_the_cap(params) -> None:
 
 def test_leaves_are_in_byte_order(folder) -> None:
     """Leaves are numbered in byte order of the labels, and labels and classes agree."""
-    found = run(folder, min_samples=1)
+    tables = run(folder, min_samples=1)
 
     assert ["Beryl", "amber", "coral_(winter)", "zinc"] == [
-        row["label"] for row in found["classes"]
+        row["label"] for row in tables["classes"]
     ]
-    assert [0, 1, 2, 3] == [row["leaf"] for row in found["classes"]]
-    leaf_of = {row["label"]: row["leaf"] for row in found["classes"]}
-    assert all(row["leaf"] == leaf_of[row["label"]] for row in found["labels"])
-    assert sorted(row["post_id"] for row in found["labels"]) == [
-        row["post_id"] for row in found["labels"]
+    assert [0, 1, 2, 3] == [row["leaf"] for row in tables["classes"]]
+    leaf_of = {row["label"]: row["leaf"] for row in tables["classes"]}
+    assert all(row["leaf"] == leaf_of[row["label"]] for row in tables["labels"])
+    assert sorted(row["post_id"] for row in tables["labels"]) == [
+        row["post_id"] for row in tables["labels"]
     ]
 
 
@@ -112,16 +112,16 @@ def test_classes_keep_what_there_was(folder) -> None:
 
 def test_every_post_has_its_decision(folder) -> None:
     """What is left out has its reason and numbers; what an earlier stage refused is not repeated."""
-    found = run(folder, min_samples=5)
-    decided = {row["post_id"]: row for row in found["decisions"]}
-    reasons = Counter(row["reason"] for row in found["decisions"])
+    tables = run(folder, min_samples=5)
+    decided = {row["post_id"]: row for row in tables["decisions"]}
+    reasons = Counter(row["reason"] for row in tables["decisions"])
 
-    assert sum(SIZES.values()) == len(decided) == len(found["decisions"])
+    assert sum(SIZES.values()) == len(decided) == len(tables["decisions"])
     assert {None: 27, "label_too_small": 3, "over_cap": 9} == reasons
     assert (3.0, 5.0) == (decided[4000]["measured"], decided[4000]["threshold"])
     over = sorted(row["measured"] for row in decided.values() if row["reason"] == "over_cap")
     assert [10.0, 10.0, 11.0, 11.0, 12.0, 12.0, 13.0, 14.0, 15.0] == over
-    assert {row["post_id"] for row in found["labels"]} == {
+    assert {row["post_id"] for row in tables["labels"]} == {
         post_id for post_id, row in decided.items() if row["kept"]
     }
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -44,6 +45,11 @@ def _swap_column(folder: Path, column: str) -> None:
     values = table[column].to_pylist()
     turned = pa.array([*values[1:], values[0]], table.schema.field(index).type)
     pq.write_table(table.set_column(index, table.schema.field(index), turned), path)
+
+
+def _sql(folder: Path, statement: str) -> None:
+    with duckdb.connect(str(folder.parent / "catalog" / "catalog.duckdb")) as connection:
+        connection.execute(statement)
 
 
 TAMPERING = {
@@ -86,6 +92,30 @@ TAMPERING = {
     "count of labels": lambda folder: _edit_manifest(folder, "labels", value=3),
     "format": lambda folder: _edit_manifest(folder, "image", "format", value="webp"),
     "versions": lambda folder: _edit_manifest(folder, "versions", "pillow", value="0.1"),
+    "split of a shard": lambda folder: _edit_manifest(folder, "shards", 0, "split", value="val"),
+    "side of the images": lambda folder: _edit_manifest(folder, "image", "side", value=64),
+    "version of the manifest": lambda folder: _edit_manifest(folder, "version", value=2),
+    "a file elsewhere": lambda folder: _edit_manifest(folder, "files", "../x", value="0" * 64),
+    "a bit of a segment": lambda folder: _flip(
+        folder.parent / "download" / "segments" / "00000.tar", 600
+    ),
+    "a segment removed": lambda folder: (
+        folder.parent / "download" / "segments" / "00000.tar"
+    ).unlink(),
+    "a bit of a normalised image": lambda folder: _flip(
+        folder.parent / "measure" / "images-00000.tar", 600
+    ),
+    "a label in the catalog": lambda folder: _sql(folder, "UPDATE samples SET label = 'zebra'"),
+    "a post removed from the catalog": lambda folder: _sql(
+        folder, "DELETE FROM posts WHERE post_id = 1000"
+    ),
+    "a split in the catalog": lambda folder: _sql(folder, "UPDATE splits SET split = 'train'"),
+    "a decision in the catalog": lambda folder: _sql(folder, "UPDATE decisions SET kept = true"),
+    "a view that reads files": lambda folder: _sql(
+        folder,
+        "CREATE OR REPLACE VIEW leaks AS SELECT content AS kind, 1 AS post_a, 'a' AS split_a, "
+        "2 AS post_b, 'b' AS split_b FROM read_text('/etc/hostname')",
+    ),
     "catalog of another build": lambda folder: shards.run(
         shards.Params(seed=5), data_dir=folder.parent, work_dir=folder
     ),
@@ -105,6 +135,7 @@ def test_verify_notices_tampering(curated, change: str, capsys) -> None:
 
     assert 5 == code
     assert "Traceback" not in captured.err
+    assert Path("/etc/hostname").read_text().strip() not in captured.out
     assert (
         "do not hold" in captured.err
         or "Run that stage" in captured.err
