@@ -17,7 +17,6 @@ import duckdb
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from curation import documents
 from curation.decisions import DECISIONS
 from curation.documents import CertificateDocument, ManifestDocument
 from personae import files, tables
@@ -138,8 +137,8 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         DiskRefused: The file cannot be written.
     """
     _check(data_dir)
-    manifest = documents.read(data_dir / "shards" / "manifest.json", ManifestDocument)
-    certificate = documents.read(data_dir / "split" / "certificate.json", CertificateDocument)
+    manifest = ManifestDocument.read(data_dir / "shards" / "manifest.json")
+    certificate = CertificateDocument.read(data_dir / "split" / "certificate.json")
     path = data_dir / "catalog" / "catalog.duckdb"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")

@@ -1,20 +1,13 @@
-"""
-The JSON documents of a data set: manifest.json, classes.json and certificate.json.
-
-Each is a model with a version, written and read here alone. A document without a version is of
-version 1: the first releases wrote none.
-"""
+"""The JSON documents of a data set: manifest.json, classes.json and certificate.json."""
 
 import hashlib
 import re
 from collections.abc import Iterable
-from pathlib import Path
-from typing import ClassVar, Final, Literal, TypeVar
+from typing import ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from personae import files
-from personae.errors import BadDocument
+from personae.documents import Document, Part
 
 SPLITS: Final = ("train", "val", "test")
 SHARD_NAME: Final = re.compile(r"(train|val|test)-[0-9]{6,}\.tar")
@@ -23,23 +16,8 @@ SHARD_NAME: Final = re.compile(r"(train|val|test)-[0-9]{6,}\.tar")
 _SHA256 = r"^[0-9a-f]{64}$"
 
 
-class Document(BaseModel):
-    """What the documents share."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    stage: ClassVar[str]
-    """The stage that writes the document."""
-    version: Literal[1] = 1
-
-
-DocumentT = TypeVar("DocumentT", bound=Document)
-
-
-class ShardEntry(BaseModel):
+class ShardEntry(Part):
     """One shard of the manifest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     shard: str = Field(pattern=rf"^{SHARD_NAME.pattern}$")
     split: Literal["train", "val", "test"]
@@ -48,10 +26,8 @@ class ShardEntry(BaseModel):
     sha256: str = Field(pattern=_SHA256)
 
 
-class NormalisedFormat(BaseModel):
+class NormalisedFormat(Part):
     """How the images of the shards were encoded."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     side: int = Field(ge=1)
     """Pixels."""
@@ -88,10 +64,8 @@ class ClassesDocument(Document):
     copyright: dict[str, str | None]
 
 
-class CrossPair(BaseModel):
+class CrossPair(Part):
     """Two posts of different splits, the first with the smaller id."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     post_a: int
     post_b: int
@@ -134,34 +108,3 @@ def root_sha256(shards: Iterable[ShardEntry]) -> str:
     ordered = sorted(shards, key=lambda entry: entry.shard)
     lines = "".join(f"{entry.sha256}  {entry.shard}\n" for entry in ordered)
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def write(path: Path, document: Document) -> None:
-    """Writes a document as JSON with sorted keys, whole or not at all."""
-    files.write_json(path, document.model_dump(mode="json"))
-
-
-def read(path: Path, model: type[DocumentT]) -> DocumentT:
-    """
-    Returns the document in `path`.
-
-    Raises:
-        MissingInput: The file is absent, unreadable or no JSON mapping.
-        BadDocument: It has another version, or another shape than `model`.
-    """
-    content = files.read_json(path, stage=model.stage)
-    version = content.get("version", 1)
-    if version != 1:
-        raise BadDocument(
-            f"{path} has version {version!r}; this program reads version 1. Use the program that "
-            f"wrote it, or run stage '{model.stage}' again with this one."
-        )
-    try:
-        return model.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        raise BadDocument(
-            f"{path} is damaged: '{key}' is {repr(problem['input'])[:200]}: {problem['msg']}. "
-            f"Run stage '{model.stage}' again."
-        ) from error

@@ -18,14 +18,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import duckdb
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from curation import catalog
 from curation.errors import BadQuery
 from personae.errors import MissingInput
+from personae.text import print_table
 
 _WIDEST = 60  # characters of a cell in a table; CSV and JSON carry the whole value
 
@@ -74,17 +71,13 @@ def run_query(
 
 def write_table(result: QueryResult, file: TextIO) -> None:
     """Writes aligned columns: numbers to the right, long cells cut, colours on a terminal alone."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for index, name in enumerate(result.columns):
-        is_number = any(_is_number(row[index]) for row in result.rows)
-        table.add_column(Text(_cell(name)), justify="right" if is_number else "left", no_wrap=True)
-    for row in result.rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    # Lines are never folded at the width of a terminal: a table may go into a file or a pager.
-    console = Console(file=file, width=_WIDEST * (len(result.columns) + 1) * 2)
-    with console.capture() as capture:
-        console.print(table)
-    file.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+    numbers = {
+        index
+        for index in range(len(result.columns))
+        if any(_is_number(row[index]) for row in result.rows)
+    }
+    cells = [[_cell(value) for value in row] for row in result.rows]
+    print_table(file, [_cell(name) for name in result.columns], cells, numbers=numbers)
 
 
 def write_csv(result: QueryResult, file: TextIO) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from curation import documents, tars
+from curation import tars
 from curation.documents import SHARD_NAME, ManifestDocument
 from curation.errors import TamperedData
 from personae import tables
@@ -51,7 +51,7 @@ def stored_bytes(data_dir: Path, post_id: int) -> bytes:
     if len(numbers) < 3 or min(numbers) < 0 or image_offset != offset + tars.BLOCK:
         raise _tampered(post_id, f"offset {offset} and size {size} are impossible")
     path = folder / shard
-    _check_shard(path, documents.read(folder / "manifest.json", ManifestDocument), post_id)
+    _check_shard(path, ManifestDocument.read(folder / "manifest.json"), post_id)
     with path.open("rb") as file:
         file.seek(offset)
         header = file.read(tars.BLOCK)

@@ -179,7 +179,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     metadata = {"personae.params": params.model_dump_json()}
     tables.write(out_dir / "samples.parquet", table.replace_schema_metadata(metadata))
     classes = _classes(data_dir)
-    documents.write(out_dir / "classes.json", classes)
+    classes.write(out_dir / "classes.json")
     by_shard = Counter(row["shard"] for row in rows)
     shards = [_entry(out_dir / name, count) for name, count in sorted(by_shard.items())]
     counts = Counter(row["split"] for row in rows)
@@ -192,7 +192,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         image=NormalisedFormat(side=settings["side"], format=settings["format"]),
         versions=recorded["personae.versions"],
     )
-    documents.write(out_dir / "manifest.json", manifest)
+    manifest.write(out_dir / "manifest.json")
     log.info(
         "shards: %d samples (%s) in %d shards, root %s",
         len(rows),

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from curation import certificate, documents, given
+from curation import certificate, given
 from curation.assignment import Assignment, assign, drawn
 from curation.decisions import DECISIONS
 from curation.documents import SPLITS, CertificateDocument
@@ -136,7 +136,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         pa.Table.from_pylist(kept, schema=SCHEMA).replace_schema_metadata(metadata),
     )
     tables.write(out / "decisions.parquet", _decisions(labelled, assignments))
-    documents.write(out / "certificate.json", certified)
+    certified.write(out / "certificate.json")
     counts = Counter(row["split"] for row in kept)
     log.info(
         "split: %d of %d posts kept (%s), bridges_splits %d, closest pair %s",

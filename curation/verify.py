@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 from PIL import Image
 
-from curation import catalog, documents
+from curation import catalog
 from curation.documents import ClassesDocument, ManifestDocument, NormalisedFormat
 from curation.spans import SpanReader
 from personae import tables
@@ -64,8 +64,8 @@ def problems(data_dir: Path) -> Iterator[str]:
     folder = data_dir / "shards"
     tables.check(folder / "samples.parquet", ["post_id"], stage="shards")
     try:
-        manifest = documents.read(folder / "manifest.json", ManifestDocument)
-        classes = documents.read(folder / "classes.json", ClassesDocument)
+        manifest = ManifestDocument.read(folder / "manifest.json")
+        classes = ClassesDocument.read(folder / "classes.json")
         yield from _manifest(folder, manifest)
         rows = tables.read(folder / "samples.parquet", _COLUMNS, stage="shards").to_pylist()
         yield from _rows(rows, manifest, classes)

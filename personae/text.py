@@ -3,12 +3,12 @@
 from collections.abc import Collection, Sequence
 from typing import Literal, TextIO
 
-from rich import box
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_UNLIMITED = 1_000_000  # columns; a pipe has no width
+_UNLIMITED = 1_000_000  # columns; no line is folded at the width of a terminal
 
 
 def print_table(
@@ -22,15 +22,18 @@ def print_table(
     Prints aligned columns under their headings.
 
     Args:
-        file: A terminal, where the table fits the width, or any other stream, where no cell is cut.
+        file: Where to print. Lines are never folded: a table may go into a file or a pager.
         headings: One text per column.
         rows: Cells as they are printed; brackets in them are no markup.
         numbers: Positions of the columns that are aligned to the right.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for position, heading in enumerate(headings):
         side: Literal["left", "right"] = "right" if position in numbers else "left"
-        table.add_column(Text(heading), justify=side, no_wrap=not file.isatty())
+        table.add_column(Text(heading), justify=side, no_wrap=True)
     for row in rows:
         table.add_row(*map(Text, row))
-    Console(file=file, width=None if file.isatty() else _UNLIMITED).print(table)
+    console = Console(file=file, width=_UNLIMITED)
+    with console.capture() as capture:
+        console.print(table)
+    file.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())

@@ -6,73 +6,16 @@ FitDocument      results/RUN/SEED/fit.json            what the training took
 CostDocument     results/RUN/SEED/cost.json           what a prediction costs
 MetricsDocument  results/RUN/SEED/metrics.json        figures on the test images
 RecordDocument   experiments/PRESET/RUN-SEED.json     all of the above, recorded
-ShardsManifest   data/shards/manifest.json            the shards and their hashes
-ClassesDocument  data/shards/classes.json             the class labels in leaf order
-
-Every document carries a version. A file without a version is of version 1.
+ShardIndex       data/shards/manifest.json            the shards and their hashes
+LabelIndex       data/shards/classes.json             the class labels in leaf order
 """
 
-import json
-from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from personae import files
-from personae.errors import BadDocument
+from personae.documents import Document, Part
 from train.runs import Equal
-
-DocumentT = TypeVar("DocumentT", bound="Document")
-
-
-class Part(BaseModel):
-    """A nested part of a document: frozen, without unknown fields, all numbers finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Document(Part):
-    """A JSON file with a version. Subclasses name the file and the stage that writes it."""
-
-    file_name: ClassVar[str]
-    stage: ClassVar[str]
-    package: ClassVar[str] = "train"
-
-    version: Literal[1] = 1
-
-    @classmethod
-    def read(cls: type[DocumentT], path: Path, *, stage: str | None = None) -> DocumentT:  # noqa: PYI019  # beartype checks no `Self` outside of a decorated class
-        """
-        Returns the document in `path`.
-
-        Args:
-            path: A JSON file.
-            stage: The stage that writes the file, named in messages; by default the class's own.
-
-        Raises:
-            MissingInput: The file is absent, unreadable or no JSON mapping.
-            BadDocument: A field is absent, unknown or of another type, or the version is another.
-        """
-        stage = stage or cls.stage
-        content = files.read_json(path, stage=stage)
-        try:
-            # Strict validation takes tuples from JSON text alone: in Python a list is no tuple.
-            return cls.model_validate_json(json.dumps(content), strict=True)
-        except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            field = ".".join(str(part) for part in problem["loc"])
-            raise BadDocument(
-                f"{path} is no {cls.file_name} of version 1: field '{field}': {problem['msg']}. "
-                f"Run `python -m {cls.package} {stage}` again, which writes it."
-            ) from error
-
-    def write(self, path: Path) -> None:
-        """Writes the document to `path`, whole or not at all."""
-        files.write_json(path, self.to_json())
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the fields that were set, and the version, as plain JSON values."""
-        return self.model_dump(mode="json", exclude_unset=True) | {"version": self.version}
 
 
 class NodeDocument(Part):
@@ -107,8 +50,7 @@ class ExtendsDocument(Part):
 class ModelDocument(Document):
     """model.json: what a classifier is built from, before its weights are loaded."""
 
-    file_name = "model.json"
-    stage = "fit"
+    stage: ClassVar[str] = "fit"
 
     method: str
     run: str
@@ -197,8 +139,7 @@ class MatchDocument(Part):
 class FitDocument(Document):
     """fit.json: time, memory and operations of a training, and the machine."""
 
-    file_name = "fit.json"
-    stage = "fit"
+    stage: ClassVar[str] = "fit"
 
     networks: tuple[NetworkDocument, ...] = Field(min_length=1)
     """In the order of training."""
@@ -238,8 +179,7 @@ class LatencyDocument(Part):
 class CostDocument(Document):
     """cost.json: what a prediction costs, counted and measured on the test images."""
 
-    file_name = "cost.json"
-    stage = "evaluate"
+    stage: ClassVar[str] = "evaluate"
 
     params: int
     params_resident: int
@@ -263,8 +203,7 @@ class CostDocument(Document):
 class MetricsDocument(Document):
     """metrics.json: figures on the test images; None where a figure is undefined."""
 
-    file_name = "metrics.json"
-    stage = "evaluate"
+    stage: ClassVar[str] = "evaluate"
 
     msr: float
     """Accuracy (the Uppsala report's mean success rate)."""
@@ -318,8 +257,7 @@ class MachineDocument(Part):
 class RecordDocument(Document):
     """experiments/PRESET/RUN-SEED.json: everything that is kept of an evaluated run."""
 
-    file_name = "record"
-    stage = "record"
+    stage: ClassVar[str] = "record"
 
     preset: str
     run: str
@@ -334,7 +272,7 @@ class RecordDocument(Document):
     commands: tuple[str, ...]
 
 
-class ShardEntry(Part):
+class IndexedShard(Part):
     """One shard of the manifest."""
 
     shard: str
@@ -345,14 +283,12 @@ class ShardEntry(Part):
     bytes: int | None = None
 
 
-class ShardsManifest(Document):
+class ShardIndex(Document):
     """data/shards/manifest.json: every shard with its hash, and the root hash over them."""
 
-    file_name = "manifest.json"
-    stage = "shards"
-    package = "curation"
+    stage: ClassVar[str] = "shards"
 
-    shards: tuple[ShardEntry, ...]
+    shards: tuple[IndexedShard, ...]
     root_sha256: str
     """Names the data set."""
     image: ImageDocument
@@ -365,16 +301,14 @@ class ShardsManifest(Document):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
-class ClassesDocument(Document):
+class LabelIndex(Document):
     """data/shards/classes.json: the class labels; what else it holds is not read here."""
 
     model_config = ConfigDict(extra="ignore")
 
-    file_name = "classes.json"
-    stage = "shards"
-    package = "curation"
+    stage: ClassVar[str] = "shards"
 
     labels: tuple[str, ...] = Field(min_length=1)
     """In leaf order."""
-    base: dict[str, str] = Field(default_factory=dict)
+    base: dict[str, str | None] = Field(default_factory=dict)
     """The base form of each label that is a form of another label."""

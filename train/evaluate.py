@@ -28,7 +28,7 @@ from train.documents import (
     FitDocument,
     LatencyDocument,
     MetricsDocument,
-    ShardsManifest,
+    ShardIndex,
 )
 from train.engine import loop
 from train.errors import BadCheckpoint
@@ -84,7 +84,7 @@ def run(
     run_saved = saved.load(folder)
     classifier, model = run_saved.classifier, run_saved.model
     fit = FitDocument.read(folder / "fit.json")
-    manifest = ShardsManifest.read(data_dir / "shards" / "manifest.json")
+    manifest = ShardIndex.read(data_dir / "shards" / "manifest.json")
     if manifest.root_sha256 != model.root_sha256:
         raise BadCheckpoint(
             f"{folder} was trained on the shards {model.root_sha256[:12]}…, and "

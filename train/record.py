@@ -19,7 +19,7 @@ from train.documents import (
     MetricsDocument,
     ModelDocument,
     RecordDocument,
-    ShardsManifest,
+    ShardIndex,
 )
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def run(
     paths = sorted(results_dir.glob("*/*/metrics.json"))
     if not paths:
         raise MissingInput(f"No metrics.json lies under {results_dir}: run `dvc repro` first.")
-    manifest = ShardsManifest.read(data_dir / "shards" / "manifest.json")
+    manifest = ShardIndex.read(data_dir / "shards" / "manifest.json")
     data = DataDocument(
         root_sha256=manifest.root_sha256,
         labels=manifest.labels,

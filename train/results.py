@@ -9,16 +9,13 @@ import csv
 import logging
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from personae.errors import MissingInput
+from personae.text import print_table
 from train.documents import CostDocument, MetricsDocument, ModelDocument, RecordDocument
 
 log = logging.getLogger(__name__)
@@ -84,10 +81,9 @@ def run(
         writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    elif out.isatty():
-        _print_rich(rows, out)
     else:
-        out.write(_aligned([_HEADINGS, *(_texts(row) for row in rows)]))
+        texts = [_texts(row) for row in rows]
+        print_table(out, _HEADINGS, texts, numbers=range(2, len(_HEADINGS)))
     return rows
 
 
@@ -209,25 +205,3 @@ def _count(value: float | None) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Returns lines with columns of equal width; the two columns of names are left-aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            text.ljust(width) if column < 2 else text.rjust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip() + "\n")
-    return "".join(lines)
-
-
-def _print_rich(rows: Sequence[Mapping[str, Any]], out: TextIO) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, heading in enumerate(_HEADINGS):
-        table.add_column(heading, justify="left" if column < 2 else "right")
-    for row in rows:
-        table.add_row(*_texts(row))
-    Console(file=out).print(table)

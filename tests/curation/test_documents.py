@@ -27,8 +27,8 @@ MODELS = {
 def test_document_comes_back(curated, tmp_path: Path, name: str) -> None:
     """Reading and writing a document gives the same bytes, with version 1."""
     path = curated.data_dir / name
-    document = documents.read(path, MODELS[name])
-    documents.write(tmp_path / "again.json", document)
+    document = MODELS[name].read(path)
+    document.write(tmp_path / "again.json")
 
     assert path.read_bytes() == (tmp_path / "again.json").read_bytes()
     assert 1 == json.loads(path.read_bytes())["version"]
@@ -44,11 +44,11 @@ def edit(path: Path, **changes: Any) -> None:
 def test_document_without_version_is_of_version_1(curated, name: str) -> None:
     """The first releases wrote no version."""
     path = curated.data_dir / name
-    document = documents.read(path, MODELS[name])
+    document = MODELS[name].read(path)
     edit(path, version=None)
 
     assert "version" not in json.loads(path.read_bytes())
-    assert document == documents.read(path, MODELS[name])
+    assert document == MODELS[name].read(path)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -67,14 +67,14 @@ def test_other_version_or_shape_is_named(curated, name: str, changes, message: s
     edit(path, **changes)
 
     with pytest.raises(BadDocument, match=f"{path.name} .*{message}") as caught:
-        documents.read(path, MODELS[name])
+        MODELS[name].read(path)
     assert f"stage '{path.parent.name}'" in str(caught.value)
 
 
 def test_absent_document_names_its_stage(tmp_path: Path) -> None:
     """The error of an absent document names the stage that writes it."""
     with pytest.raises(MissingInput, match="absent: stage 'split' writes it"):
-        documents.read(tmp_path / "certificate.json", CertificateDocument)
+        CertificateDocument.read(tmp_path / "certificate.json")
 
 
 def test_root_hash_is_that_of_sha256sum(curated) -> None:
@@ -87,7 +87,7 @@ def test_root_hash_is_that_of_sha256sum(curated) -> None:
         capture_output=True,
         text=True,
     )
-    manifest = documents.read(folder / "manifest.json", ManifestDocument)
+    manifest = ManifestDocument.read(folder / "manifest.json")
 
     assert f"{manifest.root_sha256}  -\n" == done.stdout
     assert manifest.root_sha256 == documents.root_sha256(reversed(manifest.shards))

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from curation import documents, sample
+from curation import sample
 from curation.__main__ import main
 from curation.documents import ManifestDocument
+from personae.errors import BadDocument
 
 KEY = 1000
 
@@ -204,5 +205,5 @@ def test_manifest_cannot_name_a_file_elsewhere(inside: Path) -> None:
     manifest["shards"][0]["shard"] = "../../../x.tar"
     (inside / "manifest.json").write_text(json.dumps(manifest))
 
-    with pytest.raises(documents.BadDocument, match=r"'shards\.0\.shard' is '\.\./"):
-        documents.read(inside / "manifest.json", ManifestDocument)
+    with pytest.raises(BadDocument, match=r"'shards\.0\.shard' is '\.\./"):
+        ManifestDocument.read(inside / "manifest.json")

@@ -118,19 +118,19 @@ def test_pipe_is_refused_without_waiting(results_dir, tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"labels": 5}, BadDocument, "field 'labels'"),
-        ({"labels": [["ann"], "bea", "cem", "dua"]}, BadDocument, "field 'labels.0'"),
+        ({"labels": 5}, BadDocument, "'labels' is"),
+        ({"labels": [["ann"], "bea", "cem", "dua"]}, BadDocument, "'labels.0' is"),
         ({"labels": ["ann", "bea"]}, BadCheckpoint, "2 labels for 4 leaves"),
-        ({"side": "wide"}, BadDocument, "field 'side'"),
-        ({"side": 1e300}, BadDocument, "field 'side'"),
-        ({"mean": [0.5]}, BadDocument, "field 'mean"),
-        ({"hierarchy": {"nodes": 3, "edges": []}}, BadDocument, "field 'hierarchy.nodes'"),
+        ({"side": "wide"}, BadDocument, "'side' is"),
+        ({"side": 1e300}, BadDocument, "'side' is"),
+        ({"mean": [0.5]}, BadDocument, "'mean"),
+        ({"hierarchy": {"nodes": 3, "edges": []}}, BadDocument, "'hierarchy.nodes' is"),
         ({"hierarchy": {"nodes": [], "edges": []}}, BadHierarchy, "describes no hierarchy"),
-        ({"params": []}, BadDocument, "field 'params'"),
+        ({"params": []}, BadDocument, "'params' is"),
         ({"params": {}}, BadCheckpoint, "no model of this version"),
         ({"method": "absent"}, BadParams, "'absent' is no method"),
-        ({"version": 2}, BadDocument, "field 'version'"),
-        ({"unknown": 1}, BadDocument, "field 'unknown'"),
+        ({"version": 2}, BadDocument, "has version 2; this program reads version 1"),
+        ({"unknown": 1}, BadDocument, "'unknown' is"),
     ],
 )
 def test_model_of_another_shape_is_refused(results_dir, tmp_path, change, error, message):

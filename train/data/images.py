@@ -26,7 +26,7 @@ from torch import Tensor
 from personae import files
 from train.data import shards, stream
 from train.data.stream import Streamed
-from train.documents import ShardEntry
+from train.documents import IndexedShard
 from train.errors import BadShard
 from train.runtime import distributed
 
@@ -225,14 +225,14 @@ def _chosen_storage(storage: Storage, size: int, device: torch.device | None) ->
     return "cache" if size < memory / 2 else "stream"
 
 
-def _key(split: str, side: int, labels: Sequence[str], entries: Sequence[ShardEntry]) -> str:
+def _key(split: str, side: int, labels: Sequence[str], entries: Sequence[IndexedShard]) -> str:
     lines = [f"{entry.sha256}  {entry.shard}" for entry in entries]
     identity = "\n".join([_FORMAT, split, str(side), *labels, *lines])
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def _cached(
-    folder: Path, shards_dir: Path, entries: Sequence[ShardEntry], *, side: int
+    folder: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, side: int
 ) -> ImageSet:
     """Returns the images in `folder`; decodes the shards into it if it is absent or damaged."""
     with distributed.rank_zero_first():
@@ -249,7 +249,7 @@ def _cached(
         return _from_cache(folder)
 
 
-def _checked(images: ImageSet, entries: Sequence[ShardEntry], *, side: int) -> ImageSet:
+def _checked(images: ImageSet, entries: Sequence[IndexedShard], *, side: int) -> ImageSet:
     """Returns the cached images; raises `ValueError` where an array has another shape or type."""
     count = sum(entry.samples for entry in entries)
     expected = {
@@ -274,7 +274,7 @@ def _from_cache(folder: Path) -> ImageSet:
     )
 
 
-def _fill(folder: Path, shards_dir: Path, entries: Sequence[ShardEntry], *, side: int) -> None:
+def _fill(folder: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, side: int) -> None:
     """Decodes the shards into `folder`, whole or not at all; every file is synced first."""
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     part.mkdir(parents=True, exist_ok=True)
@@ -289,7 +289,7 @@ def _fill(folder: Path, shards_dir: Path, entries: Sequence[ShardEntry], *, side
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _decode(part: Path, shards_dir: Path, entries: Sequence[ShardEntry], *, side: int) -> None:
+def _decode(part: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, side: int) -> None:
     """Writes images.npy, labels.npy, post_ids.npy and white.npy into `part`."""
     total = sum(entry.samples for entry in entries)
     unfinished = part / "images.npy.part"

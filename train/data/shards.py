@@ -21,7 +21,7 @@ from PIL import Image
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from personae.errors import MissingInput
-from train.documents import ClassesDocument, ShardEntry, ShardsManifest
+from train.documents import IndexedShard, LabelIndex, ShardIndex
 from train.errors import BadShard
 
 _SUFFIXES = (".png", ".webp", ".jpg")
@@ -61,7 +61,7 @@ class _SampleRecord(BaseModel):
     white_background: bool
 
 
-def read_index(shards_dir: Path) -> tuple[ShardsManifest, tuple[str, ...]]:
+def read_index(shards_dir: Path) -> tuple[ShardIndex, tuple[str, ...]]:
     """
     Returns the manifest and the class labels in leaf order.
 
@@ -69,11 +69,11 @@ def read_index(shards_dir: Path) -> tuple[ShardsManifest, tuple[str, ...]]:
         MissingInput: One of the two files is absent or no JSON.
         BadDocument: One of the two files has another shape.
     """
-    manifest = ShardsManifest.read(shards_dir / "manifest.json")
-    return manifest, ClassesDocument.read(shards_dir / "classes.json").labels
+    manifest = ShardIndex.read(shards_dir / "manifest.json")
+    return manifest, LabelIndex.read(shards_dir / "classes.json").labels
 
 
-def path_of(shards_dir: Path, entry: ShardEntry) -> Path:
+def path_of(shards_dir: Path, entry: IndexedShard) -> Path:
     """
     Returns the path of a shard, which is a regular file.
 
@@ -95,7 +95,7 @@ def path_of(shards_dir: Path, entry: ShardEntry) -> Path:
     return path
 
 
-def verified(shards_dir: Path, entry: ShardEntry) -> Path:
+def verified(shards_dir: Path, entry: IndexedShard) -> Path:
     """
     Returns the path of a shard whose SHA-256 is that of the manifest.
 

@@ -18,7 +18,7 @@ from jaxtyping import Int, UInt8
 from personae import tables
 from personae.errors import MissingInput
 from train.data import shards
-from train.documents import ShardEntry
+from train.documents import IndexedShard
 from train.errors import BadShard
 
 _COLUMNS = (
@@ -102,7 +102,7 @@ class Streamed:
 
 
 def open_rows(
-    shards_dir: Path, entries: Sequence[ShardEntry], *, side: int
+    shards_dir: Path, entries: Sequence[IndexedShard], *, side: int
 ) -> tuple[Streamed, dict[str, np.ndarray]]:
     """
     Returns the images of some shards, unread, and their columns `leaf`, `post_id`, `white`.
@@ -138,7 +138,7 @@ def open_rows(
     }
 
 
-def _sized(shards_dir: Path, entry: ShardEntry) -> Path:
+def _sized(shards_dir: Path, entry: IndexedShard) -> Path:
     """Returns the path of a shard that has as many bytes as the manifest says."""
     path = shards.path_of(shards_dir, entry)
     actual = path.stat().st_size

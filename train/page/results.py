@@ -21,12 +21,12 @@ from jaxtyping import Bool, Float, Int
 from personae import files, tables
 from personae.errors import MissingInput
 from train.documents import (
-    ClassesDocument,
     CostDocument,
     FitDocument,
+    LabelIndex,
     MetricsDocument,
     ModelDocument,
-    ShardsManifest,
+    ShardIndex,
 )
 from train.errors import MixedResults
 from train.tree.hierarchy import Nested, from_json, leaves
@@ -151,9 +151,9 @@ class Results:
     """
 
     labels: tuple[str, ...]
-    bases: Mapping[str, str]
+    bases: Mapping[str, str | None]
     """The base form of each label that is a form of another label."""
-    manifest: ShardsManifest
+    manifest: ShardIndex
     runs: tuple[ComparedRun, ...]
     groupings: Mapping[tuple[str, int], Grouping]
     absent: tuple[str, ...] = ()
@@ -209,7 +209,7 @@ def read(
         MissingInput: A file is absent or unreadable; the message names the stage that writes it.
         MixedResults: Two runs were evaluated on different images or labels.
     """
-    classes = ClassesDocument.read(data_dir / "shards" / "classes.json")
+    classes = LabelIndex.read(data_dir / "shards" / "classes.json")
     leaves = len(classes.labels)
     flat = {seed: _trained(results_dir / FLAT / str(seed), FLAT, seed, leaves) for seed in seeds}
     read_runs = [ComparedRun(name=FLAT, method=FLAT, grouping=None, seeds=flat)]
@@ -229,7 +229,7 @@ def read(
         (name, seed): _grouping(folder / str(seed) / f"{name}.json", name, seed)
         for name, seed in dict.fromkeys(pairs)
     }
-    manifest = ShardsManifest.read(data_dir / "shards" / "manifest.json")
+    manifest = ShardIndex.read(data_dir / "shards" / "manifest.json")
     _check_same_data(read_runs, labels=classes.labels, root_sha256=manifest.root_sha256)
     _check_same_images(read_runs)
     _check_partitions(groupings, leaves=leaves)

@@ -1,0 +1,70 @@
+"""
+JSON documents with a version: a model for each, one reader and one writer for all.
+
+A document without a version is of version 1: the first release wrote none.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from personae import files
+from personae.errors import BadDocument
+
+DocumentT = TypeVar("DocumentT", bound="Document")
+
+
+class Part(BaseModel):
+    """A nested part of a document: frozen, without unknown fields, all numbers finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Document(Part):
+    """A JSON file with a version. Subclasses name the stage that writes it."""
+
+    stage: ClassVar[str]
+
+    version: Literal[1] = 1
+
+    @classmethod
+    def read(cls: type[DocumentT], path: Path, *, stage: str | None = None) -> DocumentT:  # noqa: PYI019  # beartype checks no `Self` outside of a decorated class
+        """
+        Returns the document in `path`.
+
+        Args:
+            path: A JSON file.
+            stage: The stage that writes the file, named in messages; by default the class's own.
+
+        Raises:
+            MissingInput: The file is absent, unreadable or no JSON mapping.
+            BadDocument: A field is absent, unknown or of another type, or the version is another.
+        """
+        stage = stage or cls.stage
+        content = files.read_json(path, stage=stage)
+        version = content.get("version", 1)
+        if version != 1:
+            raise BadDocument(
+                f"{path} has version {version!r}; this program reads version 1. Use the program "
+                f"that wrote it, or run stage '{stage}' again."
+            )
+        try:
+            # Strict validation takes tuples from JSON text alone: in Python a list is no tuple.
+            return cls.model_validate_json(json.dumps(content), strict=True)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            field = ".".join(str(part) for part in problem["loc"])
+            raise BadDocument(
+                f"{path} is damaged: '{field}' is "
+                f"{repr(problem['input'])[:200]}: {problem['msg']}. Run stage '{stage}' again."
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Writes the document to `path`, whole or not at all."""
+        files.write_json(path, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields that were set, and the version, as plain JSON values."""
+        return self.model_dump(mode="json", exclude_unset=True) | {"version": self.version}
