@@ -134,7 +134,7 @@ def _ours(
     def once() -> int:
         # One epoch without validation and checkpoints, which the peer does not have.
         start = time.perf_counter()
-        job._train()  # noqa: SLF001
+        job._train()  # noqa: SLF001  # the peer trains without validation too
         job.state.epoch += 1
         times["seconds"] = times.get("seconds", 0.0) + time.perf_counter() - start
         times["waiting"] = job.state.waiting

@@ -17,9 +17,10 @@ import duckdb
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from curation.decisions import DECISIONS
 from curation.documents import CertificateDocument, ManifestDocument
+from curation.errors import TamperedData
 from personae import files, tables
+from personae.decisions import DECISIONS
 from personae.errors import DiskRefused, MissingInput
 
 log = logging.getLogger(__name__)
@@ -156,6 +157,11 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         if "interrupt" in str(error).lower():
             raise KeyboardInterrupt from error
         raise
+    except duckdb.Error as error:
+        raise TamperedData(
+            f"{path} could not be built: {str(error).splitlines()[0]}. A table of an earlier stage "
+            "does not have the values that it should. Run `dvc repro`, or the stage that writes it."
+        ) from error
     files.publish(part, path)
     if leaks and certificate.mode == "given":
         log.info("catalog: the given split leaks: the view `leaks` has %d rows", leaks)

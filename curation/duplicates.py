@@ -19,7 +19,6 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation import image as images
-from curation.decisions import DECISIONS
 from curation.groups import groups_of
 from curation.hamming import near_pairs
 from curation.links import (
@@ -33,6 +32,7 @@ from curation.links import (
 )
 from curation.spans import SpanReader
 from personae import tables
+from personae.decisions import DECISIONS
 from personae.errors import MissingInput
 
 log = logging.getLogger(__name__)

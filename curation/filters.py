@@ -15,8 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation.decisions import DECISIONS
 from personae import tables
+from personae.decisions import DECISIONS
 
 log = logging.getLogger(__name__)
 

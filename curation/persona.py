@@ -16,9 +16,9 @@ from typing import Any, Literal, Self
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from curation.decisions import DECISIONS
 from curation.errors import TooFewSamples
 from personae import tables
+from personae.decisions import DECISIONS
 from personae.errors import MissingInput
 
 log = logging.getLogger(__name__)

@@ -20,11 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curation import certificate, given
 from curation.assignment import Assignment, assign, drawn
-from curation.decisions import DECISIONS
 from curation.documents import SPLITS, CertificateDocument
 from curation.errors import LeakingSplit, TooFewSamples
 from curation.groups import groups_of
 from personae import tables
+from personae.decisions import DECISIONS
 from personae.errors import BadParams, MissingInput
 
 log = logging.getLogger(__name__)

@@ -27,6 +27,7 @@ FOLDERS: Final = {
 }
 """What each folder option names; the default of the option is its own name."""
 
+_OWN_EXTRAS = ("scraper", "curation", "train", "export")
 _INTERRUPTED = (
     "Interrupted. What is finished is saved. Run the same command again to continue from there."
 )
@@ -49,10 +50,12 @@ class Parser(argparse.ArgumentParser):
         hint = ""
         if message.startswith("unrecognized arguments: "):
             wrong = message.split()[2].split("=", maxsplit=1)[0]
-            hint = near_miss(wrong, sorted(set(self._known())), alike=0.6)
+            known = sorted(set(self._known()))
+            is_late = wrong in known
+            hint = "A command comes first." if is_late else near_miss(wrong, known, least=0.6)
         elif "invalid choice: " in message:
             wrong = message.split("invalid choice: ")[1].split("'")[1]
-            hint = near_miss(wrong, sorted(set(self._known())), alike=0.6)
+            hint = near_miss(wrong, sorted(set(self._known())), least=0.6)
         message = message.rstrip(".")
         hint = f" {hint}" if hint else ""
         self.exit(
@@ -160,15 +163,20 @@ def _missing_extra(error: Exception) -> BadParams:
         requirements = importlib.metadata.requires("personae") or []
     except importlib.metadata.PackageNotFoundError:
         requirements = []
+    extras = []
     for requirement in requirements:
         package, _, condition = requirement.partition(";")
         extra = re.search(r"extra == ['\"](\w+)['\"]", condition)
         if extra and re.match(rf"{re.escape(module)}\b", package, flags=re.IGNORECASE):
-            return BadParams(
-                f"Package '{module}' is not installed. This command needs the extra "
-                f"'{extra[1]}': pip install 'personae[{extra[1]}]'"
-            )
-    raise error
+            extras.append(extra[1])
+    if not extras:
+        raise error
+    # An extra that holds other extras, such as `dev`, repeats their packages.
+    extra_name = min(extras, key=lambda name: (name not in _OWN_EXTRAS, name))
+    return BadParams(
+        f"Package '{module}' is not installed. This command needs the extra '{extra_name}': "
+        f"pip install 'personae[{extra_name}]'"
+    )
 
 
 def _message(failure: Exception) -> str:

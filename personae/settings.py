@@ -132,16 +132,16 @@ def overrides(options: argparse.Namespace, model: type[BaseModel]) -> dict[str, 
     return {name: getattr(options, name, None) for name in model.model_fields}
 
 
-def near_miss(word: str, known: Sequence[str], *, alike: float = 0.4) -> str:
+def near_miss(word: str, known: Sequence[str], *, least: float = 0.4) -> str:
     """
     Returns "Did you mean X?" for the known word nearest to `word`, or "" if none is near.
 
     Args:
         word: What was written.
         known: What could have been meant.
-        alike: Least similarity, from 0 (nothing in common) to 1, as `difflib` defines it.
+        least: Least similarity, from 0 (nothing in common) to 1, as `difflib` defines it.
     """
-    near = difflib.get_close_matches(word, known, n=1, cutoff=alike)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=least)
     return f"Did you mean '{near[0]}'?" if near else ""
 
 

@@ -96,14 +96,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (of the process when None) and returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["demo"]:
-        from scraper.demo.server import application
-
-        return application.main(arguments[1:])
+        return cli.run(lambda: _demo(arguments[1:]))
     command = arguments.pop(0) if arguments and arguments[0] in _SECTIONS else ""
     parser = _parser(command)
     options = parser.parse_args(arguments)
     cli.configure_logging(verbose=options.verbose)
     return cli.run(lambda: _run(command, options))
+
+
+def _demo(arguments: Sequence[str]) -> None:
+    from scraper.demo.server import application
+
+    application.run(arguments)
 
 
 def _parser(command: str) -> argparse.ArgumentParser:

@@ -22,13 +22,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from personae import tables
+from personae.decisions import DECISIONS
 from scraper import filters, personae
 from scraper.filters import PostFacts
 from scraper.params.decide import Params
 from scraper.params.personae import Params as PersonaeParams
 from scraper.personae import Kinship
 from scraper.post import TAG_KINDS, PostDecision
-from scraper.schemas import DECISIONS_SCHEMA
 
 _log = logging.getLogger(__name__)
 
@@ -297,7 +297,7 @@ def _decisions(judged: _Judged, later: pa.Table) -> pa.Table:
         "measured": rows.column("measured"),
         "threshold": rows.column("threshold"),
     }
-    return pa.table(columns, schema=DECISIONS_SCHEMA)
+    return pa.table(columns, schema=DECISIONS)
 
 
 def _kept(judged: _Judged, later: pa.Table, bases: Mapping[str, tuple[str, str]]) -> pa.Table:

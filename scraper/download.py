@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from personae import tables
+from personae.decisions import DECISIONS
 from personae.errors import MissingInput
 from personae.progress import Progress
 from scraper.errors import NothingStored
@@ -31,7 +32,6 @@ from scraper.image import RequestedFile, smallest_sufficient
 from scraper.ledger import Ledger, RefusedImage, StoredImage
 from scraper.params.download import Params
 from scraper.post import Variant
-from scraper.schemas import DECISIONS_SCHEMA
 from scraper.segments import Segments, disk_errors_translated
 from scraper.transfer import Bounds, Transfer, Transport, Writer
 
@@ -200,7 +200,7 @@ def _export(
     params: Params, listed: _Listed, ledger: Ledger, out_dir: Path, at: Callable[[str], None]
 ) -> None:
     """Writes the tables: a decision for every kept post, a row of images for every stored one."""
-    images, decisions = [IMAGES_SCHEMA.empty_table()], [DECISIONS_SCHEMA.empty_table()]
+    images, decisions = [IMAGES_SCHEMA.empty_table()], [DECISIONS.empty_table()]
     for batch in listed.files():
         span = batch[0].post_id, batch[-1].post_id
         stored, refused = ledger.stored(*span), ledger.refused(*span)
@@ -218,7 +218,7 @@ def _export(
         decisions.append(
             _table(
                 [_decision_row(key[0], None if key in stored else refused[key]) for key in keys],
-                DECISIONS_SCHEMA,
+                DECISIONS,
             )
         )
     # Only the parameters that decide about images: more workers write the same bytes.

@@ -225,11 +225,11 @@ def _connected(site: Site, connection: HTTPConnection) -> socket.socket:
     try:
         if f"{host}:{connection.port}" not in site.hosts:
             # urllib3 must not read an address differently from `policy.checked`.
-            raise OSError(f"{host}:{connection.port} is not a host of this board")  # noqa: TRY301
+            raise OSError(f"{host}:{connection.port} is not a host of this board")  # noqa: TRY301  # caught below, with what the system raises
         entries = socket.getaddrinfo(host, connection.port, type=socket.SOCK_STREAM)
         for entry in policy.public_only(site, host, entries, text=lambda entry: str(entry[4][0])):
             try:
-                return socket.create_connection(entry[4][:2], connection.timeout)  # type: ignore[arg-type]
+                return socket.create_connection(entry[4][:2], connection.timeout)  # type: ignore[arg-type]  # an address of IPv6 has four parts
             except OSError as error:
                 last = error
         raise last or OSError(f"{host} has no address")

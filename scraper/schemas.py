@@ -44,14 +44,4 @@ _POST_COLUMNS: dict[str, pa.DataType] = {
     "given_group": pa.string(),
 }
 
-_DECISION_COLUMNS: dict[str, pa.DataType] = {
-    "post_id": pa.int64(),
-    "stage": pa.string(),
-    "kept": pa.bool_(),
-    "reason": pa.string(),
-    "measured": pa.float64(),
-    "threshold": pa.float64(),
-}
-
 POSTS_SCHEMA = pa.schema(_POST_COLUMNS)
-DECISIONS_SCHEMA = pa.schema(_DECISION_COLUMNS)

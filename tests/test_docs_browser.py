@@ -12,9 +12,9 @@ import pytest
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 
 from selenium import webdriver  # noqa: E402  # only where it is installed
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402  # as above
+from selenium.webdriver.common.by import By  # noqa: E402  # as above
+from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402  # as above
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -33,14 +33,15 @@ from train.runs import FLAT, Compare, Control, Run, Runs, check_new
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    options = parse(list(sys.argv[1:] if arguments is None else arguments))
-    cli.configure_logging(verbose=options.verbose)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     # cuBLAS is deterministic only with this workspace, and reads the variable when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    return cli.run(lambda: _run(options))
+    return cli.run(lambda: _run(given))
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(arguments: Sequence[str]) -> None:
+    options = parse(arguments)
+    cli.configure_logging(verbose=options.verbose)
     folders = {"data_dir": options.data_dir, "results_dir": options.results_dir}
     _STEPS[options.command](options, folders)
 

@@ -41,7 +41,7 @@ example: a tree of 12 personae is extended by two personae
   dvc repro catalog                                    shards of all 14
   python -m train extend old/uppsala/0 grown
   python -m train evaluate grown
-  python -m train predict grown picture.png
+  python -m train predict grown image.png
 """
 
 

@@ -30,7 +30,7 @@ is trained, from the weights of the first tree's root: it predicts the tree of a
 example: a tree of cats and a tree of dogs, merged with shards of both
   python -m train merge cats/uppsala/0 dogs/uppsala/0 pets
   python -m train evaluate pets
-  python -m train predict pets picture.png
+  python -m train predict pets image.png
 """
 
 

@@ -23,6 +23,8 @@ REST = {
     "presets/": "whole params files; `make preset NAME=…`",
     "tests/": "mirrors the packages, plus names, documents and the whole chain",
     "benchmarks/": "`python -m benchmarks NAME`; results with machine, versions and commit",
+    "locks/": "pinned versions with hashes, from which `make` installs",
+    ".ci/": "what must hold before a change lands",
     "experiments/": "recorded figures: PRESET/RUN-SEED.json",
     "docs/": "this site, and the programs that make its generated parts",
 }
@@ -35,7 +37,7 @@ def first_line(path: Path) -> str:
     paragraphs = [part for part in text.split("\n\n") if not part.lstrip().startswith("python -m ")]
     line = " ".join(paragraphs[0].split()) if paragraphs else ""
     line = re.sub(r"^`[^`]*`: ?", "", line)
-    return re.sub(r"\.$", "", re.split(r"(?<=\.) ", line)[0])
+    return re.sub(r"\.$", "", re.split(r"(?<=\.)(?<!et al\.) ", line)[0])
 
 
 def sources(package: str) -> list[Path]:
@@ -58,6 +60,6 @@ def tree() -> str:
                 folder = name.parent.as_posix()
                 lines.append(f"  {folder}/")
             indent = "    " if name.parent != Path() else "  "
-            lines.append(f"{indent + name.name:<{_WIDTH}}{first_line(path)}")
+            lines.append(f"{indent + name.name:<{_WIDTH - 1}} {first_line(path)}")
     lines += ["", *(f"{name:<{_WIDTH}}{text}" for name, text in REST.items())]
     return "```text\n" + "\n".join(lines) + "\n```"

@@ -202,7 +202,9 @@ def test_interrupted_stage_stops_soon_and_keeps_finished_partitions(
     run(tiny_data, pictures_per_tar=8)
     calm = digests(tiny_data.data_dir / "measure")
     slow = """
-import pathlib, sys, time
+import pathlib, signal, sys, time
+# A shell that starts a job in the background has it ignore Ctrl-C, and its children with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from curation import image, measure
 decode = image.decode
 work = pathlib.Path("interrupted")

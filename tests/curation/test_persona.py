@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curation import persona
-from curation.decisions import DECISIONS
 from curation.errors import TooFewSamples
 from personae import tables
+from personae.decisions import DECISIONS
 from personae.errors import MissingInput
 
 SIZES = {"zinc": 12, "amber": 9, "Beryl": 15, "coral_(winter)": 3}

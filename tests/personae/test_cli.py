@@ -76,8 +76,10 @@ def test_defect_keeps_its_traceback():
 
 def test_package_of_an_extra_is_named_with_the_command_that_installs_it(capsys):
     """A package that is absent because its extra was not installed is wrong usage, in one line."""
-    assert 2 == cli.run(fail_with(ModuleNotFoundError("No module named 'duckdb'", name="duckdb")))
-    assert "pip install 'personae[curation]'" in capsys.readouterr().err
+    for module, extra in (("duckdb", "curation"), ("aiohttp", "scraper"), ("torch", "train")):
+        error = ModuleNotFoundError(f"No module named '{module}'", name=module)
+        assert 2 == cli.run(fail_with(error))
+        assert f"pip install 'personae[{extra}]'" in capsys.readouterr().err
     with pytest.raises(ModuleNotFoundError):
         cli.run(fail_with(ModuleNotFoundError("No module named 'zzz'", name="zzz")))
 

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from personae.decisions import DECISIONS
 from personae.errors import MissingColumn, MissingInput
 from scraper import decide, personae
 from scraper.decide import KEPT_SCHEMA, PERSONAE_SCHEMA
 from scraper.filters import RULES
-from scraper.schemas import DECISIONS_SCHEMA
 from tests.scraper.decide_fixture import FEW, GOOD, IMPLICATIONS, decided, listing, many
 
 __all__ = ["decided", "listing"]  # fixtures
@@ -238,7 +238,7 @@ def test_schemas_are_fixed(decided, tmp_path):
         for name in ("decisions", "kept", "personae")
     }
 
-    assert read["decisions"].equals(DECISIONS_SCHEMA)
+    assert read["decisions"].equals(DECISIONS)
     assert read["kept"].equals(KEPT_SCHEMA)
     assert read["personae"].equals(PERSONAE_SCHEMA)
     effective = json.loads(read["decisions"].metadata[b"personae.params"])

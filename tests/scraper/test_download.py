@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from personae.decisions import DECISIONS
 from personae.errors import DiskRefused, MissingInput
 from scraper import download, site
 from scraper.client import Client
 from scraper.download import IMAGES_SCHEMA
 from scraper.errors import NotAuthorised, NothingStored, Unfinished
 from scraper.post import Variant
-from scraper.schemas import DECISIONS_SCHEMA
 from scraper.segments import Segments
 from tests.scraper.download_fixture import _instant_retries, answer, fill, run
 
@@ -42,7 +42,7 @@ def test_tables_have_their_schemas_and_parameters(shelf, run):
     images = pq.read_table(shelf.out_dir / "images.parquet")
 
     assert images.schema.equals(IMAGES_SCHEMA)
-    assert pq.read_schema(shelf.out_dir / "decisions.parquet").equals(DECISIONS_SCHEMA)
+    assert pq.read_schema(shelf.out_dir / "decisions.parquet").equals(DECISIONS)
     assert sorted(shelf.posts) == images.column("post_id").to_pylist()
     assert None is json.loads(images.schema.metadata[b"personae.params"])["download"]["side"]
     row, post = images.to_pylist()[0], shelf.posts[100]

@@ -10,9 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from personae.decisions import DECISIONS
 from scraper.errors import UnexpectedResponse
 from scraper.post import PostDecision
-from scraper.schemas import DECISIONS_SCHEMA, POSTS_SCHEMA
+from scraper.schemas import POSTS_SCHEMA
 from scraper.sources.board_post import ONLY_FIELDS, read_post
 from tests.scraper.listing_fixture import post_of_row
 
@@ -302,6 +303,6 @@ def test_decision_is_a_row():
         1, "decide", kept=False, reason="small", measured=100.0, threshold=256.0
     )
 
-    table = pa.Table.from_pylist([decision.to_row()], schema=DECISIONS_SCHEMA)
+    table = pa.Table.from_pylist([decision.to_row()], schema=DECISIONS)
 
     assert [decision] == [PostDecision(**row) for row in table.to_pylist()]

@@ -69,7 +69,7 @@ def pictures(count=1, seed=0):
 def looped(classifier, x, monkeypatch):
     """What is said in full without grouping."""
     with monkeypatch.context() as patch:
-        patch.setattr(siblings, "_PICTURES", 0)
+        patch.setattr(siblings, "_IMAGES", 0)
         return classifier.predict_proba(x, mode="full")
 
 
@@ -88,7 +88,7 @@ def grouped(classifier, x):
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_grouped_equals_the_loop(built, monkeypatch, network, cover, count):
     """All components at once say what one after the other says, whatever the cover and the batch."""
-    monkeypatch.setattr(siblings, "_PICTURES", 3)
+    monkeypatch.setattr(siblings, "_IMAGES", 3)
     classifier, x = built(network, cover=cover), pictures(count)
     expected = looped(classifier, x, monkeypatch)
 
@@ -112,7 +112,7 @@ def test_chosen_components_alone_equal_the_loop(built, monkeypatch, beta):
     """Conditional execution says the same after a grouped computation as without."""
     classifier, x = built(beta=beta), pictures(1)
     with monkeypatch.context() as patch, torch.no_grad():
-        patch.setattr(siblings, "_PICTURES", 0)
+        patch.setattr(siblings, "_IMAGES", 0)
         expected = classifier.predict_proba(x)
     grouped(classifier, x)
     with torch.no_grad():

@@ -16,7 +16,7 @@ from train.backbone.resnet import BasicBlock, Bottleneck
 
 # Time of eight branches in a loop / grouped on one core, for 1, 2, 8 and 32 images: resnet20 1.5, 1.3,
 # 0.8, 0.6; nin 1.05, 0.95, 0.9, 0.7 (`python -m benchmarks grouped`). No accelerator was measured.
-_PICTURES, _DEVICE = 1, "cpu"
+_IMAGES, _DEVICE = 1, "cpu"
 
 # Layers that treat every channel by itself, or in groups, or add equal channels. Attention and
 # densenet's layers mix channels in other ways, so a grouped computation would mix the branches.
@@ -71,11 +71,16 @@ class Siblings:
         """Whether to group: few images, on a CPU, neither training nor export."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or not self.groupable:
             return False
-        few = maps.shape[0] <= _PICTURES and maps.device.type == _DEVICE
+        few = maps.shape[0] <= _IMAGES and maps.device.type == _DEVICE
         return few and not any(part.training for part in self.parts.values())
 
     def _branches(self) -> dict[str, Branch]:
-        return {name: part for name, part in self.parts.items() if isinstance(part, Branch)}
+        branches: dict[str, Branch] = {}
+        for name, part in self.parts.items():
+            if not isinstance(part, Branch):
+                raise TypeError(f"'{name}' is a {type(part).__name__}, not a Branch")
+            branches[name] = part
+        return branches
 
     def _grouped(self, maps: Tensor) -> list[Tensor]:
         """Returns the output maps of each branch's blocks; the heads are not grouped."""

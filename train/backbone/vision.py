@@ -39,7 +39,7 @@ def torchvision() -> ModuleType:
         raise _missing(error) from error
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]  # what the failed import left behind
-    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]  # as below
     for operator in _OPERATORS:
         schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         library.define(schema)  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -245,6 +245,16 @@ def _when_stdin_closes(loop: asyncio.AbstractEventLoop, call: Callable[[], None]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves the board of a command line until it is stopped, and returns the exit code."""
+    return cli.run(lambda: run(argv))
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """
+    Serves the board of a command line until it is stopped.
+
+    Raises:
+        BadParams: A parameter is wrong, or the board cannot listen at the address.
+    """
     parser = cli.Parser(
         prog="python -m scraper demo",
         description=(
@@ -277,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.add_shared_options(parser)
     options = parser.parse_args(argv)
     cli.configure_logging(verbose=options.verbose)
-    return cli.run(lambda: _serve_until_stopped(options))
+    _serve_until_stopped(options)
 
 
 def _serve_until_stopped(options: argparse.Namespace) -> None:
