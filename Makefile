@@ -11,7 +11,7 @@ export NO_MKDOCS_2_WARNING := 1
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-repro: $(VENV)/.repro  ## environment, then the whole chain on the built-in demo board, then where the report is
+repro: $(VENV)/.repro  ## environment, then the whole chain on the built-in demo board, then prints the path of the report
 	dvc repro
 	@echo "The report: $(CURDIR)/results/report/index.html"
 

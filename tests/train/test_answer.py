@@ -44,7 +44,7 @@ def _text(method):
     [
         (0.8, 0.0, "Yes"),
         (-0.9, 0.0, "No"),
-        (0.0, 0.0, "Not measurably"),
+        (0.0, 0.0, "No measurable difference"),
         (1.2, 2.6, "Yes, but no measurable advantage over random groups"),
     ],
 )
@@ -66,7 +66,9 @@ def test_one_seed_gives_no_verdict(tmp_path, gain):
     assert "One seed, no conclusion" == answer.verdict
     assert "Difference to flat: " in text
     assert "points (one seed, no conclusion; 95\u00a0% interval" in text
-    assert not [word for word in ("better", "worse", "beat", "No difference") if word in text]
+    assert not [
+        word for word in ("better", "worse", "beat", "No conclusive difference") if word in text
+    ]
 
 
 def test_interval_over_seeds_that_includes_zero_gives_no_verdict(experiments):
@@ -77,9 +79,10 @@ def test_interval_over_seeds_that_includes_zero_gives_no_verdict(experiments):
 
     assert difference.over_images.low > 0.1
     assert difference.over_seeds.low < 0 < difference.over_seeds.high
-    assert "Not measurably" == answer.methods[0].verdict
-    assert answer.methods[0].sentences[0].startswith("No difference to flat is shown: +15.3 points")
-    assert answer.methods[0].sentences[0].endswith("; the interval over seeds includes zero.")
+    first = answer.methods[0].sentences[0]
+    assert "No measurable difference" == answer.methods[0].verdict
+    assert first.startswith("No conclusive difference from flat: +15.3 points")
+    assert first.endswith("; the interval over seeds includes zero.")
 
 
 def test_verdict_without_a_measurable_difference(tmp_path):
@@ -89,7 +92,7 @@ def test_verdict_without_a_measurable_difference(tmp_path):
     shutil.copytree(folder.results_dir / "flat", folder.results_dir / "uppsala")
     answer = say(folder)
 
-    assert "Not measurably" == answer.verdict
+    assert "No measurable difference (provisional: 2 seeds)" == answer.verdict
     assert "both intervals include zero" in answer.methods[0].sentences[0]
 
 
@@ -101,7 +104,8 @@ def test_one_seed_is_called_one_seed(small, folder):
     assert "no conclusion is drawn" in alone.certainty
     assert "95\u00a0% interval" in alone.sentence
     assert "one seed" not in two.certainty
-    assert "Fewer than 3" in two.certainty
+    assert "With fewer than 3 seeds a verdict is provisional." in two.certainty
+    assert two.verdict.endswith(" (provisional: 2 seeds)")
 
 
 def test_every_difference_of_the_answer_names_its_seeds(experiments):

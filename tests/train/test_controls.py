@@ -106,7 +106,7 @@ def test_old_record_without_match_is_kept(experiments):
     assert 1.1 == pytest.approx(matches["uppsala_ensemble"].ratio)
     text = " ".join(say(experiments).methods[0].sentences)
     assert "whether its cost is equal was not recorded" in text
-    assert "its cost is 1.10 times, not equal" in text
+    assert "its cost is 1.10 times that of uppsala, so not equal" in text
 
 
 def test_ablation_has_its_own_controls_alone(small):

@@ -200,7 +200,7 @@ def test_flat_alone_is_reported(alone):
 
 def test_missing_catalog_is_stated(alone):
     """A machine that only trains has no catalog: the section states it, and the page is complete."""
-    assert "The catalog was not at hand" in _page(alone)
+    assert "The catalog was not found" in _page(alone)
     assert "catalog.duckdb is absent" in _page(alone)
 
 

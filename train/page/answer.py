@@ -11,9 +11,11 @@ from train.page.differences import PairedDifference
 from train.page.formatting import brief, count, described, percent
 from train.page.summary import RunSummary
 
-# Methods that follow one route by default; all others weigh the outputs of several branches.
+# Methods that follow one route by default. `merged`, `hdcnn` and `dhnn` combine several outputs.
 _ROUTED = ("uppsala", "hiernet")
-_FEWEST_SEEDS = 3  # with two, Student's t interval reaches 12.7 standard errors to each side
+# With fewer, a verdict is provisional: with two, Student's t interval reaches 12.7 standard errors
+# to each side.
+_FEWEST_SEEDS = 3
 _ALONE = "One seed, no conclusion"
 
 
@@ -46,7 +48,8 @@ def write(comparison: RunComparison, *, images: int) -> ReportAnswer:
     Returns the answer; `images` is the number of test images.
 
     A run is called better or worse than another only where the interval over test images and,
-    over two or more seeds, the interval over seeds exclude zero. With one seed no run is.
+    over two or more seeds, the interval over seeds exclude zero. With one seed no run is, and
+    with two the verdict is called provisional.
     """
     flat, rows = comparison.flat, comparison.leading
     accuracy = f"Accuracy on {count(images)} test images: flat CNN {percent(flat.msr.mean)} %"
@@ -103,11 +106,13 @@ def _verdict(row: RunSummary, group: ControlGroup | None) -> str:
     difference = row.difference
     if difference is None or difference.seeds < 2:
         return _ALONE
-    if not difference.is_conclusive:
-        return "Not measurably"
+    text = "No measurable difference"
     if difference.is_worse:
-        return "No"
-    return f"Yes{_reservation(group)}" if group else "Yes"
+        text = "No"
+    elif difference.is_better:
+        text = f"Yes{_reservation(group)}" if group else "Yes"
+    provisional = f" (provisional: {difference.seeds} seeds)"
+    return text + provisional if difference.seeds < _FEWEST_SEEDS else text
 
 
 def _reservation(group: ControlGroup) -> str:
@@ -127,8 +132,8 @@ def _full(full: RunSummary | None) -> str:
     if full is None or full.difference is None:
         return ""
     return (
-        f"With the forward pass over all branches (full), accuracy is {percent(full.msr.mean)} %: "
-        f"{brief(full.difference)} points to flat."
+        f"With the forward pass over all branches (full), accuracy is {percent(full.msr.mean)} %, "
+        f"which is {brief(full.difference)} points compared with flat."
     )
 
 
@@ -140,7 +145,9 @@ def _compared(name: str, difference: PairedDifference, other: str) -> str:
         return f"{name} is better than {other}: {described(difference)}."
     if difference.is_worse:
         return f"{name} is worse than {other}: {described(difference)}."
-    return f"No difference to {other} is shown: {described(difference)}; {_with_zero(difference)}."
+    return (
+        f"No conclusive difference from {other}: {described(difference)}; {_with_zero(difference)}."
+    )
 
 
 def _with_zero(difference: PairedDifference) -> str:
@@ -157,9 +164,9 @@ def _mistakes(row: RunSummary) -> str:
     if row.change_inside is None or row.change_across is None:
         return ""
     return (
-        f"Against flat, errors inside the right reference cluster change by "
-        f"{brief(row.change_inside)} points, and errors across clusters by "
-        f"{brief(row.change_across)} points."
+        "Compared with flat, the share of images with a wrong label inside the right reference "
+        f"cluster changes by {brief(row.change_inside)} points, and the share with a label in "
+        f"another cluster by {brief(row.change_across)} points (points of all test images)."
     )
 
 
@@ -222,7 +229,7 @@ def _against_equals(row: RunSummary, group: ControlGroup | None) -> list[str]:
     # Each control is in exactly one of these lists.
     lists = {
         f"{name} is better than": [each for each in controls if each.difference.is_better],
-        "No difference is shown to": [
+        "No conclusive difference from": [
             each
             for each in controls
             if each.difference.seeds > 1 and not each.difference.is_conclusive
@@ -231,16 +238,19 @@ def _against_equals(row: RunSummary, group: ControlGroup | None) -> list[str]:
         "Difference to": [each for each in controls if each.difference.seeds < 2],
     }
     return [
-        f"{words} {', '.join(map(_control, listed))}." for words, listed in lists.items() if listed
+        f"{words} {', '.join(_control(each, name) for each in listed)}."
+        for words, listed in lists.items()
+        if listed
     ]
 
 
-def _control(control: ControlResult) -> str:
+def _control(control: ControlResult, run: str) -> str:
+    """A control of `run` in a list: what it is, and the difference."""
     flag = ""
     if control.match is None:
         flag = "; whether its cost is equal was not recorded"
     elif not control.match.is_equal:
-        flag = f"; its cost is {control.match.ratio:.2f} times, not equal"
+        flag = f"; its cost is {control.match.ratio:.2f} times that of {run}, so not equal"
     name = kind(control.equal, control.summary.run.method)
     return f"{name} ({brief(control.difference)}{flag})"
 
@@ -257,7 +267,8 @@ def _certainty(comparison: RunComparison) -> str:
     return (
         f"{_seeds(comparison.leading, seeds)} A difference is called better or worse only where two "
         "95 % intervals exclude zero: the paired bootstrap over test images, and Student's t over "
-        f"seeds. Each interval holds 95 % by itself: of twenty, one may miss. {clusters}"
+        "seeds. The intervals are not corrected for multiple comparisons: about 1 in 20 misses "
+        f"the true value. {clusters}"
     )
 
 
@@ -267,5 +278,7 @@ def _seeds(rows: Sequence[RunSummary], seeds: int) -> str:
         for row in rows
         if len(row.predictions) < seeds
     ]
-    few = f" Fewer than {_FEWEST_SEEDS} are no result yet." if seeds < _FEWEST_SEEDS else ""
+    few = ""
+    if min(seeds, *(len(row.predictions) for row in rows)) < _FEWEST_SEEDS:
+        few = f" With fewer than {_FEWEST_SEEDS} seeds a verdict is provisional."
     return f"{seeds} seeds{''.join(fewer)}.{few}"
