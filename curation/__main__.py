@@ -2,7 +2,7 @@
 python -m curation STAGE               run one stage: measure, filters, …, catalog
 python -m curation query "SELECT …"    ask the catalog in SQL
 python -m curation get KEY             write the image of one sample to a file
-python -m curation verify              check every hash, offset and promise
+python -m curation verify              check every hash, offset and table
 
 Reads the stage's section of params.yaml, runs the stage, and explains a failure in one line.
 """
@@ -211,7 +211,7 @@ def _add_questions(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
     cli.add_shared_options(get, "data")
     verify = commands.add_parser(
         "verify",
-        help="check every hash, offset and promise",
+        help="check every hash, offset and table",
         description=_opening(
             "Checks segments, normalised images, shards, manifest, samples and catalog.", "verify"
         ),

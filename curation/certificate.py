@@ -1,7 +1,7 @@
 """
-The certificate of a split: how near the nearest images of different splits are.
+The certificate of a split: the smallest distances between images of different splits.
 
-Compares the perceptual hashes of all images of different splits, each with each. It uses neither the
+Compares the perceptual hashes of every pair of images of different splits. It uses neither the
 code nor the shortcuts of the search that made the duplicate groups.
 """
 

@@ -2,10 +2,10 @@
 Stage `duplicates`: groups posts that show the same image, and keeps one post of each group.
 
 Reads what `filters` kept, the measures, the normalised images and the posts. Five rules link two
-posts: the same file (`exact`), the same pixels by the board's own hash (`pixel_hash`), a near
-perceptual hash confirmed on the pixels (`near`), parent and child (`family`), the same source URL
-(`source`). Writes the groups, the decisions, every link, and the near hashes with different pixels.
-With `keep: all`, every post is kept and the groups are only reported.
+posts: the same file (`exact`), the same pixels by the board's own hash (`pixel_hash`), perceptual
+hashes that are close, and pixels that agree too (`near`), parent and child (`family`), the same
+source URL (`source`). Writes the groups, the decisions, every link, and the pairs with close hashes
+but different pixels. With `keep: all`, every post is kept and the groups are only reported.
 """
 
 import logging

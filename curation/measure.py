@@ -78,7 +78,7 @@ class Params(BaseModel):
         "png", description="png and webp are lossless; png encodes fastest at small sizes"
     )
     quality: int = Field(
-        95, ge=1, le=100, description="JPEG quality, 1..100, for `format: jpg` alone"
+        95, ge=1, le=100, description="JPEG quality, 1..100, only with --format jpg"
     )
     background: images.Background = Field(
         "border", description="colour of the margin: mean colour of the image's border, or white"
@@ -93,7 +93,7 @@ class Params(BaseModel):
         1000, ge=1, description="images in a tar; a killed stage repeats at most one tar per worker"
     )
     workers: int | None = Field(
-        None, ge=1, description="processes; none: one per core. The output does not depend on it"
+        None, ge=1, description="processes; unset: one per core. The output does not depend on it"
     )
 
 

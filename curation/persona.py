@@ -54,7 +54,7 @@ class Params(BaseModel):
     cap: int | None = Field(
         None,
         ge=1,
-        description="largest number of samples of a label, also for `equal`; none: no limit",
+        description="largest number of samples of a label, also for `equal`; unset: no limit",
     )
 
     @model_validator(mode="after")

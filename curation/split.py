@@ -73,7 +73,7 @@ class Params(BaseModel):
     val_per_label: int | None = Field(
         None,
         ge=1,
-        description="images of each label for val with mode given; none: draw the share "
+        description="images of each label for val with mode given; unset: draw the share "
         "val / (train + val) by hash",
     )
     white_border: float = Field(
@@ -100,8 +100,9 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     Writes `split/split.parquet`, `split/decisions.parquet` and `split/certificate.json`.
 
     Raises:
-        TooFewSamples: The share of a label differs from the parameters by more than `tolerance`, or
-            a label of a given split has fewer than `val_per_label` images.
+        TooFewSamples: Mode hash: a label has no image in one split, or its share in a split differs
+            from the parameter by more than `tolerance`. Mode given: too few images of a label are
+            available to take `val_per_label` for validation without dividing a duplicate group.
         LeakingSplit: Two images of different splits are duplicates by their hashes.
         MissingInput: A table is absent, or the tables come from different runs.
     """

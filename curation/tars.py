@@ -1,5 +1,5 @@
 """
-Tar members of equal bytes for equal content: USTAR headers with zeroed metadata.
+Tar members whose bytes depend on name and content only: USTAR headers with zeroed metadata.
 
 POSIX.1-2017, `pax`, section "ustar Interchange Format": a member is a header of 512 bytes, then the
 data, filled up to a multiple of 512. Names must be ASCII and at most 100 characters long.

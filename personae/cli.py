@@ -1,7 +1,7 @@
 """
-The one face of the three commands: parser, shared options, logging, messages and exit codes.
+The command line that the three commands share: parser, options, logging, messages, exit codes.
 
-The same failure gives the same words and the same exit code in each of them.
+The same failure gives the same message and the same exit code in each command.
 """
 
 import argparse
@@ -22,7 +22,7 @@ log = logging.getLogger("personae")
 FOLDERS: Final = {
     "data": "tables and shards",
     "results": "trained runs",
-    "work": "unfinished work, kept so that a stopped command continues",
+    "work": "unfinished work, to continue it",
     "experiments": "recorded figures",
 }
 """What each folder option names; the default of the option is its own name."""
@@ -88,7 +88,7 @@ def add_shared_options(parser: argparse.ArgumentParser, *folders: str) -> None:
         "--params",
         type=Path,
         metavar="FILE",
-        help="file of parameters; options win over it (default: params.yaml, if it exists)",
+        help="file of parameters; options override it (default: params.yaml)",
     )
     for name in folders:
         group.add_argument(

@@ -1,5 +1,5 @@
 """
-Files that are whole or absent: every output is written beside its name, synced, then renamed.
+Writes files whole or not at all: to a temporary name in the same folder, synced, then renamed.
 
 Also the lock that keeps two processes from writing into one folder.
 """
@@ -29,8 +29,8 @@ def whole_file(path: Path, *, newline: str | None = None, text: bool = False) ->
         newline: As in `open`; for text.
         text: Whether the file takes text (UTF-8) instead of bytes.
 
-    A block that raises leaves no file. After the block the bytes and the folder are synced, so
-    that the file survives a loss of power.
+    If the block raises, nothing is written at `path`; an older file there stays. After the block
+    the bytes and the folder are synced, so that the file survives a loss of power.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")

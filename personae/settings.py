@@ -207,7 +207,10 @@ def _option_type(annotation: Any) -> tuple[type, tuple[str, ...], bool]:
 
 
 def _default_text(value: Any) -> str:
-    if value is None or value == "":
+    # Not "none", which several options have as a choice.
+    if value is None:
+        return "unset"
+    if value == "":
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"

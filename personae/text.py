@@ -1,4 +1,4 @@
-"""Tables for people, on a terminal or in a pipe."""
+"""Prints tables as aligned text, on a terminal or in a pipe."""
 
 from collections.abc import Collection, Sequence
 from typing import Literal, TextIO

@@ -85,7 +85,7 @@ Downloads no image.""",
 
 Prints what is finished, refused and left. Offline.""",
 }
-_EPILOG = """Options are fields of params.yaml and win over it. COMMAND --help shows those of one command.
+_EPILOG = """Options are fields of params.yaml and override it. COMMAND --help shows those of one command.
 environment:
   PERSONAE_CONTACT                    your contact, where --contact is not given
   PERSONAE_LOGIN, PERSONAE_API_KEY    an account of the board, if you have one

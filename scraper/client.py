@@ -1,8 +1,8 @@
 """
 The asynchronous HTTP client: waits for the rate limit, repeats what failed, returns JSON or bytes.
 
-A single request is `exchange.py`, the rules are `policy.py`, the meaning of a response is
-`responses.py`. This file decides when and how often a request is sent.
+This file decides when and how often a request is sent. `exchange.py` sends one request, `policy.py`
+holds the rules, and `responses.py` turns a response into a value or an error.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ _ResultT = TypeVar("_ResultT")
 
 class Client:
     """
-    Sends requests to one site at its rate. Use it as an asynchronous context manager.
+    Sends requests to one site within its rate limit. Use it as an asynchronous context manager.
 
     Args:
         site: The board.
-        budget: The tokens and the patience that this client shares with others; a budget of its
-            own when None.
+        budget: Rate limits and limits on waiting, shared by all clients of a run; None: a budget
+            for this client only.
         sleep: Waits for a number of seconds.
-        now: The time against which a date in Retry-After counts.
+        now: Returns the current time, to turn a date in Retry-After into seconds.
     """
 
     def __init__(

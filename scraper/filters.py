@@ -1,10 +1,12 @@
 """
 The tag rules, each a small function whose name is its reason code.
 
-A rule takes the `PostFacts` of one post. It returns None if the post passes, or a `RuleRefusal`
-with the two numbers compared. The order of tags never matters. The meaning of a tag is that of its
-page in the board's wiki (https://danbooru.donmai.us/wiki_pages/TAG). A tag that a board does not
-have is harmless. Every rule is evaluated, whatever the others return.
+A rule takes the `PostFacts` of one post. It returns None if the post passes, else a `RuleRefusal`.
+Every rule is evaluated, whatever the others return. The order of tags never matters.
+
+The meaning of a tag is that of its page in the board's wiki
+(https://danbooru.donmai.us/wiki_pages/TAG). Most rules refuse posts with certain tags; on a board
+without these tags they refuse nothing. `not_solo` and `person_count` require tags.
 """
 
 from collections.abc import Callable, Collection
@@ -21,11 +23,15 @@ class PostFacts:
     """
     The properties of one post that the rules look at.
 
+    A tag can imply a more general tag: on Danbooru `toki_(bunny)_(blue_archive)` implies
+    `toki_(blue_archive)`. A post with both has the first as its leaf and the second as its base.
+
     Attributes:
         post_id: The post.
         tags: The current name of every tag, of all categories.
         leaves: Character tags that no other character tag of the post implies.
-        bases: For a single leaf: the last tags of its implications, itself if it implies none.
+        bases: For a single leaf: the most general tags that it implies, or itself if it implies
+            none.
         rating: g, s, q or e.
         file_ext: Type of the original, as the board names it.
         width: Of the original, in pixels.
@@ -74,7 +80,7 @@ class RuleLimits:
 
 
 class RuleRefusal(NamedTuple):
-    """The two numbers that a rule compared; None where it compared none."""
+    """The value and the limit, for rules with a limit; else None."""
 
     measured: float | None = None
     threshold: float | None = None

@@ -1,5 +1,5 @@
 """
-Who is in the image, and which personae become labels: pure functions over tag names.
+Which persona an image shows, and which personae become labels: pure functions over tag names.
 
 Takes tag names, the alias and implication tables, and counts. Returns leaves, bases and the choice
 of personae. A persona is a leaf character tag: one that no other tag of the post implies. Aliases

@@ -1,5 +1,5 @@
 """
-The rules that both HTTP clients follow: which addresses, which headers, how much, how patiently.
+The rules that both HTTP clients follow: addresses, headers, size limits, waits.
 
 No input or output happens here. `client.py` (asynchronous) and `one_shot.py` (synchronous) send
 the requests that `conversation` yields, read bodies through `ResponseBody`, and wait

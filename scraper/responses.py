@@ -1,5 +1,5 @@
 """
-What a response of the board means: status, headers and body to a value, or to one of our errors.
+Turns a response of the board (status, headers, body) into a value or one of our errors.
 
 Pure functions, for both HTTP clients. They decide whether a request is repeated, skipped or ends
 the run. The statuses are those of Danbooru's API

@@ -1,5 +1,5 @@
 """
-Stage `evaluate`: from a trained run to predictions.parquet, metrics.json and cost.json.
+Stage `evaluate`: writes predictions.parquet, metrics.json and cost.json of a trained run.
 
 This stage alone reads the test shards. `report` computes the figures that need a reference tree, from
 the stored probabilities. Measured times differ between two evaluations, so only cost.json holds them.

@@ -168,7 +168,7 @@ def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequen
     }
     for section, model in shared.items():
         _add_group(command, section, model)
-    if name == "fit":
+    if name == "fit" and not _methods(name, arguments):
         command.epilog = (
             f"{command.epilog}\n\nThe options of RUN's method are shown when RUN is named:\n"
             "  python -m train fit uppsala --help"

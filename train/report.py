@@ -1,5 +1,5 @@
 """
-`python -m train report`: all predictions to one comparison, with intervals, figures and one page.
+`python -m train report`: compares all predictions, with intervals and figures, on one page.
 
 Reads results/RUN/SEED/*, data/clustering, data/shards and, where there is one, the catalog.
 Writes results/report/{index.html, comparison.parquet} and each figure as SVG with its CSV.

@@ -26,7 +26,7 @@ class Run(BaseModel):
 
     method: str = Field(description="module in train/methods, and section of its parameters")
     grouping: str | None = Field(
-        None, description="file in data/clustering/SEED with the tree; null: no tree"
+        None, description="file in data/clustering/SEED with the tree; unset: no tree"
     )
     params: dict[str, Any] = Field(
         default_factory=dict,

@@ -1,4 +1,4 @@
-"""Section `decide`: what a post must be like to be kept."""
+"""Section `decide`: the conditions under which a post is kept."""
 
 from typing import Literal
 
@@ -25,7 +25,7 @@ class Params(BaseModel):
     max_aspect: float = Field(3.0, ge=1.0, description="largest ratio of longer to shorter side")
     skip: tuple[str, ...] = Field((), description="rules not applied, such as flagged")
     # `lowres` is an example where min_side is below 500 pixels.
-    accept_tags: tuple[str, ...] = Field((), description="tags no rule looks at, such as lowres")
+    accept_tags: tuple[str, ...] = Field((), description="tags that rules ignore, such as lowres")
     refuse_tags: tuple[str, ...] = Field((), description="tags that refuse a post, such as chibi")
 
     @field_validator("skip")

@@ -9,7 +9,10 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     side: int | None = Field(
-        64, ge=1, description="pixels that the longer side needs at least; none fetches originals"
+        64,
+        ge=1,
+        description="download the smallest version whose longer side has at least this many "
+        "pixels; null in params.yaml: the original",
     )
     workers: int = Field(8, ge=1, le=256, description="requests at once, within the rate")
     # Bounds the memory.

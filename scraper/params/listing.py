@@ -13,11 +13,14 @@ class Params(BaseModel):
     terms: str = Field(
         "", description="search terms added to each persona, such as 'solo rating:g'"
     )
-    names: tuple[str, ...] = Field(
-        (), description="character tags to list; none selects them by their counts"
-    )
+    names: tuple[str, ...] = Field((), description="character tags; none: chosen by counts")
     # 3, because about a third of a persona's posts pass the rules.
-    candidates_per_label: float = Field(3.0, ge=1, description="with --labels: personae per label")
+    candidates_per_label: float = Field(
+        3.0,
+        ge=1,
+        description="with --labels N: list this many times N candidates, as "
+        "some keep too few images",
+    )
     page_size: int = Field(200, ge=1, le=200, description="posts per request, at most 200")
     deadline_hours: float | None = Field(
         None, gt=0, description="hours until listing stops, resumable"

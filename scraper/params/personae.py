@@ -12,14 +12,15 @@ class Params(BaseModel):
     min_images: int = Field(1000, ge=1, description="images a persona needs to be a label")
     # No limit by default, because every image helps.
     max_images: int | None = Field(
-        None, ge=1, description="most images per persona, at least min_images; none keeps all"
+        None, ge=1, description="most images per persona, at least min_images; unset: all"
     )
     labels: int | None = Field(
-        None, ge=1, description="number of personae, those with most images; none takes all"
+        None, ge=1, description="number of personae, those with most images; unset: all"
     )
     look_alikes: bool = Field(
         default=False,
-        description="with --labels: add to each persona the largest one of the same base",
+        description="with --labels: for each persona, also take the largest other form of the same "
+        "character",
     )
 
     @property

@@ -1,4 +1,4 @@
-"""Section `site`: which board is scraped, by whom, how fast and how patiently."""
+"""Section `site`: which board is scraped, the contact, the rates and the limits on waiting."""
 
 from typing import Final, Self
 
@@ -9,7 +9,7 @@ FOLDER: Final = "folder"
 
 
 class Manners(BaseModel):
-    """How requests are sent to a board: by whom, how fast and how patiently."""
+    """How requests are sent to a board: the contact, the rates and the limits on waiting."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,21 +19,17 @@ class Manners(BaseModel):
     api_rate: float | None = Field(
         None,
         gt=0,
-        description="API requests per second; none: 1 on public boards, 10 on this machine",
+        description="API requests per second; unset: 1 on public boards, 10 on this machine",
     )
     cdn_rate: float | None = Field(
-        None, gt=0, description="files per second; none: 1 on public boards, 2000 on this machine"
+        None, gt=0, description="files per second; unset: 1 on public boards, 2000 on this machine"
     )
-    file_hosts: tuple[str, ...] = Field(
-        (), description="further hosts (HOST or HOST:PORT) that files may come from"
-    )
+    file_hosts: tuple[str, ...] = Field((), description="further hosts of files: HOST or HOST:PORT")
     connect_seconds: float = Field(10.0, gt=0, description="most seconds to connect")
     read_seconds: float = Field(60.0, gt=0, description="most seconds between two bytes")
     total_seconds: float = Field(180.0, gt=0, description="most seconds for one response")
     attempts: int = Field(5, ge=1, le=20, description="tries of one request")
-    max_wait_seconds: float = Field(
-        900.0, gt=0, description="most seconds that Retry-After may ask"
-    )
+    max_wait_seconds: float = Field(900.0, gt=0, description="longest obeyed Retry-After, seconds")
 
 
 class Params(Manners):

@@ -1,5 +1,5 @@
 """
-JSON of a Danbooru-style board to `Post`: a strict model at the boundary.
+Turns the JSON of a Danbooru-style board into `Post`, with strict validation.
 
 Only a post that has every field, of the right type and in range, becomes a `Post`, so later stages
 need no checks. The fields are those of Danbooru's API (https://danbooru.donmai.us/wiki_pages/help:api).

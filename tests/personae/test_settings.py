@@ -87,7 +87,9 @@ def test_options_carry_names_types_and_help():
         "recipe": None,
     }
     assert expected == settings.overrides(given, Example)
-    assert "Images a persona needs. (default: 300)" in " ".join(parser.format_help().split())
+    shown = " ".join(parser.format_help().split())
+    assert "Images a persona needs. (default: 300)" in shown
+    assert "Largest number kept. (default: unset)" in shown
 
 
 def test_literals_become_choices(capsys):

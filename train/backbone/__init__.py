@@ -1,5 +1,5 @@
 """
-Networks by name: images to logits.
+Builds networks by name; each maps images to logits.
 
 Every backbone is a sequence of blocks and a head (`network`). `layers` counts its parameters and MACs.
 """

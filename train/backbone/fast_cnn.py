@@ -1,5 +1,5 @@
 """
-`fast_cnn`: a small network for CPUs; it is published nowhere.
+`fast_cnn`: a small network for CPUs, designed for this project.
 
 A few layers with many channels on small maps use a CPU's matrix units better than the many thin
 layers of a ResNet. Pooling before norm and activation makes those two four times as cheap.

@@ -38,11 +38,11 @@ class Params(BaseModel):
         1.0, gt=0, le=8, description="factor for all channel counts; 1: published size"
     )
     act: Literal["relu", "selu", "elu"] = Field(
-        "relu", description="activation; elu: HierNet's resnet"
+        "relu", description="activation; elu: as in HierNet's ResNet"
     )
     init: Literal["glorot", "he", "gaussian"] | None = Field(
         None,
-        description="initialisation; none: that of the network",
+        description="initialisation; unset: that of the network",
     )
     attention: Attention = Field(
         "none",
@@ -65,9 +65,11 @@ class Params(BaseModel):
     )
     logit_relu: bool = Field(
         default=True,
-        description="nin: clip negative logits of pixels",
+        description="nin: ReLU on per-pixel class maps before pooling",
     )
-    noise: float = Field(0.01, ge=0, le=1, description="uppsala_cnn: deviation of training noise")
+    noise: float = Field(
+        0.01, ge=0, le=1, description="uppsala_cnn: standard deviation of the noise"
+    )
     noise_at: Literal["feature", "input"] = Field(
         "feature",
         description="uppsala_cnn: what noise is added to",

@@ -1,5 +1,5 @@
 """
-Augmentation: uint8 images to float network input, batch by batch on the device.
+Augmentation: turns batches of uint8 images into float network input, on the device.
 
 Either an affine map of rotation, zoom, shift and mirroring, as in the Uppsala report; or crops of the
 padded image by whole pixels and mirroring, as is usual for CIFAR. The random numbers of an image
@@ -29,7 +29,7 @@ class Params(BaseModel):
     zoom: float = Field(1.2, ge=1, le=4, description="largest enlargement factor; 1: none")
     shift: float = Field(0.2, ge=0, le=1, description="largest shift as a share of the side")
     flip: Literal["lr", "ud", "none"] = Field(
-        "lr", description="mirror half: left-right or up-down"
+        "lr", description="mirror half of the images: left-right or up-down"
     )
     pad: int = Field(
         0,
@@ -44,7 +44,7 @@ class Params(BaseModel):
         description="side of random crops in pixels",
     )
     outside: Literal["border", "mean", "grey", "black", "reflect"] = Field(
-        "border", description="fill beyond the edge"
+        "border", description="fill beyond the edge of the image"
     )
 
     @model_validator(mode="after")

@@ -1,5 +1,5 @@
 """
-Shards to one uint8 array per split: decoded once into a memory-mapped cache, or streamed.
+Loads each split as one uint8 array: decoded once into a memory-mapped cache, or streamed.
 
 Writes work/cache/SPLIT-KEY/*.npy; KEY is a hash of the split's entries in the manifest. A split
 that is too large for a cache stays in its shards and is decoded on access. Training opens `train`
@@ -46,11 +46,14 @@ class Params(BaseModel):
 
     batch_size: int = Field(128, ge=1, le=65_536, description="images per update")
     side: int | None = Field(
-        None, ge=8, le=2048, description="required pixels; none: those of the shards"
+        None,
+        ge=8,
+        le=2048,
+        description="stop if shards have another side; unset: any",
     )
     storage: Storage = Field(
         "auto",
-        description="where decoded images lie; same results",
+        description="where decoded images are kept; same results",
     )
     train_on_val: bool = Field(
         default=False,

@@ -1,5 +1,5 @@
 """
-Which images an epoch shows: all of them, or the same number for each class.
+Selects the images of an epoch: all of them, or the same number for each class.
 
 A class is an output of the network in training: a label, or a cluster of labels. The order of an
 epoch is a pure function of the random generators, which depend on seed, network and epoch alone.

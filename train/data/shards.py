@@ -1,5 +1,5 @@
 """
-The bytes of the shards: their index, their samples, one decoded image.
+Reads the shards: their index, their samples, single decoded images.
 
 Reads data/shards/{manifest.json,classes.json,SPLIT-NNNNNN.tar} with tarfile and Pillow. Shards are
 input from outside: whatever is wrong in them ends in an error that names shard, sample and stage.

@@ -1,5 +1,5 @@
 """
-Batches of one network's training set: their images, their order, and their way to the device.
+Batches of one network's training set: their images, their order, and their transfer to the device.
 
 The order of an epoch is a pure function of seed, network and epoch. Of N processes each takes every
 N-th image. So training can resume at any epoch.

@@ -175,9 +175,8 @@ class Nesterov(Optimizer):
 
     with the weight decay term added to the gradient g first.
 
-    Differs:
-        torch's `SGD(nesterov=True)` keeps the rate out of the velocity. The two agree while the
-        rate is constant. The report's rate decays at every update.
+    `SGD(nesterov=True)` of torch keeps the learning rate out of the velocity. The two optimisers
+    agree only while the learning rate is constant; that of the report decays at every update.
 
     Example:
         On f(w) = w²/2 from 1 with rate 0.1 and momentum 0.5: 0.85, 0.6975, 0.559125.

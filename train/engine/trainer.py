@@ -73,7 +73,8 @@ class Trainer:
 
     def fit(self, network: nn.Module, task: Task, *, seed: int) -> NetworkReport:
         """
-        Trains `network` in place, from its last checkpoint if there is one.
+        Trains `network` in place on `task`, resuming from the task's checkpoint; returns the
+        training report.
 
         Raises:
             Diverged: The loss is not finite; the last good checkpoint is kept.

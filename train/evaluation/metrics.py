@@ -123,7 +123,7 @@ def micp(confusion: Float[np.ndarray, "label label"], clusters: Clusters) -> flo
     With confusion matrix M, whose rows sum to one, and N equally frequent labels it is
     1/N times the sum of M within the clusters (Colin and Nagarajan 2018, section 4.2.2).
 
-    Differs:
+    Differs from the paper:
         The report maximises MICP over partitions, whose maximum is always one cluster of all
         labels. Stage `clustering` maximises `micp_excess`.
     """

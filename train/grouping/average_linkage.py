@@ -22,7 +22,7 @@ def groups(cpm: Float[np.ndarray, "label label"], *, g_max: int, p_min: float) -
     Each step merges the closest pair that has at most `g_max` labels and a proximity above `p_min`.
     Ties go to the pair with the lowest labels.
 
-    Differs:
+    Differs from the paper:
         The paper can be read as stopping at the first pair that is too large. Such a pair is passed
         over here, as in the authors' code (github.com/levtempfli/HierNet).
     """

@@ -1,7 +1,7 @@
 """
 Random controls: groupings of the same shape with the labels drawn anew.
 
-They show what any branching gains, whichever labels are grouped (docs/methods/evaluation.md).
+They show the gain of any branching, independent of which labels are grouped (docs/methods/evaluation.md).
 """
 
 from collections.abc import Mapping

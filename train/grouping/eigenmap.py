@@ -50,7 +50,7 @@ def graph(
     """
     Returns exp(-D/0.9) for two labels if one is among the nearest of the other, else 0.
 
-    Differs:
+    Differs from the paper:
         A label as near as the last neighbour is a neighbour too, and a label that is never confused
         with another is no neighbour of it. So the result does not depend on the order of the labels.
     """
@@ -70,7 +70,7 @@ def embedding(
     A graph with more than five connected parts gets one vector fewer than parts: the eigenvalue 0
     is then multiple, and the order of its eigenvectors is arbitrary.
 
-    Differs:
+    Differs from the paper:
         Fewer than 24 labels get n / 6 coordinates, because four coordinates would separate labels
         of one group.
     """

@@ -22,7 +22,7 @@ def propose(group: Group) -> Float[np.ndarray, " member"]:
     eigenvectors are arbitrary. Then the part of the first member gets the sign 1, and all other
     members -1.
 
-    Differs:
+    Differs from the paper:
         The paper divides into two groups only; here each part is divided again by its own degrees.
     """
     members = len(group.weights)

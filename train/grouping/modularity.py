@@ -28,7 +28,7 @@ class Group:
     weights: Float[np.ndarray, "member member"]
     """A of the members."""
     surplus: Float[np.ndarray, "member member"]
-    """B^(g) of the members (Newman 2006, eq. 6)."""
+    """B^(g) of the members, as defined in `bisect`."""
 
 
 Propose = Callable[[Group], np.ndarray]
@@ -50,7 +50,7 @@ class SweptPartition:
 
 
 def leading(group: Group) -> Float[np.ndarray, " member"]:
-    """Returns the signs of the leading eigenvector of B^(g), improved by `refine`."""
+    """Returns the signs of the leading eigenvector of B^(g) (`bisect`), improved by `refine`."""
     return refine(group.surplus, signs(leading_vector(group.surplus)))
 
 
@@ -60,10 +60,11 @@ def communities(
     """
     Returns the clusters of a symmetric, non-negative weight matrix at resolution `gamma`.
 
-    A group is divided in two as `propose` says if that increases the modularity, and so are its
-    parts (Newman 2006, eq. 2 to 6). A label without any weight is a cluster of its own.
+    `propose` suggests a division in two. It is accepted if it increases the modularity; then the
+    parts are tried in the same way (Newman 2006, eq. 2 to 6). A label without any weight is a
+    cluster of its own.
 
-    Differs:
+    Differs from the paper:
         gamma scales the null model (Reichardt and Bornholdt 2006, "Statistical mechanics of
         community detection"); Newman has gamma = 1.
     """

@@ -15,8 +15,8 @@ class Params(BaseModel):
 
     confusion: Literal["counts", "soft"] = Field(
         "counts",
-        description="confusion matrix: counts of predicted labels (the Uppsala report), or soft: "
-        "mean predicted probabilities, which have less noise if a label has few validation images",
+        description="confusion matrix: counts of predicted labels (as in the Uppsala report), "
+        "or soft: mean predicted probabilities, which have less noise if a label has few validation images",
     )
     diagonal: bool = Field(
         False,
@@ -39,7 +39,7 @@ class Params(BaseModel):
     g_max: int | None = Field(
         None,
         ge=1,
-        description="largest number of labels in a group of average_linkage; none: half of the "
+        description="largest number of labels in a group of average_linkage; unset: half of the "
         "labels (HierNet: 50 of 100)",
     )
     p_min: float | None = Field(
@@ -47,29 +47,29 @@ class Params(BaseModel):
         ge=-1,
         le=2,
         description="average_linkage merges groups above this proximity (HierNet 0.0075 with "
-        "ReLU, 0.005 with ELU); none: the one that gives nearest to groups_wanted groups",
+        "ReLU, 0.005 with ELU); unset: the one that gives nearest to groups_wanted groups",
     )
     groups_wanted: int | None = Field(
         None,
         ge=2,
-        description="number of groups that p_min is chosen for; none: square root of the number "
+        description="number of groups that p_min is chosen for; unset: square root of the number "
         "of labels (HierNet: 6 to 8 of 100)",
     )
     clusters: int | None = Field(
         None,
         ge=2,
-        description="clusters of spectral, agglomerative and the lower level of dendrogram; none: "
+        description="clusters of spectral, agglomerative and the lower level of dendrogram; unset: "
         "as many as modularity gives",
     )
     given: Path | None = Field(
         None,
-        description="JSON or DOT file with the tree of grouping `given`, by label names; none: the "
-        "families of the data set. After editing it: dvc repro --force -s clustering",
+        description="JSON or DOT file with the tree of grouping `given`, by label names; unset: "
+        "the families of the data set. After editing it: dvc repro --force -s clustering",
     )
     neighbours: int | None = Field(
         None,
         ge=1,
-        description="nearest labels that each label is joined with in the graph of hdcnn; none: "
+        description="nearest labels that each label is joined with in the graph of hdcnn; unset: "
         "half the square root of the number of labels (HD-CNN: 5 of 100)",
     )
     overlap: float = Field(

@@ -23,7 +23,7 @@ def groups(weights: Float[np.ndarray, "label label"], *, clusters: int) -> Parti
     Raises:
         BadHierarchy: No cluster remains for the other labels, or the labels have no grouping.
 
-    Differs:
+    Differs from the paper:
         k-means starts once from each label instead of 20 times at random, so that another order
         of the labels gives the same clusters.
     """

@@ -33,7 +33,7 @@ class Params(BaseModel):
         2, ge=1, le=100, description="flat networks, each with its own random initialisation"
     )
     balance: sampling.Balance = Field(
-        "none", description="equal images per label and epoch, as in section flat"
+        "none", description="equal numbers of images per label, as in section flat"
     )
 
 

@@ -31,8 +31,9 @@ class Params(BaseModel):
 
     balance: sampling.Balance = Field(
         "none",
-        description="equal images per label and epoch: resample, fixed, weights; none: all "
-        "images, as `curation` has already balanced the labels",
+        description="equal numbers of images per label: resample (drawn anew each epoch), "
+        "fixed (drawn once), weights (all images, weighted loss); none: all images, as `curation` "
+        "has already balanced the labels",
     )
 
 

@@ -49,14 +49,14 @@ class Params(BaseModel):
         ge=0,
         le=1000,
         description="blocks after the first one (a resnet's stem) that all "
-        "groups share; null: as published for resnet20 to resnet110, else 60 % of the blocks",
+        "groups share; unset: as published for resnet20 to resnet110, else 60 % of the blocks",
     )
     group_blocks: int | None = Field(
         None,
         ge=0,
         le=1000,
         description="own blocks of the group head (A_add), copies of those that "
-        "follow the split; null: as published, else 20 % of the blocks, at least one",
+        "follow the split; unset: as published, else 20 % of the blocks, at least one",
     )
     transfer: bool = Field(
         default=True,
@@ -68,15 +68,16 @@ class Params(BaseModel):
         "with more parameters and the same probabilities",
     )
     epochs: int | None = Field(
-        None, ge=1, le=10_000, description="passes over the training set; null: loop.epochs"
+        None, ge=1, le=10_000, description="passes over the training set; unset: loop.epochs"
     )
     lr_scale: float = Field(
         1.0, gt=0, le=10, description="learning rate after the transfer, relative to loop.lr"
     )
     balance: sampling.Balance = Field(
         "none",
-        description="equal images per label and epoch: resample, fixed, weights; none: all "
-        "images (the paper)",
+        description="equal numbers of images per label: resample (drawn anew each epoch), "
+        "fixed (drawn once), weights (all images, weighted loss); none: all images (as in the "
+        "paper)",
     )
 
 
@@ -160,7 +161,7 @@ class Classifier(nn.Module):
     Source: Tempfli and Sándor, HierNet: Image Recognition with Hierarchical Convolutional Networks,
     sections 3 and 5.7 (tables 1 and 2).
 
-    Differs:
+    Differs from the paper:
         `default` is the paper's routing evaluation (`route`), as in `uppsala`; `full` is its
         conditional evaluation (section 3.2). Hidden dense layers, which the paper's backbones do
         not have, belong to the branches; the group head has none. Learning rates and epochs are

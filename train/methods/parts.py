@@ -1,4 +1,4 @@
-"""The parts of a classifier with their class: torch's containers only know that they hold modules."""
+"""Typed access to the parts of a classifier; torch's containers are typed as any `Module`."""
 
 from collections.abc import Iterable
 from typing import TypeVar

@@ -1,5 +1,5 @@
 """
-The figures of the five papers that stand beside ours, and what is doubtful about them.
+The figures of the five papers that the page compares with ours, and doubts about them.
 
 Colin and Nagarajan, "A hierarchical architecture of CNNs to increase the performance on a
 categorization problem", project report, Uppsala University, May 2018, Tables 1 and 2.

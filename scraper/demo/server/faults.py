@@ -1,5 +1,5 @@
 """
-Faults that the demo board commits on purpose, so that a client can be tested against them.
+Faults that the demo board causes on purpose, so that a client can be tested against them.
 
 A fault refuses a request, breaks the connection, spoils the answer or changes a post. It strikes a
 fixed share of addresses, chosen by a hash of seed, kind and path, and only the first attempts at

@@ -51,7 +51,7 @@ def search(
         Scores, -inf for leaves that are not reached; and whether each decision is reached, for the
         decisions of all levels in order.
 
-    Differs:
+    Differs from the paper:
         The slides do not say whether the score at the last step includes the earlier steps; here it
         does. The forced steps after the last decision add to the scores and choose nothing.
 

@@ -19,7 +19,7 @@ class Cell(nn.Module):
     Source: Koo, Klabjan and Utke, Combined Convolutional and Recurrent Neural Networks for
     Hierarchical Classification of Images, IEEE Big Data 2020, slide "DHNN - RNN".
 
-    Differs:
+    Differs from the paper:
         The slide "LSTM cell" prints the equations of a GRU; both cells are available here. torch's
         GRU applies the reset gate after the product with the state, the slide before it.
     """

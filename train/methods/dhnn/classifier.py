@@ -71,18 +71,19 @@ class Params(BaseModel):
         "others read the likeliest node",
     )
     step_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
-        None, description="of the steps' losses, one per step (s2s: and for the end); null: equal"
+        None, description="of the steps' losses, one per step (s2s: and for the end); unset: equal"
     )
     beam: int | None = Field(
         None,
         ge=1,
         le=100_000,
         description="paths that a prediction keeps at each step, 1: greedy; "
-        "null: all, so that every label has the score of its path",
+        "unset: all, so that every label has the score of its path",
     )
     balance: sampling.Balance = Field(
         "none",
-        description="equal images per label and epoch: resample, fixed, weights; none: all images",
+        description="equal numbers of images per label: resample (drawn anew each epoch), "
+        "fixed (drawn once), weights (all images, weighted loss); none: all images",
     )
 
 
@@ -190,7 +191,7 @@ class Classifier(nn.Module):
     Source: Koo, Klabjan and Utke, Combined Convolutional and Recurrent Neural Networks for
     Hierarchical Classification of Images, IEEE Big Data 2020 (slides of the talk).
 
-    Differs:
+    Differs from the paper:
         `full` is the softmax of the scores of all paths. `default` is the same without a beam; with
         a beam it is the softmax over the leaves that the beam reaches. `route` is a beam of width 1:
         the softmax over the labels below the last chosen node. There is one recurrent layer, and

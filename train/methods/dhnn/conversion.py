@@ -30,7 +30,7 @@ class Conversion(nn.Module):
     trained matrices. `pool` averages pixels instead of U_2 and U_3. `conv` applies a 3 × 3
     convolution instead of U_1, then averages pixels.
 
-    Differs:
+    Differs from the paper:
         The slides' pooling has no weights. Stages with different numbers of channels need U_1, a
         1 × 1 convolution; here it follows the averaging, which gives the same result.
     """
@@ -118,7 +118,7 @@ def sets(layers: Layers, *, stages: int, steps: int) -> list[list[int]]:
 
     `last` is the last stage at every step, `all` all stages at every step.
 
-    Differs:
+    Differs from the paper:
         The slides do not define "Alt". `alt` is our reading: stage $\lceil stages \cdot t / steps
         \rceil$ at step t, so that coarse steps read earlier stages than fine steps.
 

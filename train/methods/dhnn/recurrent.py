@@ -1,5 +1,5 @@
 """
-Recurrent networks over the steps of a label's path: of fixed length, or ended by an output of its own.
+Recurrent networks over the steps of a label's path, of fixed length or until an end output.
 
 Both turn the vectors of a CNN into logits for the training, and into the log probabilities that a
 beam search needs.
@@ -29,7 +29,7 @@ class FixedPath(nn.Module):
 
     Source: Koo et al., slides "DHNN - RNN" and "DHNN - Residual Arc".
 
-    Differs:
+    Differs from the paper:
         A linear layer turns the p numbers of $u_t + z(o_t)$ into logits of the nodes; in the slides
         the dimensions p and |V| do not match.
     """
@@ -118,7 +118,7 @@ class EndedPath(nn.Module):
     Source: Koo et al., slides "DHNN - General Tree Model", "DHNN: CNN-S2S" and "Sequence to
     Sequence (S2S)".
 
-    Differs:
+    Differs from the paper:
         The encoder has one direction, so that its state fits the decoder. The embedding of a node
         has 128 numbers. There is no attention. If only one leaf is left below an emitted node, the
         rest of its path is forced; it includes at least the end.

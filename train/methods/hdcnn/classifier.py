@@ -1,9 +1,10 @@
 """
 `hdcnn`: fine components on overlapping label sets, averaged with coarse weights.
 
-Method, example and sources: `docs/methods/hdcnn.md`. The first blocks of the backbone are shared. The coarse component is the rest of the flat network:
+The first blocks of the backbone are shared. The coarse component is the rest of the flat network:
 the sum of its label probabilities over a set is the weight of that set's fine component. Components
-are trained one by one, then all together. A prediction may skip components of small weight.
+are trained one by one, then all together. A prediction may skip components of small weight. Method,
+example and sources: `docs/methods/hdcnn.md`.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,17 +48,17 @@ class Params(BaseModel):
         ge=0,
         le=1000,
         description="blocks after the first one (a resnet's stem) that all "
-        "components share; null: about a third of the operations (a resnet's first stage, the "
+        "components share; unset: about a third of the operations (a resnet's first stage, the "
         "first block of nin)",
     )
     component_epochs: int | None = Field(
-        None, ge=1, le=10_000, description="passes of each fine component; null: loop.epochs"
+        None, ge=1, le=10_000, description="passes of each fine component; unset: loop.epochs"
     )
     joint_epochs: int | None = Field(
         None,
         ge=0,
         le=10_000,
-        description="passes of the joint training afterwards; 0: none, null: loop.epochs",
+        description="passes of the joint training afterwards; 0: none, unset: loop.epochs",
     )
     component_lr_scale: float = Field(
         1.0, gt=0, le=10, description="learning rate of a fine component, relative to loop.lr"
@@ -77,12 +78,13 @@ class Params(BaseModel):
         gt=0,
         le=1e9,
         description="a component is executed for images with a coarse weight of at least "
-        "1 / (beta K), for K sets (the paper: 6); null: every component for every image",
+        "1 / (beta K), for K sets (the paper: 6); unset: every component for every image",
     )
     balance: sampling.Balance = Field(
         "none",
-        description="equal images per label and epoch: resample, fixed, weights; none: all "
-        "images (the paper, whose data are balanced)",
+        description="equal numbers of images per label: resample (drawn anew each epoch), "
+        "fixed (drawn once), weights (all images, weighted loss); none: all images (as in the "
+        "paper, whose data are balanced)",
     )
 
 
@@ -94,7 +96,7 @@ class Classifier(nn.Module):
     Convolutional Neural Networks for Large Scale Visual Recognition, ICCV 2015, sections HD-CNN
     Architecture, HD-CNN Training and HD-CNN Testing.
 
-    Differs:
+    Differs from the paper:
         `default` and `route` are conditional execution with `beta`; without `beta` they equal
         `full`. A set of one label has no component: the probability of that label is one. Learning
         rates and epochs are those of section `loop`, in passes instead of iterations. Biases have
@@ -180,7 +182,8 @@ class Classifier(nn.Module):
         r"""
         Returns $p(j) = \sum_k B_k p_k(j) / \sum_k B_k$ over the executed components k (eq. 1).
 
-        B_k is the coarse weight of component k and p_k its probabilities, zero outside its set.
+        B_k is the weight of cluster k. p_k are the label probabilities of its fine component, zero
+        outside the cluster.
         `full` executes all K components. `default` and `route` execute those that `chosen` returns.
         """
         maps = self.network.stem(self.centred(x))

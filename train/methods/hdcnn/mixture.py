@@ -1,8 +1,8 @@
 """
-The network of HD-CNN: shared blocks, a coarse component, and a fine component per label set.
+The network of HD-CNN: shared blocks, a coarse component, and a fine component per cluster.
 
-A fine component predicts the labels of its set, the coarse component the weight of each set. Sets
-may overlap.
+The coarse component predicts B_k, the weight of cluster k. The fine component of cluster k predicts
+p_k, the probabilities of the labels in the cluster. Clusters may overlap.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from train.tree import hierarchy
 
 class Mixture(nn.Module):
     """
-    All trained parts, from images to log probabilities of the leaves.
+    The whole HD-CNN as one module: images in, log probabilities of the labels out.
 
     Source: Yan et al., HD-CNN, ICCV 2015, section HD-CNN Architecture.
     """
@@ -69,6 +69,7 @@ class Mixture(nn.Module):
         r"""
         Returns $\log p(j) = \log \sum_k B_k p_k(j)$ with every component executed, and B (eq. 1).
 
+        B_k is the weight of cluster k, and p_k are the label probabilities of its fine component.
         Rows of p sum to one, so that cross-entropy with log p as logits is -log p(true label).
         """
         maps = self.stem(x)
@@ -96,7 +97,7 @@ class Mixture(nn.Module):
 
     def labels(self, maps: Tensor) -> Float[Tensor, "batch cluster leaf"]:
         """
-        Returns log p_k of every label with all components executed; -inf outside their sets.
+        Returns log p_k of every label with all components executed; -inf outside their clusters.
 
         `Siblings` computes the components in one grouped convolution or one after the other,
         whichever is faster for this number of images.
@@ -117,11 +118,11 @@ class Mixture(nn.Module):
         self, maps: Tensor, chosen: Bool[Tensor, "batch cluster"]
     ) -> Float[Tensor, "batch cluster leaf"]:
         """
-        Returns p_k of every label, each component executed once, for the images that chose it.
+        Returns p_k of every label; the probabilities of a skipped component are zero.
 
-        Skipped components have probability zero everywhere. If all are chosen, they are computed as
-        in `labels`; a part of them is never grouped, because gathering the weights of a part took
-        as long as grouping saved.
+        Runs each component only on the images that selected it. Grouped convolution is used only if
+        every image selects every component; for a subset, copying the weights costs as much time as
+        it saves.
         """
         if chosen.all():
             return self.labels(maps).exp()

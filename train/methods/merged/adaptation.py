@@ -2,8 +2,8 @@
 Classifier adaptation: makes the probabilities of categories and of their labels agree at test time.
 
 The probability of a category should equal the sum of those of its labels (eq. 1 of the source).
-Adaptation moves both towards agreement, for each image and without training. It only needs the
-probabilities, from any two classifiers.
+Adaptation moves each towards the other; they agree exactly at alpha = 1, and at alpha = 2 they have
+swapped. It needs only the probabilities of two classifiers for an image, and no training.
 
 Source: Dutt, Pellerin and Quénot, Improving Hierarchical Image Classification with Merged CNN
 Architectures, CBMI 2017, section 3.2 and algorithm 1.
@@ -73,10 +73,10 @@ def adapt_fine(
     with 2 to P_c(i): then the result is P(category) P(label | category). The order of the labels
     of a category never changes. Where Q(i) is zero, its n_i labels get equal shares.
 
-    Differs:
-        With Q(i) = 0 a label gets alpha T(i) / n_i, where T is the mean of P_c and Q. Algorithm 1
-        gives it the adapted coarse probability divided by n_i; then rows sum to one only for
-        alpha = 1.
+    Differs from the paper:
+        With Q(i) = 0 each label of category i gets alpha P_c(i) / (2 n_i), so that rows sum to one
+        for every alpha. Algorithm 1 of the paper gives (1 - alpha/2) P_c(i) / n_i, with which rows
+        sum to one only for alpha = 1.
 
     Example:
         coarse (.5, .3, .2), fine (.20, .10, .25, .25, .15, .05) and alpha 1: (.266667, .133333, .2,

@@ -49,7 +49,7 @@ class Classifier(nn.Module):
     Source: Dutt, Pellerin and Quénot, Improving Hierarchical Image Classification with Merged CNN
     Architectures, CBMI 2017, sections 3.2 to 3.4.
 
-    Differs:
+    Differs from the paper:
         alpha is chosen on the validation images; the paper plots all values on the test images.
         Labels of a category with zero mass follow a corrected rule (`adaptation.adapt_fine`). The
         hidden dense layers of a head, which the paper's backbones do not have, belong to their
@@ -303,7 +303,7 @@ def _division(merge: int, blocks: int) -> int:
 
     Source: Dutt et al., section 3.4, in which each of three stages ends at a pooling layer.
 
-    Differs:
+    Differs from the paper:
         The backbones have no such pooling. A stage is a third of the blocks after the first block:
         the stage of a resnet, or the stage of a densenet with the transition that ends it.
 

@@ -35,28 +35,29 @@ class Params(BaseModel):
         ge=0,
         le=2,
         description="adaptation of the category probabilities: 0 none, 1 to the mean, 2 "
-        "to the sums of the label probabilities; null: chosen on the validation images",
+        "to the sums of the label probabilities; unset: chosen on the validation images",
     )
     alpha_fine: float | None = Field(
         None,
         ge=0,
         le=2,
         description="adaptation of the label probabilities: 0 none, 1 to the mean, 2 to "
-        "the category probabilities; null: chosen on the validation images",
+        "the category probabilities; unset: chosen on the validation images",
     )
     transfer: bool = Field(
         default=False,
         description="every block starts from the flat network of the same seed, else from "
-        "scratch (the paper)",
+        "scratch (as in the paper)",
     )
     epochs: int | None = Field(
-        None, ge=1, le=10_000, description="passes over the training set; null: loop.epochs"
+        None, ge=1, le=10_000, description="passes over the training set; unset: loop.epochs"
     )
     lr_scale: float = Field(
         1.0, gt=0, le=10, description="learning rate after the transfer, relative to loop.lr"
     )
     balance: sampling.Balance = Field(
         "none",
-        description="equal images per label and epoch: resample, fixed, weights; none: all "
-        "images (the paper)",
+        description="equal numbers of images per label: resample (drawn anew each epoch), "
+        "fixed (drawn once), weights (all images, weighted loss); none: all images (as in the "
+        "paper)",
     )

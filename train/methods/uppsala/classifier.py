@@ -45,10 +45,11 @@ class Classifier(nn.Module):
     Source: Colin and Nagarajan, A hierarchical architecture of CNNs to increase the performance on
     a categorization problem, Uppsala University 2018, section 4.2.
 
-    Differs:
+    Differs from the paper:
         The shared convolutions are executed once per image: in a tree of two levels a prediction
         has 1.0018 times the MACs of the flat network. The report loads and executes whole networks
-        one after the other: 2 times. Rollback and extension are proposed there and not built.
+        one after the other: 2 times. The report proposes rollback and extension but does not
+        implement them.
     """
 
     mean: Tensor

@@ -2,12 +2,12 @@
 Descent of images through a tree of networks: along every path, or along one route.
 
 A network's logits have one column per child of its node, in the order of its outputs. With rollback
-a network below the root has one more output, `reject`: the image belongs to another cluster. All
-branching is by masks instead of values, so that a descent can be exported.
+a network below the root has one more output, `reject`: the image belongs to another cluster. Images
+are selected by masks, never by `if` on tensor values, so the model can be exported.
 
 Source: Colin and Nagarajan, A hierarchical architecture of CNNs to increase the performance on a
 categorization problem, Uppsala University 2018, section 4.2.1 (the route) and section 6, which
-proposes rollback and does not build it.
+proposes rollback but does not implement it.
 """
 
 from collections.abc import Callable, Mapping
@@ -65,15 +65,16 @@ def route(
     """
     Follows the likeliest child at each network.
 
-    A child's network rejects an image if `reject` is its largest logit. The image then takes the
-    next likeliest child, up to `attempts` times at a node. If every attempt is rejected, the first
-    child is taken. Labels and nodes without `reject` accept every image.
+    A child network rejects an image if its `reject` output has the largest logit. The image then
+    tries the next likeliest child, up to `attempts` times at a node. If the first choice and all
+    further attempts reject, the first choice is taken. Labels and nodes without `reject` accept
+    every image.
 
     Args:
         tree: The hierarchy.
         logits_of: Callback, called once for each node and attempt, each time with another mask.
         images: Any tensor with a row per image, on the device of the logits.
-        attempts: Attempts after the first choice at a node.
+        attempts: Further attempts after the first choice at a node.
     """
     everything = torch.ones(images.shape[0], dtype=torch.bool, device=images.device)
     result = Route(torch.zeros(images.shape[0], trees.leaf_count(tree), device=images.device))

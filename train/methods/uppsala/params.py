@@ -13,42 +13,42 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     root_init: Literal["flat", "scratch"] = Field(
-        "flat", description="root starts from the flat network of the same seed, or from scratch"
+        "flat", description="root starts from the flat network or scratch"
     )
     freeze: Literal["conv", "last_block", "none"] = Field(
         "conv",
-        description="convolutions that subnetworks share without training: all (the report), "
-        "all but the last block, none",
+        description="convolutions taken from the root and frozen in subnetworks: "
+        "all, all but the last block, or none",
     )
     balance: sampling.Balance = Field(
         "resample",
-        description="equal images per cluster at the root and per label below: resample (drawn "
-        "anew each epoch), fixed (the report), weights (all images, weighted loss), none",
+        description="how classes are balanced (clusters in the root, labels in "
+        "subnetworks): resample (anew each epoch), fixed (as in the Uppsala report), "
+        "weights (of the loss), none",
     )
     depth: int | None = Field(
         None,
         ge=2,
         le=100,
-        description="largest number of networks on a path: a cluster is divided if its "
-        "subnetwork confuses its labels in groups; null: the tree of the grouping is not changed",
+        description="largest number of networks on a path: a cluster is divided again if its "
+        "subnetwork shows groups of confused labels; unset: keep the tree of the grouping",
     )
     rollback: int = Field(
         0,
         ge=0,
         le=100,
-        description="attempts after the first choice: a subnetwork learns to reject the "
-        "images of the other clusters, and its parent then takes the next likeliest; 0: none (the "
-        "report)",
+        description="further clusters tried after a rejection; each subnetwork "
+        "learns to reject images of other clusters. 0: off",
     )
     root_epochs: int | None = Field(
-        None, ge=1, le=10_000, description="passes of the root; null: loop.epochs"
+        None, ge=1, le=10_000, description="epochs of the root; unset: loop.epochs"
     )
     subnetwork_epochs: int | None = Field(
-        None, ge=1, le=10_000, description="passes of each subnetwork; null: loop.epochs"
+        None, ge=1, le=10_000, description="epochs of each subnetwork; unset: loop.epochs"
     )
     lr_scale: float = Field(
         1.0,
         gt=0,
         le=10,
-        description="learning rate of networks that start from trained weights, relative to loop.lr",
+        description="factor for loop.lr when fine-tuning",
     )

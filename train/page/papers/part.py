@@ -1,4 +1,4 @@
-"""What stands beside one paper: its data, ours, and its tables with our rows below."""
+"""One paper on the page: its data, our data, and its tables with our rows below."""
 
 from dataclasses import dataclass
 
