@@ -44,8 +44,14 @@ lock:  ## write the lock files anew from pyproject.toml (needs uv)
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 WITHOUT_TORCH := awk '/^[a-z]/ {keep = !/^(torch|torchvision|triton|nvidia-.*|cuda-.*)==/} keep'
 
-floors: $(VENV)-floors/.done  ## environment with the lowest versions that pyproject.toml allows, then the tests
-	$(abspath $(VENV))-floors/bin/python -m pytest -W default -n 2 --dist loadfile $(PYTEST)
+floors: $(VENV)-floors/.done  ## environment with the lowest versions that pyproject.toml allows (torch apart), then tests
+	$(abspath $(VENV))-floors/bin/python -m pytest -W default -n 2 --dist loadfile -m "not chain and not browser" $(FLOORS)
+
+# Tests that use each dependency: with the whole suite (make floors FLOORS=tests) it takes as long again.
+FLOORS := tests/personae tests/curation/test_catalog.py tests/curation/test_shards.py tests/curation/test_image.py \
+	tests/scraper/test_client.py tests/scraper/test_one_shot.py tests/scraper/test_post.py tests/scraper/demo/test_server.py \
+	tests/train/test_main.py tests/train/test_dot.py tests/train/test_modularity.py tests/train/test_backbone.py \
+	tests/train/test_checkpoint.py tests/train/test_metrics.py tests/train/test_report.py tests/train/test_torchvision.py
 
 # A machine whose own torch sees a GPU keeps it: the environment then looks through to it.
 $(VENV)/bin/python:
@@ -64,6 +70,5 @@ $(VENV)/.test: pyproject.toml locks/test.txt | $(VENV)/bin/python
 $(VENV)-floors/.done: pyproject.toml locks/floors.txt
 	$(PYTHON) -m venv $(VENV)-floors
 	$(VENV)-floors/bin/pip install --quiet --requirement locks/floors.txt
-	$(VENV)-floors/bin/pip install --quiet 'torch==2.11.*' 'torchvision==0.26.*'
-	$(VENV)-floors/bin/pip install --quiet --no-deps --editable .
+	$(VENV)-floors/bin/pip install --quiet --editable '.[dev]'
 	@touch $@
