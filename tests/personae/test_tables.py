@@ -1,0 +1,65 @@
+"""Parquet tables between stages: columns stated, files whole, damage named."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from personae import tables
+from personae.errors import MissingColumn, MissingInput
+
+TABLE = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
+
+
+def test_named_columns_come_back(tmp_path):
+    """A reader gets the columns that it states, in its order."""
+    tables.write(tmp_path / "t.parquet", TABLE)
+
+    assert ["b", "a"] == tables.read(tmp_path / "t.parquet", ["b", "a"], stage="s").column_names
+    assert TABLE.equals(tables.read(tmp_path / "t.parquet", ["a", "b"], stage="s"))
+
+
+def test_equal_rows_give_equal_bytes(tmp_path):
+    """The same table is the same file."""
+    for name in ("one", "two"):
+        tables.write(tmp_path / name, TABLE)
+
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_pieces_are_written_and_read_in_order(tmp_path):
+    """A table written piece by piece is read piece by piece."""
+    path = tmp_path / "t.parquet"
+    tables.write_batches(path, TABLE.schema, TABLE.to_batches(max_chunksize=2))
+    pieces = list(tables.batches(path, ["a"], stage="s", rows=1))
+
+    assert [1, 2, 3] == [value for piece in pieces for value in piece["a"].to_pylist()]
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_absent_file_and_column_name_the_stage(tmp_path):
+    """The message names file, column and the stage that writes them."""
+    path = tmp_path / "t.parquet"
+    with pytest.raises(MissingInput, match=r"t\.parquet is absent: stage 's' writes it"):
+        tables.read(path, ["a"], stage="s")
+    tables.write(path, TABLE)
+    with pytest.raises(MissingColumn, match=r"lacks column c \(it has a, b\)\. Stage 's'"):
+        tables.read(path, ["a", "c"], stage="s")
+
+
+@pytest.mark.parametrize("damage", ["no parquet", "torn", "page"])
+def test_damaged_file_is_named(tmp_path, damage):
+    """A file of other content, a torn one and one with a damaged page are missing input."""
+    path = tmp_path / "t.parquet"
+    many = pa.table({"a": list(range(50_000))})
+    pq.write_table(many, path, compression="zstd", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    if damage == "no parquet":
+        content = bytearray(b"nothing")
+    elif damage == "torn":
+        content = content[:100]
+    else:
+        content[40:400] = bytes(360)
+    path.write_bytes(content)
+
+    with pytest.raises(MissingInput, match=r"no readable Parquet file .* run stage 's' again"):
+        tables.read(path, ["a"], stage="s")
