@@ -45,7 +45,7 @@ LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 
 WITHOUT_TORCH := awk '/^[a-z]/ {keep = !/^(torch|torchvision|triton|nvidia-.*|cuda-.*)==/} keep'
 
 floors: $(VENV)-floors/.done  ## environment with the lowest versions that pyproject.toml allows (torch apart), then tests
-	$(abspath $(VENV))-floors/bin/python -m pytest -W default -n 2 --dist loadfile -m "not chain and not browser" $(FLOORS)
+	$(abspath $(VENV))-floors/bin/python -m pytest -o addopts=--import-mode=importlib -q -W default -n 2 --dist loadfile -m "not chain and not browser" $(FLOORS)
 
 # Tests that use each dependency: with the whole suite (make floors FLOORS=tests) it takes as long again.
 FLOORS := tests/personae tests/curation/test_catalog.py tests/curation/test_shards.py tests/curation/test_image.py \

@@ -57,11 +57,13 @@ class Progress:
         self._task = self._bar.add_task(title, total=total, completed=done, rate="", text="")
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if not self._bar.disable:
+            self._bar.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._bar.stop()
+        if not self._bar.disable:
+            self._bar.stop()
 
     def advance(self, outcome: str = "", *, text: str = "") -> None:
         """
