@@ -242,18 +242,22 @@ def _cached(
         if not folder.is_dir():
             _fill(folder, shards_dir, entries, side=side)
         try:
-            return _checked(_from_cache(folder), entries, side=side)
+            return _from_cache(folder, entries, side=side)
         except (OSError, EOFError, ValueError) as error:
             if distributed.rank():
                 raise
             log.warning("%s is damaged (%s): decoding the shards again", folder, error)
         shutil.rmtree(folder)
         _fill(folder, shards_dir, entries, side=side)
-        return _from_cache(folder)
+        return _from_cache(folder, entries, side=side)
 
 
-def _checked(images: ImageSet, entries: Sequence[IndexedShard], *, side: int) -> ImageSet:
+def _from_cache(folder: Path, entries: Sequence[IndexedShard], *, side: int) -> ImageSet:
     """Returns the cached images; raises `ValueError` where an array has another shape or type."""
+    arrays = {
+        "images": np.load(folder / "images.npy", mmap_mode="r"),
+        **{name: np.load(folder / f"{name}.npy") for name in ("labels", "post_ids", "white")},
+    }
     count = sum(entry.samples for entry in entries)
     expected = {
         "images": ((count, side, side, 3), np.uint8),
@@ -262,19 +266,10 @@ def _checked(images: ImageSet, entries: Sequence[IndexedShard], *, side: int) ->
         "white": ((count,), np.bool_),
     }
     for name, (shape, dtype) in expected.items():
-        array = getattr(images, name)
+        array = arrays[name]
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(f"{name}.npy holds {array.dtype} of shape {array.shape}")
-    return images
-
-
-def _from_cache(folder: Path) -> ImageSet:
-    return ImageSet(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
-        labels=np.load(folder / "labels.npy"),
-        post_ids=np.load(folder / "post_ids.npy"),
-        white=np.load(folder / "white.npy"),
-    )
+    return ImageSet(**arrays)
 
 
 def _fill(folder: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, side: int) -> None:

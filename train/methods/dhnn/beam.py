@@ -30,7 +30,7 @@ def search(
     levels: Sequence[Level],
     continuations: Continuations,
     *,
-    batch: int,
+    batch: int | torch.SymInt,
     width: int | None,
     device: torch.device,
 ) -> tuple[Float[Tensor, "batch leaf"], Bool[Tensor, "batch decision"]]:

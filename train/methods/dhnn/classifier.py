@@ -172,7 +172,7 @@ class PathNetwork(nn.Module):
         return torch.stack(means, dim=1)
 
     def search(
-        self, continuations: Continuations, *, batch: int, width: int | None
+        self, continuations: Continuations, *, batch: int | torch.SymInt, width: int | None
     ) -> tuple[Float[Tensor, "batch leaf"], Bool[Tensor, "batch decision"]]:
         """Returns the scores of the leaves and the decisions reached, as `beam.search`."""
         return beam.search(
