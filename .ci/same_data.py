@@ -6,7 +6,8 @@ from pathlib import Path
 
 import yaml
 
-# Ledgers of `listing` and `download` hold times, and the catalog is a database: their bytes differ.
+# `listing` and `download` keep SQLite files and segments in order of arrival, and the catalog is a
+# database: their bytes differ between machines and runs, their content does not.
 STAGES = ("decide", "measure", "filters", "duplicates", "persona", "split", "shards")
 
 
