@@ -70,7 +70,7 @@ def _evaluate(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 def _report(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import report
 
-    settings = Settings.of(options)
+    settings = _file(options)
     params = _section(options, "report", report.Params)
     compared = settings.section("compare", Compare).compared(_runs(options))
     report.run(params, **folders, runs=compared, seeds=settings.value("seeds", list[int], [0]))
@@ -209,18 +209,26 @@ def _section(
 ) -> Any:
     """Returns a section. Values of the run win over the file, the command line wins over both."""
     given = {key: value for key, value in overrides(options, model).items() if value is not None}
-    return Settings.of(options).section(name, model, {**(own or {}), **given}, alone=alone)
+    return _file(options).section(name, model, {**(own or {}), **given}, alone=alone)
+
+
+def _file(options: argparse.Namespace) -> Settings:
+    """Returns the file of parameters, which is read once, and only by a command that needs it."""
+    if "file" not in options:
+        options.file = Settings.of(options)
+    file: Settings = options.file
+    return file
 
 
 def _runs(options: argparse.Namespace) -> dict[str, Run]:
-    return Settings.of(options).section("runs", Runs).named()
+    return _file(options).section("runs", Runs).named()
 
 
 def _known_run(options: argparse.Namespace) -> Run:
     runs = _runs(options)
     if options.run not in runs:
         raise BadParams(
-            f"'{options.run}' is not a run. Section 'runs' of {Settings.of(options).path} has "
+            f"'{options.run}' is not a run. Section 'runs' of {_file(options).path} has "
             f"{', '.join(runs) or 'none'}."
         )
     return runs[options.run]
