@@ -93,7 +93,7 @@ class ImageSet:
     def __reduce__(self) -> Any:
         """Pickles the path of the cache instead of the pixels, where there is a cache."""
         if isinstance(self.images, np.memmap) and self.images.filename is not None:
-            return _from_cache, (Path(self.images.filename).parent,)
+            return _read_cache, (Path(self.images.filename).parent,)
         return ImageSet, (self.images, self.labels, self.post_ids, self.white)
 
 
@@ -254,10 +254,7 @@ def _cached(
 
 def _from_cache(folder: Path, entries: Sequence[IndexedShard], *, side: int) -> ImageSet:
     """Returns the cached images; raises `ValueError` where an array has another shape or type."""
-    arrays = {
-        "images": np.load(folder / "images.npy", mmap_mode="r"),
-        **{name: np.load(folder / f"{name}.npy") for name in ("labels", "post_ids", "white")},
-    }
+    images = _read_cache(folder)
     count = sum(entry.samples for entry in entries)
     expected = {
         "images": ((count, side, side, 3), np.uint8),
@@ -266,10 +263,16 @@ def _from_cache(folder: Path, entries: Sequence[IndexedShard], *, side: int) -> 
         "white": ((count,), np.bool_),
     }
     for name, (shape, dtype) in expected.items():
-        array = arrays[name]
+        array = getattr(images, name)
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(f"{name}.npy holds {array.dtype} of shape {array.shape}")
-    return ImageSet(**arrays)
+    return images
+
+
+def _read_cache(folder: Path) -> ImageSet:
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    columns = [np.load(folder / f"{name}.npy") for name in ("labels", "post_ids", "white")]
+    return ImageSet(images, *columns)
 
 
 def _fill(folder: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, side: int) -> None:
