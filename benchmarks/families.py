@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
+from train.grouping.params import Params
 
 from benchmarks.shared.result import Result
 from benchmarks.shared.shuffled_confusion import shuffled_confusion
 from scraper.demo.facts.personae import PERSONAE
 from train.grouping.inputs import read_predictions
 from train.grouping.modularity import select, sweep
-from train.grouping.params import Params
 from train.grouping.predictions import confusion_of
 from train.tree import hierarchy
 
@@ -41,7 +41,9 @@ def _shuffled(seed: int, labels: list[str]) -> float:
     values = []
     for _ in range(SHUFFLES):
         candidates = sweep(
-            shuffled_confusion(confusion, generator), gammas=params.gammas(), largest=params.largest
+            shuffled_confusion(confusion, generator),
+            gammas=modularity.resolutions(params.gamma_first, params.gamma_last, params.gamma_step),
+            largest=params.largest,
         )
         values.append(_index(select(candidates).clusters, labels))
     return statistics.mean(values)

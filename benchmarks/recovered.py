@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import adjusted_mutual_info_score
+from train.grouping.params import Params
 
 from benchmarks.shared.result import Result
 from benchmarks.shared.shuffled_confusion import shuffled_confusion
 from train.errors import BadHierarchy
 from train.grouping import average_linkage, modularity
 from train.grouping.inputs import read_predictions
-from train.grouping.params import Params
 from train.grouping.predictions import LabelledPredictions, confusion_of
 from train.tree import hierarchy
 
@@ -68,7 +68,11 @@ def measure(folder: Path, predictions: LabelledPredictions) -> dict[str, Any]:
 
 def _swept(confusion: np.ndarray, params: Params, given: np.ndarray) -> float:
     try:
-        candidates = modularity.sweep(confusion, gammas=params.gammas(), largest=params.largest)
+        candidates = modularity.sweep(
+            confusion,
+            gammas=modularity.resolutions(params.gamma_first, params.gamma_last, params.gamma_step),
+            largest=params.largest,
+        )
         return _index(modularity.select(candidates).clusters, given)
     except BadHierarchy:  # no resolution groups labels: every label is a cluster
         return _index([[leaf] for leaf in range(len(given))], given)

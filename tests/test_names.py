@@ -17,7 +17,7 @@ PACKAGES = ("scraper", "curation", "train")
 FIT_OUTPUTS = {"weights.safetensors", "model.json", "fit.json", "curves.csv", "validation.parquet"}
 
 # Read by every package or by none of them, these change no output.
-PLUMBING = ("errors", "params", "tables")
+PLUMBING = ("errors",)
 
 
 def _package(stage: str) -> str:

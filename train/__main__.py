@@ -22,11 +22,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from personae import cli
 from personae.errors import BadParams
 from personae.settings import Settings, overrides
+from train import params
 from train.options import parse
 from train.runs import FLAT, Compare, Control, Run, Runs, check_new
 
@@ -49,17 +48,15 @@ def _run(arguments: Sequence[str]) -> None:
 def _clustering(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import clustering
 
-    params = _section(options, "clustering", clustering.Params)
-    clustering.run(params, **folders, seed=options.seed)
+    clustering.run(_section(options, "clustering"), **folders, seed=options.seed)
 
 
 def _evaluate(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import evaluate
-    from train.engine import loop
 
     evaluate.run(
-        _section(options, "evaluate", evaluate.Params),
-        loop_params=_section(options, "loop", loop.Params),
+        _section(options, "evaluate"),
+        loop_params=_section(options, "loop"),
         name=options.run,
         seed=options.seed,
         work_dir=options.work_dir,
@@ -71,9 +68,13 @@ def _report(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import report
 
     settings = _file(options)
-    params = _section(options, "report", report.Params)
     compared = settings.section("compare", Compare).compared(_runs(options))
-    report.run(params, **folders, runs=compared, seeds=settings.value("seeds", list[int], [0]))
+    report.run(
+        _section(options, "report"),
+        **folders,
+        runs=compared,
+        seeds=settings.value("seeds", list[int], [0]),
+    )
 
 
 def _predict(options: argparse.Namespace, folders: dict[str, Path]) -> None:
@@ -165,21 +166,17 @@ def _extend_or_merge(options: argparse.Namespace, folders: dict[str, Path]) -> N
 
 def _settings(options: argparse.Namespace, run: Run) -> Any:
     """Returns all parameters of a run; values of the run win over those of the sections."""
-    from train import backbone, fit, saved
-    from train.data import augment, images
-    from train.engine import loop
+    from train import fit
 
     return fit.RunSettings(
         method=run.method,
         grouping=run.grouping,
-        own=_section(options, run.method, saved.method_params(run.method), run.params),
-        data=_section(options, "data", images.Params),
-        augment=_section(options, "augment", augment.Params),
+        own=_section(options, params.known_method(run.method), run.params),
+        data=_section(options, "data"),
+        augment=_section(options, "augment"),
         # If the run names a backbone, section `backbone` describes another network: ignore it.
-        backbone=_section(
-            options, "backbone", backbone.Params, run.backbone, alone="name" in run.backbone
-        ),
-        loop=_section(options, "loop", loop.Params),
+        backbone=_section(options, "backbone", run.backbone, alone="name" in run.backbone),
+        loop=_section(options, "loop"),
     )
 
 
@@ -202,12 +199,12 @@ _STEPS: dict[str, Callable[[argparse.Namespace, dict[str, Path]], None]] = {
 def _section(
     options: argparse.Namespace,
     name: str,
-    model: type[BaseModel],
     own: Mapping[str, Any] | None = None,
     *,
     alone: bool = False,
 ) -> Any:
     """Returns a section. Values of the run win over the file, the command line wins over both."""
+    model = params.model_of(name)
     given = {key: value for key, value in overrides(options, model).items() if value is not None}
     return _file(options).section(name, model, {**(own or {}), **given}, alone=alone)
 

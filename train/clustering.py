@@ -20,11 +20,11 @@ from train.errors import BadHierarchy
 from train.evaluation import metrics
 from train.grouping import agglomerative, document, given, inputs, modularity, rules
 from train.grouping.controls import SOURCES, controls
-from train.grouping.params import Params
 from train.grouping.partition import affinity, nested
 from train.grouping.predictions import LabelledPredictions, confusion_of
 from train.grouping.rules import GroupingTree
 from train.grouping.stability import stability
+from train.params.clustering import Params
 
 __all__ = ["Params", "run"]
 

@@ -12,12 +12,11 @@ import logging
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from personae import files, tables
 from train import saved
@@ -34,37 +33,17 @@ from train.engine import loop
 from train.errors import BadCheckpoint
 from train.evaluation import latency, metrics, prediction
 from train.evaluation.prediction import Predictions
+from train.params.evaluate import Params
+from train.params.loop import Params as LoopParams
 from train.tree import hierarchy
 
 log = logging.getLogger(__name__)
 
 
-class Params(BaseModel):
-    """Section `evaluate`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mirror: bool = Field(
-        default=False,
-        description="also evaluate the mean over each image and its mirror image (msr_mirrored)",
-    )
-    latency_batches: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
-        (1, 256), description="images per timed call"
-    )
-    latency_warm_up: int = Field(50, ge=0, description="most calls before the timed calls")
-    latency_calls: int = Field(200, ge=1, description="most timed calls for each batch size")
-    latency_seconds: float = Field(
-        3.0,
-        gt=0,
-        le=3600,
-        description="seconds after which no call starts, for each batch size",
-    )
-
-
 def run(
     params: Params,
     *,
-    loop_params: loop.Params,
+    loop_params: LoopParams,
     name: str,
     seed: int,
     data_dir: Path,

@@ -24,25 +24,13 @@ from train.engine import loop
 from train.errors import MixedResults
 from train.evaluation import prediction
 from train.methods.uppsala import classifier as uppsala
-from train.methods.uppsala.params import Params
+from train.params.uppsala import Params
 from train.runtime import distributed, seeds
 from train.tree import grafting
 
 log = logging.getLogger(__name__)
 
 ENOUGH = 0.5  # of the probability mass: a label whose largest share is less gets a new cluster
-EXAMPLE = """\
-data/shards holds the labels of the old tree and new labels. Each new label joins the cluster with the
-largest mean probability of the old root on the label's images, or a new cluster if no probability is
-above 0.5. No tensor of the other subnetworks changes.
-
-example: a tree of 12 personae is extended by two personae
-  mv results old                                       then set 14 personae in params.yaml
-  dvc repro catalog                                    shards of all 14
-  python -m train extend old/uppsala/0 grown
-  python -m train evaluate grown
-  python -m train predict grown image.png
-"""
 
 
 @dataclass(frozen=True, slots=True)

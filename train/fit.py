@@ -28,9 +28,8 @@ from torch import Tensor
 
 from personae import files, tables
 from personae.errors import BadParams
-from train import backbone, revision, saved
+from train import revision, saved
 from train.classifier import Cost, FitReport, HierarchicalClassifier
-from train.data import augment, images
 from train.data.images import DataModule, channel_mean, open_data
 from train.documents import (
     CountedCost,
@@ -45,6 +44,10 @@ from train.engine.trainer import Trainer
 from train.errors import BadCheckpoint, BadHierarchy
 from train.evaluation import prediction
 from train.grouping import document
+from train.params.augment import Params as AugmentParams
+from train.params.backbone import Params as BackboneParams
+from train.params.data import Params as DataParams
+from train.params.loop import Params as LoopParams
 from train.runtime import checkpoint, distributed, seeds
 from train.tree import hierarchy
 
@@ -71,10 +74,10 @@ class RunSettings:
     """Name of the grouping in data/clustering/SEED; None: all labels are children of the root."""
     own: BaseModel
     """The section of the method."""
-    data: images.Params
-    augment: augment.Params
-    backbone: backbone.Params
-    loop: loop.Params
+    data: DataParams
+    augment: AugmentParams
+    backbone: BackboneParams
+    loop: LoopParams
 
     def document(self) -> dict[str, Any]:
         """Returns the values of all parameters by section."""

@@ -20,18 +20,8 @@ from train.engine import loop
 from train.engine.trainer import Trainer
 from train.errors import MixedResults
 from train.methods import fusion
-from train.methods.uppsala.params import Params
+from train.params.uppsala import Params
 from train.runtime import checkpoint, distributed, seeds
-
-EXAMPLE = """\
-The two trees have no label in common; data/shards holds exactly the labels of both. Only the new root
-is trained, from the weights of the first tree's root: it predicts the tree of an image.
-
-example: a tree of cats and a tree of dogs, merged with shards of both
-  python -m train merge cats/uppsala/0 dogs/uppsala/0 pets
-  python -m train evaluate pets
-  python -m train predict pets image.png
-"""
 
 
 def run(

@@ -1,21 +1,18 @@
 """
 The parser of `python -m train`: the commands, their arguments and their options.
 
-The options of a command come from the parameter models of its sections. These are imported only when
-the command is called, because importing torch takes a second and `--help` must answer at once.
+The options of a command are those of its sections in params.yaml. Only the called command gets them.
 """
 
 import argparse
 import functools
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from pydantic import BaseModel
 
 from personae import cli
 from personae.errors import PersonaeError
 from personae.settings import Settings, add_options
+from train import params
 from train.runs import EQUALS, FLAT, Runs
 
 COMMANDS = {
@@ -48,17 +45,38 @@ examples:
 `dvc repro` runs the stages whose inputs changed, for the runs of section `compare`. A training
 that was stopped continues after its last finished epoch when the same command is run again.
 """
-_EXAMPLES = {
-    "flat": "python -m train flat --seed 0 --epochs 5",
-    "clustering": "python -m train clustering --seed 0",
-    "fit": "python -m train fit uppsala_random --seed 1",
-    "control": "python -m train control uppsala macs --seed 1",
-    "evaluate": "python -m train evaluate uppsala --seed 0",
-    "report": "python -m train report",
-    "predict": "python -m train predict uppsala image.png --seed 0",
-    "results": "python -m train results demo --csv",
-    "export": "python -m train export uppsala --seed 0 --out uppsala.onnx",
-    "record": "python -m train record demo",
+_EPILOGS = {
+    "flat": "example:\n  python -m train flat --seed 0 --epochs 5",
+    "clustering": "example:\n  python -m train clustering --seed 0",
+    "fit": "example:\n  python -m train fit uppsala_random --seed 1",
+    "control": "example:\n  python -m train control uppsala macs --seed 1",
+    "evaluate": "example:\n  python -m train evaluate uppsala --seed 0",
+    "report": "example:\n  python -m train report",
+    "predict": "example:\n  python -m train predict uppsala image.png --seed 0",
+    "results": "example:\n  python -m train results demo --csv",
+    "extend": """\
+data/shards holds the labels of the old tree and new labels. Each new label joins the cluster with the
+largest mean probability of the old root on the label's images, or a new cluster if no probability is
+above 0.5. No tensor of the other subnetworks changes.
+
+example: a tree of 12 personae is extended by two personae
+  mv results old                                       then set 14 personae in params.yaml
+  dvc repro catalog                                    shards of all 14
+  python -m train extend old/uppsala/0 grown
+  python -m train evaluate grown
+  python -m train predict grown image.png
+""",
+    "merge": """\
+The two trees have no label in common; data/shards holds exactly the labels of both. Only the new root
+is trained, from the weights of the first tree's root: it predicts the tree of an image.
+
+example: a tree of cats and a tree of dogs, merged with shards of both
+  python -m train merge cats/uppsala/0 dogs/uppsala/0 pets
+  python -m train evaluate pets
+  python -m train predict pets image.png
+""",
+    "export": "example:\n  python -m train export uppsala --seed 0 --out uppsala.onnx",
+    "record": "example:\n  python -m train record demo",
 }
 _TRAINING = ("flat", "fit", "control", "extend", "merge")
 # One line for most options of a command, at 100 columns.
@@ -88,7 +106,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if name in _TRAINING:
             words = [action.metavar for action in command._actions if not action.option_strings]  # noqa: SLF001  # argparse offers no other list
             command.usage = " ".join(["%(prog)s", *map(str, words), "[options]"])
-        command.epilog = f"example:\n  {_EXAMPLES[name]}" if name in _EXAMPLES else None
+        command.epilog = _EPILOGS[name]
         if name == called:
             _add_sections(command, name, arguments)
         folders = ("data", "results", "work")
@@ -147,27 +165,14 @@ def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
 def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequence[str]) -> None:
     """Adds the options of the called command's sections, that of the method among them."""
     if name in ("clustering", "report", "evaluate"):
-        _add_group(command, name, importlib.import_module(f"train.{name}").Params)
+        _add_group(command, name)
     if name not in _TRAINING:
         return
-    from train import backbone
-    from train.data import augment, images
-    from train.engine import loop
-    from train.methods import METHODS
-
-    if name in ("extend", "merge"):
-        command.epilog = importlib.import_module(f"train.{name}").EXAMPLE
     for method in _methods(name, arguments):
-        if method in METHODS:
-            _add_group(command, method, METHODS[method].Params)
-    shared: dict[str, type[BaseModel]] = {
-        "loop": loop.Params,
-        "data": images.Params,
-        "augment": augment.Params,
-        "backbone": backbone.Params,
-    }
-    for section, model in shared.items():
-        _add_group(command, section, model)
+        if method in params.METHODS:
+            _add_group(command, method)
+    for section in ("loop", "data", "augment", "backbone"):
+        _add_group(command, section)
     if name == "fit" and not _methods(name, arguments):
         command.epilog = (
             f"{command.epilog}\n\nThe options of RUN's method are shown when RUN is named:\n"
@@ -199,5 +204,6 @@ def _runs(arguments: Sequence[str]) -> Mapping[str, str]:
     return {name: run.method for name, run in runs.items()}
 
 
-def _add_group(command: argparse.ArgumentParser, section: str, model: type[BaseModel]) -> None:
-    add_options(command.add_argument_group(f"section '{section}' of params.yaml"), model)
+def _add_group(command: argparse.ArgumentParser, section: str) -> None:
+    group = command.add_argument_group(f"section '{section}' of params.yaml")
+    add_options(group, params.model_of(section))

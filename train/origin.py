@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from personae.errors import BadParams
-from train import backbone, saved
-from train.data import augment
+from train import saved
 from train.errors import BadCheckpoint
 from train.fit import RunSettings
+from train.params.augment import Params as AugmentParams
+from train.params.backbone import Params as BackboneParams
 
 METHOD = "uppsala"
 
@@ -35,10 +36,10 @@ def load(folder: Path, settings: RunSettings, *, side: int, target: Path) -> sav
             f"{folder} was trained on images of {model.side} pixels, and the shards hold images of "
             f"{side}. Make shards of {model.side} pixels (measure.side), or train the tree again."
         )
-    before = backbone.Params(**model.params["backbone"])
-    for name in backbone.Params.model_fields:
+    before = BackboneParams(**model.params["backbone"])
+    for name in BackboneParams.model_fields:
         check(folder, f"backbone.{name}", getattr(before, name), getattr(settings.backbone, name))
-    augmentation = augment.Params(**model.params["augment"])
+    augmentation = AugmentParams(**model.params["augment"])
     if augmentation.network_side(side) != settings.augment.network_side(side):
         check(folder, "augment.crop", augmentation.crop, settings.augment.crop)
     return tree

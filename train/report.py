@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from personae import files, tables
 from train.page import (
     answer,
@@ -28,28 +26,12 @@ from train.page import (
     tree,
 )
 from train.page.figures import Drawing
+from train.params.report import Params
 
 log = logging.getLogger(__name__)
 
 # A spreadsheet reads a cell with such a first character as a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-
-class Params(BaseModel):
-    """Section `report`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    samples: int = Field(
-        10, ge=0, le=50, description="test images of each label in the mosaic; ten fill a line"
-    )
-    resamples: int = Field(
-        10_000, ge=100, le=1_000_000, description="bootstrap resamples behind each interval"
-    )
-    seed: int = Field(0, ge=0, description="seed of the bootstrap and of the mosaic")
-    confusions: int = Field(
-        12, ge=0, le=1000, description="rows in the table of worst confusions; a screen full"
-    )
 
 
 def run(

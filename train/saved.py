@@ -16,14 +16,14 @@ from jaxtyping import Float
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from personae.errors import BadParams
-from train import backbone
+from train import backbone, params
 from train.backbone import Network
 from train.classifier import HierarchicalClassifier
-from train.data import augment
 from train.documents import ModelDocument
 from train.errors import BadCheckpoint
 from train.methods import METHODS, fusion
+from train.params.augment import Params as AugmentParams
+from train.params.backbone import Params as BackboneParams
 from train.runtime import checkpoint
 from train.tree import hierarchy
 
@@ -36,23 +36,10 @@ class Saved:
     model: ModelDocument
 
 
-def method_params(method: str) -> type[BaseModel]:
-    """
-    Returns the parameter model of a method.
-
-    Raises:
-        BadParams: There is no such method.
-    """
-    if method not in METHODS:
-        raise BadParams(f"'{method}' is no method. Known: {', '.join(METHODS)}.")
-    params: type[BaseModel] = METHODS[method].Params
-    return params
-
-
 def build(
     method: str,
     own: BaseModel,
-    backbone_params: backbone.Params,
+    backbone_params: BackboneParams,
     *,
     tree: nx.DiGraph,
     side: int,
@@ -127,8 +114,8 @@ def load(folder: Path) -> Saved:
 def _untrained(model: ModelDocument) -> HierarchicalClassifier:
     """Returns the untrained classifier that model.json describes."""
     mean = np.array(model.mean, dtype=np.float32)
-    network = backbone.Params(**model.params["backbone"])
-    side = augment.Params(**model.params["augment"]).network_side(model.side)
+    network = BackboneParams(**model.params["backbone"])
+    side = AugmentParams(**model.params["augment"]).network_side(model.side)
     if model.method == fusion.NAME:
         if model.parts is None:
             raise ValueError("the parts of the merged run are absent")
@@ -139,9 +126,9 @@ def _untrained(model: ModelDocument) -> HierarchicalClassifier:
             mean=mean,
         )
     tree = hierarchy.from_json(model.hierarchy.model_dump(mode="json", exclude_unset=True))
-    own = method_params(model.method)(**model.params[model.method])
+    own = params.model_of(params.known_method(model.method))(**model.params[model.method])
     return build(model.method, own, network, tree=tree, side=side, mean=mean)
 
 
-def _network(params: backbone.Params, side: int, outputs: int) -> Network:
+def _network(params: BackboneParams, side: int, outputs: int) -> Network:
     return backbone.build(params, outputs=outputs, side=side)

@@ -11,11 +11,12 @@ from torch import nn
 
 from personae.errors import BadParams
 from train import backbone
-from train.backbone import Params, vision
+from train.backbone import vision
 from train.backbone.attention import attention
 from train.backbone.network import activation
 from train.backbone.uppsala_cnn import Noise
 from train.errors import MissingPackage
+from train.params.backbone import NAMES, Params
 from train.runtime import seeds
 
 TABLE = [
@@ -221,7 +222,7 @@ def test_elu_flavour_of_hiernet():
     ]
 
 
-@pytest.mark.parametrize("name", backbone.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_every_weight(name):
     """One step moves every tensor that learns, and two images give two rows."""
     seeds.seed(0)

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from train import backbone, saved
+from train import backbone, params, saved
 from train.data import augment
 from train.engine import loop
 from train.errors import Diverged
@@ -173,6 +173,11 @@ def test_divergence_is_named(fitted, tmp_path, method):
     assert caught.value.lr > 1e28
     assert str(caught.value.step) in str(caught.value)
     assert all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
+
+
+def test_every_method_has_a_section():
+    """The names that help knows without importing torch are those of the methods."""
+    assert tuple(METHODS) == params.METHODS
 
 
 @ALL

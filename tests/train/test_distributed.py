@@ -10,7 +10,6 @@ import torch
 import yaml
 
 from personae.errors import BadParams
-from personae.settings import Settings
 from tests.train.conftest import LABELS
 from train.__main__ import main
 from train.data import sampling
@@ -195,12 +194,11 @@ def test_failed_job_is_told_by_the_parent(tiny_data, make_trainer, make_classifi
         trainer.fit_all(pairs, seed=0)
 
 
-def test_jobs_under_torchrun_are_refused(project, monkeypatch):
+def test_jobs_under_torchrun_are_refused(monkeypatch):
     """Both at once would train every subnetwork several times."""
     monkeypatch.setenv("WORLD_SIZE", "2")
-    (project / "params.yaml").write_text("loop: {jobs: 2}\n", encoding="utf-8")
     with pytest.raises(BadParams, match="jobs works within one process"):
-        Settings(project / "params.yaml").section("loop", loop.Params)
+        loop.prepare(loop.Params(jobs=2))
 
 
 def test_too_large_batches_say_what_to_do(tiny_data, make_trainer, make_classifier, monkeypatch):

@@ -109,7 +109,10 @@ def test_refused_candidates_are_not_accepted():
     assert modularity.accepted(three) is None
     assert [[0, 1], [2]] == modularity.select(three).clusters
     assert modularity.accepted(swept(M6)) == modularity.select(swept(M6))
-    assert clustering.Params().gammas() == modularity.resolutions()
+    params = clustering.Params()
+    assert modularity.resolutions() == modularity.resolutions(
+        params.gamma_first, params.gamma_last, params.gamma_step
+    )
     assert (
         clustering.Params().largest
         == inspect.signature(modularity.sweep).parameters["largest"].default

@@ -27,16 +27,14 @@ from train.backbone.network import (
     replace_last,
 )
 from train.backbone.nin import nin
-from train.backbone.params import NAMES, TORCHVISION, Params
-from train.backbone.resnet import BASIC, basic, bottleneck
+from train.backbone.resnet import basic, bottleneck
+from train.params.backbone import BASIC, TORCHVISION, Params
 
 __all__ = [
-    "NAMES",
     "Attached",
     "Branch",
     "Layer",
     "Network",
-    "Params",
     "branch_of",
     "build",
     "channels_after",

@@ -6,13 +6,13 @@ Kweon, CBAM: Convolutional Block Attention Module (2018), section 3.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Attention = Literal["none", "se", "cbam"]
+from train.params.backbone import Attention
+
 _RATIO = 4  # channels per hidden unit; the papers' 16 would leave one unit for 16 channels
 _WINDOW = 7
 

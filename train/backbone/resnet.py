@@ -9,11 +9,10 @@ can cut the network between any two of them.
 
 from torch import Tensor, nn
 
-from train.backbone.attention import Attention, attention
+from train.backbone.attention import attention
 from train.backbone.network import Network, activation, pooled_head
+from train.params.backbone import BASIC, Attention
 
-BASIC = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}
-"""Basic blocks in each of the three stages."""
 _BOTTLENECKS, _EXPANSION = 18, 4  # of resnet164
 _STAGES = (16, 32, 64)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from personae.errors import BadParams
 from train.backbone.network import Network, activation
-from train.backbone.params import Params
+from train.params.backbone import Params
 
 _CONVOLUTIONS = (1, 1, 2, 2, 2)  # of each block; every block ends in a pool
 

@@ -15,12 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from personae import files
@@ -28,6 +27,7 @@ from train.data import shards, stream
 from train.data.stream import Streamed
 from train.documents import IndexedShard
 from train.errors import BadShard
+from train.params.data import Params, Storage
 from train.runtime import distributed
 
 log = logging.getLogger(__name__)
@@ -35,30 +35,7 @@ log = logging.getLogger(__name__)
 _FORMAT = "1"  # part of the cache key: raised when the cached arrays change their meaning
 _DEVICE_SHARE = 0.5  # of an accelerator's free memory that images may take
 
-Storage = Literal["auto", "cache", "device", "stream"]
 _STORAGES = ("cache", "device", "stream")
-
-
-class Params(BaseModel):
-    """Section `data`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    batch_size: int = Field(128, ge=1, le=65_536, description="images per update")
-    side: int | None = Field(
-        None,
-        ge=8,
-        le=2048,
-        description="stop if shards have another side; unset: any",
-    )
-    storage: Storage = Field(
-        "auto",
-        description="where decoded images are kept; same results",
-    )
-    train_on_val: bool = Field(
-        default=False,
-        description="train on validation images too",
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +70,7 @@ class ImageSet:
     def __reduce__(self) -> Any:
         """Pickles the path of the cache instead of the pixels, where there is a cache."""
         if isinstance(self.images, np.memmap) and self.images.filename is not None:
-            return _read_cache, (Path(self.images.filename).parent,)
+            return _reopened, (Path(self.images.filename).parent,)
         return ImageSet, (self.images, self.labels, self.post_ids, self.white)
 
 
@@ -254,7 +231,7 @@ def _cached(
 
 def _from_cache(folder: Path, entries: Sequence[IndexedShard], *, side: int) -> ImageSet:
     """Returns the cached images; raises `ValueError` where an array has another shape or type."""
-    images = _read_cache(folder)
+    arrays = _arrays(folder)
     count = sum(entry.samples for entry in entries)
     expected = {
         "images": ((count, side, side, 3), np.uint8),
@@ -263,16 +240,19 @@ def _from_cache(folder: Path, entries: Sequence[IndexedShard], *, side: int) -> 
         "white": ((count,), np.bool_),
     }
     for name, (shape, dtype) in expected.items():
-        array = getattr(images, name)
+        array = arrays[name]
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(f"{name}.npy holds {array.dtype} of shape {array.shape}")
-    return images
+    return ImageSet(**arrays)
 
 
-def _read_cache(folder: Path) -> ImageSet:
-    images = np.load(folder / "images.npy", mmap_mode="r")
-    columns = [np.load(folder / f"{name}.npy") for name in ("labels", "post_ids", "white")]
-    return ImageSet(images, *columns)
+def _reopened(folder: Path) -> ImageSet:
+    return ImageSet(**_arrays(folder))
+
+
+def _arrays(folder: Path) -> dict[str, Any]:
+    columns = {name: np.load(folder / f"{name}.npy") for name in ("labels", "post_ids", "white")}
+    return {"images": np.load(folder / "images.npy", mmap_mode="r"), **columns}
 
 
 def _fill(folder: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, side: int) -> None:

@@ -8,12 +8,11 @@ See docs/methods/training.md.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
-Balance = Literal["resample", "fixed", "weights", "none"]
+from train.params.balance import Balance
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from torch import Tensor
 from train.data import augment
 from train.data.augment import Draws
 from train.engine.task import Task
+from train.params.augment import Params as AugmentParams
 from train.runtime import seeds
 
 _PREFETCH = 2  # batches that are fetched while the device computes
@@ -68,7 +69,7 @@ class Order:
         ]
 
     def draws(
-        self, epoch: int, params: augment.Params
+        self, epoch: int, params: AugmentParams
     ) -> tuple[Int[np.ndarray, " position"], Draws]:
         """Returns the rows of the epoch and the random numbers of augmentation for each."""
         rows, rng = self._drawn(epoch)
@@ -89,7 +90,7 @@ class Feed:
         self,
         order: Order,
         *,
-        augmentation: augment.Params,
+        augmentation: AugmentParams,
         mean: Float[Tensor, "3"],
         weights: Float[Tensor, " output"] | None,
         device: torch.device,

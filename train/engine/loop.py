@@ -6,79 +6,13 @@ Section `loop`: turns training parameters into a recipe, a device and a number o
 
 import os
 from dataclasses import replace
-from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from personae.errors import BadParams
 from train.engine import schedule
+from train.params.loop import Params
 from train.runtime import distributed, memory
-
-
-class Params(BaseModel):
-    """Section `loop`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    recipe: Literal["report", "step", "fast"] = Field(
-        "fast",
-        description="report: as in the Uppsala report; step: as in HierNet; fast: one cycle",
-    )
-    epochs: int = Field(30, ge=1, le=10_000, description="passes over the training set, at most")
-    max_seconds: float | None = Field(None, gt=0, description="limit in seconds for each network")
-    max_train_flops: float | None = Field(None, gt=0, description="limit in FLOPs for each network")
-    lr: float | None = Field(
-        None,
-        gt=0,
-        description="peak learning rate; unset: as in the recipe",
-    )
-    momentum: float | None = Field(
-        None, ge=0, lt=1, description="SGD momentum, or beta1 of AdamW; unset: value of the recipe"
-    )
-    weight_decay: float | None = Field(
-        None,
-        ge=0,
-        description="weight decay; unset: as in the recipe",
-    )
-    lr_decay: float = Field(1e-5, ge=0, description="report: decay of the learning rate per update")
-    optimiser: Literal["sgd", "adamw"] = Field("sgd", description="optimiser of recipe fast")
-    warm_up: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="warm-up fraction; unset: as in the recipe",
-    )
-    cuts: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        (0.41026, 0.61538),
-        description="step: divide the rate by 10 at these fractions of training",
-    )
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="fast: label smoothing, 0..1")
-    ema: float = Field(0.98, ge=0, lt=1, description="fast: decay of averaged weights; 0: none")
-    clip: float = Field(1.0, ge=0, description="fast: largest gradient norm; 0: no limit")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="number format of forward passes in training"
-    )
-    channels_last: bool = Field(True, description="memory layout, faster on CPUs")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: a GPU if there is one"
-    )
-    accumulate: int = Field(
-        1,
-        ge=1,
-        le=4096,
-        description="gradient accumulation: parts of each batch",
-    )
-    jobs: int = Field(1, ge=1, le=256, description="networks trained at once")
-    threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads per network; unset: all cores"
-    )
-
-    @model_validator(mode="after")
-    def _check_jobs(self) -> "Params":
-        if self.jobs > 1 and distributed.launched() > 1:
-            raise ValueError("jobs works within one process: set it to 1 under torchrun")
-        return self
 
 
 def prepare(params: Params, *, at_once: int = 1) -> torch.device:
@@ -90,8 +24,11 @@ def prepare(params: Params, *, at_once: int = 1) -> torch.device:
         at_once: Number of training processes that share this machine.
 
     Raises:
-        BadParams: `loop.device` is cuda, and torch finds no accelerator.
+        BadParams: `loop.device` is cuda, and torch finds no accelerator; or `loop.jobs` is above 1
+            under torchrun.
     """
+    if params.jobs > 1 and distributed.launched() > 1:
+        raise BadParams("loop.jobs works within one process. Set it to 1 under torchrun.")
     available = torch.cuda.is_available()
     if params.device == "cuda" and not available:
         raise BadParams(
@@ -104,7 +41,7 @@ def prepare(params: Params, *, at_once: int = 1) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set by a property of the module
     torch.set_num_threads(threads(params, at_once=at_once))
     if available and params.device != "cpu":
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("cuda", distributed.local_rank())
     return torch.device("cpu")
 
 

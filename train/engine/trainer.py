@@ -28,6 +28,8 @@ from train.engine import loop, losses, parallel, schedule
 from train.engine.feed import Batch, Feed, Order
 from train.engine.task import Task
 from train.errors import Diverged, OutOfMemory
+from train.params.augment import Params as AugmentParams
+from train.params.loop import Params as LoopParams
 from train.runtime import checkpoint, distributed, memory
 
 log = logging.getLogger(__name__)
@@ -59,8 +61,8 @@ class _State:
 class Trainer:
     """Trains the networks of one run, which share parameters, device and work folder."""
 
-    params: loop.Params
-    augment: augment.Params
+    params: LoopParams
+    augment: AugmentParams
     batch_size: int
     """Images per update, over all processes."""
     mean: Tensor
@@ -362,11 +364,11 @@ class _Job:
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
 
-def _epochs(params: loop.Params, task: Task) -> int:
+def _epochs(params: LoopParams, task: Task) -> int:
     return params.epochs if task.epochs is None else task.epochs
 
 
-def _budget(params: loop.Params, task: Task) -> Budget:
+def _budget(params: LoopParams, task: Task) -> Budget:
     """Returns the limits; one in operations becomes one in epochs, so that the cycle is complete."""
     budget = Budget(_epochs(params, task), params.max_seconds, params.max_train_flops)
     if budget.max_train_flops is None:

@@ -23,9 +23,9 @@ from train.grouping import (
     overlap,
     spectral,
 )
-from train.grouping.params import Params
 from train.grouping.partition import Partition, affinity, must_group, nested
 from train.grouping.predictions import LabelledPredictions, confusion_of
+from train.params.clustering import Params
 from train.tree import hierarchy
 from train.tree.hierarchy import Nested
 
@@ -161,7 +161,7 @@ def _swept(
 ) -> GroupingTree:
     candidates = modularity.sweep(
         confusion_of(predictions, params.confusion),
-        gammas=params.gammas(),
+        gammas=modularity.resolutions(params.gamma_first, params.gamma_last, params.gamma_step),
         largest=params.largest,
         diagonal=params.diagonal,
         propose=propose,

@@ -6,9 +6,9 @@ import numpy as np
 
 from train.errors import BadHierarchy
 from train.evaluation import metrics
-from train.grouping.params import Params
 from train.grouping.predictions import LabelledPredictions
 from train.grouping.rules import RULES, GroupingTree
+from train.params.clustering import Params
 from train.tree import hierarchy
 
 _RESAMPLING = 23  # separates this random stream from others of the same seed

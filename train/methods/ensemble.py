@@ -10,7 +10,6 @@ import networkx as nx
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from train import backbone
@@ -21,20 +20,8 @@ from train.data.images import DataModule
 from train.engine.task import Task
 from train.engine.trainer import Trainer
 from train.methods.parts import parts_of
+from train.params.ensemble import Params
 from train.tree import hierarchy as trees
-
-
-class Params(BaseModel):
-    """Section `ensemble`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    members: int = Field(
-        2, ge=1, le=100, description="flat networks, each with its own random initialisation"
-    )
-    balance: sampling.Balance = Field(
-        "none", description="equal numbers of images per label, as in section flat"
-    )
 
 
 class Classifier(nn.Module):

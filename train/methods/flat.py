@@ -11,7 +11,6 @@ import networkx as nx
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from train import backbone
@@ -21,20 +20,8 @@ from train.data import augment, sampling
 from train.data.images import DataModule
 from train.engine.task import Task
 from train.engine.trainer import Trainer
+from train.params.flat import Params
 from train.tree import hierarchy as trees
-
-
-class Params(BaseModel):
-    """Section `flat`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    balance: sampling.Balance = Field(
-        "none",
-        description="equal numbers of images per label: resample (drawn anew each epoch), "
-        "fixed (drawn once), weights (all images, weighted loss); none: all images, as `curation` "
-        "has already balanced the labels",
-    )
 
 
 class Classifier(nn.Module):

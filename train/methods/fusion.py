@@ -21,6 +21,7 @@ from train.data.images import DataModule
 from train.engine.task import Task
 from train.engine.trainer import Trainer
 from train.methods.parts import parts_of
+from train.params.balance import Balance
 from train.runtime import checkpoint
 from train.tree import grafting
 
@@ -73,7 +74,7 @@ class Classifier(nn.Module):
         *,
         seed: int,
         start: Mapping[str, Tensor] | None = None,
-        balance: sampling.Balance = "resample",
+        balance: Balance = "resample",
         epochs: int | None = None,
         lr_scale: float = 1.0,
     ) -> FitReport:

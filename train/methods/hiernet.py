@@ -13,7 +13,6 @@ import networkx as nx
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from personae.errors import BadParams, MissingInput
@@ -28,6 +27,7 @@ from train.engine.task import Task
 from train.engine.trainer import Trainer
 from train.errors import BadHierarchy
 from train.methods.parts import parts_by_name
+from train.params.hiernet import Params
 from train.runtime import checkpoint, seeds
 from train.tree import hierarchy as trees
 
@@ -37,48 +37,6 @@ _PUBLISHED = {
 }
 """Split and added blocks, by activation and number of residual blocks (section 5.7)."""
 _SHARED, _ADDED = 0.6, 0.2  # shares of the blocks of other backbones, near those of the table
-
-
-class Params(BaseModel):
-    """Section `hiernet`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    split: int | None = Field(
-        None,
-        ge=0,
-        le=1000,
-        description="blocks after the first one (a resnet's stem) that all "
-        "groups share; unset: as published for resnet20 to resnet110, else 60 % of the blocks",
-    )
-    group_blocks: int | None = Field(
-        None,
-        ge=0,
-        le=1000,
-        description="own blocks of the group head (A_add), copies of those that "
-        "follow the split; unset: as published, else 20 % of the blocks, at least one",
-    )
-    transfer: bool = Field(
-        default=True,
-        description="every block starts from the flat network of the same seed, else from scratch",
-    )
-    prune_singletons: bool = Field(
-        default=True,
-        description="no branch for a group of one label; the paper has such branches, "
-        "with more parameters and the same probabilities",
-    )
-    epochs: int | None = Field(
-        None, ge=1, le=10_000, description="passes over the training set; unset: loop.epochs"
-    )
-    lr_scale: float = Field(
-        1.0, gt=0, le=10, description="learning rate after the transfer, relative to loop.lr"
-    )
-    balance: sampling.Balance = Field(
-        "none",
-        description="equal numbers of images per label: resample (drawn anew each epoch), "
-        "fixed (drawn once), weights (all images, weighted loss); none: all images (as in the "
-        "paper)",
-    )
 
 
 class Tree(nn.Module):

@@ -32,6 +32,11 @@ def launched() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def local_rank() -> int:
+    """Returns the number of this process on its machine, and so of its GPU; 0 without `torchrun`."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """Joins the process group of `torchrun`, if there is one: gloo on CPUs, NCCL on GPUs."""

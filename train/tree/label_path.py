@@ -8,16 +8,15 @@ slide "Encoding Label Paths"). The tree says which outputs can follow a given on
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import networkx as nx
 import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadHierarchy
+from train.params.dhnn import Order
 from train.tree import hierarchy as trees
 
-Order = Literal["root_first", "leaf_first"]
 Chain = tuple[int, ...]
 """Output indices of consecutive steps."""
 NOTHING = -1  # the target of a step after the end of a path

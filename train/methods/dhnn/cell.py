@@ -1,12 +1,11 @@
 """One step of an LSTM or a GRU: torch's cells, with a state of the same form for both."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-CellKind = Literal["lstm", "gru"]
+from train.params.dhnn import CellKind
+
 State = tuple[Tensor, Tensor]
 """Hidden state h and cell state c, each (batch, hidden); a GRU has no cell state and returns c as it
 is."""

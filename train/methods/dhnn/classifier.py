@@ -8,13 +8,11 @@ together. Method, example and sources: `docs/methods/dhnn.md`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
 
 import networkx as nx
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from personae.errors import BadParams
@@ -28,63 +26,13 @@ from train.engine.task import Task
 from train.engine.trainer import Trainer
 from train.methods.dhnn import beam, conversion, recurrent
 from train.methods.dhnn.beam import Continuations
-from train.methods.dhnn.cell import CellKind
-from train.methods.dhnn.conversion import Conversion, Kind, Layers
+from train.methods.dhnn.conversion import Conversion
 from train.methods.dhnn.recurrent import Decoder, EndedPath, FixedPath
 from train.methods.parts import parts_of
+from train.params.dhnn import Params
 from train.tree import hierarchy as trees
 from train.tree import label_path
 from train.tree.label_path import LabelPaths
-
-
-class Params(BaseModel):
-    """Section `dhnn`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["rnn", "s2s"] = Field(
-        "rnn",
-        description="rnn: a bidirectional RNN over paths of equal length, a shallow leaf "
-        "repeated; s2s: an encoder, and a decoder that ends each path, for trees of uneven depth",
-    )
-    order: label_path.Order = Field(
-        "root_first", description="of the steps: root_first, or leaf_first"
-    )
-    conversion: Kind = Field(
-        "pool", description="maps to the RNN's inputs: pool (the slides' advice), linear, conv"
-    )
-    layers: Layers = Field(
-        "alt",
-        description="stages of the CNN that feed a step: last, alt (deeper step by step; our "
-        "reading of the slides), all (their mean)",
-    )
-    cell: CellKind = Field("lstm", description="lstm, gru")
-    hidden: int = Field(256, ge=1, le=8192, description="numbers in an RNN's state; 512 is 'large'")
-    residual: bool = Field(
-        default=True, description="rnn: add the input of each step to a linear map of its output"
-    )
-    teacher_forcing: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="s2s: share of training steps that read the true previous node; the "
-        "others read the likeliest node",
-    )
-    step_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
-        None, description="of the steps' losses, one per step (s2s: and for the end); unset: equal"
-    )
-    beam: int | None = Field(
-        None,
-        ge=1,
-        le=100_000,
-        description="paths that a prediction keeps at each step, 1: greedy; "
-        "unset: all, so that every label has the score of its path",
-    )
-    balance: sampling.Balance = Field(
-        "none",
-        description="equal numbers of images per label: resample (drawn anew each epoch), "
-        "fixed (drawn once), weights (all images, weighted loss); none: all images",
-    )
 
 
 class PathNetwork(nn.Module):

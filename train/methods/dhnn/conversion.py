@@ -8,14 +8,12 @@ Source: Koo, Klabjan and Utke, Combined Convolutional and Recurrent Neural Netwo
 Classification of Images, IEEE Big Data 2020, slides "DHNN - Conversion Operations".
 """
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Kind = Literal["pool", "linear", "conv"]
-Layers = Literal["last", "alt", "all"]
+from train.params.dhnn import ConversionKind, Layers
+
 CHANNELS, GRID = 16, 4
 LENGTH = CHANNELS * GRID * GRID
 """p: numbers in each input vector of the RNN."""
@@ -38,7 +36,7 @@ class Conversion(nn.Module):
     rows: Tensor
     columns: Tensor
 
-    def __init__(self, kind: Kind, shape: tuple[int, int, int]) -> None:
+    def __init__(self, kind: ConversionKind, shape: tuple[int, int, int]) -> None:
         """Builds the conversion for maps of `shape` (channels, height, width)."""
         super().__init__()
         self.shape = shape

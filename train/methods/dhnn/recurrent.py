@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from train.methods.dhnn.beam import Continuations
-from train.methods.dhnn.cell import Cell, CellKind, State
+from train.methods.dhnn.cell import Cell, State
+from train.params.dhnn import CellKind
 from train.tree.label_path import NOTHING, BranchPoint, Chain, LabelPaths, levels
 
 _EMBEDDING = 128  # numbers in the vector of an emitted node

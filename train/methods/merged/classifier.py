@@ -28,7 +28,7 @@ from train.errors import BadHierarchy
 from train.evaluation import prediction
 from train.methods.merged import adaptation
 from train.methods.merged.network import BothLosses, Merged
-from train.methods.merged.params import Params
+from train.params.merged import Params
 from train.runtime import checkpoint, distributed, seeds
 from train.tree import hierarchy as trees
 

@@ -31,7 +31,7 @@ from train.evaluation import metrics, prediction
 from train.grouping import modularity
 from train.methods.parts import parts_by_name
 from train.methods.uppsala import descent, nodes
-from train.methods.uppsala.params import Params
+from train.params.uppsala import Params
 from train.runtime import checkpoint, distributed, seeds
 from train.tree import hierarchy as trees
 

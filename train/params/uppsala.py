@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from train.data import sampling
+from train.params.balance import Balance
 
 
 class Params(BaseModel):
@@ -20,7 +20,7 @@ class Params(BaseModel):
         description="convolutions taken from the root and frozen in subnetworks: "
         "all, all but the last block, or none",
     )
-    balance: sampling.Balance = Field(
+    balance: Balance = Field(
         "resample",
         description="how classes are balanced (clusters in the root, labels in "
         "subnetworks): resample (anew each epoch), fixed (as in the Uppsala report), "

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from train.data import sampling
+from train.params.balance import Balance
 
 
 class Params(BaseModel):
@@ -55,7 +55,7 @@ class Params(BaseModel):
     lr_scale: float = Field(
         1.0, gt=0, le=10, description="learning rate after the transfer, relative to loop.lr"
     )
-    balance: sampling.Balance = Field(
+    balance: Balance = Field(
         "none",
         description="equal numbers of images per label: resample (drawn anew each epoch), "
         "fixed (drawn once), weights (all images, weighted loss); none: all images (as in the "

@@ -5,8 +5,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from train.grouping import modularity
-
 
 class Params(BaseModel):
     """Section `clustering`."""
@@ -88,7 +86,3 @@ class Params(BaseModel):
         le=10_000,
         description="number of resamples of the validation images for the stability",
     )
-
-    def gammas(self) -> list[float]:
-        """Returns the resolutions of the sweep, from the finest to the coarsest."""
-        return modularity.resolutions(self.gamma_first, self.gamma_last, self.gamma_step)

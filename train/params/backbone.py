@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from train.backbone.attention import Attention
-from train.backbone.resnet import BASIC
-
+Attention = Literal["none", "se", "cbam"]
+BASIC = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}
+"""Basic blocks in each of the three stages."""
 NAMES = ("uppsala_cnn", "fast_cnn", "nin", *BASIC, "resnet164", "densenet_bc_100")
 TORCHVISION = "torchvision/"
 # Fields that only these backbones have.

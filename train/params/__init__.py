@@ -1,0 +1,31 @@
+"""
+The sections of params.yaml that hold options: one module for each, with its model `Params`.
+
+Nothing here imports torch, so that `--help` answers at once.
+"""
+
+import importlib
+
+from pydantic import BaseModel
+
+from personae.errors import BadParams
+
+METHODS = ("flat", "ensemble", "uppsala", "hiernet", "hdcnn", "merged", "dhnn")
+
+
+def model_of(section: str) -> type[BaseModel]:
+    """Returns the model of a section."""
+    model: type[BaseModel] = importlib.import_module(f"train.params.{section}").Params
+    return model
+
+
+def known_method(method: str) -> str:
+    """
+    Returns the name of a method, which is also that of its section.
+
+    Raises:
+        BadParams: There is no such method.
+    """
+    if method not in METHODS:
+        raise BadParams(f"'{method}' is no method. Known: {', '.join(METHODS)}.")
+    return method
