@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from curation.errors import TamperedData
 from personae import cli, files
 from personae.settings import Settings, add_options, overrides
@@ -80,7 +82,7 @@ def _run(arguments: Sequence[str]) -> None:
 
 def _stage(options: argparse.Namespace) -> None:
     module = importlib.import_module(f"curation.{options.command}")
-    model = module.Params
+    model = _model(options.command)
     params = Settings.of(options).section(options.command, model, overrides(options, model))
     log.info("%s: %s", options.command, params.model_dump_json())
     # Two runs of a stage at once would destroy each other's files.
@@ -150,13 +152,18 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         description = _opening(f"{line[0].upper()}{line[1:]}.", f"{stage} {_OPTIONS[stage]}")
         command = commands.add_parser(stage, help=line, description=description)
         if stage in arguments[:1]:
-            model = importlib.import_module(f"curation.{stage}").Params
+            model = _model(stage)
             if model.model_fields:
                 group = command.add_argument_group(f"section '{stage}' of params.yaml")
                 add_options(group, model)
         cli.add_shared_options(command, "data", "work")
     _add_questions(commands)
     return parser
+
+
+def _model(stage: str) -> type[BaseModel]:
+    model: type[BaseModel] = importlib.import_module(f"curation.params.{stage}").Params
+    return model
 
 
 def _opening(text: str, arguments: str) -> str:

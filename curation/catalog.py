@@ -15,10 +15,10 @@ from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
 from curation.documents import CertificateDocument, ManifestDocument
 from curation.errors import TamperedData
+from curation.params.catalog import Params
 from personae import files, tables
 from personae.decisions import DECISIONS
 from personae.errors import DiskRefused, MissingInput
@@ -44,12 +44,6 @@ _OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
-
-
-class Params(BaseModel):
-    """Section `catalog`, which has no parameters."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +20,11 @@ import pdqhash
 from PIL import Image, ImageCms
 
 from curation.errors import UnreadableImage
+from curation.params.measure import Background, Format
 
-Background = Literal["border", "white"]
-Format = Literal["png", "webp", "jpg"]
 Pixels = npt.NDArray[np.uint8]
 
 FORMATS = ("JPEG", "PNG", "WEBP")  # the still images that boards serve
-MAX_PIXELS = 89_478_485  # above this number Pillow warns of a decompression bomb
 MAX_SCANS = 100  # progressive JPEG files have about ten; each scan costs a pass over all pixels
 MAX_CHUNKS = 100_000  # PNG files have thousands at most; each costs Pillow a call
 MAX_PROFILE_BYTES = 1 << 20  # colour profiles of screens are a few kilobytes, of presses under 1 MB

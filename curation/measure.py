@@ -26,11 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import __version__ as pillow_version
 from PIL import features
-from pydantic import BaseModel, ConfigDict, Field
 
 from curation import image as images
 from curation import tars, workers
 from curation.errors import UnreadableImage
+from curation.params.measure import Params
 from curation.spans import SpanReader
 from personae import files, tables
 from personae.progress import Progress
@@ -61,40 +61,6 @@ SCHEMA = pa.schema(
 )
 _STORED = ("post_id", "segment", "offset", "file_bytes", "sha256", "width", "height")
 _TAR_BYTES = b"personae.tar_bytes"
-
-
-class Params(BaseModel):
-    """Section `measure`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    side: int = Field(
-        48,
-        ge=8,
-        le=2048,
-        description="side of the normalised square, pixels, 8..2048; at 48 a CNN trains in minutes",
-    )
-    format: images.Format = Field(
-        "png", description="png and webp are lossless; png encodes fastest at small sizes"
-    )
-    quality: int = Field(
-        95, ge=1, le=100, description="JPEG quality, 1..100, only with --format jpg"
-    )
-    background: images.Background = Field(
-        "border", description="colour of the margin: mean colour of the image's border, or white"
-    )
-    max_pixels: int = Field(
-        40_000_000,
-        ge=1,
-        le=images.MAX_PIXELS,
-        description="largest image to decode, pixels; 40 million need up to 1.3 GB per worker",
-    )
-    pictures_per_tar: int = Field(
-        1000, ge=1, description="images in a tar; a killed stage repeats at most one tar per worker"
-    )
-    workers: int | None = Field(
-        None, ge=1, description="processes; unset: one per core. The output does not depend on it"
-    )
 
 
 @dataclass(frozen=True, slots=True)

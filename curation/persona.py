@@ -11,12 +11,12 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curation.errors import TooFewSamples
+from curation.params.persona import Params
 from personae import tables
 from personae.decisions import DECISIONS
 from personae.errors import MissingInput
@@ -34,34 +34,6 @@ CLASSES = pa.schema(
         "samples": pa.int64(),
     }
 )
-
-
-class Params(BaseModel):
-    """Section `persona`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    min_samples: int = Field(
-        100,
-        ge=1,
-        description="least samples of a label after `duplicates`; a smaller label is left out",
-    )
-    balance: Literal["equal", "cap", "none"] = Field(
-        "equal",
-        description="equal: as many of each label as the smallest label has; cap: at most `cap` of "
-        "each label; none: all",
-    )
-    cap: int | None = Field(
-        None,
-        ge=1,
-        description="largest number of samples of a label, also for `equal`; unset: no limit",
-    )
-
-    @model_validator(mode="after")
-    def _sensible(self) -> Self:
-        if (self.balance == "cap" and self.cap is None) or (self.balance == "none" and self.cap):
-            raise ValueError(f"balance '{self.balance}' does not go with cap {self.cap}")
-        return self
 
 
 def allowance(available: Mapping[str, int], params: Params) -> int | None:

@@ -17,7 +17,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
 
 from curation import documents, tars
 from curation.documents import (
@@ -27,6 +26,7 @@ from curation.documents import (
     NormalisedFormat,
     ShardEntry,
 )
+from curation.params.shards import Params
 from curation.spans import SpanReader
 from personae import files, tables
 from personae.errors import MissingInput
@@ -47,20 +47,6 @@ SCHEMA = pa.schema(
         "image_bytes": pa.int64(),
     }
 )
-
-
-class Params(BaseModel):
-    """Section `shards`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    samples_per_shard: int = Field(
-        1000,
-        ge=1,
-        description="samples in a shard; the last of a split may have fewer. 1000 images of a "
-        "few kilobytes make a file that copies fast and still spreads over workers",
-    )
-    seed: int = Field(0, ge=0, description="seed of the order of the samples within a split")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The sections of params.yaml that hold the options of curation, one module each."""

@@ -1,0 +1,17 @@
+"""Section `shards` of params.yaml: samples per shard, and their order."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Params(BaseModel):
+    """Section `shards`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples_per_shard: int = Field(
+        1000,
+        ge=1,
+        description="samples in a shard; the last of a split may have fewer. 1000 images of a "
+        "few kilobytes make a file that copies fast and still spreads over workers",
+    )
+    seed: int = Field(0, ge=0, description="seed of the order of the samples within a split")
