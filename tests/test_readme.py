@@ -68,6 +68,17 @@ def test_every_module_has_its_line(make):
     assert silent == []
 
 
+def test_every_top_level_name_is_in_the_tree():
+    """A reader of the tree learns what each tracked file and folder of the repository is for."""
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    names = {path.split("/")[0] for path in tracked}
+    page = MANUAL["docs/tree.md"]
+
+    assert [name for name in sorted(names) if name not in page] == []
+
+
 def test_ten_queries_are_documented(make):
     """docs/queries.md shows the ten queries of docs/queries.sql, each with an output."""
     page = MANUAL["docs/queries.md"]

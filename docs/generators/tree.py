@@ -12,21 +12,28 @@ TOP = {
     "mkdocs.yml": "the documentation site: its pages, in order",
     "params.yaml": "every number a person may change, one section per stage or method",
     "dvc.yaml": "the pipeline, top to bottom",
+    "dvc.lock": "hashes of the inputs and outputs of each stage of the default preset",
+    "README.md": "what it is, and the two commands that show it",
+    "CHANGELOG.md": "what changed for users, by version",
+    "CONTRIBUTING.md": "how a change is made, checked and released",
+    "LICENSE": "the terms of use",
+    ".pre-commit-config.yaml": "checks of a commit: formatting, lint, length of its subject",
+    ".dvc/": "settings of DVC; .dvcignore and .gitignore name what is not tracked",
 }
 FOLDERS = {
     "personae": "what the three packages share: settings, files, command line, text",
     "scraper": "posts and images from a Danbooru-style board, politely, with reasons",
     "curation": "from posts and images to balanced shards and a catalog",
     "train": "flat and hierarchical classifiers over the shards",
+    "benchmarks": "`python -m benchmarks NAME`; results with machine, versions and commit",
+    "docs": "this site, and the programs that make its generated parts",
+    "tests": "mirrors the packages, plus names, documents and the whole chain",
 }
 REST = {
     "presets/": "whole params files; `make preset NAME=…`",
-    "tests/": "mirrors the packages, plus names, documents and the whole chain",
-    "benchmarks/": "`python -m benchmarks NAME`; results with machine, versions and commit",
     "locks/": "pinned versions with hashes, from which `make` installs",
     ".ci/": "what must hold before a change lands",
     "experiments/": "recorded figures: PRESET/RUN-SEED.json",
-    "docs/": "this site, and the programs that make its generated parts",
 }
 _WIDTH = 26
 
