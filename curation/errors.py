@@ -20,12 +20,25 @@ class CurationError(PersonaeError):
 
 
 class UnreadableImage(CurationError):
-    """The bytes of one post cannot be decoded; `reason` is the reason code of its decision."""
+    """
+    The bytes of one post cannot be decoded; `reason` is the reason code of its decision.
 
-    def __init__(self, reason: str, detail: str) -> None:
+    `measured` and `threshold` are the numbers that were compared, None if none were.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        detail: str,
+        *,
+        measured: float | None = None,
+        threshold: float | None = None,
+    ) -> None:
         super().__init__(f"No image could be read ({reason}): {detail}.")
         self.reason = reason
         self.detail = detail
+        self.measured = measured
+        self.threshold = threshold
 
 
 class TooFewSamples(CurationError):

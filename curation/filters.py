@@ -27,6 +27,9 @@ class Measures:
 
     post_id: int
     error: str | None
+    measured: float | None
+    """The number that refused an image in `measure`, and the one that it was compared with."""
+    threshold: float | None
     width: int | None
     height: int | None
     saturation: float | None
@@ -86,7 +89,7 @@ def decide(measures: Measures, params: Params) -> dict[str, Shortfall]:
     """Returns the reasons against an image with the numbers compared; no reason means kept."""
     error = unreadable(measures)
     if error is not None:
-        return {error: Shortfall()}
+        return {error: Shortfall(measures.measured, measures.threshold)}
     shortfalls = {rule.__name__: rule(measures, params) for rule in RULES}
     return {reason: shortfall for reason, shortfall in shortfalls.items() if shortfall is not None}
 

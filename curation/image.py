@@ -9,6 +9,7 @@ shards. The same bytes and the same library versions give the same numbers and b
 import functools
 import io
 import math
+import re
 import struct
 import warnings
 import zlib
@@ -76,7 +77,9 @@ def decode(data: bytes, *, max_pixels: int, side: int) -> DecodedImage:
             with Image.open(io.BytesIO(data), formats=[kind]) as opened:
                 return _load(opened, kind, max_pixels=max_pixels, side=side)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise UnreadableImage("too_many_pixels", str(error)) from error
+            raise UnreadableImage(
+                "too_many_pixels", str(error), measured=_pixels(error), threshold=max_pixels
+            ) from error
         except MemoryError as error:
             raise UnreadableImage("too_many_pixels", "no memory to decode it") from error
         except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError) as error:
@@ -248,12 +251,21 @@ def _check_chunks(data: bytes) -> None:
     raise UnreadableImage("undecodable", f"a PNG file of more than {MAX_CHUNKS} chunks")
 
 
+def _pixels(error: Exception) -> int | None:
+    """Returns the number of pixels in Pillow's message about a decompression bomb."""
+    number = re.search(r"\((\d+) pixels\)", str(error))
+    return int(number[1]) if number else None
+
+
 def _load(opened: Image.Image, kind: str, *, max_pixels: int, side: int) -> DecodedImage:
     width, height = opened.size
     mode = opened.mode
     if width * height > max_pixels:
         raise UnreadableImage(
-            "too_many_pixels", f"{width} × {height} is more than {max_pixels} pixels"
+            "too_many_pixels",
+            f"{width} × {height} is more than {max_pixels} pixels",
+            measured=width * height,
+            threshold=max_pixels,
         )
     # A second frame of a JPEG file (MPO) is the depth map or preview of a camera, not an animation.
     if kind != "JPEG" and getattr(opened, "n_frames", 1) > 1:

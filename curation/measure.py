@@ -42,6 +42,8 @@ SCHEMA = pa.schema(
         "post_id": pa.int64(),
         "error": pa.string(),
         "detail": pa.string(),
+        "measured": pa.float64(),
+        "threshold": pa.float64(),
         "file_format": pa.string(),
         "mode": pa.string(),
         "width": pa.int32(),
@@ -204,7 +206,12 @@ def measure_one(data: bytes, stored: SegmentImage, params: Params) -> tuple[dict
         }
         _check_size(decoded, stored)
     except UnreadableImage as error:
-        return row | {"error": error.reason, "detail": error.detail[:200]}, b""
+        return row | {
+            "error": error.reason,
+            "detail": error.detail[:200],
+            "measured": error.measured,
+            "threshold": error.threshold,
+        }, b""
     square = images.normalise(decoded.image, side=params.side, background=params.background)
     encoded = images.encode(square, params.format, quality=params.quality)
     row |= asdict(images.measure(decoded.image))
@@ -240,10 +247,13 @@ def _check_size(decoded: images.DecodedImage, stored: SegmentImage) -> None:
         return
     listed = sorted((stored.width, stored.height))
     actual = sorted((decoded.width, decoded.height))
-    if max(abs(listed[0] - actual[0]), abs(listed[1] - actual[1])) > 1:
+    difference = max(abs(listed[0] - actual[0]), abs(listed[1] - actual[1]))
+    if difference > 1:
         raise UnreadableImage(
             "wrong_size",
             f"{decoded.width} × {decoded.height}, listed as {stored.width} × {stored.height}",
+            measured=difference,
+            threshold=1,
         )
 
 

@@ -11,7 +11,15 @@ from curation import filters, measure
 from personae.errors import MissingColumn, MissingInput
 
 SOUND = filters.Measures(
-    post_id=1, error=None, width=180, height=120, saturation=0.4, sharpness=900.0, contrast=0.2
+    post_id=1,
+    error=None,
+    measured=None,
+    threshold=None,
+    width=180,
+    height=120,
+    saturation=0.4,
+    sharpness=900.0,
+    contrast=0.2,
 )
 
 
@@ -55,12 +63,11 @@ def test_keeps_what_meets_the_threshold(flaw) -> None:
     "error", ["undecodable", "truncated", "too_many_pixels", "animated_file", "wrong_size"]
 )
 def test_passes_the_decoder_s_reason_on(error) -> None:
-    """What gave no image has the decoder's reason and no other."""
+    """An image that could not be decoded has the reason and the numbers of `measure`, and no other."""
     nothing = dict.fromkeys(["width", "height", "saturation", "sharpness", "contrast"])
+    refused = changed(error=error, measured=60.0, threshold=1.0, **nothing)
 
-    assert {error: filters.Shortfall()} == filters.decide(
-        changed(error=error, **nothing), filters.Params()
-    )
+    assert {error: filters.Shortfall(60.0, 1.0)} == filters.decide(refused, filters.Params())
 
 
 @given(

@@ -277,6 +277,16 @@ def test_caps_pixels_before_decoding() -> None:
     assert time.process_time() - started < 2
 
 
+@pytest.mark.parametrize(("side", "limit"), [(9_000, 40_000_000), (20_000, 40_000_000)])
+def test_refusal_for_pixels_has_both_numbers(side: int, limit: int) -> None:
+    """The number of pixels and the cap are kept, also above the number at which Pillow stops."""
+    bomb = png_header(side, side) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+    with pytest.raises(UnreadableImage) as caught:
+        images.decode(bomb, max_pixels=limit, side=64)
+    assert (side * side, limit) == (caught.value.measured, caught.value.threshold)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_refuses_animation(drawing: Image.Image, kind: str) -> None:
     """A file of several frames is no still image."""

@@ -156,11 +156,12 @@ def test_refuses_an_image_of_another_size() -> None:
     params = measure.Params()
 
     assert measure.measure_one(buffer.getvalue(), right, params)[0].get("error") is None
-    for width, height in ((60, 42), (120, 80), (1, 1)):
+    for width, height, difference in ((60, 42, 2), (120, 80, 60), (1, 1, 59)):
         wrong = dataclasses.replace(right, width=width, height=height)
         row, encoded = measure.measure_one(buffer.getvalue(), wrong, params)
         assert ("wrong_size", b"") == (row["error"], encoded)
         assert f"60 × 40, listed as {width} × {height}" == row["detail"]
+        assert (difference, 1) == (row["measured"], row["threshold"])
 
 
 def test_finished_partitions_are_not_measured_again(tiny_data) -> None:
