@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from curation.documents import CertificateDocument, ManifestDocument
 from curation.errors import TamperedData
 from curation.params.catalog import Params
-from personae import files, tables
+from personae import files, stages, tables
 from personae.decisions import DECISIONS
 from personae.errors import DiskRefused, MissingInput
 
@@ -196,7 +196,7 @@ def connect(path: Path) -> duckdb.DuckDBPyConnection:
         MissingInput: The file is absent, or no catalog.
     """
     if not path.is_file():
-        raise MissingInput(f"{path} is absent: stage 'catalog' writes it. Run that stage first.")
+        raise stages.absent(path, "catalog")
     try:
         connection = duckdb.connect(str(path), read_only=True, config=_OFFLINE)
     except duckdb.Error as error:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from personae import stages
 from personae.errors import AlreadyRunning, DiskRefused, MissingInput
 
 # What `flock` answers when another process holds the lock, and nothing else.
@@ -82,9 +83,7 @@ def read_json(path: Path, *, stage: str) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise MissingInput(
-            f"{path} is absent: stage '{stage}' writes it. Run that stage first."
-        ) from error
+        raise stages.absent(path, stage) from error
     except (OSError, ValueError, RecursionError) as error:
         raise MissingInput(
             f"{path} is no readable JSON ({error}). Remove it and run stage '{stage}' again."

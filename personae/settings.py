@@ -53,6 +53,7 @@ class Settings:
         model: type[ModelT],
         overrides: Mapping[str, Any] | None = None,
         *,
+        own: Mapping[str, Any] | None = None,
         alone: bool = False,
     ) -> ModelT:
         """
@@ -62,7 +63,8 @@ class Settings:
             name: Name of the section.
             model: A pydantic model that forbids unknown keys.
             overrides: Values of the command line, which win; None marks an option not given.
-            alone: If true, the overrides replace the whole section.
+            own: Values from another place of the file, which win over those of the section.
+            alone: If true, `own` replaces the whole section.
 
         Raises:
             BadParams: A key is unknown or ill-typed; the message names the section, the key and
@@ -76,9 +78,9 @@ class Settings:
             )
         given = {key: value for key, value in (overrides or {}).items() if value is not None}
         try:
-            return model(**{**({} if alone else values or {}), **given})
+            return model(**{**({} if alone else values or {}), **(own or {}), **given})
         except (ValidationError, TypeError) as error:
-            raise BadParams(_explanation(self.path, name, model, error)) from error
+            raise BadParams(_explanation(self.path, name, model, error, given)) from error
 
     def value(self, name: str, kind: type[ValueT], default: ValueT) -> ValueT:
         """
@@ -219,18 +221,26 @@ def _default_text(value: Any) -> str:
     return str(value)
 
 
-def _explanation(path: Path, name: str, model: type[BaseModel], error: Exception) -> str:
+def _explanation(
+    path: Path, name: str, model: type[BaseModel], error: Exception, given: Mapping[str, Any]
+) -> str:
+    """Returns what is wrong, key by key; `given` are the values that the file does not hold."""
     if not isinstance(error, ValidationError):
         return f"{path}: the keys of section '{name}' must be names. {error}"
-    lines = []
+    from_options, from_file = [], []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "(section)"
+        field = str(problem["loc"][0]) if problem["loc"] else ""
+        value = repr(problem["input"])
+        shown = value if len(value) <= 200 else value[:200] + "…"
         if problem["type"] == "extra_forbidden":
             known = list(model.model_fields)
             hint = near_miss(key, known) or f"Known: {', '.join(known)}."
-            lines.append(f"'{name}.{key}' is not a parameter. {hint}")
+            from_file.append(f"'{name}.{key}' is not a parameter. {hint}")
+        elif field in given and field in model.model_fields:
+            from_options.append(f"--{field.replace('_', '-')} is {shown}: {problem['msg']}.")
         else:
-            value = repr(problem["input"])
-            shown = value if len(value) <= 200 else value[:200] + "…"
-            lines.append(f"'{name}.{key}' is {shown}: {problem['msg']}.")
-    return f"{path}: " + " ".join(lines)
+            from_file.append(f"'{name}.{key}' is {shown}: {problem['msg']}.")
+    if from_file:
+        from_file[0] = f"{path}: {from_file[0]}"
+    return " ".join([*from_options, *from_file])

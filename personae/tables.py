@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from personae import stages
 from personae.errors import MissingColumn, MissingInput
 from personae.files import whole_file
 
@@ -63,9 +64,7 @@ def check(path: Path, columns: Sequence[str], *, stage: str) -> None:
     try:
         present = pq.read_schema(path).names
     except FileNotFoundError as error:
-        raise MissingInput(
-            f"{path} is absent: stage '{stage}' writes it. Run that stage first."
-        ) from error
+        raise stages.absent(path, stage) from error
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, error, stage) from error
     absent = [column for column in columns if column not in present]

@@ -37,7 +37,7 @@ def _sets(clusters):
 
 def _sizes(name, *, labels, side):
     from train import backbone
-    from train.backbone.params import Params
+    from train.params.backbone import Params
 
     network = backbone.build(Params(name=name), outputs=labels, side=side)
     parameters = sum(weight.numel() for weight in network.parameters())

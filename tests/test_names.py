@@ -10,6 +10,8 @@ import pytest
 import yaml
 from dvc.utils.serialize import parse_yaml
 
+from personae.stages import COMMANDS
+
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -36,6 +38,18 @@ def test_stage_is_a_module_with_params(stage):
 
     if stage in PARAMS:
         assert "Params" in vars(module)
+
+
+def test_messages_name_the_commands_of_the_pipeline():
+    """The command that a message gives for a stage is that of dvc.yaml, in the same order."""
+    commands = {
+        stage: re.sub(r"\$\{item\.(\w+)\}", lambda found: found[1].upper(), entry["cmd"])
+        for stage, entry in PIPELINE.items()
+    }
+    named = {stage: line.replace(" LIKE ", " RUN ") for stage, line in commands.items()}
+
+    assert COMMANDS == {stage: line.split(" --seed")[0] for stage, line in named.items()}
+    assert list(COMMANDS) == list(PIPELINE)
 
 
 @pytest.mark.parametrize("stage", PIPELINE)

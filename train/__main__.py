@@ -24,7 +24,7 @@ from typing import Any
 
 from personae import cli
 from personae.errors import BadParams
-from personae.settings import Settings, overrides
+from personae.settings import Settings, near_miss, overrides
 from train import params
 from train.options import parse
 from train.runs import FLAT, Compare, Control, Run, Runs, check_new
@@ -205,8 +205,7 @@ def _section(
 ) -> Any:
     """Returns a section. Values of the run win over the file, the command line wins over both."""
     model = params.model_of(name)
-    given = {key: value for key, value in overrides(options, model).items() if value is not None}
-    return _file(options).section(name, model, {**(own or {}), **given}, alone=alone)
+    return _file(options).section(name, model, overrides(options, model), own=own, alone=alone)
 
 
 def _file(options: argparse.Namespace) -> Settings:
@@ -224,9 +223,15 @@ def _runs(options: argparse.Namespace) -> dict[str, Run]:
 def _known_run(options: argparse.Namespace) -> Run:
     runs = _runs(options)
     if options.run not in runs:
+        path = _file(options).path
+        if not path.exists():
+            raise BadParams(
+                f"'{options.run}' is not a run: there is no {path}, whose section 'runs' defines "
+                "the runs. Name a file with --params, or start the command in its folder."
+            )
         raise BadParams(
-            f"'{options.run}' is not a run. Section 'runs' of {_file(options).path} has "
-            f"{', '.join(runs) or 'none'}."
+            f"'{options.run}' is not a run. {near_miss(options.run, list(runs))} Section 'runs' of "
+            f"{path} has {', '.join(runs) or 'none'}."
         )
     return runs[options.run]
 

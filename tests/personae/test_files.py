@@ -81,7 +81,7 @@ def test_json_comes_back(document, tmp_path_factory):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "a.json is absent: stage 'fit' writes it. Run that stage first."),
+        (None, "a.json is absent: stage 'fit' writes it. Run that stage first:\n  python -m"),
         (b"{", "a.json is no readable JSON"),
         (b"\xff", "a.json is no readable JSON"),
         (b"[" * 200_000, "a.json is no readable JSON"),

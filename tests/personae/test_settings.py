@@ -66,6 +66,28 @@ def test_bad_values_are_named(tmp_path, text, parts):
     assert [] == [part for part in parts if part not in str(caught.value)]
 
 
+def test_bad_option_is_named_as_an_option(tmp_path):
+    """A bad value of the command line names its option, and a bad value of the file the file."""
+    path = _file(tmp_path, "example: {ratings: 3}")
+
+    with pytest.raises(Exception, match="--min-images") as caught:
+        Settings(path).section("example", Example, {"min_images": -3})
+
+    option, file = str(caught.value).split(f" {path}: ")
+    assert option == "--min-images is -3: Input should be greater than or equal to 1."
+    assert file.startswith("'example.ratings' is 3:")
+
+
+def test_values_of_another_place_win_over_the_section(tmp_path):
+    """The values of a run win over those of its section, and the command line wins over both."""
+    path = _file(tmp_path, "example: {min_images: 7, cap: 5}")
+    own = {"min_images": 8}
+
+    assert 8 == Settings(path).section("example", Example, own=own).min_images
+    assert 9 == Settings(path).section("example", Example, {"min_images": 9}, own=own).min_images
+    assert None is Settings(path).section("example", Example, own=own, alone=True).cap
+
+
 def test_missing_file_says_what_to_do(tmp_path):
     """Without params.yaml the message names the option to give."""
     with pytest.raises(Exception, match="--params"):

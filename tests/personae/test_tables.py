@@ -14,8 +14,8 @@ def test_named_columns_come_back(tmp_path):
     """A reader gets the columns that it states, in its order."""
     tables.write(tmp_path / "t.parquet", TABLE)
 
-    assert ["b", "a"] == tables.read(tmp_path / "t.parquet", ["b", "a"], stage="s").column_names
-    assert TABLE.equals(tables.read(tmp_path / "t.parquet", ["a", "b"], stage="s"))
+    assert ["b", "a"] == tables.read(tmp_path / "t.parquet", ["b", "a"], stage="split").column_names
+    assert TABLE.equals(tables.read(tmp_path / "t.parquet", ["a", "b"], stage="split"))
 
 
 def test_equal_rows_give_equal_bytes(tmp_path):
@@ -30,7 +30,7 @@ def test_pieces_are_written_and_read_in_order(tmp_path):
     """A table written piece by piece is read piece by piece."""
     path = tmp_path / "t.parquet"
     tables.write_batches(path, TABLE.schema, TABLE.to_batches(max_chunksize=2))
-    pieces = list(tables.batches(path, ["a"], stage="s", rows=1))
+    pieces = list(tables.batches(path, ["a"], stage="split", rows=1))
 
     assert [1, 2, 3] == [value for piece in pieces for value in piece["a"].to_pylist()]
     assert [path] == list(tmp_path.iterdir())
@@ -39,11 +39,11 @@ def test_pieces_are_written_and_read_in_order(tmp_path):
 def test_absent_file_and_column_name_the_stage(tmp_path):
     """The message names file, column and the stage that writes them."""
     path = tmp_path / "t.parquet"
-    with pytest.raises(MissingInput, match=r"t\.parquet is absent: stage 's' writes it"):
-        tables.read(path, ["a"], stage="s")
+    with pytest.raises(MissingInput, match=r"t\.parquet is absent: stage 'split' writes it"):
+        tables.read(path, ["a"], stage="split")
     tables.write(path, TABLE)
-    with pytest.raises(MissingColumn, match=r"lacks column c \(it has a, b\)\. Stage 's'"):
-        tables.read(path, ["a", "c"], stage="s")
+    with pytest.raises(MissingColumn, match=r"lacks column c \(it has a, b\)\. Stage 'split'"):
+        tables.read(path, ["a", "c"], stage="split")
 
 
 @pytest.mark.parametrize("damage", ["no parquet", "torn", "page"])
@@ -61,5 +61,5 @@ def test_damaged_file_is_named(tmp_path, damage):
         content[40:400] = bytes(360)
     path.write_bytes(content)
 
-    with pytest.raises(MissingInput, match=r"no readable Parquet file .* run stage 's' again"):
-        tables.read(path, ["a"], stage="s")
+    with pytest.raises(MissingInput, match=r"no readable Parquet file .* run stage 'split' again"):
+        tables.read(path, ["a"], stage="split")
