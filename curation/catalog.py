@@ -8,7 +8,8 @@ named after a keyword of SQL is renamed: `offset` becomes `byte_offset`.
 
 import json
 import logging
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,23 +140,8 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     part = path.with_name(path.name + ".part")
     for leftover in path.parent.glob("*.part*"):
         leftover.unlink()
-    try:
+    with translated_errors(path):
         counts, leaks = _fill(part, data_dir, manifest, certificate)
-    except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException) as error:
-        raise DiskRefused(
-            f"{path} could not be built: {str(error).splitlines()[0]}. Free space in "
-            f"{path.parent} or in memory, and run stage 'catalog' again."
-        ) from error
-    except (duckdb.InterruptException, RuntimeError) as error:
-        # DuckDB turns Ctrl-C into an error of its own.
-        if "interrupt" in str(error).lower():
-            raise KeyboardInterrupt from error
-        raise
-    except duckdb.Error as error:
-        raise TamperedData(
-            f"{path} could not be built: {str(error).splitlines()[0]}. A table of an earlier stage "
-            "does not have the values that it should. Run `dvc repro`, or the stage that writes it."
-        ) from error
     files.publish(part, path)
     if leaks and certificate.mode == "given":
         log.info("catalog: the given split leaks: the view `leaks` has %d rows", leaks)
@@ -186,6 +172,34 @@ def _fill(
         connection.execute("USE memory")
         connection.execute("DETACH catalog")
     return counts, leaks
+
+
+@contextmanager
+def translated_errors(path: Path) -> Iterator[None]:
+    """
+    Turns every error of DuckDB, while the catalog `path` is built, into one of ours.
+
+    Raises:
+        DiskRefused: There is no room on the disk or in memory.
+        TamperedData: A table of an earlier stage has other values than its stage writes.
+        KeyboardInterrupt: DuckDB turns Ctrl-C into an error of its own.
+    """
+    try:
+        yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException) as error:
+        raise DiskRefused(
+            f"{path} could not be built: {str(error).splitlines()[0]}. Free space in "
+            f"{path.parent} or in memory, and run stage 'catalog' again."
+        ) from error
+    except (duckdb.Error, RuntimeError) as error:
+        if isinstance(error, duckdb.InterruptException) or "interrupt" in str(error).lower():
+            raise KeyboardInterrupt from error
+        if not isinstance(error, duckdb.Error):
+            raise
+        raise TamperedData(
+            f"{path} could not be built: {str(error).splitlines()[0]}. A table of an earlier stage "
+            "does not have the values that it should. Run `dvc repro`, or the stage that writes it."
+        ) from error
 
 
 def connect(path: Path) -> duckdb.DuckDBPyConnection:

@@ -72,11 +72,11 @@ class RuleLimits:
         refuse_tags: Further tags that refuse a post.
     """
 
-    ratings: frozenset[str] = frozenset({"g"})
-    file_types: frozenset[str] = frozenset({"jpg", "jpeg", "png", "webp"})
-    min_side: int = 256
-    max_aspect: float = 3.0
-    refuse_tags: frozenset[str] = frozenset()
+    ratings: frozenset[str]
+    file_types: frozenset[str]
+    min_side: int
+    max_aspect: float
+    refuse_tags: frozenset[str]
 
 
 class RuleRefusal(NamedTuple):

@@ -19,6 +19,7 @@ class Params(BaseModel):
     file_types: tuple[str, ...] = Field(
         ("jpg", "jpeg", "png", "webp"), description="image types kept"
     )
+    # Our choice: above the 180 pixels of Danbooru's smallest preview, so that no post is a thumbnail.
     # Folders of small images need 0.
     min_side: int = Field(256, ge=0, description="pixels of the shorter side at least")
     # Beyond 3 lie strips: comics, banners, phone wallpapers.

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation import catalog
-from personae.errors import DiskRefused, MissingColumn, MissingInput
+from personae.errors import DiskRefused, MissingColumn, MissingInput, PersonaeError
 
 QUERIES = Path(__file__).resolve().parents[2] / "docs" / "queries.sql"
 
@@ -325,3 +325,31 @@ def test_any_text_survives(tmp_path_factory, _curated_once, data) -> None:  # no
     assert sorted(
         (post, tag) for post, tags in zip(ids, words, strict=True) for tag in tags
     ) == sorted(rows(path, "SELECT post_id, tag FROM post_tags WHERE category = 0"))
+
+
+def _subclasses(kind: type[Exception]) -> set[type[Exception]]:
+    return {kind}.union(*(_subclasses(below) for below in kind.__subclasses__()))
+
+
+DUCKDB_ERRORS = sorted(_subclasses(duckdb.Error), key=lambda kind: kind.__name__)
+
+
+@pytest.mark.parametrize("kind", DUCKDB_ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_of_duckdb_is_translated(kind: type[Exception], tmp_path: Path) -> None:
+    """No class of DuckDB's errors escapes: each is one of ours, or the user's Ctrl-C."""
+    interrupts = {duckdb.InterruptException}
+    expected = KeyboardInterrupt if kind in interrupts else PersonaeError
+
+    with pytest.raises(expected) as caught, catalog.translated_errors(tmp_path / "catalog.duckdb"):
+        raise kind("Query failed")
+    assert caught.value.__cause__ is not None
+
+
+def test_interruption_of_duckdb_is_ctrl_c(tmp_path: Path) -> None:
+    """Where DuckDB reports Ctrl-C as a RuntimeError, it is Ctrl-C; other such errors are defects."""
+    path = tmp_path / "catalog.duckdb"
+
+    with pytest.raises(KeyboardInterrupt), catalog.translated_errors(path):
+        raise RuntimeError("Query interrupted")
+    with pytest.raises(RuntimeError, match="another"), catalog.translated_errors(path):
+        raise RuntimeError("another error")

@@ -8,11 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from curation import catalog
 from curation.__main__ import STAGES, main
 
 
@@ -208,19 +206,3 @@ def test_stages_have_one_signature(stage: str) -> None:
     run = importlib.import_module(f"curation.{stage}").run
 
     assert ["params", "data_dir", "work_dir"] == list(inspect.signature(run).parameters)
-
-
-@pytest.mark.parametrize("error", [duckdb.InterruptException, RuntimeError])
-def test_interrupted_catalog_is_exit_3(curated, tmp_path, capsys, monkeypatch, error) -> None:
-    """DuckDB's own error of Ctrl-C exits with 3 and one line, and the old catalog stays."""
-
-    def interrupted(*_arguments: object) -> None:
-        raise error("Query interrupted")
-
-    before = files(curated.data_dir / "catalog")
-    monkeypatch.setattr(catalog, "_fill", interrupted)
-    code = main(["catalog", "--data", str(curated.data_dir), "--work", str(tmp_path)])
-
-    assert 3 == code
-    assert "Interrupted. What is finished is saved." in capsys.readouterr().err.splitlines()[-1]
-    assert before == files(curated.data_dir / "catalog")

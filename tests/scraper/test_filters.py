@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from scraper import filters
 from scraper.filters import RULES, PostFacts, RuleLimits, refusals, white_background_tag
+from scraper.params.decide import Params
 
 GOOD = PostFacts(
     post_id=7,
@@ -49,13 +50,16 @@ CHANGED_BY_REASON = {
 }
 
 
-def reasons(facts: PostFacts, limits: RuleLimits = RuleLimits(), **options):  # noqa: B008  # frozen
+LIMITS = Params().limits
+
+
+def reasons(facts: PostFacts, limits: RuleLimits = LIMITS, **options):
     return [decision.reason for decision in refusals(facts, limits, **options)]
 
 
 def test_keeps_a_good_post():
     """A post that breaks no rule gets no refusal."""
-    assert [] == refusals(GOOD, RuleLimits())
+    assert [] == refusals(GOOD, LIMITS)
 
 
 def test_every_reason_is_asserted_here():
@@ -91,7 +95,7 @@ def test_absent_solo_is_not_solo():
 )
 def test_counts_people_by_their_tags(people, tags):
     """The number of people is measured and compared with one."""
-    (decision,) = refusals(replace(GOOD, tags=GOOD.tags - {"1girl"} | {*tags}), RuleLimits())
+    (decision,) = refusals(replace(GOOD, tags=GOOD.tags - {"1girl"} | {*tags}), LIMITS)
 
     assert ("person_count", people, 1) == (decision.reason, decision.measured, decision.threshold)
 
@@ -115,7 +119,7 @@ def test_one_person_of_any_kind_is_one(person):
 )
 def test_records_the_numbers_compared(facts, numbers):
     """A rule that compares numbers leaves both in its decision."""
-    decision = refusals(facts, RuleLimits())[-1]
+    decision = refusals(facts, LIMITS)[-1]
 
     assert numbers == (decision.measured, decision.threshold)
 
@@ -146,7 +150,7 @@ def test_still_image_of_no_duration_and_animation_of_zero_seconds_differ():
 def test_limits_decide_ratings_and_types():
     """What is wanted comes from the parameters."""
     sensitive = replace(GOOD, rating="s", file_ext="avif")
-    limits = RuleLimits(ratings=frozenset({"g", "s"}), file_types=frozenset({"avif"}))
+    limits = Params(ratings=("g", "s"), file_types=("avif",)).limits
 
     assert ["rating", "file_type"] == reasons(sensitive)
     assert [] == reasons(sensitive, limits)
@@ -157,7 +161,7 @@ def test_named_tags_refuse():
     facts = replace(GOOD, tags=GOOD.tags | {"chibi"})
 
     assert [] == reasons(facts)
-    assert ["refused_tag"] == reasons(facts, RuleLimits(refuse_tags=frozenset({"chibi"})))
+    assert ["refused_tag"] == reasons(facts, Params(refuse_tags=("chibi",)).limits)
 
 
 def test_similar_tags_are_harmless():
@@ -186,7 +190,7 @@ def test_all_rules_are_evaluated():
     expected = ["deleted", "rating", "not_solo", "person_count", "no_persona", "comic"]
     assert [*expected, "monochrome_tag", "small"] == reasons(facts)
     assert {(8, "decide", False)} == {
-        (row.post_id, row.stage, row.kept) for row in refusals(facts, RuleLimits())
+        (row.post_id, row.stage, row.kept) for row in refusals(facts, LIMITS)
     }
 
 
@@ -216,8 +220,7 @@ def test_order_of_tags_never_matters(tags, shuffler):
     shuffler.shuffle(shuffled)
 
     expected, actual = (
-        refusals(replace(GOOD, tags=frozenset(names)), RuleLimits())
-        for names in (ordered, shuffled)
+        refusals(replace(GOOD, tags=frozenset(names)), LIMITS) for names in (ordered, shuffled)
     )
     assert expected == actual
 

@@ -6,7 +6,7 @@ import pytest
 
 from scraper import personae, planner
 from scraper.errors import ConnectionLost
-from scraper.filters import RuleLimits
+from scraper.params.decide import Params as DecideParams
 from scraper.personae import Kinship
 from scraper.planner import PageSample, Plan, Rules
 from scraper.post import Variant
@@ -14,7 +14,7 @@ from scraper.site import Params, Site
 from scraper.sources import Tag
 from tests.scraper.listing_fixture import BLANK, Shelf
 
-RULES = Rules(RuleLimits())
+RULES = Rules(DecideParams().limits)
 NOBODY = Kinship.from_pairs((), ())
 SITE = Site.resolve(Params(name="danbooru"), contact="me@example.org")
 
@@ -44,7 +44,7 @@ def test_judges_a_page_by_the_rules():
 def test_respects_what_decide_accepts():
     """Rules that are skipped and tags that are accepted refuse nothing."""
     page = [post(1, "rin", tags_general=("1girl", "solo", "comic"), is_flagged=True)]
-    rules = Rules(RuleLimits(), skip=frozenset({"flagged"}), accepted=frozenset({"comic"}))
+    rules = Rules(DecideParams().limits, skip=frozenset({"flagged"}), accepted=frozenset({"comic"}))
 
     assert 1 == planner.judge("rin", page, rules, NOBODY, side=None).kept
 

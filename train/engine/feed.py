@@ -7,7 +7,7 @@ N-th image. So training can resume at any epoch.
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -94,8 +94,14 @@ class Feed:
         mean: Float[Tensor, "3"],
         weights: Float[Tensor, " output"] | None,
         device: torch.device,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Takes the class weights of the outputs; None gives every output the same weight."""
+        """
+        Takes the class weights of the outputs; None gives every output the same weight.
+
+        `clock` returns seconds since any start.
+        """
+        self._clock = clock
         self._order, self._augmentation, self._mean = order, augmentation, mean
         self._weights, self._device = weights, device
         self.waited = 0.0
@@ -111,14 +117,14 @@ class Feed:
         positions = self._order.positions(len(rows))
         batches = self._fetched([rows[own] for own in positions])
         for own, (start, stop) in zip(positions, self._order.spans(len(rows)), strict=True):
-            began = time.perf_counter()
+            began = self._clock()
             images = next(batches)
-            self.waited += time.perf_counter() - began
-            began = time.perf_counter()
+            self.waited += self._clock() - began
+            began = self._clock()
             inputs = augment.apply(
                 images, draws.at(own), params=self._augmentation, mean=self._mean
             )
-            self.augmented += time.perf_counter() - began
+            self.augmented += self._clock() - began
             yield Batch(inputs, targets[own].to(device), self._weight(targets[start:stop]))
 
     def _weight(self, targets: Int[Tensor, " batch"]) -> float:

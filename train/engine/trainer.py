@@ -10,7 +10,7 @@ import logging
 import multiprocessing
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -72,6 +72,8 @@ class Trainer:
     """Folder of this run's checkpoints; its name is a hash of all inputs."""
     curves: list[dict[str, Any]] = field(default_factory=list)
     """One row per network and epoch."""
+    clock: Callable[[], float] = time.perf_counter
+    """Returns seconds since any start."""
 
     def fit(self, network: nn.Module, task: Task, *, seed: int) -> NetworkReport:
         """
@@ -150,6 +152,7 @@ class _Job:
             mean=trainer.mean,
             weights=self.weights,
             device=trainer.device,
+            clock=trainer.clock,
         )
         self.path = Path()
 
@@ -163,7 +166,7 @@ class _Job:
 
     def run_epoch(self) -> None:
         """Trains one epoch, validates, selects the kept weights, and decides whether to stop."""
-        began = time.perf_counter()
+        began = self.trainer.clock()
         train_loss, rate = self._train()
         # Each process has batch statistics of its own part of the batches. Rank 0's are kept.
         distributed.broadcast(dict(self.network.named_buffers()).values())
@@ -172,7 +175,7 @@ class _Job:
         val_loss, val_accuracy = self._validate(averaged, rate=rate)
         state = self.state
         state.epoch += 1
-        state.seconds += time.perf_counter() - began
+        state.seconds += self.trainer.clock() - began
         state.peak_memory_mib = max(state.peak_memory_mib, memory.peak_mib(self.trainer.device))
         if not self.recipe.stops_early:
             state.kept_epoch = state.epoch

@@ -15,6 +15,7 @@ from scraper.demo.facts.personae import PERSONAE
 from scraper.demo.facts.plants import PLANTS
 from scraper.demo.painter.drawing import EDITS, GROUNDS, KINDS, STYLES
 from scraper.demo.painter.shelf import Shelf
+from scraper.params.decide import Params as DecideParams
 
 LATER = {"low_saturation", "undecodable", "truncated"}
 """Reason codes that need the pixels."""
@@ -64,7 +65,7 @@ def refusals(post):
         },
     )
     return {
-        refusal.reason for refusal in filters.refusals(facts, filters.RuleLimits())
+        refusal.reason for refusal in filters.refusals(facts, DecideParams().limits)
     }, lineage.leaves
 
 
