@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from train.backbone.network import Branch
+from train.backbone.parts import parts_by_name
 from train.backbone.resnet import BasicBlock, Bottleneck
 
 # Time of eight branches in a loop / grouped on one core, for 1, 2, 8 and 32 images: resnet20 1.5, 1.3,
@@ -75,12 +76,7 @@ class Siblings:
         return few and not any(part.training for part in self.parts.values())
 
     def _branches(self) -> dict[str, Branch]:
-        branches: dict[str, Branch] = {}
-        for name, part in self.parts.items():
-            if not isinstance(part, Branch):
-                raise TypeError(f"'{name}' is a {type(part).__name__}, not a Branch")
-            branches[name] = part
-        return branches
+        return parts_by_name(Branch, self.parts)
 
     def _grouped(self, maps: Tensor) -> list[Tensor]:
         """Returns the output maps of each branch's blocks; the heads are not grouped."""

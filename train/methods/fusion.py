@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from train import backbone
 from train.backbone import Network
+from train.backbone.parts import parts_of
 from train.classifier import Cost, FitReport, HierarchicalClassifier, Mode
 from train.data import augment, sampling
 from train.data.images import DataModule
 from train.engine.task import Task
 from train.engine.trainer import Trainer
-from train.methods.parts import parts_of
 from train.params.balance import Balance
 from train.runtime import checkpoint
 from train.tree import grafting

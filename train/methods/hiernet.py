@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from personae.errors import BadParams, MissingInput
 from train import backbone
 from train.backbone import Branch, Network
+from train.backbone.parts import parts_by_name
 from train.backbone.resnet import BasicBlock
 from train.backbone.siblings import Siblings
 from train.classifier import Cost, FitReport, Mode
@@ -26,7 +27,6 @@ from train.data.images import DataModule
 from train.engine.task import Task
 from train.engine.trainer import Trainer
 from train.errors import BadHierarchy
-from train.methods.parts import parts_by_name
 from train.params.hiernet import Params
 from train.runtime import checkpoint, seeds
 from train.tree import hierarchy as trees

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from personae.errors import BadParams
 from train import backbone
 from train.backbone import Network
+from train.backbone.parts import parts_of
 from train.classifier import Cost, FitReport, Mode
 from train.data import augment, sampling
 from train.data.images import DataModule
@@ -28,7 +29,6 @@ from train.methods.dhnn import beam, conversion, recurrent
 from train.methods.dhnn.beam import Continuations
 from train.methods.dhnn.conversion import Conversion
 from train.methods.dhnn.recurrent import Decoder, EndedPath, FixedPath
-from train.methods.parts import parts_of
 from train.params.dhnn import Params
 from train.tree import hierarchy as trees
 from train.tree import label_path

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from personae.errors import BadParams, MissingInput
 from train import backbone
 from train.backbone import Attached, Branch, Network
+from train.backbone.parts import parts_by_name
 from train.classifier import Cost, FitReport, Mode
 from train.data import augment, sampling
 from train.data.images import DataModule
@@ -30,7 +31,6 @@ from train.errors import BadHierarchy
 from train.methods.hdcnn import quantise
 from train.methods.hdcnn.consistency import Consistency, targets
 from train.methods.hdcnn.mixture import Mixture
-from train.methods.parts import parts_by_name
 from train.params.hdcnn import Params
 from train.runtime import checkpoint, seeds
 from train.tree import hierarchy as trees

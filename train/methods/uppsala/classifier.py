@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from personae.errors import BadParams, MissingInput
 from train import backbone
 from train.backbone import Attached, Branch, Network
+from train.backbone.parts import parts_by_name
 from train.classifier import Cost, FitReport, Mode
 from train.data import augment, sampling
 from train.data.images import DataModule
@@ -29,7 +30,6 @@ from train.engine.trainer import Pair, Trainer
 from train.errors import BadHierarchy
 from train.evaluation import metrics, prediction
 from train.grouping import modularity
-from train.methods.parts import parts_by_name
 from train.methods.uppsala import descent, nodes
 from train.params.uppsala import Params
 from train.runtime import checkpoint, distributed, seeds
