@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image, ImageDraw
 
 from tests.curation.entries_fixture import (
     COLOURS,
@@ -301,3 +302,14 @@ def curated(_curated_once: TinyData, tmp_path: Path) -> TinyData:
     return TinyData(
         tmp_path / "curated", tmp_path / "work", _curated_once.truth, _curated_once.original
     )
+
+
+@pytest.fixture
+def drawing() -> Image.Image:
+    """An image without symmetry: a red corner at the top left, a green bar at the right."""
+    image = Image.new("RGB", (120, 80), "white")
+    pen = ImageDraw.Draw(image)
+    pen.rectangle((0, 0, 39, 29), fill=(220, 20, 30))
+    pen.rectangle((100, 20, 119, 79), fill=(20, 180, 60))
+    pen.line((10, 70, 90, 40), fill="black", width=3)
+    return image

@@ -8,10 +8,9 @@ ends with the same weights.
 
 import logging
 import multiprocessing
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from train.data import augment
 from train.engine import loop, losses, parallel, schedule
 from train.engine.feed import Batch, Feed, Order
 from train.engine.task import Task
-from train.errors import Diverged, OutOfMemory
+from train.errors import Diverged
 from train.params.augment import Params as AugmentParams
 from train.params.loop import Params as LoopParams
 from train.runtime import checkpoint, distributed, memory
@@ -35,7 +34,6 @@ from train.runtime import checkpoint, distributed, memory
 log = logging.getLogger(__name__)
 
 _VALIDATION_BATCH = 512
-_FULL = re.compile(r"out of memory|not enough memory|can't allocate|alloc_failed", re.IGNORECASE)
 
 Pair = tuple[nn.Module, Task]
 """A network and its task."""
@@ -84,7 +82,7 @@ class Trainer:
             Diverged: The loss is not finite; the last good checkpoint is kept.
             OutOfMemory: A batch does not fit the memory; the last good checkpoint is kept.
         """
-        with _translated_memory_errors(task):
+        with memory.translated_errors(task.name):
             job = _Job(self, network, task, seed)
             job.begin(self.work_dir / f"{task.name}.safetensors")
             title, total = task.name, job.budget.max_epochs
@@ -385,19 +383,3 @@ def _line(state: _State) -> str:
     row = state.curves[-1]
     rate = state.images / max(state.seconds, 1e-9)
     return f"loss {row['train_loss']:.3f}, val {row['val_accuracy']:.1%}, {rate:.0f} images/s"
-
-
-@contextmanager
-def _translated_memory_errors(task: Task) -> Iterator[None]:
-    """Turns an out-of-memory error of torch or Python into `OutOfMemory`."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        text = str(error).partition("\n")[0][:120]
-        if isinstance(error, RuntimeError) and not _FULL.search(text):
-            raise
-        raise OutOfMemory(
-            f"Network '{task.name}' does not fit the memory ({text or type(error).__name__}). The "
-            "last finished epoch is kept. Lower loop.jobs, or start this run again with a higher "
-            "loop.accumulate (parts of a batch), a lower data.batch_size or backbone.width."
-        ) from error
