@@ -176,7 +176,7 @@ def _settings(options: argparse.Namespace, run: Run) -> Any:
         augment=_section(options, "augment"),
         # If the run names a backbone, section `backbone` describes another network: ignore it.
         backbone=_section(options, "backbone", run.backbone, alone="name" in run.backbone),
-        loop=_section(options, "loop"),
+        loop=_section(options, "loop", run.loop),
     )
 
 

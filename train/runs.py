@@ -37,6 +37,10 @@ class Run(BaseModel):
         description="values of this run that replace those of section `backbone`, or the whole "
         "section if they include `name`; only for methods that do not start from the flat network",
     )
+    loop: dict[str, Any] = Field(
+        default_factory=dict,
+        description="values of this run that replace those of section `loop`, such as `epochs`",
+    )
 
     @property
     def like(self) -> None:

@@ -31,6 +31,7 @@ runs:
     params: {epochs: 1, alpha_coarse: 0, alpha_fine: 0}
     backbone: {dense: 16}
   other: {method: dhnn, grouping: modularity, backbone: {name: resnet20, width: 0.25, attention: se}}
+  long: {method: flat, loop: {epochs: 3}}
   wrong: {method: upsala, grouping: modularity}
 """
 
@@ -103,6 +104,14 @@ def test_run_has_values_of_its_own(project):
     assert main(["fit", "both", "--dense", "24"]) == 0
     facts = json.loads((project / "results" / "both" / "0" / "model.json").read_text())
     assert 24 == facts["params"]["backbone"]["dense"]
+
+
+def test_run_has_a_budget_of_its_own(project):
+    """Its values of `loop` win over the section, and the command line wins over both."""
+    for arguments, epochs in (([], 3), (["--epochs", "1"], 1)):
+        assert main(["fit", "long", *arguments]) == 0
+        fit = json.loads((project / "results" / "long" / "0" / "fit.json").read_text())
+        assert [epochs] == [network["epochs"] for network in fit["networks"]]
 
 
 def test_run_has_a_backbone_of_its_own(project):
