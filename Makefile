@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := true
+# Material warns of MkDocs 2, which pyproject.toml excludes.
 export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help repro test docs floors lock preset bench clean
@@ -44,6 +45,8 @@ lock:  ## write the lock files anew from pyproject.toml (needs uv)
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 WITHOUT_TORCH := awk '/^[a-z]/ {keep = !/^(torch|torchvision|triton|nvidia-.*|cuda-.*)==/} keep'
 
+# The lowest versions warn of deprecations that later ones have removed, and jaxtyping's hook needs a
+# newer beartype: neither is a failure here.
 floors: $(VENV)-floors/.done  ## environment with the lowest versions that pyproject.toml allows (torch apart), then tests
 	$(abspath $(VENV))-floors/bin/python -m pytest -o addopts=--import-mode=importlib -q -W default -n 2 --dist loadfile -m "not chain and not browser" $(FLOORS)
 

@@ -4,8 +4,8 @@ What can go wrong in every package, and the exit code of each kind of failure.
 PersonaeError
 ├── BadParams        (2: a parameter or an option is unknown, ill-typed or out of range)
 ├── MissingInput     (5: a file of an earlier stage is absent or unreadable)
+│   └── BadDocument      (5: a JSON document has another version or shape)
 ├── MissingColumn    (5: a table lacks a column that its reader states)
-├── BadDocument      (5: a JSON document has another version or shape)
 ├── AlreadyRunning   (3: another process holds the folder)
 ├── DiskRefused      (3: the disk is full, or the folder may not be written)
 ├── ScraperError     (scraper/errors.py)

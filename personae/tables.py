@@ -1,6 +1,7 @@
 """Parquet tables between stages: readers state their columns, writers leave whole files or none."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,10 +26,8 @@ def read(path: Path, columns: Sequence[str], *, stage: str) -> pa.Table:
         MissingColumn: A column is absent; the message names file, column and stage.
     """
     check(path, columns, stage=stage)
-    try:
+    with translated_errors(path, stage=stage):
         return pq.read_table(path, columns=list(columns))
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error, stage) from error
 
 
 def batches(
@@ -44,10 +43,8 @@ def batches(
         pieces = file.iter_batches(batch_size=rows, columns=list(columns))
         while True:
             # Only reading is guarded: an error of the caller's own block is not the file's.
-            try:
+            with translated_errors(path, stage=stage):
                 batch = next(pieces, None)
-            except (OSError, pa.ArrowException) as error:
-                raise _damaged(path, error, stage) from error
             if batch is None:
                 return
             yield batch
@@ -61,18 +58,32 @@ def check(path: Path, columns: Sequence[str], *, stage: str) -> None:
         MissingInput: The file is absent or no Parquet; the message names the stage that writes it.
         MissingColumn: A column is absent; the message names file, column and stage.
     """
-    try:
+    with translated_errors(path, stage=stage):
         present = pq.read_schema(path).names
-    except FileNotFoundError as error:
-        raise stages.absent(path, stage) from error
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error, stage) from error
     absent = [column for column in columns if column not in present]
     if absent:
         raise MissingColumn(
             f"{path} lacks column {', '.join(absent)} (it has {', '.join(present)}). "
             f"Stage '{stage}' writes it: run that stage again with this version."
         )
+
+
+@contextmanager
+def translated_errors(path: Path, *, stage: str) -> Iterator[None]:
+    """
+    Turns every error of reading the Parquet file `path`, which `stage` writes, into one of ours.
+
+    Raises:
+        MissingInput: The file is absent or no readable Parquet.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise stages.absent(path, stage) from error
+    except (OSError, pa.ArrowException) as error:
+        raise MissingInput(
+            f"{path} is no readable Parquet file ({error}). Remove it and run stage '{stage}' again."
+        ) from error
 
 
 def write(path: Path, table: pa.Table) -> None:
@@ -86,9 +97,3 @@ def write_batches(path: Path, schema: pa.Schema, pieces: Iterable[pa.RecordBatch
     with whole_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for piece in pieces:
             writer.write_batch(piece)
-
-
-def _damaged(path: Path, error: Exception, stage: str) -> MissingInput:
-    return MissingInput(
-        f"{path} is no readable Parquet file ({error}). Remove it and run stage '{stage}' again."
-    )

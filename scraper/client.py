@@ -15,11 +15,17 @@ from typing import Any, Self, TypeVar
 import stamina
 
 from scraper import policy, responses
-from scraper.errors import CorruptImage, TooLarge, TransientError
+from scraper.errors import (
+    BrokenJson,
+    CorruptImage,
+    CutShort,
+    TooLarge,
+    TransientError,
+)
 from scraper.exchange import Exchange
-from scraper.policy import CutShort, RequestBudget
+from scraper.policy import RequestBudget
 from scraper.ratelimit import Sleep, TokenBucket, acquire
-from scraper.responses import BrokenJson, Response, shown
+from scraper.responses import Response, shown
 from scraper.site import Site
 
 _log = logging.getLogger(__name__)

@@ -6,6 +6,8 @@ ScraperError
 │   ├── RateLimited
 │   ├── SiteUnavailable
 │   └── ConnectionLost
+│       ├── CutShort
+│       └── BrokenJson
 ├── RequestRefused   (not retried)
 │   ├── PageLimitReached
 │   ├── TagLimitReached
@@ -72,6 +74,14 @@ class SiteUnavailable(TransientError):
 
 class ConnectionLost(TransientError):
     """No response, or not a whole one: reset, time-out, cut body."""
+
+
+class CutShort(ConnectionLost):
+    """A body that ended before its end; for a file, the file itself may be the reason."""
+
+
+class BrokenJson(ConnectionLost):
+    """A body of content type JSON that cannot be parsed: most often one that was cut short."""
 
 
 class RequestRefused(ScraperError):

@@ -12,8 +12,14 @@ import aiohttp.abc
 from yarl import URL
 
 from scraper import policy
-from scraper.errors import ConnectionLost, ForeignHost, RequestRefused, ScraperError
-from scraper.policy import CutShort, Patience, ResponseBody
+from scraper.errors import (
+    ConnectionLost,
+    CutShort,
+    ForeignHost,
+    RequestRefused,
+    ScraperError,
+)
+from scraper.policy import Patience, ResponseBody
 from scraper.responses import Response, shown
 from scraper.site import Site
 

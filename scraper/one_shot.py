@@ -5,6 +5,7 @@ It sends one request at a time through `requests`, without retries. Addresses, h
 meaning of a response and the waits are those of `policy.py`, as in the asynchronous client.
 """
 
+import http.client
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -20,16 +21,18 @@ from yarl import URL
 
 from scraper import policy, responses
 from scraper.errors import (
+    BrokenJson,
     ConnectionLost,
+    CutShort,
     ForeignHost,
     RequestRefused,
     ScraperError,
     TooLarge,
     TransientError,
 )
-from scraper.policy import CutShort, RequestBudget, ResponseBody
+from scraper.policy import RequestBudget, ResponseBody
 from scraper.ratelimit import Clock, acquire_blocking
-from scraper.responses import BrokenJson, Response, shown
+from scraper.responses import Response, shown
 from scraper.site import Site
 
 _CHUNK_BYTES = 64 * 1024
@@ -162,6 +165,8 @@ def translated(error: Exception, url: str) -> ScraperError:
             requests.exceptions.ChunkedEncodingError()
             | urllib3.exceptions.IncompleteRead()
             | urllib3.exceptions.InvalidChunkLength()
+            # urllib3 wraps the two above while it streams a body.
+            | urllib3.exceptions.ProtocolError(args=(_, http.client.IncompleteRead()))
         ):
             return CutShort(f"{shown(url)} ended before its end ({name}).", url=url)
         case requests.Timeout() | urllib3.exceptions.TimeoutError() | TimeoutError():

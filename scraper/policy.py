@@ -21,7 +21,8 @@ from yarl import URL
 
 from scraper import responses
 from scraper.errors import (
-    ConnectionLost,
+    BrokenJson,
+    CutShort,
     ForeignHost,
     RateLimited,
     RequestRefused,
@@ -70,10 +71,6 @@ class Patience:
             attempts=params.attempts,
             max_wait_seconds=params.max_wait_seconds,
         )
-
-
-class CutShort(ConnectionLost):
-    """A body that ended before its end; for a file, the file itself may be the reason."""
 
 
 class RequestBudget:
@@ -252,7 +249,7 @@ def conversation(
     )
 
 
-def unrepeatable(error: TooLarge | responses.BrokenJson) -> UnexpectedResponse:
+def unrepeatable(error: TooLarge | BrokenJson) -> UnexpectedResponse:
     """Returns the error of an API response that stayed too long or broken at every try."""
     if isinstance(error, TooLarge):
         return UnexpectedResponse(

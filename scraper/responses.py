@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from scraper.errors import (
-    ConnectionLost,
+    BrokenJson,
     NotAuthorised,
     NotFound,
     PageLimitReached,
@@ -30,10 +30,6 @@ from scraper.errors import (
 from scraper.ratelimit import retry_after
 
 _LONGEST_QUOTE = 160
-
-
-class BrokenJson(ConnectionLost):
-    """A body of content type JSON that cannot be parsed: most often one that was cut short."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,10 @@ settings.register_profile(
     deadline=None,  # two shared cores: a slow example is not a defect
     derandomize=True,
     max_examples=60,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        HealthCheck.too_slow,  # as for the deadline
+        HealthCheck.function_scoped_fixture,  # those of properties hold no state between examples
+    ],
 )
 settings.load_profile("personae")
 

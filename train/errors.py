@@ -9,7 +9,7 @@ TrainError
 ├── Diverged          (the loss is not finite)
 ├── OutOfMemory       (a batch does not fit the memory)
 ├── BadImage          (an image to predict cannot be read)
-├── BadExport         (an exported file computes other probabilities than torch)
+├── BadExport         (a run cannot be exported, or computes other probabilities than torch)
 └── MissingPackage    (an optional package is not installed)
 
 Errors that the packages share are in personae/errors.py.

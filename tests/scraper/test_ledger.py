@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from personae.errors import AlreadyRunning, DiskRefused
+from scraper import store
 from scraper.errors import DamagedLedger
 from scraper.ledger import Ledger, RefusedImage, StoredImage
 
@@ -147,3 +148,20 @@ def test_full_disk_records_nothing(ledger):
     with pytest.raises(DiskRefused, match="Make room"):
         ledger.record([stored(number) for number in range(2, 500)], [])
     assert {(1, "a")} == set(ledger.stored(0, 1000))
+
+
+SQLITE_ERRORS = sorted(
+    {sqlite3.Error, *sqlite3.Error.__subclasses__(), *sqlite3.DatabaseError.__subclasses__()},
+    key=lambda kind: kind.__name__,
+)
+
+
+@pytest.mark.parametrize("kind", SQLITE_ERRORS)
+def test_every_error_of_sqlite_is_translated(kind, tmp_path):
+    """No class of SQLite's errors escapes, and the message says what to do."""
+    with (
+        pytest.raises(DamagedLedger, match="Restore it, or remove") as caught,
+        store.translated(tmp_path / "ledger.sqlite", again="download"),
+    ):
+        raise kind("broken")
+    assert isinstance(caught.value.__cause__, kind)

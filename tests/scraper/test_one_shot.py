@@ -13,6 +13,7 @@ import urllib3
 from scraper.client import Client
 from scraper.errors import (
     ConnectionLost,
+    CutShort,
     ForeignHost,
     NotAuthorised,
     NotFound,
@@ -67,10 +68,10 @@ ANSWERS = {
     "cut JSON": (answer(b'[{"id"'), UnexpectedResponse),
     "no UTF-8": (answer(b"\xff\xfe"), UnexpectedResponse),
     "brotli": (answer(b"x", Content_Encoding="br"), UnexpectedResponse),
-    "damaged gzip": (answer(b"no gzip at all", Content_Encoding="gzip"), ConnectionLost),
+    "damaged gzip": (answer(b"no gzip at all", Content_Encoding="gzip"), CutShort),
     "announced too long": (answer(b"", length=10**12), UnexpectedResponse),
     "endless": (endless, UnexpectedResponse),
-    "truncated": (answer(b'[{"id"', length=500), ConnectionLost),
+    "truncated": (answer(b'[{"id"', length=500), CutShort),
     "reset": (reset, ConnectionLost),
     "closed": (b"", ConnectionLost),
     "no HTTP": (b"220 smtp.example.org ESMTP\r\n\r\n", ConnectionLost),
