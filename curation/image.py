@@ -20,14 +20,13 @@ import numpy.typing as npt
 import pdqhash
 from PIL import Image, ImageCms
 
+from curation import container
 from curation.errors import UnreadableImage
 from curation.params.measure import Background, Format
 
 Pixels = npt.NDArray[np.uint8]
 
 FORMATS = ("JPEG", "PNG", "WEBP")  # the still images that boards serve
-MAX_SCANS = 100  # progressive JPEG files have about ten; each scan costs a pass over all pixels
-MAX_CHUNKS = 100_000  # PNG files have thousands at most; each costs Pillow a call
 MAX_PROFILE_BYTES = 1 << 20  # colour profiles of screens are a few kilobytes, of presses under 1 MB
 DECODED_SIDE = 256  # least long side of a decoded JPEG file, pixels, if the file is as large
 HASH_SIDE = 64  # PDQ hashes a grid of this side: without a second resize, resized copies agree
@@ -69,7 +68,7 @@ def decode(data: bytes, *, max_pixels: int, side: int) -> DecodedImage:
     Raises:
         UnreadableImage: `reason` is undecodable, truncated, too_many_pixels or animated_file.
     """
-    kind = _container(data)
+    kind = container.format_of(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, which is not used
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -81,7 +80,9 @@ def decode(data: bytes, *, max_pixels: int, side: int) -> DecodedImage:
                 "too_many_pixels", str(error), measured=_pixels(error), threshold=max_pixels
             ) from error
         except MemoryError as error:
-            raise UnreadableImage("too_many_pixels", "no memory to decode it") from error
+            raise UnreadableImage(
+                "too_many_pixels", "no memory to decode it", threshold=max_pixels
+            ) from error
         except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError) as error:
             # The errors of Pillow's readers on damaged files, as the fuzzing of Pillow lists them.
             raise UnreadableImage(_reason(error), f"{type(error).__name__}: {error}") from error
@@ -210,47 +211,6 @@ def difference(first: Pixels, second: Pixels) -> float:
     return max(0.0, 1.0 - float(left @ right) / spread)
 
 
-def _container(data: bytes) -> str:
-    """Returns the format by the first bytes; refuses files that end early or are made to be slow."""
-    if data[:3] == b"\xff\xd8\xff":
-        if data.count(b"\xff\xda") > MAX_SCANS:
-            raise UnreadableImage("undecodable", f"a JPEG file of more than {MAX_SCANS} scans")
-        return "JPEG"
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        _check_chunks(data)
-        return "PNG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        announced = 8 + int.from_bytes(data[4:8], "little")
-        if len(data) < announced:
-            raise UnreadableImage("truncated", f"{len(data)} of {announced} bytes")
-        return "WEBP"
-    shown = data[:12].decode("ascii", "replace").encode("ascii", "backslashreplace").decode()
-    raise UnreadableImage(
-        "undecodable", f"begins with {shown!r}: no JPEG, PNG or WebP" if data else "no bytes at all"
-    )
-
-
-def _check_chunks(data: bytes) -> None:
-    """Checks all chunks of a PNG file: Pillow checks neither the sums of pixel data nor the end."""
-    position = 8
-    for _ in range(MAX_CHUNKS):
-        if position + 12 > len(data):
-            raise UnreadableImage("truncated", "a PNG file without its end")
-        size = int.from_bytes(data[position : position + 4], "big")
-        name, end = data[position + 4 : position + 8], position + 8 + size
-        if end + 4 > len(data):
-            raise UnreadableImage("truncated", f"the PNG chunk at byte {position} ends early")
-        is_critical = not name[0] & 0x20
-        if is_critical and zlib.crc32(data[position + 4 : end]) != int.from_bytes(
-            data[end : end + 4], "big"
-        ):
-            raise UnreadableImage("undecodable", f"wrong checksum at byte {position}")
-        if name == b"IEND":
-            return
-        position = end + 4
-    raise UnreadableImage("undecodable", f"a PNG file of more than {MAX_CHUNKS} chunks")
-
-
 def _pixels(error: Exception) -> int | None:
     """Returns the number of pixels in Pillow's message about a decompression bomb."""
     number = re.search(r"\((\d+) pixels\)", str(error))
@@ -269,7 +229,8 @@ def _load(opened: Image.Image, kind: str, *, max_pixels: int, side: int) -> Deco
         )
     # A second frame of a JPEG file (MPO) is the depth map or preview of a camera, not an animation.
     if kind != "JPEG" and getattr(opened, "n_frames", 1) > 1:
-        raise UnreadableImage("animated_file", f"{getattr(opened, 'n_frames', 1)} frames")
+        frames = int(getattr(opened, "n_frames", 1))
+        raise UnreadableImage("animated_file", f"{frames} frames", measured=frames, threshold=1)
     if kind == "JPEG":
         opened.draft(None, _fitted((width, height), max(DECODED_SIDE, 2 * side)))
     opened.load()

@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 from PIL import __version__ as pillow_version
 from PIL import features
 
+from curation import container, tars, workers
 from curation import image as images
-from curation import tars, workers
 from curation.errors import UnreadableImage
 from curation.params.measure import Params
 from curation.spans import SpanReader
@@ -62,6 +62,7 @@ SCHEMA = pa.schema(
     }
 )
 _STORED = ("post_id", "segment", "offset", "file_bytes", "sha256", "width", "height")
+_ROUNDED = 1  # pixels: boards round the sides of a thumbnail
 _TAR_BYTES = b"personae.tar_bytes"
 
 
@@ -248,12 +249,12 @@ def _check_size(decoded: images.DecodedImage, stored: SegmentImage) -> None:
     listed = sorted((stored.width, stored.height))
     actual = sorted((decoded.width, decoded.height))
     difference = max(abs(listed[0] - actual[0]), abs(listed[1] - actual[1]))
-    if difference > 1:
+    if difference > _ROUNDED:
         raise UnreadableImage(
             "wrong_size",
             f"{decoded.width} × {decoded.height}, listed as {stored.width} × {stored.height}",
             measured=difference,
-            threshold=1,
+            threshold=_ROUNDED,
         )
 
 
@@ -328,5 +329,6 @@ def _versions() -> dict[str, str]:
 
 def _code() -> str:
     """Returns a digest of the program, so that unfinished work of another version is not used."""
-    sources = (Path(__file__), Path(str(images.__file__)), Path(str(tars.__file__)))
+    modules = (container, images, tars)
+    sources = (Path(__file__), *(Path(str(module.__file__)) for module in modules))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()

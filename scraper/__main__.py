@@ -5,8 +5,8 @@
     python -m scraper status                 # what is finished, refused and left
     python -m scraper demo                   # the demo board by itself
 
-Only this module reads `params.yaml`, the environment and the command line, and only this module
-starts an event loop. Errors become messages and exit codes in `personae/cli.py`.
+The command of the scraper: one stage, all three, a plan, the status, or the demo board. Only this
+module reads `params.yaml`, the environment and the command line, and starts an event loop. Errors become messages and exit codes in `personae/cli.py`.
 """
 
 import argparse

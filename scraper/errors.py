@@ -120,7 +120,11 @@ class ForeignHost(RequestRefused):
 
 
 class TooLarge(RequestRefused):
-    """A body of more bytes than the cap."""
+    """A body of more bytes than the cap; `size` is the announced length, else what had arrived."""
+
+    def __init__(self, message: str, *, size: int, url: str = "") -> None:
+        super().__init__(message, url=url)
+        self.size = size
 
 
 class CorruptImage(ScraperError):

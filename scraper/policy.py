@@ -281,7 +281,7 @@ class ResponseBody:
         length = fields.get("Content-Length", "")
         self._announced = int(length) if length.isascii() and length.isdigit() else 0
         if self._is_complete and self._announced > self._most:
-            raise self._too_large()
+            raise self._too_large(self._announced)
         self._unpack = _unpacker(fields.get("Content-Encoding", "identity"), url)
         self._received = 0
         self._content = bytearray()
@@ -305,7 +305,7 @@ class ResponseBody:
         if len(self._content) <= self._most:
             return True
         if self._is_complete:
-            raise self._too_large()
+            raise self._too_large(max(self._announced, len(self._content)))
         del self._content[self._most :]
         return False
 
@@ -325,9 +325,10 @@ class ResponseBody:
             )
         return bytes(self._content)
 
-    def _too_large(self) -> TooLarge:
+    def _too_large(self, size: int) -> TooLarge:
         return TooLarge(
             f"{shown(self._url)} has more than the {self._most} bytes that are accepted.",
+            size=size,
             url=self._url,
         )
 

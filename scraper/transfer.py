@@ -200,9 +200,9 @@ class Transfer:
             payload = await self._client.get_bytes(url, max_bytes=max_bytes)
         except tuple(_REASONS) as error:
             reason = next(code for kind, code in _REASONS.items() if isinstance(error, kind))
-            return file.refused(
-                reason, threshold=max_bytes if isinstance(error, TooLarge) else None
-            )
+            if isinstance(error, TooLarge):
+                return file.refused(reason, measured=error.size, threshold=max_bytes)
+            return file.refused(reason)
         except (RequestRefused, UnexpectedResponse, Unfinished) as error:
             self._stop = self._stop or error
         except TransientError as error:

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -58,25 +59,21 @@ def test_generated_parts_have_a_place_and_name_their_command(make, monkeypatch):
     assert [name for name in names if "docs/make.py" not in MANUAL[name]] == []
 
 
-def test_every_module_has_its_line(make):
-    """No source file is without a sentence, so the tree tells where to look."""
-    packages = [name for name in make.tree.FOLDERS if (ROOT / name).is_dir()]
-    files = [path for package in packages for path in make.tree.sources(package)]
-    silent = [path.name for path in files if not make.tree.first_line(path)]
-
-    assert len(packages) >= 3
-    assert silent == []
-
-
-def test_every_top_level_name_is_in_the_tree():
-    """A reader of the tree learns what each tracked file and folder of the repository is for."""
+def test_every_tracked_file_has_its_line(make):
+    """The tree names each tracked file once, with a sentence, or the folder that stands for it."""
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    names = {path.split("/")[0] for path in tracked}
-    page = MANUAL["docs/tree.md"]
+    tracked = [path for path in tracked if (ROOT / path).is_file() and (ROOT / path).stat().st_size]
+    folded = tuple(make.tree.FOLDED)
+    entries = make.tree.entries()
+    names = Counter(line.split()[0] for line in MANUAL["docs/tree.md"].splitlines() if line.strip())
 
-    assert [name for name in sorted(names) if name not in page] == []
+    assert [path for path in tracked if path not in entries and not path.startswith(folded)] == []
+    assert [path for path, sentence in entries.items() if not sentence] == []
+    for name, number in Counter(path.split("/")[-1] for path in entries).items():
+        assert names[name] == number, name
+    assert [name for name in folded if not any(path.startswith(name) for path in tracked)] == []
 
 
 def test_ten_queries_are_documented(make):

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 from generators.text import ROOT
@@ -18,7 +19,8 @@ TOP = {
     "CONTRIBUTING.md": "how a change is made, checked and released",
     "LICENSE": "the terms of use",
     ".pre-commit-config.yaml": "checks of a commit: formatting, lint, length of its subject",
-    ".dvc/": "settings of DVC; .dvcignore and .gitignore name what is not tracked",
+    ".dvcignore": "what DVC does not look at",
+    ".gitignore": "what is not tracked",
 }
 FOLDERS = {
     "personae": "what the three packages share: settings, files, command line, text",
@@ -26,47 +28,101 @@ FOLDERS = {
     "curation": "from posts and images to balanced shards and a catalog",
     "train": "flat and hierarchical classifiers over the shards",
     "benchmarks": "`python -m benchmarks NAME`; results with machine, versions and commit",
+    ".ci": "what must hold before a change lands",
     "docs": "this site, and the programs that make its generated parts",
     "tests": "mirrors the packages, plus names, documents and the whole chain",
 }
-REST = {
+FOLDED = {
     "presets/": "whole params files; `make preset NAME=…`",
     "locks/": "pinned versions with hashes, from which `make` installs",
-    ".ci/": "what must hold before a change lands",
     "experiments/": "recorded figures: PRESET/RUN-SEED.json",
+    "benchmarks/results/": "one file for each result: value, bar, machine, versions, commit",
+    "docs/drawings/": "the drawings of the method pages, which `docs/make.py` draws",
+    ".dvc/": "settings of DVC",
 }
-_WIDTH = 26
+"""Folders of many files of one kind, which stand in the tree as one line."""
+OTHERS = {
+    "queries.sql": "Ten questions to the catalog, in SQL",
+    "py.typed": "Marks the package as typed (PEP 561)",
+    "contact-sheet.png": "Drawings of the demo board",
+    "report.png": "The first screen of a report",
+    "hdcnn.svg": "Accuracy against work of conditional execution and compression",
+    "merged.svg": "Accuracy against alpha of the merged networks",
+    "iframe-worker.js": "Lets the site's search run from files, without a server",
+}
+_COMMENTS = {
+    ".sql": r"-- (.*)",
+    ".html": r"\{# (.*?) ?#\}",
+    ".css": r"/\* (.*?) ?\*/",
+    ".md": r"# (.*)",
+    "": r"#!.*\n# ((?:.*\n)(?:# .*\n)*)",
+}
 
 
-def first_line(path: Path) -> str:
-    """Returns the first sentence of a module's docstring, without the commands that start it."""
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    paragraphs = [part for part in text.split("\n\n") if not part.lstrip().startswith("python -m ")]
-    line = " ".join(paragraphs[0].split()) if paragraphs else ""
-    line = re.sub(r"^`[^`]*`: ?", "", line)
-    return re.sub(r"\.$", "", re.split(r"(?<=\.)(?<!et al\.) ", line)[0])
+def described(path: Path) -> str:
+    """Returns what a file is for: the first sentence of its docstring, comment or heading."""
+    if path.name in OTHERS:
+        return OTHERS[path.name]
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        text = ast.get_docstring(ast.parse(text)) or ""
+        parts = [part for part in text.split("\n\n") if not part.lstrip().startswith("python -m ")]
+        text = " ".join(parts[0].split()) if parts else ""
+    else:
+        comment = re.match(_COMMENTS[path.suffix], text)
+        text = " ".join(comment[1].replace("\n# ", " ").split()) if comment else ""
+    text = re.sub(r"^`[^`]*`: ?", "", text)
+    sentence = re.split(r"(?<=\.)(?<!et al\.) ", text)[0].removesuffix(".")
+    return sentence[:1].upper() + sentence[1:]
 
 
-def sources(package: str) -> list[Path]:
-    """Returns the Python files of a package that are not empty, a folder's own files first."""
-    files = sorted((ROOT / package).rglob("*.py"), key=lambda path: (path.parent, path.name))
-    return [path for path in files if path.stat().st_size]
+def tracked() -> list[str]:
+    """Returns the paths of the files that git tracks, those with content."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return [path for path in listed if (ROOT / path).is_file() and (ROOT / path).stat().st_size]
+
+
+def entries() -> dict[str, str]:
+    """Returns a sentence for each file of the tree, by path."""
+    return {
+        path: TOP[path] if "/" not in path else described(ROOT / path)
+        for path in tracked()
+        if not path.startswith(tuple(FOLDED))
+    }
 
 
 def tree() -> str:
     """Returns the tree as one block of text."""
-    lines = [f"{name:<{_WIDTH}}{text}" for name, text in TOP.items()]
-    for package, text in FOLDERS.items():
-        if not (ROOT / package).is_dir():
-            continue
-        lines += ["", f"{package + '/':<{_WIDTH}}{text}"]
-        folder = ""
-        for path in sources(package):
-            name = path.relative_to(ROOT / package)
-            if name.parent.as_posix() != folder and name.parent != Path():
-                folder = name.parent.as_posix()
-                lines.append(f"  {folder}/")
-            indent = "    " if name.parent != Path() else "  "
-            lines.append(f"{indent + name.name:<{_WIDTH - 1}} {first_line(path)}")
-    lines += ["", *(f"{name:<{_WIDTH}}{text}" for name, text in REST.items())]
+    sentences = entries()
+    top = [path for path in [*TOP, *sentences] if "/" not in path]
+    lines = _aligned([("", name, sentences[name]) for name in dict.fromkeys(top)])
+    for folder, text in FOLDERS.items():
+        rows = [("", f"{folder}/", text)]
+        inside = [path for path in sentences if path.startswith(f"{folder}/")]
+        rows += [("  ", name.removeprefix(f"{folder}/"), line) for name, line in _folded(folder)]
+        within = Path(folder)
+        for path in sorted(map(Path, inside), key=lambda path: (path.parent, path.name)):
+            if path.parent != within:
+                within = path.parent
+                rows.append(("  ", f"{within.relative_to(folder)}/", ""))
+            indent = "  " if path.parent == Path(folder) else "    "
+            rows.append((indent, path.name, sentences[path.as_posix()]))
+        lines += ["", *_aligned(rows)]
+    lines += ["", *_aligned([("", name, line) for name, line in _folded("")])]
     return "```text\n" + "\n".join(lines) + "\n```"
+
+
+def _folded(folder: str) -> list[tuple[str, str]]:
+    """Returns the folders with one line each that lie in `folder`, or in no folder of the tree."""
+    return [
+        (name, line)
+        for name, line in FOLDED.items()
+        if (name.split("/")[0] if name.split("/")[0] in FOLDERS else "") == folder
+    ]
+
+
+def _aligned(rows: list[tuple[str, str, str]]) -> list[str]:
+    width = max(len(indent + name) for indent, name, _ in rows) + 2
+    return [f"{indent + name:<{width}}{text}".rstrip() for indent, name, text in rows]

@@ -141,7 +141,9 @@ class Folder:
             with self.open(path) as file:
                 payload = start_of(file, max_bytes + 1, path)
         if len(payload) > max_bytes:
-            raise TooLarge(f"{path} has more than {max_bytes} bytes (`max_bytes`).", url=url)
+            raise TooLarge(
+                f"{path} has more than {max_bytes} bytes (`max_bytes`).", size=len(payload), url=url
+            )
         return payload
 
     def open(self, path: str) -> BinaryIO:

@@ -14,7 +14,7 @@ __all__ = ["_instant_retries", "run"]  # fixtures
 REFUSED = {
     "gone": (answer(404), (None, None)),
     "corrupt": (answer(body=b"\x89PNG\r\n\x1a\n"), (None, None)),
-    "too_large": (answer(body=bytes(30_001)), (None, 30_000)),
+    "too_large": (answer(body=bytes(30_001)), (30_001, 30_000)),
     "wrong_type": (answer(body=b"<html>sorry</html>"), (None, None)),
 }
 

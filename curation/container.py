@@ -1,0 +1,74 @@
+"""
+The container of one image, before it is decoded: its format, its end, and structure made to be slow.
+
+Pillow would read some files that end early as whole images, and spend minutes on others.
+"""
+
+import zlib
+
+from curation.errors import UnreadableImage
+
+MAX_SCANS = 100  # progressive JPEG files have about ten; each scan costs a pass over all pixels
+MAX_CHUNKS = 100_000  # PNG files have thousands at most; each costs Pillow a call
+
+
+def format_of(data: bytes) -> str:
+    """
+    Returns the format by the first bytes: JPEG, PNG or WEBP.
+
+    Raises:
+        UnreadableImage: The file is of another format, ends early, or is made to be slow; `reason`
+            is undecodable or truncated.
+    """
+    if data[:3] == b"\xff\xd8\xff":
+        if data.count(b"\xff\xda") > MAX_SCANS:
+            raise UnreadableImage(
+                "undecodable",
+                f"a JPEG file of more than {MAX_SCANS} scans",
+                measured=MAX_SCANS + 1,
+                threshold=MAX_SCANS,
+            )
+        return "JPEG"
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        _check_chunks(data)
+        return "PNG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        announced = 8 + int.from_bytes(data[4:8], "little")
+        if len(data) < announced:
+            raise UnreadableImage(
+                "truncated",
+                f"{len(data)} of {announced} bytes",
+                measured=len(data),
+                threshold=announced,
+            )
+        return "WEBP"
+    shown = data[:12].decode("ascii", "replace").encode("ascii", "backslashreplace").decode()
+    raise UnreadableImage(
+        "undecodable", f"begins with {shown!r}: no JPEG, PNG or WebP" if data else "no bytes at all"
+    )
+
+
+def _check_chunks(data: bytes) -> None:
+    """Checks all chunks of a PNG file: Pillow checks neither the sums of pixel data nor the end."""
+    position = 8
+    for _ in range(MAX_CHUNKS):
+        if position + 12 > len(data):
+            raise UnreadableImage("truncated", "a PNG file without its end")
+        size = int.from_bytes(data[position : position + 4], "big")
+        name, end = data[position + 4 : position + 8], position + 8 + size
+        if end + 4 > len(data):
+            raise UnreadableImage("truncated", f"the PNG chunk at byte {position} ends early")
+        is_critical = not name[0] & 0x20
+        if is_critical and zlib.crc32(data[position + 4 : end]) != int.from_bytes(
+            data[end : end + 4], "big"
+        ):
+            raise UnreadableImage("undecodable", f"wrong checksum at byte {position}")
+        if name == b"IEND":
+            return
+        position = end + 4
+    raise UnreadableImage(
+        "undecodable",
+        f"a PNG file of more than {MAX_CHUNKS} chunks",
+        measured=MAX_CHUNKS + 1,
+        threshold=MAX_CHUNKS,
+    )
