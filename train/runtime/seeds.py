@@ -14,5 +14,10 @@ def seed(*parts: int | str) -> np.random.Generator:
     to be stored.
     """
     digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
-    torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    number = int.from_bytes(digest[:8], "little") >> 1
+    # Without an accelerator torch.manual_seed formats a traceback for it, which takes milliseconds.
+    if torch.cuda.is_available():
+        torch.manual_seed(number)
+    else:
+        torch.default_generator.manual_seed(number)
     return np.random.default_rng(list(digest))
