@@ -7,6 +7,7 @@ layers have MACs; other layers count as free. A network with parameters elsewher
 
 import copy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from personae.errors import BadParams
 from train.backbone.network import Network, Pixels
+
+Module = TypeVar("Module", bound=nn.Module)
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
@@ -40,7 +43,7 @@ def layer_table(network: Network) -> list[Layer]:
         BadParams: The network cannot take images of its side, returns no logits, or has parameters
             whose MACs cannot be counted.
     """
-    shadow = copy.deepcopy(network).to("meta").eval()
+    shadow = _shadow(network)
     rows: list[Layer] = []
     counter = FlopCounterMode(display=False)
     flops_before: dict[str, int] = {}
@@ -100,7 +103,7 @@ def macs_of_head(head: nn.Module) -> int:
 
 def map_shapes(network: Network) -> list[tuple[int, int, int]]:
     """Returns channels, height and width after each block; vectors are maps of one pixel."""
-    shadow = copy.deepcopy(network.blocks).to("meta").eval()
+    shadow = _shadow(network.blocks)
     maps, shapes = torch.zeros(1, 3, network.side, network.side, device="meta"), []
     with torch.no_grad():
         for block in shadow:
@@ -112,7 +115,7 @@ def map_shapes(network: Network) -> list[tuple[int, int, int]]:
 
 def channels_after(network: Network, blocks: int) -> int:
     """Returns the number of channels after the first `blocks` blocks."""
-    shadow = copy.deepcopy(network.blocks[:blocks]).to("meta").eval()
+    shadow = _shadow(network.blocks[:blocks])
     with torch.no_grad():
         maps = shadow(torch.zeros(1, 3, network.side, network.side, device="meta"))
     return int(maps.shape[1])
@@ -122,3 +125,17 @@ def count(*modules: nn.Module) -> int:
     """Counts the parameters of `modules`; a shared parameter counts once."""
     sizes = {id(part): part.numel() for module in modules for part in module.parameters()}
     return sum(sizes.values())
+
+
+def _shadow(module: Module) -> Module:
+    """Returns a copy on the `meta` device in evaluation mode, for the shapes of its outputs."""
+    shadow = copy.deepcopy(module).to("meta").eval()
+    for part in shadow.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            # Torch computes these shapes in Python, which would take most of a forward pass.
+            part.forward = _unchanged  # type: ignore[assignment, method-assign]  # on this copy only
+    return shadow
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
