@@ -10,7 +10,7 @@ docs/methods/evaluation.md.
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from train import saved
 from train.classifier import Cost
 from train.documents import FitDocument, MatchDocument, ModelDocument
 from train.fit import RunSettings
+from train.params.backbone import TORCHVISION
 from train.runs import TOLERANCE, Control
 from train.tree import hierarchy
 
@@ -93,6 +94,7 @@ def _wider(
 ) -> tuple[RunSettings, float]:
     """Returns settings with the width that is nearest to `wanted` MACs or parameters, by bisection."""
 
+    @cache  # the last steps of the bisection repeat a width
     def at(width: float) -> tuple[float, RunSettings]:
         backbone = settings.backbone.model_copy(update={"width": width})
         candidate = replace(settings, backbone=backbone)
@@ -108,7 +110,9 @@ def _wider(
 
 
 def _cost(settings: RunSettings, *, side: int, labels: int) -> Cost:
-    with torch.random.fork_rng(devices=[]):  # building draws weights, which are not used
+    # Shapes are enough, but some networks of torchvision compute their sizes with tensors.
+    device = "cpu" if settings.backbone.name.startswith(TORCHVISION) else "meta"
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         classifier = saved.build(
             settings.method,
             settings.own,

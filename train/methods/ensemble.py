@@ -100,12 +100,10 @@ class Classifier(nn.Module):
         return {"default": self.predict_proba(x), "executed": executed}
 
     def cost(self) -> Cost:
-        """Returns the number of parameters and the MACs of each member."""
-        macs = {
-            f"member-{index}": sum(row.macs for row in backbone.layer_table(network))
-            for index, network in enumerate(self._networks())
-        }
-        return Cost(params=backbone.count(self), macs=macs)
+        """Returns the number of parameters and the MACs of each member, which are equal."""
+        macs = sum(row.macs for row in backbone.layer_table(self._networks()[0]))
+        names = [f"member-{index}" for index in range(len(self.members))]
+        return Cost(params=backbone.count(self), macs=dict.fromkeys(names, macs))
 
     def _networks(self) -> list[Network]:
         return parts_of(Network, self.members)
