@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -34,6 +35,14 @@ def _one_thread():
     torch.use_deterministic_algorithms(mode=True)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_sync():
+    """A process that runs on loses no written byte: only a loss of power needs the sync."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 def draw(leaf, rng, side=SIDE):
     """A drawing: the family gives the colour of the ground, the member the place of the mark."""
     image = rng.integers(0, 60, size=(side, side, 3))
@@ -55,7 +64,7 @@ def pictures(per_label, *, seed, first_id=1, leaves=range(4)):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_data():
     """Builds data in memory: `tiny_data(per_label, leaves=…)`."""
 
@@ -82,9 +91,8 @@ LOOP = loop.Params(
 )
 
 
-@pytest.fixture
-def make_trainer(tmp_path):
-    """Builds a trainer whose checkpoints lie in `tmp_path`."""
+def trainers(root):
+    """Returns a function that builds trainers whose checkpoints lie in folders of `root`."""
 
     def build(data, *, params=LOOP, moves=STILL, batch_size=16, folder="work"):
         return Trainer(
@@ -93,13 +101,19 @@ def make_trainer(tmp_path):
             batch_size=batch_size,
             mean=torch.from_numpy(channel_mean(data.train.images)),
             device=torch.device("cpu"),
-            work_dir=tmp_path / folder,
+            work_dir=root / folder,
         )
 
     return build
 
 
 @pytest.fixture
+def make_trainer(tmp_path):
+    """Builds a trainer whose checkpoints lie in `tmp_path`."""
+    return trainers(tmp_path)
+
+
+@pytest.fixture(scope="session")
 def make_classifier():
     """Builds an untrained classifier: `make_classifier("uppsala", tree, seed=0, freeze=…)`."""
 

@@ -57,16 +57,22 @@ def hard_data(count=64, *, side=16):
 
 
 @pytest.mark.parametrize(
-    ("name", "precision"),
-    [("uppsala_cnn", "float32"), ("fast_cnn", "bfloat16"), ("resnet20", "float32")],
+    ("name", "precision", "width", "epochs"),
+    [
+        ("uppsala_cnn", "float32", 0.125, 40),
+        ("fast_cnn", "bfloat16", 0.25, 12),
+        ("resnet20", "float32", 0.5, 20),
+    ],
 )
-def test_64_pictures_are_learnt_by_heart(make_trainer, make_classifier, name, precision):
+def test_64_pictures_are_learnt_by_heart(
+    make_trainer, make_classifier, *, name, precision, width, epochs
+):
     """Every backbone reaches 100 % on 64 images of noise, where there is nothing else to learn."""
     data = hard_data()
     own = {"batch_norm": True, "dropout": 0, "noise": 0} if name == "uppsala_cnn" else {}
-    network = backbone.Params(name=name, width=0.5, init="he", **own)
+    network = backbone.Params(name=name, width=width, init="he", **own)
     params = loop.Params(
-        epochs=80,
+        epochs=epochs,
         lr=0.05,
         threads=1,
         device="cpu",
