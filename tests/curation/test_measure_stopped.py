@@ -31,8 +31,11 @@ measure.run(params, data_dir=Path(sys.argv[1]), work_dir=Path(sys.argv[2]))
 KILLED_AT_EACH_STEP = """
 import hashlib, json, os, signal, sys
 from pathlib import Path
+import pyarrow.dataset  # loaded once, before the forks; so are the plugins of Pillow
+from PIL import Image
 from curation import measure
 
+Image.init()
 os.fsync = lambda handle: None  # a killed process loses no written byte; the machine runs on
 root = Path(sys.argv[1])
 work, out = root / "work", root / "data" / "measure"
