@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := true
 # Material warns of MkDocs 2, which pyproject.toml excludes.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help repro test docs floors lock preset bench clean
+.PHONY: help repro test coverage docs floors lock preset bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ test: $(VENV)/.test  ## environment, then everything that must hold
 	ruff format --check .
 	mypy
 	lint-imports
+	pytest -n 2 --dist loadfile $(PYTEST)
+
+coverage: $(VENV)/.test  ## the tests again, with the lines and branches that none of them runs (a third slower)
 	pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST)
 
 docs: $(VENV)/.test  ## environment, then the documentation in site/, which needs no network
