@@ -2,7 +2,7 @@
 `python -m benchmarks [NAME …]`: runs the named benchmarks, or all, and writes benchmarks/results/.
 
 Each benchmark is a module of this folder with a function `run() -> Result`. A result file has the
-command, the machine, the versions and the commit that made it.
+command, the machine, the versions, the commit that made it, and the day.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def write(name: str, result: Result, *, preset: str | None = None) -> Path:
         "versions": {library: metadata.version(library) for library in LIBRARIES},
         "commands": [*result.commands, f"python -m benchmarks {name}"],
         "commit": commit,
+        "recorded": datetime.now(UTC).date().isoformat(),
     }
     if preset is not None:
         record |= {"preset": preset}

@@ -43,5 +43,5 @@ def run() -> Result:
         ok=value >= BAR,
         runs=ratios,
         peer="webdataset, shuffle(1000), decode('rgb8'), batched",
-        details={"pictures_per_second": rates, "data": "5,000 drawn JPEG images of 128 pixels"},
+        details={"images_per_second": rates, "data": "5,000 drawn JPEG images of 128 pixels"},
     )

@@ -47,7 +47,7 @@ def run() -> Result:
         ok=value >= BAR,
         runs=ratios,
         peer="Pillow on bytes in memory, as many threads",
-        details={"pictures_per_second": rates, "data": "5,000 drawn JPEG images of 128 pixels"},
+        details={"images_per_second": rates, "data": "5,000 drawn JPEG images of 128 pixels"},
     )
 
 

@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+import statistics
 import subprocess
 import tempfile
 import time
@@ -13,15 +14,13 @@ BAR_SECONDS = 300.0
 BAR_GIB = 3.0
 
 
+RUNS = 3
+
+
 def run() -> Result:
-    """Runs the pipeline once in a fresh clone (minutes), so that no file of this folder is reused."""
-    with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "personae"
-        subprocess.run(["git", "clone", "-q", ".", str(clone)], check=True)
-        shutil.copy("params.yaml", clone / "params.yaml")
-        start = time.perf_counter()
-        subprocess.run(["dvc", "repro"], cwd=clone, check=True)
-        seconds = time.perf_counter() - start
+    """Runs the pipeline in fresh clones (minutes each), so that no file of this folder is reused."""
+    runs = [_seconds() for _ in range(RUNS)]
+    seconds = statistics.median(runs)
     # The largest single process below this one, as the operating system counted it.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     return Result(
@@ -29,7 +28,17 @@ def run() -> Result:
         unit="seconds",
         bar=f"<= {BAR_SECONDS:.0f} s and <= {BAR_GIB:.0f} GiB",
         ok=seconds <= BAR_SECONDS and peak <= BAR_GIB,
-        runs=[seconds],
+        runs=runs,
         details={"peak_gib_largest_process": round(peak, 3)},
         commands=["dvc repro"],
     )
+
+
+def _seconds() -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "personae"
+        subprocess.run(["git", "clone", "-q", ".", str(clone)], check=True)
+        shutil.copy("params.yaml", clone / "params.yaml")
+        start = time.perf_counter()
+        subprocess.run(["dvc", "repro"], cwd=clone, check=True)
+        return time.perf_counter() - start

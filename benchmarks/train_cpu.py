@@ -101,7 +101,7 @@ def _case(name: str, side: int, batch: int, updates: int, moves: augment.Params)
     seconds = times["seconds"]
     return {
         "ratios": ratios,
-        "pictures_per_second": rates,
+        "images_per_second": rates,
         "workers": WORKERS[peers.index(best)],
         "side": side,
         "batch_size": batch,

@@ -18,11 +18,12 @@ def bars() -> str:
                 "yes" if result["ok"] else "**no**",
                 len(result["runs"]),
                 span(result["runs"], "{:.3g}"),
+                result["recorded"],
                 f"`{result['commit']}`",
             ]
         )
         machines.append(
             f"{result['machine']['cpu_cores']} {result['machine']['architecture']} cores"
         )
-    columns = ("benchmark", "value", "bar", "met", "runs", "min to max", "commit")
+    columns = ("benchmark", "value", "bar", "met", "runs", "min to max", "recorded", "commit")
     return f"{table(columns, rows)}\n\nMachines: {', '.join(sorted(set(machines)))}."
