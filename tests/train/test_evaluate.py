@@ -213,7 +213,7 @@ def test_other_shards_are_refused(trained):
 
 def test_missing_inputs_name_the_stage(tiny_shards, tmp_path):
     """No run, no clusters, no flat network: each message says what to run."""
-    with pytest.raises(MissingInput, match="stage 'fit'"):
+    with pytest.raises(MissingInput, match="stage 'flat'"):
         evaluate.run(QUICK, loop_params=LOOP, name="flat", seed=0, **places(tmp_path))
     with pytest.raises(MissingInput, match="stage 'clustering'"):
         fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(tmp_path))

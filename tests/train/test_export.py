@@ -166,7 +166,7 @@ def test_file_that_onnxruntime_cannot_read_is_refused(tmp_path, make_classifier)
 
 def test_missing_run_names_the_stage(tmp_path):
     """A run that was not trained is named with the stage that trains it."""
-    with pytest.raises(MissingInput, match="stage 'fit'"):
+    with pytest.raises(MissingInput, match="stage 'flat'"):
         export.run("flat", seed=0, results_dir=tmp_path, out=tmp_path / "m.onnx")
 
 

@@ -159,7 +159,7 @@ def test_changed_weights_are_refused(results_dir, tmp_path):
 
 def test_missing_run_names_its_file(tmp_path):
     """Without a trained run the message says which stage makes one."""
-    with pytest.raises(MissingInput, match="stage 'fit'"):
+    with pytest.raises(MissingInput, match="stage 'flat'"):
         predict.run("flat", [picture(tmp_path / "a.png")], seed=0, results_dir=tmp_path)
 
 
