@@ -1,6 +1,7 @@
 """
-The figures of experiments.md, drawn from the committed results in benchmarks/results/.
+The figures of experiments.md, drawn from the committed results in experiments/ and benchmarks/results/.
 
+ladder.svg: accuracy against training operations, of flat networks and of every hierarchy.
 hdcnn.svg: accuracy against the operations that beta executes, and against the factor of compression.
 merged.svg: accuracy against alpha for each merge point, and how categories and labels agree (as in
 figures 1, 3 and 4 of Dutt, Pellerin and Quénot, CBMI 2017).
@@ -14,6 +15,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from generators import records
 from generators.experiments import measured
 from generators.text import ROOT
 from train.page.figures import INKS, STYLE, figure, render
@@ -162,13 +164,77 @@ def merged() -> Figure:
     return drawn
 
 
+LADDERS = {
+    "demo": {"ladder": ("flat", ""), "methods": ("", "")},
+    "CIFAR-100": {"cifar100_ladder": ("flat", "half"), "cifar100_small": ("", "")},
+}
+"""For each data set: presets, with the run at the foot of each of their ladders."""
+
+
+def training_operations(record: dict[str, Any]) -> float:
+    """Returns the operations that trained a run, without those of the flat network it starts from."""
+    return float(sum(network["train_flops"] for network in record["fit"]["networks"]))
+
+
+def rungs(preset: str, foot: str) -> list[tuple[float, list[float]]]:
+    """Returns operations, and the accuracies of all seeds in %, of each budget of a ladder."""
+    runs = records.recorded(preset)
+    names = [name for name in runs if name == foot or name.startswith(f"{foot}_")]
+    steps = [
+        (mean(map(training_operations, runs[name].values())), records.accuracies(runs, name))
+        for name in names
+    ]
+    return sorted(steps)
+
+
+def draw_ladder(axes: Axes, data: str) -> None:
+    """Draws the budgets of the flat networks as lines, and each hierarchy as a mark at its cost."""
+    for preset, feet in LADDERS[data].items():
+        for foot, colour in zip(filter(None, feet), ("blue", "green"), strict=False):
+            steps = rungs(preset, foot)
+            if not steps:
+                continue
+            costs, accuracies = [cost for cost, _ in steps], [values for _, values in steps]
+            label = "flat" if foot == "flat" else "flat, half as wide"
+            axes.plot(
+                costs, [mean(values) for values in accuracies], color=INKS[colour], label=label
+            )
+            axes.fill_between(
+                costs,
+                [min(values) for values in accuracies],
+                [max(values) for values in accuracies],
+                color=INKS[colour],
+                alpha=0.15,
+                linewidth=0,
+            )
+        runs = records.recorded(preset)
+        for method, marker in zip(records.METHODS, "o^sDv", strict=True):
+            control = runs.get(f"{method}_train_flops")
+            if method in runs and control:
+                cost = mean(map(training_operations, control.values()))
+                values = records.accuracies(runs, method)
+                axes.plot(cost, mean(values), marker, color=INKS["orange"], label=method)
+    axes.set(title=data, xscale="log", xlabel="training operations", ylabel="accuracy, %")
+    axes.grid(visible=True)
+    axes.legend(frameon=False, fontsize=7)
+
+
+def ladder() -> Figure:
+    """Returns the figure of all ladders."""
+    drawn = figure(4.4 * len(LADDERS), 3.6)
+    for axes, data in zip(drawn.subplots(1, len(LADDERS)), LADDERS, strict=True):
+        draw_ladder(axes, data)
+    return drawn
+
+
 def draw() -> None:
     """Writes the figures for which there are results into docs/."""
-    for name, benchmark, drawing in (
-        ("hdcnn", "conditional", hdcnn),
-        ("merged", "adaptation", merged),
+    for name, is_there, drawing in (
+        ("hdcnn", measured("conditional"), hdcnn),
+        ("merged", measured("adaptation"), merged),
+        ("ladder", records.recorded("ladder"), ladder),
     ):
-        if measured(benchmark):
+        if is_there:
             with mpl.rc_context({**STYLE, "figure.facecolor": INKS["panel"]}):
                 drawn = drawing()
                 drawn.set_facecolor(INKS["panel"])
