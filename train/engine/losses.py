@@ -23,6 +23,8 @@ class Counting:
     share: float
     """Weight of the whole batch / number of processes. A loss term that is a mean over the batch is
     multiplied by it to become a sum over images."""
+    progress: float = 0.0
+    """Share of the schedule before this update, from 0 to 1."""
 
 
 @runtime_checkable

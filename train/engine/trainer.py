@@ -285,7 +285,8 @@ class _Job:
             arguments = (inputs, targets) if self.task.shows_targets else (inputs,)
             output = self.wrapped(*arguments)
         smoothing, share = self.recipe.label_smoothing, weight / distributed.world_size()
-        loss = self.task.loss(output, targets, losses.Counting(self.weights, smoothing, share))
+        counting = losses.Counting(self.weights, smoothing, share, self.state.step / self._steps)
+        loss = self.task.loss(output, targets, counting)
         # DistributedDataParallel averages gradients over processes, and the loss is a sum over them.
         (loss * (distributed.world_size() / weight)).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         return loss.detach()
@@ -320,10 +321,14 @@ class _Job:
             raise self._diverged(self.state.step, rate)  # the rate of the last update
         return loss_sum / len(self.val_rows), correct_sum / len(self.val_rows)
 
+    @property
+    def _steps(self) -> int:
+        """Number of updates in the whole training."""
+        return len(self.order.spans(self.task.sampler.epoch_images)) * self.budget.max_epochs
+
     def _rate(self) -> float:
-        per_epoch = len(self.order.spans(self.task.sampler.epoch_images))
-        steps = per_epoch * self.budget.max_epochs
-        rate = self.recipe.rate(self.state.step, steps=steps, factor=self.state.plateau.factor)
+        factor = self.state.plateau.factor
+        rate = self.recipe.rate(self.state.step, steps=self._steps, factor=factor)
         return rate * self.task.lr_scale
 
     def _update_average(self) -> None:

@@ -6,6 +6,7 @@ and `hdcnn` start from its weights.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -13,14 +14,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from personae.errors import BadParams
 from train import backbone
 from train.backbone import Network
 from train.classifier import Cost, FitReport, Mode
 from train.data import augment, sampling
 from train.data.images import DataModule
+from train.engine import signals
 from train.engine.task import Task
 from train.engine.trainer import Trainer
 from train.params.flat import Params
+from train.runtime import distributed
 from train.tree import hierarchy as trees
 
 
@@ -58,16 +62,53 @@ class Classifier(nn.Module):
         seed: int,
         start: Mapping[str, Tensor] | None = None,  # noqa: ARG002  # the signature of every method
     ) -> FitReport:
-        """Trains the network from a random initialisation."""
+        """
+        Trains the network from a random initialisation.
+
+        Raises:
+            BadParams: A training signal needs groups of labels, and the run's tree has none.
+        """
         leaves = [[leaf] for leaf in range(self.leaves)]
+        sampler = sampling.by_class(data.train.labels, leaves, balance=self.params.balance)
         task = Task(
             name="root",
             data=data,
             outputs=np.arange(self.leaves),
-            sampler=sampling.by_class(data.train.labels, leaves, balance=self.params.balance),
+            sampler=sampler,
             macs_trained=self.cost().macs_max,
         )
-        return FitReport((trainer.fit(self.network, task, seed=seed),))
+        network, task = self._with_signal(task)
+        report = trainer.fit(network, task, seed=seed)
+        self.network.eval()
+        return FitReport((report,))
+
+    def _with_signal(self, task: Task) -> tuple[nn.Module, Task]:
+        """Returns the network and the task with the training signal that the parameters name."""
+        params, network = self.params, self.network
+        if params.smoothing == "online":
+            images = task.sampler.epoch_images // distributed.world_size()
+            learner = signals.OnlineTargets(network, labels=self.leaves, epoch_images=images)
+            return learner, replace(task, loss=signals.online_smoothing, shows_targets=True)
+        if not params.uses_groups:
+            return network, task
+        try:
+            groups = signals.groups_of(trees.clusters(self.hierarchy), self.leaves)
+        except ValueError as error:
+            raise BadParams(
+                f"The section 'flat' has a signal from groups of labels, and {error} in the tree of "
+                "this run. Give the run a grouping of disjoint groups, such as `given`."
+            ) from error
+        if params.smoothing == "tree":
+            rows = signals.tree_rows(groups, share=params.tree_share)
+            return network, replace(task, loss=signals.TreeSmoothing(rows))
+        if params.curriculum:
+            return network, replace(task, loss=signals.Curriculum(groups, params.curriculum))
+        blocks = len(network.blocks)
+        after = min(params.coarse_after or max(1, blocks // 2), blocks)
+        with_head = signals.WithCoarseHead(network, after=after, groups=int(groups.max()) + 1)
+        macs = task.macs_trained + with_head.macs
+        loss = signals.CoarseHeadLoss(groups, params.coarse_weight)
+        return with_head, replace(task, loss=loss, macs_trained=macs)
 
     def predict_proba(
         self,
