@@ -268,3 +268,17 @@ def test_evaluation_values_hold():
     for count in (1, 2, 3):
         held = cover.recoverable(weights, chosen[:count])
         assert _row(_sets([chosen[count - 1]]), f"{held:.3f}") in page
+
+
+def test_recover_values_hold():
+    """The mixture of exit and tail, and the mass of the set."""
+    from train.methods.recover import mixing
+
+    page = _page("recover")
+    exit_ = torch.tensor([[0.5, 0.3, 0.15, 0.05]])
+    inside = torch.tensor([[0.25, 0.75, 0.0, 0.0]])
+    members = torch.tensor([[True, True, False, False]])
+    p = mixing.mixed(exit_, inside, members, mix=0.5)[0].tolist()
+
+    assert f"| p | {' | '.join(f'{value:.2f}' for value in p)} |" in page
+    assert f"The mass of $S$ is {mixing.masses(exit_, members).item():.2f}." in page

@@ -153,6 +153,27 @@ def hdcnn() -> Canvas:
     return canvas
 
 
+def recover() -> Canvas:
+    """A trunk with an early exit, and a tail for each set of labels."""
+    canvas = Canvas(760, 300, "Recover: an early exit over all labels, tails over sets of labels")
+    canvas.box(15, 110, 70, 50, "image")
+    canvas.arrow((85, 135), (104, 135))
+    canvas.box(105, 100, 120, 70, "trunk", fill="shared")
+    canvas.arrow((225, 135), (255, 135), (255, 45), (279, 45))
+    canvas.box(280, 15, 150, 60, "exit\nall N labels", fill="own")
+    canvas.arrow((430, 45), (634, 45))
+    canvas.text(530, 35, "max p0 at least theta", size=11)
+    canvas.box(635, 15, 110, 60, "p = p0", fill="output")
+    for number, labels in enumerate(("0 1 2", "2 3 4", "4 5")):
+        y = 95 + 65 * number
+        canvas.arrow((225, 135), (255, 135), (255, y + 25), (279, y + 25))
+        canvas.box(280, y, 150, 50, f"tail {number + 1}\nlabels {labels}", fill="own")
+        canvas.arrow((430, y + 25), (470, y + 25), (470, 175 + 8 * number), (634, 175 + 8 * number))
+    canvas.box(635, 150, 110, 60, "p0 and q_g\nmixed by a", fill="output")
+    canvas.text(555, 150, "one tail for each image", size=11)
+    return canvas
+
+
 def grouping() -> Canvas:
     """The worked confusion matrix with the selected clusters as blocks on its diagonal."""
     canvas = Canvas(760, 330, "Six labels: confusions, and the clusters that modularity finds")
@@ -279,5 +300,17 @@ def evaluation() -> Canvas:
 
 def drawings() -> dict[str, str]:
     """Returns each drawing by the name of its file."""
-    drawn = (flat, uppsala, merged, dhnn, hiernet, hdcnn, grouping, training, data, evaluation)
+    drawn = (
+        flat,
+        uppsala,
+        merged,
+        dhnn,
+        hiernet,
+        hdcnn,
+        recover,
+        grouping,
+        training,
+        data,
+        evaluation,
+    )
     return {f"{drawing.__name__}.svg": drawing().render() for drawing in drawn}

@@ -6,6 +6,7 @@ from train.methods import ensemble, flat, hiernet
 from train.methods.dhnn import classifier as dhnn
 from train.methods.hdcnn import classifier as hdcnn
 from train.methods.merged import classifier as merged
+from train.methods.recover import classifier as recover
 from train.methods.uppsala import classifier as uppsala
 
 METHODS: dict[str, ModuleType] = {
@@ -16,4 +17,5 @@ METHODS: dict[str, ModuleType] = {
     "hdcnn": hdcnn,
     "merged": merged,
     "dhnn": dhnn,
+    "recover": recover,
 }

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from personae.errors import BadParams
 
-METHODS = ("flat", "ensemble", "uppsala", "hiernet", "hdcnn", "merged", "dhnn")
+METHODS = ("flat", "ensemble", "uppsala", "hiernet", "hdcnn", "merged", "dhnn", "recover")
 
 
 def model_of(section: str) -> type[BaseModel]:

@@ -1,0 +1,188 @@
+"""`recover`: the worked value, the limits of a and theta, costs, the choice, sets that overlap."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from personae.errors import BadParams
+from tests.train.conftest import FAMILIES, LABELS, SIDE
+from train import backbone
+from train.data.images import DataModule
+from train.engine.losses import Counting, cross_entropy
+from train.methods.recover import mixing
+from train.methods.recover.routed import ExitAndTail
+from train.tree import hierarchy
+
+TREES = {
+    "families": hierarchy.from_clusters(FAMILIES, len(LABELS)),
+    "a single label": hierarchy.from_clusters([[0, 1, 2], [3]], len(LABELS)),
+    "overlap": hierarchy.from_cover([[0, 1, 2], [1, 2, 3]], len(LABELS)),
+    "no groups": hierarchy.flat(len(LABELS)),
+}
+EVERY_TREE = pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
+
+
+@pytest.fixture
+def images():
+    """Nine images of noise."""
+    return torch.rand(9, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
+
+
+def test_worked_example():
+    """p0 = (.5, .3, .15, .05), S = {0, 1}, q = (.25, .75), a = .5: (.35, .45, .15, .05)."""
+    exit_ = torch.tensor([[0.5, 0.3, 0.15, 0.05]])
+    inside = torch.tensor([[0.25, 0.75, 0.0, 0.0]])
+    members = torch.tensor([[True, True, False, False]])
+
+    result = mixing.mixed(exit_, inside, members, mix=0.5)
+    assert torch.allclose(result, torch.tensor([[0.35, 0.45, 0.15, 0.05]]))
+    assert torch.allclose(mixing.masses(exit_, members), torch.tensor([[0.8]]))
+
+
+@given(
+    labels=st.integers(2, 8),
+    mix=st.floats(0, 1),
+    seed=st.integers(0, 999),
+)
+def test_mixture_is_a_distribution(labels, mix, seed):
+    """For every a the result sums to one, keeps the mass of S, and leaves other labels alone."""
+    draw = torch.Generator().manual_seed(seed)
+    exit_ = torch.softmax(torch.randn(4, labels, generator=draw, dtype=torch.float64), dim=1)
+    members = torch.rand(4, labels, generator=draw) < 0.5
+    members[:, 0] = True
+    scores = torch.rand(4, labels, generator=draw, dtype=torch.float64) * members + 1e-9 * members
+    inside = scores / scores.sum(dim=1, keepdim=True)
+    result = mixing.mixed(exit_, inside, members, mix=mix)
+
+    assert torch.allclose(result.sum(dim=1), torch.ones(4, dtype=torch.float64))
+    assert torch.equal(result[~members], exit_[~members])
+    assert torch.allclose((result * members).sum(dim=1), (exit_ * members).sum(dim=1))
+
+
+@EVERY_TREE
+def test_no_weight_or_no_open_tail_is_the_exit(make_classifier, images, tree):
+    """With theta 0, or with a 0, the answer is that of the exit; with theta 0 to the bit."""
+    closed = make_classifier("recover", tree, exit_at=0.0, mix=0.7).eval()
+    exit_ = closed._exit(closed.network.trunk(closed._centred(images)))
+    with torch.no_grad():
+        outputs = closed.outputs(images)
+        assert torch.equal(exit_, closed.predict_proba(images))
+        assert torch.equal(exit_, outputs["default"])
+        assert 1 == int(outputs["executed"].sum(dim=1).max())
+        unmixed = make_classifier("recover", tree, exit_at=2.0, mix=0.0).eval()
+        assert torch.allclose(exit_, unmixed.predict_proba(images), atol=1e-7)
+
+
+def test_one_tail_over_all_labels_is_a_network_with_a_second_head(make_classifier, images):
+    """Without groups, a = 1 and no early exit, the answer is the softmax of trunk and tail."""
+    classifier = make_classifier("recover", TREES["no groups"], exit_at=2.0, mix=1.0).eval()
+    with torch.no_grad():
+        maps = classifier.network.trunk(classifier._centred(images))
+        expected = torch.softmax(classifier.network.tails["all"](maps), dim=1)
+
+        assert torch.allclose(expected, classifier.predict_proba(images), atol=1e-6)
+    assert classifier.coarse_proba(images) is None
+
+
+@EVERY_TREE
+@pytest.mark.parametrize("tails", [1, 2])
+@pytest.mark.parametrize("theta", [0.3, 2.0])
+def test_rows_sum_to_one_and_modes_agree(make_classifier, images, tree, tails, theta):
+    """Computing every tail gives what computing the chosen ones gives, early exits included."""
+    classifier = make_classifier("recover", tree, tails=tails, exit_at=theta, mix=0.6).eval()
+    with torch.no_grad():
+        outputs = classifier.outputs(images)
+        for mode in ("default", "full"):
+            predicted = classifier.predict_proba(images, mode=mode)
+            assert torch.allclose(predicted.sum(dim=1), torch.ones(9), atol=1e-6)
+            assert torch.allclose(predicted, outputs[mode], atol=1e-6)
+    passed = outputs["executed"][:, 1:].sum(dim=1)
+    exit_ = classifier._exit(classifier.network.trunk(classifier._centred(images)))
+    is_open = exit_.max(dim=1).values < theta
+    assert (passed[is_open] == min(tails, len(classifier.network.tails))).all()
+    assert (passed[~is_open] == 0).all()
+    assert torch.equal(outputs["default"][~is_open], exit_[~is_open])
+
+
+@EVERY_TREE
+def test_training_costs_flat_and_the_exit(make_classifier, tree):
+    """Trunk and one tail over all labels have flat's operations, plus those of the exit."""
+    flat, classifier = make_classifier("flat", tree), make_classifier("recover", tree)
+    macs = classifier.cost().macs
+    exit_ = backbone.macs_of_head(classifier.network.exit)
+    whole = flat.cost().macs_max
+    tail = max(value for part, value in macs.items() if part != "root")
+
+    assert macs["root"] + tail <= whole + exit_
+    assert macs["root"] + tail >= 0.9 * whole
+    assert (macs["root"] + tail) / whole <= 1.05
+
+
+def test_loss_by_hand():
+    """The exit's cross-entropy, plus that of the tail with the same smoothing and class weights."""
+    logits = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]]))
+    target, weights = torch.tensor([1]), torch.tensor([1.0, 2.0, 1.0, 1.0])
+    of_label, of_all = torch.tensor([-0.5]), torch.tensor([-0.8])
+    for class_weights, factor in ((None, 1.0), (weights, 2.0)):
+        counting = Counting(class_weights, 0.1, 1.0)
+        loss = ExitAndTail()((logits, of_label, of_all), target, counting)
+        expected = cross_entropy(logits, target, counting) + factor * (0.9 * 0.5 + 0.1 * 0.8)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@EVERY_TREE
+def test_every_image_with_a_tail_goes_to_a_tail_with_its_label(make_classifier, images, tree):
+    """By label or as predictions are routed, the label is among the tail's labels."""
+    for routed in (0.0, 1.0):
+        network = make_classifier("recover", tree, routed=routed).network.train()
+        targets = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0])
+        own = network._assigned(torch.randn(9, 4), targets)
+        has_tail = network.members.T[targets].any(dim=1)
+        assert network.members[own[has_tail], targets[has_tail]].all()
+        assert (own[~has_tail] == -1).all()
+        logits, of_label, of_all = network(images, targets)
+        assert (of_label[has_tail] < 0).all()
+        assert (of_label[~has_tail] == 0).all()
+        assert (of_all[~has_tail] == 0).all()
+        (logits.sum() + of_label.sum() + of_all.sum()).backward()
+        assert all(part.grad is not None for part in network.parameters())
+
+
+def test_choice_is_the_most_accurate_then_the_cheapest():
+    """Tails that mend one image are used; tails that mend none are not."""
+    exit_ = torch.tensor([[0.9, 0.1], [0.55, 0.45], [0.4, 0.6]])
+    labels = torch.tensor([0, 1, 1])
+    mended = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6]])
+    with_tails = [exit_, exit_, mended, mended, mended]
+
+    assert (0.5, 0.6) == mixing.choose(exit_, with_tails, labels)
+    assert (0.0, 0.0) == mixing.choose(exit_, [exit_] * 5, labels)
+
+
+def test_is_trained_with_its_rule_chosen_on_validation(tiny_data, make_trainer, make_classifier):
+    """After a training the rule is one of those tried, and a given value is kept."""
+    data = tiny_data(4)
+    for own in ({}, {"mix": 0.3}, {"exit_at": 0.42}):
+        trainer = make_trainer(data, folder=str(own))
+        trainer.params = trainer.params.model_copy(update={"epochs": 2})
+        classifier = make_classifier("recover", TREES["families"], **own)
+        report = classifier.fit(data, trainer, seed=0)
+        mix, theta = (round(value, 4) for value in classifier.rule.tolist())
+        assert mix == own.get("mix", mix)
+        assert theta == own.get("exit_at", theta)
+        assert "mix" in own or mix in mixing.MIXES
+        assert "exit_at" in own or theta in mixing.EXITS
+        assert not report.needs_flat("given")
+        assert report.needs_flat("modularity")
+
+
+def test_bad_usage_is_named(tiny_data, make_trainer, make_classifier):
+    """Choosing on trained images, and a trunk without blocks for the tails, are wrong usage."""
+    data = tiny_data(4)
+    same = DataModule(data.labels, data.side, data.root_sha256, data.val, data.val)
+    classifier = make_classifier("recover", TREES["families"])
+    with pytest.raises(BadParams, match="recover chooses mix and exit_at"):
+        classifier.fit(same, make_trainer(same), seed=0)
+    with pytest.raises(BadParams, match="leaves no block for the tails"):
+        make_classifier("recover", TREES["families"], trunk=99)
