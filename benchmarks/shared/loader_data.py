@@ -4,12 +4,15 @@ import hashlib
 import io
 import json
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+
+from train.documents import ImageDocument, IndexedShard, LabelIndex, ShardIndex
 
 SAMPLES, PER_SHARD, SIDE, LABELS = 5000, 1000, 128, 10
 
@@ -40,19 +43,24 @@ def write(folder: Path, *, samples: int = SAMPLES, side: int = SIDE) -> Path:
                     _add(archive, path.name, split, n, random_image(rng, side)) for n in numbers
                 ]
             entries.append(
-                {
-                    "shard": path.name,
-                    "split": split,
-                    "samples": len(numbers),
-                    "bytes": path.stat().st_size,
-                    "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                }
+                IndexedShard(
+                    shard=path.name,
+                    split=split,
+                    samples=len(numbers),
+                    bytes=path.stat().st_size,
+                    sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+                )
             )
     pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet")
-    names = [f"label_{number}" for number in range(LABELS)]
-    (folder / "classes.json").write_text(json.dumps({"labels": names}))
-    document = {"shards": entries, "root_sha256": "0" * 64, "image": {"side": side}}
-    (folder / "manifest.json").write_text(json.dumps(document))
+    labels = tuple(f"label_{number}" for number in range(LABELS))
+    LabelIndex(labels=labels).write(folder / "classes.json")
+    ShardIndex(
+        shards=tuple(entries),
+        root_sha256="0" * 64,
+        image=ImageDocument(side=side, format="jpg"),
+        labels=LABELS,
+        samples=dict(Counter(row["split"] for row in rows)),
+    ).write(folder / "manifest.json")
     return folder
 
 
