@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
-from train.grouping.params import Params
 
 from benchmarks.shared.result import Result
 from benchmarks.shared.shuffled_confusion import shuffled_confusion
@@ -20,6 +19,7 @@ from scraper.demo.facts.personae import PERSONAE
 from train.grouping.inputs import read_predictions
 from train.grouping.modularity import select, sweep
 from train.grouping.predictions import confusion_of
+from train.params.clustering import Params
 from train.tree import hierarchy
 
 BAR, BAR_SHUFFLED, SHUFFLES = 0.6, 0.1, 20

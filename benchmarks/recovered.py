@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import adjusted_mutual_info_score
-from train.grouping.params import Params
 
 from benchmarks.shared.result import Result
 from benchmarks.shared.shuffled_confusion import shuffled_confusion
@@ -22,6 +21,7 @@ from train.errors import BadHierarchy
 from train.grouping import average_linkage, modularity
 from train.grouping.inputs import read_predictions
 from train.grouping.predictions import LabelledPredictions, confusion_of
+from train.params.clustering import Params
 from train.tree import hierarchy
 
 RULES = ("modularity", "laplacian", "average_linkage", "spectral", "agglomerative")
