@@ -21,11 +21,12 @@ def format_of(data: bytes) -> str:
             is undecodable or truncated.
     """
     if data[:3] == b"\xff\xd8\xff":
-        if data.count(b"\xff\xda") > MAX_SCANS:
+        scans = data.count(b"\xff\xda")
+        if scans > MAX_SCANS:
             raise UnreadableImage(
                 "undecodable",
                 f"a JPEG file of more than {MAX_SCANS} scans",
-                measured=MAX_SCANS + 1,
+                measured=scans,
                 threshold=MAX_SCANS,
             )
         return "JPEG"

@@ -9,6 +9,7 @@ import argparse
 import difflib
 import types
 import typing
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -160,8 +161,8 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  # as in PyYAML
-        keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
-        twice = [key for key in keys if keys.count(key) > 1 and key != "<<"]
+        keys = Counter(key.value for key, _ in node.value if isinstance(key.value, str))
+        twice = [key for key, number in keys.items() if number > 1 and key != "<<"]
         if twice:
             raise yaml.YAMLError(f"'{twice[0]}' stands twice{node.start_mark}")
         return super().construct_mapping(node, deep=deep)
@@ -227,20 +228,25 @@ def _explanation(
     """Returns what is wrong, key by key; `given` are the values that the file does not hold."""
     if not isinstance(error, ValidationError):
         return f"{path}: the keys of section '{name}' must be names. {error}"
-    from_options, from_file = [], []
+    from_options: list[str] = []
+    from_file: list[str] = []
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "(section)"
         field = str(problem["loc"][0]) if problem["loc"] else ""
+        key = ".".join([name, *map(str, problem["loc"])])
         value = repr(problem["input"])
         shown = value if len(value) <= 200 else value[:200] + "…"
-        if problem["type"] == "extra_forbidden":
+        message = problem["msg"].removeprefix("Value error, ")
+        if not field:  # the values do not go together: those of the file, of options, or of both
+            place = from_options if given else from_file
+            place.append(f"Section '{name}': {message}.")
+        elif problem["type"] == "extra_forbidden":
             known = list(model.model_fields)
-            hint = near_miss(key, known) or f"Known: {', '.join(known)}."
-            from_file.append(f"'{name}.{key}' is not a parameter. {hint}")
-        elif field in given and field in model.model_fields:
-            from_options.append(f"--{field.replace('_', '-')} is {shown}: {problem['msg']}.")
+            hint = near_miss(field, known) or f"Known: {', '.join(known)}."
+            from_file.append(f"'{key}' is not a parameter. {hint}")
+        elif field in given:
+            from_options.append(f"--{field.replace('_', '-')} is {shown}: {message}.")
         else:
-            from_file.append(f"'{name}.{key}' is {shown}: {problem['msg']}.")
+            from_file.append(f"'{key}' is {shown}: {message}.")
     if from_file:
         from_file[0] = f"{path}: {from_file[0]}"
     return " ".join([*from_options, *from_file])

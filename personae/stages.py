@@ -11,6 +11,7 @@ _STAGES: Final = {
     "train": ("flat", "clustering", "fit", "control", "evaluate", "report"),
 }
 _ARGUMENTS: Final = {"fit": " RUN", "control": " RUN EQUAL", "evaluate": " RUN"}
+_OF_A_RUN: Final = ("flat", "fit", "evaluate")  # their files lie in results/RUN/SEED
 COMMANDS: Final = {
     stage: f"python -m {package} {stage}{_ARGUMENTS.get(stage, '')}"
     for package, stages in _STAGES.items()
@@ -21,9 +22,13 @@ COMMANDS: Final = {
 
 def absent(path: Path, stage: str) -> MissingInput:
     """Returns the error for a file that `stage` writes and that is not there."""
-    if stage == "fit" and path.parent.parent.name == "flat":
-        stage = "flat"  # the stage of the run whose folder is results/flat/SEED
-    command = f":\n  {COMMANDS[stage]}" if stage in COMMANDS else "."
+    run, seed = path.parent.parent.name, path.parent.name
+    if stage == "fit" and run == "flat":
+        stage = "flat"
+    command = COMMANDS.get(stage, "").replace(" RUN", f" {run}")
+    if stage in _OF_A_RUN and seed.isdecimal() and seed != "0":
+        command += f" --seed {seed}"
     return MissingInput(
-        f"{path} is absent: stage '{stage}' writes it. Run that stage first{command}"
+        f"{path} is absent: stage '{stage}' writes it. Run that stage first"
+        + (f":\n  {command}" if command else ".")
     )

@@ -135,10 +135,10 @@ def _fit(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 def _control(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import control
 
-    _known_run(options)
+    run = _known_run(options)
     target = Control(like=options.run, equal=options.equal)
     settings, match = control.settle(
-        _settings(options, Run(method=target.method)),
+        _settings(options, Run(method=target.method, backbone=run.backbone, loop=run.loop)),
         target,
         seed=options.seed,
         results_dir=options.results_dir,

@@ -65,9 +65,9 @@ def summary() -> str:
                 f"network (`{'`, `'.join(PARTWISE)}`) beat a flat network trained with as many "
                 f"operations. All {len(route)} recorded runs are behind, by {-max(route):.1f} to "
                 f"{-min(route):.1f} points. With all branches executed, they are behind by "
-                f"{-max(full):.1f} to {-min(full):.1f} points. The table of the README has "
+                f"{-max(full):.1f} to {-min(full):.1f} points. The table of differences has "
                 f"{len(route) - 1} of these runs; the other is `hiernet` with ResNet-20 on "
-                f"CIFAR-100 ({apart:+.1f} points)."
+                f"CIFAR-100 ({apart:+.1f} points, seed 0, n = 10000)."
             ),
             (
                 f"2. **Only for short trainings.** The flat networks trained {span(_epochs())} "

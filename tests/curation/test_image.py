@@ -276,6 +276,13 @@ def test_refusal_for_pixels_has_both_numbers(side: int, limit: int) -> None:
     assert (side * side, limit) == (caught.value.measured, caught.value.threshold)
 
 
+def test_refusal_for_scans_has_their_number() -> None:
+    """A JPEG file of many scans is refused with their number and the cap."""
+    with pytest.raises(UnreadableImage, match="scans") as caught:
+        images.decode(b"\xff\xd8\xff" + b"\xff\xda" * 300, max_pixels=1000, side=64)
+    assert (300, 100) == (caught.value.measured, caught.value.threshold)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_refuses_animation(drawing: Image.Image, kind: str) -> None:
     """A file of several frames is no still image."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from personae import settings
 from personae.errors import BadParams
@@ -76,6 +76,31 @@ def test_bad_option_is_named_as_an_option(tmp_path):
     option, file = str(caught.value).split(f" {path}: ")
     assert option == "--min-images is -3: Input should be greater than or equal to 1."
     assert file.startswith("'example.ratings' is 3:")
+
+
+class Pair(BaseModel):
+    """Two values that must not be equal."""
+
+    one: int = 1
+    other: int = 2
+
+    @model_validator(mode="after")
+    def _differ(self) -> "Pair":
+        if self.one == self.other:
+            raise ValueError("one and other must differ")
+        return self
+
+
+def test_values_that_do_not_go_together_name_the_section(tmp_path):
+    """The message is the model's own; the file is named only if all values are the file's."""
+    path = _file(tmp_path, "pair: {one: 2}")
+
+    with pytest.raises(Exception, match="one and other") as caught:
+        Settings(path).section("pair", Pair)
+    assert f"{path}: Section 'pair': one and other must differ." == str(caught.value)
+    with pytest.raises(Exception, match="one and other") as caught:
+        Settings(path).section("pair", Pair, {"other": 2})
+    assert "Section 'pair': one and other must differ." == str(caught.value)
 
 
 def test_values_of_another_place_win_over_the_section(tmp_path):

@@ -32,6 +32,7 @@ runs:
     backbone: {dense: 16}
   other: {method: dhnn, grouping: modularity, backbone: {name: resnet20, width: 0.25, attention: se}}
   long: {method: flat, loop: {epochs: 3}}
+  smooth: {method: recover, loop: {epochs: 1, label_smoothing: 0.3}}
   wrong: {method: upsala, grouping: modularity}
 """
 
@@ -112,6 +113,18 @@ def test_run_has_a_budget_of_its_own(project):
         assert main(["fit", "long", *arguments]) == 0
         fit = json.loads((project / "results" / "long" / "0" / "fit.json").read_text())
         assert [epochs] == [network["epochs"] for network in fit["networks"]]
+
+
+def test_control_has_the_values_of_its_run(project):
+    """A control trains with its run's own values of `loop`, so that only the tree differs."""
+    assert main(["flat", "--epochs", "1"]) == 0
+    assert main(["fit", "smooth"]) == 0
+    assert main(["control", "smooth", "train_flops"]) == 0
+    model = json.loads(
+        (project / "results" / "smooth_train_flops" / "0" / "model.json").read_text()
+    )
+
+    assert 0.3 == model["params"]["loop"]["label_smoothing"]
 
 
 def test_run_has_a_backbone_of_its_own(project):

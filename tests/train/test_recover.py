@@ -158,6 +158,41 @@ def test_choice_is_the_most_accurate_then_the_cheapest():
 
     assert (0.5, 0.6) == mixing.choose(exit_, with_tails, labels)
     assert (0.0, 0.0) == mixing.choose(exit_, [exit_] * 5, labels)
+    # A given value is kept, and the other is the best beside it.
+    assert (0.0, 0.0) == mixing.choose(exit_, [exit_], labels, mixes=(0.0,))
+    assert (0.5, 0.99) == mixing.choose(exit_, with_tails, labels, exits=(0.99,))
+
+
+@given(
+    labels=st.integers(3, 7), sets=st.integers(1, 4), mix=st.floats(0, 1), seed=st.integers(0, 99)
+)
+def test_every_tail_together_is_a_distribution(labels, sets, mix, seed):
+    """With every tail executed rows sum to one, also where sets overlap or leave labels out."""
+    draw = torch.Generator().manual_seed(seed)
+    exit_ = torch.softmax(torch.randn(3, labels, generator=draw, dtype=torch.float64), dim=1)
+    members = torch.rand(sets, labels, generator=draw) < 0.5
+    members[:, 0] = True
+    scores = torch.rand(3, sets, labels, generator=draw, dtype=torch.float64) + 0.01
+    spread = scores * members / (scores * members).sum(dim=2, keepdim=True)
+    result = mixing.every(exit_, spread, members, mix=mix)
+    outside = ~members.any(dim=0)
+
+    assert torch.allclose(result.sum(dim=1), torch.ones(3, dtype=torch.float64))
+    assert torch.equal(result[:, outside], exit_[:, outside])
+    one = mixing.every(exit_, spread[:, :1], members[:1], mix=mix)
+    alone = mixing.mixed(exit_, spread[:, 0], members[:1].expand(3, -1), mix=mix)
+    assert torch.allclose(one, alone)
+
+
+def test_a_lone_image_trains_its_tail(make_classifier):
+    """A tail with one image of a batch is computed, and its parameters get a gradient."""
+    network = make_classifier("recover", TREES["families"], routed=0.0).network.train()
+    images, targets = torch.rand(3, 3, SIDE, SIDE), torch.tensor([0, 1, 2])
+    _, of_label, of_all = network(images, targets)
+    (of_label.sum() + of_all.sum()).backward()
+
+    assert (of_label < 0).all()
+    assert all(part.grad.abs().sum() > 0 for part in network.tails.parameters() if part.dim() > 1)
 
 
 def test_is_trained_with_its_rule_chosen_on_validation(tiny_data, make_trainer, make_classifier):

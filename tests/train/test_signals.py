@@ -222,3 +222,31 @@ def test_signals_exclude_each_other_and_need_groups(tiny_data, make_trainer, mak
     data = tiny_data(4)
     with pytest.raises(BadParams, match="no groups of labels in the tree"):
         classifier.fit(data, make_trainer(data), seed=0)
+
+
+def test_signals_without_effect_are_refused(tiny_data, make_trainer, make_classifier):
+    """Nothing to smooth, early stopping during the curriculum, and a head above all blocks."""
+    data, tree = tiny_data(4), hierarchy.from_clusters(FAMILIES, len(LABELS))
+    report = LOOP.model_copy(update={"recipe": "report"})
+    for own, params, message in (
+        ({"smoothing": "tree"}, report, "that is 0 in this recipe"),
+        ({"curriculum": 0.2}, report, "would stop early"),
+        ({"coarse_weight": 1.0, "coarse_after": 99}, LOOP, "coarse_after is 99"),
+    ):
+        with pytest.raises(BadParams, match=message):
+            make_classifier("flat", tree, **own).fit(
+                data, make_trainer(data, params=params), seed=0
+            )
+
+
+def test_flat_training_is_not_paid_twice(tiny_data, make_trainer, make_classifier):
+    """With given groups the flat network is not part of the cost; with found groups it is."""
+    data, tree = tiny_data(4), hierarchy.from_clusters(FAMILIES, len(LABELS))
+    params = LOOP.model_copy(update={"epochs": 1})
+    report = make_classifier("flat", tree, curriculum=0.5).fit(
+        data, make_trainer(data, params=params), seed=0
+    )
+
+    assert not report.needs_flat(None)
+    assert not report.needs_flat("given")
+    assert report.needs_flat("modularity")

@@ -63,7 +63,7 @@ class Curriculum:
     Coarse to fine: cross-entropy of the groups at first, $-\log \sum_{j \in g(y)} p_j$, then of the labels.
 
     Source: Stretcu, Platanios, Mitchell and Poczos, Coarse-to-Fine Curriculum Learning (arXiv 2106.04072),
-    with one coarse level and one softmax instead of a network for each level.
+    with one coarse level, and one softmax over the labels throughout.
     """
 
     groups: Int[Tensor, " label"]
@@ -135,7 +135,8 @@ class OnlineTargets(nn.Module):
     section on online label smoothing.
 
     Differs from the paper:
-        Under `torchrun` each process averages over its own images, and those of rank 0 are used.
+        Under `torchrun` the means of rank 0 are used, over its own images; an epoch is then its
+        share of the images, rounded down.
     """
 
     soft: Tensor  # (label, label): row y is the soft target of label y

@@ -20,7 +20,8 @@ from train.backbone import Network
 from train.classifier import Cost, FitReport, Mode
 from train.data import augment, sampling
 from train.data.images import DataModule
-from train.engine import signals
+from train.engine import loop, signals
+from train.engine.schedule import TrainingRecipe
 from train.engine.task import Task
 from train.engine.trainer import Trainer
 from train.params.flat import Params
@@ -66,7 +67,8 @@ class Classifier(nn.Module):
         Trains the network from a random initialisation.
 
         Raises:
-            BadParams: A training signal needs groups of labels, and the run's tree has none.
+            BadParams: A training signal needs groups of labels and the run's tree has none, or it has
+                no effect with this recipe or network.
         """
         leaves = [[leaf] for leaf in range(self.leaves)]
         sampler = sampling.by_class(data.train.labels, leaves, balance=self.params.balance)
@@ -77,14 +79,24 @@ class Classifier(nn.Module):
             sampler=sampler,
             macs_trained=self.cost().macs_max,
         )
-        network, task = self._with_signal(task)
+        network, task = self._with_signal(task, loop.recipe_of(trainer.params))
         report = trainer.fit(network, task, seed=seed)
         self.network.eval()
-        return FitReport((report,))
+        return FitReport((report,), from_flat=False)
 
-    def _with_signal(self, task: Task) -> tuple[nn.Module, Task]:
+    def _with_signal(self, task: Task, recipe: TrainingRecipe) -> tuple[nn.Module, Task]:
         """Returns the network and the task with the training signal that the parameters name."""
         params, network = self.params, self.network
+        if params.smoothing == "tree" and not recipe.label_smoothing:
+            raise BadParams(
+                "flat.smoothing: tree moves the share loop.label_smoothing of each target, and that "
+                "is 0 in this recipe. Take loop.recipe: fast with a label_smoothing above 0."
+            )
+        if params.curriculum and recipe.stops_early:
+            raise BadParams(
+                "flat.curriculum learns groups first, and this recipe would stop early on the "
+                "labels meanwhile. Take loop.recipe: fast or step."
+            )
         if params.smoothing == "online":
             images = task.sampler.epoch_images // distributed.world_size()
             learner = signals.OnlineTargets(network, labels=self.leaves, epoch_images=images)
@@ -104,7 +116,12 @@ class Classifier(nn.Module):
         if params.curriculum:
             return network, replace(task, loss=signals.Curriculum(groups, params.curriculum))
         blocks = len(network.blocks)
-        after = min(params.coarse_after or max(1, blocks // 2), blocks)
+        if (params.coarse_after or 0) > blocks:
+            raise BadParams(
+                f"flat.coarse_after is {params.coarse_after}, and the backbone has {blocks} blocks. "
+                "Lower it."
+            )
+        after = params.coarse_after or max(1, blocks // 2)
         with_head = signals.WithCoarseHead(network, after=after, groups=int(groups.max()) + 1)
         macs = task.macs_trained + with_head.macs
         loss = signals.CoarseHeadLoss(groups, params.coarse_weight)

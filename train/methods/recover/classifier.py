@@ -1,9 +1,9 @@
 """
 `recover`: an early exit over all labels, and tails over sets of labels that are easily confused.
 
-Every image passes the trunk, the first blocks of the backbone. If the exit is sure, its answer
-stands. Otherwise the image passes one tail, a copy of the other blocks, which divides the probability
-of its set among the labels of the set. All parts are trained together from scratch, each image
+Every image passes the trunk, the first blocks of the backbone. If the
+exit's largest probability is high, its prediction stands. Otherwise the image passes one tail, a copy
+of the other blocks, which divides the probability of its set among the labels of the set. All parts are trained together from scratch, each image
 through the trunk and one tail, so that training costs what a flat network costs. Method, example and
 sources: `docs/methods/recover.md`.
 """
@@ -15,7 +15,7 @@ from itertools import accumulate
 import networkx as nx
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from personae.errors import BadParams
@@ -119,7 +119,7 @@ class Classifier(nn.Module):
             data=data,
             outputs=np.arange(self.leaves),
             sampler=sampling.by_class(data.train.labels, every, balance=self.params.balance),
-            macs_trained=macs[trees.ROOT] + max(macs[node] for node in self.network.tails),
+            macs_trained=macs[trees.ROOT] + self._tail_macs(data.train.labels),
             loss=ExitAndTail(),
             shows_targets=True,
         )
@@ -134,12 +134,14 @@ class Classifier(nn.Module):
         """
         Returns the label probabilities.
 
-        `default` and `route` execute no tail for an image that leaves at the exit, `full` has no
-        early exit.
+        `default` and `route` execute the chosen tails, and none for an image that leaves at the
+        exit. `full` executes every tail, without early exit.
         """
         maps = self.network.trunk(self._centred(x))
         exit_ = self._exit(maps)
-        is_open = self._is_open(exit_) if mode != "full" else torch.ones_like(exit_[:, 0]).bool()
+        if mode == "full":
+            return self._full(exit_, self.network.spread(maps))
+        is_open = self._is_open(exit_)
         sets = mixing.chosen(exit_, self.network.members, tails=self.params.tails)
         result = torch.where(is_open[:, None], torch.zeros_like(exit_), exit_)
         for index, node in enumerate(self.network.tails):
@@ -172,13 +174,14 @@ class Classifier(nn.Module):
         exit_ = self._exit(maps)
         is_open = self._is_open(exit_)
         sets = mixing.chosen(exit_, self.network.members, tails=self.params.tails)
-        full = self._through_tails(exit_, self.network.spread(maps), mix=self.rule[0])
+        spread = self.network.spread(maps)
+        routed = self._through_tails(exit_, spread, mix=self.rule[0])
         index = torch.arange(len(self.network.tails), device=x.device)
         passed = (sets[:, :, None] == index).any(dim=1) & is_open[:, None]
         outputs = {
-            "default": torch.where(is_open[:, None], full, exit_),
+            "default": torch.where(is_open[:, None], routed, exit_),
             "executed": torch.cat([torch.ones_like(is_open)[:, None], passed], dim=1),
-            "full": full,
+            "full": self._full(exit_, spread),
         }
         return outputs | ({"coarse": self._coarse(exit_)} if self.clusters else {})
 
@@ -208,6 +211,19 @@ class Classifier(nn.Module):
         members = torch.from_numpy(trees.membership(self.clusters, self.leaves)).to(exit_.device)
         mass = mixing.masses(exit_, members)
         return mass / mass.sum(dim=1, keepdim=True)
+
+    def _full(
+        self, exit_: Float[Tensor, "batch leaf"], spread: Float[Tensor, "batch set leaf"]
+    ) -> Float[Tensor, "batch leaf"]:
+        return mixing.every(exit_, spread, self.network.members, mix=self.rule[0])
+
+    def _tail_macs(self, labels: Int[np.ndarray, " image"]) -> int:
+        """Returns the MACs of the tails per training image; a label without a tail costs none."""
+        macs = self.cost().macs
+        members = self.network.members.cpu().numpy()
+        own = np.array([macs[node] for node in self.network.tails])
+        of_label = (own[:, None] * members).sum(axis=0) / np.maximum(members.sum(axis=0), 1)
+        return round(float(of_label[labels].mean()))
 
     def _through_tails(
         self,
@@ -241,17 +257,18 @@ class Classifier(nn.Module):
     @torch.no_grad()
     def _choose(self, data: DataModule) -> None:
         """Chooses a and theta by the accuracy on the validation images, where they are not given."""
+        mixes = mixing.MIXES if self.params.mix is None else (self.params.mix,)
+        thetas = mixing.EXITS if self.params.exit_at is None else (self.params.exit_at,)
         exits, with_tails = [], []
         for x in prediction.batches(data.val, self.mean.device):
             maps = self.network.trunk(self._centred(x))
             exit_, spread = self._exit(maps), self.network.spread(maps)
             exits.append(exit_.cpu())
-            mixes = [self._through_tails(exit_, spread, mix=mix).cpu() for mix in mixing.MIXES]
-            with_tails.append(torch.stack(mixes))
+            tried = [self._through_tails(exit_, spread, mix=mix).cpu() for mix in mixes]
+            with_tails.append(torch.stack(tried))
         labels = torch.from_numpy(data.val.labels)
-        best = mixing.choose(torch.cat(exits), list(torch.cat(with_tails, dim=1)), labels)
-        given = (self.params.mix, self.params.exit_at)
-        rule = [value if own is None else own for own, value in zip(given, best, strict=True)]
+        every = list(torch.cat(with_tails, dim=1))
+        rule = mixing.choose(torch.cat(exits), every, labels, mixes=mixes, exits=thetas)
         self.rule.copy_(torch.tensor(rule))
         distributed.broadcast([self.rule])
         log.info("a = %.2f, theta = %.2f", *self.rule.tolist())

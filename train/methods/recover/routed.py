@@ -81,7 +81,9 @@ class Routed(nn.Module):
                 # A tail without images still takes part, because every process must reduce it.
                 of_all = of_all + 0 * sum(part.sum() for part in tail.parameters())
                 continue
-            inside = torch.log_softmax(tail(maps[rows]).float(), dim=1)
+            # Batch norm takes no batch of one value: a lone image is computed twice.
+            own_maps = maps[rows] if len(rows) > 1 else maps[rows].repeat(2, 1, 1, 1)
+            inside = torch.log_softmax(tail(own_maps).float(), dim=1)[: len(rows)]
             columns = self.positions[index, targets[rows]]
             of_label = of_label.index_put((rows,), inside[torch.arange(len(rows)), columns])
             of_all = of_all.index_put((rows,), inside.mean(dim=1))
