@@ -1,4 +1,4 @@
-"""Tiny data for the tests of training: four labels in two families, 16-pixel drawings."""
+"""Fixtures for the training tests: 16-pixel images of four labels in two families."""
 
 import hashlib
 import io
@@ -30,21 +30,21 @@ FAMILIES = ((0, 1), (2, 3))
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    """Two threads on two shared cores wait for each other; one is faster and repeats its bits."""
+    """Uses one thread: faster than two on two shared cores, and bit-identical between runs."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(mode=True)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_sync():
-    """A process that runs on loses no written byte: only a loss of power needs the sync."""
+    """Skips fsync: only a power failure loses data that was not synced."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
 
 
 def draw(leaf, rng, side=SIDE):
-    """A drawing: the family gives the colour of the ground, the member the place of the mark."""
+    """Draws an image: the family sets the background colour, the label the position of the mark."""
     image = rng.integers(0, 60, size=(side, side, 3))
     image[..., 0 if leaf < 2 else 2] += 120
     start = 2 if leaf % 2 == 0 else side // 2
@@ -54,7 +54,7 @@ def draw(leaf, rng, side=SIDE):
 
 
 def pictures(per_label, *, seed, first_id=1, leaves=range(4)):
-    """A split held in memory, labels mixed; `leaves` renames them."""
+    """Builds a split in memory with shuffled labels; `leaves` renames the labels."""
     rng = np.random.default_rng(seed)
     kinds = rng.permutation(np.repeat(np.arange(4), per_label))
     images = np.stack([draw(kind, rng) for kind in kinds])
@@ -66,7 +66,7 @@ def pictures(per_label, *, seed, first_id=1, leaves=range(4)):
 
 @pytest.fixture(scope="session")
 def tiny_data():
-    """Builds data in memory: `tiny_data(per_label, leaves=…)`."""
+    """Builds a data module in memory: `tiny_data(per_label, leaves=…)`."""
 
     def build(per_label=8, *, leaves=range(4)):
         train = pictures(per_label, seed=1, leaves=leaves)
@@ -78,7 +78,7 @@ def tiny_data():
 
 @pytest.fixture
 def two_level_hierarchy():
-    """The two families of the drawings."""
+    """Builds the tree with the two families as clusters."""
     return hierarchy.from_clusters(FAMILIES, len(LABELS))
 
 
@@ -92,7 +92,7 @@ LOOP = loop.Params(
 
 
 def trainers(root):
-    """Returns a function that builds trainers whose checkpoints lie in folders of `root`."""
+    """Returns a function that builds trainers; the checkpoints are in folders of `root`."""
 
     def build(data, *, params=LOOP, moves=STILL, batch_size=16, folder="work"):
         return Trainer(
@@ -109,7 +109,7 @@ def trainers(root):
 
 @pytest.fixture
 def make_trainer(tmp_path):
-    """Builds a trainer whose checkpoints lie in `tmp_path`."""
+    """Builds a trainer that writes its checkpoints to `tmp_path`."""
     return trainers(tmp_path)
 
 
@@ -132,7 +132,7 @@ def make_classifier():
 
 @pytest.fixture(scope="session")
 def model_of():
-    """Builds model.json of a run: `model_of("flat", tree, network, labels=…)`."""
+    """Builds the model.json of a run: `model_of("flat", tree, network, labels=…)`."""
 
     def build(method, tree, network=BACKBONE, **changes):
         facts = {
@@ -156,7 +156,7 @@ def model_of():
 
 @pytest.fixture
 def noise():
-    """Builds noise of more labels than the drawings have: `noise(8)`, four images a label."""
+    """Builds random images for any number of labels: `noise(8)` gives four images per label."""
 
     def build(labels):
         rng = np.random.default_rng(labels)
@@ -177,7 +177,7 @@ def noise():
 
 @pytest.fixture
 def fitted_tree(make_classifier, make_trainer, tiny_data):
-    """Fits uppsala for an epoch on four labels: `fitted_tree(clusters, depth=…)` and its report."""
+    """Trains uppsala for one epoch on four labels; returns the classifier and its report."""
 
     def build(clusters, *, folder="work", data=None, **own):
         data = data or tiny_data()
@@ -218,7 +218,7 @@ def write_shards(folder: Path, counts, *, side=SIDE, labels=LABELS, leaves=range
 
 
 def write_manifest(folder, entries, *, side=SIDE):
-    """Writes the manifest of the shards as they lie there now."""
+    """Writes the manifest for the present content of the shards."""
     for entry in entries:
         entry["sha256"] = hashlib.sha256((folder / entry["shard"]).read_bytes()).hexdigest()
     lines = "".join(f"{entry['sha256']}  {entry['shard']}\n" for entry in entries)
@@ -237,11 +237,11 @@ def write_manifest(folder, entries, *, side=SIDE):
 
 @pytest.fixture
 def tiny_shards(tmp_path):
-    """Shards of six, four and four images per label in `tmp_path/data/shards`."""
+    """Writes shards with 6 train, 4 val and 4 test images per label to `tmp_path/data/shards`."""
     return write_shards(tmp_path / "data" / "shards", {"train": 6, "val": 4, "test": 4})
 
 
 @pytest.fixture(scope="session")
 def shard_writer():
-    """The two functions that write shards and their manifest."""
+    """Returns the functions that write shards and their manifest."""
     return write_shards, write_manifest

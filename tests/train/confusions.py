@@ -15,7 +15,7 @@ M6 = np.array(
 
 
 def blocks(sizes, *, inside=0.3):
-    """A confusion with uniform blocks on the diagonal and no confusion elsewhere."""
+    """Returns a confusion matrix: uniform blocks on the diagonal and no confusion elsewhere."""
     matrix = np.zeros((sum(sizes), sum(sizes)))
     start = 0
     for size in sizes:
@@ -27,7 +27,7 @@ def blocks(sizes, *, inside=0.3):
 
 
 def families(parents, *, between=0.002, seed=0):
-    """Labels of one parent confused often and unevenly, others seldom; rows sum to one."""
+    """Returns a confusion matrix: labels with one parent are often confused, others seldom."""
     rng = np.random.default_rng(seed)
     near = parents[None, :] == parents[:, None]
     matrix = np.where(near, 0.05, between) * rng.uniform(0.7, 1.3, size=near.shape)
@@ -37,5 +37,5 @@ def families(parents, *, between=0.002, seed=0):
 
 
 def dense(labels, seed):
-    """Any confusion: rows drawn from the simplex, no two alike."""
+    """Returns a random confusion matrix: each row is drawn from the simplex."""
     return np.random.default_rng(seed).dirichlet(np.full(labels, 0.5), size=labels)

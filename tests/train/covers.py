@@ -1,4 +1,4 @@
-"""Label sets that overlap, and untrained HD-CNNs over them."""
+"""Overlapping label sets, and untrained HD-CNNs over them."""
 
 import numpy as np
 import torch
@@ -14,18 +14,18 @@ NIN = backbone.Params(name="nin", width=0.05, dropout=0.0, init="he")
 
 
 def build(make_classifier, cover=TINY, leaves=4, *, network=RESNET, **own):
-    """An untrained classifier over a cover."""
+    """Builds an untrained classifier over `cover`."""
     tree = hierarchy.from_cover(cover, leaves)
     return make_classifier("hdcnn", tree, network=network, **own).eval()
 
 
 def inputs_of(data, rows=range(16)):
-    """Some of the training images, as a network reads them."""
+    """Returns training images as network inputs."""
     return augment.scale(data.train.batch(np.array(list(rows))))
 
 
 def spread(classifier, seed=0, std=3.0):
-    """Makes the components differ from image to image and from one another."""
+    """Makes the outputs of the components differ between images and between components."""
     torch.manual_seed(seed)
     for part in (classifier.network.coarse, *classifier.network.fine.values()):
         torch.nn.init.normal_(part.head.predictions.weight, std=std)

@@ -1,4 +1,4 @@
-"""The JSON documents of one evaluated run, complete, with small numbers."""
+"""The complete JSON documents of one evaluated run, with small numbers."""
 
 METRICS = {
     "msr": 0.5,

@@ -1,4 +1,4 @@
-"""Trees for the tests of paths: the example of the DHNN slides, and random trees."""
+"""Trees for the path tests: the example of the DHNN slides, and random trees."""
 
 import random
 
@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 from train.tree import hierarchy
 
-SLIDES = [[0, 1], [2, 3, 4]]  # A over C, D and B over E, F, G: outputs 0 to 6 are A to G
+SLIDES = [[0, 1], [2, 3, 4]]  # A: children C, D; B: children E, F, G; outputs 0 to 6 are A to G
 
 
 @st.composite
 def trees(draw, *, most=7):
-    """Any tree over two to `most` leaves, with single children and with leaves at all depths."""
+    """Draws a tree over 2 to `most` leaves; nodes may have a single child, leaves any depth."""
     leaves = draw(st.permutations(range(draw(st.integers(2, most)))))
 
     def below(some, depth):
@@ -26,8 +26,8 @@ def trees(draw, *, most=7):
         return parts
 
     nested = below(leaves, 0)
-    # beartype draws the items that it checks from the global random state, and Hypothesis refuses
-    # strategies that change it.
+    # beartype uses the global random state to choose the items it checks. Hypothesis rejects
+    # strategies that change this state.
     state = random.getstate()
     try:
         return hierarchy.from_nested(nested, len(leaves))

@@ -1,4 +1,4 @@
-"""Shards, their tables and a catalog as the stages of `curation` leave them, written by code."""
+"""Writes shards, their tables and a catalog in the format of the `curation` stages."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""A small folder of results as the stages leave them, written by code: labels, runs, seeds, shards."""
+"""Writes a small results folder in the format of the stages: labels, runs, seeds, shards."""
 
 import csv
 import zlib
@@ -33,7 +33,7 @@ TREES = {
 
 
 def asked(method, grouping=None, like=None, equal=None, gain=None):
-    """An entry of section `runs`; `gain` is its own in place of the folder's."""
+    """Builds an entry of section `runs`; `gain` overrides the gain of the folder."""
     return SimpleNamespace(method=method, grouping=grouping, like=like, equal=equal, gain=gain)
 
 
@@ -51,7 +51,7 @@ EXPERIMENTS = {
     "uppsala_ensemble": asked("ensemble", None, "uppsala", "params"),
     "hiernet": asked("hiernet", "modularity"),
 }
-OTHERS = {  # of the other three papers
+OTHERS = {  # the methods of the other three papers
     "hdcnn": asked("hdcnn", "modularity"),
     "merged": asked("merged", "given"),
     "merged_apart": asked("merged", "given", gain=0.0),
@@ -60,20 +60,20 @@ OTHERS = {  # of the other three papers
     "merged_3": asked("merged", "given", gain=2.0),
     "dhnn": asked("dhnn", "given"),
 }
-MATCHES = {  # wanted and reached; the record of uppsala_params is older than these
+MATCHES = {  # (wanted, reached); uppsala_params has no recorded match, like older records
     "uppsala_train_flops": (2.0e14, 2.02e14),
     "uppsala_macs": (5.1e6, 5.1e6),
     "uppsala_ensemble": (4.0e5, 4.4e5),
 }
-LATENCY = {"flat": (2.0, 51.2), "uppsala": (3.5, 102.4)}  # of seed 0; each seed is half slower
-FINDER = "finder-0"  # a network of the deep run that only found clusters
+LATENCY = {"flat": (2.0, 51.2), "uppsala": (3.5, 102.4)}  # of seed 0; each seed adds 50 %
+FINDER = "finder-0"  # a network of the deep run that only predicts the clusters
 ROUTING = ("router_accuracy", "oracle_msr", "route_msr", "msr_full")
-MERGES = {"merged_0": 0, "merged_1": 1, "merged_3": 3}  # stages shared; of others two
+MERGES = {"merged_0": 0, "merged_1": 1, "merged_3": 3}  # shared stages; other runs share two
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Where everything lies."""
+    """The folders of a results fixture, with its seeds, runs and labels."""
 
     data_dir: Path
     results_dir: Path
@@ -100,10 +100,10 @@ def write(
     trees: dict[str, Any] = TREES,
 ) -> Folder:
     """
-    Writes results of a flat run and of `runs` on `each` test images a label.
+    Writes results of a flat run and of `runs` with `each` test images per label.
 
-    `gain`, `random_gain` and `equal_gain` are how much surer of the true label the hierarchies,
-    those with random groups, and the controls of equal cost are.
+    `gain`, `random_gain` and `equal_gain` raise the logit of the true label: for hierarchies, for
+    hierarchies with random groups, and for cost-matched controls.
     """
     folder = Folder(root / "data", root / "results", seeds, runs, labels)
     leaves = np.repeat(np.arange(len(labels)), each + each // 2)
@@ -128,7 +128,7 @@ def write(
 
 
 def arguments(folder: Folder, **changed: Any) -> dict[str, Any]:
-    """Returns what `report.run` is called with for this folder."""
+    """Returns the arguments of `report.run` for this folder."""
     return {
         "params": Params(samples=4, resamples=500),
         "data_dir": folder.data_dir,
@@ -140,7 +140,7 @@ def arguments(folder: Folder, **changed: Any) -> dict[str, Any]:
 
 
 def read(folder: Folder) -> results.Results:
-    """Returns what the report reads of this folder."""
+    """Reads the results of this folder as the report does."""
     return results.read(
         data_dir=folder.data_dir,
         results_dir=folder.results_dir,
@@ -150,7 +150,7 @@ def read(folder: Folder) -> results.Results:
 
 
 def compare(folder: Folder) -> tuple[results.Results, comparison.RunComparison]:
-    """Returns what was read and its comparison, with few resamples."""
+    """Returns the results and their comparison, with few resamples."""
     loaded = read(folder)
     return loaded, comparison.compare(loaded, resamples=300, seed=0)
 
@@ -241,7 +241,7 @@ def _run(folder, run, entry, trees, *, seed, images, surer) -> None:
 
 
 def _outputs(run, clusters, families, *, seed, label, surer):
-    """Draws probabilities: as the run predicts, in full, and over its clusters; None where flat."""
+    """Draws predicted, full and cluster probabilities; without clusters the last two are None."""
     family = hierarchy.parents(families)
     leaves = len(family)
     rng = np.random.default_rng([seed, zlib.crc32(run.encode())])
@@ -275,7 +275,7 @@ def _predictions(path: Path, images, probabilities, full, coarse) -> None:
 
 
 def _fit(networks: list[str], graph: Any, *, critical_path_seconds: float) -> dict[str, Any]:
-    """Returns fit.json of networks trained one after the other, each a second faster."""
+    """Returns fit.json of networks trained one after the other; each takes a second less."""
     above = {name: next(iter(graph.predecessors(name)), None) for name in networks if name in graph}
     seconds = [20.0 - index for index in range(len(networks))]
     return {
@@ -379,6 +379,6 @@ def _grouping(folder: Folder, name: str, tree: Any, seed: int) -> None:
 
 
 def say(folder):
-    """What the report's first words are of these results."""
+    """Returns the report's answer for these results."""
     loaded, compared = compare(folder)
     return answer.write(compared, images=len(loaded.white))
