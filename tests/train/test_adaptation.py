@@ -1,4 +1,4 @@
-"""Adaptation at test time: the worked table, the fixed rule, what it keeps, how alpha is chosen."""
+"""Test-time adaptation: the worked table, the fixed rule, its invariants, the choice of alpha."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ ALPHAS = st.sampled_from(GRID)
 
 
 def algorithm_1(coarse, fine, parents, alpha, *, printed):
-    """The paper's algorithm, label by label, with its own rule or ours where Q(i) is zero."""
+    """Runs the paper's algorithm per label; `printed` keeps the paper's rule where Q(i) is zero."""
     total = [sum(fine[j] for j, i in enumerate(parents) if i == c) for c in range(len(coarse))]
     target = [(p + q) / 2 for p, q in zip(coarse, total, strict=True)]
     moved = [(1 - alpha) * p + alpha * t for p, t in zip(coarse, target, strict=True)]
@@ -39,7 +39,7 @@ def algorithm_1(coarse, fine, parents, alpha, *, printed):
 
 @st.composite
 def answers(draw):
-    """Probabilities of two to five categories and of their labels, some of them zero; parents."""
+    """Draws category and label probabilities, some of them zero, and the parents of the labels."""
     categories = draw(st.integers(2, 5))
     more = draw(st.lists(st.integers(0, categories - 1), max_size=6))
     parents = draw(st.permutations([*range(categories), *more]))
@@ -72,19 +72,19 @@ def tensors(found, dtype=torch.float64):
     ],
 )
 def test_gives_the_worked_table(alpha, coarse, category, fine, label):
-    """Both sides and their likeliest entries are those of the worked table, ties to the lower one."""
+    """Both levels and their argmax equal the worked table; ties go to the lower index."""
     moved = adapt_coarse(COARSE, FINE, PARENTS, alpha=alpha)
     spread = adapt_fine(COARSE, FINE, PARENTS, alpha=alpha)
 
     assert list(coarse) == pytest.approx(moved[0].tolist(), abs=1e-6)
     assert list(fine) == pytest.approx(spread[0].tolist(), abs=1e-6)
-    # The table's ties are of numbers, not of their last bits.
+    # Round first: ties in the table are exact, ties in floating point are not.
     assert category == moved.mul(1e9).round().argmax().item()
     assert label == spread.mul(1e9).round().argmax().item()
 
 
 def test_sums_and_disagreement_of_the_worked_example():
-    """Q is (.3, .5, .2), and 0.2 of the mass would have to move for it to equal P_c."""
+    """Q is (.3, .5, .2); Q differs from P_c by a probability mass of 0.2."""
     assert [0.3, 0.5, 0.2] == pytest.approx(sums(FINE, PARENTS, categories=3)[0].tolist())
     assert [0.2] == pytest.approx(disagreement(COARSE, FINE, PARENTS).tolist())
 
@@ -97,7 +97,7 @@ def test_sums_and_disagreement_of_the_worked_example():
     ],
 )
 def test_category_without_mass_gets_its_share(alpha, fine, printed_sum):
-    """Q(0) = 0: our rule sums to one where the printed one gives 1.25; at alpha 1 they agree."""
+    """For Q(0) = 0 and alpha .5 our rule sums to 1, the printed rule to 1.25; at 1 both agree."""
     spread = adapt_fine(COARSE, EMPTY, PARENTS, alpha=alpha)
     _, printed = algorithm_1(
         COARSE[0].tolist(), EMPTY[0].tolist(), PARENTS.tolist(), alpha, printed=True
@@ -110,7 +110,7 @@ def test_category_without_mass_gets_its_share(alpha, fine, printed_sum):
 
 
 def test_printed_rule_of_the_worked_example():
-    """At alpha .5 the printed rule gives the two labels without mass .1875 each."""
+    """At alpha .5 the printed rule gives .1875 to each of the two labels without mass."""
     _, printed = algorithm_1(
         COARSE[0].tolist(), EMPTY[0].tolist(), PARENTS.tolist(), 0.5, printed=True
     )
@@ -122,7 +122,7 @@ def test_printed_rule_of_the_worked_example():
 
 @given(answers(), ALPHAS)
 def test_equals_the_algorithm_label_by_label(found, alpha):
-    """Both sides equal the algorithm of the paper with the fixed rule."""
+    """Both levels equal the paper's algorithm with the fixed rule."""
     coarse, fine = algorithm_1(*found, alpha, printed=False)
 
     assert coarse == pytest.approx(adapt_coarse(*tensors(found), alpha=alpha)[0].tolist(), abs=1e-9)
@@ -131,7 +131,7 @@ def test_equals_the_algorithm_label_by_label(found, alpha):
 
 @given(answers(), ALPHAS, st.sampled_from([torch.float32, torch.float64]))
 def test_both_sides_stay_probabilities(found, alpha, dtype):
-    """For every alpha both rows are non-negative and sum to one within 1e-6."""
+    """For every alpha both rows are non-negative and sum to 1 within 1e-6."""
     given_rows = tensors(found, dtype)
     for row in (adapt_coarse(*given_rows, alpha=alpha), adapt_fine(*given_rows, alpha=alpha)):
         assert row.min() >= 0
@@ -140,7 +140,7 @@ def test_both_sides_stay_probabilities(found, alpha, dtype):
 
 @given(answers(), ALPHAS, st.sampled_from([torch.float32, torch.float64]))
 def test_order_in_a_category_never_changes(found, alpha, dtype):
-    """Of two labels of a category the likelier one never becomes the less likely one."""
+    """Adaptation never reverses the order of two labels of one category."""
     before, parents = tensors(found, dtype)[1][0], found[2]
     after = adapt_fine(*tensors(found, dtype), alpha=alpha)[0]
     for one, category in enumerate(parents):
@@ -151,7 +151,7 @@ def test_order_in_a_category_never_changes(found, alpha, dtype):
 
 @given(answers(), ALPHAS)
 def test_is_the_identity_where_both_agree(found, alpha):
-    """Where P_c is the sum of its labels every alpha returns both rows as they were."""
+    """If P_c equals the sums over its labels, both rows stay the same for every alpha."""
     _, fine, parents = tensors(found)
     coarse = sums(fine, parents, categories=len(found[0]))
 
@@ -161,7 +161,7 @@ def test_is_the_identity_where_both_agree(found, alpha):
 
 @given(answers())
 def test_sides_agree_after_full_adaptation(found):
-    """After alpha = 1 each category has the sum of its labels, the mean of P_c and Q."""
+    """At alpha = 1 a category equals the sum of its labels and the mean of P_c and Q."""
     coarse, fine, parents = tensors(found)
     totals = sums(fine, parents, categories=len(found[0]))
     moved = adapt_coarse(coarse, fine, parents, alpha=1.0)
@@ -174,7 +174,7 @@ def test_sides_agree_after_full_adaptation(found):
 
 @given(answers())
 def test_limits_of_alpha(found):
-    """Without alpha nothing changes; 2 exchanges what the two sides say of the categories."""
+    """Alpha 0 changes nothing; alpha 2 swaps P_c and Q."""
     coarse, fine, parents = tensors(found)
     totals = sums(fine, parents, categories=len(found[0]))
     product = adapt_fine(coarse, fine, parents, alpha=2.0)
@@ -190,7 +190,7 @@ def test_limits_of_alpha(found):
 
 @given(answers(), ALPHAS)
 def test_limits_of_the_tree(found, alpha):
-    """One category leaves the labels alone; a category a label is the mean of two classifiers."""
+    """One category keeps the labels unchanged; one category per label averages the two levels."""
     _, fine, _ = tensors(found)
     labels = fine.shape[1]
     one = torch.zeros(labels, dtype=torch.int64)
@@ -204,7 +204,7 @@ def test_limits_of_the_tree(found, alpha):
 
 
 def test_curve_counts_both_levels_at_every_alpha():
-    """Two images of which either side alone has one right: at alpha 1 both are right."""
+    """Where only one level is right on each of two images, alpha 1 corrects both levels."""
     coarse = torch.tensor([[0.4, 0.6], [0.1, 0.9]])
     fine = torch.tensor([[0.3, 0.5, 0.1, 0.1], [0.45, 0.1, 0.2, 0.25]])
     points = curve(coarse, fine, torch.tensor([1, 3]), torch.tensor([0, 0, 1, 1]))
@@ -217,7 +217,7 @@ def test_curve_counts_both_levels_at_every_alpha():
 
 
 def test_chosen_alpha_is_the_best_and_of_equals_the_nearest_to_one():
-    """Each level has its own best; equals are parted by their distance to 1, then by size."""
+    """Each level has its own best alpha; ties go to the nearest to 1, then to the smallest."""
     points = [
         AlphaAccuracy(0.0, 0.5, 0.9),
         AlphaAccuracy(0.8, 0.7, 0.9),

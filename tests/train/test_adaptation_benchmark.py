@@ -1,4 +1,4 @@
-"""The benchmark of adaptation: curves, agreement, ensembles, training time, what the bar leaves out."""
+"""The adaptation benchmark: curves, agreement, ensembles, training time, runs outside the bar."""
 
 import json
 import logging
@@ -28,11 +28,11 @@ WORKED = [0.20, 0.10, 0.25, 0.25, 0.15, 0.05]  # parents (0, 0, 1, 1, 2, 2)
 GIVEN, SHUFFLED = [[0, 1], [2, 3]], [[0, 2], [1, 3]]
 KEYS = ("level", "first", "second")
 SAID = {
-    # adapted labels go from wrong to right for images of label 0, categories stay right
+    # adaptation corrects the labels of images of label 0; the categories stay right
     "merged": ([0.7, 0.3], [0.25, 0.1, 0.35, 0.3]),
-    # right at every alpha below 2
+    # correct at every alpha below 2
     "merged_1": ([0.7, 0.3], [0.4, 0.2, 0.2, 0.2]),
-    # labels gain as in `merged`, and categories lose
+    # label accuracy rises as in `merged`; category accuracy falls
     "merged_random": ([0.55, 0.45], [0.25, 0.35, 0.05, 0.35]),
 }
 
@@ -44,7 +44,7 @@ def answers(coarse, fine, labels, parents=PARENTS):
 
 @pytest.fixture
 def drawn():
-    """Builds a seed's answers to random images: `drawn(0)` gives both splits."""
+    """Builds the head outputs of one seed for random images: `drawn(0)` gives both splits."""
 
     def build(seed, *, pictures=40):
         random = np.random.default_rng(seed)
@@ -62,7 +62,7 @@ def drawn():
 
 
 def test_ensemble_is_the_mean_of_each_side(drawn):
-    """Probabilities are averaged, categories and labels apart; truth and tree stay."""
+    """The ensemble averages probabilities per level and keeps labels and parents."""
     one, other = drawn(0), drawn(1)
     both = adaptation.averaged([one, other])["test"]
 
@@ -73,8 +73,8 @@ def test_ensemble_is_the_mean_of_each_side(drawn):
 
 
 def test_adapting_before_the_mean_is_another_ensemble():
-    """Adapted at 1, members give (.275, .25, .25, .225): label 0; their mean gives .4375 to label 1."""
-    agreed = answers([[0.5, 0.5]], [[0.3, 0.2, 0.25, 0.25]], [0])  # any alpha is the identity: 1
+    """Adapting members first predicts label 0 (.275); adapting their mean, label 1 (.4375)."""
+    agreed = answers([[0.5, 0.5]], [[0.3, 0.2, 0.25, 0.25]], [0])  # all alphas tie: 1
     members = {
         0: {"val": agreed, "test": answers([[1.0, 0.0]], [[0.1, 0.0, 0.5, 0.4]], [1])},
         1: {"val": agreed, "test": answers([[0.5, 0.5]], [[0.0, 0.5, 0.25, 0.25]], [1])},
@@ -91,12 +91,12 @@ def test_adapting_before_the_mean_is_another_ensemble():
     [(1, [], [2, 4]), (2, [2], [4]), (3, [2, 3], [4]), (4, [2, 4], []), (5, [2, 4], [])],
 )
 def test_sizes_of_ensembles(seeds, possible, left_out):
-    """The paper's sizes that there are seeds for; three seeds give one of all three too."""
+    """The sizes are those of the paper that have enough seeds; three seeds also allow size 3."""
     assert (possible, left_out) == adaptation.sizes(seeds)
 
 
 def test_every_choice_of_seeds_is_an_ensemble(drawn):
-    """Three seeds: three pairs and one of three, each with the accuracy of its own mean."""
+    """Three seeds give three pairs and one triple; each has the accuracy of its own mean."""
     members = {seed: drawn(seed) for seed in (0, 1, 4)}
     found = adaptation.ensembles(members)
     pair = adaptation.measure(adaptation.averaged([members[0], members[4]]))
@@ -107,7 +107,7 @@ def test_every_choice_of_seeds_is_an_ensemble(drawn):
 
 
 def test_agreement_before_and_after():
-    """Two images, one of them agreed: mass apart .3, halved by the categories' side alone, none."""
+    """Adapting only the coarse level halves `mass_apart`; adapting both levels removes it."""
     tree = torch.tensor([0, 0, 1, 1, 2, 2])
     found = answers([[0.6, 0.2, 0.2], [0.3, 0.5, 0.2]], [WORKED, WORKED], [0, 2], tree)
     told = adaptation.agreement(found, {"coarse": 1.0, "fine": 0.0})
@@ -121,7 +121,7 @@ def test_agreement_before_and_after():
 
 
 def test_measured_curve_and_what_is_read_from_it(drawn):
-    """Test accuracies stand at 0, 1, 2 and where validation is best; an image's answer agrees."""
+    """Test accuracies at alpha 0, 1, 2 and the validation optimum equal the per-image results."""
     both = drawn(3)
     found = adaptation.measure(both)
     each = adaptation.correct_by_alpha(both["test"], found["alpha"])
@@ -136,7 +136,7 @@ def test_measured_curve_and_what_is_read_from_it(drawn):
 
 
 def test_scatter_picks_members_and_others(monkeypatch):
-    """P_c and Q of the category, for its own images and for those of other labels, in order."""
+    """The points are P_c and Q of the category, first for its own images, then for other labels."""
     monkeypatch.setattr(adaptation, "POINTS", 2)
     coarse = [[0.9, 0.1], [0.4, 0.6], [0.8, 0.2], [0.3, 0.7], [0.7, 0.3]]
     fine = [[p, 0.05, 0.9 - p, 0.05] for p in (0.5, 0.1, 0.6, 0.2, 0.3)]
@@ -155,7 +155,7 @@ def write_fit(folder, *, seconds, flops, separate=False):
 
 
 def test_training_beside_two_separate_networks(tmp_path):
-    """Means over seeds; a run of half the time and a quarter of the operations has .5 and .25."""
+    """Values are means over seeds; half the time and a quarter of the FLOPs give .5 and .25."""
     for seed, seconds in ((0, 20.0), (1, 40.0)):
         write_fit(tmp_path / "merged" / str(seed), seconds=seconds, flops=[1e9])
     write_fit(tmp_path / "apart" / "0", seconds=60.0, flops=[3e9, 1e9], separate=True)
@@ -179,7 +179,7 @@ def write_clusters(root, seed):
 
 @pytest.fixture
 def places(tmp_path, shard_writer):
-    """Shards with five test images of label 0 and one of each other, and clusters of two seeds."""
+    """Writes shards (5 test images of label 0, 1 per other label) and clusters of 2 seeds."""
     write, manifest = shard_writer
     shards = write(tmp_path / "data" / "shards", {"train": 6, "val": 4})
     other = write(tmp_path / "other", {"test": 1}, leaves=(0, 0, 0, 0, 0, 1, 2, 3))
@@ -194,7 +194,7 @@ def places(tmp_path, shard_writer):
 
 
 def train(name, seed, places, *, grouping="given", **own):
-    """Fits a run for an epoch and makes both heads say the same of any image."""
+    """Trains a run for one epoch, then sets the output layers to the same logits for any image."""
     settings = fit.RunSettings(
         method="merged",
         grouping=grouping,
@@ -215,7 +215,7 @@ def train(name, seed, places, *, grouping="given", **own):
 
 
 def write_tree(folder, places, *, method, clusters, coarse, fine):
-    """A run of which only its tree and its predictions are read."""
+    """Writes a run that has only a tree and predictions."""
     tree = hierarchy.from_clusters(clusters, 4) if clusters else hierarchy.flat(4)
     folder.mkdir(parents=True)
     facts = {
@@ -236,7 +236,7 @@ def write_tree(folder, places, *, method, clusters, coarse, fine):
 
 
 def test_bar_and_value_leave_random_groups_out(places, caplog):
-    """Labels gain .5, .5, 0, 0 and categories nothing; losses of a control do not count."""
+    """Labels gain .5, .5, 0, 0 and categories 0; losses of the random control do not count."""
     for seed in (0, 1):
         train("merged", seed, places)
         train("merged_1", seed, places, merge=1, alpha_fine=0.0)
@@ -277,7 +277,7 @@ def test_bar_and_value_leave_random_groups_out(places, caplog):
     )
     assert "merged: 2 seeds, no ensembles of [4]" in caplog.messages
     assert ["2"] == list(details["ensembles"]["merged"])
-    # `merged_1` fixes an alpha and the other is random: no row stands between two runs
+    # `merged_1` has a fixed alpha and `merged_random` is a control: no test compares two runs
     assert not [pair for pair in pairs if pair[0].split()[0] != pair[1].split()[0]]
     assert ([5, 5], [1, 1], [14 / 64] * 2) == (row["fixed"], row["broken"], row["p_mcnemar"])
     assert 0.625 == details["flat"]["tree"][0]["test"]["fine"]["1.0"]
@@ -292,7 +292,7 @@ def test_bar_and_value_leave_random_groups_out(places, caplog):
 
 
 def test_bar_is_missed_by_a_loss_of_either_level(places):
-    """A run with given groups whose categories lose misses the bar, whatever its labels gain."""
+    """A run with a predicted grouping misses the bar if only its label accuracy rises."""
     train("merged_random", 0, places, grouping="random_given")
     with pytest.raises(SystemExit, match="given or predicted"):
         adaptation.run(**places)
@@ -304,7 +304,7 @@ def test_bar_is_missed_by_a_loss_of_either_level(places):
 
 
 def test_flat_network_needs_a_partition_and_predictions(places):
-    """Of a tree that was not evaluated, or a label in two sets, there is no curve."""
+    """A run without predictions or with a label in two clusters has no curve."""
     results = places["results_dir"]
     write_tree(
         results / "flat" / "0", places, method="flat", clusters=None, coarse=[1.0], fine=[0.25] * 4
@@ -333,7 +333,7 @@ def test_flat_network_needs_a_partition_and_predictions(places):
 
 
 def test_figures_of_the_details_are_short():
-    """Five digits, whatever the size of a figure; what is no figure stays."""
+    """Figures are rounded to five significant digits; other values stay the same."""
     found = adaptation._short({"p": [1 / 3, 1.23456789e-9], 0: (None, True, 123456789, "as is")})
 
     assert {"p": [0.33333, 1.2346e-9], 0: [None, True, 123456789, "as is"]} == found

@@ -1,4 +1,4 @@
-"""The answer of the report: verdicts that follow the numbers, controls, one seed."""
+"""The report's answer: verdicts that follow the numbers, controls, and a single seed."""
 
 import json
 import shutil
@@ -18,20 +18,20 @@ from tests.train.report_fixture import (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Results of two seeds."""
+    """Writes results of two seeds."""
     return write(tmp_path_factory.mktemp("comparison"), catalog=False)
 
 
 @pytest.fixture(scope="module")
 def experiments(tmp_path_factory):
-    """Results of three seeds: three hierarchies, random groups, four controls of equal cost."""
+    """Writes results of three seeds: three hierarchies, random groups, four matched controls."""
     root = tmp_path_factory.mktemp("experiments")
     return write(root, seeds=(0, 1, 2), each=10, catalog=False, runs=EXPERIMENTS)
 
 
 @pytest.fixture
 def small(tmp_path):
-    """Results of one seed on few images."""
+    """Writes results of one seed on few images."""
     return write(tmp_path, seeds=(0,), each=6, catalog=False)
 
 
@@ -49,7 +49,7 @@ def _text(method):
     ],
 )
 def test_verdict_follows_the_numbers(tmp_path, gain, random_gain, expected):
-    """The first words follow both intervals, those to the random groups among them."""
+    """The verdict follows both intervals and the intervals against the random groups."""
     folder = write(
         tmp_path, seeds=(0, 1, 2), each=15, gain=gain, random_gain=random_gain, catalog=False
     )
@@ -59,7 +59,7 @@ def test_verdict_follows_the_numbers(tmp_path, gain, random_gain, expected):
 
 @pytest.mark.parametrize("gain", [0.8, -0.9])
 def test_one_seed_gives_no_verdict(tmp_path, gain):
-    """However large a difference of one seed is, nothing is called better or worse."""
+    """With one seed no difference, however large, is called better or worse."""
     answer = say(write(tmp_path, seeds=(0,), gain=gain, catalog=False))
     text = _text(answer.methods[0])
 
@@ -72,7 +72,7 @@ def test_one_seed_gives_no_verdict(tmp_path, gain):
 
 
 def test_interval_over_seeds_that_includes_zero_gives_no_verdict(experiments):
-    """+15.3 points, above zero over images, are no gain where seeds differ by more than that."""
+    """+15.3 points are inconclusive if only the interval over images excludes zero."""
     _, compared = compare(experiments)
     difference = compared.main.difference
     answer = say(experiments)
@@ -86,7 +86,7 @@ def test_interval_over_seeds_that_includes_zero_gives_no_verdict(experiments):
 
 
 def test_verdict_without_a_measurable_difference(tmp_path):
-    """Where both intervals include zero, nothing is claimed."""
+    """If both intervals include zero, the verdict is no measurable difference."""
     folder = write(tmp_path, seeds=(0, 1), each=6, catalog=False)
     shutil.rmtree(folder.results_dir / "uppsala")
     shutil.copytree(folder.results_dir / "flat", folder.results_dir / "uppsala")
@@ -97,7 +97,7 @@ def test_verdict_without_a_measurable_difference(tmp_path):
 
 
 def test_one_seed_is_called_one_seed(small, folder):
-    """A report of one seed states it and gives the paired interval; of two, that they are few."""
+    """The report of one seed says so and gives the paired interval; that of two is provisional."""
     alone, two = say(small), say(folder)
 
     assert "This is one seed" in alone.certainty
@@ -109,7 +109,7 @@ def test_one_seed_is_called_one_seed(small, folder):
 
 
 def test_every_difference_of_the_answer_names_its_seeds(experiments):
-    """Each bracket with an interval over images has one over seeds, with the number of seeds."""
+    """Each interval over images is followed by an interval over seeds and their number."""
     texts = [_text(method) for method in say(experiments).methods]
 
     for text in texts:
@@ -118,7 +118,7 @@ def test_every_difference_of_the_answer_names_its_seeds(experiments):
 
 
 def test_document_without_operations_is_refused(small):
-    """fit.json without the operations of a network is named with its field, and not guessed."""
+    """If fit.json lacks the operations of a network, the error names the field."""
     path = small.results_dir / "uppsala" / "0" / "fit.json"
     fit = json.loads(path.read_text())
     for network in fit["networks"]:
@@ -130,7 +130,7 @@ def test_document_without_operations_is_refused(small):
 
 
 def test_answer_has_sentences_for_each_method(experiments):
-    """Uppsala and HierNet have some each; the deep tree and the controls have none."""
+    """Only uppsala and hiernet have sentences; the deep tree and the controls have none."""
     answer = say(experiments)
     uppsala, hiernet = map(_text, answer.methods)
 
@@ -144,7 +144,7 @@ def test_answer_has_sentences_for_each_method(experiments):
 
 
 def test_answer_gives_the_cost_of_routing_where_one_branch_is_executed(tmp_path):
-    """Merged networks weigh the outputs of both branches: their categories route nothing."""
+    """Merged networks execute both branches, so no sentence gives them a routing cost."""
     folder = write(tmp_path, seeds=(0,), each=6, catalog=False, runs=OTHERS)
     texts = {method.run: _text(method) for method in say(folder).methods}
 
@@ -167,7 +167,7 @@ def test_answer_gives_the_cost_of_routing_where_one_branch_is_executed(tmp_path)
     ],
 )
 def test_verdict_knows_controls_of_equal_cost(tmp_path, equal_gain, verdict, expected):
-    """A gain that a flat network of the same cost has too is no gain of the hierarchy."""
+    """A gain that a cost-matched flat control also has does not count for the hierarchy."""
     runs = {
         "uppsala": asked("uppsala", "modularity"),
         "uppsala_macs": asked("flat", None, "uppsala", "macs"),
@@ -188,7 +188,7 @@ def test_verdict_knows_controls_of_equal_cost(tmp_path, equal_gain, verdict, exp
 
 
 def test_control_with_one_common_seed_gives_no_verdict_on_it(tmp_path):
-    """Three seeds against flat and one against a control: no conclusion on the control."""
+    """A control with one common seed gives no conclusion, although flat has three."""
     runs = {
         "uppsala": asked("uppsala", "modularity"),
         "uppsala_macs": asked("flat", None, "uppsala", "macs"),

@@ -1,4 +1,4 @@
-"""Augmentation: identity, each movement by itself, and independence of batches."""
+"""Augmentation: the identity, each transform alone, and independence of the batches."""
 
 import math
 
@@ -16,7 +16,7 @@ ZERO = torch.zeros(3)
 
 
 def draws(count=1, *, angle=0.0, zoom=1.0, x=0.0, y=0.0, mirrored=0.0):
-    """The same movement for `count` images."""
+    """Returns the same transform for `count` images."""
     return Draws(
         *[np.full(count, value, dtype=np.float32) for value in (angle, zoom, x, y, mirrored)]
     )
@@ -32,7 +32,7 @@ def moved(pictures, movement, **options):
 
 
 def test_no_movement_changes_nothing():
-    """Identity draws give the images less the mean, channels first."""
+    """The identity transform returns the images minus the mean, channels first."""
     pictures, mean = images(), torch.tensor([0.1, 0.2, 0.3])
     result = augment.apply(pictures, draws(3), params=Params(), mean=mean)
     expected = pictures.permute(0, 3, 1, 2).float() / 255 - mean[:, None, None]
@@ -43,7 +43,7 @@ def test_no_movement_changes_nothing():
 
 @pytest.mark.parametrize(("flip", "axis"), [("lr", 3), ("ud", 2)])
 def test_mirror_is_exact(flip, axis):
-    """A mirrored image is the flipped one, left-right or top-bottom."""
+    """`flip` mirrors an image left-right or top-bottom."""
     pictures = images()
 
     assert torch.allclose(
@@ -54,7 +54,7 @@ def test_mirror_is_exact(flip, axis):
 
 
 def test_shift_moves_right_and_down():
-    """A shift of a quarter moves 8-pixel images by two pixels, the border drawn out."""
+    """A shift of a quarter moves 8-pixel images by two pixels and repeats the border."""
     pictures = images()
     plain = augment.scale(pictures)
 
@@ -66,7 +66,7 @@ def test_shift_moves_right_and_down():
 
 
 def test_quarter_turn_is_anticlockwise():
-    """A turn of 90 degrees equals numpy's rot90."""
+    """A rotation by 90 degrees equals numpy's rot90."""
     pictures = images()
     expected = torch.rot90(augment.scale(pictures), 1, dims=(2, 3))
 
@@ -83,7 +83,7 @@ def test_zoom_shows_the_middle():
 
 
 def test_outside_is_the_mean():
-    """With `outside: mean` what comes in from outside is zero after centring."""
+    """With `outside: mean`, pixels from outside the image are zero after centring."""
     result = moved(images(), draws(3, x=0.5), outside="mean")
 
     assert result[..., :3].abs().max() < 1e-6
@@ -91,7 +91,7 @@ def test_outside_is_the_mean():
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(1, 11))
 def test_batches_do_not_matter(seed, count, cut):
-    """An epoch augmented in two batches equals the epoch augmented in one."""
+    """An epoch augmented in two batches equals the same epoch augmented in one batch."""
     pictures = images(count, seed=seed)
     drawn = augment.draw(Params(), count, np.random.default_rng(seed), side=8)
     cut = min(cut, count - 1)
@@ -106,7 +106,7 @@ def test_batches_do_not_matter(seed, count, cut):
 
 @given(st.integers(0, 2**32 - 1))
 def test_draws_stay_in_their_ranges(seed):
-    """Angles, zooms and shifts keep to the section's limits, and a longer epoch begins alike."""
+    """Draws stay within the section's limits, and a longer epoch starts with the same draws."""
     params = Params()
     drawn = augment.draw(params, 50, np.random.default_rng(seed), side=8)
     longer = augment.draw(params, 70, np.random.default_rng(seed), side=8)
@@ -131,7 +131,7 @@ PADDING = {"reflect": "reflect", "border": "edge", "grey": "constant", "black": 
     seed=st.integers(0, 5),
 )
 def test_crops_equal_cutting_out_of_the_padded_picture(outside, flip, crop, seed):
-    """Every pixel is that of numpy's padding, a slice and a flip, with the same numbers drawn."""
+    """Every pixel equals numpy's pad, slice and flip with the same random draws."""
     params = Params(rotation=0, zoom=1, shift=0, pad=2, crop=crop, outside=outside, flip=flip)
     pictures = images(16)
     drawn = augment.draw(params, 16, np.random.default_rng(seed), side=8)
@@ -150,7 +150,7 @@ def test_crops_equal_cutting_out_of_the_padded_picture(outside, flip, crop, seed
 
 
 def test_crops_reach_every_place_equally():
-    """With four pixels around 32 each of the nine shifts per axis comes as often as the others."""
+    """With 4 pixels of padding around 32, the nine shifts per axis are equally frequent."""
     params = Params(rotation=0, zoom=1, shift=0, pad=4)
     drawn = augment.draw(params, 9000, np.random.default_rng(0), side=32)
 
@@ -162,7 +162,7 @@ def test_crops_reach_every_place_equally():
 
 
 def test_mean_outside_reads_as_zero():
-    """What lies outside is the mean colour, so zero after it is taken away."""
+    """With `outside: mean`, pixels outside the image are zero after the mean is subtracted."""
     params = Params(rotation=0, zoom=1, shift=0, pad=3, outside="mean", flip="none")
     result = augment.apply(
         images(1), draws(x=-3.0, y=0.0), params=params, mean=torch.full((3,), 0.4)
@@ -173,7 +173,7 @@ def test_mean_outside_reads_as_zero():
 
 
 def test_grey_outside_an_affine_map():
-    """HierNet's translation, bilinear: what comes in from outside is grey."""
+    """With HierNet's bilinear translation, pixels from outside the image are grey."""
     params = Params(rotation=0, zoom=1, shift=0.125, outside="grey", flip="none")
     mean = torch.tensor([0.1, 0.2, 0.3])
     result = augment.apply(images(1), draws(x=0.25), params=params, mean=mean)
@@ -183,7 +183,7 @@ def test_grey_outside_an_affine_map():
 
 
 def test_middle_of_larger_pictures():
-    """Evaluation takes the middle 26 of 32 pixels; images of the right size stay."""
+    """Evaluation crops the middle 26 of 32 pixels; images of the right size stay the same."""
     x = torch.arange(32.0).expand(1, 1, 32, 32)
 
     assert [3.0, 28.0] == augment.middle(x, 26)[0, 0, 0, [0, -1]].tolist()
@@ -191,7 +191,7 @@ def test_middle_of_larger_pictures():
 
 
 def test_crops_exclude_the_affine_map():
-    """Whole pixels and turns are two ways; a crop larger than the padded image is refused."""
+    """Crops with an affine map are refused, and so is a crop larger than the padded image."""
     with pytest.raises(ValueError, match="exclude rotation, zoom, shift"):
         Params(pad=4)
     wide = Params(rotation=0, zoom=1, shift=0, crop=40)

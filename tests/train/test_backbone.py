@@ -1,4 +1,4 @@
-"""Backbones: the report's layer table, parameters, MACs, pools for small images, sharing."""
+"""Backbones: layer tables, parameters, MACs, pools for small images, shared blocks."""
 
 import math
 
@@ -40,7 +40,7 @@ TABLE = [
 
 
 def test_layer_table_of_the_report():
-    """Every layer has the output, parameters and MACs of the published network"""
+    """Every layer has the output shape, parameters and MACs of the published network."""
     network = backbone.build(Params(), outputs=25, side=128)
     rows = backbone.layer_table(network)
 
@@ -65,7 +65,7 @@ def test_layer_table_of_the_report():
     ],
 )
 def test_counts_of_the_variants(outputs, side, options, params, macs):
-    """Label counts, 32 pixels, tiny32, the small networks and BN have the worked counts."""
+    """Parameters and MACs of each variant equal the worked counts."""
     network = backbone.build(Params(**options), outputs=outputs, side=side)
 
     assert params == backbone.count(network)
@@ -87,7 +87,7 @@ def test_counts_of_the_variants(outputs, side, options, params, macs):
     ],
 )
 def test_counts_of_the_other_backbones(name, params, macs):
-    """At 100 labels and 32 pixels each has the parameters and MACs of the published network"""
+    """With 100 labels and 32 pixels each has the parameters and MACs of the published network."""
     network = backbone.build(Params(name=name), outputs=100, side=32)
 
     assert params == backbone.count(network)
@@ -111,7 +111,7 @@ NIN = [
 
 
 def test_layer_table_of_nin():
-    """Every layer has the parameters and MACs of the published network; the first block is 28.2 %."""
+    """Every layer equals the published network; the first block has 28.2 % of the MACs."""
     network = backbone.build(Params(name="nin"), outputs=100, side=26)
     rows = backbone.layer_table(network)
     blocks = backbone.macs_of_blocks(network)
@@ -124,7 +124,7 @@ def test_layer_table_of_nin():
 
 
 def test_logits_of_nin_are_cut_at_every_pixel():
-    """With the original's activation no logit is negative; without it is the mean of the pixels."""
+    """With `logit_relu` no logit is negative; without it logits are the mean over the pixels."""
     options = {"name": "nin", "width": 0.05, "dropout": 0.0}
     seeds.seed(0)
     cut = backbone.build(Params(**options), outputs=5, side=26).eval()
@@ -142,7 +142,7 @@ def test_logits_of_nin_are_cut_at_every_pixel():
 
 
 def test_nin_takes_six_pixels():
-    """From there on both pools leave something; smaller images are refused."""
+    """NiN accepts images of 6 pixels and refuses smaller images."""
     with pytest.raises(BadParams, match="6 pixels or more, and these have 5"):
         backbone.build(Params(name="nin"), outputs=5, side=5)
     network = backbone.build(Params(name="nin", width=0.05), outputs=5, side=6)
@@ -160,7 +160,7 @@ def test_nin_takes_six_pixels():
     ],
 )
 def test_attention_costs_what_its_layers_cost(name, attention, more, macs):
-    """C to C / 4 and back in every block with biases, and for cbam 7 x 7 x 2 weights over each map."""
+    """Each block adds layers C to C / 4 to C with biases; cbam adds 7 x 7 x 2 weights per map."""
     plain = backbone.build(Params(name=name), outputs=100, side=32)
     network = backbone.build(Params(name=name, attention=attention), outputs=100, side=32)
     tables = [backbone.layer_table(one) for one in (network, plain)]
@@ -171,7 +171,7 @@ def test_attention_costs_what_its_layers_cost(name, attention, more, macs):
 
 
 def test_attention_scales_channels_and_pixels():
-    """SE and CBAM are the formulas of the published network; every weight learns."""
+    """SE and CBAM equal their published formulas, and every weight gets a gradient."""
     seeds.seed(0)
     maps = torch.rand(2, 8, 5, 5)
     squeeze, cbam = attention("se", 8), attention("cbam", 8)
@@ -193,27 +193,27 @@ def test_attention_scales_channels_and_pixels():
 
 
 def test_attention_is_a_resnets():
-    """Other backbones refuse it."""
+    """Backbones other than ResNets refuse attention."""
     with pytest.raises(ValueError, match="fast_cnn has no attention"):
         Params(name="fast_cnn", attention="se")
 
 
 def test_shapes_behind_the_blocks():
-    """Channels, height and width of every map of a resnet20."""
+    """`map_shapes` returns channels, height and width of every map of a resnet20."""
     shapes = backbone.map_shapes(backbone.build(Params(name="resnet20"), outputs=2, side=32))
 
     assert [(16, 32, 32)] * 4 + [(32, 16, 16)] * 3 + [(64, 8, 8)] * 3 == shapes
 
 
 def test_elu_flavour_of_hiernet():
-    """No norm after a block's first convolution, no activation after its sum, one before the pool."""
+    """With ELU a block has no first norm and no activation after its sum; the head has one."""
     seeds.seed(0)
     network = backbone.build(Params(name="resnet20", act="elu"), outputs=10, side=32).eval()
     block = network.blocks[1]
     x = torch.randn(2, 16, 8, 8)
     inside = block.norm2(block.conv2(nn.functional.elu(block.conv1(x))))
 
-    # 9 first norms less, of 3 stages of 16, 32 and 64 channels with a scale and a shift each.
+    # 9 first norms fewer: 3 stages of 3 blocks with 16, 32, 64 channels, a scale and a shift each
     plain = backbone.build(Params(name="resnet20"), outputs=10, side=32)
     assert backbone.count(plain) - backbone.count(network) == 3 * 2 * (16 + 32 + 64)
     assert torch.allclose(inside + x, block(x), atol=1e-6)
@@ -224,7 +224,7 @@ def test_elu_flavour_of_hiernet():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_every_weight(name):
-    """One step moves every tensor that learns, and two images give two rows."""
+    """After one backward pass every weight has a gradient, and two images give two rows."""
     seeds.seed(0)
     network = backbone.build(Params(name=name, init="he"), outputs=5, side=32).train()
     network(torch.rand(2, 3, 32, 32)).square().sum().backward()
@@ -233,7 +233,7 @@ def test_gradient_reaches_every_weight(name):
 
 
 def test_torchvision_classifier_by_name():
-    """Its last dense layer becomes the head; an unknown name is told with the known ones."""
+    """The head replaces the last dense layer; an unknown name gives an error with known names."""
     try:
         vision.torchvision()
     except MissingPackage as error:
@@ -260,7 +260,7 @@ def test_torchvision_classifier_by_name():
     ],
 )
 def test_fields_without_meaning_are_refused(options):
-    """A field that the chosen network does not have is an error, not silence."""
+    """A field that the chosen backbone does not have is an error."""
     with pytest.raises(ValueError, match=r"backbone|has no|takes"):
         Params(**options)
 
@@ -268,7 +268,7 @@ def test_fields_without_meaning_are_refused(options):
 @pytest.mark.parametrize("pools", ["first", "last"])
 @pytest.mark.parametrize(("side", "last"), [(128, 4), (64, 4), (48, 3), (32, 4), (16, 4)])
 def test_last_map_keeps_its_size(side, last, pools):
-    """Pools are left out until the last map is at least 3 pixels wide; logits come out."""
+    """Pools are left out until the last map is at least 3 pixels wide."""
     network = backbone.build(Params(width=0.125, identity_pools=pools), outputs=3, side=side).eval()
 
     assert (16, last, last) == tuple(network.blocks(torch.zeros(1, 3, side, side)).shape[1:])
@@ -276,14 +276,14 @@ def test_last_map_keeps_its_size(side, last, pools):
 
 
 def test_too_small_pictures_are_refused():
-    """Sixteen pixels do not survive five pools; the message says what to set."""
+    """Images of 16 pixels are too small for five pools; the error names the parameter to set."""
     with pytest.raises(BadParams, match="identity_pools"):
         backbone.build(Params(identity_pools="none"), outputs=3, side=16)
 
 
 @given(st.sampled_from([16, 32, 48]), st.sampled_from(["first", "last"]), st.booleans())
 def test_counted_macs_equal_executed_ones(side, pools, batch_norm):
-    """MACs from the layers equal those counted while an image passes through."""
+    """MACs counted from the layers equal the MACs of a forward pass."""
     params = Params(width=0.125, identity_pools=pools, batch_norm=batch_norm)
     network = backbone.build(params, outputs=4, side=side).eval()
     executed = []
@@ -300,7 +300,7 @@ def test_counted_macs_equal_executed_ones(side, pools, batch_norm):
 
 
 def test_selu_has_the_derivatives_of_the_paper():
-    """Its slope is 1.758031 just below zero and 1.0507 just above."""
+    """The slope of SELU is 1.758031 just below zero and 1.0507 just above."""
     slopes = []
     for value in (-1e-6, 1e-6):
         x = torch.tensor(value, dtype=torch.float64, requires_grad=True)
@@ -311,7 +311,7 @@ def test_selu_has_the_derivatives_of_the_paper():
 
 
 def test_convolution_and_pools_of_the_report():
-    """Its Figure 1, corrected, and its Figure 2 come out of torch's layers."""
+    """Torch's layers reproduce the report's Figure 1 (corrected) and Figure 2."""
     rows = ["11101", "01110", "00111", "00010", "00110", "01000"]
     image = torch.tensor([[float(digit) for digit in row] for row in rows])[None, None]
     cross = torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 0, 1]])[None, None]
@@ -337,7 +337,7 @@ def test_glorot_bounds_and_zero_biases():
 
 
 def test_noise_is_added_while_training_only():
-    """Noise of the given size, at the last map or at the input, and none in evaluation."""
+    """Noise of the given size is added at the last map or at the input, in training only."""
     x = torch.zeros(4000)
     noise = Noise(0.01).train()
 
@@ -348,7 +348,7 @@ def test_noise_is_added_while_training_only():
 
 
 def test_branch_copies_the_own_part_and_shares_the_stem():
-    """A branch on a frozen stem starts as its network with another last layer; the stem stays put."""
+    """A branch copies its network's weights except the last layer; the stem stays frozen."""
     seeds.seed(0)
     params = Params(width=0.125, batch_norm=True, init="he")
     network = backbone.build(params, outputs=4, side=16)
@@ -375,7 +375,7 @@ def test_branch_copies_the_own_part_and_shares_the_stem():
     ],
 )
 def test_channels_behind_each_block(name, channels):
-    """The map behind a block has its channels, those a dense layer passes on included."""
+    """`channels_after` includes the channels that a dense layer passes on."""
     network = backbone.build(Params(name=name), outputs=4, side=16)
     places = range(1, len(channels) + 1)
 
@@ -383,7 +383,7 @@ def test_channels_behind_each_block(name, channels):
 
 
 def test_parts_are_copied_by_name():
-    """A slice gets the blocks of its own numbers, and the part left out stays as it was."""
+    """`copy_parts` copies the blocks with the same numbers and leaves the `but` layer unchanged."""
     params = Params(name="resnet20", width=0.25)
     source, target = (backbone.build(params, outputs=4, side=16) for _ in range(2))
     own = target.blocks[6:8]

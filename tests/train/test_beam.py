@@ -1,4 +1,4 @@
-"""Beam search: greedy, the slides' example, where the width matters, a plain reference."""
+"""Beam search: greedy search, the slides' example, the effect of the width, a plain reference."""
 
 import math
 
@@ -15,7 +15,7 @@ from train.tree.label_path import encode, levels
 
 
 def searched(sequences, log_probabilities, width):
-    """Scores of the leaves that the beam reaches, for the log probabilities of each step."""
+    """Returns the scores of the leaves that the beam reaches, given log probabilities per step."""
     decisions = levels(sequences)
 
     def continuations(number, _reached):
@@ -34,9 +34,9 @@ def searched(sequences, log_probabilities, width):
 
 def reference(sequences, log_probabilities, width):
     """
-    Returns the same in plain Python, step by step.
+    Returns the same scores in plain Python, step by step.
 
-    After the last decision, every path is continued to its end.
+    After the last decision every path is continued to its end.
     """
     kept = {(): 0.0}
     choices = len(levels(sequences))
@@ -54,7 +54,7 @@ def reference(sequences, log_probabilities, width):
 
 
 def test_example_of_the_slides():
-    """Greedily B, then G, of score .4 x .5; only B's children are candidates."""
+    """Greedy search selects B, then G with score .4 x .5; only children of B are candidates."""
     sequences = encode(hierarchy.from_nested(SLIDES, 5)).sequences
     steps = torch.tensor([[0.3, 0.4, 0.1, 0.1, 0.1, 0, 0], [0, 0.1, 0, 0.1, 0.1, 0.2, 0.5]])
     scores, reached = searched(sequences, steps.log()[None], 1)
@@ -86,7 +86,7 @@ def test_width_matters(width, leaf, score):
 )
 @settings(max_examples=60, deadline=None)
 def test_search_is_the_plain_one(tree, order, ended, width, seed):
-    """For any tree and width the leaves reached and their scores are the reference's."""
+    """For any tree and width, the reached leaves and their scores equal those of the reference."""
     paths = encode(tree, order=order, ended=ended)
     generator = torch.Generator().manual_seed(seed)
     shape = (3, paths.steps, paths.outputs)
@@ -103,7 +103,7 @@ def test_search_is_the_plain_one(tree, order, ended, width, seed):
 @given(tree=trees(), ended=st.booleans(), seed=st.integers(0, 2**31 - 1))
 @settings(max_examples=30, deadline=None)
 def test_exhaustive_beam_is_the_maximum_over_leaves(tree, ended, seed):
-    """As wide as the widest level, or without a limit, the beam finds the leaf of highest score."""
+    """A beam of unlimited width, or as wide as the widest level, finds the best leaf."""
     paths = encode(tree, ended=ended)
     generator = torch.Generator().manual_seed(seed)
     steps = torch.randn((4, paths.steps, paths.outputs), generator=generator).log_softmax(dim=2)
@@ -122,7 +122,7 @@ def test_exhaustive_beam_is_the_maximum_over_leaves(tree, ended, seed):
 
 @pytest.mark.parametrize("ended", [False, True])
 def test_forced_steps_do_not_lower_a_lone_label(ended):
-    """Of A = {0, 1} and B = {2}, B is likelier: the forced step to 2 does not lower its score."""
+    """A forced step does not lower the score: with A = {0, 1} and B = {2}, B stays more likely."""
     paths = encode(hierarchy.from_nested([[0, 1], [2]], 3), ended=ended)
     output_of = {name: index for index, name in enumerate(paths.nodes)}
     steps = torch.full((1, paths.steps, paths.outputs), 0.01)
@@ -137,14 +137,14 @@ def test_forced_steps_do_not_lower_a_lone_label(ended):
 @given(tree=trees(), seed=st.integers(0, 2**31 - 1))
 @settings(max_examples=60, deadline=None)
 def test_greedy_follows_the_likeliest_child(tree, seed):
-    """Width 1 follows the likeliest child of each step from the root to a leaf."""
+    """Width 1 follows the most likely child of each step from the root to a leaf."""
     paths = encode(tree)
     output_of = {name: index for index, name in enumerate(paths.nodes)}
     steps = torch.randn(
         (1, paths.steps, paths.outputs), generator=torch.Generator().manual_seed(seed)
     ).log_softmax(dim=2)
     scores, _ = searched(paths.sequences, steps, 1)
-    last = len(levels(paths.sequences)) - 1  # here the forced steps of a child count too
+    last = len(levels(paths.sequences)) - 1  # at this step the forced steps of a child count too
     node, step = hierarchy.ROOT, 0
     while len(tree.nodes[node]["members"]) > 1:
         worth = {}

@@ -1,4 +1,4 @@
-"""The benchmark of DHNN's decoding: widths of one network, and steps without the tree."""
+"""The benchmark of DHNN decoding: beam widths of one network, and steps without the tree."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ NETWORK = backbone.Params(name="resnet20", width=0.25)
 
 @pytest.fixture
 def sharp(make_classifier):
-    """An untrained classifier that is sure of itself: `sharp(kind=…)`."""
+    """Builds an untrained classifier with high confidence: `sharp(kind=…)`."""
 
     def build(**own):
         tree = hierarchy.from_nested(TREE, 4)
@@ -29,7 +29,7 @@ def sharp(make_classifier):
 
 @pytest.mark.parametrize("kind", ["rnn", "s2s"])
 def test_curve_against_width(sharp, tiny_data, kind):
-    """The widest beam is the full answer; its paths are the likeliest."""
+    """The unlimited beam equals mode full, and its paths have the highest log probability."""
     classifier, pictures = sharp(kind=kind), tiny_data().val
     rows = beam.curve(classifier, pictures)
     inputs = augment.scale(pictures.batch(np.arange(len(pictures.labels))))
@@ -46,7 +46,7 @@ def test_curve_against_width(sharp, tiny_data, kind):
 
 
 def test_steps_without_the_tree(sharp, tiny_data):
-    """A decoder that says one path for all is right on its label; one that says none has no path."""
+    """A decoder with one node at every step is right on nodes, never on paths; s2s gives None."""
     classifier, pictures = sharp(), tiny_data().val
     last = classifier.network.decoder.predictions
     torch.nn.init.zeros_(last.weight)
@@ -54,14 +54,14 @@ def test_steps_without_the_tree(sharp, tiny_data):
     last.bias.data = torch.nn.functional.one_hot(torch.tensor(path[0]), last.out_features).float()
     rows = beam.free(classifier, pictures)
 
-    # The same node at every step is no path: cluster and label differ.
+    # A path cannot repeat a node: its cluster and its label differ.
     assert 0.0 == rows["paths"] == rows["paths_right"]
     assert np.isclose(np.mean(pictures.labels == 3) / classifier.paths.steps, rows["nodes_right"])
     assert beam.free(sharp(kind="s2s"), pictures) is None
 
 
 def test_run_asks_for_a_trained_network(tmp_path, tiny_shards):
-    """Without a run of the method it says what to do."""
+    """Without a run of the method the error names the missing run."""
     assert tiny_shards.exists()
     with pytest.raises(SystemExit, match="no run of method dhnn"):
         beam.run(tmp_path / "data", tmp_path / "results")

@@ -1,4 +1,4 @@
-"""Checkpoints: refused when damaged or of another shape."""
+"""Checkpoints: damaged files and other shapes are refused."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def network(*, seed=0, params=SMALL):
 
 
 def test_checkpoint_of_another_shape_is_refused(tmp_path):
-    """Weights that do not fit are refused by name, damaged files too, and nothing is changed."""
+    """Weights of another shape and damaged files are refused, and the network does not change."""
     path = tmp_path / "weights.safetensors"
     checkpoint.save(path, network().state_dict(), {"epoch": 1})
     tensors, state = checkpoint.load(path)

@@ -1,4 +1,4 @@
-"""Stage `clustering`: what is written for which answers, what is left out, and why."""
+"""Stage `clustering`: the groupings it writes, those it leaves out, and the reasons."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def write_flat(folder, *, families, seed=0, shuffle=False):
 
 
 def write_classes(data_dir, copyrights):
-    """Writes what the data set tells of its labels."""
+    """Writes classes.json with the copyright of each label."""
     (data_dir / "shards").mkdir(parents=True)
     told = {"labels": list(copyrights), "base": {}, "copyright": copyrights}
     (data_dir / "shards" / "classes.json").write_text(json.dumps(told), encoding="utf-8")
@@ -57,7 +57,7 @@ FAMILIES = [[0, 5, 7], [1, 2, 9], [3, 4, 11], [6, 8, 10]]
 
 @pytest.mark.parametrize("confusion", ["counts", "soft"])
 def test_stage_recovers_planted_families(tmp_path, confusion):
-    """Families planted in the validation predictions come back, and are stable."""
+    """The stage recovers families planted in the validation predictions, and they are stable."""
     write_flat(tmp_path / "results" / "flat" / "0", families=FAMILIES)
     write_classes(tmp_path / "data", {f"label_{leaf}": "one" for leaf in range(12)})
     folder = clustering.run(
@@ -77,7 +77,7 @@ def test_stage_recovers_planted_families(tmp_path, confusion):
     assert [3, 3, 3, 3] == [len(group) for group in control["clusters"]]
     assert found["clusters"] != control["clusters"]
     assert control["excess"] < found["excess"]
-    # Counts tell nothing beyond the planted families: there is no level above them.
+    # With counts the planted families form no larger groups.
     deep = () if confusion == "counts" else DEEP
     assert {*RULES, *RANDOM, *SHAPED, *COVERS, *deep, "left_out"} == {
         path.stem for path in folder.iterdir()
@@ -87,7 +87,7 @@ def test_stage_recovers_planted_families(tmp_path, confusion):
 
 
 def test_families_of_the_data_are_a_grouping(tmp_path):
-    """Labels of one copyright are a cluster of `given`, whose figures are of its own clusters."""
+    """Labels with the same copyright form a cluster of `given`, which has its own figures."""
     write_flat(tmp_path / "results" / "flat" / "0", families=FAMILIES)
     of_leaf = hierarchy.parents(FAMILIES)
     told = {f"label_{leaf}": f"work_{of_leaf[leaf]}" for leaf in reversed(range(12))}
@@ -117,7 +117,7 @@ def test_families_of_the_data_are_a_grouping(tmp_path):
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"copyright": 3}'])
 def test_unreadable_classes_name_the_stage(tmp_path, text):
-    """Without what the data set tells of its labels, the message says who writes it."""
+    """Without a readable classes.json the error names the stage that writes it."""
     write_flat(tmp_path / "flat" / "0", families=FAMILIES)
     if text is not None:
         write_classes(tmp_path, {})
@@ -155,7 +155,7 @@ def test_bytes_do_not_depend_on_hash_seed(tmp_path):
 
 
 def write_counts(folder, counts):
-    """Writes validation predictions with these counts, sure of what they say."""
+    """Writes validation predictions with these counts, each with probability 1."""
     labels, predicted = (
         np.repeat(places, np.asarray(counts).ravel())
         for places in np.indices(np.shape(counts)).reshape(2, -1)
@@ -169,7 +169,7 @@ def write_counts(folder, counts):
 
 
 def grouped(tmp_path, **fields):
-    """Runs the stage without resamples and returns what it wrote, by name."""
+    """Runs the stage without resamples and returns the written documents by name."""
     if not (tmp_path / "shards").exists():
         write_classes(tmp_path, {})
     params = Params(**{"bootstrap": 0} | fields)
@@ -178,7 +178,7 @@ def grouped(tmp_path, **fields):
 
 
 def test_every_rule_finds_the_planted_families(tmp_path):
-    """All rules find the planted families, with their parameters and stability beside them."""
+    """All rules recover the planted families and store their parameters and stability."""
     write_flat(tmp_path / "flat" / "0", families=FAMILIES)
     found = grouped(tmp_path, bootstrap=5, groups_wanted=4)
 
@@ -199,7 +199,7 @@ def test_every_rule_finds_the_planted_families(tmp_path):
 
 
 def test_worked_example_through_the_stage(tmp_path):
-    """M6 as counts leads to the worked groups; parameters of a rule change its groups alone."""
+    """M6 as counts gives the worked groups; a parameter of one rule changes only its own groups."""
     write_counts(tmp_path / "flat" / "0", np.round(100 * M6).astype(int))
     found = grouped(tmp_path)
     other = grouped(tmp_path, clusters=2, p_min=0.1, g_max=2)
@@ -218,7 +218,7 @@ def test_worked_example_through_the_stage(tmp_path):
 
 
 def test_perfect_classifier_is_told_what_to_do(tmp_path):
-    """Without a mistake nothing is grouped: the stage says so and names its parameters."""
+    """If nothing is confused, the stage groups nothing and the error names its parameters."""
     write_counts(tmp_path / "flat" / "0", 10 * np.eye(5, dtype=int))
     with pytest.raises(
         BadHierarchy, match=r"5 labels have no grouping.*clustering\.confusion: soft"
@@ -242,7 +242,7 @@ DEGENERATE = {
 
 @pytest.mark.parametrize("counts", DEGENERATE.values(), ids=DEGENERATE)
 def test_labels_of_which_little_is_known_have_their_cluster(tmp_path, counts):
-    """Every grouping, told, found or drawn, holds each label once, with figures that are numbers."""
+    """Every given, predicted or random grouping holds each label once, with finite figures."""
     write_counts(tmp_path / "flat" / "0", counts)
     write_classes(tmp_path, {f"label_{leaf}": "ab"[leaf % 2] for leaf in range(6)})
     found = grouped(tmp_path, clusters=3, groups_wanted=3, bootstrap=3)
@@ -253,7 +253,7 @@ def test_labels_of_which_little_is_known_have_their_cluster(tmp_path, counts):
         *found,
         *left_out,
     }
-    # K-means may find three clusters to be two; and three are not always grouped further.
+    # K-means may return two clusters where three exist, and three are not always grouped again.
     assert set(left_out) <= {"spectral", "hdcnn_spectral", *DEEP, *TOLD[2:]}
     for name, one in found.items():
         assert list(range(6)) == sorted(leaf for group in one["clusters"] for leaf in group), name
@@ -268,7 +268,7 @@ def test_labels_of_which_little_is_known_have_their_cluster(tmp_path, counts):
     "counts", [[[8, 2], [3, 7]], [[5]], np.full((6, 6), 3)], ids=["two", "one", "alike"]
 )
 def test_too_few_or_equal_labels_are_told_what_to_do(tmp_path, counts):
-    """Two labels, one, or six that are confused alike have no grouping; nothing is written."""
+    """One, two, or six equally confused labels have no grouping, and nothing is written."""
     write_counts(tmp_path / "flat" / "0", np.array(counts))
     with pytest.raises(BadHierarchy, match=f"The {len(counts)} labels have no grouping"):
         grouped(tmp_path)
@@ -277,7 +277,7 @@ def test_too_few_or_equal_labels_are_told_what_to_do(tmp_path, counts):
 
 
 def test_what_cannot_be_found_is_left_out_with_a_reason(tmp_path):
-    """Labels that are never confused leave too few clusters for K-means; a run is told so."""
+    """Labels that are never confused leave too few clusters for K-means; reading it says why."""
     counts = 10 * np.eye(8, dtype=int)
     counts[0, 1] = counts[2, 3] = 3
     write_counts(tmp_path / "flat" / "0", counts)
@@ -299,7 +299,7 @@ def test_what_cannot_be_found_is_left_out_with_a_reason(tmp_path):
 
 
 def test_threshold_that_groups_nothing_is_left_out(tmp_path):
-    """A p_min above all proximities leaves labels apart: no grouping, and the message names it."""
+    """A p_min above all proximities groups no labels; the reason names the parameter."""
     write_counts(tmp_path / "flat" / "0", np.round(100 * M6).astype(int))
 
     left_out = grouped(tmp_path, p_min=0.9)["left_out"]
@@ -309,7 +309,7 @@ def test_threshold_that_groups_nothing_is_left_out(tmp_path):
 
 
 def test_labels_that_hang_together_have_no_bisection(tmp_path):
-    """A finer resolution finds groups, but no division in two gains at gamma 1: it says why."""
+    """If no division in two gains at gamma 1, the bisection is left out with its reason."""
     counts = np.array([[10, 2, 2, 1], [1, 10, 0, 0], [0, 3, 10, 3], [2, 2, 3, 10]])
     write_counts(tmp_path / "flat" / "0", counts)
     left_out = grouped(tmp_path)["left_out"]
@@ -319,7 +319,7 @@ def test_labels_that_hang_together_have_no_bisection(tmp_path):
 
 
 def test_tree_of_a_file_becomes_given(tmp_path):
-    """A deep tree by names is written with its levels, and random_given has its shape."""
+    """A deep tree of label names is written with all levels, and random_given has its shape."""
     write_counts(tmp_path / "flat" / "0", np.round(100 * M6).astype(int))
     names = [f"label_{leaf}" for leaf in range(6)]
     path = tmp_path / "tree.json"
@@ -351,14 +351,14 @@ def test_tree_of_a_file_becomes_given(tmp_path):
 
 
 def test_documents_without_a_tree_have_two_levels():
-    """Groupings written before there were deep ones are read as they were."""
+    """Groupings written before deep trees existed are read with two levels."""
     tree = document.tree({"clusters": [[0, 2], [1]], "labels": ["a", "b", "c"]})
 
     assert hierarchy.to_json(tree) == hierarchy.to_json(hierarchy.from_clusters([[0, 2], [1]], 3))
 
 
 def test_missing_predictions_name_the_stage(tmp_path):
-    """Without validation predictions the message says which stage writes them."""
+    """Without validation predictions the error names the stage that writes them."""
     with pytest.raises(MissingInput, match="flat"):
         clustering.run(Params(), data_dir=tmp_path, results_dir=tmp_path, seed=0)
     (tmp_path / "flat" / "0").mkdir(parents=True)
@@ -368,7 +368,7 @@ def test_missing_predictions_name_the_stage(tmp_path):
 
 
 def test_misspelt_parameter_names_the_nearest(tmp_path):
-    """`gama_first` is refused, and gamma_first is offered."""
+    """`gama_first` is refused, and the error suggests gamma_first."""
     path = tmp_path / "params.yaml"
     path.write_text("clustering: {gama_first: 1}\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The numbers of the report: sums that must add up, trees, controls, costs, the table."""
+"""The report's numbers: sums that must add up, trees, controls, costs, the table."""
 
 import json
 import shutil
@@ -26,25 +26,25 @@ from train.tree import hierarchy
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Results of two seeds."""
+    """Writes results of two seeds."""
     return write(tmp_path_factory.mktemp("comparison"), catalog=False)
 
 
 @pytest.fixture(scope="module")
 def experiments(tmp_path_factory):
-    """Results of three seeds: three hierarchies, random groups, four controls of equal cost."""
+    """Writes results of three seeds: three hierarchies, random groups, four matched controls."""
     root = tmp_path_factory.mktemp("experiments")
     return write(root, seeds=(0, 1, 2), each=10, catalog=False, runs=EXPERIMENTS)
 
 
 @pytest.fixture
 def small(tmp_path):
-    """Results of one seed on few images."""
+    """Writes results of one seed on few images."""
     return write(tmp_path, seeds=(0,), each=6, catalog=False)
 
 
 def test_differences_and_shares_add_up(folder):
-    """Right, wrong inside and wrong across make one; the difference is that of the means."""
+    """Right, wrong inside and wrong across sum to 1; the difference equals that of the means."""
     _, compared = compare(folder)
     for row in compared.summaries:
         parts = row.msr.mean + row.wrong_inside.mean + row.wrong_across.mean
@@ -61,7 +61,7 @@ def test_differences_and_shares_add_up(folder):
 
 
 def test_full_probabilities_make_a_row_of_their_own(folder):
-    """A run that stored mode full is compared in both modes, at the cost of all its networks."""
+    """A run that stored mode full is compared in both modes; full costs all its networks."""
     _, compared = compare(folder)
     names = [row.name for row in compared.summaries]
 
@@ -70,7 +70,7 @@ def test_full_probabilities_make_a_row_of_their_own(folder):
 
 
 def test_micp_uses_the_reference_and_the_own_clusters(folder):
-    """The control's MICP is taken once against the modularity clusters, once against its own."""
+    """The MICP of the control is computed for the modularity clusters and for its own clusters."""
     _, compared = compare(folder)
     control = compared.control_groups[0].random[0].summary
     trained = control.predictions[0].trained
@@ -82,7 +82,7 @@ def test_micp_uses_the_reference_and_the_own_clusters(folder):
 
 
 def test_mistakes_are_measured_in_the_given_tree(experiments, small):
-    """Severity counts wrong images alone, cost all of them; without such a tree there is neither."""
+    """Severity averages over wrong images, cost over all; both are None without a given tree."""
     loaded, compared = compare(experiments)
     given = hierarchy.from_nested(loaded.given(0).tree, len(loaded.labels))
     height = hierarchy.heights(given)
@@ -105,7 +105,7 @@ def test_mistakes_are_measured_in_the_given_tree(experiments, small):
 
 
 def test_f1_of_nodes_is_in_the_given_tree(experiments):
-    """Every run's node F1 is that of its paths in one tree; path F1 is the labels' macro F1."""
+    """The node F1 of every run uses the paths of one tree; path F1 is the labels' macro F1."""
     loaded, compared = compare(experiments)
     paths = hierarchy.paths(hierarchy.from_nested(loaded.given(0).tree, len(loaded.labels)))
     nodes = {leaf: set(path[1:]) for leaf, path in paths.items()}
@@ -122,7 +122,7 @@ def test_f1_of_nodes_is_in_the_given_tree(experiments):
 
 
 def test_node_accuracy_is_level_by_level_in_the_given_tree(experiments):
-    """Two labels of one family agree above it; a leaf that ends early stands on each level below."""
+    """Labels of one family agree on its levels; an early leaf counts on all levels below."""
     loaded, compared = compare(experiments)
     families = (  # of labels 0 to 11, written out from TREES["given"]: first and second level
         (0, "ab"),
@@ -154,7 +154,7 @@ def test_node_accuracy_is_level_by_level_in_the_given_tree(experiments):
 
 
 def test_consistency_is_of_the_label_with_the_own_likeliest_cluster(experiments):
-    """By route a label always lies in the cluster chosen; in full often; without a tree it is none."""
+    """Label and cluster always agree in mode route, often in mode full; None without a tree."""
     _, compared = compare(experiments)
     control = compared.control_groups[0].random[0].summary
     whole = compared.full(control)
@@ -169,7 +169,7 @@ def test_consistency_is_of_the_label_with_the_own_likeliest_cluster(experiments)
 
 
 def test_table_has_its_schema_and_order(folder):
-    """The table is sorted by run, mode, measure, label, seed, and each of these is unique."""
+    """The table is sorted by run, mode, measure, label and seed, and each key is unique."""
     table = comparison.table(*compare(folder))
     keys = [
         tuple((row[name] is not None, row[name]) for name in comparison.KEY)
@@ -182,7 +182,7 @@ def test_table_has_its_schema_and_order(folder):
 
 
 def test_table_holds_what_the_predictions_say(folder):
-    """MSR is that of the predictions, per seed, per label and overall."""
+    """The MSR in the table equals that of the predictions, per seed, per label and overall."""
     rows = comparison.table(*compare(folder)).to_pylist()
     predictions = pq.read_table(folder.results_dir / "uppsala" / "1" / "predictions.parquet")
     kept = [row for row in predictions.to_pylist() if row["split"] == "test"]
@@ -199,7 +199,7 @@ def test_table_holds_what_the_predictions_say(folder):
 
 
 def test_costs_count_the_flat_network(experiments):
-    """Five networks and the flat one: 20 + 19 + 18 + 17 and 20 seconds, 10^12 operations each."""
+    """Costs include the flat network: 20 + 19 + 18 + 17 s and 20 s, 10^12 FLOPs per second."""
     _, compared = compare(experiments)
     cost = compared.main.cost
 
@@ -212,7 +212,7 @@ def test_costs_count_the_flat_network(experiments):
 
 
 def test_time_of_an_image_is_the_mean_of_the_seeds_that_were_timed(folder, small):
-    """Medians of 2 and 3 ms alone, 51.2 and 76.8 ms for 256; nothing of mode full and of others."""
+    """Medians are averaged: 2 and 3 ms (batch 1), 51.2 and 76.8 ms (batch 256); others are None."""
     costs = {row.name: row.cost for row in compare(folder)[1].summaries}
     path = small.results_dir / "uppsala" / "0" / "cost.json"
     timed = {"batch": 1, "median_ms": 4.0, **CALLS}
@@ -230,7 +230,7 @@ def test_time_of_an_image_is_the_mean_of_the_seeds_that_were_timed(folder, small
 
 
 def test_runs_that_were_not_trained_are_left_out(experiments, tmp_path):
-    """A missing run is left out, a missing seed leaves the others; both are listed as absent."""
+    """A missing run is left out, a missing seed keeps the others; both are listed as absent."""
     shutil.copytree(experiments.data_dir, tmp_path / "data")
     shutil.copytree(experiments.results_dir, tmp_path / "results")
     shutil.rmtree(tmp_path / "results" / "hiernet")
@@ -248,7 +248,7 @@ def test_runs_that_were_not_trained_are_left_out(experiments, tmp_path):
 
 
 def test_table_names_what_a_difference_is_against(experiments):
-    """Differences and their flips stand once against flat and once against each control."""
+    """Each difference has one row against flat and one row against each control."""
     loaded, compared = compare(experiments)
     rows = [
         row

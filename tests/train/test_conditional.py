@@ -1,4 +1,4 @@
-"""The benchmarks of HD-CNN on tiny data: curves against beta and against codebooks."""
+"""The HD-CNN benchmarks on tiny data: curves against beta and against codebooks."""
 
 import copy
 import math
@@ -16,7 +16,7 @@ from train.tree import hierarchy
 
 @pytest.fixture
 def make(make_classifier):
-    """Builds an untrained classifier over an overlapping cover, whose components differ."""
+    """Builds an untrained classifier over an overlapping cover, with components that differ."""
 
     def build(width):
         tree = hierarchy.from_cover([[0, 1, 2], [1, 2, 3], [3]], 4)
@@ -33,19 +33,19 @@ def make(make_classifier):
 
 @pytest.fixture
 def classifier(make):
-    """One so narrow that no codebook makes it a quarter: two centres reach 3.4."""
+    """Builds a classifier too narrow for factor 4: two centres reach 3.4."""
     return make(0.25)
 
 
 @pytest.fixture
 def wide(make):
-    """One that three centres make a quarter, and four do not: 4.06 and 3.53."""
+    """Builds a classifier with factor 4.06 for three centres and 3.53 for four centres."""
     return make(0.5)
 
 
 @pytest.fixture
 def given(tiny_data, monkeypatch):
-    """Makes these classifiers the trained seeds 3, 4…: `given(one, two)` returns them so."""
+    """Registers classifiers as trained seeds 3, 4, …: `given(one, two)` returns the runs."""
 
     def give(*classifiers):
         both = tiny_data()
@@ -60,7 +60,7 @@ def given(tiny_data, monkeypatch):
 
 
 def test_curve_against_beta(classifier, tiny_data):
-    """Shares rise with beta up to both components; the curve is that of the classifier itself."""
+    """Shares rise with beta up to all components; the values equal those of the classifier."""
     pictures = tiny_data().val
     rows = conditional.curve(classifier, pictures)
     shares = [row["share"] for row in rows]
@@ -81,7 +81,7 @@ def test_curve_against_beta(classifier, tiny_data):
 
 
 def test_cheapest_beta_loses_little():
-    """The least share within half a point of all components is chosen, whatever its place."""
+    """The smallest share within half a point of all components is chosen, at any position."""
     rows = [
         {"beta": 0.5, "share": 0.1, "accuracy": 0.60},
         {"beta": 1.0, "share": 0.2, "accuracy": 0.698},
@@ -93,7 +93,7 @@ def test_cheapest_beta_loses_little():
 
 
 def test_times_of_one_and_many_pictures(classifier, tiny_data, monkeypatch):
-    """Each beta is timed alone and in a batch."""
+    """Each beta is timed with batch 1 and with batch 256."""
     monkeypatch.setattr(conditional, "SECONDS", 0.05)
     taken = conditional.timed(classifier, tiny_data().val, 1.0)
 
@@ -102,7 +102,7 @@ def test_times_of_one_and_many_pictures(classifier, tiny_data, monkeypatch):
 
 
 def test_beta_of_validation_is_judged_on_test(classifier, given, monkeypatch):
-    """Share and loss are those of the test images at the beta that the validation images chose."""
+    """Share and loss are those of the test images at the beta chosen on validation images."""
     monkeypatch.setattr(conditional, "SECONDS", 0.02)
     monkeypatch.setattr(conditional, "BETAS", (0.5, 1.0, 1.2, 50.0))
     (run,) = given(classifier)
@@ -117,7 +117,7 @@ def test_beta_of_validation_is_judged_on_test(classifier, given, monkeypatch):
     assert [rows[-1]["accuracy"] - judged["accuracy"]] == found.details["losses"] == [one["loss"]]
     assert rows == [{k: v for k, v in row.items() if k != "latency"} for row in one["curve"]]
     assert [[1, 256]] * 5 == [[some["batch"] for some in row["latency"]] for row in one["curve"]]
-    assert not found.ok  # of eight components there are two
+    assert not found.ok  # eight components are required, and this classifier has two
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_beta_of_validation_is_judged_on_test(classifier, given, monkeypatch):
     ],
 )
 def test_bar_of_conditional_execution(share, loss, components, met, monkeypatch):
-    """Share and loss count in the median over seeds, and the fewest components of any seed."""
+    """The bar uses the median share and loss over seeds, and the fewest components of any seed."""
     medium = {"share": share, "loss": loss, "components": 9}
     seeds = [
         medium,
@@ -145,7 +145,7 @@ def test_bar_of_conditional_execution(share, loss, components, met, monkeypatch)
 
 
 def test_curve_against_codebooks(classifier, tiny_data, monkeypatch):
-    """Smaller codebooks take fewer bytes; the classifier itself is left as it was."""
+    """Smaller codebooks take fewer bytes, and the classifier does not change."""
     monkeypatch.setattr(compression, "CODEBOOKS", (2, 64))
     monkeypatch.setattr(compression, "FACTOR", 100.0)
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
@@ -157,7 +157,7 @@ def test_curve_against_codebooks(classifier, tiny_data, monkeypatch):
 
 
 def test_largest_codebook_of_a_factor(classifier, monkeypatch):
-    """One centre more would not reach the factor; one that no codebook reaches has none."""
+    """One more centre misses the factor; a factor that no codebook reaches gives no codebook."""
     fine = classifier.network.fine
     monkeypatch.setattr(compression, "FACTOR", 1.4)
     (found,) = compression.reaching(classifier)
@@ -169,7 +169,7 @@ def test_largest_codebook_of_a_factor(classifier, monkeypatch):
 
 
 def test_codebook_of_a_factor_of_four(wide, given, monkeypatch):
-    """Of three codebooks two reach it, and the larger is taken, with its loss on the test images."""
+    """Two of three codebooks reach a factor of 4; the larger is chosen, with its test loss."""
     monkeypatch.setattr(compression, "CODEBOOKS", (2, 4))
     (run,) = given(wide)
     right = hdcnn_runs.accuracy(wide, run.test)
@@ -186,7 +186,7 @@ def test_codebook_of_a_factor_of_four(wide, given, monkeypatch):
 
 
 def test_no_codebook_of_a_factor_of_four(classifier, wide, given, monkeypatch):
-    """One seed that no codebook makes a quarter misses the bar; the other one's loss is told."""
+    """A seed that no codebook shrinks by four misses the bar; the other seed's loss is reported."""
     monkeypatch.setattr(compression, "CODEBOOKS", (2,))
     given(classifier)
     alone = compression.run()

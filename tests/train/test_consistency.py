@@ -1,4 +1,4 @@
-"""The coarse category consistency term: worked values, its gradient, targets, the trainer."""
+"""The coarse category consistency term: worked values, gradient, targets, the trainer."""
 
 import math
 
@@ -32,7 +32,7 @@ def test_worked_loss():
 
 
 def test_gradient_of_the_consistency_term():
-    """It is -(lambda/n) (t_k - mean B_k), as finite differences say."""
+    """The gradient is -(lambda/n) (t_k - mean B_k), and finite differences confirm it."""
     torch.manual_seed(0)
     coarse = torch.rand(7, 3, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(consistency_of(coarse), coarse)
@@ -44,13 +44,13 @@ def test_gradient_of_the_consistency_term():
 
 
 def test_targets_count_labels_in_every_set():
-    """Shares of the sets sum to one where they overlap; counts of images weigh the labels."""
+    """Targets of overlapping sets sum to 1; the image counts weight the labels."""
     assert np.allclose([3 / 7, 3 / 7, 1 / 7], targets(COVER, [50] * 6))
     assert np.allclose([0.5, 0.25, 0.25], targets([[0], [1], [2]], [20, 10, 10]))
 
 
 def test_term_is_added_to_the_loss(tiny_data, make_trainer):
-    """The trainer hands the second output to the term and adds its value to the mean loss."""
+    """The trainer passes the second output to the term and adds its value to the mean loss."""
 
     class Pair(torch.nn.Module):
         def __init__(self):
@@ -72,7 +72,7 @@ def test_term_is_added_to_the_loss(tiny_data, make_trainer):
         curves.append(trainer.curves[0]["train_loss"])
         weights.append(network.weight.detach())
 
-    # The only batch: its term is 2/2 (.25 + .25), and label 0 is pulled up, label 1 down.
+    # There is one batch. Its term is 2/2 (.25 + .25); it raises label 0 and lowers label 1.
     assert math.isclose(math.log(4), curves[0], abs_tol=1e-6)
     assert math.isclose(math.log(4) + 0.5, curves[1], abs_tol=1e-6)
     assert weights[0][0] < weights[1][0]

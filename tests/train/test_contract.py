@@ -1,4 +1,4 @@
-"""The contract that every method meets: one test body over each entry of METHODS."""
+"""The contract of every method: one test body for each entry of METHODS."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ ALL = pytest.mark.parametrize("method", sorted(METHODS))
 
 
 def fitting(make_classifier, make_trainer, tiny_data):
-    """Returns a function that fits a method on tiny data; it gives classifier, data and report."""
+    """Returns a function that fits a method on tiny data and gives classifier, data and report."""
 
     def fit(method, *, seed=0, tree=None, data=None, params=FAST, folder="work", **built):
         data = data or tiny_data()
@@ -55,7 +55,7 @@ def fitted(make_classifier, make_trainer, tiny_data):
 
 @pytest.fixture(scope="module")
 def fitted_once(make_classifier, tiny_data, tmp_path_factory):
-    """As `fitted`, but each method is fitted once for all tests that only read its classifier."""
+    """Fits each method once for all tests that only read its classifier."""
     root = tmp_path_factory.mktemp("fitted")
     return cache(fitting(make_classifier, trainers(root), tiny_data))
 
@@ -79,7 +79,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def other_process():
-    """A process that never held a classifier of this one: `other_process(folder)` loads one there."""
+    """Starts a new process: `other_process(folder)` loads the classifier of that folder in it."""
     with subprocess.Popen(
         [sys.executable, "-c", LOADER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -98,7 +98,7 @@ def inputs_of(data, rows=range(32)):
 
 @ALL
 def test_rows_are_probabilities(fitted_once, method):
-    """Rows are non-negative and sum to one, for one and seven images, by route and in full."""
+    """Rows are non-negative and sum to 1, for one and seven images, in modes route and full."""
     classifier, data, _ = fitted_once(method)
     for count in (1, 7):
         for mode in ("default", "route", "full"):
@@ -113,7 +113,7 @@ def test_rows_are_probabilities(fitted_once, method):
 @ALL
 @pytest.mark.parametrize("leaves", [(0, 1, 2, 3), (2, 0, 3, 1)])
 def test_memorises_in_the_order_of_the_labels(fitted, tiny_data, method, leaves):
-    """64 images are memorised, and whichever way the label list is permuted, leaves mean labels."""
+    """64 images are memorised, and leaves keep the order of the labels after any permutation."""
     families = [[leaves[0], leaves[1]], [leaves[3], leaves[2]]]
     tree = hierarchy.flat(4) if method in TREELESS else hierarchy.from_clusters(families, 4)
     longer = method == "hdcnn"  # 16 epochs are too few for its root and its joint training
@@ -136,7 +136,7 @@ def test_memorises_in_the_order_of_the_labels(fitted, tiny_data, method, leaves)
 
 @ALL
 def test_neighbours_in_the_batch_do_not_matter(fitted_once, method):
-    """In evaluation a row is the same alone, among others, and in another order."""
+    """In evaluation a row is the same alone, in a batch, and in another order."""
     classifier, data, _ = fitted_once(method)
     with torch.no_grad():
         together = classifier.predict_proba(inputs_of(data))
@@ -149,7 +149,7 @@ def test_neighbours_in_the_batch_do_not_matter(fitted_once, method):
 
 @ALL
 def test_gradient_reaches_every_trainable_tensor(fitted, method):
-    """After the first epoch of its phase each tensor that learns has a finite, non-zero gradient."""
+    """After the first epoch of its phase each trained tensor has a finite, non-zero gradient."""
     plain = NETWORK.model_copy(update={"batch_norm": False})
     classifier, _, _ = fitted(method, network=plain)
     for name, weight in classifier.named_parameters():
@@ -160,7 +160,7 @@ def test_gradient_reaches_every_trainable_tensor(fitted, method):
 
 @ALL
 def test_seed_decides_the_numbers(fitted, method):
-    """The same seed gives the same probabilities to the bit, another seed gives others."""
+    """The same seed gives bit-identical probabilities, and another seed gives different ones."""
     first, data, _ = fitted(method, seed=1, folder="a")
     second, _, _ = fitted(method, seed=1, folder="b")
     third, _, _ = fitted(method, seed=2)
@@ -173,7 +173,7 @@ def test_seed_decides_the_numbers(fitted, method):
 
 @ALL
 def test_saved_and_loaded_in_a_new_process(fitted_once, other_process, model_of, tmp_path, method):
-    """A new process loads equal outputs; the weights file names leaf order and parameters."""
+    """A new process loads equal outputs; the weights file holds leaf order and parameters."""
     classifier, data, _ = fitted_once(method)
     model = model_of(method, classifier.hierarchy, NETWORK)
     saved.save(tmp_path / "run", classifier, model)
@@ -193,7 +193,7 @@ def test_saved_and_loaded_in_a_new_process(fitted_once, other_process, model_of,
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - TREELESS))
 def test_tree_is_used(fitted, method):
-    """Exchanging two leaves between groups changes what is learnt; one group works as well."""
+    """Swapping two leaves between groups changes the result; a tree with one group works too."""
     first, data, _ = fitted(method)
     swapped = hierarchy.from_clusters([[0, 2], [1, 3]], 4)
     second, _, _ = fitted(method, tree=swapped, folder="swapped")
@@ -208,7 +208,7 @@ def test_tree_is_used(fitted, method):
 
 @ALL
 def test_divergence_is_named(fitted, tmp_path, method):
-    """A loss that is no number raises Diverged with step and rate, and leaves a good checkpoint."""
+    """A loss that is not finite raises Diverged with step and rate, and keeps a good checkpoint."""
     params = FAST.model_copy(update={"lr": 1e30, "ema": 0.0, "clip": 0.0, "warm_up": 0.0})
     with pytest.raises(Diverged) as caught:
         fitted(method, params=params)
@@ -222,13 +222,13 @@ def test_divergence_is_named(fitted, tmp_path, method):
 
 
 def test_every_method_has_a_section():
-    """The names that help knows without importing torch are those of the methods."""
+    """The method names of the help, which imports no torch, equal those of METHODS."""
     assert tuple(METHODS) == params.METHODS
 
 
 @ALL
 def test_source_is_cited_and_parameters_have_a_section(method):
-    """The class names its source, and params.yaml has the method's section, which is valid."""
+    """The class names its source, and params.yaml has a valid section for the method."""
     document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
     assert "Source:" in METHODS[method].Classifier.__doc__
@@ -238,7 +238,7 @@ def test_source_is_cited_and_parameters_have_a_section(method):
 
 @ALL
 def test_costs_are_counted_from_the_tensors(fitted_once, method):
-    """Parameters are those of the distinct tensors, expected MACs at most all MACs."""
+    """Parameters count distinct tensors, and the expected MACs are at most all MACs."""
     classifier, data, report = fitted_once(method)
     cost = classifier.cost()
     with torch.no_grad():

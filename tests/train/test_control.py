@@ -1,4 +1,4 @@
-"""Controls: as many epochs, as wide a network, as another run has cost, within five per cent."""
+"""Controls: as many epochs or as wide a network as the cost of another run, within 5 %."""
 
 import json
 
@@ -27,7 +27,7 @@ TREE = [
 
 
 def write_fit(path, networks, **cost):
-    """Writes fit.json as an older version did, which did not know `needs_flat`."""
+    """Writes fit.json as an older version did, without `needs_flat`."""
     document = FIT | {"networks": networks, "cost": COUNTED | cost}
     del document["needs_flat"]
     files.write_json(path, document)
@@ -35,7 +35,7 @@ def write_fit(path, networks, **cost):
 
 @pytest.fixture
 def finished(tmp_path, model_of):
-    """Results of a flat ResNet-20 over 100 labels and of a tree that cost three quarters more."""
+    """Writes results of a flat ResNet-20 over 100 labels and of a tree that costs 75 % more."""
     for name, networks, cost in (
         ("flat", [FLAT], {"macs_expected": 40_818_944.0, "params": 278_324}),
         ("tree", TREE, {"macs_expected": 60_000_000.0, "params": 1_000_000}),
@@ -67,7 +67,7 @@ def settled(finished, equal, settings=None):
 
 
 def test_longer_by_what_the_tree_and_its_flat_network_cost(finished):
-    """The tree's three quarters more, its flat network counted: seven epochs instead of four."""
+    """The tree with its flat network costs 75 % more: seven epochs instead of four."""
     found, match = settled(finished, "train_flops")
 
     assert 7 == found.loop.epochs
@@ -76,7 +76,7 @@ def test_longer_by_what_the_tree_and_its_flat_network_cost(finished):
 
 
 def test_flat_network_that_is_not_needed_is_not_counted(finished):
-    """From scratch on a tree that the data tells: three quarters of four epochs are three."""
+    """Trained from scratch on a given tree, the run costs 75 % of four epochs: three epochs."""
     path = finished / "tree" / "0" / "fit.json"
     facts = json.loads(path.read_text()) | {"needs_flat": False}
     path.write_text(json.dumps(facts), encoding="utf-8")
@@ -98,13 +98,13 @@ def test_flat_network_that_is_not_needed_is_not_counted(finished):
     ],
 )
 def test_flat_network_is_needed_as_a_start_or_for_clusters(grouping, from_flat, expected):
-    """Only what trains from scratch on a tree that the data tells can do without."""
+    """Only a run from scratch on a given grouping, or its control, needs no flat network."""
     assert expected is FitReport((), from_flat=from_flat).needs_flat(grouping)
 
 
 @pytest.mark.parametrize(("equal", "wanted"), [("macs", 60e6), ("params", 1e6)])
 def test_wider_until_the_cost_is_reached(finished, equal, wanted):
-    """The width that costs 60 million MACs, or a million parameters, within five per cent."""
+    """The width reaches 60 million MACs, or a million parameters, within 5 %."""
     found, match = settled(finished, equal)
     network = backbone.build(found.backbone, outputs=100, side=32)
     macs = sum(row.macs for row in backbone.layer_table(network))
@@ -117,7 +117,7 @@ def test_wider_until_the_cost_is_reached(finished, equal, wanted):
 
 
 def test_ensemble_shares_the_cost_among_its_members(finished):
-    """Four members of a million parameters together are a quarter of a million each."""
+    """Four members with a million parameters in total have a quarter of a million each."""
     found, match = settled(finished, "ensemble", settings_of("ensemble", members=4))
     network = backbone.build(found.backbone, outputs=100, side=32)
 
@@ -126,7 +126,7 @@ def test_ensemble_shares_the_cost_among_its_members(finished):
 
 
 def test_out_of_reach_is_said(finished):
-    """A cost that no width has is refused with the nearest; a run that is absent by its stage."""
+    """A cost that no width reaches is refused with the nearest; an absent run names its stage."""
     path = finished / "tree" / "0" / "fit.json"
     write_fit(path, TREE, macs_expected=1e15, params=1)
     for equal in ("macs", "params"):
@@ -141,7 +141,7 @@ RUNS = {"a": Run(method="uppsala", grouping="modularity"), "b": Run(method="hier
 
 
 def test_controls_are_named_by_what_they_equal():
-    """What is evaluated comes in the order of the list, controls with the run that they are like."""
+    """Runs keep the order of the list, and each control names the run it matches."""
     lists = Compare(fit=("a", "b"), like=("b",), evaluate=("flat", "b_ensemble", "a", "b_macs"))
 
     found = lists.compared(RUNS)
@@ -161,6 +161,6 @@ def test_controls_are_named_by_what_they_equal():
     ],
 )
 def test_what_is_compared_must_be_trained(lists, said):
-    """A list that names what nothing trains is refused, with what there is."""
+    """A list that names an untrained run is refused, and the error lists the trained ones."""
     with pytest.raises(BadParams, match=said):
         Compare(**lists).compared(RUNS)

@@ -1,4 +1,4 @@
-"""A hierarchy against its controls: which they are, the differences, and how equal the cost is."""
+"""A hierarchy against its controls: which they are, the differences, and the match of the cost."""
 
 import json
 
@@ -12,19 +12,19 @@ from train.page import controls
 
 @pytest.fixture(scope="module")
 def experiments(tmp_path_factory):
-    """Results of three seeds: three hierarchies, random groups, four controls of equal cost."""
+    """Writes results of three seeds: three hierarchies, random groups, four matched controls."""
     root = tmp_path_factory.mktemp("experiments")
     return write(root, seeds=(0, 1, 2), each=10, catalog=False, runs=EXPERIMENTS)
 
 
 @pytest.fixture
 def small(tmp_path):
-    """Results of one seed on few images."""
+    """Writes results of one seed on few images."""
     return write(tmp_path, seeds=(0,), each=6, catalog=False)
 
 
 def test_controls_stand_with_their_hierarchy(experiments):
-    """Random groups of its sizes and what is like it; HierNet has none and no control_group."""
+    """The controls are random groups of the same sizes and matched controls; HierNet has none."""
     _, compared = compare(experiments)
     control_group = compared.control_group(compared.main)
     names = [control.summary.run.name for control in control_group.controls]
@@ -45,7 +45,7 @@ def test_controls_stand_with_their_hierarchy(experiments):
 
 
 def test_control_differences_are_those_of_the_predictions(experiments):
-    """A difference is that of the means; the flips of a seed make it up; p is Holm's over all."""
+    """Differences equal those of means and flips; Holm corrects p over all controls."""
     _, compared = compare(experiments)
     control_group = compared.control_groups[0]
     raw = [flip.p_value for control in control_group.controls for flip in control.flips.values()]
@@ -64,7 +64,7 @@ def test_control_differences_are_those_of_the_predictions(experiments):
 
 
 def test_full_is_compared_with_full_where_the_control_has_it(experiments):
-    """Random groups are compared in full too, flat controls as they predict."""
+    """Random groups are compared in mode full too; flat controls are compared as they predict."""
     _, compared = compare(experiments)
     control_group = compared.control_groups[0]
     random, macs = control_group.controls[0], control_group.controls[3]
@@ -88,7 +88,7 @@ def test_full_is_compared_with_full_where_the_control_has_it(experiments):
     ],
 )
 def test_equal_is_within_five_per_cent(wanted, reached, ratio, is_equal):
-    """A cost 5 % away is equal, one further away is not."""
+    """A cost up to 5 % away is equal, and a cost further away is not."""
     match = controls.CostMatch(wanted, reached)
 
     assert ratio == pytest.approx(match.ratio)
@@ -96,7 +96,7 @@ def test_equal_is_within_five_per_cent(wanted, reached, ratio, is_equal):
 
 
 def test_old_record_without_match_is_kept(experiments):
-    """A control without a recorded cost match has a row, and the answer states it."""
+    """A control without a recorded cost match keeps its row, and the answer states it."""
     _, compared = compare(experiments)
     matches = {
         control.summary.run.name: control.match for control in compared.control_groups[0].controls
@@ -110,7 +110,7 @@ def test_old_record_without_match_is_kept(experiments):
 
 
 def test_ablation_has_its_own_controls_alone(small):
-    """A run of other settings is not compared with random groups of the usual ones."""
+    """A run with other settings is not compared with random groups of the usual settings."""
     for run, freeze in (("uppsala", "none"), ("uppsala_random", "conv")):
         path = small.results_dir / run / "0" / "model.json"
         model = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Maps to the inputs of an RNN: the mode product and the mean of the notes, pools, operations."""
+"""Conversion of maps to RNN inputs: the notes' mode product and mean, pools, operations."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from train.methods.dhnn.conversion import Conversion
 
 
 def test_mode_product_of_the_worked_example():
-    """0 to 7 in 2 x 2 x 2, summed over channels, rows kept, columns subtracted: (-2, -2)."""
+    """0 to 7 in 2 x 2 x 2, channels summed, rows kept, columns subtracted, give (-2, -2)."""
     maps = torch.arange(8.0).view(1, 2, 2, 2)
     found = conversion.mode_product(
         maps,
@@ -23,7 +23,7 @@ def test_mode_product_of_the_worked_example():
 
 
 def test_mean_of_the_worked_example():
-    """(1, 3) and (3, 5) give (2, 4)."""
+    """The mean of (1, 3) and (3, 5) is (2, 4)."""
     found = conversion.mean([torch.tensor([[1.0, 3.0]]), torch.tensor([[3.0, 5.0]])])
 
     assert [[2.0, 4.0]] == found.tolist()
@@ -31,7 +31,7 @@ def test_mean_of_the_worked_example():
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 6, 8, 13, 32])
 def test_averages_are_the_adaptive_pool(side):
-    """The products equal torch's adaptive pool to 4 x 4, for maps smaller than that too."""
+    """The products equal torch's adaptive pool to 4 x 4, also for maps smaller than 4 x 4."""
     maps = torch.rand(2, 3, side, side)
     matrix = conversion.averages(side)
 
@@ -47,7 +47,7 @@ def test_averages_are_the_adaptive_pool(side):
     [("pool", 16 * 5), ("linear", 16 * 5 + 4 * 8 + 4 * 6), ("conv", 16 * 5 * 9 + 16)],
 )
 def test_conversions_have_the_weights_they_must(kind, learnt):
-    """Pooling learns the projection of channels alone, linear three matrices, conv its kernel."""
+    """`pool` learns only the channel projection, `linear` three matrices, `conv` its kernel."""
     torch.manual_seed(0)
     part = Conversion(kind, (5, 8, 6))
     vectors = part(torch.rand(2, 5, 8, 6))
@@ -59,7 +59,7 @@ def test_conversions_have_the_weights_they_must(kind, learnt):
 
 
 def test_projection_after_the_pool_is_the_one_before():
-    """A 1 x 1 convolution and an average commute."""
+    """A 1 x 1 convolution after the average equals the convolution before it."""
     part = Conversion("pool", (5, 8, 8))
     maps = torch.rand(2, 5, 8, 8)
     projected = torch.einsum("bdhw,md->bmhw", maps, part.mix.weight)
@@ -70,7 +70,7 @@ def test_projection_after_the_pool_is_the_one_before():
 
 @pytest.mark.parametrize("kind", ["pool", "linear", "conv"])
 def test_counted_operations_are_the_executed_ones(kind):
-    """MACs are those that torch counts, less the averages, which are a pool's and cost none."""
+    """MACs equal those that torch counts, minus the averages, which cost nothing."""
     part, (channels, height, width) = Conversion(kind, (5, 8, 6)), (5, 8, 6)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         part(torch.rand(1, channels, height, width))
@@ -81,7 +81,7 @@ def test_counted_operations_are_the_executed_ones(kind):
 
 
 def test_sets_of_layers():
-    """last: the last stage at every step; alt: deeper step by step; all: every stage."""
+    """`last` uses the last stage at each step, `alt` a deeper stage per step, `all` every stage."""
     assert [[2], [2]] == conversion.sets("last", stages=3, steps=2)
     assert [[1], [2]] == conversion.sets("alt", stages=3, steps=2)
     assert [[0], [1], [2]] == conversion.sets("alt", stages=3, steps=3)

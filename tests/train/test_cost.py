@@ -1,4 +1,4 @@
-"""The cost of training and of predictions: critical paths and expected MACs."""
+"""The cost of training and prediction: critical paths and expected MACs."""
 
 import math
 
@@ -22,7 +22,7 @@ def report_of(name, seconds, *, waits_for=None):
 
 
 def test_critical_path_of_the_worked_example():
-    """A root of 3,900 s and its six subnetworks: 6,620 s in all, 4,620 s on the critical path."""
+    """A root of 3,900 s and six subnetworks take 6,620 s in total, 4,620 s on the critical path."""
     subs = (720, 600, 500, 400, 320, 180)
     networks = [report_of("root", 3900)]
     networks += [report_of(f"cluster-{n}", s, waits_for="root") for n, s in enumerate(subs)]
@@ -33,7 +33,7 @@ def test_critical_path_of_the_worked_example():
 
 
 def test_critical_path_of_a_deep_tree():
-    """The largest sum from the root down counts, not the root and the longest single network."""
+    """The critical path is the largest sum from the root down, not root plus longest network."""
     took = [("a", 1500, "root"), ("a-0", 300, "a"), ("b", 1400, "root"), ("b-0", 900, "b")]
     networks = [report_of("root", 2220)]
     networks += [report_of(name, seconds, waits_for=parent) for name, seconds, parent in took]

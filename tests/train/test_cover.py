@@ -1,4 +1,4 @@
-"""Recoverable confusion: worked values, guarantees, covers by chance."""
+"""Recoverable confusion: worked values, guarantees, random covers."""
 
 from itertools import combinations
 from math import comb, exp
@@ -20,7 +20,7 @@ PAIRS = {(0, 1): 60, (0, 2): 40, (1, 2): 50, (2, 3): 45, (3, 4): 80, (4, 5): 10,
 
 
 def worked():
-    """The counts of the worked example: 1,000 images, 300 mistakes."""
+    """Returns the counts of the worked example: 1,000 images, 300 mistakes."""
     counts = np.zeros((6, 6), dtype=int)
     for (first, second), number in PAIRS.items():
         counts[first, second] = number
@@ -35,14 +35,14 @@ def weights_of(seed, labels, *, density=0.6):
 
 
 def best_by_search(weights, experts, size):
-    """R of the best cover of `experts` sets of `size` labels: every one is looked at."""
+    """Returns the largest R over all covers of `experts` sets of `size` labels."""
     subsets = list(combinations(range(len(weights)), size))
     chosen = combinations(subsets, min(experts, len(subsets)))
     return max(cover.recoverable(weights, one) for one in chosen)
 
 
 def test_worked_cover():
-    """Greedy finds {012}, {234}, {045} for 150, 275 and 300 mistakes, as exhaustive search does."""
+    """Greedy search gives {012}, {234}, {045} with 150, 275, 300 mistakes, as exhaustive search."""
     weights = cover.count_weights(worked())
     found = cover.greedy_cover(weights, experts=3, largest=3)
 
@@ -54,7 +54,7 @@ def test_worked_cover():
 
 
 def test_worked_lift():
-    """A random set is expected to hold 60 mistakes, the permuted cover 120; the lift is 275/120."""
+    """A random set holds 60 mistakes on average, a permuted cover 120; the lift is 275/120."""
     weights = cover.count_weights(worked())
     found = cover.greedy_cover(weights, experts=2, largest=3)
     drawn = cover.permuted(weights, found, draws=2000, seed=0)
@@ -68,7 +68,7 @@ def test_worked_lift():
 
 
 def test_permuted_covers_depend_on_the_seed_alone():
-    """Twenty draws are the same for one seed and differ for another."""
+    """The same seed gives the same twenty draws, and another seed gives different draws."""
     weights = cover.count_weights(worked())
     drawn = [cover.permuted(weights, [[0, 1, 2]], draws=20, seed=seed) for seed in (1, 1, 2)]
 
@@ -89,7 +89,7 @@ def test_pairs_weigh_the_share_of_mistakes():
 
 
 def test_soft_weights_are_those_of_the_formula():
-    """w_ab is the sum of p_a p_b over the images of a or b, over the number of all images."""
+    """w_ab is the sum of p_a p_b over the images of a or b, divided by the number of all images."""
     rng = np.random.default_rng(1)
     probabilities, labels = rng.dirichlet(np.ones(4), size=30), rng.integers(4, size=30)
     weights = cover.soft_weights(probabilities, labels)
@@ -123,7 +123,7 @@ def test_soft_weights_are_those_of_the_formula():
     ],
 )
 def test_covers_of_little_confusion(confusion, expected):
-    """Planted blocks come back, the heaviest first; labels without confusion are in no set."""
+    """Planted blocks are recovered, heaviest first; labels without confusion are in no set."""
     assert expected == cover.greedy_cover(affinity(confusion), experts=4, largest=4)
 
 
@@ -141,7 +141,7 @@ def test_renamed_labels_rename_the_cover(seed):
 @given(st.integers(0, 2**32 - 1), st.data())
 @settings(max_examples=200, deadline=None)
 def test_covers_gain_less_the_more_there_is(seed, data):
-    """R never falls with a further set, and that set brings a larger cover no more."""
+    """R never falls with a further set, and the set adds no more to a larger cover."""
     weights = weights_of(seed, 7)
     sets = st.lists(st.integers(0, 6), min_size=2, max_size=4, unique=True)
     small, more = data.draw(st.lists(sets, max_size=3)), data.draw(st.lists(sets, max_size=3))
@@ -169,7 +169,7 @@ def test_greedy_keeps_its_guarantee(seed, labels, experts, size):
 
 
 def test_large_sets_are_grown():
-    """Where sets are too many to enumerate, planted ones are found, and weights only once."""
+    """If sets are too many to enumerate, planted sets are found, and each weight counts once."""
     planted = [[3, 17, 21, 40, 55], [1, 8, 30, 31, 59], [8, 17, 44, 50, 51]]
     weights = weights_of(0, 60, density=0.05) * 0.01
     for group in planted:
@@ -184,7 +184,7 @@ def test_large_sets_are_grown():
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=20, deadline=None)
 def test_grown_sets_come_near_the_exact_ones(seed):
-    """Growing and swapping loses little where all sets can be looked at."""
+    """Growing and swapping reaches at least 90 % of the best set."""
     weights = weights_of(seed, 14)
     exact, grown = (
         weights[np.ix_(subset, subset)].sum()
@@ -204,7 +204,7 @@ def test_grown_sets_come_near_the_exact_ones(seed):
     ],
 )
 def test_nothing_left_ends_the_cover(weights, expected):
-    """Covers stop when all is covered, and leave out labels that add nothing."""
+    """Covers stop when all confusion is covered, and leave out labels that add nothing."""
     assert expected == cover.greedy_cover(weights, experts=3, largest=3)
 
 
@@ -212,12 +212,12 @@ def test_nothing_left_ends_the_cover(weights, expected):
     ("labels", "expected"), [(100, (8, 10)), (25, (6, 5)), (12, (5, 3)), (4, (3, 2)), (2, (2, 2))]
 )
 def test_covers_are_sized_by_the_labels(labels, expected):
-    """Eight sets of ten for a hundred labels; smaller and fewer where there are few labels."""
+    """100 labels give eight sets of ten; fewer labels give fewer and smaller sets."""
     assert expected == recoverable.size(labels)
 
 
 def test_benchmark_chooses_on_validation_and_counts_on_test(tmp_path):
-    """Pairs that are confused on both are found; those that only validation confuses count none."""
+    """Pairs confused on both splits are found; pairs confused on validation only count nothing."""
     folder = tmp_path / "flat" / "3"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -241,7 +241,7 @@ def test_benchmark_chooses_on_validation_and_counts_on_test(tmp_path):
 
 
 def test_benchmark_says_what_to_run_first(tmp_path):
-    """Without flat networks, or their test predictions, the message says what to run."""
+    """Without flat networks or their test predictions the error says what to run."""
     with pytest.raises(SystemExit, match="no flat network"):
         recoverable.run(tmp_path)
     (tmp_path / "flat" / "0").mkdir(parents=True)

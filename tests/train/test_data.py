@@ -1,4 +1,4 @@
-"""Shards to arrays: exact pixels, the cache, and every way in which shards can be wrong."""
+"""Shards to arrays: exact pixels, the cache, and every kind of damaged shard."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from train.errors import BadShard
 
 
 def repack(path, change):
-    """Rewrites a tar with `change(name, content)`, which may return None to drop a member."""
+    """Rewrites a tar with `change(name, content)`; None drops a member."""
     members = []
     with tarfile.open(path) as archive:
         members = [(m.name, archive.extractfile(m).read()) for m in archive]
@@ -35,7 +35,7 @@ def entries(folder):
 
 
 def test_pictures_come_back_exactly(tiny_shards, tmp_path):
-    """Pixels, labels, post ids and the white flag are those of the shard, in its order."""
+    """Pixels, labels, post ids and the white flag equal those of the shard, in its order."""
     found = open_data(tiny_shards, tmp_path / "cache")
     with tarfile.open(tiny_shards / "train-000000.tar") as archive:
         names = [m.name for m in archive if m.name.endswith(".png")]
@@ -52,7 +52,7 @@ def test_pictures_come_back_exactly(tiny_shards, tmp_path):
 
 
 def test_second_opening_reads_no_shard(tiny_shards, tmp_path):
-    """The cache answers when the shards are gone; a changed manifest asks for them again."""
+    """The cache works without the shards; a changed manifest requires them again."""
     first = open_data(tiny_shards, tmp_path / "cache")
     for path in tiny_shards.glob("*.tar"):
         path.unlink()
@@ -68,7 +68,7 @@ def test_second_opening_reads_no_shard(tiny_shards, tmp_path):
 
 
 def test_training_never_opens_test_shards(tiny_shards, tmp_path):
-    """Data for training opens with the test shard deleted."""
+    """Training data opens when the test shard is deleted."""
     (tiny_shards / "test-000000.tar").unlink()
 
     assert len(open_data(tiny_shards, tmp_path / "cache").train) == 24
@@ -77,7 +77,7 @@ def test_training_never_opens_test_shards(tiny_shards, tmp_path):
 
 
 def test_changed_shard_is_refused(tiny_shards, tmp_path):
-    """One flipped byte is noticed before anything is decoded, and nothing is cached."""
+    """One flipped byte is detected before decoding, and nothing is cached."""
     path = tiny_shards / "val-000000.tar"
     content = bytearray(path.read_bytes())
     content[700] ^= 1
@@ -123,7 +123,7 @@ def giant_header(name, content):
     ],
 )
 def test_damaged_sample_is_named(tiny_shards, shard_writer, tmp_path, change, message):
-    """A damaged, missing, giant or mislabelled sample stops with its name and what to do."""
+    """A damaged, missing, giant or mislabelled sample stops with an error that names it."""
     repack(tiny_shards / "train-000000.tar", change)
     shard_writer[1](tiny_shards, entries(tiny_shards))
 
@@ -132,7 +132,7 @@ def test_damaged_sample_is_named(tiny_shards, shard_writer, tmp_path, change, me
 
 
 def test_other_wrongs_are_named(tiny_shards, shard_writer, tmp_path):
-    """A tar that is none, another side, a split without shards, a missing manifest, a bad path."""
+    """Other defects of the shards, the manifest or the settings give an error that names them."""
     cache = tmp_path / "cache"
     with pytest.raises(BadShard, match=r"data\.side is 32"):
         open_data(tiny_shards, cache, params=images.Params(side=32))
@@ -157,7 +157,7 @@ def test_other_wrongs_are_named(tiny_shards, shard_writer, tmp_path):
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30))
 def test_channel_mean_equals_the_plain_one(seed, count):
-    """The mean summed in integers is that of numpy over floats."""
+    """The mean summed in integers equals numpy's mean over floats."""
     images = np.random.default_rng(seed).integers(0, 256, size=(count, 4, 4, 3), dtype=np.uint8)
 
     assert np.allclose(images.mean(axis=(0, 1, 2)) / 255, channel_mean(images), atol=1e-6)

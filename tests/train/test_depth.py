@@ -1,4 +1,4 @@
-"""Clusters that `uppsala` divides by their own confusions: who learns what, and what is kept."""
+"""Clusters that `uppsala` divides by their own confusions: training, kept weights, resuming."""
 
 import json
 import math
@@ -27,7 +27,7 @@ PARAMS = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
 
 @pytest.fixture
 def halves(monkeypatch):
-    """Every subnetwork confuses the first half of its labels, and the second, not the two."""
+    """Makes every subnetwork confuse labels only within each half of its labels."""
 
     def planted(self, node, data):
         labels = len(hierarchy.children(self.hierarchy, node))
@@ -42,7 +42,7 @@ FOUR, EIGHT = [[0, 1, 2, 3]], [list(range(8))]
 def test_clusters_are_divided_until_the_path_is_long_enough(
     make_classifier, noise, make_trainer, halves
 ):
-    """Each division takes two networks: one over the labels, then one over the groups found."""
+    """Each division trains two networks: one over the labels, one over the predicted groups."""
     data, tree = noise(8), hierarchy.from_clusters(EIGHT, 8)
     start = make_classifier("flat", hierarchy.flat(8)).network.state_dict()
     found, reports = {}, {}
@@ -85,7 +85,7 @@ def test_clusters_are_divided_until_the_path_is_long_enough(
 def test_network_over_found_clusters_starts_from_the_one_over_labels(
     fitted_tree, halves, monkeypatch
 ):
-    """Its dense layers are those of the network that found the clusters, its last one is fresh."""
+    """Its dense layers equal those of the network over labels; its last layer is new."""
     begun = {}
     trained = Trainer.fit
 
@@ -121,7 +121,7 @@ def test_network_over_found_clusters_starts_from_the_one_over_labels(
     ],
 )
 def test_clusters_without_groups_stay(fitted_tree, monkeypatch, clusters, counts):
-    """Where the sweep allows no partition, the tree and every weight are those without depth."""
+    """If the sweep allows no partition, the tree and all weights equal those without depth."""
     monkeypatch.setattr(uppsala.Classifier, "_confusions", lambda *_: np.array(counts))
     found = [fitted_tree(clusters, depth=depth, folder=f"work-{depth}")[0] for depth in (None, 5)]
 
@@ -132,7 +132,7 @@ def test_clusters_without_groups_stay(fitted_tree, monkeypatch, clusters, counts
 
 
 def test_confusions_are_of_the_validation_pictures(make_classifier, tiny_data):
-    """Rows are a cluster's labels, in the order of its outputs; `reject` is no answer."""
+    """Rows are the labels of a cluster in output order; `reject` is not a prediction."""
     data = tiny_data()
     tree = hierarchy.from_clusters([[0, 2, 3], [1]], 4)
     classifier = make_classifier("uppsala", tree, rollback=1).eval()
@@ -149,7 +149,7 @@ def test_confusions_are_of_the_validation_pictures(make_classifier, tiny_data):
 
 @pytest.mark.parametrize("killed_at", ["cluster-0-clusters", "cluster-0-0"])
 def test_killed_while_it_grows(fitted_tree, halves, monkeypatch, killed_at):
-    """Killed between two networks and started again in its folder, the same classifier comes out."""
+    """A run killed between two networks and restarted in its folder gives the same classifier."""
     trained = Trainer.fit
 
     def killing(self, network, task, *, seed):
@@ -173,7 +173,7 @@ def test_killed_while_it_grows(fitted_tree, halves, monkeypatch, killed_at):
 
 
 def test_run_that_grew_is_loaded_as_it_was(tiny_shards, tmp_path, halves):
-    """model.json has the tree after the fit; what is loaded says what the fitted one said."""
+    """model.json has the tree after the fit; the loaded run has the predictions of the fit."""
     labels = ["ann", "bea", "cem", "dua"]
     found = {"clusters": [[0, 1, 2, 3]], "labels": labels}
     document.write(tmp_path / "data" / "clustering" / "0", {"one": found}, {})
@@ -211,7 +211,7 @@ def test_run_that_grew_is_loaded_as_it_was(tiny_shards, tmp_path, halves):
 
 
 def test_trained_on_validation_pictures_tells_no_confusions(fitted_tree, tiny_data):
-    """Mistakes on images that are learnt divide nothing: it is refused before any training."""
+    """Training with train_on_val is refused, because the confusions would be of training images."""
     data = tiny_data()
     with pytest.raises(BadParams, match="train_on_val"):
         fitted_tree(FOUR, depth=2, data=replace(data, val=data.train))

@@ -1,4 +1,4 @@
-"""Going down a tree of networks by hand-written logits: products, routes, and second attempts."""
+"""Routing through a tree of networks with fixed logits: products, routes, second attempts."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def going(logits, *, attempts, tree=TREE):
 
 
 def test_rejected_picture_takes_the_next_likeliest_branch():
-    """The root prefers cluster 0, then 1; cluster 0 turns the first image away, not the second."""
+    """The root prefers cluster 0, then 1; cluster 0 rejects the first image only."""
     logits = {
         "root": [[2, 1, 0], [2, 1, 0]],
         "cluster-0": [[0, 0, 9], [0, 3, 1]],
@@ -41,7 +41,7 @@ def test_rejected_picture_takes_the_next_likeliest_branch():
 
 @pytest.mark.parametrize(("attempts", "executed"), [(0, 1), (1, 2), (2, 3), (3, 4), (9, 4)])
 def test_first_choice_stands_after_so_many_attempts(attempts, executed):
-    """Where every cluster rejects, K + 1 of them are asked, and the first one's row stands."""
+    """If every cluster rejects, K + 1 of them are executed, and the first one's row is used."""
     tree = hierarchy.from_clusters([[0, 1], [2, 3], [4, 5], [6, 7]], 8)
     rng = np.random.default_rng(0)
     logits = {f"cluster-{place}": [[0.0, 1.0, 9.0]] * 20 for place in range(4)}
@@ -54,7 +54,7 @@ def test_first_choice_stands_after_so_many_attempts(attempts, executed):
 
 
 def test_label_and_cluster_without_network_take_what_comes():
-    """A label on the root is no cluster that could reject; neither is a cluster of one label."""
+    """A label below the root and a cluster of one label cannot reject an image."""
     tree = hierarchy.from_nested([[0, 1], [2], 3], 4)
     logits = {
         "root": [[2, 1, 0], [2, 0, 1]],
@@ -66,7 +66,7 @@ def test_label_and_cluster_without_network_take_what_comes():
 
 
 def test_deep_reject_returns_to_its_own_parent():
-    """Rejected two decisions down, an image takes the next branch there, not at the root."""
+    """An image rejected two decisions down takes the next branch there, not at the root."""
     tree = hierarchy.from_nested([[[0, 1], [2, 3]], [4, 5]], 6)
     logits = {
         "root": [[1, 0]],
@@ -93,7 +93,7 @@ def test_deep_reject_returns_to_its_own_parent():
 )
 @pytest.mark.parametrize("attempts", [1, 2, 4])
 def test_oracle_never_loses(nested, attempts):
-    """If a network rejects just the images that are not its own, no answer gets worse, some better."""
+    """If networks reject exactly the wrong images, no prediction gets worse and some improve."""
     tree = hierarchy.from_nested(nested, 9)
     rng = np.random.default_rng(attempts)
     labels = rng.integers(9, size=300)

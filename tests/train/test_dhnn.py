@@ -1,4 +1,4 @@
-"""The method dhnn: its two evaluations, every kind and order, costs, losses, limits of the tree."""
+"""The method dhnn: modes route and full, kinds, orders, costs, losses, degenerate trees."""
 
 import itertools
 import math
@@ -35,7 +35,7 @@ ALL = pytest.mark.parametrize(("kind", "order"), KINDS)
 
 @pytest.fixture
 def sharp(make_classifier):
-    """Builds a small classifier whose answers differ from image to image."""
+    """Builds a small classifier with outputs that differ between images."""
 
     def build(tree, *, network=RESNET, seed=0, **own):
         graph = tree if hasattr(tree, "nodes") else hierarchy.from_nested(tree, 4)
@@ -49,7 +49,7 @@ def sharp(make_classifier):
 
 
 def noise(count=24, seed=0):
-    """Images of one colour each, with a little noise."""
+    """Returns images of one colour each, with a little noise."""
     generator = torch.Generator().manual_seed(seed)
     colours = torch.rand(count, 3, 1, 1, generator=generator)
     return 0.8 * colours + 0.2 * torch.rand(count, 3, 16, 16, generator=generator)
@@ -59,7 +59,7 @@ def noise(count=24, seed=0):
 @pytest.mark.parametrize("tree", TREES)
 @pytest.mark.parametrize("width", [1, 2])
 def test_modes_agree_with_outputs(sharp, kind, order, tree, width):
-    """One pass gives what each mode gives; by beam are labels of kept paths alone, in proportion."""
+    """`outputs` equals each mode; mode route holds only labels of kept paths, renormalised."""
     classifier, x = sharp(TREES[tree], kind=kind, order=order, beam=width), noise()
     with torch.no_grad():
         route, default = (classifier.predict_proba(x, mode=m) for m in ("route", "default"))
@@ -82,7 +82,7 @@ def test_modes_agree_with_outputs(sharp, kind, order, tree, width):
 
 @ALL
 def test_wide_beam_is_full(sharp, kind, order):
-    """Where every path is kept, both modes are the same rows."""
+    """If the beam keeps every path, both modes give the same rows."""
     classifier = sharp(TREES["uneven"], kind=kind, order=order, beam=4)
     with torch.no_grad():
         rows = classifier.outputs(noise())
@@ -93,11 +93,11 @@ def test_wide_beam_is_full(sharp, kind, order):
 
 @pytest.mark.parametrize("kind", ["rnn", "s2s"])
 def test_greedy_answer_lies_in_the_likeliest_cluster(sharp, kind):
-    """Width 1 takes the first step's cluster: routed success is at most that of the first step."""
+    """Width 1 takes the first step's cluster, so its accuracy is at most that of the first step."""
     classifier, x = sharp(TREES["pairs"], kind=kind, beam=1), noise(60)
     with torch.no_grad():
         first, second = classifier.coarse_proba(x).log().unbind(dim=1)
-        # As many images for the one cluster as for the other.
+        # Shift the bias so that both clusters get equally many images.
         classifier.network.decoder.predictions.bias[1] += (first - second).median() + 1e-3
         rows = classifier.outputs(x)
         coarse = classifier.coarse_proba(x)
@@ -111,7 +111,7 @@ def test_greedy_answer_lies_in_the_likeliest_cluster(sharp, kind):
 @given(tree=trees(most=6), kinds=st.sampled_from(KINDS), width=st.integers(1, 4))
 @settings(max_examples=15, deadline=None)
 def test_any_tree_gives_probabilities(sharp, tree, kinds, width):
-    """Whatever the tree, every decoded path ends at a label, and rows sum to one."""
+    """For any tree, every decoded path ends at a label, and rows sum to 1."""
     classifier = sharp(tree, kind=kinds[0], order=kinds[1], beam=width)
     with torch.no_grad():
         rows = classifier.outputs(noise(4))
@@ -122,7 +122,7 @@ def test_any_tree_gives_probabilities(sharp, tree, kinds, width):
     assert torch.allclose(rows["default"], route, atol=1e-5)
     assert route.shape[1] == len(tree.nodes[hierarchy.ROOT]["members"])
     if width == 1 and kinds[1] == "root_first" and len(classifier.network.decoder.levels) > 1:
-        # Also a cluster of one label is judged by the first step alone.
+        # The first step alone decides about a cluster of one label too.
         clusters = torch.from_numpy(classifier.parents)[route.argmax(dim=1)]
         assert torch.equal(rows["coarse"].argmax(dim=1), clusters)
 
@@ -131,12 +131,12 @@ def test_any_tree_gives_probabilities(sharp, tree, kinds, width):
     ("order", "sets"), [("root_first", [[1], [2]]), ("leaf_first", [[2], [1]])]
 )
 def test_deepest_maps_are_the_leafs(sharp, order, sets):
-    """Wherever in the path the leaf's step is, alt feeds it the deepest stage."""
+    """`alt` feeds the deepest stage to the leaf's step, at any position in the path."""
     assert sets == sharp(TREES["pairs"], order=order).network.sets
 
 
 def test_coarse_of_paths_from_the_leaf_is_a_sum(sharp):
-    """Leaf first, a cluster's probability is the sum over its labels, in the clusters' order."""
+    """In order leaf_first a cluster's probability is the sum over its labels."""
     classifier = sharp(TREES["pairs"], order="leaf_first")
     with torch.no_grad():
         rows = classifier.outputs(noise())
@@ -147,7 +147,7 @@ def test_coarse_of_paths_from_the_leaf_is_a_sum(sharp):
 
 @pytest.mark.parametrize("residual", [True, False])
 def test_tree_of_one_level_is_a_flat_classifier(sharp, residual):
-    """T = 1: an RNN head over the labels, its softmax the answer in every mode."""
+    """With T = 1 the RNN head is a softmax over the labels in every mode."""
     classifier, x = sharp(TREES["flat"], residual=residual), noise()
     with torch.no_grad():
         logits = classifier.network(classifier.centred(x), torch.zeros(24, dtype=torch.long))
@@ -160,7 +160,7 @@ def test_tree_of_one_level_is_a_flat_classifier(sharp, residual):
 
 @pytest.mark.parametrize("tree", ["single", "apart"])
 def test_tree_without_a_choice_reduces_to_a_flat_answer(sharp, tree):
-    """One cluster, or clusters of one label: route and full name the same label."""
+    """With one cluster, or clusters of one label, modes route and full predict the same label."""
     classifier, x = sharp(TREES[tree]), noise()
     with torch.no_grad():
         logits = classifier.network(classifier.centred(x), torch.zeros(24, dtype=torch.long))
@@ -180,14 +180,14 @@ def test_tree_without_a_choice_reduces_to_a_flat_answer(sharp, tree):
     ("kind", "layers"), [("rnn", "last"), ("rnn", "all"), ("s2s", "alt"), ("s2s", "all")]
 )
 def test_counted_operations_are_the_executed_ones(sharp, kind, layers, conversion):
-    """What torch executes for 8 images, by beam and in full, is what `cost` and `executed` say."""
+    """The operations that torch executes equal `cost` and `executed` in modes route and full."""
     classifier = sharp(TREES["uneven"], kind=kind, layers=layers, conversion=conversion, beam=1)
     x, executed, averaged = noise(8), {}, 0
     for mode in ("route", "full"):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             classifier.predict_proba(x, mode=mode)
         executed[mode] = counter.get_total_flops() / (2 * len(x))
-    for part in classifier.network.conversions.values():  # a pool's averages cost none
+    for part in classifier.network.conversions.values():  # the averages of a pool cost nothing
         channels, height, width = part.shape
         entering = 16 if conversion == "conv" else channels
         averaged += 0 if conversion == "linear" else entering * 4 * width * (height + 4)
@@ -201,7 +201,7 @@ def test_counted_operations_are_the_executed_ones(sharp, kind, layers, conversio
 
 
 def test_published_setting_on_cifar():
-    """resnet20, 20 groups of 5: p = 256, 120 nodes, the stages 32 x 16 x 16 and 64 x 8 x 8."""
+    """resnet20 with 20 groups of 5: p = 256, 120 nodes, stages 32 x 16 x 16 and 64 x 8 x 8."""
     groups = [list(range(first, first + 5)) for first in range(0, 100, 5)]
     classifier = dhnn.Classifier(
         dhnn.Params(),
@@ -229,7 +229,7 @@ def test_published_setting_on_cifar():
     "own", [{}, {"layers": "all"}, {"conversion": "linear"}, {"conversion": "conv", "cell": "gru"}]
 )
 def test_gradient_reaches_every_tensor(make_classifier, kind, own):
-    """Of every kind, conversion, cell and set of layers everything learns."""
+    """Every tensor gets a gradient, for each kind, conversion, cell and set of layers."""
     tree = hierarchy.from_nested(TREES["uneven"], 4)
     network = make_classifier("dhnn", tree, network=RESNET, kind=kind, hidden=8, **own).network
     labels = torch.arange(24) % 4
@@ -243,7 +243,7 @@ def test_gradient_reaches_every_tensor(make_classifier, kind, own):
     [({}, (0.5, 0.5)), ({"step_weights": (0.3, 0.7)}, (0.3, 0.7)), ({"kind": "s2s"}, (1 / 3,) * 3)],
 )
 def test_steps_weigh_the_same_unless_asked(make_classifier, own, weights):
-    """w_t = 1 / T, of the end too; other weights need one number a step."""
+    """Each step, the end included, has w_t = 1 / T; own weights need one number per step."""
     tree = hierarchy.from_clusters([[0, 1], [2, 3]], 4)
     network = make_classifier("dhnn", tree, network=RESNET, hidden=8, **own).network
 
@@ -253,7 +253,7 @@ def test_steps_weigh_the_same_unless_asked(make_classifier, own, weights):
 
 
 def test_overlapping_groups_are_refused(make_classifier):
-    """A label in two groups has no one path."""
+    """A label in two groups is refused, because it has more than one path."""
     tree = hierarchy.from_clusters([[0, 1], [2, 3]], 4)
     tree.add_edge("cluster-1", "label-0", order=2)
     with pytest.raises(BadHierarchy, match="one path"):
@@ -262,7 +262,7 @@ def test_overlapping_groups_are_refused(make_classifier):
 
 @pytest.mark.parametrize("own", [{"teacher_forcing": 0.5}, {"order": "leaf_first"}])
 def test_training_lowers_the_loss_of_ended_paths(make_classifier, make_trainer, tiny_data, own):
-    """CNN-S2S on an uneven tree: three epochs, weighted by label, bring the validation loss down."""
+    """CNN-S2S on an uneven tree lowers the validation loss in three weighted epochs."""
     data, tree = tiny_data(8), hierarchy.from_nested(TREES["uneven"], 4)
     classifier = make_classifier(
         "dhnn",
@@ -284,12 +284,12 @@ def test_training_lowers_the_loss_of_ended_paths(make_classifier, make_trainer, 
 
     assert losses[-1] < losses[0]
     assert math.isclose(-rows.log().mean().item(), losses[-1], rel_tol=1e-4)
-    # A training image goes one path of four steps at most, whatever a prediction executes.
+    # In training an image takes one path of at most four steps, unlike a prediction.
     assert report.networks[0].train_flops < 6 * 96 * classifier.cost().macs_max
 
 
 def test_every_decision_has_its_part_in_the_cost(sharp):
-    """CNN-S2S: the root, and each node below which several labels are left, by its name."""
+    """CNN-S2S has a cost entry for the root and for each node with several labels below it."""
     classifier = sharp(TREES["uneven"], kind="s2s")
     step = classifier.network.decoder.decoder.macs + 8 * classifier.paths.outputs
 

@@ -1,4 +1,4 @@
-"""Differences between alphas and runs: worked values over seeds and over images, and which pairs."""
+"""Differences between alphas and between runs: worked values over seeds and over images."""
 
 import math
 
@@ -12,7 +12,7 @@ from train.methods.merged.adaptation import GRID
 
 @pytest.fixture
 def trying():
-    """Builds a seed's test images, right at alpha 1 as given and else as at 0: `trying(at_1, at_0)`."""
+    """Builds test results that differ at alpha 1 from all other alphas: `trying(at_1, at_0)`."""
 
     def build(full, none, *, chosen=1.0, parents=(0, 0, 1, 1)):
         rows = np.tile(np.array(none, dtype=bool), (len(GRID), 1))
@@ -32,7 +32,7 @@ def rows_of(found, *, level, first, second):
 
 
 def changed(fixed, broken, *, of=30):
-    """Test images before and after, of which so many are fixed and so many broken."""
+    """Returns images before and after, with `fixed` corrected and `broken` newly wrong."""
     after = [True] * fixed + [False] * (of - fixed)
     before = [False] * (of - broken) + [True] * broken
     return after, before
@@ -53,7 +53,7 @@ def test_paired_t_and_mcnemar_of_worked_values(trying):
     assert [0.0625, 0.052479, 2**-14] == pytest.approx(row["p_mcnemar"], abs=1e-6)
     assert 1 / 3 == pytest.approx(row["difference"])
     assert row["low"] < row["difference"] < row["high"]
-    # six rows of three seeds: 18 p values, of which the five equal smallest come first
+    # six rows of three seeds: 18 p values; the five equal smallest come first
     assert 18 * 2**-14 == pytest.approx(row["p_mcnemar_holm"][2])
     assert ([1.0] * 3, 0.0, 1.0) == (
         nothing["p_mcnemar_holm"],
@@ -70,7 +70,7 @@ def test_paired_t_and_mcnemar_of_worked_values(trying):
 
 
 def test_pictures_are_drawn_with_their_seeds(trying):
-    """Two seeds that undo each other image by image leave no interval; each has its own p."""
+    """Two seeds with opposite flips give an interval of width 0, and each seed has its own p."""
     after, before = changed(15, 0)
     found = differences.compared({"one": {0: trying(after, before), 1: trying(before, after)}}, [])
     row = rows_of(found, level="fine", first="one at 1.0", second="one at 0.0")
@@ -81,7 +81,7 @@ def test_pictures_are_drawn_with_their_seeds(trying):
 
 
 def test_the_chosen_alpha_is_each_seeds_own(trying):
-    """A seed whose validation chose 0 differs from 0 in nothing, the other one does."""
+    """A seed whose validation chose alpha 0 has no flips; the other seed has its flips."""
     seeds = {0: trying(*changed(5, 0)), 1: trying(*changed(5, 0), chosen=0.0)}
     found = differences.compared({"one": seeds}, [])
     row = rows_of(found, level="coarse", first="one at the chosen", second="one at 0.0")
@@ -90,7 +90,7 @@ def test_the_chosen_alpha_is_each_seeds_own(trying):
 
 
 def test_optimum_is_of_all_seeds_and_nearest_to_one(trying):
-    """Ties go to the alpha nearest to 1, as on validation; at an end there is one neighbour."""
+    """Ties go to the alpha nearest to 1; at an end of the grid there is only one neighbour."""
     even, lost = trying([True, False], [False, True]), trying([False, False], [True, True])
     left = {"one": {0: trying([False, False], [False, False])}}
     left["one"][0].correct["fine"][0] = True
@@ -104,7 +104,7 @@ def test_optimum_is_of_all_seeds_and_nearest_to_one(trying):
 
 
 def test_runs_meet_at_full_agreement_over_common_seeds(trying):
-    """Only peers are compared, only over seeds they share, and categories only where they are alike."""
+    """Only peers are compared, over common seeds; categories only where the groupings are equal."""
     one, other = (
         {s: trying(*changed(n, 0)) for s in seeds} for n, seeds in ((9, (0, 1)), (4, (1, 2)))
     )
@@ -126,7 +126,7 @@ def test_runs_meet_at_full_agreement_over_common_seeds(trying):
 
 
 def test_paired_t_of_five_runs():
-    """Differences 1, 2, 3 give p = .074180; five runs, as in the paper, can differ clearly."""
+    """Differences 1, 2, 3 give p = .074180; five runs, as in the paper, can be significant."""
     five = differences.paired_t([24.3, 24.1, 24.9, 24.4, 24.6], [23.9, 24.0, 24.1, 24.2, 23.8])
 
     assert 0.074180 == pytest.approx(differences.paired_t([3, 4, 5], [2, 2, 2]), abs=1e-6)

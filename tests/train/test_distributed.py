@@ -1,4 +1,4 @@
-"""One network from several processes, from parts of batches, or beside others: the same weights."""
+"""Training in several processes, in partial batches or in parallel gives the same weights."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ from train.engine.task import Task
 from train.runtime import checkpoint
 from train.tree import hierarchy
 
-# No norm, dropout or noise: these look at a part of a batch alone.
+# No norm, dropout or noise: these depend on the part of the batch.
 PARAMS = {
     "seeds": [0],
     "data": {"batch_size": 10},
@@ -39,7 +39,7 @@ FAMILIES = ((0, 1), (2, 3))
 
 @pytest.fixture
 def project(tiny_shards, tmp_path, monkeypatch):
-    """A working folder with params.yaml and tiny shards."""
+    """Writes params.yaml and tiny shards to a working folder."""
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -72,7 +72,7 @@ def difference(first, second):
 
 
 def test_uneven_parts_in_two_processes_equal_one(project):
-    """Parts that do not come out even are exchanged once per batch, on every process."""
+    """Unequal parts of a batch are reduced once per batch, and the weights equal one process."""
     options = ["--batch-size", "9", "--accumulate", "4"]
     assert main(["flat", "--results", "one", *options]) == 0
     torchrun("flat", "--results", "two", "--work", "other", *options)
@@ -81,14 +81,14 @@ def test_uneven_parts_in_two_processes_equal_one(project):
 
 
 def test_too_few_pictures_for_the_processes(project, monkeypatch):
-    """Every process needs two images of a batch; that is said before anything is trained."""
+    """If a process gets fewer than two images per batch, training does not start."""
     monkeypatch.setattr("train.runtime.distributed.world_size", lambda: 8)
     assert main(["flat"]) == 2
     assert not (project / "work").exists()
 
 
 def test_two_processes_equal_one(project):
-    """The same global batches in two gloo processes give the weights of one, but for rounding."""
+    """Two gloo processes with the same global batches give the weights of one, up to rounding."""
     assert main(["flat", "--results", "one"]) == 0
     torchrun("flat", "--results", "two", "--work", "other")
     one, two = weights(project / "one"), weights(project / "two")
@@ -100,7 +100,7 @@ def test_two_processes_equal_one(project):
 
 
 def test_term_of_the_whole_batch_in_two_processes(project):
-    """The consistency term of HD-CNN is of the mean over both parts: the weights are those of one."""
+    """The HD-CNN consistency term uses the mean over both processes: the weights are the same."""
     run = {"method": "hdcnn", "grouping": "cover", "params": {"consistency": 50.0}}
     loose = {**run, "params": {"consistency": 0.0}}
     params = {**PARAMS, "runs": {"one": run, "two": run, "without": loose}, "hdcnn": {}}
@@ -124,7 +124,7 @@ def test_term_of_the_whole_batch_in_two_processes(project):
 
 @pytest.mark.parametrize("parts", [2, 3, 40])
 def test_accumulated_parts_equal_whole_batches(tiny_data, make_trainer, make_classifier, parts):
-    """A batch in parts gives the update of the whole batch, whatever the number of parts."""
+    """A batch in parts gives the update of the whole batch, for any number of parts."""
     data, found = tiny_data(), []
     network = section_of("backbone")
     for accumulate in (1, parts):
@@ -144,7 +144,7 @@ def section_of(name):
 
 
 def test_weighted_parts_equal_whole_batches(tiny_data, make_trainer, make_classifier):
-    """Weights of the outputs are divided by once per batch, not once per part."""
+    """The loss is divided by the weights once per batch, not once per part."""
     data, found = tiny_data(), []
     for accumulate in (1, 4):
         params = loop.Params(epochs=2, threads=1, device="cpu", lr=0.02, accumulate=accumulate)
@@ -158,7 +158,7 @@ def test_weighted_parts_equal_whole_batches(tiny_data, make_trainer, make_classi
 
 
 def test_jobs_do_not_change_the_weights(tiny_data, make_trainer, make_classifier, monkeypatch):
-    """Two subnetworks at once are bit-equal to one after the other, and are trained elsewhere."""
+    """Two subnetworks trained in parallel jobs are bit-identical to two trained in sequence."""
     data, found, reports = tiny_data(), [], []
     tree = hierarchy.from_clusters(FAMILIES, 4)
     for jobs in (1, 2):
@@ -171,7 +171,7 @@ def test_jobs_do_not_change_the_weights(tiny_data, make_trainer, make_classifier
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
     assert [n.network for n in reports[0].networks] == [n.network for n in reports[1].networks]
     assert reports[1].critical_path_seconds < reports[1].total_seconds
-    # The parent found the networks finished: with its own hands tied it gets the same.
+    # The jobs have finished, so the parent reads the same networks without training.
     monkeypatch.setattr("train.engine.trainer._Job.run_epoch", None)
     model = make_classifier("uppsala", tree, root_init="scratch", freeze="last_block")
     model.fit(data, make_trainer(data, params=params, folder="work2"), seed=0)
@@ -179,7 +179,7 @@ def test_jobs_do_not_change_the_weights(tiny_data, make_trainer, make_classifier
 
 
 def test_failed_job_is_told_by_the_parent(tiny_data, make_trainer, make_classifier):
-    """A network that diverges in its own process ends the run with the usual error."""
+    """A network that diverges in a job process ends the run with the usual error."""
     from train.errors import Diverged
 
     data = tiny_data()
@@ -195,14 +195,14 @@ def test_failed_job_is_told_by_the_parent(tiny_data, make_trainer, make_classifi
 
 
 def test_jobs_under_torchrun_are_refused(monkeypatch):
-    """Both at once would train every subnetwork several times."""
+    """`jobs` under torchrun is refused, because it would train every subnetwork several times."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(BadParams, match="jobs works within one process"):
         loop.prepare(loop.Params(jobs=2))
 
 
 def test_too_large_batches_say_what_to_do(tiny_data, make_trainer, make_classifier, monkeypatch):
-    """A batch that does not fit ends in an error with the ways out, and keeps the checkpoint."""
+    """A batch that exceeds memory gives an error with remedies, and the checkpoint is kept."""
     from train.engine.trainer import _Job
     from train.errors import OutOfMemory
 
@@ -218,7 +218,7 @@ def test_too_large_batches_say_what_to_do(tiny_data, make_trainer, make_classifi
 
 
 def test_lone_pictures_train(tiny_data, make_trainer, make_classifier):
-    """A label with one image, and an epoch that leaves one over, pass through every norm."""
+    """A label with one image and a last batch of one image pass through every norm."""
     data = tiny_data(per_label=2)
     sampler = sampling.by_class(data.train.labels, [[0], [1], [2], [3]], balance="resample")
     sampler = sampling.Sampler(

@@ -1,4 +1,4 @@
-"""Documents: every committed record is read and written unchanged, and a wrong field is named."""
+"""Documents: committed records are read and written unchanged, wrong fields give an error."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ CASES = {
 
 
 def test_every_record_is_read_and_written_unchanged(tmp_path):
-    """The committed records validate, and writing adds the version and nothing else."""
+    """The committed records validate, and writing them adds only the version."""
     assert len(RECORDS) >= 228
     for path in RECORDS:
         RecordDocument.read(path).write(tmp_path / "again.json")
@@ -43,7 +43,7 @@ def test_every_record_is_read_and_written_unchanged(tmp_path):
 
 @pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
 def test_document_is_read_as_it_was_written(tmp_path, kind):
-    """Reading gives what was written; a file without a version is of version 1."""
+    """Reading gives what was written; a file without a version has version 1."""
     path = tmp_path / "file.json"
     files.write_json(path, CASES[kind])
     document = kind.read(path)
@@ -56,7 +56,7 @@ def test_document_is_read_as_it_was_written(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
 def test_foreign_fields_and_versions_are_refused(tmp_path, kind):
-    """An unknown field, a missing one, another version: file, field and command are named."""
+    """An unknown or missing field or another version gives an error: file, field, command."""
     path = tmp_path / "file.json"
     first = next(iter(CASES[kind]))
     missing = {name: value for name, value in CASES[kind].items() if name != first}
@@ -76,7 +76,7 @@ def test_foreign_fields_and_versions_are_refused(tmp_path, kind):
 
 @pytest.mark.parametrize("value", ["1e999", "NaN", "-Infinity", '"1"', "[1]", "{}", "true"])
 def test_number_that_is_none_is_refused(tmp_path, value):
-    """Infinite, textual and nested values are no numbers."""
+    """Infinite, textual and nested values are not numbers."""
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(METRICS).replace('"msr": 0.5', f'"msr": {value}', 1), "utf-8")
 
@@ -85,7 +85,7 @@ def test_number_that_is_none_is_refused(tmp_path, value):
 
 
 def test_stage_of_the_reader_is_named(tmp_path):
-    """The caller knows best which stage writes the file: model.json of `flat` is that stage's."""
+    """The reader passes the stage to name: model.json of `flat` names stage flat."""
     files.write_json(tmp_path / "model.json", {})
 
     with pytest.raises(BadDocument, match="stage 'flat'"):
@@ -93,7 +93,7 @@ def test_stage_of_the_reader_is_named(tmp_path):
 
 
 def test_merged_run_repeats_the_description_of_its_parts(model_of, tmp_path):
-    """The parts of a merged run are descriptions, without version and hash of their own weights."""
+    """The parts of a merged run have no version and no hash of their own weights."""
     part = model_of("uppsala", hierarchy.flat(2), labels=("a", "b"), weights_sha256="d" * 64)
     fused = model_of("fusion", hierarchy.flat(4), parts=(part, part), weights_sha256="e" * 64)
     fused.write(tmp_path / "model.json")
@@ -107,7 +107,7 @@ def test_merged_run_repeats_the_description_of_its_parts(model_of, tmp_path):
 
 
 def test_documents_are_frozen():
-    """What was read cannot be changed in place."""
+    """A document that was read is immutable."""
     document = documents.MetricsDocument(**METRICS)
     with pytest.raises(ValueError, match="frozen"):
         document.msr = 1.0

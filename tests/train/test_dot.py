@@ -1,4 +1,4 @@
-"""The label tree in DOT: round trips, files written by hand, texts that are refused."""
+"""The label tree in DOT: round trips, hand-written files, refused texts."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ digraph personae {
 
 @given(trees(), st.data())
 def test_dot_round_trip(tree, data):
-    """A hierarchy written as DOT is read back equal, whatever the labels are called."""
+    """A hierarchy written as DOT is read back equal, for any label names."""
     labels = len(hierarchy.leaves(tree))
     some = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8)
     names = data.draw(st.lists(some, min_size=labels, max_size=labels, unique=True))
@@ -50,7 +50,7 @@ def test_shape_shows_which_nodes_have_a_network():
 
 
 def test_file_by_hand_is_read():
-    """Identifiers without quotes, comments, settings and labels by attribute are understood."""
+    """Unquoted identifiers, comments, settings and label attributes are read."""
     graph = dot.from_dot(BY_HAND, NAMES)
 
     assert [[2, 3], [0, 1]] == hierarchy.clusters(graph)
@@ -60,7 +60,7 @@ def test_file_by_hand_is_read():
 
 
 def test_shared_nodes_are_kept():
-    """A label below two clusters is one node: overlapping sets are a hierarchy too."""
+    """A label below two clusters stays one node, so overlapping sets form a hierarchy."""
     graph = dot.from_dot(
         "digraph { r -> x -> ann; r -> y; x -> bea\ny -> bea y -> cem }", NAMES[:3]
     )
@@ -91,7 +91,7 @@ def test_shared_nodes_are_kept():
     ],
 )
 def test_what_is_no_hierarchy_is_refused(statements, message):
-    """The message names the line, the node, the edge or the nearest label."""
+    """The error names the line, the node, the edge or the nearest label."""
     with pytest.raises(BadHierarchy, match=message):
         dot.from_dot("digraph {" + statements + "\n}", NAMES)
 
@@ -110,6 +110,6 @@ def test_what_is_no_hierarchy_is_refused(statements, message):
     ids=["empty", "no_graph", "text_after", "two", "undirected", "deep", "long"],
 )
 def test_text_that_is_no_directed_graph_is_refused(text, message):
-    """One directed graph is read whole, or the message says what is wrong with the text."""
+    """A text that is not exactly one directed graph is refused with the reason."""
     with pytest.raises(BadHierarchy, match=message):
         dot.from_dot(text, NAMES)
