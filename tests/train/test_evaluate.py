@@ -1,4 +1,4 @@
-"""From shards to metrics through the real stages, and what the test images must not touch."""
+"""From shards to metrics through the real stages; training does not use test images."""
 
 import json
 import math
@@ -58,7 +58,7 @@ def write_clusters(root, clusters=CLUSTERS, *, labels=("ann", "bea", "cem", "dua
 
 @pytest.fixture
 def trained(tiny_shards, tmp_path):
-    """The folder in which flat and uppsala were trained on tiny shards, seed 0."""
+    """Trains flat and uppsala on tiny shards with seed 0 and returns the folder."""
     fit.run(settings("flat"), name="flat", seed=0, **places(tmp_path))
     write_clusters(tmp_path)
     fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(tmp_path))
@@ -66,7 +66,7 @@ def trained(tiny_shards, tmp_path):
 
 
 def test_predictions_and_metrics_agree(trained):
-    """Every test image has one row, and metrics.json says what scikit-learn says of the rows."""
+    """Every test image has one row, and metrics.json equals scikit-learn's values for the rows."""
     figures = evaluate.run(QUICK, loop_params=LOOP, name="tree", seed=0, **places(trained))
     folder = trained / "results" / "tree" / "0"
     rows = pq.read_table(folder / "predictions.parquet")
@@ -97,7 +97,7 @@ def test_predictions_and_metrics_agree(trained):
 
 
 def test_cost_counts_and_measures(trained):
-    """cost.json has counted and measured cost; what is measured leaves metrics.json as it was."""
+    """cost.json holds counted and measured cost; measuring does not change metrics.json."""
     folder = trained / "results" / "tree" / "0"
     figures = evaluate.run(QUICK, loop_params=LOOP, name="tree", seed=0, **places(trained))
     before = (folder / "metrics.json").read_bytes()
@@ -124,7 +124,7 @@ def test_cost_counts_and_measures(trained):
 
 
 def test_files_of_a_run_tell_the_whole_story(trained):
-    """model.json, fit.json, curves and validation hold what later stages read; work is cleaned."""
+    """model.json, fit.json, curves and validation rows are complete; the work folder is empty."""
     folder = trained / "results" / "tree" / "0"
     facts, took = (json.loads((folder / name).read_text()) for name in ("model.json", "fit.json"))
     curves = (folder / "curves.csv").read_text().splitlines()
@@ -153,7 +153,7 @@ def test_files_of_a_run_tell_the_whole_story(trained):
 def test_noise_for_test_pictures_changes_nothing_before_evaluate(
     trained, shard_writer, tmp_path_factory
 ):
-    """With noise in place of the test shards, weights, validation and clusters are the same bits."""
+    """With noise as test shards, weights, validation and clusters stay bit-identical."""
     other = tmp_path_factory.mktemp("noise")
     write, manifest = shard_writer
     shards = write(other / "data" / "shards", {"train": 6, "val": 4, "test": 4})
@@ -185,7 +185,7 @@ def test_noise_for_test_pictures_changes_nothing_before_evaluate(
 
 
 def test_white_figure_is_null_without_white_pictures(trained):
-    """A figure over no images is null in JSON, not a number and not NaN."""
+    """A figure over no images is null in JSON."""
     pictures = open_split(trained / "data" / "shards", trained / "work" / "cache", "test")
     none = ImageSet(
         pictures.images, pictures.labels, pictures.post_ids, np.zeros_like(pictures.white)
@@ -198,7 +198,7 @@ def test_white_figure_is_null_without_white_pictures(trained):
 
 
 def test_other_shards_are_refused(trained):
-    """A run is evaluated on the shards it was trained on, and a tree only on its own labels."""
+    """A run is evaluated only on its own shards, and a tree is used only for its own labels."""
     path = trained / "data" / "shards" / "manifest.json"
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document | {"root_sha256": "f" * 64}), encoding="utf-8")
@@ -212,7 +212,7 @@ def test_other_shards_are_refused(trained):
 
 
 def test_missing_inputs_name_the_stage(tiny_shards, tmp_path):
-    """No run, no clusters, no flat network: each message says what to run."""
+    """Without a run, clusters or a flat network, the error names the stage to run."""
     with pytest.raises(MissingInput, match="stage 'flat'"):
         evaluate.run(QUICK, loop_params=LOOP, name="flat", seed=0, **places(tmp_path))
     with pytest.raises(MissingInput, match="stage 'clustering'"):
@@ -228,7 +228,7 @@ def test_missing_inputs_name_the_stage(tiny_shards, tmp_path):
 
 
 def test_damaged_model_is_named(trained):
-    """A model.json without its fields, or of other widths, is refused before any prediction."""
+    """A model.json without its fields or with other widths is refused before any prediction."""
     folder = trained / "results" / "flat" / "0"
     facts = json.loads((folder / "model.json").read_text())
     files.write_json(folder / "model.json", facts | {"params": {}})

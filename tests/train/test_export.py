@@ -1,4 +1,4 @@
-"""Export: every method becomes one ONNX file that onnxruntime runs, kept only if equal to torch."""
+"""Export: every method gives one ONNX file, which is kept only if it equals torch."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ LABELS = ["ann", "bea", "cem", "dúa"]
 
 @pytest.fixture(scope="module")
 def results_dir(tmp_path_factory, make_classifier, model_of):
-    """A folder with an untrained run of every method under the method's name, seed 0."""
+    """Writes an untrained run of every method, with seed 0, to a results folder."""
     folder = tmp_path_factory.mktemp("results")
     for method in METHODS:
         tree = hierarchy.from_clusters([[0, 2], [1], [3]], 4)
@@ -35,7 +35,7 @@ def results_dir(tmp_path_factory, make_classifier, model_of):
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_onnxruntime_gives_what_torch_gives(results_dir, tmp_path, method):
-    """The file gives the classifier's outputs for a batch of another size than the example."""
+    """The file gives the classifier's outputs for a batch size other than the example's."""
     path = export.run(method, seed=0, results_dir=results_dir, out=tmp_path / "new" / "m.onnx")
     session = onnxruntime.InferenceSession(path)
     classifier = saved.load(results_dir / method / "0").classifier
@@ -64,7 +64,7 @@ def test_onnxruntime_gives_what_torch_gives(results_dir, tmp_path, method):
     ],
 )
 def test_search_over_paths_is_exported(tmp_path, make_classifier, kind, order, width):
-    """Uneven paths, either RNN and any beam width: the file equals the default mode."""
+    """For uneven paths, both RNNs and any beam width, the file equals the default mode."""
     tree = hierarchy.from_nested([[[3, 1], 0], [2]], 4)
     own = {"kind": kind, "order": order, "beam": width, "hidden": 8}
     classifier = make_classifier("dhnn", tree, network=NETWORK, **own).eval()
@@ -87,14 +87,14 @@ def test_search_over_paths_is_exported(tmp_path, make_classifier, kind, order, w
 @pytest.mark.parametrize(
     ("method", "own"),
     [
-        ("hdcnn", {"beta": 0.5}),  # a threshold of 2/3: some images reach it for no component
+        ("hdcnn", {"beta": 0.5}),  # a threshold of 2/3: for some images no component reaches it
         ("hdcnn", {"beta": 1.0}),
         ("hdcnn", {"beta": 6.0}),  # as in the presets
         ("uppsala", {"rollback": 1}),
     ],
 )
 def test_conditional_execution_is_exported(tmp_path, make_classifier, method, own):
-    """Parts that an image skips weigh nothing in the file: it equals the default mode."""
+    """For images that skip parts of the network, the file equals the default mode."""
     cover = hierarchy.from_cover([[0, 1, 2], [2, 3], [3]], 4)
     tree = cover if method == "hdcnn" else hierarchy.from_clusters([[0, 2], [1, 3]], 4)
     classifier = make_classifier(method, tree, network=NETWORK, **own).eval()
@@ -138,7 +138,7 @@ def test_default_path_is_in_the_working_folder(results_dir, tmp_path, monkeypatc
 
 
 def test_other_probabilities_leave_nothing(results_dir, tmp_path, make_classifier):
-    """A file that differs from torch is refused with its output and the difference, and removed."""
+    """A file that differs from torch is refused with output and difference, and is removed."""
     out = tmp_path / "m.onnx"
     with pytest.raises(
         BadExport, match=r"'probabilities'.*differs from torch by.*nothing was kept"
@@ -156,7 +156,7 @@ def test_other_probabilities_leave_nothing(results_dir, tmp_path, make_classifie
 
 
 def test_file_that_onnxruntime_cannot_read_is_refused(tmp_path, make_classifier):
-    """What onnxruntime refuses is named with its reason, and is no traceback of its own."""
+    """A file that onnxruntime cannot read gives an error with its reason."""
     (tmp_path / "m.onnx").write_bytes(b"no graph")
     classifier = make_classifier("flat", hierarchy.flat(4), network=NETWORK).eval()
 
@@ -165,13 +165,13 @@ def test_file_that_onnxruntime_cannot_read_is_refused(tmp_path, make_classifier)
 
 
 def test_missing_run_names_the_stage(tmp_path):
-    """A run that was not trained is named with the stage that trains it."""
+    """The error for an untrained run names the stage that trains it."""
     with pytest.raises(MissingInput, match="stage 'flat'"):
         export.run("flat", seed=0, results_dir=tmp_path, out=tmp_path / "m.onnx")
 
 
 def test_missing_package_names_the_extra(results_dir, tmp_path, monkeypatch):
-    """Without a package the message says which, and what to install."""
+    """Without a package the error names it and the command that installs it."""
     monkeypatch.setitem(sys.modules, "onnxscript", None)
 
     with pytest.raises(
@@ -181,7 +181,7 @@ def test_missing_package_names_the_extra(results_dir, tmp_path, monkeypatch):
 
 
 def test_no_other_command_needs_the_extra():
-    """Importing the module, as `--help` may, imports no package of the extra."""
+    """Importing the commands imports no package of the extra."""
     code = (
         "import sys, train.export, train.evaluate, train.predict\n"
         "print({'onnx', 'onnxruntime', 'onnxscript'} & set(sys.modules))"

@@ -1,4 +1,4 @@
-"""Labels added to a trained tree: where they go, what is kept, what is trained, what is refused."""
+"""Labels added to a trained tree: their cluster, kept tensors, training, refusals."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def settings(**own):
 
 @pytest.fixture
 def old(make_classifier, model_of):
-    """Builds a tree of three labels: bea alone, cem with dua; `biased` is what its root favours."""
+    """Builds a tree of three labels, bea alone and cem with dua; the root favours `biased`."""
 
     def build(biased=None, *, nested=((0,), (1, 2)), **own):
         tree = hierarchy.from_nested([list(group) for group in nested], 3)
@@ -62,7 +62,7 @@ def grown(old, data, **own):
 
 
 def test_label_joins_the_likeliest_cluster(old, tiny_data):
-    """With 0.993 of the mass `ann` joins the root's favourite; with a half it founds a cluster."""
+    """With a mass of 0.993 `ann` joins the favourite cluster; with 0.5 it gets its own."""
     to_pair, to_single, alone = (grown(old(biased), tiny_data()) for biased in (1, 0, None))
 
     assert [[1], [2, 3, 0]] == hierarchy.to_nested(to_pair.classifier.hierarchy)
@@ -77,7 +77,7 @@ def test_label_joins_the_likeliest_cluster(old, tiny_data):
 
 
 def test_mass_is_a_mean_over_the_pictures_of_the_label(old, tiny_data):
-    """It is the mean of the root's rows over the training images of that label alone."""
+    """The mass is the mean of the root's rows over the training images of that label."""
     before = old()
     with torch.no_grad():
         before.classifier.root.head.predictions.weight.normal_(generator=torch.manual_seed(1))
@@ -92,7 +92,7 @@ def test_mass_is_a_mean_over_the_pictures_of_the_label(old, tiny_data):
 
 @pytest.mark.parametrize("biased", [0, 1, None])
 def test_old_rows_are_kept(old, tiny_data, biased):
-    """Before its training the grown tree holds every old tensor; larger layers hold it in front."""
+    """Before training the extended tree holds every old tensor in the first rows of its own."""
     before = old(biased)
     now = grown(before, tiny_data()).classifier.state_dict()
 
@@ -108,7 +108,7 @@ def test_old_rows_are_kept(old, tiny_data, biased):
 @pytest.mark.parametrize("freeze", ["conv", "last_block", "none"])
 @pytest.mark.parametrize("biased", [0, 1, None])
 def test_all_other_tensors_stay(old, tiny_data, make_trainer, freeze, biased):
-    """Root and joined cluster learn; shared blocks and other subnetworks are the same to the bit."""
+    """Only root and joined cluster train; shared blocks and other subnetworks stay identical."""
     trained = None if biased is None else f"cluster-{biased}"
     pictures, before = tiny_data(), old(biased, freeze=freeze)
     was = {name: tensor.clone() for name, tensor in before.classifier.state_dict().items()}
@@ -137,7 +137,7 @@ def test_all_other_tensors_stay(old, tiny_data, make_trainer, freeze, biased):
 
 
 def test_old_labels_answer_from_their_new_places(old, tiny_data, make_trainer):
-    """`ann` sorts first: inside an untouched cluster cem and dua keep their odds, one place on."""
+    """`ann` sorts first: cem and dua keep their odds in the untouched cluster, one index later."""
     pictures, before = tiny_data(), old(0)
     x = augment.scale(pictures.val.batch(np.arange(32)))
     with torch.no_grad():
@@ -155,7 +155,7 @@ def test_old_labels_answer_from_their_new_places(old, tiny_data, make_trainer):
 
 
 def test_new_label_is_learnt(make_classifier, make_trainer, model_of, tiny_data):
-    """A tree that has learnt three labels tells all four apart once it is extended by `ann`."""
+    """A trained tree of three labels predicts all four after it is extended by `ann`."""
     everything = tiny_data(12)
     three = replace(
         everything,
@@ -182,7 +182,7 @@ def test_new_label_is_learnt(make_classifier, make_trainer, model_of, tiny_data)
     with torch.no_grad():
         rows = found.classifier.predict_proba(augment.scale(everything.train.batch(np.arange(48))))
 
-    assert "cluster-0" == found.placements["ann"].node  # her family's
+    assert "cluster-0" == found.placements["ann"].node  # the cluster of ann's family
     assert (rows.argmax(dim=1).numpy() == everything.train.labels).all()
     assert isinstance(found.classifier, HierarchicalClassifier)
 
@@ -210,7 +210,7 @@ runs:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, shard_writer):
-    """A folder with a flat network and a tree of three labels in old/, and shards of four."""
+    """Trains a flat network and a tree of three labels in old/; writes shards of four labels."""
     folder, write_shards = tmp_path_factory.mktemp("extend"), shard_writer[0]
     counts = {"train": 6, "val": 4, "test": 4}
     write_shards(folder / "before" / "shards", counts, labels=OLD, leaves=range(3))
@@ -228,14 +228,14 @@ def trained(tmp_path_factory, shard_writer):
 
 @pytest.fixture
 def project(trained, tmp_path, monkeypatch):
-    """A copy of that folder, to work in."""
+    """Copies the trained folder and changes to it."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_command_writes_a_run_like_any_other(project, capsys):
-    """`extend`, `evaluate` and `predict` one after the other; untouched tensors are the old file's."""
+    """After `extend`, `evaluate` and `predict` work, and untouched tensors equal the old file's."""
     Image.new("RGB", (20, 30), "red").save(project / "mine.png")
     assert 0 == main(["extend", "old/tree/0", "grown", "--epochs", "2"])
     assert 0 == main(["evaluate", "grown"])
@@ -294,7 +294,7 @@ def test_command_writes_a_run_like_any_other(project, capsys):
     ],
 )
 def test_what_does_not_fit_is_one_line(project, capsys, command, code, message):
-    """A wrong folder, network, name or data set is said in one line, and nothing is written."""
+    """A wrong folder, network, name or data set gives a one-line error, and nothing is written."""
     capsys.readouterr()
 
     assert code == main(["extend", *command])
@@ -303,7 +303,7 @@ def test_what_does_not_fit_is_one_line(project, capsys, command, code, message):
 
 
 def test_shards_must_hold_every_old_label_at_the_same_side(project, capsys, shard_writer):
-    """Absent labels and another side are named; a run is not extended into its own folder."""
+    """Missing labels and another side are refused; a run cannot extend into its own folder."""
     write_shards, _ = shard_writer
     counts = {"train": 6, "val": 4, "test": 4}
     write_shards(project / "fewer" / "shards", counts, labels=("abe", *OLD[1:]), leaves=range(3))

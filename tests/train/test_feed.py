@@ -1,4 +1,4 @@
-"""Batches: an order that any position can be asked for, parts of several processes, streaming."""
+"""Batches: an order that can start at any position, parts of several processes, streaming."""
 
 import itertools
 import json
@@ -28,7 +28,7 @@ def order_of(pictures, *, seed=0, batch_size=4, rank=0, ranks=1, balance="none")
 
 
 def write_index(folder):
-    """Writes samples.parquet over the shards in `folder`, as stage `shards` does."""
+    """Writes samples.parquet for the shards in `folder`, as stage `shards` does."""
     rows = []
     for entry in json.loads((folder / "manifest.json").read_text())["shards"]:
         with tarfile.open(folder / entry["shard"]) as archive:
@@ -52,7 +52,7 @@ def write_index(folder):
 
 @given(count=st.integers(1, 200), batch_size=st.integers(1, 50), least=st.integers(1, 8))
 def test_spans_cover_an_epoch(count, batch_size, least):
-    """Every position is in one batch, and none but a lone one is smaller than asked."""
+    """Every position is in one batch; only a single batch may be smaller than `least`."""
     found = spans(count, batch_size, least=least)
 
     assert list(range(count)) == [place for span in found for place in range(*span)]
@@ -61,7 +61,7 @@ def test_spans_cover_an_epoch(count, batch_size, least):
 
 
 def test_spans_of_the_worked_example():
-    """The last image joins the batch before, two stand alone."""
+    """One remaining image joins the batch before it; two remaining images form a batch."""
     assert [(0, 4), (4, 8), (8, 10)] == spans(10, 4)
     assert [(0, 4), (4, 9)] == spans(9, 4)
 
@@ -74,7 +74,7 @@ def test_spans_of_the_worked_example():
     balance=st.sampled_from(["none", "resample", "fixed", "weights"]),
 )
 def test_resume_at_every_position_gives_the_same_ids(tiny_pictures, epoch, ranks, **options):
-    """From any update on, every process sees what it would have seen without the break."""
+    """Resumed at any update, every process gets the same ids as without the break."""
     for rank in range(ranks):
         options |= {"rank": rank, "ranks": ranks}
         whole = [ids.tolist() for ids in order_of(tiny_pictures, **options).ids(epoch)]
@@ -85,7 +85,7 @@ def test_resume_at_every_position_gives_the_same_ids(tiny_pictures, epoch, ranks
 
 @given(seed=st.integers(0, 3), batch_size=st.integers(2, 9), ranks=st.integers(2, 4))
 def test_processes_share_each_batch(tiny_pictures, seed, batch_size, ranks):
-    """Together the processes see the batch that one alone would, and no image twice."""
+    """Together the processes get the batch of a single process, and no image twice."""
     parts = [
         list(order_of(tiny_pictures, seed=seed, batch_size=batch_size, rank=r, ranks=ranks).ids(1))
         for r in range(ranks)
@@ -98,7 +98,7 @@ def test_processes_share_each_batch(tiny_pictures, seed, batch_size, ranks):
 
 
 def test_epochs_differ_and_seeds_too(tiny_pictures):
-    """No two epochs and no two seeds have one order."""
+    """Two epochs or two seeds never have the same order."""
     orders = [
         tuple(order_of(tiny_pictures, seed=seed).rows(epoch)) for seed in (0, 1) for epoch in (0, 1)
     ]
@@ -107,7 +107,7 @@ def test_epochs_differ_and_seeds_too(tiny_pictures):
 
 @pytest.fixture(scope="session")
 def tiny_pictures():
-    """Ten images of each of four labels, black, for what asks for ids alone."""
+    """Builds 32 black images of four labels for tests that only read ids."""
     labels = np.repeat(np.arange(4), [10, 7, 12, 3])
     images = np.zeros((len(labels), 4, 4, 3), dtype=np.uint8)
     held = ImageSet(images, labels, np.arange(len(labels)) + 100, np.zeros(len(labels), bool))
@@ -119,7 +119,7 @@ def opened(shards, tmp_path, **options):
 
 
 def test_streamed_pictures_equal_cached_ones(tiny_shards, tmp_path):
-    """Rows, labels, ids, flags and pixels are the same, whole, sliced, and in another process."""
+    """Rows, labels, ids, flags and pixels are equal: whole, sliced, and after pickling."""
     write_index(tiny_shards)
     cached = opened(tiny_shards, tmp_path, storage="cache")
     streamed = opened(tiny_shards, tmp_path, storage="stream")
@@ -135,13 +135,13 @@ def test_streamed_pictures_equal_cached_ones(tiny_shards, tmp_path):
     assert not cached.train.slow
     assert (cached.train.batch(rows) == streamed.train.batch(rows)).all()
     for held in (cached, streamed):
-        travelled = pickle.loads(pickle.dumps(held.train))  # our own bytes
+        travelled = pickle.loads(pickle.dumps(held.train))  # pickle of our own data
         assert (travelled.batch(rows) == cached.train.batch(rows)).all()
     assert (channel_mean(cached.train.images) == channel_mean(streamed.train.images)).all()
 
 
 def test_streamed_batches_equal_cached_ones(tiny_shards, tmp_path):
-    """A feed that fetches ahead gives the same inputs and targets in the same order."""
+    """A feed that prefetches gives the same inputs and targets in the same order."""
     write_index(tiny_shards)
     found = []
     for storage in ("cache", "stream"):
@@ -154,7 +154,7 @@ def test_streamed_batches_equal_cached_ones(tiny_shards, tmp_path):
             mean=torch.zeros(3),
             weights=None,
             device=torch.device("cpu"),
-            clock=itertools.count().__next__,  # a second passes from each reading to the next
+            clock=itertools.count().__next__,  # each reading advances by one second
         )
         found.append(list(feed.epoch(0)))
         assert (5, 5) == (feed.waited, feed.augmented)
@@ -166,7 +166,7 @@ def test_streamed_batches_equal_cached_ones(tiny_shards, tmp_path):
 
 
 def test_streaming_names_what_is_wrong(tiny_shards, tmp_path):
-    """An index that disagrees, a shorter shard, an absent one, a damaged image."""
+    """A mismatched index, an absent shard or a damaged image gives an error that names it."""
     with pytest.raises(MissingInput, match=r"samples\.parquet is absent"):
         opened(tiny_shards, tmp_path, storage="stream")
     write_index(tiny_shards)
@@ -190,7 +190,7 @@ def test_streaming_names_what_is_wrong(tiny_shards, tmp_path):
 
 
 def test_validation_pictures_may_be_trained_on(tiny_shards, tmp_path):
-    """With `train_on_val` the training set is both splits, and validation stays what it was."""
+    """With `train_on_val` the training set has both splits, and validation does not change."""
     plain = opened(tiny_shards, tmp_path)
     both = opened(tiny_shards, tmp_path, train_on_val=True)
 

@@ -1,4 +1,4 @@
-"""Figures: the same bytes for the same numbers, hostile names, and the rows they were drawn from."""
+"""Figures: the same bytes for the same numbers, hostile names, and the rows of each figure."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -22,7 +22,7 @@ def _texts(svg):
 
 
 def test_hostile_names_are_text():
-    """A tag named like a script is text of the figure, and the figure is well-formed XML."""
+    """A label named like a script is text in the figure, and the figure is well-formed XML."""
     drawn = figures.confusion(SHARES, LABELS, name="confusion")
 
     assert figures.shown(LABELS[0]) in _texts(drawn.svg)
@@ -51,7 +51,7 @@ def test_identifiers_carry_the_name_of_the_figure():
 
 
 def test_rows_hold_every_cell():
-    """The CSV of a confusion names true label, predicted label and the exact share."""
+    """The CSV of a confusion matrix names true label, predicted label and the exact share."""
     drawn = figures.confusion(SHARES, LABELS, name="confusion", clusters=CLUSTERS)
 
     assert ("true_label", "predicted_label", "value") == drawn.columns
@@ -60,7 +60,7 @@ def test_rows_hold_every_cell():
 
 
 def test_cluster_order_moves_labels_together():
-    """With clusters, the names stand in the order of the clusters on both axes."""
+    """With clusters, the labels of both axes are in the order of the clusters."""
     drawn = figures.confusion(SHARES, ["a", "b", "c", "d"], name="c", clusters=[[0, 2], [1, 3]])
     names = [text for text in _texts(drawn.svg) if text in "abcd"]
 
@@ -68,7 +68,7 @@ def test_cluster_order_moves_labels_together():
 
 
 def test_difference_clips_and_does_not_rescale():
-    """0.3 and 0.9 have one colour; the rows keep what was measured."""
+    """0.3 and 0.9 have the same colour; the rows keep the measured values."""
     size = figures.ANNOTATED_LABELS + 1
     names = [str(number) for number in range(size)]
     drawn = [
@@ -82,7 +82,7 @@ def test_difference_clips_and_does_not_rescale():
 
 
 def test_cells_of_many_labels_are_not_annotated():
-    """Above sixteen labels the cells hold no numbers, which nobody could read."""
+    """With more than sixteen labels the cells have no numbers."""
     size = figures.ANNOTATED_LABELS + 1
     drawn = figures.confusion(np.eye(size) * 0.37, ["x"] * size, name="c")
 
@@ -107,7 +107,7 @@ def test_intervals_are_in_points():
     ],
 )
 def test_interval_is_coloured_where_both_intervals_exclude_zero(by_seed, over_seeds, ink):
-    """One seed, or an interval over seeds that includes zero, leaves the interval grey."""
+    """With one seed, or an interval over seeds that includes zero, the interval is grey."""
     difference = PairedDifference(Interval(0.02, 0.01, 0.03), by_seed, over_seeds)
     svg = figures.intervals({"a": difference}, name="i", caption="points").svg
 
@@ -115,7 +115,7 @@ def test_interval_is_coloured_where_both_intervals_exclude_zero(by_seed, over_se
 
 
 def test_funnel_shows_both_counts():
-    """A bar of the funnel shows how many posts were kept and how many refused."""
+    """A bar of the funnel shows the numbers of kept and refused posts."""
     drawn = figures.funnel([("decide", 8000, 2000), ("split", 10, 0)], name="f")
 
     assert "8,000 kept, 2,000 refused" in _texts(drawn.svg)
@@ -145,7 +145,7 @@ def _rows(losses, rates):
 
 
 def test_curve_marks_least_loss_and_rate_cuts():
-    """A worked plateau: best at epoch 2, rate halved after epoch 6."""
+    """In a worked plateau epoch 2 is the best, and the rate is halved after epoch 6."""
     losses = [1.0, 0.9, 0.91, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98]
     (curve,) = curves.read(_rows(losses, [1e-3] * 6 + [5e-4] * 4))
 
@@ -154,14 +154,14 @@ def test_curve_marks_least_loss_and_rate_cuts():
 
 
 def test_changing_schedule_has_no_cuts():
-    """A one-cycle schedule changes the rate at each epoch; none of it is a cut."""
+    """A one-cycle schedule changes the rate in each epoch and has no cuts."""
     (curve,) = curves.read(_rows([1.0] * 5, [1.0, 0.5, 0.2, 0.05, 0.01]))
 
     assert () == curve.cuts
 
 
 def test_curve_bears_an_empty_validation_loss():
-    """An epoch without a validation loss is drawn as a gap and never the least."""
+    """An epoch without a validation loss is a gap in the curve and never the minimum."""
     rows = _rows([1.0, 0.8], [0.1, 0.1])
     rows[0]["val_loss"] = ""
     (curve,) = curves.read(rows)
@@ -171,7 +171,7 @@ def test_curve_bears_an_empty_validation_loss():
 
 
 def test_tree_draws_networks_and_labels():
-    """The tree holds each network once and each label with its success and change."""
+    """The tree shows each network once, and each label with its accuracy and its change."""
     leaves = [tree.TreeNode(label, True, 0.5, 10, -0.2, ()) for label in LABELS]
     clusters = [
         tree.TreeNode(f"cluster-{k}", False, 0.8, 20, None, tuple(leaves[2 * k : 2 * k + 2]))
@@ -195,7 +195,7 @@ def _points(*macs):
 
 @pytest.mark.parametrize(("highest", "is_log"), [(3.9e6, False), (4.1e6, True)])
 def test_scatter_is_logarithmic_beyond_four_times(highest, is_log):
-    """Costs that differ more than four times stand on a logarithmic axis, which its label states."""
+    """If costs differ more than four times, the axis is logarithmic, and its label says so."""
     texts = _texts(scatter.draw(_points(1e6, highest), name="cost").svg)
 
     assert is_log is any("logarithmic" in text for text in texts)
@@ -203,7 +203,7 @@ def test_scatter_is_logarithmic_beyond_four_times(highest, is_log):
 
 
 def test_scatter_writes_what_it_draws():
-    """Its rows are operations and shares, not millions and per cent."""
+    """The rows hold operations and shares, not millions and per cent."""
     drawn = scatter.draw(_points(5e6, 6e6), name="cost")
 
     assert ("run", "kind", "macs", "msr", "deviation", "seeds") == drawn.columns
@@ -228,7 +228,7 @@ def test_names_beside_points_keep_apart(heights, expected):
     ("labels", "side", "letters"), [(4, 3.2, 8), (16, 5.76, 8), (25, 5.8, 8), (100, 9.4, 6.5)]
 )
 def test_a_hundred_labels_fit_the_width_of_the_page(labels, side, letters):
-    """With its names a matrix of a hundred labels is as wide as the page: 1,088 pixels, 816 pt."""
+    """A matrix of a hundred labels with its names fits the page: 1,088 pixels, 816 pt."""
     names = [str(number) for number in range(labels)]
     svg = figures.confusion(np.eye(labels), names, name="c").svg
     width = float(re.search(r'width="([\d.]+)pt"', svg).group(1))
@@ -241,7 +241,7 @@ def test_a_hundred_labels_fit_the_width_of_the_page(labels, side, letters):
 
 
 def test_deep_tree_has_a_column_for_each_level():
-    """Each level of networks adds a column, and a label stands in the last."""
+    """Each level of networks adds a column, and labels are in the last column."""
     label = tree.TreeNode("ann", True, 0.5, 10, 0.1, ())
     inner = tree.TreeNode("cluster-0-1", False, 0.8, 20, None, (label, label), 0.7, 0.6)
     middle = tree.TreeNode("cluster-0", False, 0.7, 30, None, (inner, label))

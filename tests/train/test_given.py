@@ -1,4 +1,4 @@
-"""Groupings that are told: families of the data set, and trees in JSON or DOT files."""
+"""Given groupings: families of the data set, and trees in JSON or DOT files."""
 
 import json
 
@@ -21,7 +21,7 @@ NAMES = ["ann", "bea", "cem", "dua"]
     ],
 )
 def test_families_group_what_they_name(told, expected):
-    """A label without a family stands alone."""
+    """Labels of one family form a group; a label without a family is alone."""
     assert expected == given.families(["a", "b", "c"], told)
 
 
@@ -35,7 +35,7 @@ def test_families_group_what_they_name(told, expected):
     ],
 )
 def test_families_that_group_nothing_are_none(told):
-    """One family, or each label its own, is no grouping; the message says what to do."""
+    """One family for all labels, or one per label, is refused with the parameter to set."""
     with pytest.raises(BadHierarchy, match=r"clustering\.given"):
         given.families(["a", "b", "c"], told)
 
@@ -57,7 +57,7 @@ def test_json_trees_are_read(tmp_path, told, expected):
 
 
 def test_dot_trees_are_read(tmp_path):
-    """A file in Graphviz' language gives the same tree as the lists."""
+    """A file in DOT gives the same tree as the lists."""
     path = tmp_path / "tree.dot"
     path.write_text(
         "digraph {\nall -> x\nall -> y\nx -> ann\nx -> dua\ny -> bea\ny -> cem\n}\n",
@@ -82,7 +82,7 @@ def test_dot_trees_are_read(tmp_path):
     ],
 )
 def test_trees_that_are_none_name_the_file(tmp_path, text, message):
-    """What is wrong with a file is said with its name and the parameter that names it."""
+    """A wrong tree file gives an error with the file and the parameter."""
     path = tmp_path / "tree.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BadHierarchy, match=r"tree\.json \(clustering\.given\)") as caught:
@@ -92,6 +92,6 @@ def test_trees_that_are_none_name_the_file(tmp_path, text, message):
 
 
 def test_missing_file_names_the_parameter(tmp_path):
-    """A file that is not there is an error that says which parameter names it."""
+    """A missing file gives an error with the parameter that names it."""
     with pytest.raises(MissingInput, match=r"clustering\.given names .*none\.json"):
         given.read(tmp_path / "none.json", NAMES)

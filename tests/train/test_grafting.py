@@ -1,4 +1,4 @@
-"""Trees with new labels and trees under a new root: where everything stands, and what stays."""
+"""Trees with new labels and trees under a new root: new positions and unchanged outputs."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from train.tree import grafting, hierarchy
 
 
 def test_new_label_comes_last_in_its_cluster():
-    """Leaf 0 joins the cluster {2} of the moved tree, whose output it leaves in place."""
+    """Leaf 0 joins the cluster {2} of the renumbered tree as its last output."""
     old = hierarchy.from_clusters([[0, 1], [2]], 3)
     tree = grafting.extended(old, (1, 2, 3), {0: 1})
 
@@ -20,7 +20,7 @@ def test_new_label_comes_last_in_its_cluster():
 
 
 def test_label_of_the_root_becomes_a_cluster():
-    """A label that hung on the root itself keeps its output, as a cluster of two."""
+    """A label directly below the root keeps its output and becomes a cluster of two."""
     tree = grafting.extended(hierarchy.from_nested([[0, 1], 2, 3], 4), (0, 1, 2, 4), {3: 1})
 
     assert [[0, 1], [2, 3], 4] == hierarchy.to_nested(tree)
@@ -28,7 +28,7 @@ def test_label_of_the_root_becomes_a_cluster():
 
 
 def test_unplaced_labels_found_clusters():
-    """Two labels that no cluster takes hang in two new ones, which have nothing to decide."""
+    """Two labels without a cluster get two new clusters, which need no network."""
     tree = grafting.extended(hierarchy.from_clusters([[0, 1]], 2), (1, 3), {0: None, 2: None})
 
     assert [[1, 3], [0], [2]] == hierarchy.to_nested(tree)
@@ -37,7 +37,7 @@ def test_unplaced_labels_found_clusters():
 
 
 def test_label_joins_a_deep_cluster_at_its_top():
-    """In a cluster of clusters the new label stands beside them; their nodes keep their names."""
+    """In a cluster of clusters the new label becomes a further child; node names stay the same."""
     tree = grafting.extended(hierarchy.from_nested([[[0, 1], 2], 3], 4), range(4), {4: 0})
 
     assert [[[0, 1], 2, 4], 3] == hierarchy.to_nested(tree)
@@ -45,7 +45,7 @@ def test_label_joins_a_deep_cluster_at_its_top():
 
 
 def test_trees_hang_under_a_new_root():
-    """Names, members and orders of two trees whose labels alternate."""
+    """Two trees with alternating labels keep their names, members and orders."""
     first = hierarchy.from_clusters([[0, 1], [2]], 3)
     second = hierarchy.from_nested([0, 1], 2)
     tree = grafting.joined([first, second], [(0, 2, 4), (3, 1)])
@@ -60,7 +60,7 @@ def test_trees_hang_under_a_new_root():
 
 @pytest.mark.parametrize("leaves", [[(0, 1), (1, 2)], [(0, 1), (2, 4)]])
 def test_shared_or_absent_leaves_are_refused(leaves):
-    """A leaf in both trees, or a gap, is no hierarchy."""
+    """A leaf in both trees, or a missing leaf, is refused."""
     trees = [hierarchy.flat(2), hierarchy.flat(2)]
 
     with pytest.raises(BadHierarchy):
@@ -71,7 +71,7 @@ def test_shared_or_absent_leaves_are_refused(leaves):
     st.permutations(range(7)), st.lists(st.sampled_from([None, 0, 1, 2]), min_size=3, max_size=3)
 )
 def test_old_outputs_stay(order, outputs):
-    """Wherever labels move and new ones go, each old output leads where it did."""
+    """After any renumbering and any new labels, each old output leads to the same labels."""
     old = hierarchy.from_nested([[0, 1], [2], 3], 4)
     tree = grafting.extended(old, order[:4], dict(zip(order[4:], outputs, strict=True)))
     hierarchy.validate(tree, 7)

@@ -1,4 +1,4 @@
-"""Grouping rules: planted groups, degenerate confusions, invariants of all of them."""
+"""Grouping rules: planted groups, degenerate confusions, invariants of all rules."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def _communities(matrix, propose):
     return modularity.communities(affinity(matrix), gamma=1.0, propose=propose)
 
 
-# What each rule makes of a confusion with `clusters` groups in it.
+# the grouping of each rule for a confusion matrix with `clusters` groups
 RULES = {
     "modularity": lambda matrix, clusters: _communities(matrix, modularity.leading),
     "laplacian": lambda matrix, clusters: _communities(matrix, laplacian.propose),
@@ -33,7 +33,7 @@ rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
 
 def renamed(clusters, order):
-    """The clusters in the names that the labels had before `order` was applied."""
+    """Returns the clusters with the label numbers before `order` was applied."""
     return sorted(sorted(int(order[place]) for place in group) for group in clusters)
 
 
@@ -44,7 +44,7 @@ def renamed(clusters, order):
 )
 @settings(max_examples=25, deadline=None)
 def test_planted_families_are_found(rule, sizes, seed):
-    """Every rule finds families whose members are confused, wherever their labels stand."""
+    """Every rule finds families with mutual confusion, in any order of the labels."""
     rng = np.random.default_rng(seed)
     parents = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     planted = sorted(np.flatnonzero(parents == one).tolist() for one in range(len(sizes)))
@@ -56,7 +56,7 @@ def test_planted_families_are_found(rule, sizes, seed):
 @given(seed=st.integers(0, 2**32 - 1), labels=st.integers(4, 10), clusters=st.integers(2, 4))
 @settings(max_examples=40, deadline=None)
 def test_partitions_hold_each_label_once(rule, seed, labels, clusters):
-    """Whatever the confusion, clusters are sorted, not empty, and hold each label once."""
+    """For any confusion, clusters are sorted, not empty, and hold each label once."""
     found = rule(dense(labels, seed), min(clusters, labels - 1))
 
     assert list(range(labels)) == sorted(label for group in found for label in group)
@@ -77,7 +77,7 @@ def test_permuted_labels_permute_the_partition(rule, seed, labels, clusters):
 
 @rules
 def test_blocks_are_recovered(rule):
-    """Uniform diagonal blocks without confusion between them come back exactly."""
+    """Uniform diagonal blocks without confusion between them are recovered exactly."""
     expected = [[0, 1, 2], [3, 4, 5, 6], [7, 8]]
 
     assert expected == rule(blocks([3, 4, 2]), 3)
@@ -94,7 +94,7 @@ def test_label_without_confusion_stands_alone(rule):
 
 @rules
 def test_never_predicted_label_joins_what_it_is_taken_for(rule):
-    """A label whose images are all called another one lies in that one's cluster."""
+    """A label that is never predicted joins the cluster of the labels predicted for its images."""
     matrix = blocks([2, 3])
     matrix[4] = [0, 0, 0.5, 0.5, 0]
     matrix[2:4, 4] = 0
@@ -105,7 +105,7 @@ def test_never_predicted_label_joins_what_it_is_taken_for(rule):
 
 @rules
 def test_label_without_pictures_joins_what_is_taken_for_it(rule):
-    """A label that no validation image shows, a row of zeros, lies with those called by its name."""
+    """A label without validation images joins the labels whose images are predicted as it."""
     matrix = families(np.array([0, 0, 0, 1, 1, 1]))
     matrix[5] = 0
 
@@ -114,7 +114,7 @@ def test_label_without_pictures_joins_what_is_taken_for_it(rule):
 
 @rules
 def test_label_of_which_nothing_is_known_stands_alone(rule):
-    """Without images and never predicted a label is a cluster of its own, no division by zero."""
+    """A label without images and predictions is a cluster of its own, without division by zero."""
     matrix = families(np.array([0, 0, 0, 1, 1, 1]))
     matrix[5] = matrix[:, 5] = 0
 
@@ -135,27 +135,27 @@ def test_label_of_which_nothing_is_known_stands_alone(rule):
     ids=["perfect", "no_pictures", "two_labels", "two_perfect", "one_label", "all_alike"],
 )
 def test_nothing_to_group_is_refused(rule, matrix):
-    """One cluster, two labels, no confusion, no images: no rule makes a grouping of them."""
+    """One cluster, two labels, no confusion or no images have no grouping under any rule."""
     with pytest.raises(BadHierarchy, match="clusters"):
         must_group(rule(matrix, 1), remedy="")
 
 
 @pytest.mark.parametrize("rule", ["average_linkage", "spectral", "agglomerative"])
 def test_perfect_classifier_has_no_grouping(rule):
-    """Without a confusion there is nothing to group, and the message says what to do."""
+    """Without any confusion the rule refuses, and the error names the parameter to set."""
     with pytest.raises(BadHierarchy, match=r"clustering\."):
         RULES[rule](np.eye(5), 2)
 
 
 @pytest.mark.parametrize("clusters", [[[0, 1, 2]], [[0], [1], [2]]])
 def test_what_groups_nothing_is_refused(clusters):
-    """One cluster, or all labels apart, is no grouping; the message ends with the remedy."""
+    """One cluster, or one per label, is not a grouping; the error ends with the remedy."""
     with pytest.raises(BadHierarchy, match=r"3 labels.*Take another\."):
         must_group(clusters, remedy="Take another.")
 
 
 def test_shuffled_trees_keep_their_shape():
-    """The control has the same sizes at every level, depends on the key, holds each label once."""
+    """The control has the same sizes at every level, depends on the key, and keeps all labels."""
     tree = [[0, 1, 2, 3], [4, [5, 6]], [7, 8], [9]]
     drawn = shuffled(tree, key=[1])
     depth = next(group for group in drawn if any(isinstance(one, list) for one in group))

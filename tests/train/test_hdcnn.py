@@ -1,4 +1,4 @@
-"""HD-CNN: what it costs, what is copied and trained, its limits, its files, bad requests."""
+"""HD-CNN: costs, copied and trained weights, degenerate covers, files, refused requests."""
 
 import functools
 import math
@@ -39,7 +39,7 @@ def start(make_classifier):
 
 
 def test_paper_network_costs_what_it_must():
-    """Nin with 9 components over 389 memberships: parameters and MACs counted by hand."""
+    """NiN with 9 components over 389 memberships has the parameters and MACs counted by hand."""
     cover = [sorted({(start + step) % 100 for step in range(43)}) for start in range(0, 99, 11)]
     cover[0], cover[8] = sorted({*cover[0], 50}), sorted({*cover[8], 50})
     network = backbone.Params(name="nin")
@@ -64,7 +64,7 @@ def test_paper_network_costs_what_it_must():
     ("name", "shared"), [("resnet20", 4), ("resnet56", 10), ("nin", 1), ("fast_cnn", 2)]
 )
 def test_a_third_of_the_operations_is_shared(name, shared):
-    """Without other wishes a resnet shares its stem and first stage, nin its first block."""
+    """By default a ResNet shares its stem and first stage, and NiN shares its first block."""
     macs = backbone.macs_of_blocks(backbone.build(backbone.Params(name=name), outputs=100, side=32))
 
     assert shared == hdcnn._division(hdcnn.Params(), macs)
@@ -72,7 +72,7 @@ def test_a_third_of_the_operations_is_shared(name, shared):
 
 @pytest.mark.parametrize("network", [RESNET, NIN], ids=["resnet20", "nin"])
 def test_one_set_of_all_labels_is_its_component(built, tiny_data, start, network):
-    """K = 1: p is the component's own, with the flat network's last layer the flat network."""
+    """With K = 1 and the flat network's last layer, p equals the flat network's probabilities."""
     weights = start(network)
     classifier = built([[0, 1, 2, 3]], network=network, seed=3)
     classifier._copy_flat(weights)
@@ -95,7 +95,7 @@ def test_one_set_of_all_labels_is_its_component(built, tiny_data, start, network
 
 
 def test_labels_apart_are_the_flat_network(built, tiny_data, start):
-    """Sets of one label have no component: the coarse one decides, as the flat network does."""
+    """Sets of one label have no component: the coarse component predicts like the flat network."""
     classifier = built([[2], [0], [3], [1]], seed=3)
     classifier._copy_flat(start())
     whole = backbone.build(RESNET, outputs=4, side=16).eval()
@@ -110,7 +110,7 @@ def test_labels_apart_are_the_flat_network(built, tiny_data, start):
 
 
 def test_disjoint_sets_need_no_normalisation(built, tiny_data, start):
-    """Where no label is in two sets B is the plain sum of the coarse component's probabilities."""
+    """Without overlap B is the plain sum of the coarse component's probabilities."""
     classifier = built([[0, 3], [1, 2]])
     x = inputs_of(tiny_data())
     with torch.no_grad():
@@ -123,7 +123,7 @@ def test_disjoint_sets_need_no_normalisation(built, tiny_data, start):
 
 @pytest.mark.parametrize("network", [RESNET, NIN], ids=["resnet20", "nin"])
 def test_every_part_is_its_copy(built, start, network):
-    """Shared blocks and the coarse component are the flat network, fine ones all but the last layer."""
+    """Stem and coarse component equal the flat network, fine ones all but the last layer."""
     weights = start(network)
     classifier = built(network=network, seed=7)
     classifier._copy_flat(weights)
@@ -145,7 +145,7 @@ def test_every_part_is_its_copy(built, start, network):
 
 
 def test_components_train_on_frozen_shared_blocks(built, make_trainer, tiny_data, start):
-    """Without the tuning together shared blocks and coarse component stay the flat network's."""
+    """Without joint training the stem and the coarse component keep the flat network's weights."""
     data, weights = tiny_data(), start()
     classifier = built(joint_epochs=0, component_epochs=2)
     report = classifier.fit(data, make_trainer(data, params=PARAMS), seed=0, start=weights)
@@ -160,7 +160,7 @@ def test_components_train_on_frozen_shared_blocks(built, make_trainer, tiny_data
     for name, tensor in classifier.network.fine["cluster-0"].blocks.named_parameters():
         assert not torch.equal(weights[f"blocks.{name}"], tensor), name
     assert ["cluster-0", "cluster-1"] == names
-    # Three of four labels with eight images each, over two epochs.
+    # three of four labels with eight images each, over two epochs
     for network in report.networks:
         assert (2, 48, 24) == (network.epochs, network.images_seen, network.pictures)
         expected = 48 * (6.0 * cost.macs[network.network] + 2.0 * shared)
@@ -168,7 +168,7 @@ def test_components_train_on_frozen_shared_blocks(built, make_trainer, tiny_data
 
 
 def test_everything_is_tuned_together(built, make_trainer, tiny_data, start):
-    """Afterwards all weights move, all operations count, and the slowest component is waited for."""
+    """Joint training changes all weights, counts all MACs and waits for the slowest component."""
     data = tiny_data()
     classifier = built(joint_lr_scale=1.0)
     report = classifier.fit(data, make_trainer(data, params=PARAMS), seed=0, start=start())
@@ -185,7 +185,7 @@ def test_everything_is_tuned_together(built, make_trainer, tiny_data, start):
 
 
 def test_consistency_changes_what_is_learnt(built, make_trainer, tiny_data, start):
-    """With the term the tuning gives other weights than without; its strength is lambda."""
+    """With the consistency term joint training gives other weights; its strength is lambda."""
     data, found = tiny_data(), []
     for strength in (0.0, 50.0):
         classifier = built(consistency=strength, joint_lr_scale=1.0)
@@ -199,7 +199,7 @@ def test_consistency_changes_what_is_learnt(built, make_trainer, tiny_data, star
 
 
 def test_tuning_resumes_where_it_stopped(built, make_trainer, tiny_data, start):
-    """Stopped after its first epoch and begun again, the tuning ends in the same weights."""
+    """Joint training interrupted after its first epoch and resumed gives the same weights."""
     data, found = tiny_data(), []
     params = PARAMS.model_copy(update={"epochs": 2})
     for folder in ("unbroken", "broken"):
@@ -232,7 +232,7 @@ def trainer_job():
 
 
 def test_figures_of_a_cover(built, tiny_data, make_trainer):
-    """The router is right where the label is in the set it prefers; there is no oracle of a cover."""
+    """The router is right if the label is in the chosen set; a cover has no oracle."""
     data = tiny_data()
     classifier = spread(built(beta=1.0))
     found = prediction.predict(classifier, data.val, device=torch.device("cpu"))
@@ -254,7 +254,7 @@ def test_figures_of_a_cover(built, tiny_data, make_trainer):
 
 
 def test_state_is_whole(built, tiny_data, tmp_path):
-    """A classifier built from the hierarchy's JSON takes the state and says the same."""
+    """A classifier built from the hierarchy's JSON loads the state and gives equal rows."""
     first = built(seed=1)
     tree = hierarchy.from_json(hierarchy.to_json(first.hierarchy))
     second = built(hierarchy.clusters(tree), seed=2)
@@ -266,7 +266,7 @@ def test_state_is_whole(built, tiny_data, tmp_path):
 
 
 def test_compression_keeps_the_rest(built, tiny_data):
-    """Fine components become smaller, nearly the same; shared blocks and the coarse one stay."""
+    """Compression changes only the fine components, makes them smaller and keeps rows close."""
     classifier = built(network=backbone.Params(name="resnet20", width=0.5), seed=2)
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
     x = inputs_of(tiny_data())
@@ -287,7 +287,7 @@ def test_compression_keeps_the_rest(built, tiny_data):
 
 
 def test_impossible_requests_are_refused(built, make_classifier, make_trainer, tiny_data, start):
-    """A split too deep, a batch in parts, an absent or foreign flat network, a deeper tree."""
+    """Impossible splits, trees, accumulation and flat networks give an error."""
     data = tiny_data()
     with pytest.raises(BadParams, match=r"hdcnn\.split 10 is more than the 9 blocks"):
         built(split=10)

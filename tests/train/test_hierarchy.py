@@ -19,7 +19,7 @@ def partitions(draw):
 
 @st.composite
 def trees(draw, labels=None):
-    """A tree of any depth over 1 to 9 labels, in the order that `from_nested` keeps."""
+    """Draws a tree of any depth over 1 to 9 labels, in the order that `from_nested` keeps."""
     labels = draw(st.permutations(range(draw(st.integers(1, 9))))) if labels is None else labels
     below, rest = [], list(labels)
     while rest:
@@ -57,7 +57,7 @@ def test_partition_gives_a_valid_tree(groups):
 
 @given(trees())
 def test_nested_lists_give_a_valid_tree(tree):
-    """Nested lists of any depth give a tree that validates and gives the lists back."""
+    """Nested lists of any depth give a valid tree, and the tree gives the same lists."""
     labels = len(hierarchy.leaves(tree))
     graph = hierarchy.from_nested(tree, labels)
 
@@ -68,7 +68,7 @@ def test_nested_lists_give_a_valid_tree(tree):
 
 
 def test_deep_tree():
-    """Nodes are named by their places, decide where they have a choice, and lie in levels."""
+    """Nodes are named by their positions, and nodes with several children have a network."""
     graph = hierarchy.from_nested([[0, 1], [[2, 4], 3]], 5)
     heights = hierarchy.heights(graph)
 
@@ -79,7 +79,7 @@ def test_deep_tree():
 
 
 def test_single_children_decide_nothing():
-    """Nodes with one child have no network, at any depth, and one label is a tree."""
+    """Nodes with one child have no network, at any depth, and a single label is a tree."""
     graph = hierarchy.from_nested([[[0, 1]]], 2)
 
     assert [None, None, "cluster-0-0"] == [
@@ -90,7 +90,7 @@ def test_single_children_decide_nothing():
 
 @given(partitions())
 def test_partition_is_a_tree_of_two_levels(groups):
-    """A partition and the same lists nested are one hierarchy, down to the order of nodes."""
+    """A partition and the same nested lists give one hierarchy with one node order."""
     labels = sum(map(len, groups))
     graph, other = hierarchy.from_clusters(groups, labels), hierarchy.from_nested(groups, labels)
 
@@ -100,14 +100,14 @@ def test_partition_is_a_tree_of_two_levels(groups):
 
 @pytest.mark.parametrize("tree", [[], [[]], [0, [1, []]], [0, [1, 1]], [0, [2]], [0, [1, [2]]]])
 def test_rejects_lists_that_are_no_tree(tree):
-    """Empty groups, labels twice, missing and unknown ones are refused at any depth."""
+    """Empty groups and duplicate, missing or unknown labels are refused at any depth."""
     with pytest.raises(BadHierarchy, match="no partition of 2 labels"):
         hierarchy.from_nested(tree, 2)
 
 
 @given(trees())
 def test_json_round_trip(tree):
-    """A hierarchy survives JSON with nodes, fields, edges and orders."""
+    """JSON keeps the nodes, fields, edges and orders of a hierarchy."""
     graph = hierarchy.from_nested(tree, len(hierarchy.leaves(tree)))
     again = hierarchy.from_json(hierarchy.to_json(graph))
 
@@ -116,7 +116,7 @@ def test_json_round_trip(tree):
 
 
 def test_single_label_cluster_has_no_network():
-    """A cluster of one label is emitted at once, and a root of one cluster decides nothing."""
+    """A cluster of one label has no network, nor has a root with one cluster."""
     graph = hierarchy.from_clusters([[0, 2], [1]], 3)
 
     assert graph.nodes["cluster-0"]["net"] == "cluster-0"
@@ -125,7 +125,7 @@ def test_single_label_cluster_has_no_network():
 
 
 def test_heights_count_levels_to_the_common_ancestor():
-    """Ancestors are 0 high for a label itself, 1 inside a cluster, 2 across clusters."""
+    """The common ancestor has height 0 for equal labels, 1 in a cluster, 2 across clusters."""
     heights = hierarchy.heights(hierarchy.from_clusters([[0, 2], [1, 3]], 4))
 
     assert [[0, 2, 1, 2], [2, 0, 2, 1], [1, 2, 0, 2], [2, 1, 2, 0]] == heights.tolist()
@@ -144,13 +144,13 @@ def test_tree_distance_is_a_metric(groups):
 
 @pytest.mark.parametrize("groups", [[[0, 1], [1, 2]], [[0], [2]], [[0, 1, 2], []]])
 def test_rejects_what_is_no_partition(groups):
-    """Labels twice, missing labels and empty clusters are refused."""
+    """Duplicate labels, missing labels and empty clusters are refused."""
     with pytest.raises(BadHierarchy, match="no partition of 3 labels"):
         hierarchy.from_clusters(groups, 3)
 
 
 def test_rejects_damaged_trees():
-    """A cycle, a second root, a wrong member, a missing label and an idle network are refused."""
+    """A cycle, a second root, wrong members, a missing label and an idle network are refused."""
     graph = hierarchy.from_clusters([[0, 1], [2]], 3)
     cycle, orphan, member, idle = graph.copy(), graph.copy(), graph.copy(), graph.copy()
     cycle.add_edge("cluster-0", "root", order=0)
@@ -175,7 +175,7 @@ def test_rejects_damaged_trees():
 
 
 def test_labels_of_a_node_are_divided():
-    """The labels of one node stand in groups below it, named as everywhere; the rest stays."""
+    """`divide` puts the labels of a node into groups below it and keeps the rest of the tree."""
     graph = hierarchy.from_nested([[0, 2, 3, 5], [1, 4]], 6)
     before = hierarchy.to_json(graph)
     divided = hierarchy.divide(graph, "cluster-0", [[3, 0], [2], [5]])

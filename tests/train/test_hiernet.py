@@ -1,4 +1,4 @@
-"""The grown tree: published sizes and costs, the two evaluations, what is transferred, limits."""
+"""The method hiernet: published sizes and costs, modes route and full, transfer, limits."""
 
 import math
 
@@ -52,7 +52,7 @@ def inputs_of(data):
 
 
 def say(classifier, groups, labels):
-    """Makes the group head and the branches answer with these probabilities for any image."""
+    """Sets the group head and the branches to these probabilities for any image."""
     tree = classifier.network
     for part, row in zip(
         [tree.group_head, *tree.branches.values()], [groups, *labels], strict=True
@@ -62,7 +62,7 @@ def say(classifier, groups, labels):
 
 
 def test_evaluations_of_the_worked_example(make_classifier, tiny_data):
-    """Of q = (.6, .4), r = (.5, .3, .2), (.9, .1) full says label 3, route 0; the loss is 1.021651."""
+    """For q = (.6, .4) full predicts label 3 and route label 0; the loss is 1.021651."""
     tree = hierarchy.from_clusters([[0, 1, 2], [3, 4]], 5)
     classifier = make_classifier("hiernet", tree, network=RESNET).eval()
     say(classifier, [0.6, 0.4], [[0.5, 0.3, 0.2], [0.9, 0.1]])
@@ -79,7 +79,7 @@ def test_evaluations_of_the_worked_example(make_classifier, tiny_data):
 
 
 def test_labels_keep_their_order(make_classifier, tiny_data):
-    """Groups that mix the labels: every probability stands at its own leaf."""
+    """For groups that mix the labels, every probability is at its own leaf."""
     tree = hierarchy.from_clusters([[4, 1], [3, 0, 2]], 5)
     classifier = make_classifier("hiernet", tree, network=RESNET).eval()
     say(classifier, [0.6, 0.4], [[0.9, 0.1], [0.5, 0.3, 0.2]])
@@ -94,7 +94,7 @@ def test_labels_keep_their_order(make_classifier, tiny_data):
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("clusters", [[[0, 3], [1], [2]], [[0, 1], [2, 3]], [[0, 1, 2, 3]]])
 def test_route_is_the_chosen_branch_alone(make_classifier, tiny_data, name, clusters):
-    """On every backbone full sums to one, and route is full within the group, divided by q."""
+    """On every backbone full sums to 1, and route is full within the group, divided by q."""
     tree = hierarchy.from_clusters(clusters, 4)
     classifier = make_classifier("hiernet", tree, network=NETWORKS[name]).eval()
     x = inputs_of(tiny_data())
@@ -113,7 +113,7 @@ def test_route_is_the_chosen_branch_alone(make_classifier, tiny_data, name, clus
 
 
 def test_route_executes_one_branch(make_classifier, tiny_data):
-    """The branches that no image takes are not called, the others once with their images."""
+    """A branch without images is not executed; others are executed once with their images."""
     classifier = make_classifier("hiernet", of_groups((2, 1, 1)), network=RESNET).eval()
     say(classifier, [0.8, 0.1, 0.1], [[0.5, 0.5]])
     calls = []
@@ -129,7 +129,7 @@ def test_route_executes_one_branch(make_classifier, tiny_data):
 
 
 def test_executed_operations_are_the_counted_ones(make_classifier, tiny_data):
-    """What torch executes for 16 images by route and in full is what `cost` and `executed` say."""
+    """The operations that torch executes for 16 images equal `cost` and `executed`."""
     classifier = make_classifier("hiernet", of_groups((2,) * 8), network=RESNET).eval()
     x, executed = inputs_of(tiny_data()), {}
     for mode in ("route", "full"):
@@ -147,7 +147,7 @@ def test_executed_operations_are_the_counted_ones(make_classifier, tiny_data):
 
 
 def test_sure_group_makes_both_evaluations_one(make_classifier, tiny_data):
-    """Where q is one-hot, route and full are the same rows."""
+    """If q is one-hot, modes route and full give the same rows."""
     classifier = make_classifier("hiernet", of_groups((2, 2)), network=RESNET).eval()
     torch.nn.init.zeros_(classifier.network.group_head.head.predictions.weight)
     classifier.network.group_head.head.predictions.bias.data = torch.tensor([0.0, 60.0])
@@ -160,7 +160,7 @@ def test_sure_group_makes_both_evaluations_one(make_classifier, tiny_data):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_group_is_the_backbone(make_classifier, tiny_data, start, name):
-    """One group and no added blocks: after the transfer the logits are the flat network's."""
+    """With one group and no added blocks the transferred logits equal the flat network's."""
     network, weights = NETWORKS[name], start(NETWORKS[name])
     tree = hierarchy.from_clusters([[0, 1, 2, 3]], 4)
     classifier = make_classifier("hiernet", tree, network=network, seed=3, group_blocks=0)
@@ -180,7 +180,7 @@ def test_one_group_is_the_backbone(make_classifier, tiny_data, start, name):
 
 
 def test_labels_apart_are_decided_by_the_group_head(make_classifier, tiny_data, start):
-    """Single-label groups and all blocks in the group head: full is the flat network again."""
+    """With single-label groups and all blocks in the group head, full equals the flat network."""
     classifier = make_classifier(
         "hiernet", of_groups((1, 1, 1, 1)), network=RESNET, seed=3, split=5, group_blocks=4
     )
@@ -199,7 +199,7 @@ def test_labels_apart_are_decided_by_the_group_head(make_classifier, tiny_data, 
 
 @pytest.mark.parametrize("name", ["resnet20", "elu", "fast_cnn", "uppsala_cnn"])
 def test_every_block_is_its_copy(make_classifier, make_trainer, tiny_data, start, name):
-    """Shared, added and branch blocks are the flat network's of the same number; choices are new."""
+    """Every block is copied from the flat network's block of the same number."""
     weights = start(NETWORKS[name])
     classifier = make_classifier("hiernet", of_groups((2, 2)), network=NETWORKS[name], seed=7)
     classifier._copy_flat(weights)
@@ -221,7 +221,7 @@ def test_every_block_is_its_copy(make_classifier, make_trainer, tiny_data, start
 
 
 def test_fresh_layers_come_from_the_seed(make_classifier, make_trainer, tiny_data, start):
-    """Two runs of one seed start alike under any name; heads and branches differ from each other."""
+    """Equal seeds give equal new layers for any run name; heads and branches differ."""
     starts = []
     for seed in (1, 2):
         classifier = make_classifier("hiernet", of_groups((2, 2)), network=RESNET, seed=seed)
@@ -239,7 +239,7 @@ def test_fresh_layers_come_from_the_seed(make_classifier, make_trainer, tiny_dat
 
 
 def test_everything_trains_together(make_classifier, make_trainer, tiny_data, start):
-    """One network, one loss: shared blocks, group head and both branches move; all MACs count."""
+    """One loss trains shared blocks, group head and both branches; all MACs count."""
     data = tiny_data()
     classifier = make_classifier("hiernet", of_groups((2, 2)), network=RESNET, epochs=2)
     before = {n: t.clone() for n, t in classifier.state_dict().items()}
@@ -255,7 +255,7 @@ def test_everything_trains_together(make_classifier, make_trainer, tiny_data, st
 
 
 def test_pruned_branches_decide_nothing(make_classifier, make_trainer, tiny_data, start):
-    """Branches of one label cost parameters and MACs, and change no probability by one bit."""
+    """Branches of one label cost parameters and MACs, and change no probability."""
     data, rows, costs = tiny_data(), [], []
     for prune in (True, False):
         classifier = make_classifier(
@@ -278,7 +278,7 @@ def test_pruned_branches_decide_nothing(make_classifier, make_trainer, tiny_data
 
 
 def test_scratch_needs_no_flat_network(make_classifier, make_trainer, tiny_data, start):
-    """Without transfer the copies of a block differ from each other; with it `start` must be there."""
+    """Without transfer the branches start different; with transfer `start` is required."""
     data = tiny_data()
     scratch = make_classifier("hiernet", of_groups((2, 2)), network=RESNET, transfer=False)
     first, second = (
@@ -297,7 +297,7 @@ def test_scratch_needs_no_flat_network(make_classifier, make_trainer, tiny_data,
 
 
 def test_figures_of_both_evaluations(make_classifier, make_trainer, tiny_data, start):
-    """metrics.json has route, full, router and oracle; route <= router and <= oracle."""
+    """metrics.json has route, full, router and oracle; route <= router and route <= oracle."""
     data = tiny_data()
     classifier = make_classifier("hiernet", of_groups((2, 1, 1)), network=RESNET)
     classifier.fit(data, make_trainer(data, params=PARAMS), seed=0, start=start())
@@ -324,16 +324,16 @@ def test_figures_of_both_evaluations(make_classifier, make_trainer, tiny_data, s
 
 
 def test_route_is_the_backbone_and_a_choice(make_classifier):
-    """Without added blocks a route takes the backbone's MACs, its last layer cut in two choices."""
+    """Without added blocks a route costs the backbone's MACs, with two smaller last layers."""
     whole = make_classifier("flat", hierarchy.flat(4), network=RESNET).cost()
     cost = make_classifier("hiernet", of_groups((2, 2)), network=RESNET, group_blocks=0).cost()
-    last = 2 * 8 + 2 * 16 - 4 * 16  # the split is where maps have 8 channels, the end has 16
+    last = 2 * 8 + 2 * 16 - 4 * 16  # maps have 8 channels at the split and 16 at the end
 
     assert whole.macs_max + last == cost.macs["root"] + cost.macs["cluster-0"]
 
 
 def test_state_is_whole(make_classifier, tiny_data, tmp_path):
-    """Another tree of the same sizes takes the state, permutation included, and says the same."""
+    """A second classifier loads the state with its permutation and gives equal rows."""
     first = make_classifier("hiernet", of_groups((2, 2)), network=RESNET, seed=1).eval()
     second = make_classifier("hiernet", of_groups((2, 2)), network=RESNET, seed=2).eval()
     checkpoint.save(tmp_path / "state.safetensors", first.state_dict(), {})

@@ -1,4 +1,4 @@
-"""Where `hiernet` divides a backbone: published splits, costs, and what it refuses."""
+"""Where `hiernet` divides a backbone: published splits, costs, and refusals."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def inputs_of(data):
     ],
 )
 def test_published_networks_cost_what_they_must(name, params, route, full):
-    """Groups of 40 to 2 labels at the published splits: MACs and parameters to the digit; <= 35 %."""
+    """With 8 groups of 40 to 2 labels, MACs and parameters are exact, and a route is <= 35 %."""
     cost = built(name).cost()
     branches = {node: macs for node, macs in cost.macs.items() if node != "root"}
 
@@ -78,7 +78,7 @@ def test_published_networks_cost_what_they_must(name, params, route, full):
     ],
 )
 def test_split_is_the_published_one(name, act, split, added):
-    """Without other wishes the published split and added blocks hold, elsewhere 60 and 20 %."""
+    """By default the published split and added blocks apply, on other backbones 60 and 20 %."""
     tree = built(name, (2, 2), act=act).network
 
     assert split + 1 == len(tree.stem)
@@ -95,14 +95,14 @@ def test_split_is_the_published_one(name, act, split, added):
     ],
 )
 def test_split_and_added_blocks_must_fit(make_classifier, own, message):
-    """Split and added blocks beyond the backbone's are refused with both numbers."""
+    """Split and added blocks beyond the backbone's blocks are refused with both numbers."""
     with pytest.raises(BadParams, match=message):
         make_classifier("hiernet", of_groups((2, 2)), network=RESNET, **own)
 
 
 @pytest.mark.parametrize(("split", "added"), [(0, 9), (9, 0), (5, 4), (8, None)])
 def test_split_goes_from_end_to_end(make_classifier, tiny_data, split, added):
-    """Everything may be shared, or nothing but the stem; the added blocks take what is left."""
+    """The split may share all blocks or only the stem; added blocks use what remains."""
     own = {"split": split, "group_blocks": added}
     classifier = make_classifier("hiernet", of_groups((2, 2)), network=RESNET, **own).eval()
     with torch.no_grad():
@@ -113,7 +113,7 @@ def test_split_goes_from_end_to_end(make_classifier, tiny_data, split, added):
 
 
 def test_deeper_trees_and_single_blocks_are_refused(make_classifier):
-    """A fourth level, one label, and a backbone of one block are said to be impossible."""
+    """A fourth level, one label, overlap, and a backbone of one block are refused."""
     tree = hierarchy.from_clusters([[0, 1], [2, 3]], 4)
     tree.add_node("inner", kind="cluster", members=(0, 1), net=None)
     tree.remove_edge("root", "cluster-0")

@@ -1,4 +1,4 @@
-"""Shards, manifests and caches as an attacker or a power cut leaves them: errors with a name."""
+"""Shards, manifests and caches after an attack or a power failure: errors with a name."""
 
 import io
 import json
@@ -16,7 +16,7 @@ TRAIN = "train-000000.tar"
 
 
 def reseal(folder, shard_writer):
-    """Writes the manifest of the shards as they are now, so that only their content is wrong."""
+    """Writes the manifest for the present shards, so that only their content is wrong."""
     shard_writer[1](folder, json.loads((folder / "manifest.json").read_text())["shards"])
 
 
@@ -57,7 +57,7 @@ def test_members_that_are_no_files_are_refused(tiny_shards, shard_writer, tmp_pa
 
 
 def lying_header(kind, size):
-    """Returns one header block that claims `size` bytes and is followed by none."""
+    """Returns one header block that claims `size` bytes, with no data after it."""
     info = tarfile.TarInfo("900.png")
     info.type, info.size = kind, size
     return info.tobuf(tarfile.GNU_FORMAT)
@@ -93,7 +93,7 @@ def bad_pax_record():
     ids=["size", "pax size", "long name", "largest size", "sparse", "pax record", "chain", "empty"],
 )
 def test_headers_that_lie_are_refused(tiny_shards, shard_writer, tmp_path, blocks):
-    """A header that claims more than the file has costs no memory and ends in BadShard."""
+    """A header that claims more data than the file has uses no memory and gives BadShard."""
     path = tiny_shards / TRAIN
     samples = path.read_bytes().rstrip(b"\0")
     whole = samples + b"\0" * (-len(samples) % 512)
@@ -124,7 +124,7 @@ def test_headers_that_lie_are_refused(tiny_shards, shard_writer, tmp_path, block
     ],
 )
 def test_records_of_another_shape_are_refused(tiny_shards, shard_writer, tmp_path, suffix, content):
-    """A label or record that is a list, a number, infinite or deep names sample and shard."""
+    """A label or record of a wrong type, infinite or nested gives an error with the sample."""
     with tarfile.open(tiny_shards / TRAIN) as archive:
         members = [(info.name, archive.extractfile(info).read()) for info in archive]
     with tarfile.open(tiny_shards / TRAIN, "w", format=tarfile.USTAR_FORMAT) as archive:
@@ -156,7 +156,7 @@ def test_records_of_another_shape_are_refused(tiny_shards, shard_writer, tmp_pat
     ],
 )
 def test_index_of_another_shape_is_refused(tiny_shards, tmp_path, name, change, field):
-    """A manifest or class list with a wrong field names file, field and command."""
+    """A manifest or class list with a wrong field gives an error with file, field and command."""
     path = tiny_shards / name
     files.write_json(path, json.loads(path.read_text()) | change)
 
@@ -169,7 +169,7 @@ def test_index_of_another_shape_is_refused(tiny_shards, tmp_path, name, change, 
 
 @pytest.mark.parametrize("content", ["[]", "5", "[" * 100_000, "null", "1e999", ""])
 def test_index_that_is_no_mapping_is_refused(tiny_shards, tmp_path, content):
-    """A manifest that is no JSON mapping is an input that is missing."""
+    """A manifest that is not a JSON mapping counts as a missing input."""
     (tiny_shards / "manifest.json").write_text(content, encoding="utf-8")
 
     with pytest.raises(MissingInput, match="stage 'shards'"):
@@ -195,7 +195,7 @@ def shortened(path):
 @pytest.mark.parametrize("name", ["images", "labels", "post_ids", "white"])
 @pytest.mark.parametrize("damage", [truncated, emptied, zeroed, shortened, lambda p: p.unlink()])
 def test_damaged_cache_is_decoded_again(tiny_shards, tmp_path, name, damage, caplog):
-    """A cache file that a power cut left truncated, empty or zeroed is rebuilt from the shards."""
+    """A truncated, empty or zeroed cache file is rebuilt from the shards."""
     cache = tmp_path / "cache"
     before = open_split(tiny_shards, cache, "val")
     pixels, labels = np.array(before.images), before.labels.copy()

@@ -1,4 +1,4 @@
-"""Paths as outputs of steps: the slides' example, uneven trees, where something is decided."""
+"""Paths as outputs of steps: the slides' example, uneven trees, positions of the decisions."""
 
 import networkx as nx
 import pytest
@@ -14,7 +14,7 @@ UNEVEN = [[[0, 1], 2], [3], 4]
 
 
 def test_path_of_the_slides():
-    """Of the outputs A to G the path to F is B, then F: y_1 = 0100000, y_2 = 0000010."""
+    """With outputs A to G, the path to F is B, F: y_1 = 0100000, y_2 = 0000010."""
     paths = encode(hierarchy.from_nested(SLIDES, 5))
 
     assert ("cluster-0", "cluster-1", *(f"label-{leaf}" for leaf in range(5))) == paths.nodes
@@ -24,7 +24,7 @@ def test_path_of_the_slides():
 
 
 def test_official_tree_of_cifar_has_120_outputs():
-    """Twenty clusters of five labels: 120 nodes, two steps."""
+    """Twenty clusters of five labels give 120 nodes and two steps."""
     groups = [list(range(first, first + 5)) for first in range(0, 100, 5)]
     paths = encode(hierarchy.from_clusters(groups, 100))
 
@@ -32,7 +32,7 @@ def test_official_tree_of_cifar_has_120_outputs():
 
 
 def test_uneven_paths_are_repeated_or_ended():
-    """A shallow leaf is repeated to the depth of the tree, or every path is closed by the end."""
+    """A shallow leaf is repeated to the depth of the tree, or every path gets an end symbol."""
     tree = hierarchy.from_nested(UNEVEN, 5)
     repeated, ended = encode(tree), encode(tree, ended=True)
     end = len(ended.nodes)
@@ -58,7 +58,7 @@ def test_uneven_paths_are_repeated_or_ended():
 
 
 def test_leaf_first_is_the_same_path_backwards():
-    """From the leaf up; the end still comes last."""
+    """In order leaf_first the path is reversed, and the end symbol stays last."""
     tree = hierarchy.from_nested(UNEVEN, 5)
 
     assert (4, 4, 0) == encode(tree, order="leaf_first").sequences[2]
@@ -66,7 +66,7 @@ def test_leaf_first_is_the_same_path_backwards():
 
 
 def test_decisions_lie_where_several_leaves_are_left():
-    """A leaf that is alone behind an output ends there, with the rest of its path as one chain."""
+    """A leaf that is alone below an output needs no further decision; its path is one chain."""
     found = levels(encode(hierarchy.from_nested(UNEVEN, 5), ended=True).sequences)
 
     assert [(), (0,), (0, 3)] == [decision.before for level in found for decision in level]
@@ -78,7 +78,7 @@ def test_decisions_lie_where_several_leaves_are_left():
 
 @given(tree=trees(), order=st.sampled_from(["root_first", "leaf_first"]), ended=st.booleans())
 def test_decisions_lead_to_every_leaf_once(tree, order, ended):
-    """The outputs before a decision and a chain are a leaf's sequence, and every leaf has one."""
+    """The outputs before a decision plus a chain form a leaf's sequence, once for every leaf."""
     sequences = encode(tree, order=order, ended=ended).sequences
     found = {}
     above = [()]
@@ -99,7 +99,7 @@ def test_decisions_lead_to_every_leaf_once(tree, order, ended):
 
 @given(tree=trees(), ended=st.booleans())
 def test_sequences_are_paths_of_the_tree(tree, ended):
-    """Read from the root each sequence goes from parent to child, down to its own leaf."""
+    """From the root, each sequence goes from parent to child down to its own leaf."""
     paths = encode(tree, ended=ended)
     for leaf, sequence in enumerate(paths.sequences):
         names = [
@@ -110,7 +110,7 @@ def test_sequences_are_paths_of_the_tree(tree, ended):
 
 
 def test_overlapping_groups_are_refused():
-    """A label of two groups would have two paths."""
+    """A label in two groups is refused, because it would have two paths."""
     tree = hierarchy.from_clusters([[0, 1], [2]], 3)
     tree.add_edge("cluster-1", "label-0", order=1)
     tree.nodes["cluster-1"]["members"] = (0, 2)

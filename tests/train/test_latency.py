@@ -1,4 +1,4 @@
-"""Latency: how many calls are timed, on which inputs; numbers and bytes in memory."""
+"""Latency: the number of timed calls, their inputs; parameters and bytes in memory."""
 
 import itertools
 import math
@@ -17,17 +17,17 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def flat(make_classifier):
-    """An untrained flat network in evaluation mode."""
+    """Builds an untrained flat network in evaluation mode."""
     return make_classifier("flat", hierarchy.flat(4)).eval()
 
 
 def ticking(step=0.25):
-    """A clock that advances by `step` seconds with every reading."""
+    """Returns a clock that advances by `step` seconds with every reading."""
     return itertools.count(0.0, step).__next__
 
 
 def test_time_limits_warm_up_and_calls(flat, tiny_data):
-    """The warm-up takes a fifth of the seconds, and no call starts after them."""
+    """The warm-up takes a fifth of the seconds, and no call starts after the limit."""
     inputs = latency.inputs_of(tiny_data().train, batch=3, device=CPU)
     measured = latency.measure(flat, inputs, warm_up=50, calls=200, seconds=5.0, clock=ticking())
 
@@ -46,7 +46,7 @@ def test_counts_limit_warm_up_and_calls(flat, tiny_data):
 
 
 def test_one_call_is_always_timed(flat, tiny_data):
-    """Even without enough time one call is timed."""
+    """One call is timed even without enough time."""
     inputs = latency.inputs_of(tiny_data().train, batch=1, device=CPU)
     measured = latency.measure(flat, inputs, warm_up=9, calls=9, seconds=0.1, clock=ticking())
 
@@ -55,7 +55,7 @@ def test_one_call_is_always_timed(flat, tiny_data):
 
 @pytest.mark.parametrize(("batch", "expected"), [(1, 8), (3, 2), (8, 1), (20, 1)])
 def test_inputs_are_different_images_as_far_as_there_are(tiny_data, batch, expected):
-    """Eight images make eight inputs of one, two of three, or one of twenty with repeats."""
+    """Eight images give eight inputs of one, two of three, or one of twenty with repeats."""
     images = tiny_data(2).train
     inputs = latency.inputs_of(images, batch=batch, device=CPU)
     rows = np.arange(expected * batch) % 8
@@ -65,7 +65,7 @@ def test_inputs_are_different_images_as_far_as_there_are(tiny_data, batch, expec
 
 
 def test_resident_numbers_count_shared_tensors_once(make_classifier, two_level_hierarchy):
-    """Parameters, statistics and mean colour count; a tensor under two names counts once."""
+    """Parameters, statistics and mean colour count; a tensor with two names counts once."""
     classifier = make_classifier("uppsala", two_level_hierarchy)
     statistics = sum(b.numel() for b in classifier.buffers() if b.is_floating_point())
     resident = latency.params_resident(classifier)
@@ -76,7 +76,7 @@ def test_resident_numbers_count_shared_tensors_once(make_classifier, two_level_h
 
 
 def test_state_that_is_no_tensor_is_refused(flat, monkeypatch):
-    """A part of the state that cannot be counted is an error, and is not left out."""
+    """A part of the state that cannot be counted is an error."""
     monkeypatch.setattr(flat, "state_dict", lambda: {"network": torch.zeros(2), "extra": "text"})
 
     with pytest.raises(TypeError, match=r"\['extra'\]"):
@@ -84,7 +84,7 @@ def test_state_that_is_no_tensor_is_refused(flat, monkeypatch):
 
 
 def test_peak_memory_is_that_of_the_process():
-    """Without an accelerator the figure is the resident set, in MiB, and says so."""
+    """Without an accelerator the figure is the resident set in MiB, and its name says so."""
     latency.reset_peak_memory(CPU)
     measured = latency.peak_memory(CPU)
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -95,7 +95,7 @@ def test_peak_memory_is_that_of_the_process():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 def test_peak_memory_of_the_accelerator_is_reset(flat, tiny_data):
-    """On a GPU the peak is that of the tensors since the reset, and times wait for the device."""
+    """On a GPU the peak counts tensors since the reset, and timing waits for the device."""
     device = torch.device("cuda")
     held = torch.zeros(2**24, device=device)
     del held

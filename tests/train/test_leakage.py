@@ -1,4 +1,4 @@
-"""What the test images must not touch, told by the ids that each stage has used."""
+"""Test images are not used before the evaluation: a check of the ids of each stage."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ def digest(post_ids):
 
 
 def test_test_pictures_are_disjoint_from_all_that_was_used(tiny_shards, tmp_path):
-    """Training, stopping and clusters use the ids of train and val alone; only test ids are scored."""
+    """Training, early stopping and clusters use only train and val ids; metrics only test ids."""
     places = {
         "data_dir": tmp_path / "data",
         "results_dir": tmp_path / "results",

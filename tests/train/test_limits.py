@@ -1,4 +1,4 @@
-"""What every tree must be at its limits, and what holds for any weights."""
+"""Degenerate trees, and bounds that hold for any weights."""
 
 import numpy as np
 import pytest
@@ -20,12 +20,12 @@ TREES = {
 
 @pytest.fixture
 def inputs():
-    """Sixteen images of noise."""
+    """Returns sixteen random images."""
     return torch.rand(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 def sharpen(classifier, seed):
-    """Draws the last layers anew and wide, so that answers differ from image to image."""
+    """Draws new last layers with large weights, so that outputs differ between images."""
     torch.manual_seed(seed)
     for name, weight in classifier.named_parameters():
         if "predictions" in name:
@@ -40,7 +40,7 @@ def sharpen(classifier, seed):
 @given(seed=st.integers(0, 2**31 - 1))
 @settings(max_examples=8, deadline=None)
 def test_routed_success_stays_below_the_root_for_any_weights(make_classifier, method, tree, seed):
-    """Routed MSR <= the root's MICP and <= MSR with the true branch given, per image and label."""
+    """Routed MSR <= MICP of the root and <= MSR with oracle routing, per image and per label."""
     graph = hierarchy.from_nested(TREES[tree], 4)
     clusters = hierarchy.clusters(graph)
     parents = hierarchy.parents(clusters)
@@ -57,7 +57,7 @@ def test_routed_success_stays_below_the_root_for_any_weights(make_classifier, me
     assert (parents[predicted] == routed).all()
     assert metrics.msr(labels, predicted) <= np.trace(at_root) / len(labels)
     assert np.mean(np.diag(found)) <= metrics.micp(found, clusters) + 1e-12
-    if tree != "deep":  # below the second level an oracle of clusters may still be led astray
+    if tree != "deep":  # below the second level an oracle of clusters may still give a wrong route
         oracle = metrics.oracle_routing(rows["full"], labels, parents)
         assert metrics.msr(labels, predicted) <= oracle
 
@@ -84,7 +84,7 @@ def test_shared_trunk_equals_whole_networks(make_classifier, inputs, freeze, mod
 @pytest.mark.parametrize("freeze", ["conv", "last_block", "none"])
 @pytest.mark.parametrize("clusters", [[[2], [0], [3], [1]], [[0, 1, 2, 3]]], ids=["apart", "one"])
 def test_tree_without_a_choice_is_its_flat_network(make_classifier, inputs, freeze, clusters):
-    """Labels apart, or all in one cluster: with the flat network's tensors its answers come back."""
+    """With single-label clusters or one cluster, the tree predicts like the flat network."""
     flat = sharpen(make_classifier("flat", hierarchy.flat(4), seed=1), 1)
     state = flat.network.state_dict()
     tree = make_classifier(

@@ -1,4 +1,4 @@
-"""Average linkage, capped or not, and cut once or twice: worked values."""
+"""Average linkage with and without a cap, with one and two cuts: worked values."""
 
 import numpy as np
 import pytest
@@ -28,12 +28,12 @@ from train.tree import hierarchy
     ],
 )
 def test_groups_of_m6(p_min, g_max, expected):
-    """HierNet's groups of M6 are the worked ones; a proximity of p_min itself does not merge."""
+    """The groups of M6 are the worked ones; a proximity equal to p_min does not merge."""
     assert expected == average_linkage.groups(M6, g_max=g_max, p_min=p_min)
 
 
 def test_merges_of_m6():
-    """M6's groups merge in the worked order and at the worked proximities."""
+    """The groups of M6 merge in the worked order and at the worked proximities."""
     merges = list(average_linkage.merges(average_linkage.proximities(M6), g_max=6))
 
     assert np.allclose([0.43, 0.35, 0.235, 0.051667, 0.03], [p for p, _ in merges], atol=1e-6)
@@ -47,7 +47,7 @@ def test_merges_of_m6():
 
 
 def test_ties_merge_the_lowest_labels():
-    """Where all pairs are equally close, pairs form in the order of the labels."""
+    """If all pairs are equally close, pairs form in the order of the labels."""
     assert [[0, 1], [2, 3], [4, 5]] == average_linkage.groups(
         np.full((6, 6), 1 / 6), g_max=2, p_min=0.0
     )
@@ -56,7 +56,7 @@ def test_ties_merge_the_lowest_labels():
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(1, 9))
 @settings(max_examples=50, deadline=None)
 def test_thresholds_of_average_linkage_have_their_limits(seed, labels, g_max):
-    """p_min above all merges nothing, below none merges all that the cap allows; no group is larger."""
+    """The highest proximity as p_min merges nothing; a p_min below all merges up to g_max."""
     cpm = dense(labels, seed)
     proximities = [p for p, _ in average_linkage.merges(cpm + cpm.T, g_max=g_max)]
     highest = average_linkage.proximities(cpm).max()
@@ -71,7 +71,7 @@ def test_thresholds_of_average_linkage_have_their_limits(seed, labels, g_max):
     ("requested", "p_min", "count"), [(2, 0.03, 2), (3, 0.051667, 3), (4, 0.235, 4), (6, 0.35, 5)]
 )
 def test_swept_threshold_gives_the_requested_groups(requested, p_min, count):
-    """The swept p_min gives the requested number of groups, and the same groups when it is set."""
+    """The swept p_min gives the requested number of groups, and setting it gives the same."""
     found, clusters = average_linkage.swept(M6, g_max=6, count=requested)
 
     assert np.isclose(p_min, found, atol=1e-6)
@@ -80,7 +80,7 @@ def test_swept_threshold_gives_the_requested_groups(requested, p_min, count):
 
 
 def test_swept_threshold_does_not_cut_through_equal_proximities():
-    """Merges of one proximity come together: no p_min lies between them."""
+    """Merges with equal proximity happen together: no p_min separates them."""
     p_min, clusters = average_linkage.swept(blocks([2, 2, 2]), g_max=6, count=4)
 
     assert (0.0, [[0, 1], [2, 3], [4, 5]]) == (p_min, clusters)
@@ -89,7 +89,7 @@ def test_swept_threshold_does_not_cut_through_equal_proximities():
 @given(st.integers(0, 2**32 - 1), st.integers(4, 12), st.integers(2, 4))
 @settings(max_examples=30, deadline=None)
 def test_agglomerative_is_that_of_scikit_learn(seed, labels, clusters):
-    """The same clusters as average linkage on 1 - A in scikit-learn."""
+    """The clusters equal scikit-learn's average linkage on 1 - A."""
     weights = affinity(dense(labels, seed))
     distance = 1 - weights
     np.fill_diagonal(distance, 0)
@@ -103,7 +103,7 @@ def test_agglomerative_is_that_of_scikit_learn(seed, labels, clusters):
 
 
 def test_two_cuts_of_m6_are_one_tree():
-    """Four groups in two: {0, 1}, 2 and {3, 4} below one; 5, alone in both, is one level deep."""
+    """Two cuts join {0, 1}, 2 and {3, 4}; 5 is alone in both cuts and one level deep."""
     tree = agglomerative.cut_twice(affinity(M6), clusters=4)
 
     assert [[[0, 1], 2, [3, 4]], [5]] == tree
@@ -112,7 +112,7 @@ def test_two_cuts_of_m6_are_one_tree():
 
 
 def test_given_groups_of_m6_are_joined():
-    """Of {0, 1}, {2}, {3, 4} and {5}, 2 is confused with the first most, 3 and 4 with both next."""
+    """Of {0, 1}, {2}, {3, 4}, {5}, label 2 joins the first group, then 3 and 4 join both."""
     tree = agglomerative.above(affinity(M6), [[0, 1], [2], [3, 4], [5]])
 
     assert [[[0, 1], 2, [3, 4]], [5]] == tree
@@ -125,7 +125,7 @@ def test_given_groups_of_m6_are_joined():
 @given(st.integers(0, 2**32 - 1), st.integers(6, 20), st.integers(3, 12))
 @settings(max_examples=50, deadline=None)
 def test_lower_groups_lie_whole_in_upper_ones(seed, labels, clusters):
-    """The leaves' parents are the groups of the lower cut, the root's children of the upper one."""
+    """Leaves' parents are the groups of the lower cut, the root's children those of the upper."""
     weights, clusters = affinity(dense(labels, seed)), min(clusters, labels - 1)
     graph = hierarchy.from_nested(agglomerative.cut_twice(weights, clusters=clusters), labels)
     lower = agglomerative.groups(weights, clusters=clusters)

@@ -1,4 +1,4 @@
-"""The shards of the loader benchmarks are shards that training opens."""
+"""The shards of the loader benchmarks can be opened for training."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from train.data.images import open_split
 
 @pytest.mark.parametrize("storage", ["cache", "stream"])
 def test_shards_of_the_benchmarks_can_be_opened(tmp_path, storage):
-    """Every image of the training set is there, of the wanted side and with its label."""
+    """Every training image exists, with the requested side and its label."""
     folder = loader_data.write(tmp_path / "shards", samples=30, side=16)
     images = open_split(folder, tmp_path / "cache", "train", storage=storage)
 

@@ -54,7 +54,7 @@ def tensors_equal(first, second):
 
 
 def test_step_recipe_keeps_the_last_weights(tiny_data, make_trainer):
-    """Nothing stops early: all epochs run, at the rates of their shares, and the last one is kept."""
+    """All epochs run without early stopping, at the rates of the cuts, and the last is kept."""
     params = params_of(recipe="step", epochs=4, cuts=(0.5, 0.75), warm_up=0.25, lr=0.1)
     trainer, trained = make_trainer(tiny_data(), params=params), network()
     report = trainer.fit(trained, task_of(tiny_data()), seed=0)
@@ -73,7 +73,7 @@ def test_step_recipe_keeps_the_last_weights(tiny_data, make_trainer):
     ],
 )
 def test_stopped_training_goes_on_to_the_same_weights(tiny_data, make_trainer, options):
-    """Interrupted in its third epoch and started again, a training ends with the same bits."""
+    """Training interrupted in its third epoch and resumed gives bit-identical weights."""
     data, params = tiny_data(), params_of(epochs=4, **options)
     whole = network()
     make_trainer(data, params=params, moves=MOVES).fit(whole, task_of(data), seed=5)
@@ -114,7 +114,7 @@ def test_seed_decides_everything(tiny_data, make_trainer):
 
 
 def test_finished_network_is_not_trained_again(tiny_data, make_trainer):
-    """A network whose checkpoint says so is loaded and reported as it was."""
+    """A network with a finished checkpoint is loaded, and its report stays the same."""
     data = tiny_data()
     first, second = network(), network(seed=9)
     before = make_trainer(data, params=params_of()).fit(first, task_of(data), seed=0)
@@ -125,7 +125,7 @@ def test_finished_network_is_not_trained_again(tiny_data, make_trainer):
 
 
 def test_divergence_names_step_and_rate_and_keeps_the_checkpoint(tiny_data, make_trainer):
-    """An absurd rate ends in Diverged; the weights before it stay on disk, all finite."""
+    """A rate of 1e30 raises Diverged; the finite weights before it stay on disk."""
     data = tiny_data()
     trainer = make_trainer(data, params=params_of(lr=1e30, ema=0, clip=0, warm_up=0))
     with pytest.raises(Diverged, match=r"is not finite at step \d+ .*loop\.lr") as caught:
@@ -140,7 +140,7 @@ def test_divergence_names_step_and_rate_and_keeps_the_checkpoint(tiny_data, make
 
 
 def test_report_recipe_keeps_the_best_weights(tiny_data, make_trainer):
-    """The kept weights are those of the epoch with the least validation loss."""
+    """The kept weights are those of the epoch with the lowest validation loss."""
     data = tiny_data()
     trainer, trained = make_trainer(data, params=params_of(recipe="report", epochs=12)), network()
     report = trainer.fit(trained, task_of(data), seed=0)
@@ -153,7 +153,7 @@ def test_report_recipe_keeps_the_best_weights(tiny_data, make_trainer):
 
 
 def test_frozen_stem_stays_bit_identical(tiny_data, make_trainer):
-    """Training a branch moves the branch and not one bit of the stem, norms and averages included."""
+    """Training a branch changes the branch and keeps the stem, norms included, bit-identical."""
     data, trunk = tiny_data(), network()
     before = {name: value.clone() for name, value in trunk.blocks.state_dict().items()}
     branch = backbone.branch_of(trunk, outputs=4, first_own=5)
@@ -166,7 +166,7 @@ def test_frozen_stem_stays_bit_identical(tiny_data, make_trainer):
 
 
 def test_budget_in_operations_ends_the_cycle_in_time(tiny_data, make_trainer):
-    """A limit in operations shortens the schedule, is recorded, and the rate still ends at zero."""
+    """A limit in operations shortens the schedule, is recorded, and the rate ends at zero."""
     data = tiny_data()
     limit = 2.5 * 32 * 6 * 1000
     trainer = make_trainer(data, params=params_of(epochs=9, max_train_flops=limit))
@@ -178,14 +178,14 @@ def test_budget_in_operations_ends_the_cycle_in_time(tiny_data, make_trainer):
 
 
 def test_budget_in_seconds_stops(tiny_data, make_trainer):
-    """A limit in seconds stops after the epoch that crosses it."""
+    """A limit in seconds stops training after the epoch that exceeds it."""
     trainer = make_trainer(tiny_data(), params=params_of(max_seconds=1e-9))
 
     assert "seconds" == trainer.fit(network(), task_of(tiny_data()), seed=0).stopped_by
 
 
 def test_class_weights_reach_the_loss(tiny_data, make_trainer):
-    """With balance `weights` the first loss is the weighted mean, and not the plain one."""
+    """With balance `weights` the first loss is the weighted mean, not the plain mean."""
     data = tiny_data()
     groups, outputs = [[0, 1, 2], [3]], np.array([0, 0, 0, 1])
     sampler = sampling.by_class(data.train.labels, groups, balance="weights")
@@ -212,7 +212,7 @@ def test_class_weights_reach_the_loss(tiny_data, make_trainer):
 
 
 def test_absent_accelerator_is_said(monkeypatch):
-    """Asking for cuda where there is none names the parameter."""
+    """If cuda is requested but absent, the error names the parameter."""
     if torch.cuda.is_available():
         pytest.skip("this machine has an accelerator")
     with pytest.raises(BadParams, match=r"loop\.device"):
@@ -221,7 +221,7 @@ def test_absent_accelerator_is_said(monkeypatch):
 
 
 def test_curves_are_plain_json(tiny_data, make_trainer):
-    """A row of the curves holds numbers and names only, one row an epoch."""
+    """The curves have one row per epoch, with numbers and names only."""
     trainer = make_trainer(tiny_data(), params=params_of(epochs=2))
     trainer.fit(network(), task_of(tiny_data()), seed=0)
 
