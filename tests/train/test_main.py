@@ -1,4 +1,4 @@
-"""The command line: the whole story on tiny shards, exit codes, messages, kill and resume."""
+"""The command line: all commands on tiny shards, exit codes, messages, kill and resume."""
 
 import json
 import os
@@ -39,14 +39,14 @@ runs:
 
 @pytest.fixture
 def project(tiny_shards, tmp_path, monkeypatch):
-    """A working folder with params.yaml and tiny shards."""
+    """Writes params.yaml and tiny shards to a working folder."""
     (tmp_path / "params.yaml").write_text(PARAMS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_whole_story_by_hand(project, capsys):
-    """Every command but report, one after the other, each with exit code 0."""
+    """Every command except report runs in sequence with exit code 0."""
     for command in (
         ["flat", "--epochs", "3"],
         ["clustering"],
@@ -76,7 +76,7 @@ def test_whole_story_by_hand(project, capsys):
 
 
 def test_option_of_several_sections_sets_each(project):
-    """`--epochs` is the loop's and the method's, `--balance` that of whichever method runs."""
+    """`--epochs` sets the loop's and the method's value, `--balance` that of the method."""
     assert main(["flat", "--epochs", "1"]) == 0
     assert main(["clustering"]) == 0
     assert main(["fit", "grown", "--epochs", "1", "--balance", "weights"]) == 0
@@ -87,7 +87,7 @@ def test_option_of_several_sections_sets_each(project):
 
 
 def test_run_has_values_of_its_own(project):
-    """Those of its method's section and of the backbone; the command line wins over both."""
+    """A run's own values override its method's section and the backbone; options override both."""
     assert main(["flat", "--epochs", "1"]) == 0
     assert main(["clustering"]) == 0
     assert main(["fit", "both", "--dropout", "0.25"]) == 0
@@ -100,7 +100,7 @@ def test_run_has_values_of_its_own(project):
     assert (1, 0, 0) == tuple(
         facts["params"]["merged"][name] for name in ("epochs", "alpha_coarse", "alpha_fine")
     )
-    # From scratch, and yet the flat network has found its clusters.
+    # The run trains from scratch, but its clusters come from the flat network.
     assert json.loads((project / "results" / "both" / "0" / "fit.json").read_text())["needs_flat"]
     assert main(["fit", "both", "--dense", "24"]) == 0
     facts = json.loads((project / "results" / "both" / "0" / "model.json").read_text())
@@ -108,7 +108,7 @@ def test_run_has_values_of_its_own(project):
 
 
 def test_run_has_a_budget_of_its_own(project):
-    """Its values of `loop` win over the section, and the command line wins over both."""
+    """A run's own `loop` values override the section, and options override both."""
     for arguments, epochs in (([], 3), (["--epochs", "1"], 1)):
         assert main(["fit", "long", *arguments]) == 0
         fit = json.loads((project / "results" / "long" / "0" / "fit.json").read_text())
@@ -128,7 +128,7 @@ def test_control_has_the_values_of_its_run(project):
 
 
 def test_run_has_a_backbone_of_its_own(project):
-    """One with a name takes nothing from the section, whose values are of another network."""
+    """A run with a backbone name takes no values from section `backbone`."""
     assert main(["flat", "--epochs", "1"]) == 0
     assert main(["clustering"]) == 0
     assert main(["fit", "other"]) == 0
@@ -160,7 +160,7 @@ def test_run_has_a_backbone_of_its_own(project):
     ],
 )
 def test_errors_are_one_line(project, capsys, command, code, message):
-    """Wrong names, values, files and rates give one line on standard error and their exit code."""
+    """Wrong names, values, files and rates give one line on stderr and their exit code."""
     assert code == main(command)
     shown = capsys.readouterr()
     errors = [line for line in shown.err.splitlines() if line.startswith("error: ")]
@@ -173,14 +173,14 @@ def test_errors_are_one_line(project, capsys, command, code, message):
 
 @pytest.mark.parametrize("command", [[], ["fly"], ["flat", "--sed", "1"], ["flat", "--seed", "-1"]])
 def test_wrong_usage_exits_with_two(command):
-    """Unknown commands and options, and a negative seed, are wrong usage."""
+    """Unknown commands, unknown options and a negative seed are usage errors."""
     with pytest.raises(SystemExit) as caught:
         main(command)
     assert 2 == caught.value.code
 
 
 def test_value_that_is_no_choice_names_the_choices(capsys):
-    """A device that is none of the choices is refused with the option and all choices."""
+    """A device outside the choices is refused with the option and all choices."""
     with pytest.raises(SystemExit) as caught:
         main(["flat", "--device", "gpu"])
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
@@ -192,7 +192,7 @@ def test_value_that_is_no_choice_names_the_choices(capsys):
 
 
 def test_misspelt_parameter_names_the_nearest(project, capsys):
-    """`epoch` in section loop is refused, and epochs is offered."""
+    """`epoch` in section loop is refused, and the error suggests epochs."""
     (project / "params.yaml").write_text("loop: {epoch: 3}\n", encoding="utf-8")
 
     assert main(["flat"]) == 2
@@ -200,9 +200,9 @@ def test_misspelt_parameter_names_the_nearest(project, capsys):
 
 
 def test_full_disk_is_said(project, capsys):
-    """A folder that cannot be written ends in one line, not in a traceback."""
+    """A folder that cannot be written gives a one-line error without a traceback."""
     if os.geteuid() == 0:
-        (project / "work").symlink_to("/proc/none")  # root may write anywhere else
+        (project / "work").symlink_to("/proc/none")  # root may write to any other folder
     else:
         (project / "work").mkdir(mode=0o500)
     code = main(["flat"])
@@ -212,7 +212,7 @@ def test_full_disk_is_said(project, capsys):
 
 
 def test_killed_training_ends_with_the_same_weights(project):
-    """SIGKILL after the first epochs and the same command again give the weights of an unbroken run."""
+    """SIGKILL after the first epochs and a second start give the weights of an unbroken run."""
     command = [sys.executable, "-m", "train", "flat", "--epochs", "40"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120

@@ -1,4 +1,4 @@
-"""Two trees under a new root: what a perfect root gives, what is trained, what is refused."""
+"""Two trees under a new root: predictions of a perfect root, training, refusals."""
 
 import json
 import math
@@ -32,7 +32,7 @@ def network(outputs):
 
 @pytest.fixture
 def fused(make_classifier):
-    """Builds two untrained trees of four labels, whose leaves alternate, and their fusion."""
+    """Builds two untrained trees of four labels with alternating leaves, and their fusion."""
 
     def build(**own):
         first = make_classifier("uppsala", hierarchy.from_clusters([[0, 1], [2, 3]], 4), **own)
@@ -61,7 +61,7 @@ def inputs_of(data, rows=16):
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("mode", ["default", "route", "full"])
 def test_perfect_root_gives_the_old_trees(fused, tiny_data, place, mode):
-    """On the side that the root is certain of, the rows are the old tree's at its leaves."""
+    """If the root is certain of one tree, the rows equal that tree's rows at its leaves."""
     classifier, x = decided(fused(), place), inputs_of(tiny_data())
     with torch.no_grad():
         rows = classifier.predict_proba(x, mode=mode)
@@ -72,7 +72,7 @@ def test_perfect_root_gives_the_old_trees(fused, tiny_data, place, mode):
 
 
 def test_one_pass_agrees_with_the_route(fused, tiny_data):
-    """Rows of one pass are those by route and in full; parts are executed where the root says so."""
+    """`outputs` equals modes route and full, and only the chosen part is executed."""
     classifier, x = fused(), inputs_of(tiny_data())
     with torch.no_grad():
         classifier.root.head.predictions.bias.copy_(-classifier.root(x).median(dim=0).values)
@@ -93,7 +93,7 @@ def test_one_pass_agrees_with_the_route(fused, tiny_data):
 
 
 def test_cost_names_every_part_once(fused):
-    """Parts are named as the nodes of the fused tree, in the order of `executed`; nothing is shared."""
+    """Parts have the node names of the fused tree, in the order of `executed`; none is shared."""
     classifier = fused()
     cost, old = classifier.cost(), [part.cost() for part in classifier.parts]
 
@@ -126,7 +126,7 @@ def settings(**own):
 
 @pytest.mark.parametrize("root_init", ["flat", "scratch"])
 def test_only_the_root_learns(make_classifier, make_trainer, model_of, tiny_data, root_init):
-    """The root learns which tree has an image, wherever its labels lie; no tensor of a tree moves."""
+    """The root learns the tree of each image for any leaf order; the trees do not change."""
     pictures = tiny_data(16, leaves=(2, 0, 3, 1))  # the families are {2, 0} and {3, 1}
     names = (["cem", "ann"], ["dua", "bea"])
     tree = hierarchy.from_clusters([[0, 1]], 2)
@@ -162,7 +162,7 @@ def test_only_the_root_learns(make_classifier, make_trainer, model_of, tiny_data
 
 
 def test_larger_tree_gets_no_more_pictures(make_trainer, make_classifier, tiny_data):
-    """Three labels against one: an epoch shows as many images of either side."""
+    """With three labels against one, an epoch has equally many images of both trees."""
     pictures = tiny_data(8)
     first = make_classifier("uppsala", hierarchy.from_clusters([[0, 1], [2]], 3))
     second = make_classifier("flat", hierarchy.flat(2))
@@ -192,7 +192,7 @@ NAMES = {"a": ("ann", "cem"), "b": ("bea", "dua")}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, shard_writer):
-    """A folder with trees of two labels in a/ and b/, and shards of all four."""
+    """Trains trees of two labels in a/ and b/, and writes shards of all four labels."""
     folder, write_shards = tmp_path_factory.mktemp("merge"), shard_writer[0]
     counts = {"train": 6, "val": 4, "test": 4}
     write_shards(folder / "data" / "shards", counts)
@@ -213,14 +213,14 @@ def trained(tmp_path_factory, shard_writer):
 
 @pytest.fixture
 def project(trained, tmp_path, monkeypatch):
-    """A copy of that folder, to work in."""
+    """Copies the trained folder and changes to it."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_command_writes_a_run_like_any_other(project, capsys):
-    """`merge`, `evaluate` and `predict` in a row; loaded again, both trees are as they were."""
+    """After `merge`, `evaluate` and `predict` work; both loaded trees are unchanged."""
     Image.new("RGB", (20, 30), "red").save(project / "mine.png")
     assert 0 == main(["merge", "a/tree/0", "b/tree/0", "both"])
     assert 0 == main(["evaluate", "both"])
@@ -248,7 +248,7 @@ def test_command_writes_a_run_like_any_other(project, capsys):
 
 
 def test_same_seed_same_bits(project):
-    """Twice the same command gives the same weights."""
+    """The same command twice gives the same weights."""
     for results in ("one", "two"):
         main(["merge", "a/tree/0", "b/tree/0", "both", "--results", results, "--work", results])
     ends = [
@@ -275,7 +275,7 @@ def test_same_seed_same_bits(project):
     ],
 )
 def test_what_does_not_fit_is_one_line(project, capsys, command, code, message):
-    """A wrong folder, network, name or data set is said in one line, and nothing is written."""
+    """A wrong folder, network, name or data set gives a one-line error, and nothing is written."""
     capsys.readouterr()
 
     assert code == main(["merge", *command])
@@ -284,7 +284,7 @@ def test_what_does_not_fit_is_one_line(project, capsys, command, code, message):
 
 
 def test_damaged_description_is_said(project, capsys):
-    """A fused run whose parts are lost says that it cannot be built, and what to do."""
+    """A fused run without `parts` in model.json gives an error with the remedy."""
     assert 0 == main(["merge", "a/tree/0", "b/tree/0", "both"])
     path = project / "results" / "both" / "0" / "model.json"
     facts = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""The merged network: published sizes, what is shared, both losses, alpha, limits."""
+"""The method merged: published sizes, shared blocks, both losses, alpha, degenerate trees."""
 
 import math
 
@@ -89,7 +89,7 @@ def of_hundred(name, merge):
 
 
 def say(classifier, coarse, fine):
-    """Makes both heads answer with these probabilities for any image."""
+    """Sets both heads to these probabilities for any image."""
     network = classifier.network
     for part, row in ((network.coarse, coarse), (network.fine, fine)):
         torch.nn.init.zeros_(part.head.predictions.weight)
@@ -99,7 +99,7 @@ def say(classifier, coarse, fine):
 @pytest.mark.parametrize("name", PUBLISHED)
 @pytest.mark.parametrize("merge", range(4))
 def test_published_networks_cost_what_they_must(name, merge):
-    """Parameters, MACs and training work of each merge are those counted by hand."""
+    """Parameters, MACs and training operations of each merge equal those counted by hand."""
     params, macs, peta = PUBLISHED[name][merge]
     cost = of_hundred(name, merge).cost()
 
@@ -120,7 +120,7 @@ def test_published_networks_cost_what_they_must(name, merge):
     ],
 )
 def test_stages_end_where_the_map_shrinks(name, shared):
-    """Shared blocks: a resnet's cut stands before the stride, a densenet's behind the transition."""
+    """A ResNet is cut before the stride, a DenseNet after the transition."""
     network = backbone.build(backbone.Params(name=name), outputs=4, side=32)
     found = [merged._division(merge, len(network.blocks)) for merge in range(4)]
 
@@ -129,7 +129,7 @@ def test_stages_end_where_the_map_shrinks(name, shared):
 
 @pytest.mark.parametrize("merge", [1, 2])
 def test_one_block_is_shared_whole_or_not_at_all(merge):
-    """A backbone of one block has no stages to share: the refusal says what to set."""
+    """A backbone of one block has no stages to share, and the error names the values to set."""
     with pytest.raises(BadParams, match="merge to 0 or 3"):
         merged._division(merge, 1)
     assert [0, 1] == [merged._division(merge, 1) for merge in (0, 3)]
@@ -155,7 +155,7 @@ def test_executed_operations_are_the_counted_ones(
 
 
 def test_outputs_of_the_worked_example(make_classifier, tiny_data):
-    """Each output has its own alpha: labels 1.5, categories 0.5, full the product rule."""
+    """Each output has its own alpha: labels 1.5, categories 0.5; full is the product rule."""
     tree = hierarchy.from_clusters([[0, 1], [2, 3], [4, 5]], 6)
     classifier = make_classifier(
         "merged", tree, network=RESNET, alpha_fine=1.5, alpha_coarse=0.5
@@ -179,7 +179,7 @@ def test_outputs_of_the_worked_example(make_classifier, tiny_data):
 
 
 def test_labels_keep_their_order(make_classifier, tiny_data):
-    """Categories that mix the labels: every probability stands at its own leaf."""
+    """For categories that mix the labels, every probability is at its own leaf."""
     tree = hierarchy.from_clusters([[4, 1], [3, 0, 2]], 5)
     classifier = make_classifier("merged", tree, network=RESNET).eval()
     say(classifier, [0.6, 0.4], [0.1, 0.2, 0.3, 0.2, 0.2])
@@ -190,7 +190,7 @@ def test_labels_keep_their_order(make_classifier, tiny_data):
 
 
 def test_unshared_gradients_are_those_of_two_networks(make_classifier, tiny_data, make_trainer):
-    """Where nothing is shared, with equal tensors, each branch gets the gradient of a network trained alone."""
+    """With merge 0 and equal weights each branch gets the gradient of a network trained alone."""
     data, tree = tiny_data(), hierarchy.from_clusters([[0, 3], [1], [2]], 4)
     both = make_classifier("merged", tree, network=RESNET, merge=0).network.train()
     apart = [backbone.build(RESNET, outputs=outputs, side=16).train() for outputs in (4, 3)]
@@ -213,7 +213,7 @@ def test_unshared_gradients_are_those_of_two_networks(make_classifier, tiny_data
 
 
 def test_summed_loss_trains_the_labels_as_alone(fit):
-    """With nothing shared the label branch comes out the same, together or separate."""
+    """With merge 0 the label branch is the same for joint and for separate training."""
     together, one, _ = fit("together", merge=0)
     separate, two, _ = fit("separate", merge=0, separate=True)
     other = separate.network.fine.state_dict()
@@ -230,7 +230,7 @@ def test_summed_loss_trains_the_labels_as_alone(fit):
 
 @pytest.mark.parametrize("strength", [0.5, 2.0])
 def test_loss_of_the_categories_counts_as_asked(strength):
-    """The weight times the cross-entropy of each image's category, weighted as its label is."""
+    """The category loss is its weight times the cross-entropy, with the label's class weight."""
     generator = torch.Generator().manual_seed(0)
     logits, of_labels = (torch.randn(5, many, generator=generator) for many in (2, 4))
     parents, targets = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 3, 1, 2, 2])
@@ -253,7 +253,7 @@ def test_loss_of_the_categories_counts_as_asked(strength):
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_both_losses_are_what_the_trainer_sums_up(fit, make_classifier, tiny_data, accumulate):
-    """At a rate of nought the loss of an epoch is CE of the labels + w · CE of the categories."""
+    """At a rate near zero the epoch's loss is CE of the labels + w · CE of the categories."""
     data = tiny_data()
     still = PLAIN.model_copy(update={"lr": 1e-12, "accumulate": accumulate, "weight_decay": 0.0})
     classifier, _, trainer = fit(
@@ -273,7 +273,7 @@ def test_both_losses_are_what_the_trainer_sums_up(fit, make_classifier, tiny_dat
 def test_stopped_gradient_leaves_the_shared_blocks_to_the_labels(
     make_classifier, tiny_data, two_level_hierarchy, stop
 ):
-    """With stop_gradient the categories' loss reaches its own branch and nothing that is shared."""
+    """With stop_gradient the category loss reaches its own branch only, not the shared blocks."""
     classifier = make_classifier(
         "merged", two_level_hierarchy, network=RESNET, merge=3, stop_gradient=stop
     )
@@ -287,7 +287,7 @@ def test_stopped_gradient_leaves_the_shared_blocks_to_the_labels(
 
 @pytest.mark.parametrize("merge", range(4))
 def test_everything_trains_together(fit, merge):
-    """One network, one sum of losses: shared blocks and both branches move; all MACs count."""
+    """One sum of losses trains the shared blocks and both branches; all MACs count."""
     classifier, report, _ = fit("work", merge=merge, epochs=2)
     fresh, _, _ = fit("fresh", merge=merge, epochs=1)
     before, after = fresh.state_dict(), classifier.state_dict()
@@ -303,7 +303,7 @@ def test_everything_trains_together(fit, merge):
 @pytest.mark.parametrize("merge", range(4))
 @pytest.mark.parametrize("name", ["resnet20", "fast_cnn", "uppsala_cnn"])
 def test_every_block_is_its_copy(make_classifier, start, two_level_hierarchy, name, merge):
-    """After the transfer the labels are the flat network's, the categories all but the last layer."""
+    """The label branch equals the flat network, the category branch all but the last layer."""
     weights, network = start(NETWORKS[name]), NETWORKS[name]
     classifier = make_classifier(
         "merged", two_level_hierarchy, network=network, seed=7, merge=merge
@@ -329,7 +329,7 @@ def _named(prefix, module):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_category_is_the_flat_network(make_classifier, tiny_data, start, name):
-    """One category is certain and has no branch: rows and costs are those of the flat network."""
+    """One category has no branch: rows and costs equal those of the flat network."""
     network, weights = NETWORKS[name], start(NETWORKS[name])
     tree = hierarchy.from_clusters([[0, 1, 2, 3]], 4)
     classifier = make_classifier("merged", tree, network=network, seed=3).eval()
@@ -347,7 +347,7 @@ def test_one_category_is_the_flat_network(make_classifier, tiny_data, start, nam
 
 
 def test_a_category_a_label_is_the_mean_of_two_networks(make_classifier, tiny_data):
-    """Labels apart: with both branches alike the flat network's rows come back."""
+    """With one category per label and equal branches, the rows equal the flat network's."""
     tree = hierarchy.from_clusters([[0], [1], [2], [3]], 4)
     classifier = make_classifier("merged", tree, network=RESNET, merge=0).eval()
     classifier.network.coarse.load_state_dict(classifier.network.fine.state_dict())
@@ -361,7 +361,7 @@ def test_a_category_a_label_is_the_mean_of_two_networks(make_classifier, tiny_da
 
 
 def test_impossible_wishes_are_told(make_classifier, make_trainer, tiny_data, start):
-    """Deep trees, separate shares, an absent and a foreign flat network end in a clear error."""
+    """Deep trees, separate shared stages and missing or foreign flat networks give an error."""
     pairs, data = hierarchy.from_clusters([[0, 1], [2, 3]], 4), tiny_data()
     trainer = make_trainer(data, params=PARAMS)
     assert isinstance(trainer, Trainer)

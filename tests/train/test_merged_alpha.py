@@ -1,4 +1,4 @@
-"""How `merged` chooses alpha on the validation images, and keeps it."""
+"""How `merged` chooses alpha on the validation images, and stores it."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def inputs_of(data):
 
 
 def test_alpha_is_chosen_on_validation_pictures(fit, tiny_data):
-    """Each alpha is the best of the curve over the validation images, whichever that is."""
+    """Each alpha is the best of its curve over the validation images."""
     data = tiny_data()
     classifier, _, _ = fit("work", data=data)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_alpha_is_chosen_on_validation_pictures(fit, tiny_data):
 
 
 def test_given_alpha_stays(fit):
-    """What section merged names is not chosen again; the other one is."""
+    """An alpha set in section merged is kept; the other alpha is chosen."""
     classifier, _, _ = fit("work", alpha_fine=0.3)
 
     assert 0.3 == pytest.approx(classifier.alphas[1].item())
@@ -82,7 +82,7 @@ def test_given_alpha_stays(fit):
 def test_alpha_is_saved_and_loaded(
     make_classifier, model_of, tiny_data, two_level_hierarchy, tmp_path
 ):
-    """The alphas that fit has found travel with the weights, not with the parameters."""
+    """The chosen alphas are saved with the weights, not with the parameters."""
     classifier = make_classifier("merged", two_level_hierarchy, network=RESNET).eval()
     classifier.alphas.copy_(torch.tensor([1.4, 0.7]))
     saved.save(tmp_path / "run", classifier, model_of("merged", two_level_hierarchy, RESNET))
@@ -96,7 +96,7 @@ def test_alpha_is_saved_and_loaded(
 
 
 def test_alpha_is_not_chosen_on_learnt_pictures(fit, tiny_data):
-    """With data.train_on_val the alphas must be given, and the refusal comes before the training."""
+    """With data.train_on_val the alphas must be given; otherwise training does not start."""
     data = tiny_data()
     both = type(data)(data.labels, data.side, data.root_sha256, data.val, data.val)
     with pytest.raises(BadParams, match="alpha_coarse"):

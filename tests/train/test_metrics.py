@@ -1,4 +1,4 @@
-"""Metrics: worked values, and the same values as scikit-learn."""
+"""Metrics: worked values, and agreement with scikit-learn."""
 
 import math
 
@@ -23,7 +23,7 @@ def predictions(draw):
 
 
 def test_accuracies_of_the_worked_example():
-    """Labels 0 0 0 1 against 0 0 1 1: 0.75 micro, 5/6 macro."""
+    """Labels 0 0 0 1 and predictions 0 0 1 1 give 0.75 micro and 5/6 macro accuracy."""
     labels, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
 
     assert metrics.msr(labels, predicted) == 0.75
@@ -50,7 +50,7 @@ def test_calibration_error_of_the_worked_example():
 
 
 def test_calibrated_predictions_have_little_error():
-    """The error of 20,000 images whose accuracy is their confidence is below 0.02."""
+    """20,000 images with an accuracy equal to their confidence have an error below 0.02."""
     rng = np.random.default_rng(0)
     confidences = rng.uniform(0.1, 1, size=20_000)
 
@@ -77,7 +77,7 @@ def test_micp_of_the_worked_table(clusters, value, random, excess):
 
 
 def test_micp_is_the_accuracy_where_clusters_hold_no_confusion():
-    """Clusters gain nothing over the diagonal exactly where none of their labels are confused."""
+    """Clusters without confusion inside have a MICP equal to the accuracy."""
     confusion = blocks([2, 3])
 
     assert math.isclose(0.7, np.mean(np.diag(confusion)))
@@ -98,7 +98,7 @@ def test_expected_micp_is_the_mean_over_relabellings():
 
 @given(predictions(), st.data())
 def test_micp_lies_between_accuracy_and_one(given_predictions, data):
-    """Accuracy <= MICP <= 1 on any confusion and partition."""
+    """Accuracy <= MICP <= 1 for any confusion and partition."""
     labels, probabilities, leaves = given_predictions
     counts = metrics.confusion_counts(labels, probabilities.argmax(1), leaves=leaves)
     confusion = metrics.normalise_rows(counts)
@@ -114,7 +114,7 @@ def test_micp_lies_between_accuracy_and_one(given_predictions, data):
     st.floats(0, 1),
 )
 def test_micp_equals_the_accuracy_only_without_confusion_inside(seed, owners, density):
-    """MICP is the mean diagonal if and only if no cluster holds a confusion, and 1 if all lie inside."""
+    """MICP equals accuracy if and only if no cluster has confusion inside, 1 if all is inside."""
     rng, leaves = np.random.default_rng(seed), len(owners)
     confusion = rng.random((leaves, leaves)) * (rng.random((leaves, leaves)) < density)
     confusion = metrics.normalise_rows(confusion + np.eye(leaves))
@@ -129,7 +129,7 @@ def test_micp_equals_the_accuracy_only_without_confusion_inside(seed, owners, de
 
 @given(predictions())
 def test_agrees_with_scikit_learn(given_predictions):
-    """Confusion, recall, top-k, log loss and adjusted Rand index equal the reference."""
+    """Confusion, recall, top-k, log loss and adjusted Rand index equal scikit-learn's."""
     labels, probabilities, leaves = given_predictions
     predicted, ids = probabilities.argmax(1), list(range(leaves))
     counts = metrics.confusion_counts(labels, predicted, leaves=leaves)
@@ -159,14 +159,14 @@ def test_agrees_with_scikit_learn(given_predictions):
 
 
 def test_soft_confusion_of_the_worked_example():
-    """Row i holds the mean probabilities over the images of label i; a row without images is zero."""
+    """Row i is the mean probability over the images of label i, or zero without images."""
     probabilities, labels = np.array([[0.8, 0.2], [0.4, 0.6]]), np.array([0, 0])
 
     assert np.allclose([[0.6, 0.4], [0, 0]], metrics.soft_confusion(probabilities, labels))
 
 
 def test_severity_of_the_worked_example():
-    """Mistakes of heights 1, 2 and 2 are 1.666667 severe; with 7 of 10 right they cost 0.5."""
+    """Mistakes of heights 1, 2 and 2 have severity 1.666667; with 7 of 10 right the cost is 0.5."""
     heights = hierarchy.heights(hierarchy.from_clusters([[0, 1], [2, 3]], 4))
     labels = np.zeros(10, dtype=int)
     predicted = np.array([0] * 7 + [1, 2, 3])
@@ -178,7 +178,7 @@ def test_severity_of_the_worked_example():
 
 @given(st.integers(0, 2**32 - 1))
 def test_severity_of_the_official_tree_is_symmetric(seed):
-    """Twenty groups of five, as CIFAR-100 has: exchanging truth and prediction changes nothing."""
+    """With twenty groups of five, swapping truth and prediction changes nothing."""
     rng = np.random.default_rng(seed)
     heights = hierarchy.heights(
         hierarchy.from_clusters(rng.permutation(100).reshape(20, 5).tolist(), 100)
@@ -191,15 +191,15 @@ def test_severity_of_the_official_tree_is_symmetric(seed):
 
 
 def test_node_accuracy_of_the_worked_example():
-    """Of the true path B, F and the predicted path B, G one node of two is equal."""
+    """The paths B, F (true) and B, G (predicted) share one node of two."""
     truth, predicted = np.array([["B", "F"]]), np.array([["B", "G"]])
 
-    # In a tree whose leaves lie equally deep an image's node precision, recall and F1 are this too.
+    # If all leaves have the same depth, node precision, recall and F1 equal this value.
     assert metrics.node_accuracy(truth, predicted) == 0.5
 
 
 def test_f1_of_the_worked_example():
-    """Truth B, F against B, G: node F1 is .5, path F1 is 0; a shallow leaf has a path of one node."""
+    """B, F against B, G: node F1 is .5, path F1 is 0; a shallow leaf has a path of one node."""
     tree = hierarchy.from_nested([[0, 1], [2, 3, 4], 5], 6)
     nodes = hierarchy.nodes_of_paths(tree)
     truth, predicted = np.array([3]), np.array([4])
@@ -215,7 +215,7 @@ def test_f1_of_the_worked_example():
 
 @given(predictions())
 def test_f1_equals_that_of_scikit_learn(given_predictions):
-    """Path F1 is scikit-learn's macro F1; node F1 of equally deep leaves is their node accuracy."""
+    """Path F1 equals scikit-learn's macro F1; with equal depths node F1 is node accuracy."""
     labels, probabilities, leaves = given_predictions
     predicted = probabilities.argmax(axis=1)
     groups = [list(range(0, leaves, 2)), list(range(1, leaves, 2))]
@@ -232,7 +232,7 @@ def test_f1_equals_that_of_scikit_learn(given_predictions):
 
 
 def test_consistency_compares_the_leaf_with_the_predicted_cluster():
-    """Leaves of clusters 0 0 1 1 and predicted clusters 0 1 1 1: three of four agree."""
+    """Leaves of clusters 0 0 1 1 and predicted clusters 0 1 1 1 agree in three of four cases."""
     value = metrics.consistency(
         np.array([0, 1, 2, 3]), np.array([0, 1, 1, 1]), hierarchy.membership([[0, 1], [2, 3]], 4)
     )

@@ -24,7 +24,7 @@ def built(make_classifier):
 
 
 def say(classifier, fine, answers):
-    """Makes the coarse and the fine components answer with these probabilities for any image."""
+    """Sets the coarse and the fine components to these probabilities for any image."""
     parts = [classifier.network.coarse, *classifier.network.fine.values()]
     for part, row in zip(parts, [fine, *answers], strict=True):
         torch.nn.init.zeros_(part.head.predictions.weight)
@@ -32,7 +32,7 @@ def say(classifier, fine, answers):
 
 
 def test_worked_average(built, tiny_data):
-    """b, B, p, its largest label and the loss of label 3 are those of the worked example."""
+    """b, B, p, its argmax and the loss of label 3 equal the worked example."""
     classifier = built(COVER, 6)
     say(classifier, FINE, ANSWERS)
     x = inputs_of(tiny_data())[:2]
@@ -64,7 +64,7 @@ def test_worked_average(built, tiny_data):
     ],
 )
 def test_worked_conditional_execution(built, tiny_data, beta, expected, components):
-    """Each beta runs the components of the table of 6.5; where none qualifies, the largest."""
+    """Each beta executes the components of table 6.5, and the largest if none qualifies."""
     classifier = built(COVER, 6, beta=beta)
     say(classifier, FINE, ANSWERS)
     x = inputs_of(tiny_data())[:1]
@@ -80,7 +80,7 @@ def test_worked_conditional_execution(built, tiny_data, beta, expected, componen
 @pytest.mark.parametrize("network", [RESNET, NIN], ids=["resnet20", "nin"])
 @pytest.mark.parametrize("cover", [TINY, ((0, 3), (1, 2)), ((0, 1, 2, 3), (0, 1, 2, 3))])
 def test_training_and_prediction_say_the_same(built, tiny_data, cover, network):
-    """Log probabilities of the training output are those of `full`; rows sum to one."""
+    """The log probabilities in training equal those of `full`, and rows sum to 1."""
     classifier = built(cover, network=network, seed=4)
     x = inputs_of(tiny_data())
     with torch.no_grad():
@@ -96,7 +96,7 @@ def test_training_and_prediction_say_the_same(built, tiny_data, cover, network):
 
 @pytest.mark.parametrize("beta", [0.3, 1.0, 1.4, 3.0])
 def test_gathered_pictures_equal_the_loop(built, tiny_data, beta):
-    """Each component run once on the images that need it gives what image by image gives."""
+    """Executing each component once on its images gives the same rows as image by image."""
     classifier = spread(built(beta=beta))
     x = inputs_of(tiny_data())
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_gathered_pictures_equal_the_loop(built, tiny_data, beta):
 
 
 def test_limits_of_beta(built, tiny_data):
-    """Without a limit all is `full`, to the bit; with the tightest, the best component alone."""
+    """An unlimited beta equals `full` bit by bit; the tightest executes the best component only."""
     classifier = spread(built(beta=1e9))
     x = inputs_of(tiny_data())
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_limits_of_beta(built, tiny_data):
 
 
 def test_sets_of_every_label_count_alike(built, tiny_data):
-    """Gamma to infinity: each component classifies all labels, and the average is a plain one."""
+    """If every set has all labels, the components are averaged with equal weights."""
     classifier = spread(built([[0, 1, 2, 3]] * 3))
     with torch.no_grad():
         coarse = classifier.coarse_proba(inputs_of(tiny_data()))
@@ -149,7 +149,7 @@ def test_sets_of_every_label_count_alike(built, tiny_data):
 
 
 def test_executed_operations_are_those_measured(built, tiny_data):
-    """What torch counts while predicting is what `cost` and `executed` say, and falls with beta."""
+    """The operations that torch counts equal `cost` and `executed`, and fall with beta."""
     cover = [[leaf, (leaf + 1) % 8, (leaf + 2) % 8] for leaf in range(8)]
     classifier, x = spread(built(cover, 8), std=0.3), inputs_of(tiny_data())
     expected, cost = [], classifier.cost()

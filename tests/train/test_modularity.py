@@ -1,4 +1,4 @@
-"""Modularity sweep and its Laplacian variant: worked values, limits, ties."""
+"""The modularity sweep and its Laplacian variant: worked values, limits, ties."""
 
 import inspect
 
@@ -29,14 +29,14 @@ def swept(matrix, *, propose=modularity.leading, largest=0.5):
 
 @pytest.mark.parametrize("propose", [modularity.leading, laplacian.propose])
 def test_identity_leaves_labels_apart(propose):
-    """Without any confusion every label stands alone, nothing is divided by zero."""
+    """Without any confusion every label is alone, and there is no division by zero."""
     assert [[0], [1], [2], [3], [4]] == _communities(np.eye(5), propose)
     with pytest.raises(BadHierarchy, match="5 labels have no grouping"):
         modularity.select(swept(np.eye(5), propose=propose))
 
 
 def test_first_split_of_m6():
-    """Degrees, 2m, leading eigenvalue, sides and gain are those of the worked example."""
+    """Degrees, 2m, leading eigenvalue, sides and gain equal the worked example."""
     weights = affinity(M6)
     surplus = modularity.modularity_matrix(weights, gamma=1.0)
     sides = modularity.bisect(weights, surplus, np.arange(6), total=1.71)
@@ -52,7 +52,7 @@ def test_first_split_of_m6():
 
 
 def test_laplacian_of_m6():
-    """Eigenvalues and second vector are the worked ones, and divide M6 as modularity does."""
+    """Eigenvalues and second vector equal the worked ones, and M6 divides as with modularity."""
     weights = affinity(M6)
     worked = np.array([0.704916, 0.635690, 0.508261, -0.918608, -1.058096, -0.239289])
     values = [1, 0.559165, -0.046664, -0.302220, -0.512489, -0.697792]
@@ -63,7 +63,7 @@ def test_laplacian_of_m6():
 
 
 def test_sweep_of_m6():
-    """The sweep yields the four partitions at their resolutions and selects {012}{34}{5}."""
+    """The sweep gives the four partitions at their resolutions and selects {012}{34}{5}."""
     candidates = swept(M6)
     by_gamma = {one.gamma: one for one in candidates}
     fine, chosen = [[0, 1], [2], [3, 4], [5]], [[0, 1, 2], [3, 4], [5]]
@@ -85,7 +85,7 @@ def test_sweep_of_m6():
 
 
 def test_bisection_of_m6_is_the_first_division_alone():
-    """The worked sides; blocks are divided once, and a label without confusion stands alone."""
+    """The sides are the worked ones; blocks divide once, a label without confusion is alone."""
     apart = np.eye(7)
     apart[:6, :6] = blocks([2, 2, 2])
     weights = affinity(M6)
@@ -103,7 +103,7 @@ def test_bisection_of_m6_is_the_first_division_alone():
 
 
 def test_refused_candidates_are_not_accepted():
-    """A division inside a cluster needs a candidate that the sweep allows; the root takes the best."""
+    """`accepted` needs a candidate that the sweep allows; `select` takes the best candidate."""
     three = swept(blocks([2, 1]) * 0.9 + 0.1 / 3)
 
     assert modularity.accepted(three) is None
@@ -120,7 +120,7 @@ def test_refused_candidates_are_not_accepted():
 
 
 def test_refinement_mends_a_bad_start():
-    """Kernighan and Lin's passes lead from a wrong division of M6 to the best one."""
+    """The passes of Kernighan and Lin lead from a wrong division of M6 to the best division."""
     surplus = modularity.modularity_matrix(affinity(M6), gamma=1.0)
     block = surplus - np.diag(surplus.sum(axis=1))
     signs = modularity.refine(block, np.array([1.0, 1, -1, -1, -1, 1]))
@@ -129,7 +129,7 @@ def test_refinement_mends_a_bad_start():
 
 
 def test_resolution_has_its_limits():
-    """A tiny gamma joins what is connected, a large one leaves all labels apart."""
+    """A tiny gamma joins all connected labels, and a large gamma separates all labels."""
     assert len(modularity.communities(affinity(M6), gamma=1e-6)) == 1
     assert len(modularity.communities(affinity(M6), gamma=50.0)) == 6
 
@@ -142,7 +142,7 @@ def test_resolution_has_its_limits():
 )
 @settings(max_examples=30, deadline=None)
 def test_uniform_blocks_come_back_at_every_resolution_around_one(propose, sizes, inside, gamma):
-    """Equal blocks make the leading eigenvalue multiple; no gamma in 0.1..1.5 cuts through one."""
+    """Equal blocks give a multiple leading eigenvalue; gamma 0.1 to 1.5 never cuts a block."""
     ends = np.cumsum(sizes)
     expected = [list(range(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
     weights = affinity(blocks(sizes, inside=inside))
@@ -153,7 +153,7 @@ def test_uniform_blocks_come_back_at_every_resolution_around_one(propose, sizes,
 @given(st.integers(0, 2**32 - 1), st.integers(3, 9))
 @settings(max_examples=20, deadline=None)
 def test_resolution_has_its_limits_on_any_confusion(seed, labels):
-    """Where everything is connected a tiny gamma gives one cluster, a large one as many as labels."""
+    """For a connected graph a tiny gamma gives one cluster, a large gamma one per label."""
     weights = affinity(0.9 * dense(labels, seed) + 0.1 / labels)
 
     assert len(modularity.communities(weights, gamma=1e-6)) == 1
@@ -163,7 +163,7 @@ def test_resolution_has_its_limits_on_any_confusion(seed, labels):
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.5, 1.0, 1.7]))
 @settings(max_examples=20, deadline=None)
 def test_modularity_is_that_of_networkx(seed, gamma):
-    """Q of any partition at any resolution equals the reference's."""
+    """Q of any partition at any resolution equals that of networkx."""
     weights = affinity(dense(7, seed))
     owners = np.random.default_rng(seed).integers(3, size=7)
     clusters = by_owner(range(7), owners)
@@ -176,7 +176,7 @@ def test_modularity_is_that_of_networkx(seed, gamma):
 
 
 def test_entries_near_zero_count_as_positive():
-    """What rounding leaves of a zero decides nothing; the largest entry faces up."""
+    """Entries that are zero up to rounding count as positive; the largest entry is positive."""
     vector = np.array([1e-11, -1e-11, 0.0, -1e-9, 0.5])
 
     assert [1, 1, 1, -1, 1] == modularity.signs(vector).tolist()
@@ -184,7 +184,7 @@ def test_entries_near_zero_count_as_positive():
 
 
 def test_diagonal_is_kept_on_demand():
-    """Right answers count as self-loops where asked for, and leave labels apart for longer."""
+    """With `diagonal` correct predictions count as self-loops and keep more labels separate."""
     weights = affinity(M6, diagonal=True)
     kept = modularity.sweep(M6, gammas=[1.0], largest=0.5, diagonal=True)
 
@@ -201,7 +201,7 @@ def test_giant_cluster_is_refused():
 
 
 def test_laplacian_divides_what_falls_apart():
-    """Parts without weight between them are the first division, also inside a group."""
+    """The first division separates unconnected parts, also inside a group."""
     weights = affinity(blocks([2, 2, 3]))
     first = laplacian.propose(modularity.Group(weights, np.zeros_like(weights)))
 
@@ -210,7 +210,7 @@ def test_laplacian_divides_what_falls_apart():
 
 
 def test_shuffled_confusion_finds_no_families():
-    """Rows of a shuffled confusion lead to clusters unrelated to the families, on average."""
+    """A confusion matrix with shuffled labels gives clusters unrelated to the families."""
     parents = np.array([0, 1, 1, 2, 2, 0, 3, 0, 3, 1, 3, 2])
     near = (parents[None, :] == parents[:, None]).astype(float)
     matrix = metrics.normalise_rows(0.15 * near + 0.6 * np.eye(12) + 0.01)

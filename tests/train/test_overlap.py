@@ -1,4 +1,4 @@
-"""Label sets that overlap: HD-CNN's clusterings and gamma, covers as hierarchies and as files."""
+"""Overlapping label sets: HD-CNN's clusterings and gamma, covers as hierarchies and as files."""
 
 import json
 
@@ -27,7 +27,7 @@ def grown(gamma, largest=0.8):
 
 
 def test_worked_likelihoods():
-    """The u of M6 is the worked table."""
+    """The likelihoods u of M6 equal the worked table."""
     expected = [
         [0.95, 0.04, 0.01],
         [0.92, 0.06, 0.02],
@@ -50,12 +50,12 @@ def test_worked_likelihoods():
     ],
 )
 def test_worked_overlap(gamma, expected):
-    """Gamma 1 to 4 add nothing to M6's clusters, 5 two memberships, 10 five."""
+    """Gamma 1 to 4 add nothing to the clusters of M6, 5 adds two memberships, 10 adds five."""
     assert expected == grown(gamma)
 
 
 def test_sets_grow_to_a_share_of_the_labels():
-    """Only the likeliest join a full set; clusters that are larger keep their members."""
+    """The most likely labels fill a set up to its limit; larger clusters keep their members."""
     assert [[0, 1, 2], [2, 3, 4], [1, 2, 5]] == grown(EVERYTHING, largest=0.5)
     assert CLUSTERS == grown(EVERYTHING, largest=0.1)
     assert [list(range(6))] * 3 == grown(EVERYTHING, largest=1.0)
@@ -74,7 +74,7 @@ def test_sets_grow_to_a_share_of_the_labels():
 )
 @settings(max_examples=40, deadline=None)
 def test_overlap_grows_with_gamma_and_keeps_members(labels, seed, gamma, more):
-    """Members of the disjoint cluster stay, and a larger gamma takes away no label."""
+    """Members of the disjoint cluster stay, and a larger gamma removes no label."""
     rng = np.random.default_rng(seed)
     owners = rng.integers(0, max(1, labels // 3), size=labels)
     clusters = sorted(np.flatnonzero(owners == one).tolist() for one in np.unique(owners))
@@ -89,7 +89,7 @@ def test_overlap_grows_with_gamma_and_keeps_members(labels, seed, gamma, more):
 @given(seed=st.integers(0, 2**16))
 @settings(max_examples=20, deadline=None)
 def test_permuted_cover_keeps_sizes_and_overlaps(seed):
-    """The control has sets of the same sizes, each over its cluster, that share as many labels."""
+    """The control has the same sizes and overlaps, and each set contains its cluster."""
     cover = grown(10.0)
     clusters, drawn = overlap.permuted(CLUSTERS, cover, key=[seed])
     members = hierarchy.membership(drawn, 6).astype(int)
@@ -105,7 +105,7 @@ def test_permuted_cover_keeps_sizes_and_overlaps(seed):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_affinity_propagation_is_that_of_scikit_learn(seed):
-    """On points in one to four dimensions the clusters are those of the reference."""
+    """On points in one to four dimensions the clusters equal those of scikit-learn."""
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(rng.integers(5, 50), rng.integers(1, 5)))
     reference = AffinityPropagation(damping=0.75, max_iter=1000, random_state=0).fit(points)
@@ -115,7 +115,7 @@ def test_affinity_propagation_is_that_of_scikit_learn(seed):
 
 
 def test_affinity_propagation_of_equal_points():
-    """Points in two places are two clusters; points in one place end, whatever the clusters."""
+    """Two distinct points give two clusters; for one distinct point the algorithm terminates."""
     points = np.array([[0.0], [0.0], [0.0], [5.0], [5.0], [5.0]])
     owners = affinity_propagation.clusters_of(points, damping=0.75)
     same = affinity_propagation.clusters_of(np.zeros((4, 2)), damping=0.75)
@@ -125,7 +125,7 @@ def test_affinity_propagation_of_equal_points():
 
 
 def test_coordinates_are_the_eigenvectors():
-    """Columns solve L v = lambda Deg v, from the second smallest lambda on, and are D-orthogonal."""
+    """Columns solve L v = lambda Deg v from the second smallest lambda, and are D-orthogonal."""
     weights = eigenmap.graph(affinity(dense(30, 3)), neighbours=3)
     degrees = np.diag(weights.sum(axis=1))
     laplacian = degrees - weights
@@ -152,7 +152,7 @@ def test_graph_joins_nearest_labels():
 
 @pytest.mark.parametrize(("sizes", "neighbours"), [([3] * 4, 2), ([5] * 5, 2), ([10] * 10, 5)])
 def test_eigenmap_finds_planted_families(sizes, neighbours):
-    """Families come back wherever their labels stand, their number an outcome."""
+    """Planted families and their number are recovered for any order of the labels."""
     for seed in range(3):
         rng = np.random.default_rng(seed)
         parents = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
@@ -163,7 +163,7 @@ def test_eigenmap_finds_planted_families(sizes, neighbours):
 
 
 def test_never_confused_labels_stand_alone():
-    """A label without weight is a cluster; without any confusion there is nothing to group."""
+    """A label without weight is a cluster; without any confusion grouping is refused."""
     parents = np.repeat(np.arange(3), 4)
     matrix = np.eye(13)
     matrix[:12, :12] = families(parents)
@@ -175,7 +175,7 @@ def test_never_confused_labels_stand_alone():
 
 
 def test_cover_is_a_graph_with_several_parents():
-    """A label hangs below each of its sets; the rest is as in a tree, and JSON keeps it."""
+    """A label is a child of each of its sets; the rest is a tree, and JSON keeps the graph."""
     graph = hierarchy.from_cover([[2, 1, 0], [2, 3, 4], [5]], 6)
     again = hierarchy.from_json(json.loads(json.dumps(hierarchy.to_json(graph))))
 
@@ -192,7 +192,7 @@ def test_cover_is_a_graph_with_several_parents():
 
 
 def test_partition_as_a_cover_is_its_tree():
-    """Without overlap a cover is the hierarchy of its clusters."""
+    """A cover without overlap equals the hierarchy of its clusters."""
     tree = hierarchy.from_clusters(CLUSTERS, 6)
 
     assert hierarchy.to_json(tree) == hierarchy.to_json(hierarchy.from_cover(CLUSTERS, 6))
@@ -200,13 +200,13 @@ def test_partition_as_a_cover_is_its_tree():
 
 @pytest.mark.parametrize("sets", [[[0, 1]], [[0, 1, 2], []], [[0, 0, 1], [2]], [[0, 1, 2, 3]], []])
 def test_rejects_what_is_no_cover(sets):
-    """A label in no set, an empty set, a label twice in one, an unknown one, nothing at all."""
+    """Missing, duplicate or unknown labels, an empty set and an empty cover are refused."""
     with pytest.raises(BadHierarchy, match="no cover of 3 labels"):
         hierarchy.from_cover(sets, 3)
 
 
 def test_stage_writes_covers_that_are_read_back(tmp_path):
-    """Both clusterings with overlap, one without, and a control: clusters a partition, cover a DAG."""
+    """The stage writes two clusterings with overlap, one without, and a control."""
     write_flat(tmp_path / "results" / "flat" / "0", families=FAMILIES)
     write_classes(tmp_path / "data", {f"label_{leaf}": "one" for leaf in range(12)})
     folder = clustering.run(

@@ -1,4 +1,4 @@
-"""A paired difference: Student's t over seeds, and what counts as conclusive."""
+"""A paired difference: Student's t over seeds, and when a difference is conclusive."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from train.page.summary import paired_difference
 
 
 def test_t_interval_of_three_values():
-    """(1, 2, 3): mean 2, standard deviation 1, t of two degrees 4.302653."""
+    """(1, 2, 3) has mean 2, standard deviation 1 and t = 4.302653 with two degrees of freedom."""
     interval = t_interval((1.0, 2.0, 3.0))
 
     assert 2.0 == pytest.approx(interval.mean)
@@ -21,7 +21,7 @@ def test_t_interval_of_three_values():
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 20])
 def test_t_interval_is_that_of_scipy(seeds):
-    """The ends are those of scipy's own interval with the standard error of the mean."""
+    """The ends equal those of scipy's interval with the standard error of the mean."""
     values = np.random.default_rng(seeds).normal(0.01, 0.02, seeds)
     expected = stats.t.interval(0.95, seeds - 1, loc=values.mean(), scale=stats.sem(values))
     interval = t_interval(values.tolist())
@@ -31,12 +31,12 @@ def test_t_interval_is_that_of_scipy(seeds):
 
 @pytest.mark.parametrize("values", [(), (0.3,)])
 def test_fewer_than_two_values_have_no_interval(values):
-    """One training says nothing of the variation between trainings."""
+    """With fewer than two values there is no interval."""
     assert t_interval(values) is None
 
 
 def test_equal_values_have_an_interval_without_width():
-    """Where all seeds agree, mean and ends are equal."""
+    """If all seeds agree, mean and ends are equal."""
     assert t_interval((0.25, 0.25)) == Interval(0.25, 0.25, 0.25)
 
 
@@ -53,7 +53,7 @@ def test_equal_values_have_an_interval_without_width():
     ],
 )
 def test_both_intervals_must_exclude_zero(images, seeds, expected):
-    """Images alone, seeds alone, an end at zero, or one seed: none of them is conclusive."""
+    """A difference is conclusive only if the intervals over images and over seeds exclude zero."""
     mean = sum(images) / 2
     over_seeds = None if seeds is None else Interval(mean, *seeds)
     difference = PairedDifference(
@@ -66,7 +66,7 @@ def test_both_intervals_must_exclude_zero(images, seeds, expected):
 
 
 def test_difference_is_the_mean_over_seeds_and_images():
-    """Seeds of 1/4 and 3/4 of four images give 1/2, over images as over seeds."""
+    """Seeds with 1/4 and 3/4 of four images give 1/2, over images and over seeds."""
     by_seed = {0: np.array([1.0, 0, 0, 0]), 3: np.array([1.0, 1, 1, 0])}
     difference = paired_difference(by_seed, resamples=200, seed=0)
 
@@ -76,7 +76,7 @@ def test_difference_is_the_mean_over_seeds_and_images():
 
 
 def test_text_of_a_difference_names_seeds_and_intervals():
-    """With one seed every form says that there is no conclusion; else it gives both intervals."""
+    """With one seed every form says no conclusion; with more seeds it gives both intervals."""
     one = PairedDifference(Interval(0.016, -0.004, 0.036), (0.016,), None)
     three = PairedDifference(
         Interval(0.016, -0.004, 0.036), (0.01, 0.016, 0.022), Interval(0.016, 0.001, 0.031)

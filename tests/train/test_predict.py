@@ -1,4 +1,4 @@
-"""Images of one's own: squared as `curation` does, named with a path, refused when bad."""
+"""Predictions for the user's images: squaring as in `curation`, paths, refusals."""
 
 import io
 import json
@@ -19,7 +19,7 @@ NETWORK = backbone.Params(width=0.125)
 
 @pytest.fixture
 def results_dir(tmp_path, make_classifier, model_of):
-    """A folder with untrained runs `flat` and `tree`, seed 0."""
+    """Writes untrained runs `flat` and `tree` with seed 0 to a results folder."""
     trees = {"flat": hierarchy.flat(4), "tree": hierarchy.from_clusters([[0, 1], [2, 3]], 4)}
     for name, method in (("flat", "flat"), ("tree", "uppsala")):
         classifier = make_classifier(method, trees[name], network=NETWORK)
@@ -34,7 +34,7 @@ def picture(path, *, size=(30, 20), colour="red", **options):
 
 
 def test_prints_labels_probabilities_and_path(results_dir, tmp_path):
-    """One JSON line per image: best labels in order, and the way from the root to the leaf."""
+    """Each image gives one JSON line: best labels in order, and the path from root to leaf."""
     paths = [picture(tmp_path / "a.png"), picture(tmp_path / "b.jpg", colour="blue")]
     out = io.StringIO()
     predict.run("tree", paths, seed=0, results_dir=results_dir, out=out)
@@ -55,7 +55,7 @@ def test_prints_labels_probabilities_and_path(results_dir, tmp_path):
 
 
 def test_squares_with_the_border_colour(tmp_path):
-    """The long side fits, the image is centred, and the margin has the border's mean colour."""
+    """The long side fits, the image is centred, and the margin has the mean border colour."""
     inner = Image.new("RGB", (40, 20), (10, 200, 30))
     inner.paste((0, 0, 0), (10, 5, 30, 15))
     inner.save(tmp_path / "wide.png")
@@ -67,7 +67,7 @@ def test_squares_with_the_border_colour(tmp_path):
 
 
 def test_alpha_stands_on_white_and_exif_is_obeyed(tmp_path):
-    """Transparency becomes white; an image marked as turned is turned upright."""
+    """Transparency becomes white, and EXIF orientation is applied."""
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     palette = Image.new("P", (8, 8), 0)
     palette.save(tmp_path / "palette.png", transparency=0)
@@ -85,7 +85,7 @@ def test_alpha_stands_on_white_and_exif_is_obeyed(tmp_path):
 
 
 def test_bad_pictures_are_named(results_dir, tmp_path):
-    """Absent, empty, damaged, giant, animated and foreign files: each a clear refusal."""
+    """Absent, empty, damaged, giant, animated and unsupported files are refused."""
     good = picture(tmp_path / "good.png").read_bytes()
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "torn.png").write_bytes(good[: len(good) // 2])
@@ -109,7 +109,7 @@ def test_bad_pictures_are_named(results_dir, tmp_path):
 
 
 def test_pipe_is_refused_without_waiting(results_dir, tmp_path):
-    """A named pipe without a writer is refused at once: opening it would wait for ever."""
+    """A named pipe without a writer is refused at once, because opening it would block."""
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(BadImage, match="it is no regular file"):
         predict.run("flat", [tmp_path / "pipe.png"], seed=0, results_dir=results_dir)
@@ -134,7 +134,7 @@ def test_pipe_is_refused_without_waiting(results_dir, tmp_path):
     ],
 )
 def test_model_of_another_shape_is_refused(results_dir, tmp_path, change, error, message):
-    """A model.json with a wrong field is an error that names the field, never a traceback."""
+    """A model.json with a wrong field gives an error that names the field."""
     path = results_dir / "flat" / "0" / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change), encoding="utf-8")
     with pytest.raises(error, match=message):
@@ -142,7 +142,7 @@ def test_model_of_another_shape_is_refused(results_dir, tmp_path, change, error,
 
 
 def test_changed_weights_are_refused(results_dir, tmp_path):
-    """One flipped bit in the weights is noticed; a model.json without a hash is still read."""
+    """One flipped bit in the weights is refused; a model.json without a hash is still read."""
     folder = results_dir / "flat" / "0"
     weights, path = folder / "weights.safetensors", picture(tmp_path / "a.png")
     content = bytearray(weights.read_bytes())
@@ -158,13 +158,13 @@ def test_changed_weights_are_refused(results_dir, tmp_path):
 
 
 def test_missing_run_names_its_file(tmp_path):
-    """Without a trained run the message says which stage makes one."""
+    """Without a trained run the error names the stage that trains it."""
     with pytest.raises(MissingInput, match="stage 'flat'"):
         predict.run("flat", [picture(tmp_path / "a.png")], seed=0, results_dir=tmp_path)
 
 
 def test_agrees_with_the_classifier(results_dir, tmp_path):
-    """The printed probabilities are the classifier's on the squared image."""
+    """The printed probabilities equal those of the classifier for the squared image."""
     path = picture(tmp_path / "a.png", size=(16, 16))
     line = predict.run("flat", [path], seed=0, results_dir=results_dir, out=io.StringIO())[0]
     classifier = saved.load(results_dir / "flat" / "0").classifier

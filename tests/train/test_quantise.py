@@ -15,7 +15,7 @@ WORKED = np.array([[1, 0, 2, 2], [1, 0, 0, 1], [0, 1, 2, 2], [0, 1, 0, 1]], dtyp
 
 
 def of_shape(rows, columns, codebook, width):
-    """A quantised matrix of this shape, whose values do not matter."""
+    """Builds a quantised matrix of zeros with this shape."""
     indices = np.zeros((rows, -(-columns // width)), dtype=int)
     return quantise.Quantised(np.zeros((codebook, columns)), indices, width)
 
@@ -31,14 +31,14 @@ def of_shape(rows, columns, codebook, width):
     ],
 )
 def test_factors_of_the_paper(rows, columns, codebook, width, factor):
-    """conv2, conv3 and cccp at the published settings, and the general example."""
+    """The factors of conv2, conv3 and cccp and of the general example equal the published ones."""
     found = of_shape(rows, columns, codebook, width)
 
     assert np.isclose(factor, found.factor, atol=1e-6)
 
 
 def test_worked_matrix_is_exact():
-    """Two centres of width 2 hold the example without loss, in 320 bits of 512."""
+    """Two centres of width 2 store the example without loss, in 320 of 512 bits."""
     found = quantise.quantise(WORKED, codebook=2, width=2)
 
     assert np.array_equal(WORKED, found.restored())
@@ -47,7 +47,7 @@ def test_worked_matrix_is_exact():
 
 
 def test_worked_loss():
-    """Four rows in two: centres (2, 0) and (11, 10), squared error 4."""
+    """Four rows in two clusters have centres (2, 0) and (11, 10) and squared error 4."""
     rows = np.array([[1, 0], [3, 0], [10, 10], [12, 10]], dtype=float)
     found = quantise.quantise(rows, codebook=2, width=2)
 
@@ -63,7 +63,7 @@ def test_worked_loss():
 )
 @settings(max_examples=30, deadline=None)
 def test_as_many_centres_as_rows_lose_nothing(rows, columns, width, seed):
-    """Codebooks of k >= m give the matrix back, whatever the last segment's width and however rows repeat."""
+    """With k >= m the matrix is restored exactly, for any segment width and repeated rows."""
     matrix = np.random.default_rng(seed).integers(0, 3, size=(rows, columns)).astype(float)
 
     found = quantise.quantise(matrix, codebook=12, width=width)
@@ -74,7 +74,7 @@ def test_as_many_centres_as_rows_lose_nothing(rows, columns, width, seed):
 @given(seed=st.integers(0, 2**16), codebook=st.integers(1, 6))
 @settings(max_examples=20, deadline=None)
 def test_more_centres_never_lose_more_than_one(seed, codebook):
-    """The error is at most that of the mean row, and a row has its nearest centre."""
+    """The error is at most that of the mean row, and each row has its nearest centre."""
     matrix = np.random.default_rng(seed).normal(size=(20, 4))
     found = quantise.quantise(matrix, codebook=codebook, width=2)
     error = ((matrix - found.restored()) ** 2).sum()
@@ -88,7 +88,7 @@ def test_more_centres_never_lose_more_than_one(seed, codebook):
 
 
 def test_errors_are_those_of_scikit_learn():
-    """Over many segments the squared error is within 2 % of the reference's with as many starts."""
+    """Over many segments the squared error is within 2 % of scikit-learn's with equal starts."""
     matrix = np.random.default_rng(5).normal(size=(48, 24))
     found = quantise.quantise(matrix, codebook=8, width=2)
     reference = sum(
@@ -100,7 +100,7 @@ def test_errors_are_those_of_scikit_learn():
 
 
 def test_empty_clusters_are_repaired():
-    """A centre far from every point takes the farthest point of a cluster that has several."""
+    """A centre far from every point moves to the farthest point of a cluster with several."""
     points = np.array([[[0.0], [1.0], [10.0], [11.0]]])
     centres, owners, errors = quantise._converged(points, np.array([[[5.0], [99.0]]]))
 
@@ -110,7 +110,7 @@ def test_empty_clusters_are_repaired():
 
 
 def test_same_seed_gives_the_same_centres():
-    """Two calls agree to the bit; another seed may end elsewhere."""
+    """Two calls with the same seed give bit-identical centres."""
     matrix = np.random.default_rng(1).normal(size=(30, 10))
     first, second = (quantise.quantise(matrix, codebook=6, width=3) for _ in range(2))
 
@@ -119,7 +119,7 @@ def test_same_seed_gives_the_same_centres():
 
 
 def test_layers_are_compressed_in_place():
-    """Convolutions and dense layers change, the last layer, norms and small layers stay."""
+    """Convolutions and dense layers change; the last layer, norms and small layers do not."""
     torch.manual_seed(0)
     module = nn.Sequential()
     module.add_module("conv", nn.Conv2d(8, 64, 3))
@@ -142,6 +142,6 @@ def test_layers_are_compressed_in_place():
 
 @pytest.mark.parametrize("codebook", [0, 257])
 def test_eight_bits_name_256_centres(codebook):
-    """No centre and more than an index can name are refused."""
+    """Zero centres and more than 256 centres are refused."""
     with pytest.raises(BadParams, match="1 to 256 centres"):
         quantise.quantise(WORKED, codebook=codebook, width=2)
