@@ -1,4 +1,4 @@
-"""Recording: what a committed file holds, and what is refused."""
+"""Records: the content of a committed file, and refusals."""
 
 import json
 
@@ -13,7 +13,7 @@ from train.tree import hierarchy
 
 @pytest.fixture
 def evaluated(tmp_path, model_of):
-    """A folder with one evaluated run and the manifest of its shards."""
+    """Writes one evaluated run and the manifest of its shards."""
     folder = tmp_path / "results" / "flat" / "3"
     folder.mkdir(parents=True)
     model = model_of("flat", hierarchy.flat(4), params={"loop": {"epochs": 2}})
@@ -34,7 +34,7 @@ def keep(root, preset="demo"):
 
 
 def test_keeps_metrics_cost_fit_params_and_data(evaluated):
-    """One file per run and seed tells everything about it, what it cost included."""
+    """One file per run and seed holds metrics, cost, fit, parameters, data and machine."""
     (path,) = keep(evaluated)
     kept = json.loads(path.read_text())
 
@@ -57,7 +57,7 @@ def test_keeps_metrics_cost_fit_params_and_data(evaluated):
 
 
 def test_refuses_what_is_not_whole(evaluated):
-    """A name that is no plain word, a run without cost, and no run at all are refused by name."""
+    """A preset name that is not a plain word, a run without cost, and no run are refused."""
     with pytest.raises(BadParams, match="is no name of a preset"):
         keep(evaluated, "../demo")
     (evaluated / "results" / "flat" / "3" / "cost.json").unlink()

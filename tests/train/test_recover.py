@@ -1,4 +1,4 @@
-"""`recover`: the worked value, the limits of a and theta, costs, the choice, sets that overlap."""
+"""The method recover: worked value, limits of a and theta, costs, the choice, overlap."""
 
 import pytest
 import torch
@@ -25,12 +25,12 @@ EVERY_TREE = pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
 
 @pytest.fixture
 def images():
-    """Nine images of noise."""
+    """Returns nine random images."""
     return torch.rand(9, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
 
 
 def test_worked_example():
-    """p0 = (.5, .3, .15, .05), S = {0, 1}, q = (.25, .75), a = .5: (.35, .45, .15, .05)."""
+    """p0 = (.5, .3, .15, .05), S = {0, 1}, q = (.25, .75), a = .5 give (.35, .45, .15, .05)."""
     exit_ = torch.tensor([[0.5, 0.3, 0.15, 0.05]])
     inside = torch.tensor([[0.25, 0.75, 0.0, 0.0]])
     members = torch.tensor([[True, True, False, False]])
@@ -46,7 +46,7 @@ def test_worked_example():
     seed=st.integers(0, 999),
 )
 def test_mixture_is_a_distribution(labels, mix, seed):
-    """For every a the result sums to one, keeps the mass of S, and leaves other labels alone."""
+    """For every a the result sums to 1, keeps the mass of S, and keeps the other labels."""
     draw = torch.Generator().manual_seed(seed)
     exit_ = torch.softmax(torch.randn(4, labels, generator=draw, dtype=torch.float64), dim=1)
     members = torch.rand(4, labels, generator=draw) < 0.5
@@ -62,7 +62,7 @@ def test_mixture_is_a_distribution(labels, mix, seed):
 
 @EVERY_TREE
 def test_no_weight_or_no_open_tail_is_the_exit(make_classifier, images, tree):
-    """With theta 0, or with a 0, the answer is that of the exit; with theta 0 to the bit."""
+    """With theta 0 the prediction is bit-identical to the exit's; with a = 0 it is equal."""
     closed = make_classifier("recover", tree, exit_at=0.0, mix=0.7).eval()
     exit_ = closed._exit(closed.network.trunk(closed._centred(images)))
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_no_weight_or_no_open_tail_is_the_exit(make_classifier, images, tree):
 
 
 def test_one_tail_over_all_labels_is_a_network_with_a_second_head(make_classifier, images):
-    """Without groups, a = 1 and no early exit, the answer is the softmax of trunk and tail."""
+    """Without groups, with a = 1 and no early exit, the prediction is that of trunk and tail."""
     classifier = make_classifier("recover", TREES["no groups"], exit_at=2.0, mix=1.0).eval()
     with torch.no_grad():
         maps = classifier.network.trunk(classifier._centred(images))
@@ -89,7 +89,7 @@ def test_one_tail_over_all_labels_is_a_network_with_a_second_head(make_classifie
 @pytest.mark.parametrize("tails", [1, 2])
 @pytest.mark.parametrize("theta", [0.3, 2.0])
 def test_rows_sum_to_one_and_modes_agree(make_classifier, images, tree, tails, theta):
-    """Computing every tail gives what computing the chosen ones gives, early exits included."""
+    """Executing all tails gives the same rows as executing the chosen ones, with early exits."""
     classifier = make_classifier("recover", tree, tails=tails, exit_at=theta, mix=0.6).eval()
     with torch.no_grad():
         outputs = classifier.outputs(images)
@@ -107,7 +107,7 @@ def test_rows_sum_to_one_and_modes_agree(make_classifier, images, tree, tails, t
 
 @EVERY_TREE
 def test_training_costs_flat_and_the_exit(make_classifier, tree):
-    """Trunk and one tail over all labels have flat's operations, plus those of the exit."""
+    """Trunk and one tail over all labels cost the MACs of flat plus those of the exit."""
     flat, classifier = make_classifier("flat", tree), make_classifier("recover", tree)
     macs = classifier.cost().macs
     exit_ = backbone.macs_of_head(classifier.network.exit)
@@ -120,7 +120,7 @@ def test_training_costs_flat_and_the_exit(make_classifier, tree):
 
 
 def test_loss_by_hand():
-    """The exit's cross-entropy, plus that of the tail with the same smoothing and class weights."""
+    """The loss is the cross-entropy of the exit plus that of the tail, equally smoothed."""
     logits = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]]))
     target, weights = torch.tensor([1]), torch.tensor([1.0, 2.0, 1.0, 1.0])
     of_label, of_all = torch.tensor([-0.5]), torch.tensor([-0.8])
@@ -133,7 +133,7 @@ def test_loss_by_hand():
 
 @EVERY_TREE
 def test_every_image_with_a_tail_goes_to_a_tail_with_its_label(make_classifier, images, tree):
-    """By label or as predictions are routed, the label is among the tail's labels."""
+    """By label or by routing, each image goes to a tail that has its label."""
     for routed in (0.0, 1.0):
         network = make_classifier("recover", tree, routed=routed).network.train()
         targets = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0])
@@ -150,7 +150,7 @@ def test_every_image_with_a_tail_goes_to_a_tail_with_its_label(make_classifier, 
 
 
 def test_choice_is_the_most_accurate_then_the_cheapest():
-    """Tails that mend one image are used; tails that mend none are not."""
+    """Tails are used if they correct an image, and not used if they correct none."""
     exit_ = torch.tensor([[0.9, 0.1], [0.55, 0.45], [0.4, 0.6]])
     labels = torch.tensor([0, 1, 1])
     mended = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6]])
@@ -196,7 +196,7 @@ def test_a_lone_image_trains_its_tail(make_classifier):
 
 
 def test_is_trained_with_its_rule_chosen_on_validation(tiny_data, make_trainer, make_classifier):
-    """After a training the rule is one of those tried, and a given value is kept."""
+    """After training the rule is one of the candidates, and a given value is kept."""
     data = tiny_data(4)
     for own in ({}, {"mix": 0.3}, {"exit_at": 0.42}):
         trainer = make_trainer(data, folder=str(own))
@@ -213,7 +213,7 @@ def test_is_trained_with_its_rule_chosen_on_validation(tiny_data, make_trainer, 
 
 
 def test_bad_usage_is_named(tiny_data, make_trainer, make_classifier):
-    """Choosing on trained images, and a trunk without blocks for the tails, are wrong usage."""
+    """Choosing on training images and a trunk that leaves no blocks are refused."""
     data = tiny_data(4)
     same = DataModule(data.labels, data.side, data.root_sha256, data.val, data.val)
     classifier = make_classifier("recover", TREES["families"])

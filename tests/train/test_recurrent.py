@@ -38,7 +38,7 @@ def full(decoder, u, *, chosen=False, width=None):
     [("lstm", torch.nn.LSTMCell, 1_052_672), ("gru", torch.nn.GRUCell, 789_504)],
 )
 def test_cells_are_those_of_torch(kind, torch_cell, params):
-    """Parameters of both directions at 256 numbers are the published ones, and steps are torch's."""
+    """Both directions at width 256 have the published parameters, and steps equal torch's."""
     torch.manual_seed(0)
     ours = Cell(kind, 256, 256)
     other = torch_cell(256, 256)
@@ -60,7 +60,7 @@ def test_cells_are_those_of_torch(kind, torch_cell, params):
     ],
 )
 def test_seed_gives_the_weights_of_past_runs(kind, weights):
-    """The first number of each tensor for seed 0: trained runs can be repeated to the bit."""
+    """For seed 0 the first number of each tensor stays the same, so old runs can be repeated."""
     torch.manual_seed(0)
     cell = Cell(kind, 3, 2).cell
     tensors = (cell.weight_ih, cell.bias_ih, cell.weight_hh, cell.bias_hh)
@@ -78,14 +78,14 @@ def test_seed_gives_the_weights_of_past_runs(kind, weights):
     ],
 )
 def test_losses_of_the_worked_example(weights, loss):
-    """Truth B, F: the cross-entropies of both steps and their weighted sums."""
+    """For the path B, F the cross-entropies of both steps and their weighted sums are exact."""
     actual = recurrent.losses(LOGITS, torch.tensor([[1, 5]]), weights=torch.tensor(weights))
 
     assert math.isclose(loss, actual.item(), abs_tol=1e-6)
 
 
 def test_nothing_counts_after_the_end_and_everything_before():
-    """Steps after a path's end have no part in the loss; the end and all steps before it have."""
+    """The loss counts the end of a path and all steps before it, and no step after it."""
     _, paths = ended()
     targets = torch.from_numpy(paths.targets())
     logits = torch.randn(5, paths.steps, paths.outputs, requires_grad=True)
@@ -114,7 +114,7 @@ def test_arc_of_zeros_leaves_the_inputs_alone():
 
 
 def test_both_directions_read_every_step():
-    """The logits of the first step depend on the last input, and those of the last on the first."""
+    """The logits of the first step depend on the last input, and vice versa."""
     decoder, _ = fixed(residual=False)
     u = torch.randn(1, 2, 6, requires_grad=True)
     decoder(u)[:, 0].square().sum().backward()
@@ -123,7 +123,7 @@ def test_both_directions_read_every_step():
 
 
 def test_scores_are_the_products_along_the_paths():
-    """CNN-RNN: a leaf's score is the sum of the log probabilities of its nodes."""
+    """For CNN-RNN a leaf's score is the sum of the log probabilities of its nodes."""
     decoder, paths = fixed()
     u = torch.randn(3, 2, 6)
     with torch.no_grad():
@@ -143,7 +143,7 @@ def test_scores_are_the_products_along_the_paths():
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("tree", [SLIDES, UNEVEN, [0, 1, 2, 3, 4], [[0, 1, 2, 3, 4]]])
 def test_forced_steps_are_the_steps_of_the_search(tree, cell):
-    """CNN-S2S: the losses of the steps along a path, end included, sum up to minus its score."""
+    """For CNN-S2S the losses along a path, end included, sum to minus its score."""
     decoder, paths = ended(tree=tree, cell=cell)
     u, targets = torch.randn(3, 3, 6), torch.from_numpy(paths.targets())
     with torch.no_grad():
@@ -163,7 +163,7 @@ def test_forced_steps_are_the_steps_of_the_search(tree, cell):
 
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_decoder_runs_where_the_beam_is(width):
-    """Computed only for the images that reach a decision, the beam's scores are the same."""
+    """Executing only the images that reach a decision gives the same beam scores."""
     decoder, _ = ended()
     for weight in decoder.parameters():
         torch.nn.init.normal_(weight, std=2.0)
@@ -174,8 +174,8 @@ def test_decoder_runs_where_the_beam_is(width):
             lambda _part, inputs, _out: steps.append(len(inputs[0]))
         )
         actual, lazily = full(decoder, u, width=width, chosen=True)
-    # Each decision takes one step to reach it and one for the end of each leaf below it:
-    steps_each = [1 + 3, 1 + 1, 1 + 2]  # {3} is a group of one: its leaf and its end follow
+    # Each decision takes one step to reach it and one step for the end of each leaf below it.
+    steps_each = [1 + 3, 1 + 1, 1 + 2]  # {3} is a group of one: leaf and end follow
 
     assert torch.allclose(expected, actual, atol=1e-6)
     assert torch.equal(reached, lazily)
@@ -184,7 +184,7 @@ def test_decoder_runs_where_the_beam_is(width):
 
 
 def test_teacher_forcing_reads_the_true_nodes():
-    """With forcing the logits of the second step depend on the first target; without they do not."""
+    """With teacher forcing the second step depends on the first target; without it, it does not."""
     decoder, paths = ended()
     u, targets = torch.randn(1, 3, 6), torch.from_numpy(paths.targets())
     free, _ = ended(forced=0.0)

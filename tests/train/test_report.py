@@ -1,4 +1,4 @@
-"""The report: what it writes, what its numbers are, and what it refuses."""
+"""The report: the files it writes, its numbers, and its refusals."""
 
 import re
 from html.parser import HTMLParser
@@ -29,7 +29,7 @@ from train.page.sections.results import costs
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Results of two seeds, with their report."""
+    """Writes results of two seeds and their report."""
     made = write(tmp_path_factory.mktemp("report"))
     report.run(**arguments(made))
     return made
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """Results without a catalog, reported for the flat run alone over an older report."""
+    """Writes results without a catalog and reports the flat run over an older report."""
     made = write(tmp_path_factory.mktemp("alone"), seeds=(0,), each=6, catalog=False)
     made.report_dir.mkdir()
     (made.report_dir / "tree-old.svg").write_text("<svg/>")
@@ -69,7 +69,7 @@ def _parsed(folder):
 
 
 def test_writes_page_table_and_every_figure_with_its_rows(folder):
-    """The folder holds the page, the table, and for each SVG the CSV that it was drawn from."""
+    """The folder holds the page, the table, and the CSV of each SVG."""
     names = {path.name for path in folder.report_dir.iterdir()}
     table = pq.read_schema(folder.report_dir / "comparison.parquet")
     drawn = {name.removesuffix(".svg") for name in names if name.endswith(".svg")}
@@ -91,7 +91,7 @@ def test_writes_page_table_and_every_figure_with_its_rows(folder):
 
 
 def test_page_has_every_section_in_order(folder):
-    """The sections stand in the order of the questions that a reader has."""
+    """The sections have a fixed order."""
     sections = [attrs["id"] for tag, attrs in _parsed(folder).elements if tag == "section"]
 
     assert [
@@ -128,7 +128,7 @@ def test_page_asks_for_nothing(folder):
 
 
 def test_hostile_names_stay_text(folder):
-    """A tag named like a script, an attribute or an image makes no element and no attribute."""
+    """A label named like a script, an attribute or an image creates no element or attribute."""
     parsed = _parsed(folder)
     handlers = [name for _, attrs in parsed.elements for name in attrs if name.startswith("on")]
 
@@ -138,7 +138,7 @@ def test_hostile_names_stay_text(folder):
 
 
 def test_hostile_text_of_every_block_stays_text():
-    """Names in tables, captions, summaries, figures and attributes make no element and no attribute."""
+    """Labels in tables, captions, summaries, figures and attributes create no element."""
     drawing = figures.Drawing("d", HOSTILE[1], '<svg width="9pt"></svg>', (), ())
     cells = [[*HOSTILE], [*HOSTILE]]
     content = DifferenceContent(
@@ -160,19 +160,19 @@ def test_hostile_text_of_every_block_stays_text():
 
 
 def test_template_that_lacks_a_value_is_an_error():
-    """A content without a value that its template shows stops the report: nothing is left empty."""
+    """A missing value of a template stops the report."""
     with pytest.raises(jinja2.UndefinedError, match="parameters"):
         page.render(PageSection("made", "", {"facts": {}}))
 
 
 def test_table_with_a_short_row_is_refused():
-    """A row that lacks a cell is an error of the program, and never a shifted column."""
+    """A row with a missing cell is an error."""
     with pytest.raises(ValueError, match="1 cells and its table 2 columns"):
         table(("a", "b"), [("1",)], caption="")
 
 
 def test_identifiers_are_unique(folder):
-    """No two elements share an identifier: figures inside one page do not collide."""
+    """No two elements share an identifier, so figures in one page do not collide."""
     names = [attrs["id"] for _, attrs in _parsed(folder).elements if "id" in attrs]
 
     assert len(set(names)) == len(names)
@@ -187,25 +187,25 @@ def test_same_inputs_give_the_same_bytes(folder):
 
 
 def test_figures_of_a_run_that_is_gone_go_too(alone):
-    """A report holds the figures of its own runs alone."""
+    """A report removes the figures of runs that it does not contain."""
     assert not (alone.report_dir / "tree-old.svg").exists()
 
 
 def test_flat_alone_is_reported(alone):
-    """Without a run that has a hierarchy, the page states it and still shows the flat network."""
+    """Without a hierarchical run the page says so and still shows the flat network."""
     assert "Only the flat CNN was trained" in _page(alone)
     assert (alone.report_dir / "confusion.svg").exists()
     assert not (alone.report_dir / "differences.svg").exists()
 
 
 def test_missing_catalog_is_stated(alone):
-    """A machine that only trains has no catalog: the section states it, and the page is complete."""
+    """Without a catalog the section says so, and the rest of the page is complete."""
     assert "The catalog was not found" in _page(alone)
     assert "catalog.duckdb is absent" in _page(alone)
 
 
 def test_funnel_counts_what_each_stage_refused(folder):
-    """A stage refused what the one before kept and it did not; reasons keep their own counts."""
+    """A stage's refused posts are the kept posts of the stage before minus its own kept posts."""
     steps = funnel.read(folder.data_dir / "catalog" / "catalog.duckdb").steps
 
     assert ("decide", 8000, 2000) == (steps[0].stage, steps[0].kept, steps[0].refused)
@@ -214,14 +214,14 @@ def test_funnel_counts_what_each_stage_refused(folder):
 
 
 def test_routing_is_shown_where_it_was_measured(folder, alone):
-    """Routers have a table with what an oracle would reach; the flat run has none."""
+    """Routers have a table with the accuracy of perfect routing; the flat run has none."""
     assert "accuracy with perfect routing" in _page(folder)
     assert "62.5 ± 0.0" in _page(folder)
     assert "accuracy with perfect routing" not in _page(alone)
 
 
 def test_f1_and_consistency_stand_in_the_tables(folder):
-    """The page has the columns, with the values of the comparison and their deviation."""
+    """The page has these columns, with the values of the comparison and their deviation."""
     _, compared = compare(folder)
     row, text = compared.full(compared.main), _parsed(folder).text
     values = (row.consistency, row.node_f1, row.path_f1)
@@ -231,7 +231,7 @@ def test_f1_and_consistency_stand_in_the_tables(folder):
 
 
 def test_time_of_an_image_stands_with_the_costs(folder):
-    """The last two columns of the cost table: 2.5 and 0.25 ms of flat, none of what was not timed."""
+    """The last two columns of the cost table are 2.5 and 0.25 ms for flat, empty if untimed."""
     _, compared = compare(folder)
     made = costs(compared)
     times = {row[0]: row[-2:] for row in made.rows}
@@ -247,7 +247,7 @@ def test_time_of_an_image_stands_with_the_costs(folder):
 
 
 def test_mosaic_shows_the_bytes_of_the_shard(folder):
-    """A tile holds the shard's image of its post, with the networks that predicted it correctly."""
+    """A tile holds the post's image from the shard and the networks that predicted it correctly."""
     loaded, compared = compare(folder)
     flat, main = compared.flat.predictions[0], compared.main.predictions[0]
     rows = mosaic.choose(flat, leaves=len(LABELS), each=3, seed=0)
@@ -267,7 +267,7 @@ def test_mosaic_shows_the_bytes_of_the_shard(folder):
 
 
 def test_long_tables_are_folded(folder):
-    """McNemar's test of each seed and the training of each network open on demand."""
+    """McNemar's test per seed and the training of each network are folded."""
     summaries = re.findall(r"<summary>([^<]*)</summary>", _page(folder))
 
     assert "Images fixed and broken against flat, by seed" in summaries
@@ -275,13 +275,13 @@ def test_long_tables_are_folded(folder):
 
 
 def test_page_without_controls_has_no_such_section(alone):
-    """The page has no section on controls where none was trained."""
+    """Without trained controls the page has no section on controls."""
     assert 'id="controls"' not in _page(alone)
     assert 'id="published"' in _page(alone)
 
 
 def test_clusters_of_a_deep_tree_are_listed_in_brackets(tmp_path):
-    """A cluster of clusters shows its levels; a figure orders labels as the tree does."""
+    """A cluster of clusters shows its levels, and figures order labels as the tree does."""
     made = write(tmp_path, seeds=(0,), each=6, catalog=False, runs=EXPERIMENTS)
     loaded = read(made)
     body = page.render(clustering.section(loaded))
@@ -292,5 +292,5 @@ def test_clusters_of_a_deep_tree_are_listed_in_brackets(tmp_path):
 
 
 def test_runs_are_named_by_the_caller(folder):
-    """The first run is flat; the others keep the order and the names given."""
+    """The first run is flat; the others keep the given order and names."""
     assert ("flat", *RUNS) == tuple(run.name for run in read(folder).runs)

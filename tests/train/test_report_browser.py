@@ -1,4 +1,4 @@
-"""The report in a real browser: it opens offline, shows everything, and fits screen and phone."""
+"""The report in a browser: it opens offline, shows all content, and fits screen and phone."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ from train import report
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 
-from selenium import webdriver  # noqa: E402  # only where it is installed
+from selenium import webdriver  # noqa: E402  # after importorskip
 from selenium.webdriver.chrome.service import Service  # noqa: E402  # as above
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -36,7 +36,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def page_path(tmp_path_factory):
-    """The page of the fake results."""
+    """Writes the page of the fake results."""
     folder = write(tmp_path_factory.mktemp("browser"), seeds=(0,), each=8)
     report.run(**arguments(folder))
     return folder.report_dir / "index.html"
@@ -44,7 +44,7 @@ def page_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    """One Chromium for all tests of this file, its network log on."""
+    """Starts one Chromium with a network log for all tests of this file."""
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in FLAGS:
@@ -77,7 +77,7 @@ def _screenshot(browser, path):
 
 
 def test_opens_without_a_request_or_an_error(browser, page_path):
-    """The page asks for its own file and nothing else, and the console stays empty."""
+    """The page requests only its own file, and the console stays empty."""
     for kind in ("browser", "performance"):
         browser.get_log(kind)
     _open(browser, page_path)
@@ -110,7 +110,7 @@ def test_every_heading_is_visible(browser, page_path):
 
 
 def test_every_picture_is_drawn(browser, page_path):
-    """Each tile was decoded, and each figure takes room and holds text."""
+    """Each image is decoded, and each figure has a size and text."""
     _open(browser, page_path)
     sizes = browser.execute_script(
         "return [...document.images].map(e => e.complete && e.naturalWidth * e.naturalHeight)"
@@ -127,7 +127,7 @@ def test_every_picture_is_drawn(browser, page_path):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_sticks_out(browser, page_path, width):
-    """The page never scrolls sideways; what is too wide scrolls in a box of its own."""
+    """The page never scrolls sideways; wide content scrolls in its own box."""
     _open(browser, page_path, width=width)
     widest = browser.execute_script("return document.documentElement.scrollWidth")
 
@@ -137,7 +137,7 @@ def test_nothing_sticks_out(browser, page_path, width):
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(browser, page_path, tmp_path, width, scheme):
-    """In both schemes text, muted text and figures have the contrast that WCAG AA asks for."""
+    """In both schemes text, muted text and figures have the contrast of WCAG AA."""
     _open(browser, page_path, width=width, scheme=scheme)
     _screenshot(browser, tmp_path / f"{scheme}-{width}.png")
     colours = browser.execute_script(

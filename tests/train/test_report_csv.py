@@ -1,4 +1,4 @@
-"""The CSV beside each figure: its numbers, and labels that a spreadsheet would calculate."""
+"""The CSV of each figure: its numbers, and labels that look like spreadsheet formulas."""
 
 import csv
 import io
@@ -13,14 +13,14 @@ from train.page import figures, summary
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Results of one seed, with their report."""
+    """Writes results of one seed and their report."""
     made = write(tmp_path_factory.mktemp("csv"), seeds=(0,), each=12, catalog=False)
     report.run(**arguments(made))
     return made
 
 
 def test_csv_of_the_confusion_equals_the_predictions(folder):
-    """The share in the CSV is the share in the predictions, under the labels of the data set."""
+    """The share in the CSV equals the share in the predictions, for the same labels."""
     with (folder.report_dir / "confusion.csv").open(encoding="utf-8", newline="") as file:
         rows = {
             (row["true_label"], row["predicted_label"]): row["value"]
@@ -49,7 +49,7 @@ def test_csv_of_the_confusion_equals_the_predictions(folder):
     ],
 )
 def test_csv_disarms_text_that_a_spreadsheet_would_calculate(cell, expected):
-    """A text cell that starts a formula gets an apostrophe before it; a number stays a number."""
+    """A text cell that starts a formula gets an apostrophe; a number stays a number."""
     drawing = figures.Drawing("d", "", "<svg/>", ("cell", "next"), [(cell, 1)])
     rows = [*csv.reader(io.StringIO(report._csv(drawing), newline=""))]
 
@@ -57,7 +57,7 @@ def test_csv_disarms_text_that_a_spreadsheet_would_calculate(cell, expected):
 
 
 def test_no_csv_of_the_report_holds_a_formula(folder):
-    """No cell of any CSV starts a formula, although a label does; a negative number may."""
+    """No cell of any CSV starts a formula; negative numbers are allowed."""
     cells = [
         cell
         for path in folder.report_dir.glob("*.csv")

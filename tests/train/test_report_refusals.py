@@ -1,4 +1,4 @@
-"""What the report refuses: damaged shards, results of different data, missing files."""
+"""Refusals of the report: damaged shards, results of different data, missing files."""
 
 import json
 
@@ -16,12 +16,12 @@ from train.page import funnel
 
 @pytest.fixture
 def unreported(tmp_path):
-    """Results of one seed, without a report yet."""
+    """Writes results of one seed without a report."""
     return write(tmp_path, seeds=(0,), each=6)
 
 
 def test_damaged_catalog_is_stated(unreported):
-    """A catalog that is no DuckDB file leaves its reason in the section."""
+    """If the catalog is not a DuckDB file, the section gives the reason."""
     path = unreported.data_dir / "catalog" / "catalog.duckdb"
     path.write_bytes(b"no database" * 400)
 
@@ -30,7 +30,7 @@ def test_damaged_catalog_is_stated(unreported):
 
 @pytest.mark.parametrize("damage", ["short", "noise", "gone", "outside"])
 def test_damaged_shard_is_named(unreported, damage):
-    """A shard that is short, overwritten, absent or elsewhere is an error that names it."""
+    """A shard that is short, overwritten, absent or elsewhere gives an error that names it."""
     shard = unreported.data_dir / "shards" / "test-000000.tar"
     if damage == "short":
         shard.write_bytes(shard.read_bytes()[:600])
@@ -50,7 +50,7 @@ def test_damaged_shard_is_named(unreported, damage):
 
 
 def test_other_images_are_refused(unreported):
-    """Runs evaluated on different test images are not compared."""
+    """Runs evaluated on different test images are refused."""
     path = unreported.results_dir / "uppsala" / "0" / "predictions.parquet"
     pq.write_table(pq.read_table(path).slice(5), path)
 
@@ -59,7 +59,7 @@ def test_other_images_are_refused(unreported):
 
 
 def test_other_shards_are_refused(unreported):
-    """A run trained on other shards than those at hand is not reported."""
+    """A run trained on other shards is refused."""
     path = unreported.results_dir / "uppsala" / "0" / "model.json"
     model = json.loads(path.read_text())
     path.write_text(json.dumps({**model, "root_sha256": "cd" * 32}))
@@ -69,7 +69,7 @@ def test_other_shards_are_refused(unreported):
 
 
 def test_grouping_of_other_labels_is_refused(unreported):
-    """Clusters that lack a label were made from other shards."""
+    """Clusters that lack a label are refused, because they come from other shards."""
     path = unreported.data_dir / "clustering" / "0" / "modularity.json"
     path.write_text(json.dumps({"clusters": [[0, 1, 2]]}))
 
@@ -89,7 +89,7 @@ def test_grouping_of_other_labels_is_refused(unreported):
     ],
 )
 def test_missing_input_names_its_stage(unreported, name, stage):
-    """A file that is absent is an error that names the stage which writes it."""
+    """An absent file gives an error with the stage that writes it."""
     (unreported.data_dir.parent / name).unlink()
 
     with pytest.raises(MissingInput, match=f"'{stage}'"):
@@ -97,7 +97,7 @@ def test_missing_input_names_its_stage(unreported, name, stage):
 
 
 def test_no_test_images_is_an_error(unreported):
-    """Predictions without test images compare nothing."""
+    """Predictions without test images are refused."""
     path = unreported.results_dir / "flat" / "0" / "predictions.parquet"
     table = pq.read_table(path)
     pq.write_table(table.filter(np.array(table["split"].to_pylist()) == "val"), path)
@@ -107,7 +107,7 @@ def test_no_test_images_is_an_error(unreported):
 
 
 def test_unknown_parameter_is_refused(tmp_path):
-    """A misspelt parameter of the section names the right one."""
+    """A misspelt parameter of the section is refused, and the error suggests the right one."""
     path = tmp_path / "params.yaml"
     path.write_text("report: {sample: 3}\n")
 

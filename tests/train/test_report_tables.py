@@ -1,4 +1,4 @@
-"""The papers' tables and ours beside them: worked values from the papers' own tables."""
+"""The papers' tables above our rows: worked values from the papers' own tables."""
 
 import html
 import json
@@ -23,21 +23,21 @@ DEEP = [[[0, 1], [2, 3], 4], [5, 6]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Results of one seed with every kind of run."""
+    """Writes results of one seed with every kind of run."""
     root = tmp_path_factory.mktemp("tables")
     return write(root, seeds=(0,), each=10, catalog=False, runs=EXPERIMENTS)
 
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory):
-    """Results of one seed with the runs of the other three papers."""
+    """Writes results of one seed with the runs of the other three papers."""
     root = tmp_path_factory.mktemp("others")
     return write(root, seeds=(0,), each=20, catalog=False, runs=OTHERS)
 
 
 @pytest.fixture(scope="module")
 def repeated(tmp_path_factory):
-    """Results of three seeds with the runs of the other three papers."""
+    """Writes results of three seeds with the runs of the other three papers."""
     root = tmp_path_factory.mktemp("repeated")
     return write(root, seeds=(0, 1, 2), each=30, catalog=False, runs=OTHERS)
 
@@ -47,7 +47,7 @@ def _text(folder):
 
 
 def _plain(markup):
-    """Text of the page, every tag a bar, without the space that only separates tags."""
+    """Returns the text of the page with a bar per tag, without space between tags."""
     return html.unescape(re.sub(r"<[^>]+>", "|", re.sub(r">\s+<", "><", markup)))
 
 
@@ -89,14 +89,14 @@ def _networks(names, seconds, above):
 
 
 def test_accuracy_inside_the_cluster_is_derived():
-    """66.0 / 77.0 = 85.7, and the other rows of the Uppsala report's Table 1; nothing where it prints no MICP."""
+    """Accuracy inside the cluster equals Table 1 (66.0 / 77.0 = 85.7), None without MICP."""
     values = [row.implied and round(row.implied, 1) for row in published.ACCURACY]
 
     assert [83.9, 85.7, None, 66.4, 59.8] == values
 
 
 def test_speed_ups_with_and_without_the_flat_network():
-    """1.495 / 2.143 as the report counts; with the flat network the ordinary tree is slower."""
+    """The report counts 1.495 / 2.143; with the flat network the ordinary tree is slower."""
     rows = published.SECONDS
     values = [tuple(round(value, 3) for value in row.speed_ups) for row in rows]
 
@@ -106,7 +106,7 @@ def test_speed_ups_with_and_without_the_flat_network():
 
 
 def test_times_of_an_ordinary_tree():
-    """A tree like D25 in Table 2 of the Uppsala report: total 6,620, parallel 4,620, mean 453.33."""
+    """D25 of the Uppsala report's Table 2: total 6,620, parallel 4,620, mean 453.33."""
     networks = _networks(NAMES, (3900, *SUBNETWORKS), (None, *["root"] * 6))
     row = uppsala.times(_run(SIX, networks), _flat(9900.0))
 
@@ -117,7 +117,7 @@ def test_times_of_an_ordinary_tree():
 
 
 def test_times_of_a_deep_tree_follow_the_longest_chain():
-    """Root 10, cluster-0 5 with 4 and 1 below, cluster-1 7: the chain of 19 is the longest."""
+    """Root 10, cluster-0 5 with 4 and 1 below, cluster-1 7: the longest chain takes 19."""
     names = ("root", "cluster-0", "cluster-1", "cluster-0-0", "cluster-0-1")
     above = (None, "root", "root", "cluster-0", "cluster-0")
     row = uppsala.times(_run(DEEP, _networks(names, (10, 5, 7, 4, 1), above)), _flat(20.0))
@@ -128,7 +128,7 @@ def test_times_of_a_deep_tree_follow_the_longest_chain():
 
 
 def test_network_that_only_found_clusters_stands_apart():
-    """A finder of 6 between cluster-0 and what is below counts with the clusters' networks alone."""
+    """A clustering network of 6 below cluster-0 is counted apart from the tree's networks."""
     names = ("root", "cluster-0", "cluster-1", FINDER, "cluster-0-0", "cluster-0-1")
     above = (None, "root", "root", "cluster-0", FINDER, FINDER)
     row = uppsala.times(_run(DEEP, _networks(names, (10, 5, 7, 6, 4, 1), above)), _flat(20.0))
@@ -149,7 +149,7 @@ def test_old_record_of_networks_is_a_root_and_its_subnetworks():
 
 
 def test_one_network_for_a_whole_tree_has_no_subnetworks():
-    """HierNet trains one network: total and parallel are its seconds, the cells between empty."""
+    """HierNet trains one network: total and parallel are its seconds, other cells are empty."""
     row = uppsala.times(_run(SIX, _networks(["root"], [40.0], [None])), _flat(20.0))
 
     assert (None, None, None) == (row.root, row.subnetworks_mean, row.subnetworks_max)
@@ -157,7 +157,7 @@ def test_one_network_for_a_whole_tree_has_no_subnetworks():
 
 
 def test_accuracy_of_a_run_is_in_the_form_of_the_report(folder):
-    """MICP is that of the run's own clusters, flat's of the reference; the names of the architectures."""
+    """MICP uses the run's own clusters, for flat the reference; rows name the architecture."""
     _, compared = compare(folder)
     rows = [uppsala.accuracy(row) for row in (compared.flat, *compared.hierarchies)]
 
@@ -173,7 +173,7 @@ def test_accuracy_of_a_run_is_in_the_form_of_the_report(folder):
 
 
 def test_page_prints_published_rows_above_ours(folder):
-    """Both tables, the doubts, and HierNet's row of the same depth with the differences named."""
+    """The page has both tables, the doubts, and HierNet's row of the same depth."""
     text = _text(folder)
 
     assert "1.495 / 2.143" in text
@@ -185,14 +185,14 @@ def test_page_prints_published_rows_above_ours(folder):
 
 
 def test_hiernet_is_absent_where_it_did_not_run(tmp_path):
-    """A report without HierNet prints nothing of its paper."""
+    """A report without HierNet shows nothing of its paper."""
     body = _text(write(tmp_path, seeds=(0,), each=6, catalog=False))
 
     assert "HierNet" not in body
 
 
 def test_every_other_paper_has_its_table(others):
-    """HD-CNN's errors, the merged networks' claims and DHNN's paths stand above ours."""
+    """HD-CNN's errors, the merged networks' claims and DHNN's paths are above our rows."""
     _, compared = compare(others)
     text = _text(others)
     flat, hdcnn = compared.flat.msr.mean, compared.hierarchies[0].msr.mean
@@ -203,7 +203,7 @@ def test_every_other_paper_has_its_table(others):
     assert ours in text
     assert re.search(re.escape(ours) + r"[+−][\d.]+ to \+[\d.]+\]\|one seed, no conclusion\|", text)
     assert "|here (hdcnn (full))|" in text
-    # The fixture trains as many networks where they are apart: the ratio is one.
+    # The fixture trains equally many networks for a separate run, so the ratio is 1.
     assert re.search(r"\|merged\|\|2\|\|[\d.]+\|\|37.5\|\|[\d.]+\|\|1.00\|", text)
     assert re.search(r"\|merged_\|apart\|\|apart\|", text)
 
@@ -229,7 +229,7 @@ def test_figures_of_hdcnn_are_those_of_its_table():
 
 
 def test_scores_of_dhnn_are_those_of_its_table():
-    """Sums of each column of DHNN's F1 table, its best gains over flat, and its odd cell."""
+    """The column sums, best gains over flat and odd cell of DHNN's F1 table are as published."""
     columns = list(zip(*published.DHNN.values(), strict=True))
     sums = [
         [sum(getattr(cell, name) for cell in column) for name in published.DhnnF1.__slots__]
@@ -262,7 +262,7 @@ def test_scores_of_dhnn_are_those_of_its_table():
 
 
 def test_scores_of_dhnn_stand_above_ours(others):
-    """F1 above F1 and accuracies above accuracies; the cell that is odd has its mark."""
+    """F1 is above F1 and accuracy above accuracy; the odd cell has its mark."""
     _, compared = compare(others)
     text = _text(others)
     ours = next(row for row in compared.hierarchies if row.name == "dhnn")
@@ -279,7 +279,7 @@ def test_scores_of_dhnn_stand_above_ours(others):
 
 
 def test_claims_of_the_merged_networks_have_a_verdict(repeated):
-    """Yes, no, not shown or values alone, of the errors above; nothing of what did not run."""
+    """Each claim has a verdict or values from the errors; claims of absent runs have none."""
     _, compared = compare(repeated)
     error = {row.name: f"{100 * (1 - row.msr.mean):.1f}" for row in compared.hierarchies}
     two, one, none = error["merged"], error["merged_1"], error["merged_0"]
@@ -300,7 +300,7 @@ def test_claims_of_the_merged_networks_have_a_verdict(repeated):
 
 
 def test_claims_have_no_verdict_with_one_seed(others):
-    """The values stand, and nothing is called yes or no."""
+    """With one seed the values are shown without yes or no."""
     values = _verdicts(others)
 
     assert values[3].startswith("labels: one seed, no conclusion, ")
@@ -309,7 +309,7 @@ def test_claims_have_no_verdict_with_one_seed(others):
 
 
 def test_claim_of_time_is_judged_by_seconds(tmp_path):
-    """Seven networks of 20, 19 and so on seconds take 119 together; those apart took 180 or so."""
+    """Seven networks take 119 s together; separate networks take about 180 s."""
     folder = write(tmp_path, seeds=(0, 1, 2), each=6, catalog=False, runs=OTHERS)
     before = _verdicts(folder)[6]
     verdicts = {}
@@ -328,7 +328,7 @@ def test_claim_of_time_is_judged_by_seconds(tmp_path):
 
 
 def test_claims_compare_only_runs_that_are_alike(tmp_path):
-    """A run with a setting of its own decides nothing of what the branches share."""
+    """A run with its own settings is not used for the claims on shared stages."""
     folder = write(tmp_path, seeds=(0,), each=6, catalog=False, runs=OTHERS)
     path = folder.results_dir / "merged_1" / "0" / "model.json"
     params = json.loads(path.read_text())["params"]
@@ -351,7 +351,7 @@ def test_published_rows_have_the_depth_of_a_backbone():
 
 
 def test_controls_are_printed_with_what_they_cost(folder):
-    """Target, reached and their ratio stand beside each; unequal and unknown costs are marked."""
+    """Each control shows target, reached cost and ratio; unequal and unknown costs are marked."""
     _, compared = compare(folder)
     text = _plain(page.render(controls.section(compared)))
 

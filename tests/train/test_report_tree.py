@@ -1,4 +1,4 @@
-"""The tree of a run: the accuracy of each network and label, and MICP of its groups."""
+"""The tree of a run: the accuracy of each network and label, and the MICP of its groups."""
 
 import numpy as np
 import pytest
@@ -12,25 +12,25 @@ from train.tree import hierarchy
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Results of two seeds."""
+    """Writes results of two seeds."""
     return write(tmp_path_factory.mktemp("comparison"), catalog=False)
 
 
 @pytest.fixture(scope="module")
 def experiments(tmp_path_factory):
-    """Results of three seeds: three hierarchies, random groups, four controls of equal cost."""
+    """Writes results of three seeds: three hierarchies, random groups, four matched controls."""
     root = tmp_path_factory.mktemp("experiments")
     return write(root, seeds=(0, 1, 2), each=10, catalog=False, runs=EXPERIMENTS)
 
 
 @pytest.fixture
 def small(tmp_path):
-    """Results of one seed on few images."""
+    """Writes results of one seed on few images."""
     return write(tmp_path, seeds=(0,), each=6, catalog=False)
 
 
 def test_tree_shows_what_each_network_gets_right(folder):
-    """A subnetwork's success is that on its own labels' images; the root's is its routing."""
+    """A subnetwork's accuracy uses the images of its own labels; the root's is its routing."""
     loaded, compared = compare(folder)
     root = tree.build(compared.main, compared.flat, loaded.labels, seed=0)
     trained = compared.main.predictions[0].trained
@@ -46,7 +46,7 @@ def test_tree_shows_what_each_network_gets_right(folder):
 
 
 def test_networks_know_the_micp_of_their_groups(experiments):
-    """In a tree of any depth MICP lies between accuracy and one, and above chance for clusters."""
+    """At any depth MICP lies between accuracy and 1, and above chance for clusters."""
     loaded, compared = compare(experiments)
     row = next(row for row in compared.hierarchies if row.run.name == "uppsala_deep")
     root = tree.build(row, compared.flat, loaded.labels, seed=0)
@@ -65,7 +65,7 @@ def test_networks_know_the_micp_of_their_groups(experiments):
 
 
 def test_tree_without_full_probabilities_counts_what_arrived(small):
-    """Without mode full a subnetwork is measured on the images that reached it."""
+    """Without mode full a subnetwork is measured on the images routed to it."""
     loaded, compared = compare(small)
     main = compared.main
     trained = results.TrainedRun(
@@ -86,7 +86,7 @@ def test_tree_without_full_probabilities_counts_what_arrived(small):
 
 
 def test_tree_of_any_depth_shows_each_network(experiments):
-    """A network below a cluster is measured on its own labels' images, whatever led to them."""
+    """A network below a cluster is measured on the images of its own labels, for any routing."""
     loaded, compared = compare(experiments)
     deep = next(row for row in compared.summaries if row.name == "uppsala_deep")
     root = tree.build(deep, compared.flat, loaded.labels, seed=0)

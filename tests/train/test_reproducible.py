@@ -1,4 +1,4 @@
-"""What every number rests on: one seed gives one result, nothing is unpickled, networks learn."""
+"""Reproducibility: one seed gives one result, nothing is unpickled, networks learn."""
 
 import ast
 from pathlib import Path
@@ -19,7 +19,7 @@ SOURCES = sorted(Path(train.__file__).parent.rglob("*.py"))
 
 
 def test_nothing_is_unpickled():
-    """No file of the package loads what could run code: torch.load, pickle, numpy's pickles."""
+    """No file of the package uses torch.load, pickle or numpy's pickles, which can run code."""
     forbidden = []
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -39,7 +39,7 @@ def test_nothing_is_unpickled():
 
 
 def test_training_is_deterministic_by_rule():
-    """Preparing switches torch to algorithms that repeat their bits."""
+    """`prepare` switches torch to deterministic algorithms."""
     torch.use_deterministic_algorithms(mode=False)
     device = loop.prepare(loop.Params(threads=1, device="cpu"))
 
@@ -48,7 +48,7 @@ def test_training_is_deterministic_by_rule():
 
 
 def hard_data(count=64, *, side=16):
-    """Noise with labels at random: only memory can tell them apart."""
+    """Returns random images with random labels, which can only be memorised."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     labels = np.arange(count) % 4
@@ -67,7 +67,7 @@ def hard_data(count=64, *, side=16):
 def test_64_pictures_are_learnt_by_heart(
     make_trainer, make_classifier, *, name, precision, width, epochs
 ):
-    """Every backbone reaches 100 % on 64 images of noise, where there is nothing else to learn."""
+    """Every backbone reaches 100 % accuracy on 64 random images by memorising them."""
     data = hard_data()
     own = {"batch_norm": True, "dropout": 0, "noise": 0} if name == "uppsala_cnn" else {}
     network = backbone.Params(name=name, width=width, init="he", **own)
@@ -95,11 +95,11 @@ def test_64_pictures_are_learnt_by_heart(
 
 @pytest.mark.parametrize("storage", ["memory", "parts"])
 def test_two_fits_are_bit_equal(make_trainer, make_classifier, storage):
-    """Same seed, same machine, deterministic mode: the same bits, in one process and in parts."""
+    """The same seed on the same machine gives the same bits, for whole and partial batches."""
     data, found = hard_data(), []
     accumulate = 2 if storage == "parts" else 1
     for place in range(2):
-        torch.manual_seed(place)  # what came before must not matter
+        torch.manual_seed(place)  # the earlier random state must not matter
         model = make_classifier("flat", hierarchy.flat(4))
         params = loop.Params(
             epochs=2, threads=1, device="cpu", precision="bfloat16", accumulate=accumulate

@@ -1,4 +1,4 @@
-"""The table of all runs: means over seeds, order, empty places, and three ways of printing."""
+"""The table of all runs: means over seeds, order, empty cells, and three output formats."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from train.tree import hierarchy
 
 
 class Terminal(io.StringIO):
-    """A stream that a person looks at."""
+    """A stream that reports to be a terminal."""
 
     def isatty(self):
         return True
@@ -39,7 +39,7 @@ def write(tmp_path, model_of):
 
 @pytest.fixture
 def show(tmp_path):
-    """Prints the table: `show(preset, as_csv=…)` gives its text."""
+    """Prints the table: `show(preset, as_csv=…)` returns its text."""
 
     def printed(preset=None, *, out=None, as_csv=False):
         out = out or io.StringIO()
@@ -56,7 +56,7 @@ def show(tmp_path):
 
 
 def test_seeds_are_averaged(write, show):
-    """Mean and standard deviation over seeds, in CSV as plain numbers."""
+    """The table has mean and standard deviation over seeds, in CSV as plain numbers."""
     write("flat", 1, msr=0.7)
     write("flat", 0, msr=0.5)
     row = next(csv.DictReader(io.StringIO(show(as_csv=True))))
@@ -69,7 +69,7 @@ def test_seeds_are_averaged(write, show):
 
 
 def test_flat_comes_first_whatever_was_written_first(write, show):
-    """The baseline leads, the others follow by name; text columns stand under each other."""
+    """Flat is the first row, the others are sorted by name; columns are aligned."""
     for run in ("uppsala_random", "hdcnn", "flat", "uppsala"):
         write(run, 0)
     head, rule, *rows = show().splitlines()
@@ -84,7 +84,7 @@ def test_flat_comes_first_whatever_was_written_first(write, show):
 
 
 def test_what_was_not_measured_stays_empty(write, show):
-    """No cost.json, no white images and one seed leave empty places, never zeros."""
+    """Without cost.json, white images or a second seed the cells are empty, not zero."""
     write("flat", 0, cost=None, msr_white=None)
     row = next(csv.DictReader(io.StringIO(show(as_csv=True))))
 
@@ -103,7 +103,7 @@ def test_what_was_not_measured_stays_empty(write, show):
 
 
 def test_terminal_and_file_get_the_same_columns(write, show):
-    """On a terminal and in a file the table is the same, whatever the terminal's width is."""
+    """The table is the same on a terminal and in a file, for any terminal width."""
     write("flat", 0)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", show(out=Terminal()))
 
@@ -112,7 +112,7 @@ def test_terminal_and_file_get_the_same_columns(write, show):
 
 
 def test_recorded_preset_is_read(show, tmp_path):
-    """A preset's records give the same rows, old ones without cost among them."""
+    """A preset's records give the same rows, including old records without cost."""
     folder = tmp_path / "experiments" / "demo"
     folder.mkdir(parents=True)
     for seed, more in ((0, {}), (1, {"cost": COST})):
@@ -130,7 +130,7 @@ def test_recorded_preset_is_read(show, tmp_path):
 
 
 def test_nothing_is_said_clearly(write, show, tmp_path):
-    """No results, and a file that is no JSON: each message names the place and what to run."""
+    """No results and invalid JSON give an error with the path and the command to run."""
     with pytest.raises(MissingInput, match=r"There are no results.*Run `dvc repro`"):
         show()
     (write("flat", 0) / "metrics.json").write_text("{", encoding="utf-8")
@@ -142,7 +142,7 @@ def test_nothing_is_said_clearly(write, show, tmp_path):
 
 
 def test_warns_of_what_does_not_compare(write, show, caplog):
-    """Different shards and runs without figures are named in the log."""
+    """Runs on different shards and runs without metrics are named in a warning."""
     write("flat", 0)
     write("uppsala", 0, root="b" * 64)
     (write("uppsala", 1) / "metrics.json").unlink()

@@ -1,4 +1,4 @@
-"""Subnetworks of `uppsala` that may reject an image: what they learn, and where it goes then."""
+"""Subnetworks of `uppsala` with a reject output: their training, and the next branch."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ WIDE = [[[0, 1], [2, 3]], [[4, 5], 6], [7]]
 
 
 def without_reject(classifier, plain):
-    """Gives `plain` the weights of `classifier`, all but those of its reject outputs."""
+    """Copies the weights of `classifier` to `plain`, except those of the reject outputs."""
     state = classifier.state_dict()
     for name, tensor in plain.state_dict().items():
         state[name] = state[name][: len(tensor)] if tensor.ndim else state[name]
@@ -20,7 +20,7 @@ def without_reject(classifier, plain):
 
 
 def test_reject_that_never_fires_changes_nothing(make_classifier, noise):
-    """With biases of -1e9 all outputs are those of the same weights without rollback."""
+    """With reject biases of -1e9 all outputs equal those of the same weights without rollback."""
     data, tree = noise(8), hierarchy.from_nested(WIDE, 8)
     classifier = make_classifier("uppsala", tree, rollback=3).eval()
     plain = without_reject(classifier, make_classifier("uppsala", tree))
@@ -45,7 +45,7 @@ def test_reject_that_never_fires_changes_nothing(make_classifier, noise):
 
 @pytest.mark.parametrize("rollback", [1, 2])
 def test_both_passes_roll_back_alike(make_classifier, noise, rollback):
-    """One pass and the route give the same rows, of sum one; each network sees what `executed` says."""
+    """`outputs` equals mode route, rows sum to 1, and each network gets the `executed` images."""
     data, tree = noise(8), hierarchy.from_nested(WIDE, 8)
     classifier = make_classifier("uppsala", tree, rollback=rollback).eval()
     x, seen = augment.scale(data.train.batch(np.arange(32))), {}
@@ -77,7 +77,7 @@ def test_both_passes_roll_back_alike(make_classifier, noise, rollback):
 
 @pytest.mark.parametrize(("balance", "epoch"), [("resample", 24), ("weights", 32), ("none", 32)])
 def test_reject_learns_the_pictures_of_other_clusters(fitted_tree, balance, epoch):
-    """The images beside a cluster are one more class of its network, balanced as the others."""
+    """The images of other clusters form one more class of each network, balanced as the rest."""
     classifier, report = fitted_tree([[0, 2], [1, 3]], rollback=1, balance=balance)
 
     assert [0, 2, 1, 2] == classifier._outputs("cluster-0").tolist()

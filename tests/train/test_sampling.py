@@ -1,4 +1,4 @@
-"""Which images an epoch shows: equal shares of labels, fixed and drawn anew."""
+"""The images of an epoch: equal shares of labels, fixed and resampled."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from train.runtime import seeds
 
 
 def test_balanced_draws_of_the_worked_example():
-    """Clusters of 3, 2 and 1 labels with 100 images each: 34/33/33, 50/50, 100."""
+    """Clusters of 3, 2 and 1 labels with 100 images each give 34/33/33, 50/50 and 100 images."""
     labels = np.repeat(np.arange(6), 100)
     sampler = sampling.by_class(labels, [[0, 1, 2], [3, 4], [5]], balance="resample")
     rows = sampler.draw(fixed=seeds.seed(0), epoch=seeds.seed(1))
@@ -21,7 +21,7 @@ def test_balanced_draws_of_the_worked_example():
 
 
 def test_fixed_draws_repeat_and_resampled_ones_do_not():
-    """`fixed` shows the same images in each epoch, in another order; `resample` shows others."""
+    """`fixed` uses the same images in each epoch, in another order; `resample` uses others."""
     labels = np.array([0] * 50 + [1] * 10)
     shown = {}
     for balance in ("fixed", "resample"):
@@ -37,6 +37,6 @@ def test_fixed_draws_repeat_and_resampled_ones_do_not():
 
 
 def test_scarce_label_is_made_up_for():
-    """A label with too few images gives all, and the others fill its share."""
+    """A label with too few images gives all of them, and the other labels fill its share."""
     assert [10, 45, 45] == sampling.quotas([10, 200, 200], 100)
     assert [34, 33, 33] == sampling.quotas([100, 100, 100], 100)

@@ -37,7 +37,7 @@ def test_nesterov_follows_the_worked_example():
 
 
 def test_nesterov_equals_torch_at_a_constant_rate():
-    """With decay on the weights it takes torch's steps as long as the rate stays."""
+    """With weight decay and a constant rate the steps equal torch's."""
     torch.manual_seed(0)
     start, target = torch.randn(5, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
     ends = []
@@ -59,7 +59,7 @@ def test_nesterov_equals_torch_at_a_constant_rate():
 
 
 def test_rate_decays_per_update():
-    """After 13,740 updates 1e-3 has become 8.791982e-4; a halving halves it again."""
+    """After 13,740 updates the rate 1e-3 is 8.791982e-4, and a factor of 0.5 halves it."""
     assert math.isclose(8.791982e-4, schedule.decayed(1e-3, 13_740, decay=1e-5), rel_tol=1e-6)
     recipe = loop.recipe_of(loop.Params(recipe="report"))
     assert math.isclose(8.791982e-4 / 2, recipe.rate(13_740, steps=1, factor=0.5), rel_tol=1e-6)
@@ -79,7 +79,7 @@ def test_plateau_and_stop_follow_the_worked_trace():
 
 
 def test_report_recipe_has_the_report_numbers():
-    """Rate 1e-3, momentum 0.5, decay 1e-5 and 4e-5, no smoothing, no average, no clipping."""
+    """The recipe has rate 1e-3, momentum 0.5, decays 1e-5 and 4e-5, no smoothing or clipping."""
     recipe = loop.recipe_of(loop.Params(recipe="report"))
 
     assert schedule.TrainingRecipe("report", 1e-3, 0.5, 4e-5, lr_decay=1e-5) == recipe
@@ -90,7 +90,7 @@ def test_report_recipe_has_the_report_numbers():
 
 
 def test_one_cycle_rises_and_falls():
-    """The rate rises to its highest over the warm-up and ends at zero."""
+    """The rate rises to its maximum over the warm-up and ends at zero."""
     rates = [schedule.one_cycle(0.1, step, steps=100, warm_up=0.25) for step in range(100)]
 
     assert math.isclose(0.1, max(rates))
@@ -122,7 +122,7 @@ def test_one_cycle_rises_and_falls():
     ids=["hiernet", "backbone"],
 )
 def test_step_recipe_has_the_rates_of_hiernet(own, rates):
-    """Of 78,000 updates each has the rate of the published network, of HierNet and of its backbone."""
+    """In 78,000 updates the rates equal those of HierNet and of its backbone."""
     recipe = loop.recipe_of(loop.Params(recipe="step", **own))
     found = {step: recipe.rate(step, steps=78_000, factor=1.0) for step in rates}
 
@@ -130,7 +130,7 @@ def test_step_recipe_has_the_rates_of_hiernet(own, rates):
 
 
 def test_step_recipe_is_plain_sgd():
-    """Momentum 0.9 that is not Nesterov's, 1e-4 on every weight, and nothing of the fast recipe."""
+    """The recipe uses momentum 0.9 without Nesterov, and weight decay 1e-4 on every weight."""
     recipe = loop.recipe_of(loop.Params(recipe="step", optimiser="adamw"))
     optimiser = schedule.optimiser(recipe, network())
     (group,) = optimiser.param_groups
@@ -148,18 +148,18 @@ def test_step_recipe_is_plain_sgd():
     ("own", "expected"), [({}, 0.25), ({"warm_up": 0.0}, 0.0), ({"optimiser": "adamw"}, 0.25)]
 )
 def test_warm_up_is_the_recipes_own_unless_given(own, expected):
-    """A quarter of the updates rises in recipe fast, whatever the optimiser; 0 is 0."""
+    """In recipe fast the warm-up is a quarter of the updates for any optimiser; 0 stays 0."""
     assert expected == loop.recipe_of(loop.Params(**own)).warm_up
 
 
 def test_cuts_outside_the_training_are_refused():
-    """A cut is a share of the updates: 32,000 itself is none."""
+    """A cut is a share of the updates, so 32,000 is refused."""
     with pytest.raises(ValueError, match=r"cuts\.0"):
         loop.Params(cuts=(32_000,))
 
 
 def test_fast_recipe_spares_biases_and_slows_convolutions():
-    """Matrices decay, vectors do not; named prefixes learn at a tenth."""
+    """Matrices decay and vectors do not; named prefixes have a tenth of the rate."""
     recipe = loop.recipe_of(loop.Params())
     groups = schedule.optimiser(recipe, network(), slow=("blocks",)).param_groups
 

@@ -1,4 +1,4 @@
-"""Branches as one grouped computation: equal to the loop, never out of date, only where it gains."""
+"""Branches as one grouped computation: equal to the loop, up to date, used where faster."""
 
 import copy
 
@@ -50,7 +50,7 @@ def built(make_classifier):
 
 @torch.no_grad()
 def vary(network):
-    """Changes every tensor, and lets no branch be sure of its answers, which would hide a change."""
+    """Changes every tensor and keeps the logits small, so that every change is visible."""
     for tensor in [*network.parameters(), *network.buffers()]:
         if tensor.is_floating_point():
             tensor.mul_(1 + 0.2 * torch.rand_like(tensor)).add_(0.01)
@@ -67,7 +67,7 @@ def pictures(count=1, seed=0):
 
 @torch.no_grad()
 def looped(classifier, x, monkeypatch):
-    """What is said in full without grouping."""
+    """Returns the rows of mode full without the grouped computation."""
     with monkeypatch.context() as patch:
         patch.setattr(siblings, "_IMAGES", 0)
         return classifier.predict_proba(x, mode="full")
@@ -75,7 +75,7 @@ def looped(classifier, x, monkeypatch):
 
 @torch.no_grad()
 def grouped(classifier, x):
-    """What is said in full by the grouped computation, which must have been chosen."""
+    """Returns the rows of mode full, and checks that the grouped computation runs."""
     network = classifier.network
     maps = network.stem(x)
 
@@ -87,7 +87,7 @@ def grouped(classifier, x):
 @pytest.mark.parametrize("cover", COVERS.values(), ids=COVERS)
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_grouped_equals_the_loop(built, monkeypatch, network, cover, count):
-    """All components at once say what one after the other says, whatever the cover and the batch."""
+    """The grouped computation equals the loop over components, for any cover and batch."""
     monkeypatch.setattr(siblings, "_IMAGES", 3)
     classifier, x = built(network, cover=cover), pictures(count)
     expected = looped(classifier, x, monkeypatch)
@@ -101,7 +101,7 @@ def test_grouped_equals_the_loop(built, monkeypatch, network, cover, count):
 
 
 def test_branches_of_a_tree_are_grouped(built, monkeypatch):
-    """HierNet's branches say the same at once, too."""
+    """The grouped branches of HierNet equal the loop too."""
     classifier, x = built(cover=COVERS["disjoint"], method="hiernet"), pictures()
 
     assert torch.allclose(looped(classifier, x, monkeypatch), grouped(classifier, x), atol=1e-5)
@@ -109,7 +109,7 @@ def test_branches_of_a_tree_are_grouped(built, monkeypatch):
 
 @pytest.mark.parametrize("beta", [1e-9, 1.0, 2.0, None])
 def test_chosen_components_alone_equal_the_loop(built, monkeypatch, beta):
-    """Conditional execution says the same after a grouped computation as without."""
+    """Conditional execution gives the same rows before and after a grouped computation."""
     classifier, x = built(beta=beta), pictures(1)
     with monkeypatch.context() as patch, torch.no_grad():
         patch.setattr(siblings, "_IMAGES", 0)
@@ -185,7 +185,7 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_weights_are_never_out_of_date(built, monkeypatch, change):
-    """Whatever changes a weight after it was grouped changes what the grouped computation says."""
+    """Any change of a weight after grouping changes the grouped computation."""
     classifier, x = built(backbone.Params(name="resnet20", width=0.5)), pictures()
     before = grouped(classifier, x)
     change(classifier)
@@ -196,7 +196,7 @@ def test_weights_are_never_out_of_date(built, monkeypatch, change):
 
 
 def test_copies_go_their_own_way(built, monkeypatch):
-    """A copy of a grouped network has weights of its own, and the first one keeps its own."""
+    """A copy of a grouped network has its own weights, and the original keeps its weights."""
     classifier, x = built(), pictures()
     before = grouped(classifier, x)
     other = copy.deepcopy(classifier)
@@ -208,7 +208,7 @@ def test_copies_go_their_own_way(built, monkeypatch):
 
 
 def test_grouping_is_not_seen_from_outside(built, tmp_path):
-    """State, its file, parameters and their number are those of a network that was never grouped."""
+    """State, checkpoint and parameters equal those of a network that was never grouped."""
     fresh, classifier = built(), built()
     grouped(classifier, pictures())
     state = classifier.state_dict()
@@ -223,7 +223,7 @@ def test_grouping_is_not_seen_from_outside(built, tmp_path):
 
 
 def test_gradients_are_those_of_the_loop(built):
-    """With gradients the loop runs; after a grouped computation it learns as if there was none."""
+    """With gradients the loop runs, and an earlier grouped computation does not change them."""
     fresh, classifier, x = built(), built(), pictures(2)
     with torch.inference_mode():
         classifier.predict_proba(x, mode="full")
@@ -240,7 +240,7 @@ def test_gradients_are_those_of_the_loop(built):
 
 
 def test_loop_runs_where_it_is_faster(built):
-    """More images, a single branch, training mode and recorded gradients are left to the loop."""
+    """Larger batches, one branch, training mode and recorded gradients use the loop."""
     network = built().network
     alone = built(cover=[[0, 1, 2], [3]]).network
     maps = network.stem(pictures(2)).detach()
@@ -256,7 +256,7 @@ def test_loop_runs_where_it_is_faster(built):
 
 @pytest.mark.parametrize("network", MIXED.values(), ids=MIXED)
 def test_layers_that_mix_channels_run_in_the_loop(built, network):
-    """Attention and dense blocks are not grouped, and give an answer."""
+    """Attention and dense blocks are not grouped, and their rows sum to 1."""
     classifier = built(network)
     with torch.no_grad():
         maps = classifier.network.stem(pictures())

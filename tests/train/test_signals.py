@@ -1,4 +1,4 @@
-"""Training signals beside the label: values by hand, limits, resumption, the same predictions."""
+"""Training signals beside the label: values by hand, limits, resumption, predictions."""
 
 import math
 
@@ -36,7 +36,7 @@ def counting(smoothing: float = 0.0, progress: float = 0.0, weights=None) -> Cou
 
 
 def test_rows_of_the_worked_example():
-    """Half of the mass stays in the group: (.375, .375, .125, .125) for its labels."""
+    """Half of the mass stays in the group: its labels have the row (.375, .375, .125, .125)."""
     rows = signals.tree_rows(GROUPS, share=0.5)
 
     assert [0.375, 0.375, 0.125, 0.125] == rows[0].tolist()
@@ -50,7 +50,7 @@ def test_rows_of_the_worked_example():
     seed=st.integers(0, 99),
 )
 def test_rows_sum_to_one_and_no_share_is_uniform(groups, share, smoothing, seed):
-    """Every row is a distribution; with share 0 the loss is that of uniform label smoothing."""
+    """Every row is a distribution; share 0 gives the loss of uniform label smoothing."""
     labels, draw = len(groups), torch.Generator().manual_seed(seed)
     rows = signals.tree_rows(torch.tensor(groups), share=share)
     logits = torch.randn(5, labels, generator=draw)
@@ -80,7 +80,7 @@ def test_tree_smoothing_by_hand():
 
 
 def test_curriculum_learns_groups_then_labels():
-    """Before the turn the loss is -log(.4 + .3), from the turn on -log .4."""
+    """Before `until` the loss is -log(.4 + .3), and from then on it is -log .4."""
     loss = Curriculum(GROUPS, until=0.25)
 
     assert loss(LOGITS, TARGET, counting(progress=0.2)).item() == pytest.approx(-math.log(0.7))
@@ -88,7 +88,7 @@ def test_curriculum_learns_groups_then_labels():
 
 
 def test_class_weights_count_in_the_losses_of_groups():
-    """An image weighs in the loss of its group as much as in that of its label."""
+    """The group loss uses the class weight of the image's label."""
     weights = torch.tensor([2.0, 1.0, 1.0, 1.0])
     coarse = torch.log(torch.tensor([[0.7, 0.3]]))
     loss = signals.CoarseHeadLoss(GROUPS, weight=0.5)
@@ -105,7 +105,7 @@ def test_class_weights_count_in_the_losses_of_groups():
 
 
 def test_second_head_is_shown_in_training_only():
-    """In evaluation the output is that of the network itself, to the bit."""
+    """In evaluation the output is bit-identical to that of the network without the head."""
     network = backbone.build(BACKBONE, outputs=4, side=SIDE)
     with_head = WithCoarseHead(network, after=3, groups=2)
     images = torch.rand(5, 3, SIDE, SIDE)
@@ -118,7 +118,7 @@ def test_second_head_is_shown_in_training_only():
 
 
 def test_online_targets_are_means_of_right_predictions():
-    """After an epoch row y is the mean over the images of y that were predicted rightly."""
+    """After an epoch row y is the mean over the correctly predicted images of y."""
 
     class Given(torch.nn.Module):
         def forward(self, x):
@@ -135,14 +135,14 @@ def test_online_targets_are_means_of_right_predictions():
 
     assert torch.allclose(torch.cat([first, second]), torch.full((4, 3), 1 / 3))
     assert torch.allclose(third[0], torch.tensor([0.7, 0.2, 0.1]))
-    assert torch.allclose(third[2], torch.full((3,), 1 / 3))  # never predicted rightly
+    assert torch.allclose(third[2], torch.full((3,), 1 / 3))  # no correct prediction
     assert 3 == int(learner.seen)
     expected = torch.log(probabilities.flatten(1))
     assert torch.equal(learner.eval()(probabilities, targets), expected)
 
 
 def test_online_loss_by_hand():
-    """Half the cross-entropy of the label, half that of its soft target."""
+    """The loss is half the cross-entropy of the label and half that of its soft target."""
     soft = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
     loss = signals.online_smoothing((LOGITS, soft), TARGET, counting(0.1))
     expected = -(math.log(0.4) + 0.5 * (math.log(0.4) + math.log(0.3))) / 2
@@ -159,7 +159,7 @@ def test_online_loss_by_hand():
     ],
 )
 def test_groups_are_a_partition(clusters: Clusters, message):
-    """Overlapping groups, and trees without groups, are refused."""
+    """Overlapping groups and trees without groups are refused."""
     with pytest.raises(ValueError, match=message):
         signals.groups_of(clusters, 4)
 
@@ -168,7 +168,7 @@ def test_groups_are_a_partition(clusters: Clusters, message):
 def test_training_resumes_to_the_same_weights(
     own, tiny_data, make_trainer, make_classifier, tmp_path
 ):
-    """Stopped between two epochs and started again, every signal ends with the same weights."""
+    """With any signal, stopped and resumed training ends with the same weights."""
     data, tree = tiny_data(4), hierarchy.from_clusters(FAMILIES, len(LABELS))
     params = LOOP.model_copy(update={"epochs": 4, "label_smoothing": 0.1})
 
@@ -176,7 +176,7 @@ def test_training_resumes_to_the_same_weights(
         trainer = make_trainer(data, params=params)
         trainer.work_dir = tmp_path / folder
         if readings is not None:
-            trainer.clock = iter(range(readings)).__next__  # then it stops, within an epoch
+            trainer.clock = iter(range(readings)).__next__  # the clock ends within an epoch
         classifier = make_classifier("flat", tree, **own)
         classifier.fit(data, trainer, seed=3)
         return classifier.state_dict()
@@ -215,7 +215,7 @@ def test_a_signal_changes_the_weights_and_nothing_else(
 
 
 def test_signals_exclude_each_other_and_need_groups(tiny_data, make_trainer, make_classifier):
-    """Two signals at once, or one from groups without groups, are wrong usage."""
+    """Two signals together, or a signal that needs groups without groups, are refused."""
     with pytest.raises(ValueError, match="exclude each other"):
         flat.Params(smoothing="tree", curriculum=0.2)
     classifier = make_classifier("flat", hierarchy.flat(len(LABELS)), curriculum=0.2)

@@ -1,4 +1,4 @@
-"""Spectral clustering: K-means beside that of scikit-learn, labels that stand alone."""
+"""Spectral clustering: K-means against scikit-learn, labels without confusion."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from train.grouping.partition import affinity
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6))
 @settings(max_examples=15, deadline=None)
 def test_k_means_is_as_tight_as_that_of_scikit_learn(seed, clusters):
-    """The sum of squares lies at most 5 % above that of 20 random starts in scikit-learn."""
+    """The sum of squares is at most 5 % above that of 20 random starts in scikit-learn."""
     points = np.random.default_rng(seed).normal(size=(30, clusters))
     owners = spectral.k_means(points, clusters=clusters)
     spread = sum(
@@ -28,16 +28,16 @@ def test_k_means_is_as_tight_as_that_of_scikit_learn(seed, clusters):
 
 
 def test_three_clusters_of_m6():
-    """HD-CNN's other clustering finds {0, 1, 2}, {3, 4} and {5} in M6."""
+    """Spectral clustering of M6 gives {0, 1, 2}, {3, 4} and {5}."""
     weights = affinity(M6)
 
     assert [[0, 1, 2], [3, 4], [5]] == spectral.groups(weights, clusters=3)
-    # 1 - D is the affinity: D_01 = .825, D_34 = .785, D_05 = .99.
+    # The affinity is 1 - D: D_01 = .825, D_34 = .785, D_05 = .99.
     assert np.allclose([0.175, 0.215, 0.01], [weights[0, 1], weights[3, 4], weights[0, 5]])
 
 
 def test_spectral_says_how_many_labels_stand_alone():
-    """More labels without confusion than clusters asked for are an error with both numbers."""
+    """If more labels lack confusion than clusters allow, the error has both numbers."""
     matrix = np.eye(7)
     matrix[:4, :4] = blocks([2, 2])
 

@@ -1,4 +1,4 @@
-"""Statistics of differences: worked values, and how often an interval holds the true value."""
+"""Statistics of differences: worked values, and the coverage of the intervals."""
 
 import itertools
 import math
@@ -29,7 +29,7 @@ def test_gives_the_worked_values_of_mcnemar(fixed, broken, expected):
 
 @given(st.integers(0, 400), st.integers(0, 400))
 def test_mcnemar_equals_the_sum_of_binomials_and_ignores_direction(fixed, broken):
-    """The running product equals the sum of binomials, and exchanging the runs changes nothing."""
+    """The running product equals the sum of binomials, and swapping the runs changes nothing."""
     trials = fixed + broken
     tail = sum(math.comb(trials, drawn) for drawn in range(min(fixed, broken) + 1))
 
@@ -39,7 +39,7 @@ def test_mcnemar_equals_the_sum_of_binomials_and_ignores_direction(fixed, broken
 
 @given(st.integers(0, 400), st.integers(0, 400))
 def test_mcnemar_equals_the_binomial_test_of_scipy(fixed, broken):
-    """The p value is that of a two-sided binomial test with probability 1/2."""
+    """The p value equals that of a two-sided binomial test with probability 1/2."""
     trials = fixed + broken
     expected = scipy.stats.binomtest(fixed, trials).pvalue if trials else 1.0
 
@@ -47,14 +47,14 @@ def test_mcnemar_equals_the_binomial_test_of_scipy(fixed, broken):
 
 
 def test_mcnemar_bears_large_counts():
-    """Tens of thousands of changed images overflow nothing."""
+    """Tens of thousands of changed images do not overflow."""
     p = mcnemar(20_000, 20_000)
 
     assert p == 1.0
 
 
 def test_interval_holds_zero_in_95_percent_of_null_simulations():
-    """Where two runs differ by chance alone, 95 of 100 intervals hold zero, give or take 3."""
+    """For two runs with equal accuracy, 95 ± 3 of 100 intervals contain zero."""
     random = np.random.default_rng(0)
     held = 0
     for simulation in range(500):
@@ -86,7 +86,7 @@ def test_interval_is_as_wide_as_the_worked_resolution(images, counts, half):
 
 
 def test_multinomial_bootstrap_equals_the_plain_one():
-    """Drawing counts of values gives the interval that drawing images gives."""
+    """Resampling counts of values gives the same interval as resampling images."""
     random = np.random.default_rng(1)
     difference = random.choice([-1.0, -0.5, 0.0, 0.5, 1.0], size=300, p=[0.05, 0.1, 0.6, 0.15, 0.1])
     drawn = difference[random.integers(0, 300, size=(20_000, 300))].mean(axis=1)
@@ -99,7 +99,7 @@ def test_multinomial_bootstrap_equals_the_plain_one():
 
 
 def test_interval_of_distinct_values_is_drawn_in_chunks(monkeypatch):
-    """The interval does not depend on how many resamples fit in memory at once."""
+    """The interval does not depend on how many resamples fit in memory."""
     difference = np.random.default_rng(3).normal(size=50)
     whole = paired_interval(difference, resamples=500, seed=4)
     monkeypatch.setattr("train.evaluation.statistics._CELLS_AT_ONCE", 64)
@@ -108,7 +108,7 @@ def test_interval_of_distinct_values_is_drawn_in_chunks(monkeypatch):
 
 
 def test_interval_of_no_images_is_not_a_number():
-    """An empty slice has no mean and no interval, and says so."""
+    """The interval of no images is NaN and does not exclude zero."""
     interval = paired_interval(np.zeros(0), resamples=10, seed=0)
 
     assert math.isnan(interval.mean)
@@ -116,7 +116,7 @@ def test_interval_of_no_images_is_not_a_number():
 
 
 def test_same_seed_gives_the_same_interval():
-    """The interval depends on the numbers and the seed alone."""
+    """The interval depends only on the numbers and the seed."""
     difference = np.array([1.0, 0.0, -1.0, 1.0, 0.0, 1.0])
 
     assert paired_interval(difference, resamples=200, seed=5) == paired_interval(
@@ -128,7 +128,7 @@ def test_same_seed_gives_the_same_interval():
     ("low", "high", "expected"), [(0.1, 0.2, True), (-0.2, -0.1, True), (-0.1, 0.1, False)]
 )
 def test_knows_on_which_side_of_zero_it_lies(low, high, expected):
-    """An interval on one side of zero excludes it."""
+    """An interval on one side of zero excludes zero."""
     assert expected is Interval(mean=0.0, low=low, high=high).excludes_zero
 
 
@@ -144,13 +144,13 @@ def test_counts_fixed_and_broken():
 
 
 def test_holm_corrects_in_order():
-    """The smallest of three is tripled, the next doubled, and none falls below an earlier one."""
+    """The smallest of three p values is tripled, the next doubled, and the order is kept."""
     assert [0.09, 0.03, 0.09] == pytest.approx(holm([0.045, 0.01, 0.06]))
 
 
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values):
-    """A corrected value is at least the plain one, at most one, and in the same order."""
+    """A corrected value is at least the plain value, at most 1, and in the same order."""
     corrected = holm(p_values)
 
     assert all(p <= q <= 1 for p, q in zip(p_values, corrected, strict=True))

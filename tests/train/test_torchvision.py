@@ -1,4 +1,4 @@
-"""Our augmentation against torchvision's, pixel for pixel, and torchvision behind one module."""
+"""Our augmentation against torchvision's, per pixel, and the import of torchvision."""
 
 import importlib
 import math
@@ -14,7 +14,7 @@ from train.data import augment
 from train.data.augment import Draws
 from train.errors import MissingPackage
 
-TOLERANCE = 1e-4  # of a pixel in 0..1: both sum in float32, in another order
+TOLERANCE = 1e-4  # for pixels in 0..1: both sum in float32, in another order
 MOVEMENTS = {
     "nothing": {},
     "rotation": {"angle": 17.0},
@@ -30,7 +30,7 @@ MOVEMENTS = {
 
 @pytest.fixture(scope="module")
 def functional():
-    """Torchvision's functions on tensors; the tests that need them say why they are skipped."""
+    """Imports torchvision's functions on tensors, or skips the test with the reason."""
     try:
         vision.torchvision()
     except MissingPackage as error:
@@ -39,7 +39,7 @@ def functional():
 
 
 def theirs(functional, pixels, *, flip, angle=0.0, zoom=1.0, x=0.0, y=0.0, mirrored=0.0):
-    """The same movement as torchvision names it: degrees clockwise, pixels, mirrored before."""
+    """Applies the same transform with torchvision: degrees clockwise, pixels, mirror first."""
     if mirrored:
         pixels = functional.vertical_flip(pixels) if flip == "ud" else functional.hflip(pixels)
     side = pixels.shape[-1]
@@ -62,7 +62,7 @@ def drawn(count, *, angle=0.0, zoom=1.0, x=0.0, y=0.0, mirrored=0.0):
 @pytest.mark.parametrize("flip", ["lr", "ud"])
 @pytest.mark.parametrize("movement", MOVEMENTS.values(), ids=MOVEMENTS)
 def test_every_movement_is_torchvisions(functional, movement, flip, side):
-    """Rotation, zoom, shift and mirror, alone and together, put every pixel where theirs do."""
+    """Rotation, zoom, shift and mirror, alone and combined, equal torchvision's per pixel."""
     values = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
     pictures = torch.from_numpy(values)
     params = augment.Params(flip=flip, outside="mean")
@@ -75,7 +75,7 @@ def test_every_movement_is_torchvisions(functional, movement, flip, side):
 
 
 def test_each_picture_has_its_own_movement(functional):
-    """What `draw` gives for four images moves each of them as torchvision moves it alone."""
+    """The draws for four images transform each image as torchvision transforms it alone."""
     params = augment.Params(outside="mean")
     draws = augment.draw(params, 4, np.random.default_rng(5), side=32)
     pictures = torch.from_numpy(
@@ -98,7 +98,7 @@ def test_each_picture_has_its_own_movement(functional):
 
 
 def test_classifiers_by_name(functional):
-    """Torchvision builds a network by its name, and it runs beside this torch."""
+    """Torchvision builds a network by its name, and the network runs with this torch."""
     network = (
         vision.torchvision().models.get_model("squeezenet1_1", weights=None, num_classes=4).eval()
     )
@@ -109,7 +109,7 @@ def test_classifiers_by_name(functional):
 
 
 def test_loads_in_a_fresh_process_without_a_word(functional):
-    """Loading twice gives one module; nothing is printed and no warning shown."""
+    """Loading twice gives one module, without output and without a warning."""
     code = (
         "from train.backbone import vision\nassert vision.torchvision() is vision.torchvision()\n"
         "import torchvision.models"
@@ -121,7 +121,7 @@ def test_loads_in_a_fresh_process_without_a_word(functional):
 
 
 def test_missing_torchvision_names_the_extra(monkeypatch):
-    """Where it is not installed, the message says what to install."""
+    """Without torchvision the error names the package to install."""
     monkeypatch.setitem(sys.modules, "torchvision", None)
 
     with pytest.raises(MissingPackage, match=r"pip install -e .\.\[train\]"):

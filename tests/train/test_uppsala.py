@@ -1,4 +1,4 @@
-"""The two-level tree: routes, the shared trunk and its price, limits, and what training leaves alone."""
+"""The method uppsala: routes, the shared trunk and its cost, limits, frozen weights."""
 
 import math
 
@@ -20,7 +20,7 @@ PARAMS = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
 
 @pytest.fixture
 def start(make_classifier):
-    """The tensors of an untrained flat network."""
+    """Returns the tensors of an untrained flat network."""
     return make_classifier("flat", hierarchy.flat(4)).network.state_dict()
 
 
@@ -52,7 +52,7 @@ def test_shared_trunk_costs_little():
 
 
 def test_shared_trunk_equals_separate_networks(make_classifier, two_level_hierarchy, tiny_data):
-    """Whole networks, each with its own convolutions, give the same rows within 1e-5."""
+    """Separate networks with their own convolutions give the same rows within 1e-5."""
     classifier = make_classifier("uppsala", two_level_hierarchy).eval()
     x = inputs_of(tiny_data())
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_shared_trunk_equals_separate_networks(make_classifier, two_level_hierar
 
 @pytest.mark.parametrize("freeze", ["conv", "last_block", "none"])
 def test_route_is_the_chosen_branch_alone(make_classifier, tiny_data, freeze):
-    """By route the row is the distribution of the root's favourite; one pass gives the same."""
+    """In mode route the row is the distribution of the root's branch; `outputs` equals it."""
     tree = hierarchy.from_clusters([[0, 3], [1], [2]], 4)
     classifier = make_classifier("uppsala", tree, freeze=freeze).eval()
     x = inputs_of(tiny_data())
@@ -90,7 +90,7 @@ def test_route_is_the_chosen_branch_alone(make_classifier, tiny_data, freeze):
 
 
 def test_all_labels_apart_is_the_root(make_classifier, tiny_data):
-    """With single-label clusters there is no branch: the root decides, by route one-hot."""
+    """Single-label clusters need no branch: the root decides, and route rows are one-hot."""
     tree = hierarchy.from_clusters([[0], [1], [2], [3]], 4)
     classifier = make_classifier("uppsala", tree).eval()
     x = inputs_of(tiny_data())
@@ -104,7 +104,7 @@ def test_all_labels_apart_is_the_root(make_classifier, tiny_data):
 
 
 def test_one_cluster_is_its_branch(make_classifier, make_trainer, tiny_data, start):
-    """With one cluster no root is trained; route and full are the one subnetwork's rows."""
+    """With one cluster no root is trained; route and full equal the subnetwork's rows."""
     data, tree = tiny_data(), hierarchy.from_clusters([[0, 1, 2, 3]], 4)
     classifier = make_classifier("uppsala", tree)
     report = classifier.fit(data, make_trainer(data, params=PARAMS), seed=0, start=start)
@@ -122,7 +122,7 @@ def test_one_cluster_is_its_branch(make_classifier, make_trainer, tiny_data, sta
 
 
 def test_routed_success_stays_below_the_root(make_classifier, make_trainer, tiny_data, start):
-    """Routed success <= the root's success, and <= success with the true branch given."""
+    """Routed accuracy <= the root's accuracy, and <= the accuracy with oracle routing."""
     data = tiny_data()
     classifier = make_classifier("uppsala", hierarchy.from_clusters([[0, 2], [1, 3]], 4))
     classifier.fit(data, make_trainer(data, params=PARAMS), seed=0, start=start)
@@ -139,7 +139,7 @@ def test_routed_success_stays_below_the_root(make_classifier, make_trainer, tiny
 
 
 def test_subnetworks_leave_the_root_alone(make_classifier, make_trainer, tiny_data, start):
-    """After its own training not one bit of the root changes, and the trunk stays shared."""
+    """Training the subnetworks keeps the root bit-identical, and the trunk stays shared."""
     data, tree = tiny_data(), hierarchy.from_clusters([[0, 1], [2, 3]], 4)
     roots = []
     for epochs in (1, 2):
@@ -157,7 +157,7 @@ def test_subnetworks_leave_the_root_alone(make_classifier, make_trainer, tiny_da
 
 @pytest.mark.parametrize("freeze", ["last_block", "none"])
 def test_unfrozen_blocks_learn(make_classifier, make_trainer, tiny_data, start, freeze):
-    """Blocks that a branch owns move away from the root's; the shared ones are not copied."""
+    """A branch's own blocks differ from the root's after training; shared ones are not copied."""
     data, tree = tiny_data(), hierarchy.from_clusters([[0, 1], [2, 3]], 4)
     classifier = make_classifier("uppsala", tree, freeze=freeze)
     classifier.fit(data, make_trainer(data, params=PARAMS), seed=0, start=start)
@@ -169,7 +169,7 @@ def test_unfrozen_blocks_learn(make_classifier, make_trainer, tiny_data, start, 
 
 
 def test_root_starts_from_the_flat_network(make_classifier, make_trainer, tiny_data, start):
-    """The convolutions and dense layers are the flat network's, the last layer is fresh."""
+    """Convolutions and dense layers are the flat network's, and the last layer is new."""
     tree = hierarchy.from_clusters([[0, 1], [2, 3]], 4)
     classifier = make_classifier("uppsala", tree, seed=5)
     classifier._copy_flat(start, seed=0)
@@ -186,7 +186,7 @@ def test_root_starts_from_the_flat_network(make_classifier, make_trainer, tiny_d
 
 
 def test_scratch_needs_no_flat_network(make_classifier, make_trainer, tiny_data):
-    """A root from scratch trains without any start."""
+    """A root from scratch trains without a flat network."""
     classifier = make_classifier(
         "uppsala", hierarchy.from_clusters([[0, 1], [2, 3]], 4), root_init="scratch"
     )
@@ -197,7 +197,7 @@ def test_scratch_needs_no_flat_network(make_classifier, make_trainer, tiny_data)
 
 @pytest.mark.parametrize("balance", ["resample", "fixed", "weights", "none"])
 def test_root_is_balanced_by_cluster(make_classifier, make_trainer, tiny_data, start, balance):
-    """Clusters of three labels and one: equal images of both, or all with weights."""
+    """Clusters of three labels and one: equal images of both, or all images with weights."""
     pictures = 16 if balance in ("resample", "fixed") else 32
     data, tree = tiny_data(), hierarchy.from_clusters([[0, 1, 2], [3]], 4)
     classifier = make_classifier("uppsala", tree, balance=balance)
@@ -211,7 +211,7 @@ DEEP = [[[0, 1], 2], 3]
 
 
 def test_deep_trees_follow_every_decision(make_classifier, tiny_data):
-    """Three decisions deep: rows sum to one, one path by route, products in full, in both passes."""
+    """In a tree with three levels rows sum to 1; route follows one path, full multiplies all."""
     classifier = make_classifier("uppsala", hierarchy.from_nested(DEEP, 4)).eval()
     x = inputs_of(tiny_data())
     maps = classifier.root.blocks(x - classifier.mean[:, None, None])
@@ -244,7 +244,7 @@ def test_deep_trees_follow_every_decision(make_classifier, tiny_data):
 
 
 def test_deep_trees_train_level_by_level(make_classifier, make_trainer, tiny_data, start):
-    """Each network waits for its parent and starts from it; the critical path is the longest chain."""
+    """Each network starts from its parent, and the critical path is the longest chain."""
     data = tiny_data()
     classifier = make_classifier("uppsala", hierarchy.from_nested(DEEP, 4), freeze="last_block")
     report = classifier.fit(data, make_trainer(data, params=PARAMS), seed=0, start=start)
@@ -256,7 +256,7 @@ def test_deep_trees_train_level_by_level(make_classifier, make_trainer, tiny_dat
 
 
 def test_labels_with_two_parents_are_refused(make_classifier):
-    """Overlapping clusters are no tree, so no path leads to a label."""
+    """Overlapping clusters are refused, because a label would have two paths."""
     tree = hierarchy.from_clusters([[0, 1], [2, 3]], 4)
     tree.add_edge("cluster-1", "label-0", order=2)
 
