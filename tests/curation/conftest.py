@@ -1,8 +1,8 @@
 """
-A small consistent data folder, as the scraper would leave it: 65 posts of four personae.
+Fixtures of the curation tests: a small, consistent data folder with 65 posts of four personae.
 
-`tiny_data` is a fresh copy for each test: `listing/`, `decide/` and `download/` tables and one
-segment. Its `truth` says of each post what is wrong with its image, or `good`.
+`tiny_data` is a fresh copy for each test. It holds the tables of `listing/`, `decide/` and
+`download/` and one segment. Its `truth` gives for each post the defect of its image, or `good`.
 """
 
 import hashlib
@@ -99,7 +99,7 @@ IMAGES = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class TinyData:
-    """Where the folder lies, what each post is, and which post it copies."""
+    """The data folder, the expected outcome of each post, and the original of each copy."""
 
     data_dir: Path
     work_dir: Path
@@ -172,7 +172,7 @@ def _decision(post_id: int, stage: str, reason: str | None = None) -> dict[str, 
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    """Writes rows as a stage would: fixed schema, given order."""
+    """Writes rows as a stage does: with a fixed schema, in the given order."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")
 
@@ -270,7 +270,7 @@ def _tiny_data_once(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
 
 @pytest.fixture
 def tiny_data(_tiny_data_once: TinyData, tmp_path: Path) -> TinyData:
-    """A private copy of the small data folder: `data_dir`, an unused `work_dir`, and the truth."""
+    """Returns a private copy of the small data folder with an empty `work_dir` and the truth."""
     shutil.copytree(_tiny_data_once.data_dir, tmp_path / "data")
     return TinyData(
         tmp_path / "data", tmp_path / "work", _tiny_data_once.truth, _tiny_data_once.original
@@ -297,7 +297,7 @@ def _curated_once(_tiny_data_once: TinyData, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def curated(_curated_once: TinyData, tmp_path: Path) -> TinyData:
-    """A private copy of the small data folder after every stage of curation."""
+    """Returns a private copy of the small data folder after every stage of curation."""
     shutil.copytree(_curated_once.data_dir, tmp_path / "curated")
     return TinyData(
         tmp_path / "curated", tmp_path / "work", _curated_once.truth, _curated_once.original
@@ -306,7 +306,7 @@ def curated(_curated_once: TinyData, tmp_path: Path) -> TinyData:
 
 @pytest.fixture
 def drawing() -> Image.Image:
-    """An image without symmetry: a red corner at the top left, a green bar at the right."""
+    """Returns an asymmetric image: a red corner at the top left, a green bar at the right."""
     image = Image.new("RGB", (120, 80), "white")
     pen = ImageDraw.Draw(image)
     pen.rectangle((0, 0, 39, 29), fill=(220, 20, 30))

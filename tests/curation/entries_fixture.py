@@ -1,4 +1,4 @@
-"""The stored posts of the small data folder: what each draws, copies, or has wrong with it."""
+"""The stored posts of the small data folder: sound images, copies, and flawed images."""
 
 import io
 import random
@@ -31,7 +31,7 @@ class Entry:
 
 
 def draw(label: str, *, seed: int, ground: str = "white", grey: bool = False) -> Image.Image:
-    """Draws one image of `label`: the same arguments, the same pixels."""
+    """Draws one image of `label`; equal arguments give equal pixels."""
     chance = random.Random(f"{label}:{seed}")
     width, height = chance.choice([(180, 150), (140, 180), (180, 180), (128, 176)])
     back = (255, 255, 255) if ground == "white" else tuple(chance.randint(60, 200) for _ in "rgb")
@@ -55,21 +55,21 @@ def draw(label: str, *, seed: int, ground: str = "white", grey: bool = False) ->
 
 
 def jpeg(image: Image.Image, quality: int = 88) -> bytes:
-    """Encodes as a board's thumbnails are."""
+    """Encodes an image as JPEG, the format of a board's thumbnails."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
 def png(image: Image.Image, **options: Any) -> bytes:
-    """Encodes without loss."""
+    """Encodes an image as PNG, without loss."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", **options)
     return buffer.getvalue()
 
 
 def good_entries() -> list[Entry]:
-    """Returns posts with sound images, every second of each persona on a white ground."""
+    """Returns posts with sound images; every second image of a persona has a white background."""
     entries = []
     for number in range(GOOD_PER_LABEL * len(COLOURS)):
         label = list(COLOURS)[number % len(COLOURS)]
@@ -82,7 +82,7 @@ def good_entries() -> list[Entry]:
 
 
 def copied_entries(good: list[Entry]) -> tuple[list[Entry], dict[int, int]]:
-    """Posts that show what another post shows, each with the id of the one that it copies."""
+    """Returns copies of other posts, each with the id of its original."""
     entries: list[Entry] = []
     original = {}
 

@@ -1,4 +1,4 @@
-"""The tables that stage `split` reads, written for posts of a few labels without any image."""
+"""Tables that stage `split` reads, for posts of a few labels and without images."""
 
 import json
 import random
@@ -15,7 +15,7 @@ LOOSE = split.Params(tolerance=1.0)
 
 
 def apart(*splits: str) -> list[int]:
-    """Returns the first ids, ascending, that draw these splits."""
+    """Returns the smallest ascending ids whose drawn splits are `splits`."""
     ids: list[int] = []
     for split_name in splits:
         post = ids[-1] + 1 if ids else 1
@@ -26,14 +26,14 @@ def apart(*splits: str) -> list[int]:
 
 
 def write(path: Path, rows: list[dict[str, Any]], columns: dict[str, pa.DataType], **metadata):
-    """Writes rows with a fixed schema and, as stages do, metadata."""
+    """Writes rows with a fixed schema and metadata, as stages do."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist(rows, schema=pa.schema(columns))
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
 class Folder:
-    """The tables that the stage reads, for posts of two labels."""
+    """The tables that stage `split` reads, for posts of a few labels."""
 
     def __init__(self, root: Path, posts: int = 400, labels: int = 2) -> None:
         self.data_dir = root / "data"
@@ -54,13 +54,13 @@ class Folder:
         self.apart: list[tuple[int, int]] = []
 
     def run(self, params: split.Params = LOOSE) -> list[dict[str, Any]]:
-        """Writes the tables, runs the stage, returns the rows of split.parquet."""
+        """Writes the tables, runs the stage and returns the rows of split.parquet."""
         self.write()
         split.run(params, data_dir=self.data_dir, work_dir=self.data_dir / "work")
         return pq.read_table(self.data_dir / "split" / "split.parquet").to_pylist()
 
     def write(self) -> None:
-        """Writes what the stages before leave."""
+        """Writes the tables of the earlier stages."""
         data, whole, text = self.data_dir, pa.int64(), pa.string()
         write(
             data / "persona" / "labels.parquet",
@@ -116,5 +116,5 @@ class Folder:
         )
 
     def certificate(self) -> dict[str, Any]:
-        """What the stage certified."""
+        """Returns the certificate that the stage wrote."""
         return json.loads((self.data_dir / "split" / "certificate.json").read_text())

@@ -1,4 +1,4 @@
-"""Assignment of splits: drawn by group, stable under growth, independent of the order of posts."""
+"""Tests the split assignment: drawn per group, stable under growth, independent of post order."""
 
 from collections import Counter
 from typing import Any
@@ -13,7 +13,7 @@ from tests.curation.split_fixture import apart
 
 
 def drawn_splits(posts: Any, links: Any) -> dict[int, Assignment]:
-    """Splits with the default shares."""
+    """Returns the splits with the default shares."""
     return assign(posts, links, seed=0, train=0.6, val=0.15)
 
 
@@ -29,7 +29,7 @@ GRAPHS = st.integers(2, 40).flatmap(
 
 @given(GRAPHS, st.integers(1, 40))
 def test_no_post_changes_split_when_higher_ids_are_added(graph, cut) -> None:
-    """The splits of the posts up to any id are the same with and without the posts after it."""
+    """Adding posts with higher ids changes the split of no earlier post."""
     size, links = graph
     before = drawn_splits(
         range(1, min(cut, size) + 1), [ends for ends in links if max(ends) <= cut]
@@ -43,7 +43,7 @@ def test_no_post_changes_split_when_higher_ids_are_added(graph, cut) -> None:
 
 @given(GRAPHS)
 def test_linked_posts_share_a_split_or_are_refused(graph) -> None:
-    """No link joins two kept posts of different splits, and a group has a single split."""
+    """Linked posts that are kept share a split, and each group has one split."""
     size, links = graph
     assigned = drawn_splits(range(1, size + 1), links)
     kept = {post: each for post, each in assigned.items() if len(each.splits) == 1}
@@ -59,7 +59,7 @@ def test_linked_posts_share_a_split_or_are_refused(graph) -> None:
 
 @given(GRAPHS, st.randoms(use_true_random=False))
 def test_order_of_posts_and_links_does_not_matter(graph, chance) -> None:
-    """Shuffled posts and links, and links with exchanged ends, give the same splits."""
+    """Shuffled posts, shuffled links and swapped link ends give the same splits."""
     size, links = graph
     posts = list(range(1, size + 1))
     shuffled = [chance.choice([(a, b), (b, a)]) for a, b in links]
@@ -71,7 +71,7 @@ def test_order_of_posts_and_links_does_not_matter(graph, chance) -> None:
 
 @given(st.integers(0, 2**60), st.integers(0, 9))
 def test_a_group_draws_by_its_id_and_the_seed_alone(group_id, seed) -> None:
-    """Larger thresholds never take a group away from train."""
+    """A larger train share never removes a group from train."""
     small = drawn(group_id, seed=seed, train=0.3, val=0.3)
     large = drawn(group_id, seed=seed, train=0.6, val=0.3)
 
@@ -79,14 +79,14 @@ def test_a_group_draws_by_its_id_and_the_seed_alone(group_id, seed) -> None:
 
 
 def test_shares_follow_the_thresholds() -> None:
-    """Of 20,000 groups the three splits have their shares within 1 %."""
+    """Of 20,000 groups, each split receives its share within 1 percentage point."""
     counts = Counter(drawn(group, seed=1, train=0.6, val=0.15) for group in range(20_000))
 
     assert pytest.approx([0.6, 0.15, 0.25], abs=0.01) == [counts[name] / 20_000 for name in SPLITS]
 
 
 def test_what_is_linked_to_a_bridging_post_is_refused_too() -> None:
-    """A copy of a refused post is as close to both splits as the refused post is."""
+    """A copy of a post that bridges two splits is refused like that post."""
     first, second = apart("train", "val")
     assigned = drawn_splits([first, second, 900, 901], [(first, 900), (second, 900), (900, 901)])
 

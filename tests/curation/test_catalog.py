@@ -1,4 +1,4 @@
-"""The catalog: every view over a small data folder, and the questions of docs/queries.sql."""
+"""Tests the catalog: the views over a small data folder and the queries of docs/queries.sql."""
 
 import hashlib
 import json
@@ -21,13 +21,13 @@ QUERIES = Path(__file__).resolve().parents[2] / "docs" / "queries.sql"
 
 
 def questions() -> list[tuple[str, str]]:
-    """The ten questions: comment and SQL of each."""
+    """Returns the ten queries, each as a pair of comment and SQL."""
     parts = QUERIES.read_text(encoding="utf-8").strip().split("\n\n")
     return [(part.split("\n", 1)[0], part.split("\n", 1)[1]) for part in parts]
 
 
 def run(data_dir: Path) -> Path:
-    """Runs the stage; returns the file."""
+    """Runs the stage; returns the path of the catalog."""
     catalog.run(catalog.Params(), data_dir=data_dir, work_dir=data_dir)
     return data_dir / "catalog" / "catalog.duckdb"
 
@@ -48,13 +48,13 @@ def edit(path: Path, column: str, values: pa.Array) -> None:
 
 @pytest.fixture
 def path(curated) -> Path:
-    """The catalog of the small data folder."""
+    """Returns the path of the catalog of the small data folder."""
     return curated.data_dir / "catalog" / "catalog.duckdb"
 
 
 @pytest.mark.parametrize("question", questions(), ids=lambda question: question[0][3:40])
 def test_question_of_the_readme_has_an_answer(path: Path, question) -> None:
-    """Each of the questions runs, and begins with what it asks in words."""
+    """Each query of docs/queries.sql runs, and its comment states the question."""
     comment, sql = question
 
     assert comment.startswith("-- ")
@@ -63,13 +63,13 @@ def test_question_of_the_readme_has_an_answer(path: Path, question) -> None:
 
 
 def test_there_are_ten_questions_of_which_three_join_tags() -> None:
-    """Ten questions, and three of them join the largest table."""
+    """docs/queries.sql has ten queries, and three of them join the largest table."""
     assert 10 == len(questions())
     assert 3 == sum("post_tags" in sql for _, sql in questions())
 
 
 def test_tables_hold_every_row_of_the_parquet_files(curated, path: Path) -> None:
-    """Each table has as many rows as its file."""
+    """Each table has as many rows as its Parquet file."""
     for source in catalog.SOURCES:
         file = curated.data_dir / source.stage / source.file
         assert [(pq.read_metadata(file).num_rows,)] == rows(
@@ -90,7 +90,7 @@ def test_tables_hold_every_row_of_the_parquet_files(curated, path: Path) -> None
 
 
 def test_journey_of_a_packed_post_names_every_stage(curated, path: Path) -> None:
-    """A sample's post passes all nine stages, in order, each with its outcome."""
+    """The journey of a post in the shards lists all nine stages in order, each with its outcome."""
     journey = rows(
         path,
         "SELECT step, outcome FROM journey WHERE post_id = (SELECT min(post_id) FROM samples) "
@@ -104,7 +104,7 @@ def test_journey_of_a_packed_post_names_every_stage(curated, path: Path) -> None
 
 
 def test_journey_of_a_refused_post_ends_where_it_was_refused(curated, path: Path) -> None:
-    """A post refused by its tags has two steps; a grey image ends at the filters with numbers."""
+    """The journey of a refused post ends at the refusing stage, with the compared numbers."""
     assert [("listing", "listed"), ("decide", "comic")] == rows(
         path, "SELECT step, outcome FROM journey WHERE post_id = 5001 ORDER BY position"
     )
@@ -116,7 +116,7 @@ def test_journey_of_a_refused_post_ends_where_it_was_refused(curated, path: Path
 
 
 def test_funnel_adds_up(path: Path) -> None:
-    """What a stage keeps is what the next one decides on, and the shards hold the last of it."""
+    """Each stage and the shards have exactly the posts that the stage before them kept."""
     kept = dict(rows(path, "SELECT stage, posts FROM funnel WHERE outcome = 'kept'"))
     for before, after in [
         ("filters", "duplicates"),
@@ -134,7 +134,7 @@ def test_funnel_adds_up(path: Path) -> None:
 
 
 def test_rejections_carry_their_numbers(path: Path) -> None:
-    """Every refusal is listed with its stage, and with the two numbers where two were compared."""
+    """`rejections` lists every refusal with its stage and, after a comparison, both numbers."""
     assert rows(path, "SELECT count(*) FROM decisions WHERE NOT kept") == rows(
         path, "SELECT count(*) FROM rejections"
     )
@@ -144,7 +144,7 @@ def test_rejections_carry_their_numbers(path: Path) -> None:
 
 
 def test_label_counts_add_up(curated, path: Path) -> None:
-    """The sides of each label add up to its samples, in leaf order."""
+    """The counts of train, val and test add up to the samples of each label, in leaf order."""
     counts = rows(path, "SELECT leaf, label, samples, train + val + test FROM label_counts")
     classes = pq.read_table(curated.data_dir / "persona" / "classes.parquet").to_pylist()
 
@@ -154,7 +154,7 @@ def test_label_counts_add_up(curated, path: Path) -> None:
 
 
 def test_white_background_lists_the_slice(path: Path) -> None:
-    """The view holds the samples on white and no other."""
+    """The view lists exactly the samples with a white background."""
     assert rows(path, "SELECT post_id FROM samples WHERE white_background ORDER BY 1") == rows(
         path, "SELECT post_id FROM white_background ORDER BY 1"
     )
@@ -162,7 +162,7 @@ def test_white_background_lists_the_slice(path: Path) -> None:
 
 
 def test_look_alikes_pair_a_form_with_its_base(path: Path) -> None:
-    """A form and its base are a pair, and so are the nearest names of one copyright."""
+    """The view pairs a form with its base, and the most similar names of one copyright."""
     assert [
         ("coral", "coral_(winter)", "form_and_base"),
         ("amber", "beryl", "near_name"),
@@ -170,7 +170,7 @@ def test_look_alikes_pair_a_form_with_its_base(path: Path) -> None:
 
 
 def test_leaks_is_empty_for_a_sound_split(path: Path) -> None:
-    """No pair of posts stands on two sides with one file, image, group or link."""
+    """For a sound split the view is empty: no two splits share a file, image, group or link."""
     assert [] == rows(path, "FROM leaks")
 
 
@@ -184,7 +184,7 @@ def test_leaks_is_empty_for_a_sound_split(path: Path) -> None:
     ],
 )
 def test_leaks_shows_each_kind_of_leak(curated, kind: str, file: str, column: str) -> None:
-    """A pair of one image in two splits is in `leaks`, for each way to be one image."""
+    """Two posts of one image in two splits appear in `leaks`, for each kind of duplicate."""
     sides = pq.read_table(curated.data_dir / "split" / "split.parquet").to_pylist()
     first = next(row["post_id"] for row in sides if row["split"] == "train")
     second = next(row["post_id"] for row in sides if row["split"] == "test")
@@ -204,7 +204,7 @@ def test_leaks_shows_each_kind_of_leak(curated, kind: str, file: str, column: st
 
 
 def test_dataset_places_the_bytes_of_every_sample(curated, path: Path) -> None:
-    """Shard, offset and size of each row are those of the image that `measure` made."""
+    """Shard, offset and size of each row address the bytes of the image that `measure` wrote."""
     samples = rows(
         path,
         "SELECT d.shard, d.image_offset, d.image_bytes, m.image_sha256, artist, source_url, tags "
@@ -220,7 +220,7 @@ def test_dataset_places_the_bytes_of_every_sample(curated, path: Path) -> None:
 
 
 def test_builds_names_root_hash_versions_and_parameters(curated, path: Path) -> None:
-    """One row says which build the catalog describes, and with which numbers it was made."""
+    """The view has one row with root hash, versions and parameters of the build."""
     manifest = json.loads((curated.data_dir / "shards" / "manifest.json").read_text())
     [(root, versions, params)] = rows(path, "SELECT root_sha256, versions, params FROM builds")
 
@@ -230,7 +230,7 @@ def test_builds_names_root_hash_versions_and_parameters(curated, path: Path) -> 
 
 
 def test_older_duckdb_can_read_the_file(path: Path) -> None:
-    """The storage version in the header is 65, that of DuckDB 1.2, or older."""
+    """The storage version in the file header is at most 65, the version of DuckDB 1.2."""
     magic, version = struct.unpack_from("<4sQ", path.read_bytes(), 8)
 
     assert b"DUCK" == magic
@@ -238,14 +238,14 @@ def test_older_duckdb_can_read_the_file(path: Path) -> None:
 
 
 def test_catalog_works_under_another_name(path: Path, tmp_path: Path) -> None:
-    """Views do not depend on the name of the file."""
+    """The views work after the catalog file is renamed."""
     shutil.copy(path, tmp_path / "other.duckdb")
 
     assert rows(path, "FROM funnel") == rows(tmp_path / "other.duckdb", "FROM funnel")
 
 
 def test_rebuild_gives_the_same_answers(curated, path: Path) -> None:
-    """A second build, over leftovers of a torn one, answers every question alike."""
+    """A rebuild over a torn `.part` file gives the same result for every query."""
     before = {sql: rows(path, sql) for _, sql in questions()}
     (path.parent / "catalog.duckdb.part").write_bytes(b"torn")
     run(curated.data_dir)
@@ -255,7 +255,7 @@ def test_rebuild_gives_the_same_answers(curated, path: Path) -> None:
 
 
 def test_readers_cannot_write(path: Path) -> None:
-    """The file is opened for reading only."""
+    """The catalog opens read-only."""
     with (
         catalog.connect(path) as connection,
         pytest.raises(duckdb.InvalidInputException, match="read-only"),
@@ -264,7 +264,7 @@ def test_readers_cannot_write(path: Path) -> None:
 
 
 def test_missing_file_and_column_are_named(curated) -> None:
-    """The message names file, column and the stage to run; the old catalog stays."""
+    """A missing file or column is an error with file, column and stage; the old catalog stays."""
     links = curated.data_dir / "duplicates" / "links.parquet"
     pq.write_table(pq.read_table(links).drop_columns(["distance"]), links)
     with pytest.raises(MissingColumn, match=r"links\.parquet lacks column distance"):
@@ -278,7 +278,7 @@ def test_missing_file_and_column_are_named(curated) -> None:
 
 
 def test_damaged_json_and_catalog_are_named(curated, path: Path) -> None:
-    """A manifest that is no JSON, and a catalog that is no database, are clear errors."""
+    """A manifest that is not JSON and a catalog that is not a database are clear errors."""
     (curated.data_dir / "shards" / "manifest.json").write_text("{")
     with pytest.raises(MissingInput, match=r"manifest\.json is no readable JSON"):
         run(curated.data_dir)
@@ -291,7 +291,7 @@ def test_damaged_json_and_catalog_are_named(curated, path: Path) -> None:
 
 
 def test_unwritable_folder_is_a_clear_error(curated, path: Path) -> None:
-    """Where the file cannot be created, the error says what to do."""
+    """If the folder is not writable, the error says what to do."""
     shutil.rmtree(path.parent)
     path.parent.mkdir()
     (path.parent / "catalog.duckdb.part.wal").mkdir()
@@ -300,10 +300,10 @@ def test_unwritable_folder_is_a_clear_error(curated, path: Path) -> None:
         run(curated.data_dir)
 
 
-@settings(max_examples=4)  # each holds some sixty posts
+@settings(max_examples=4)  # each example holds about sixty posts
 @given(st.data())
-def test_any_text_survives(tmp_path_factory, _curated_once, data) -> None:  # noqa: PT019  # a value is asked for: Hypothesis reuses a private copy
-    """Tags and sources come back as they were, whatever they contain, and the folder's name is."""
+def test_any_text_survives(tmp_path_factory, _curated_once, data) -> None:  # noqa: PT019  # Hypothesis reuses one private copy
+    """Tags, sources and the folder name survive a round trip, whatever text they contain."""
     data_dir = tmp_path_factory.mktemp("it's [odd] *") / "data"
     shutil.copytree(_curated_once.data_dir, data_dir)
     posts = data_dir / "listing" / "posts.parquet"
@@ -336,7 +336,7 @@ DUCKDB_ERRORS = sorted(_subclasses(duckdb.Error), key=lambda kind: kind.__name__
 
 @pytest.mark.parametrize("kind", DUCKDB_ERRORS, ids=lambda kind: kind.__name__)
 def test_every_error_of_duckdb_is_translated(kind: type[Exception], tmp_path: Path) -> None:
-    """No class of DuckDB's errors escapes: each is one of ours, or the user's Ctrl-C."""
+    """Every DuckDB error class becomes an error of the package, or KeyboardInterrupt."""
     interrupts = {duckdb.InterruptException}
     expected = KeyboardInterrupt if kind in interrupts else PersonaeError
 
@@ -346,7 +346,7 @@ def test_every_error_of_duckdb_is_translated(kind: type[Exception], tmp_path: Pa
 
 
 def test_interruption_of_duckdb_is_ctrl_c(tmp_path: Path) -> None:
-    """Where DuckDB reports Ctrl-C as a RuntimeError, it is Ctrl-C; other such errors are defects."""
+    """A RuntimeError of DuckDB that reports Ctrl-C becomes KeyboardInterrupt; others are raised."""
     path = tmp_path / "catalog.duckdb"
 
     with pytest.raises(KeyboardInterrupt), catalog.translated_errors(path):

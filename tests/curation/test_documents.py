@@ -1,4 +1,4 @@
-"""The JSON documents: round trips, versions, shapes, and the root hash."""
+"""Tests the JSON documents: round trips, versions, shapes, and the root hash."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_document_without_version_is_of_version_1(curated, name: str) -> None:
-    """The first releases wrote no version."""
+    """A document without a version is read as version 1, because the first releases wrote none."""
     path = curated.data_dir / name
     document = MODELS[name].read(path)
     edit(path, version=None)
@@ -62,7 +62,7 @@ def test_document_without_version_is_of_version_1(curated, name: str) -> None:
     ],
 )
 def test_other_version_or_shape_is_named(curated, name: str, changes, message: str) -> None:
-    """The error names file, key and the stage to run."""
+    """For another version or shape, the error gives the file, the key and the stage to run."""
     path = curated.data_dir / name
     edit(path, **changes)
 
@@ -72,7 +72,7 @@ def test_other_version_or_shape_is_named(curated, name: str, changes, message: s
 
 
 def test_absent_document_names_its_stage(tmp_path: Path) -> None:
-    """The error of an absent document names the stage that writes it."""
+    """If a document is absent, the error gives the stage that writes it."""
     with pytest.raises(MissingInput, match="absent: stage 'split' writes it"):
         CertificateDocument.read(tmp_path / "certificate.json")
 
@@ -94,7 +94,7 @@ def test_root_hash_is_that_of_sha256sum(curated) -> None:
 
 
 def test_shard_is_named_within_its_folder() -> None:
-    """The name of a shard leads to no other folder."""
+    """A shard name that contains a path or does not match the pattern is refused."""
     entry = {"split": "train", "samples": 1, "bytes": 1, "sha256": "0" * 64}
     for name in ("../train-000000.tar", "/train-000000.tar", "train-000000.tar\n", "x", ""):
         with pytest.raises(ValueError, match="should match pattern"):

@@ -1,4 +1,4 @@
-"""The rules over measures: each refuses one flaw, by its name, with the numbers compared."""
+"""Tests the filter rules: each rule refuses one flaw and records its reason and both numbers."""
 
 from collections import defaultdict
 
@@ -30,7 +30,7 @@ def changed(**flaws) -> filters.Measures:
 
 
 def test_keeps_a_sound_image() -> None:
-    """Nothing is held against a coloured, sharp image of usual size."""
+    """A coloured, sharp image of usual size gets no refusal."""
     assert {} == filters.decide(SOUND, filters.Params())
 
 
@@ -44,7 +44,7 @@ def test_keeps_a_sound_image() -> None:
     ],
 )
 def test_refuses_with_reason_and_numbers(flaw, reason, measured, threshold) -> None:
-    """One flaw gives its one reason, and the two numbers that were compared."""
+    """An image with one flaw gets one reason and the two compared numbers."""
     reasons = filters.decide(changed(**flaw), filters.Params())
 
     assert {reason: filters.Shortfall(measured, threshold)} == reasons
@@ -63,7 +63,7 @@ def test_keeps_what_meets_the_threshold(flaw) -> None:
     "error", ["undecodable", "truncated", "too_many_pixels", "animated_file", "wrong_size"]
 )
 def test_passes_the_decoder_s_reason_on(error) -> None:
-    """An image that could not be decoded has the reason and the numbers of `measure`, and no other."""
+    """An image that failed to decode gets only the reason and the numbers of `measure`."""
     nothing = dict.fromkeys(["width", "height", "saturation", "sharpness", "contrast"])
     refused = changed(error=error, measured=60.0, threshold=1.0, **nothing)
 
@@ -86,7 +86,7 @@ def test_names_every_flaw(saturation, contrast, sharpness, side) -> None:
 
 
 def test_decides_on_every_image_once(tiny_data) -> None:
-    """The stage finds each planted flaw by its reason and refuses no sound image."""
+    """The stage refuses each planted flaw with its reason and refuses no sound image."""
     measure.run(measure.Params(workers=1), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
     filters.run(filters.Params(), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
     reasons = defaultdict(set)
@@ -115,7 +115,7 @@ def test_writes_the_same_bytes_twice(tiny_data) -> None:
 
 
 def test_names_what_is_missing(tiny_data) -> None:
-    """Without measures, or one of their columns, the stage says which stage writes them."""
+    """If the measures or one of their columns are missing, the error gives their stage."""
     with pytest.raises(MissingInput, match="'measure'"):
         filters.run(filters.Params(), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
     measure.run(measure.Params(workers=1), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)

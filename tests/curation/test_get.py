@@ -1,4 +1,4 @@
-"""The command `get`: one image out of its shard; nothing in a shard or table becomes a path."""
+"""Tests the command `get`: it extracts one image from its shard; no stored name becomes a path."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ KEY = 1000
 
 
 def test_get_writes_the_image_of_a_sample(curated, tmp_path: Path, capsys) -> None:
-    """The image comes out of its shard, by its offset, as an image of the side of `measure`."""
+    """`get` reads the image at its offset in the shard; its side length is that of `measure`."""
     output = tmp_path / "image.png"
     code = main(["get", "1000", "--data", str(curated.data_dir), "-o", str(output)])
     with Image.open(output) as image:
@@ -38,7 +38,7 @@ def test_get_writes_the_image_of_a_sample(curated, tmp_path: Path, capsys) -> No
 
 
 def test_get_writes_to_standard_output(curated) -> None:
-    """A dash sends the bytes on, and nothing but them."""
+    """With `-o -`, `get` writes only the bytes of the image to standard output."""
     command = [sys.executable, "-m", "curation", "get", "1000", "-o", "-"]
     done = subprocess.run(
         [*command, "--data", str(curated.data_dir)], check=True, capture_output=True
@@ -51,7 +51,7 @@ def test_get_writes_to_standard_output(curated) -> None:
     os.geteuid() != 0 and not os.access("/dev/full", os.W_OK), reason="no /dev/full"
 )
 def test_full_disk_is_exit_3(curated, tmp_path: Path, capsys) -> None:
-    """A disk that takes no more bytes is named, and the same command may be run again."""
+    """A full disk is exit code 3, and the error says that the same command can be run again."""
     (tmp_path / "full.png.part").symlink_to("/dev/full")
     code = main(["get", "1000", "--data", str(curated.data_dir), "-o", str(tmp_path / "full.png")])
 
@@ -60,7 +60,7 @@ def test_full_disk_is_exit_3(curated, tmp_path: Path, capsys) -> None:
 
 
 def test_path_that_cannot_be_written_is_exit_3(curated, tmp_path: Path, capsys) -> None:
-    """A file with the name of a folder is reported in one line, without a traceback."""
+    """If the output path is a folder, the command ends with exit code 3 and one line."""
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "x.png"
     code = main(["get", "1000", "--data", str(curated.data_dir), "-o", str(path)])
@@ -71,7 +71,7 @@ def test_path_that_cannot_be_written_is_exit_3(curated, tmp_path: Path, capsys) 
 
 @pytest.fixture
 def inside(curated, tmp_path: Path, monkeypatch) -> Path:
-    """The shards of the small data folder; the current folder is three levels below `tmp_path`."""
+    """Returns the shards of the small data folder; the current folder lies below `tmp_path`."""
     folder = tmp_path / "a" / "b" / "c"
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
@@ -79,7 +79,7 @@ def inside(curated, tmp_path: Path, monkeypatch) -> Path:
 
 
 def row_of(folder: Path) -> dict[str, Any]:
-    """The row of the sample in samples.parquet."""
+    """Returns the row of the sample in samples.parquet."""
     rows = pq.read_table(folder / "samples.parquet").to_pylist()
     return next(row for row in rows if row["post_id"] == KEY)
 
@@ -93,7 +93,7 @@ def edit_row(folder: Path, **values: Any) -> None:
 
 
 def edit_shard(folder: Path, *, name: str | None = None, kind: bytes = b"", **data: bytes) -> None:
-    """Changes the image's member; as an attacker does, with checksum and manifest made to agree."""
+    """Changes the image's member and updates checksum and manifest, as an attacker would."""
     row = row_of(folder)
     path = folder / row["shard"]
     content = bytearray(path.read_bytes())
@@ -109,7 +109,7 @@ def edit_shard(folder: Path, *, name: str | None = None, kind: bytes = b"", **da
 
 
 def seal(folder: Path, path: Path) -> None:
-    """Makes the manifest agree with a changed shard."""
+    """Updates the manifest to match a changed shard."""
     manifest = json.loads((folder / "manifest.json").read_text())
     for entry in manifest["shards"]:
         if entry["shard"] == path.name:
@@ -118,12 +118,12 @@ def seal(folder: Path, path: Path) -> None:
 
 
 def everything(root: Path) -> dict[Path, bytes]:
-    """Every file below a folder."""
+    """Returns every file below a folder with its bytes."""
     return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def test_default_name_is_key_and_format(inside: Path, capsys) -> None:
-    """Without -o the image goes to KEY.png in the current folder."""
+    """Without -o, the image goes to KEY.png in the current folder."""
     assert 0 == main(["get", str(KEY), "--data", str(inside.parent)])
     assert capsys.readouterr().out.startswith(f"{KEY}.png: ")
     assert [f"{KEY}.png"] == [path.name for path in Path.cwd().iterdir()]
@@ -133,7 +133,7 @@ def test_default_name_is_key_and_format(inside: Path, capsys) -> None:
     ("kind", "extension"), [("PNG", "png"), ("WEBP", "webp"), ("JPEG", "jpg"), ("GIF", None)]
 )
 def test_extension_is_that_of_the_bytes(kind: str, extension: str | None) -> None:
-    """The first bytes decide; formats that stage `measure` never writes are refused."""
+    """The first bytes decide the extension; formats that `measure` never writes are refused."""
     file = io.BytesIO()
     Image.new("RGB", (4, 4)).save(file, kind)
     if extension is None:
@@ -144,7 +144,7 @@ def test_extension_is_that_of_the_bytes(kind: str, extension: str | None) -> Non
 
 
 def flip_a_bit(folder: Path) -> None:
-    """Changes a bit of the image; the manifest stays."""
+    """Flips one bit of the image and leaves the manifest unchanged."""
     row = row_of(folder)
     data = bytearray((folder / row["shard"]).read_bytes())
     data[row["image_offset"] + 60] ^= 1
@@ -187,7 +187,7 @@ ATTACKS = {
 def test_crafted_data_set_is_refused_and_nothing_is_written(
     inside: Path, tmp_path: Path, capsys, attack: str
 ) -> None:
-    """A name, offset, size or image that does not hold: exit 5, one line, and no file anywhere."""
+    """A crafted name, offset, size or image gives exit code 5, one line, and no new file."""
     ATTACKS[attack](inside)
     before = everything(tmp_path)
     code = main(["get", str(KEY), "--data", str(inside.parent)])
@@ -200,7 +200,7 @@ def test_crafted_data_set_is_refused_and_nothing_is_written(
 
 
 def test_manifest_cannot_name_a_file_elsewhere(inside: Path) -> None:
-    """A manifest with a path as the name of a shard is no manifest."""
+    """A manifest with a path as a shard name is a BadDocument error."""
     manifest = json.loads((inside / "manifest.json").read_text())
     manifest["shards"][0]["shard"] = "../../../x.tar"
     (inside / "manifest.json").write_text(json.dumps(manifest))

@@ -1,4 +1,4 @@
-"""A given split: taken as it is, with a validation split of exact numbers."""
+"""Tests given splits: they are kept as given, with a validation split of exact size."""
 
 import random
 from collections import Counter
@@ -18,12 +18,12 @@ from tests.curation.split_fixture import Folder
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    """Tables of 800 posts and two labels, no duplicates."""
+    """Returns the tables of 800 posts and two labels without duplicates."""
     return Folder(tmp_path)
 
 
 def test_given_split_is_taken_and_leaks_are_only_reported(folder: Folder) -> None:
-    """`mode: given` takes the splits of the source, whatever their shares, and reports a duplicate."""
+    """`mode: given` keeps the given splits, whatever their shares, and only reports duplicates."""
     folder.given = {post: ("test", "train", "train", "val")[post % 4] for post in folder.labels}
     folder.hashes[4] = folder.hashes[1 + 4]
     rows = folder.run(split.Params(mode="given", tolerance=0.01))
@@ -36,7 +36,7 @@ def test_given_split_is_taken_and_leaks_are_only_reported(folder: Folder) -> Non
 
 
 def test_certificate_counts_pairs_of_a_given_split(folder: Folder) -> None:
-    """Pairs not above the distance are counted by splits; a pair with different pixels is not."""
+    """The certificate counts near pairs per pair of splits, except pairs of different pixels."""
     folder.given = {post: ("test", "train")[post % 2] for post in folder.labels}
     folder.hashes[4] = folder.hashes[5] = folder.hashes[8] = b"\xaa" * 32
     folder.apart = [(5, 8)]
@@ -48,7 +48,7 @@ def test_certificate_counts_pairs_of_a_given_split(folder: Folder) -> None:
 
 @pytest.mark.parametrize("val_from", ["train", "test"])
 def test_validation_has_the_exact_number_of_each_label(tmp_path, val_from) -> None:
-    """`val_per_label` images of each label leave `val_from`; all others keep their split."""
+    """`val_per_label` images of each label move from `val_from` to val; no other post moves."""
     folder = Folder(tmp_path, posts=400, labels=4)
     folder.given = {
         post: "test" if post % 12 in (1, 2, 7, 8) else "train" for post in folder.labels
@@ -84,28 +84,28 @@ def test_exact_validation_keeps_duplicates_and_given_groups_together(folder: Fol
 
 
 def test_exact_validation_of_too_few_is_named(folder: Folder) -> None:
-    """A label that cannot give its number stops the stage and is named."""
+    """A label with too few images stops the stage, and the error names the label."""
     folder.given = {post: "train" if post > 6 else "test" for post in folder.labels}
     with pytest.raises(TooFewSamples, match=r"Label 'label_0' gives 2 of the 3 images"):
         folder.run(split.Params(mode="given", val_from="test", val_per_label=3))
 
 
 def test_exact_validation_beside_a_given_one_is_refused(folder: Folder) -> None:
-    """A source with a validation split of its own keeps it."""
+    """`val_per_label` is refused if the source has its own validation split."""
     folder.given = {post: ("test", "train", "val")[post % 5 % 3] for post in folder.labels}
     with pytest.raises(BadParams, match="the source has a validation split of its own"):
         folder.run(split.Params(mode="given", val_per_label=3))
 
 
 def test_protocol_of_a_given_split_needs_the_mode() -> None:
-    """`val_per_label` without `mode: given` would be ignored: it is refused."""
+    """`val_per_label` without `mode: given` is refused, because it would have no effect."""
     with pytest.raises(ValidationError, match="are for `mode: given`"):
         split.Params(val_per_label=50)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 12))
 def test_validation_is_exact_stable_and_whole(seed, per_label) -> None:
-    """The number of each label is exact and groups are whole, in whatever order the posts come."""
+    """Each label gets its exact number, groups stay whole, and post order has no effect."""
     chance = random.Random(seed)
     ids = chance.sample(range(1, 2**62), 120)
     label_of = {post: f"label_{number % 4}" for number, post in enumerate(ids)}
@@ -120,7 +120,7 @@ def test_validation_is_exact_stable_and_whole(seed, per_label) -> None:
 
 
 def test_given_split_without_val_draws_it_from_train(folder: Folder) -> None:
-    """A source with train and test alone gets a validation split from its train."""
+    """If the source has only train and test, the validation split is drawn from train."""
     folder.given = {post: "test" if post % 4 == 0 else "train" for post in folder.labels}
     rows = folder.run(split.Params(mode="given"))
     counts = Counter(row["split"] for row in rows)
@@ -132,6 +132,6 @@ def test_given_split_without_val_draws_it_from_train(folder: Folder) -> None:
 
 
 def test_post_without_given_split_is_named(folder: Folder) -> None:
-    """`mode: given` with a source without splits names the post and the remedy."""
+    """With `mode: given`, a post without a split is an error with the post id and the remedy."""
     with pytest.raises(MissingInput, match="Post 1 has the given split None"):
         folder.run(split.Params(mode="given"))

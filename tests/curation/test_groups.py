@@ -1,4 +1,4 @@
-"""Groups of linked posts."""
+"""Tests the groups of linked posts."""
 
 import networkx as nx
 from hypothesis import given
@@ -9,7 +9,7 @@ from curation.groups import groups_of
 
 @given(pairs=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40))
 def test_groups_are_connected_components(pairs: list[tuple[int, int]]) -> None:
-    """Groups are the connected components, numbered by their smallest id, in whatever order."""
+    """Groups are connected components with their smallest id as number, in any order of links."""
     graph = nx.Graph(pairs)
     graph.add_nodes_from(range(31))
     expected = {post: min(part) for part in nx.connected_components(graph) for post in part}

@@ -1,4 +1,4 @@
-"""Near pairs by bands, held against comparing all with all."""
+"""Tests the banded search for near pairs against a comparison of all pairs."""
 
 import time
 
@@ -21,7 +21,7 @@ def all_with_all(hashes: np.ndarray, distance: int) -> list[tuple[int, int, int]
 
 
 def grown(seed: int, families: int, members: int, most: int) -> np.ndarray:
-    """Random hashes, each with copies in which at most `most` bits are flipped."""
+    """Returns random hashes, each with copies in which at most `most` bits are flipped."""
     chance = np.random.default_rng(seed)
     rows = []
     for _ in range(families):
@@ -43,7 +43,7 @@ def grown(seed: int, families: int, members: int, most: int) -> np.ndarray:
 def test_finds_what_comparing_all_finds(
     seed: int, families: int, members: int, most: int, distance: int
 ) -> None:
-    """The pairs and distances are those of the slow reference, for every distance allowed."""
+    """For every allowed distance, pairs and distances equal those of the slow reference."""
     hashes = grown(seed, families, members, most)
     pairs = near_pairs(hashes, distance)
 
@@ -52,7 +52,7 @@ def test_finds_what_comparing_all_finds(
 
 @pytest.mark.parametrize("distance", [15, 31])
 def test_exact_where_bits_are_spread_worst(distance: int) -> None:
-    """Flips spread evenly over the bands, the hardest case, are found up to the last bit."""
+    """Flips spread evenly over the bands, the hardest case, are detected up to the last bit."""
     zero = np.zeros(256, np.uint8)
     spread = zero.copy()
     places = [16 * band + turn for turn in (3, 9) for band in range(16)]
@@ -68,13 +68,13 @@ def test_exact_where_bits_are_spread_worst(distance: int) -> None:
 
 
 def test_few_rows_have_no_pairs() -> None:
-    """None and one row are no pair."""
+    """No rows and one row give no pairs."""
     for rows in (0, 1):
         assert [[], [], []] == [x.tolist() for x in near_pairs(np.zeros((rows, 4), np.uint64), 31)]
 
 
 def test_takes_a_tenth_of_comparing_all() -> None:
-    """Among 50,000 hashes the search takes at most a tenth of a flat scan's time."""
+    """Among 50,000 hashes the search takes at most a tenth of the time of a full scan."""
     hashes = np.random.default_rng(1).integers(0, 1 << 64, (50_000, 4), dtype=np.uint64)
     started = time.process_time()
     near_pairs(hashes, 15)

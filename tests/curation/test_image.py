@@ -1,4 +1,4 @@
-"""Decoding of untrusted bytes: sound images are read, the others are refused with a reason."""
+"""Tests the decoding of untrusted bytes: each image is read or refused with a reason."""
 
 import io
 import struct
@@ -35,7 +35,7 @@ def refusal(data: bytes, **options: int) -> str:
 
 
 def outcome(data: bytes) -> str:
-    """Says `read`, or the reason of the refusal; anything else that is raised is a defect."""
+    """Returns `read` or the reason of the refusal; any other exception is a defect."""
     try:
         decoded(data)
     except UnreadableImage as error:
@@ -61,7 +61,7 @@ def exif(orientation: int, *, order: str = "<") -> bytes:
     return b"Exif\x00\x00" + mark + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
 
 
-# What is read
+# Images that are read
 
 
 @given(
@@ -94,7 +94,7 @@ def test_reads_any_size_and_mode(width: int, height: int, mode: str, kind: str, 
 
 @given(width=st.integers(1, 900), height=st.integers(1, 900), side=st.integers(8, 96))
 def test_normalises_to_a_square(width: int, height: int, side: int) -> None:
-    """Every shape ends as a square of the given side, padded with the colour of its border."""
+    """Every shape becomes a square of the given side, padded with the colour of its border."""
     square = images.normalise(
         Image.new("RGB", (width, height), (9, 99, 199)), side=side, background="border"
     )
@@ -104,7 +104,7 @@ def test_normalises_to_a_square(width: int, height: int, side: int) -> None:
 
 
 def test_pads_with_white_on_request() -> None:
-    """With `white` the margin is white, whatever the border's colour."""
+    """With `white`, the margin is white, whatever the colour of the border."""
     square = images.normalise(Image.new("RGB", (60, 20)), side=30, background="white")
 
     assert (255, 255, 255) == square.getpixel((15, 0))
@@ -114,7 +114,7 @@ def test_pads_with_white_on_request() -> None:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_turns_upright(drawing: Image.Image, orientation: int, order: str) -> None:
-    """Each of the eight EXIF orientations shows the image as it was meant."""
+    """Each of the eight EXIF orientations is decoded to the upright image."""
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpose that the camera applied
     turned = drawing if orientation == 1 else drawing.transpose(undo[orientation])
     decoded_image = decoded(saved(turned, "PNG", exif=exif(orientation, order=order)))
@@ -134,14 +134,14 @@ def test_turns_upright(drawing: Image.Image, orientation: int, order: str) -> No
     ],
 )
 def test_ignores_broken_exif(drawing: Image.Image, block: bytes) -> None:
-    """A damaged or endless EXIF block changes nothing and stops nothing."""
+    """A damaged or endless EXIF block does not change the decoded image."""
     decoded_image = decoded(saved(drawing, "JPEG", exif=block))
 
     assert drawing.size == decoded_image.image.size
 
 
 def test_lays_transparency_on_white() -> None:
-    """Clear pixels are white; half clear ones are half way to it."""
+    """Clear pixels become white; half-transparent pixels are blended with white."""
     image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
     image.putpixel((1, 0), (255, 0, 0, 128))
     decoded_image = decoded(saved(image))
@@ -152,7 +152,7 @@ def test_lays_transparency_on_white() -> None:
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
 def test_honours_a_transparent_colour(mode: str) -> None:
-    """A colour marked transparent, in a palette or without, is white too."""
+    """A colour marked as transparent, with or without a palette, becomes white."""
     image = Image.new("RGB", (4, 4), (0, 0, 0)).convert(mode)
     key = {"P": image.getpixel((0, 0)), "L": 0, "RGB": (0, 0, 0)}[mode]
     decoded_image = decoded(saved(image, "PNG", transparency=key))
@@ -161,7 +161,7 @@ def test_honours_a_transparent_colour(mode: str) -> None:
 
 
 def test_reads_cmyk() -> None:
-    """Ink on paper becomes light: full cyan has no red."""
+    """CMYK is converted to RGB: full cyan has no red."""
     decoded_image = decoded(saved(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG"))
     red, green, blue = decoded_image.image.getpixel((8, 8))
 
@@ -178,7 +178,7 @@ def test_keeps_the_high_byte_of_16_bits() -> None:
 
 
 def test_converts_an_embedded_profile(drawing: Image.Image) -> None:
-    """An sRGB profile leaves the colours; one for other channels, or junk, is void."""
+    """An sRGB profile keeps the colours; a broken or unsuitable profile is ignored."""
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     plain = np.asarray(drawing).astype(int)
@@ -193,7 +193,7 @@ def test_converts_an_embedded_profile(drawing: Image.Image) -> None:
 
 
 def test_scales_large_jpeg_files_while_decoding() -> None:
-    """A JPEG file is decoded no larger than needed, and still knows its true size."""
+    """A JPEG file is decoded no larger than needed, and its true size is reported."""
     data = saved(Image.effect_noise((1600, 1200), 40).convert("RGB"), "JPEG")
 
     assert (400, 300) == decoded(data).image.size
@@ -203,19 +203,19 @@ def test_scales_large_jpeg_files_while_decoding() -> None:
 
 @pytest.mark.parametrize("kind", ["png", "webp"])
 def test_encodes_without_loss_and_repeatably(drawing: Image.Image, kind: str) -> None:
-    """Lossless formats give the pixels back, and the same bytes each time."""
+    """Lossless formats return the same pixels and give the same bytes each time."""
     first = images.encode(drawing, kind)
 
     assert first == images.encode(drawing.copy(), kind)
     assert drawing.tobytes() == decoded(first).image.tobytes()
 
 
-# What is refused
+# Images that are refused
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_refuses_a_file_cut_anywhere(drawing: Image.Image, kind: str) -> None:
-    """Whatever number of bytes is missing at the end, no half image gets through."""
+    """A file cut at any length is refused; no partial image is returned."""
     data = saved(drawing, kind)
     for kept in range(0, len(data) - 2, max(1, len(data) // 150)):
         assert refusal(data[:kept]) in {"truncated", "undecodable"}
@@ -244,12 +244,12 @@ def test_refuses_a_file_cut_anywhere(drawing: Image.Image, kind: str) -> None:
     ],
 )
 def test_refuses_by_name(data: bytes, reason: str) -> None:
-    """What is no image, or a trap, is refused with its reason."""
+    """A file that is not an image, or is an attack, is refused with its reason."""
     assert reason == refusal(data)
 
 
 def test_refuses_a_wrong_checksum(drawing: Image.Image) -> None:
-    """One flipped bit in the pixels of a PNG file is noticed."""
+    """A PNG file with one flipped bit in its pixels is refused."""
     data = bytearray(saved(drawing))
     data[data.index(b"IDAT") + 30] ^= 1
 
@@ -257,7 +257,7 @@ def test_refuses_a_wrong_checksum(drawing: Image.Image) -> None:
 
 
 def test_caps_pixels_before_decoding() -> None:
-    """The cap is a parameter, and applies to the header: the pixels are never unpacked."""
+    """The cap is a parameter and is checked in the header; the pixels are never decoded."""
     bomb = png_header(8_000, 4_000, depth=1, colour=0)
     bomb += chunk(b"IDAT", zlib.compress(bytes(1001 * 4000))) + chunk(b"IEND", b"")
     started = time.process_time()
@@ -268,7 +268,7 @@ def test_caps_pixels_before_decoding() -> None:
 
 @pytest.mark.parametrize(("side", "limit"), [(9_000, 40_000_000), (20_000, 40_000_000)])
 def test_refusal_for_pixels_has_both_numbers(side: int, limit: int) -> None:
-    """The number of pixels and the cap are kept, also above the number at which Pillow stops."""
+    """The refusal records the number of pixels and the cap, also above Pillow's own limit."""
     bomb = png_header(side, side) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
     with pytest.raises(UnreadableImage) as caught:
@@ -285,7 +285,7 @@ def test_refusal_for_scans_has_their_number() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_refuses_animation(drawing: Image.Image, kind: str) -> None:
-    """A file of several frames is no still image."""
+    """A file with several frames is refused as an animation."""
     other = drawing.transpose(Image.Transpose.ROTATE_180)
 
     assert "animated_file" == refusal(saved(drawing, kind, save_all=True, append_images=[other]))
@@ -293,7 +293,7 @@ def test_refuses_animation(drawing: Image.Image, kind: str) -> None:
 
 @pytest.mark.parametrize("name", [b"zTXt", b"iCCP", b"iTXt"])
 def test_survives_compressed_text_bombs(drawing: Image.Image, name: bytes) -> None:
-    """A chunk that unpacks to gigabytes is refused or ignored, at once."""
+    """A text chunk that decompresses to 100 MiB is refused or ignored within 5 seconds."""
     packer = zlib.compressobj(9)
     packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(100)) + packer.flush()
     body = b"x\x00\x00" + packed if name != b"iTXt" else b"x\x00\x01\x00\x00\x00" + packed
@@ -305,7 +305,7 @@ def test_survives_compressed_text_bombs(drawing: Image.Image, name: bytes) -> No
 
 
 def test_drops_what_hides_behind_an_image(drawing: Image.Image) -> None:
-    """Of a file that is an image and an archive at once, only the pixels are passed on."""
+    """From a file that is both an image and an archive, only the pixels are kept."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as bundle:
         bundle.writestr("payload.js", "alert('hidden')")
@@ -318,7 +318,7 @@ def test_drops_what_hides_behind_an_image(drawing: Image.Image) -> None:
 
 @given(data=st.binary(max_size=400), head=st.sampled_from(["jpg", "png", "webp", ""]))
 def test_never_crashes_on_noise(data: bytes, head: str) -> None:
-    """Any bytes behind a right beginning give an image or a named refusal, nothing else."""
+    """Random bytes after a valid file header give an image or a refusal with a known reason."""
     heads = {
         "jpg": b"\xff\xd8\xff",
         "png": png_header(8, 8),
@@ -336,7 +336,7 @@ def test_never_crashes_on_noise(data: bytes, head: str) -> None:
 def test_never_crashes_on_damage(
     drawing: Image.Image, kind: str, positions: list[tuple[float, int]]
 ) -> None:
-    """Any bytes changed in a sound file give an image or a named refusal."""
+    """Changed bytes in a sound file give an image or a refusal with a known reason."""
     data = bytearray(saved(drawing, kind, exif=exif(6)))
     for position, value in positions:
         data[int(position * len(data))] = value

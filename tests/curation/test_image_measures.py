@@ -1,4 +1,4 @@
-"""Measures of the pixels of one image, and the difference between two images."""
+"""Tests the measures of the pixels of one image, and the difference between two images."""
 
 import numpy as np
 from PIL import Image
@@ -7,7 +7,7 @@ from curation import image as images
 
 
 def test_counts_white_on_the_border() -> None:
-    """One pixel of a small image's frame, 2 % of a large one's; 245 is white and 244 is not."""
+    """The border is 1 pixel wide, or 2 % in a large image; 245 counts as white and 244 does not."""
     small = Image.new("RGB", (20, 20), (245, 245, 245))
     small.paste((0, 0, 0), (1, 1, 19, 19))
     large = Image.new("RGB", (200, 100), (244, 255, 255))
@@ -18,7 +18,7 @@ def test_counts_white_on_the_border() -> None:
 
 
 def test_measures_the_coloured_part() -> None:
-    """Saturation is that of the most coloured twentieth of what is not paper."""
+    """Saturation is measured on the most coloured twentieth of the pixels that are not paper."""
     image = Image.new("RGB", (100, 100), "white")
     paper = images.saturation(image)
     image.paste((120, 120, 120), (40, 40, 50, 60))
@@ -29,7 +29,7 @@ def test_measures_the_coloured_part() -> None:
 
 
 def test_tells_sharp_from_blurred(drawing: Image.Image) -> None:
-    """A blurred copy has a fraction of the sharpness; a blank one has none."""
+    """A blurred copy has a fraction of the sharpness; a blank image has none."""
     blurred = drawing.resize((12, 8)).resize(drawing.size, Image.Resampling.BICUBIC)
     sharp = images.measure(drawing).sharpness
 
@@ -43,7 +43,7 @@ def small(image: Image.Image) -> images.Pixels:
 
 
 def test_compares_strokes_not_paper(drawing: Image.Image) -> None:
-    """A brighter copy is no different; other strokes on the same paper are."""
+    """A brighter copy has no difference; other strokes on the same paper have one."""
     other = drawing.transpose(Image.Transpose.ROTATE_180)
     brighter = drawing.point([min(255, 20 + value * 9 // 10) for value in range(256)] * 3)
 
@@ -53,12 +53,12 @@ def test_compares_strokes_not_paper(drawing: Image.Image) -> None:
 
 
 def test_compares_without_the_margin(drawing: Image.Image) -> None:
-    """A copy squeezed to another shape is the same image; its margins do not count."""
+    """A copy squeezed to another shape counts as the same image; its margins have no effect."""
     assert images.difference(small(drawing), small(drawing.resize((60, 90)))) < 0.03
 
 
 def test_compares_blank_images() -> None:
-    """Two blank images are the same only if their colour is."""
+    """Two blank images are the same only if their colours are equal."""
     white, black = np.full((8, 8, 3), 255, np.uint8), np.zeros((8, 8, 3), np.uint8)
 
     assert 0.0 == images.difference(white, white.copy())

@@ -1,4 +1,4 @@
-"""The command line of curation: stages, locks, exit codes and one-line errors."""
+"""Tests the command line of curation: stages, locks, exit codes and one-line errors."""
 
 import importlib
 import inspect
@@ -15,12 +15,12 @@ from curation.__main__ import STAGES, main
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder."""
+    """Returns every file of a folder with its bytes."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def test_stage_runs_with_parameters_of_file_and_command_line(curated, tmp_path: Path) -> None:
-    """The command line wins over params.yaml, and the effective values are stored."""
+    """The command line overrides params.yaml, and the effective values are stored."""
     params = tmp_path / "params.yaml"
     params.write_text("shards: {samples_per_shard: 5, seed: 3}")
     folders = ["--data", str(curated.data_dir), "--params", str(params)]
@@ -45,7 +45,7 @@ def test_stage_runs_with_parameters_of_file_and_command_line(curated, tmp_path: 
     ],
 )
 def test_bad_parameters_are_one_line_and_exit_2(tmp_path, capsys, text, message) -> None:
-    """Unknown, ill-typed and impossible parameters are named before anything is read."""
+    """Unknown, ill-typed and impossible parameters end with exit code 2, before any reading."""
     params = tmp_path / "params.yaml"
     params.write_text(text)
     code = main(["split", "--params", str(params), "--data", str(tmp_path)])
@@ -55,7 +55,7 @@ def test_bad_parameters_are_one_line_and_exit_2(tmp_path, capsys, text, message)
 
 
 def test_missing_input_is_exit_5(tmp_path: Path, capsys) -> None:
-    """A stage without its inputs says which stage to run."""
+    """A stage without its inputs ends with exit code 5 and says which stage to run."""
     params = tmp_path / "params.yaml"
     params.write_text("")
     code = main(["split", "--params", str(params), "--data", str(tmp_path)])
@@ -66,7 +66,7 @@ def test_missing_input_is_exit_5(tmp_path: Path, capsys) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["nosuch"], ["split", "--nosuch", "1"], ["get", "x"]])
 def test_wrong_usage_is_exit_2(arguments: list[str], capsys) -> None:
-    """Wrong usage exits with 2, and one line names the help page to read."""
+    """Wrong usage ends with exit code 2, and one line gives the help page to read."""
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     err = capsys.readouterr().err
@@ -116,7 +116,7 @@ def test_stages_leave_the_same_bytes_as_before(curated, tmp_path: Path) -> None:
     assert before == {name: files(curated.data_dir / name) for name in before}
 
 
-# A stage that has begun and ends only when its standard input does.
+# A stage that starts, then waits until its standard input closes.
 BEGUN = """
 import importlib, sys
 from curation.__main__ import main
@@ -136,7 +136,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_second_run_of_a_stage_is_refused(curated, tmp_path: Path, capsys, stage: str) -> None:
-    """While a stage runs, the same stage ends with exit code 3 and one line; the first finishes."""
+    """While a stage runs, a second run of it ends with exit code 3; the first finishes."""
     before = files(curated.data_dir / stage)
     params = tmp_path / "params.yaml"
     params.write_text(
@@ -172,7 +172,7 @@ def test_second_run_of_a_stage_is_refused(curated, tmp_path: Path, capsys, stage
 
 
 def test_two_runs_at_once_leave_the_result_of_a_single_run(curated, tmp_path: Path) -> None:
-    """Of two processes that start together, one writes everything; the other may be refused."""
+    """If two processes start together, one writes everything; the other may be refused."""
     before = files(curated.data_dir / "measure")
     options = ["--data", str(curated.data_dir), "--work", str(tmp_path / "work"), "--workers", "1"]
     command = [sys.executable, "-m", "curation", "measure", *options]
@@ -189,7 +189,7 @@ def test_two_runs_at_once_leave_the_result_of_a_single_run(curated, tmp_path: Pa
 
 
 def test_stage_begins_anew_where_its_output_was_removed(curated, tmp_path: Path) -> None:
-    """DVC removes the outputs of a stage before it runs: the folder is made and locked again."""
+    """If DVC removes the output folder before a run, the stage creates and locks it again."""
     before = files(curated.data_dir / "filters")
     for path in (curated.data_dir / "filters").iterdir():
         path.unlink()
@@ -202,7 +202,7 @@ def test_stage_begins_anew_where_its_output_was_removed(curated, tmp_path: Path)
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stages_have_one_signature(stage: str) -> None:
-    """Every stage is `run(params, *, data_dir, work_dir)`."""
+    """The function `run` of every stage has the parameters `params, *, data_dir, work_dir`."""
     run = importlib.import_module(f"curation.{stage}").run
 
     assert ["params", "data_dir", "work_dir"] == list(inspect.signature(run).parameters)

@@ -1,4 +1,4 @@
-"""Stage `measure` on the small data folder: measures, reasons, bytes, tampering."""
+"""Tests stage `measure` on the small data folder: measures, reasons, bytes, and tampering."""
 
 import dataclasses
 import hashlib
@@ -35,7 +35,7 @@ def rows(data_dir: Path) -> dict[int, dict]:
 
 
 def test_every_image_gets_a_row_and_every_flaw_its_reason(tiny_data) -> None:
-    """Each stored post has one row; only what cannot be decoded lacks a normalised image."""
+    """Each stored post has one row; only undecodable images lack a normalised image."""
     run(tiny_data)
     measured = rows(tiny_data.data_dir)
     errors = {"truncated", "undecodable", "animated_file"}
@@ -48,7 +48,7 @@ def test_every_image_gets_a_row_and_every_flaw_its_reason(tiny_data) -> None:
 
 
 def test_the_table_points_into_the_tars(tiny_data) -> None:
-    """Offset, size and sha256 give a square image that tarfile finds under the post's name."""
+    """Offset, size and sha256 address a square image, which tarfile lists under the post's name."""
     run(tiny_data, side=32, format="webp")
     folder = tiny_data.data_dir / "measure"
     count = 0
@@ -69,7 +69,7 @@ def test_the_table_points_into_the_tars(tiny_data) -> None:
 
 
 def test_white_grounds_are_measured_white(tiny_data) -> None:
-    """The border is white for every drawing on paper and for none on a coloured ground."""
+    """The border is white for every drawing on paper and for none on a coloured background."""
     run(tiny_data)
     kept = pq.read_table(tiny_data.data_dir / "decide" / "kept.parquet").to_pylist()
     white = {row["post_id"]: row["white_background_tag"] for row in kept}
@@ -79,7 +79,7 @@ def test_white_grounds_are_measured_white(tiny_data) -> None:
 
 
 def test_same_bytes_for_any_number_of_workers(tiny_data) -> None:
-    """One process and two write the same files, byte for byte, and leave no unfinished work."""
+    """One worker and two workers write the same bytes, and leave no unfinished work."""
     run(tiny_data, workers=1)
     calm = digests(tiny_data.data_dir / "measure")
     run(tiny_data, workers=2)
@@ -90,7 +90,7 @@ def test_same_bytes_for_any_number_of_workers(tiny_data) -> None:
 
 
 def test_fewer_partitions_leave_no_old_tar(tiny_data) -> None:
-    """Tars of an earlier run with smaller partitions are removed."""
+    """A run with larger partitions removes the surplus tars of an earlier run."""
     run(tiny_data, pictures_per_tar=5)
     run(tiny_data, pictures_per_tar=50)
 
@@ -100,7 +100,7 @@ def test_fewer_partitions_leave_no_old_tar(tiny_data) -> None:
 
 
 def test_records_parameters_and_versions(tiny_data) -> None:
-    """The table says how its images were made, and not by how many workers."""
+    """The metadata of the table hold parameters and versions, but not the number of workers."""
     run(tiny_data, side=40)
     metadata = pq.read_schema(tiny_data.data_dir / "measure" / "measures.parquet").metadata
 
@@ -113,7 +113,7 @@ def test_records_parameters_and_versions(tiny_data) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_refuses_a_tampered_segment(tiny_data, workers: int) -> None:
-    """One flipped bit stops the stage, naming post, segment and offset; no table is written."""
+    """One flipped bit stops the stage without a table; the error gives post, segment and offset."""
     row = pq.read_table(tiny_data.data_dir / "download" / "images.parquet").to_pylist()[3]
     path = tiny_data.data_dir / "download" / "segments" / "00000.tar"
     data = bytearray(path.read_bytes())
@@ -126,7 +126,7 @@ def test_refuses_a_tampered_segment(tiny_data, workers: int) -> None:
 
 
 def test_refuses_a_cut_segment(tiny_data) -> None:
-    """A segment that ends early is named as cut, not as a damaged image."""
+    """A segment that ends early is reported as cut, not as a damaged image."""
     path = tiny_data.data_dir / "download" / "segments" / "00000.tar"
     os.truncate(path, path.stat().st_size - 40_000)
 
@@ -135,7 +135,7 @@ def test_refuses_a_cut_segment(tiny_data) -> None:
 
 
 def test_names_what_is_missing(tiny_data) -> None:
-    """An absent segment, table or column is named with the stage that writes it."""
+    """An absent segment, table or column is an error with the stage that writes it."""
     (tiny_data.data_dir / "download" / "segments" / "00000.tar").unlink()
     with pytest.raises(MissingInput, match=r"00000\.tar.*'download'"):
         run(tiny_data)
@@ -149,7 +149,7 @@ def test_names_what_is_missing(tiny_data) -> None:
 
 
 def test_refuses_an_image_of_another_size() -> None:
-    """An image of another size than listed gets a reason; a rounded pixel does not."""
+    """An image of another size than listed is refused; a difference of 1 pixel is accepted."""
     buffer = io.BytesIO()
     Image.new("RGB", (60, 40)).save(buffer, "PNG")
     right = measure.SegmentImage(7, "00000.tar", 512, 1, "", 40, 61)
@@ -165,7 +165,7 @@ def test_refuses_an_image_of_another_size() -> None:
 
 
 def test_finished_partitions_are_not_measured_again(tiny_data) -> None:
-    """Only what was left undone is read and decoded; another parameter begins anew."""
+    """A rerun decodes only unfinished partitions; with other parameters it decodes all again."""
     path = tiny_data.data_dir / "download" / "segments" / "00000.tar"
     data = bytearray(path.read_bytes())
     offsets = pq.read_table(path.parent.parent / "images.parquet")["offset"].to_pylist()

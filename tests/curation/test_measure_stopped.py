@@ -1,4 +1,4 @@
-"""Stage `measure` killed, interrupted, and run twice at once: the next run gives the same bytes."""
+"""Tests that stage `measure`, killed or started twice, gives the same bytes in the next run."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ measure.run(params, data_dir=Path(sys.argv[1]), work_dir=Path(sys.argv[2]))
 """
 
 
-# Each run is a forked process, which is killed before the N-th time that it renames or removes a file.
+# Each run is a forked process. It is killed before it renames or removes a file for the N-th time.
 KILLED_AT_EACH_STEP = """
 import hashlib, json, os, signal, sys
 from pathlib import Path
@@ -92,9 +92,9 @@ class Trial(NamedTuple):
 
     side: int
     status: int
-    """Of the operating system: 9 for SIGKILL, 0 for done."""
+    """The exit status of the killed run: 9 for SIGKILL, 0 for success."""
     has_table: bool
-    """Whether measures.parquet is there after the killed run."""
+    """Whether measures.parquet exists after the killed run."""
     next_status: int
     is_equal: bool
     """Whether the next run gives the bytes of a run that was never killed."""
@@ -106,7 +106,7 @@ def run(tiny_data, **changes) -> None:
 
 
 def alive(process: str) -> bool:
-    """Whether a process id is of one that runs: not gone, and not only waiting to be counted."""
+    """Returns whether a process id belongs to a running process, not to a zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -122,7 +122,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_stage_goes_on_to_the_same_bytes(tiny_data, tmp_path: Path, workers: int) -> None:
-    """SIGKILL at random moments, again and again, changes nothing in the end."""
+    """After SIGKILL at random moments, repeated runs end with the same bytes."""
     run(tiny_data, pictures_per_tar=2)
     calm = digests(tiny_data.data_dir / "measure")
     for name in calm:
@@ -147,7 +147,7 @@ def test_a_killed_stage_goes_on_to_the_same_bytes(tiny_data, tmp_path: Path, wor
 
 
 def test_killed_before_any_step_the_next_run_gives_the_same_bytes(tiny_data) -> None:
-    """SIGKILL before each rename and removal: the next run ends with 0 and the same bytes."""
+    """After SIGKILL before each rename and removal, the next run ends with 0 and the same bytes."""
     path = tiny_data.data_dir / "download" / "images.parquet"
     pq.write_table(pq.read_table(path).slice(0, 6), path)
     command = [sys.executable, "-c", KILLED_AT_EACH_STEP, str(tiny_data.data_dir.parent)]
@@ -164,7 +164,7 @@ def test_killed_before_any_step_the_next_run_gives_the_same_bytes(tiny_data) -> 
 
 @pytest.mark.parametrize("suffix", [".tar", ".parquet"])
 def test_partition_that_lacks_a_file_is_measured_again(tiny_data, suffix: str) -> None:
-    """Half of a partition, as an earlier version left it when killed, is no finished partition."""
+    """A partition with only one of its two files is measured again."""
     run(tiny_data)
     calm = digests(tiny_data.data_dir / "measure")
     partition = measure._partitions(
@@ -182,7 +182,7 @@ def test_partition_that_lacks_a_file_is_measured_again(tiny_data, suffix: str) -
 
 
 def test_partition_cut_short_is_measured_again(tiny_data) -> None:
-    """A tar of another size than its rows record is no finished partition."""
+    """A partition whose tar has another size than its rows record is measured again."""
     run(tiny_data)
     calm = digests(tiny_data.data_dir / "measure")
     partition = measure._partitions(
@@ -201,7 +201,7 @@ def test_partition_cut_short_is_measured_again(tiny_data) -> None:
 def test_interrupted_stage_stops_soon_and_keeps_finished_partitions(
     tiny_data, tmp_path: Path, workers: int
 ) -> None:
-    """Ctrl-C ends the stage after the current image with exit code 3; partitions stay finished."""
+    """Ctrl-C ends the stage after the current image with exit code 3; finished partitions stay."""
     run(tiny_data, pictures_per_tar=8)
     calm = digests(tiny_data.data_dir / "measure")
     slow = """
@@ -254,7 +254,7 @@ if __name__ == "__main__":
 
 
 def test_two_data_folders_cannot_share_unfinished_work(tiny_data, tmp_path: Path) -> None:
-    """A run with another data folder but the same work folder is refused while the first runs."""
+    """While a run uses a work folder, a run with another data folder cannot use it."""
     work = tmp_path / "work"
     command = [sys.executable, "-c", CHILD, str(tiny_data.data_dir), str(work), "1"]
     child = subprocess.Popen(command)
@@ -270,7 +270,7 @@ def test_two_data_folders_cannot_share_unfinished_work(tiny_data, tmp_path: Path
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the list of processes from /proc")
 def test_workers_end_with_their_parent(tiny_data, tmp_path: Path) -> None:
-    """A killed stage leaves no process behind."""
+    """After a kill of the stage, no worker process remains."""
     command = [sys.executable, "-c", CHILD, str(tiny_data.data_dir), str(tmp_path / "work"), "2"]
     child = subprocess.Popen(command)
     while not list((tmp_path / "work").rglob("*.parquet")):

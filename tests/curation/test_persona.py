@@ -1,4 +1,4 @@
-"""Labels: which are large enough, how many samples each gets, and which ones."""
+"""Tests the labels: which are large enough, how many samples each gets, and which samples."""
 
 from collections import Counter
 
@@ -23,7 +23,7 @@ KEPT = pa.schema(
 
 @pytest.fixture
 def folder(tmp_path):
-    """Tables of four labels of unequal size, and one post that the duplicates refused."""
+    """Returns the tables of four labels of unequal size and one post that `duplicates` refused."""
     write(tmp_path, SIZES)
     return tmp_path
 
@@ -70,13 +70,13 @@ def counts(tables) -> dict[str, int]:
     ],
 )
 def test_balances(folder, params, expected) -> None:
-    """Equal is never above the smallest label; a cap is a cap; none takes all."""
+    """`equal` takes the size of the smallest label, a cap limits it, and `none` takes all."""
     assert expected == counts(run(folder, **params))
 
 
 @pytest.mark.parametrize("params", [{"balance": "cap"}, {"balance": "none", "cap": 2}])
 def test_refuses_a_balance_that_contradicts_the_cap(params) -> None:
-    """A cap without its number, or a number where nothing is capped, is no parameter."""
+    """A cap without its number, or a number without a cap, is refused."""
     with pytest.raises(ValidationError, match="does not go with cap"):
         persona.Params(**params)
 
@@ -97,7 +97,7 @@ def test_leaves_are_in_byte_order(folder) -> None:
 
 
 def test_classes_keep_what_there_was(folder) -> None:
-    """A class names its base and copyright, how many there were and how many were taken."""
+    """A class records its base, its copyright, and its numbers of available and taken samples."""
     row = run(folder, min_samples=1)["classes"][2]
 
     assert {
@@ -111,7 +111,7 @@ def test_classes_keep_what_there_was(folder) -> None:
 
 
 def test_every_post_has_its_decision(folder) -> None:
-    """What is left out has its reason and numbers; what an earlier stage refused is not repeated."""
+    """Each omitted post has a reason and numbers; refusals of earlier stages are not repeated."""
     tables = run(folder, min_samples=5)
     decided = {row["post_id"]: row for row in tables["decisions"]}
     reasons = Counter(row["reason"] for row in tables["decisions"])
@@ -132,7 +132,7 @@ def test_every_post_has_its_decision(folder) -> None:
     most=st.integers(1, 20),
 )
 def test_growth_keeps_the_order(posts: list[int], more: list[int], most: int) -> None:
-    """New posts push in between, but never exchange two; a larger number keeps all taken before."""
+    """New posts never reorder old posts, and a larger number keeps all posts taken before."""
     before = persona.ranked(posts)
     after = persona.ranked(sorted({*posts, *more}))
 
@@ -142,7 +142,7 @@ def test_growth_keeps_the_order(posts: list[int], more: list[int], most: int) ->
 
 
 def test_names_the_largest_when_all_are_too_small(folder) -> None:
-    """When no label is large enough, the error says how large the largest is."""
+    """If no label is large enough, the error gives the size of the largest label."""
     with pytest.raises(TooFewSamples, match=r"No label has 16 samples.*'Beryl', has 15"):
         run(folder, min_samples=16)
     write(folder, {})
@@ -151,7 +151,7 @@ def test_names_the_largest_when_all_are_too_small(folder) -> None:
 
 
 def test_refuses_a_post_without_persona(folder) -> None:
-    """Tables of different runs are noticed, with the post's id."""
+    """A post without a persona stops the stage, and the error gives its id."""
     path = folder / "decide" / "kept.parquet"
     pq.write_table(pq.read_table(path).slice(1), path)
 

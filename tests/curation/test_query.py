@@ -1,4 +1,4 @@
-"""The command `query`: a table, CSV and JSON; refused SQL; predictions beside the catalog."""
+"""Tests the command `query`: table, CSV and JSON output, refused SQL, and predictions."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ def ask(curated, capsys, tmp_path: Path):
 
 
 def predict(folder: Path, run: str, seed: int, rows: list[dict[str, Any]]) -> None:
-    """Leaves predictions as stage `evaluate` does."""
+    """Writes predictions as stage `evaluate` does."""
     path = folder / run / str(seed) / "predictions.parquet"
     path.parent.mkdir(parents=True)
     columns = [("post_id", pa.int64()), ("split", pa.string()), ("predicted", pa.int32())]
@@ -47,7 +47,7 @@ def test_table_is_aligned_and_readable(ask) -> None:
 
 
 def test_csv_and_json_hold_the_same_rows(ask) -> None:
-    """Both formats carry every row, lists and NULL included."""
+    """CSV and JSON hold every row, lists and NULL included."""
     sql = "SELECT post_id, tags_general, md5, NULL AS nothing, phash FROM posts JOIN measures USING (post_id)"
     _, text, _ = ask(sql, "--csv")
     _, objects, _ = ask(sql, "--json")
@@ -64,7 +64,7 @@ def test_csv_and_json_hold_the_same_rows(ask) -> None:
 
 
 def test_limit_cuts_the_rows_and_is_announced(ask) -> None:
-    """A cut result is announced on standard error."""
+    """A truncated result is announced on standard error."""
     code, out, err = ask("SELECT post_id FROM posts", "--limit", "3")
 
     assert 0 == code
@@ -74,7 +74,7 @@ def test_limit_cuts_the_rows_and_is_announced(ask) -> None:
 
 
 def test_empty_result_is_empty_in_every_format(ask) -> None:
-    """No rows give a heading, a header or an empty list."""
+    """An empty result prints only the header, or an empty JSON list."""
     sql = "SELECT post_id FROM posts WHERE false"
 
     assert "post_id\n───────\n" == ask(sql)[1]
@@ -83,7 +83,7 @@ def test_empty_result_is_empty_in_every_format(ask) -> None:
 
 
 def test_tags_cannot_write_on_the_terminal(ask) -> None:
-    """Control characters are shown as dots, and long cells are cut."""
+    """Control characters are shown as dots, and long cells are truncated."""
     _, out, _ = ask("SELECT chr(27) || '[2J' || repeat('x', 100) AS tag")
 
     assert "\x1b" not in out
@@ -111,7 +111,7 @@ def test_tags_cannot_write_on_the_terminal(ask) -> None:
     ],
 )
 def test_wrong_or_forbidden_sql_is_one_line_and_exit_2(ask, sql: str, message: str) -> None:
-    """SQL that is wrong, writes, or opens another file is refused in one line."""
+    """SQL that is wrong, writes, or opens another file is refused in one line with exit code 2."""
     code, out, err = ask(sql)
 
     assert 2 == code
@@ -121,7 +121,7 @@ def test_wrong_or_forbidden_sql_is_one_line_and_exit_2(ask, sql: str, message: s
 
 
 def test_predictions_join_as_a_table(ask, tmp_path: Path) -> None:
-    """Predictions of all runs and seeds are one table, also of files with different columns."""
+    """Predictions of all runs and seeds form one table, even if their columns differ."""
     rows = [{"post_id": 1000, "split": "val", "predicted": 2, "probabilities": [0.1, 0.9]}]
     predict(tmp_path / "results", "flat", 0, rows)
     predict(tmp_path / "results", "it's", 11, rows * 2)
@@ -136,7 +136,7 @@ def test_predictions_join_as_a_table(ask, tmp_path: Path) -> None:
 
 
 def test_absent_or_damaged_predictions_are_named(ask, tmp_path: Path) -> None:
-    """The error says which stage writes them."""
+    """If predictions are absent or damaged, the error gives the stage that writes them."""
     code, _, err = ask("FROM predictions")
     assert (2, True) == (code, "stage 'evaluate' writes them" in err)
 
@@ -147,7 +147,7 @@ def test_absent_or_damaged_predictions_are_named(ask, tmp_path: Path) -> None:
 
 
 def test_query_without_catalog_names_the_stage(tmp_path: Path, capsys) -> None:
-    """Before the catalog is built, the error says how to build it."""
+    """If the catalog is absent, the error gives the stage that builds it."""
     code = main(["query", "SELECT 1", "--data", str(tmp_path)])
 
     assert 5 == code
@@ -155,14 +155,14 @@ def test_query_without_catalog_names_the_stage(tmp_path: Path, capsys) -> None:
 
 
 def test_query_reads_standard_input(ask, monkeypatch) -> None:
-    """A dash stands for SQL on standard input."""
+    """With `-`, the SQL is read from standard input."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("SELECT 7 AS seven"))
 
     assert "seven\n7\n" == ask("-", "--csv")[1]
 
 
 def test_reader_that_leaves_early_is_no_error(curated) -> None:
-    """`query … | head -1` ends quietly."""
+    """`query … | head -1` ends without an error message."""
     command = (
         f"{sys.executable} -m curation query 'SELECT range, repeat(md5(range::VARCHAR), 50) "
         f"FROM range(20000)' --csv --data '{curated.data_dir}' | head -1"
@@ -176,7 +176,7 @@ def test_reader_that_leaves_early_is_no_error(curated) -> None:
 
 
 def test_wide_table_is_not_folded(monkeypatch, ask) -> None:
-    """A line stays whole however narrow the terminal is."""
+    """A line is never wrapped, however narrow the terminal is."""
     monkeypatch.setenv("COLUMNS", "20")
     _, out, _ = ask("SELECT repeat('x', 50) AS a, repeat('y', 50) AS b, [[1, 2]] AS c")
 
@@ -184,7 +184,7 @@ def test_wide_table_is_not_folded(monkeypatch, ask) -> None:
 
 
 def test_markup_in_a_cell_is_text() -> None:
-    """Square brackets in tags and column names are printed as they are."""
+    """Square brackets in tags and column names are printed unchanged."""
     file = io.StringIO()
     query.write_table(query.QueryResult(("[bold]",), (("[red]x[/red] :smile:",),), False), file)
 
@@ -192,5 +192,5 @@ def test_markup_in_a_cell_is_text() -> None:
 
 
 def test_colours_are_for_terminals_alone(ask) -> None:
-    """A table in a file has no control characters."""
+    """A table written to a file has no control characters."""
     assert "\x1b" not in ask("SELECT 1 AS number")[1]

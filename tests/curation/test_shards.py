@@ -1,4 +1,4 @@
-"""Shards: equal bytes for equal inputs, read by webdataset itself, whole or visibly unfinished."""
+"""Tests the shards: equal inputs give equal bytes, and webdataset reads every sample."""
 
 import gc
 import hashlib
@@ -29,14 +29,14 @@ LABELS = ["alpha", "beta_(winter)", "gamma"]
 
 
 def save(path: Path, rows: list[dict[str, Any]], columns: dict[str, pa.DataType], **metadata: str):
-    """Writes rows with a fixed schema and, as stages do, metadata."""
+    """Writes rows with a fixed schema and metadata, as stages do."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist(rows, schema=pa.schema(columns))
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
 def build(data_dir: Path, images: dict[int, bytes]) -> None:
-    """Writes what `measure`, `persona` and `split` leave, with the given bytes as images."""
+    """Writes the tables of `measure`, `persona` and `split`, with the given bytes as images."""
     measured, sides = [], []
     (data_dir / "measure").mkdir(parents=True)
     with tarfile.open(data_dir / "measure" / "images-00000.tar", "w") as tar:
@@ -109,31 +109,31 @@ def run(data_dir: Path, params: shards.Params = PARAMS) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder."""
+    """Returns every file of a folder with its bytes."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def samples_of(folder: Path) -> list[dict[str, Any]]:
-    """The rows of samples.parquet."""
+    """Returns the rows of samples.parquet."""
     return pq.read_table(folder / "samples.parquet").to_pylist()
 
 
 @pytest.fixture
 def images() -> dict[int, bytes]:
-    """The bytes of forty images of odd sizes."""
+    """Returns the bytes of forty images of odd sizes."""
     chance = random.Random(3)
     return {100 + 3 * n: chance.randbytes(chance.choice([1, 511, 512, 513])) for n in range(40)}
 
 
 @pytest.fixture
 def data_dir(tmp_path: Path, images: dict[int, bytes]) -> Path:
-    """A data folder ready for the stage."""
+    """Returns a data folder with all inputs of the stage."""
     build(tmp_path / "data", images)
     return tmp_path / "data"
 
 
 def test_webdataset_reads_every_sample(data_dir: Path, images: dict[int, bytes]) -> None:
-    """The library of the format finds key, image, leaf and facts of every sample."""
+    """The webdataset library reads key, image, leaf and facts of every sample."""
     folder = run(data_dir)
     urls = [str(path) for path in sorted(folder.glob("*.tar"))]
     with warnings.catch_warnings():
@@ -164,7 +164,7 @@ def test_webdataset_reads_every_sample(data_dir: Path, images: dict[int, bytes])
     st.integers(1, 5),
 )
 def test_any_bytes_come_back(tmp_path_factory, images, size) -> None:
-    """Whatever the bytes of the images, offsets and tar members give the same bytes back."""
+    """For any image bytes, the recorded offsets and the tar members return the same bytes."""
     data_dir = tmp_path_factory.mktemp("any") / "data"
     build(data_dir, images)
     folder = run(data_dir, shards.Params(samples_per_shard=size))
@@ -228,7 +228,7 @@ def test_two_builds_are_equal_whatever_the_hash_seed(data_dir: Path) -> None:
 
 
 def test_order_of_the_split_table_does_not_matter(data_dir: Path) -> None:
-    """Rows of split.parquet in another order give the same bytes."""
+    """Another row order of split.parquet gives the same bytes."""
     first = contents(run(data_dir))
     path = data_dir / "split" / "split.parquet"
     table = pq.read_table(path)
@@ -238,7 +238,7 @@ def test_order_of_the_split_table_does_not_matter(data_dir: Path) -> None:
 
 
 def test_manifest_tells_the_truth(data_dir: Path) -> None:
-    """Counts, sizes and hashes are those of the files, and the root hash is that of sha256sum."""
+    """Counts, sizes and hashes of the manifest match the files and the output of sha256sum."""
     folder = run(data_dir)
     manifest = json.loads((folder / "manifest.json").read_text())
     lines = ""
@@ -265,7 +265,7 @@ def test_labels_are_mixed_within_a_shard(data_dir: Path) -> None:
 
 
 def test_another_seed_mixes_otherwise(data_dir: Path) -> None:
-    """The seed decides the order, not the set."""
+    """Another seed changes the order of the samples, not the set."""
     first = samples_of(run(data_dir))
     other = samples_of(run(data_dir, shards.Params(samples_per_shard=7, seed=1)))
 
@@ -274,7 +274,7 @@ def test_another_seed_mixes_otherwise(data_dir: Path) -> None:
 
 
 def test_leftovers_of_an_earlier_build_are_removed(data_dir: Path) -> None:
-    """Shards that the new build does not have, and torn parts, are gone."""
+    """Old shards that the new build does not write, and torn parts, are removed."""
     run(data_dir, shards.Params(samples_per_shard=2))
     (data_dir / "shards" / "train-000099.tar.part").write_bytes(b"torn")
     again = contents(run(data_dir))
@@ -284,7 +284,7 @@ def test_leftovers_of_an_earlier_build_are_removed(data_dir: Path) -> None:
 
 @pytest.mark.parametrize("kill_at", [1, 5, 8, 9, 10, 11])  # of eleven renames
 def test_killed_anywhere_and_run_again_gives_the_same(tmp_path, images, kill_at) -> None:
-    """A process that dies before any one of its renames leaves no manifest, and a rerun is whole."""
+    """A process killed before any rename leaves no manifest, and a rerun gives the full result."""
     build(tmp_path / "whole", images)
     build(tmp_path / "killed", images)
     code = (
@@ -319,7 +319,7 @@ def test_changed_image_is_noticed(data_dir: Path) -> None:
 
 
 def test_split_without_image_is_named(data_dir: Path) -> None:
-    """A split that names a post without an image comes from another run, and says so."""
+    """A post of the split without a measured image is an error with its id."""
     path = data_dir / "measure" / "measures.parquet"
     table = pq.read_table(path)
     pq.write_table(table.slice(1), path)
@@ -329,7 +329,7 @@ def test_split_without_image_is_named(data_dir: Path) -> None:
 
 
 def test_measures_without_provenance_are_refused(data_dir: Path) -> None:
-    """Without the recorded format nobody knows what the bytes are."""
+    """If the metadata of the measures are missing, the stage refuses the table."""
     path = data_dir / "measure" / "measures.parquet"
     pq.write_table(pq.read_table(path).replace_schema_metadata({}), path)
 
@@ -338,7 +338,7 @@ def test_measures_without_provenance_are_refused(data_dir: Path) -> None:
 
 
 def test_unknown_key_says_where_to_look(data_dir: Path) -> None:
-    """A key that no sample has points to the journey of that post."""
+    """For an unknown key, the error gives the query for the journey of that post."""
     run(data_dir)
 
     with pytest.raises(MissingInput, match="No sample has the key 5"):

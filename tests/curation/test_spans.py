@@ -1,4 +1,4 @@
-"""Reading byte ranges: checked by sha256, with few files open at once."""
+"""Tests the reading of byte ranges: checked by sha256, with few files open at once."""
 
 import hashlib
 import resource
@@ -14,7 +14,7 @@ SHA256 = hashlib.sha256(b"image").hexdigest()
 
 
 def open_files() -> int:
-    """The number of files that this process has open."""
+    """Returns the number of files that this process has open."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
@@ -56,6 +56,6 @@ def test_wrong_range_is_tampered_data(tmp_path: Path, name: str, offset: int, si
 
 
 def test_absent_file_names_the_stage(tmp_path: Path) -> None:
-    """The error of an absent file names the stage that writes it."""
+    """If a file is absent, the error gives the stage that writes it."""
     with reader(tmp_path) as spans, pytest.raises(MissingInput, match=r"a\.tar .*'measure'"):
         spans.read(7, "a.tar", offset=0, size=5, sha256=SHA256)

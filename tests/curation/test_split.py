@@ -1,4 +1,4 @@
-"""Stage `split`: stable when posts are added, within the tolerance, without leaks."""
+"""Tests stage `split`: stable when posts are added, within the tolerance, without leaks."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -19,12 +19,12 @@ from tests.curation.split_fixture import LOOSE, Folder, apart
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    """Tables of 800 posts and two labels, no duplicates."""
+    """Returns the tables of 800 posts and two labels without duplicates."""
     return Folder(tmp_path)
 
 
 def test_bridging_post_is_refused(folder: Folder) -> None:
-    """A new post that looks like posts of two splits is refused, and they keep their splits."""
+    """A new post linked to posts of two splits is refused, and those posts keep their splits."""
     first, second = apart("train", "test")
     folder.labels |= dict.fromkeys((first, second, 5000), "label_0")
     folder.hashes |= {first: bytes(32), second: b"\xff" * 32, 5000: b"\x0f" * 32}
@@ -48,7 +48,7 @@ def test_bridging_post_is_refused(folder: Folder) -> None:
 
 
 def test_group_takes_the_split_of_its_smallest_post(folder: Folder) -> None:
-    """A chain of copies stands where the first of them was drawn."""
+    """A chain of copies gets the split of its smallest post id."""
     folder.links = [(10, 20), (20, 31), (31, 40)]
     rows = {row["post_id"]: row for row in folder.run()}
 
@@ -57,7 +57,7 @@ def test_group_takes_the_split_of_its_smallest_post(folder: Folder) -> None:
 
 
 def test_stage_is_stable_when_posts_are_added(tmp_path: Path) -> None:
-    """A second run with more posts moves none of the first run's."""
+    """A second run with more posts changes the split of no earlier post."""
     small, large = Folder(tmp_path / "a", posts=100), Folder(tmp_path / "b", posts=300)
     small.links = large.links = [(10, 20), (13, 40)]
     large.links = [*small.links, (10, 301), (20, 302), (307, 308)]
@@ -68,7 +68,7 @@ def test_stage_is_stable_when_posts_are_added(tmp_path: Path) -> None:
 
 
 def test_given_groups_never_cross_drawn_splits(folder: Folder) -> None:
-    """With `mode: hash` too, the groups of the source are each in one split."""
+    """With `mode: hash`, each given group is in one split."""
     posts = sorted(folder.labels)
     folder.given_groups = {post: f"scene {number % 50}" for number, post in enumerate(posts[:300])}
     splits = defaultdict(set)
@@ -91,7 +91,7 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_share_outside_tolerance_names_label_share_and_remedy(tmp_path: Path) -> None:
-    """A small label whose share strays stops the stage."""
+    """A small label whose share leaves the tolerance stops the stage with a clear error."""
     with pytest.raises(TooFewSamples) as caught:
         Folder(tmp_path, posts=20).run(split.Params(tolerance=0.01))
 
@@ -101,13 +101,13 @@ def test_share_outside_tolerance_names_label_share_and_remedy(tmp_path: Path) ->
 
 
 def test_label_without_a_sample_in_a_split_is_an_error(tmp_path: Path) -> None:
-    """However loose the tolerance, every label trains and is tested."""
+    """A label without a sample in one split is an error, whatever the tolerance."""
     with pytest.raises(TooFewSamples, match=r"has 0 of its 2 samples in"):
         Folder(tmp_path, posts=1, labels=1).run()
 
 
 def test_shares_stay_within_tolerance(folder: Folder) -> None:
-    """The shares of every label are certified and differ from the parameters by at most 0.1."""
+    """The certified shares of every label differ from the parameters by at most 0.1."""
     folder.run(split.Params())
 
     for shares in folder.certificate()["shares"].values():
@@ -115,7 +115,7 @@ def test_shares_stay_within_tolerance(folder: Folder) -> None:
 
 
 def test_certificate_names_the_closest_pair(folder: Folder) -> None:
-    """The closest cross-split pair is found, per label and overall, and is above the distance."""
+    """The certificate gives the closest cross-split pair, per label and overall."""
     first, second = apart("train", "test")
     folder.labels |= {first: "label_0", second: "label_1"}
     folder.hashes |= {first: b"\xaa" * 32, second: b"\xaa" * 27 + b"\x55" * 5}
@@ -136,7 +136,7 @@ def test_certificate_names_the_closest_pair(folder: Folder) -> None:
 
 
 def test_unlinked_duplicate_across_splits_is_a_leak(folder: Folder) -> None:
-    """Images of two splits nearer than the distance of duplicates stop the stage."""
+    """Two images of different splits within the duplicate distance stop the stage."""
     first, second = apart("train", "test")
     folder.labels |= dict.fromkeys((first, second), "label_0")
     folder.hashes |= {first: b"\xaa" * 32, second: b"\xaa" * 31 + b"\xab"}
@@ -149,7 +149,7 @@ def test_unlinked_duplicate_across_splits_is_a_leak(folder: Folder) -> None:
 
 
 def test_pair_with_different_pixels_is_no_leak(folder: Folder) -> None:
-    """Near hashes of images that `duplicates` found different do not stop the stage."""
+    """Near hashes of images whose pixels differ according to `duplicates` do not stop the stage."""
     first, second = apart("train", "test")
     folder.labels |= dict.fromkeys((first, second), "label_0")
     folder.hashes |= {first: b"\xaa" * 32, second: b"\xaa" * 31 + b"\xab"}
@@ -161,7 +161,7 @@ def test_pair_with_different_pixels_is_no_leak(folder: Folder) -> None:
 
 
 def test_unknown_distance_cannot_be_undercut(folder: Folder) -> None:
-    """Groups that do not record their distance give a certificate without a limit."""
+    """If the groups record no distance, the certificate has no distance limit and passes."""
     folder.distance = None
     folder.run()
 
@@ -171,7 +171,7 @@ def test_unknown_distance_cannot_be_undercut(folder: Folder) -> None:
 
 @given(st.integers(2, 60), st.integers(0, 2**32))
 def test_closest_equals_a_slow_search(size, seed) -> None:
-    """The chunked search finds what comparing every pair finds."""
+    """The chunked search gives the same closest pair as a comparison of every pair."""
     chance = np.random.default_rng(seed)
     hashes = chance.integers(0, 2**63, (size, 4), np.uint64) & np.uint64(0x0101010101010101)
     names = [SPLITS[number] for number in chance.integers(0, 3, size)]
@@ -216,7 +216,7 @@ def test_closest_equals_a_slow_search(size, seed) -> None:
     ],
 )
 def test_white_background_is_border_and_tag(folder: Folder, border, tagged, tags, expected) -> None:
-    """A white frame suffices where a post has no tags; where it has, the tag must agree."""
+    """Without tags, a white border suffices; with tags, the tag must agree."""
     folder.border[1], folder.tags[1] = border, tags
     folder.tagged = {1} if tagged else set()
     rows = {row["post_id"]: row["white_background"] for row in folder.run()}
@@ -225,7 +225,7 @@ def test_white_background_is_border_and_tag(folder: Folder, border, tagged, tags
 
 
 def test_white_background_of_a_given_label_needs_no_tag(folder: Folder) -> None:
-    """Tags that a source makes of its label and family say nothing of the background."""
+    """Tags that a source derives from its label and family have no effect on the background."""
     folder.border, folder.tags = {1: 0.95, 2: 0.95}, {1: ["family"], 2: ["family"]}
     folder.given_labels = {1}
     rows = {row["post_id"]: row["white_background"] for row in folder.run()}
@@ -234,7 +234,7 @@ def test_white_background_of_a_given_label_needs_no_tag(folder: Folder) -> None:
 
 
 def test_labels_without_groups_are_tables_of_two_runs(folder: Folder) -> None:
-    """A labelled post that duplicates never saw stops the stage with its id."""
+    """A labelled post that `duplicates` never processed stops the stage; the error gives its id."""
     folder.write()
     path = folder.data_dir / "duplicates" / "groups.parquet"
     pq.write_table(pq.read_table(path).slice(1), path)
@@ -244,7 +244,7 @@ def test_labels_without_groups_are_tables_of_two_runs(folder: Folder) -> None:
 
 
 def test_missing_table_and_column_are_named(folder: Folder) -> None:
-    """The message names file, column and the stage to run."""
+    """A missing table or column is an error with file, column and the stage to run."""
     with pytest.raises(MissingInput, match="stage 'persona' writes it"):
         split.run(LOOSE, data_dir=folder.data_dir, work_dir=folder.data_dir)
     folder.write()
@@ -255,6 +255,6 @@ def test_missing_table_and_column_are_named(folder: Folder) -> None:
 
 
 def test_shares_that_do_not_add_up_are_refused() -> None:
-    """The three shares are one whole."""
+    """Three shares that do not add up to 1 are refused."""
     with pytest.raises(ValidationError, match=r"add up to 1\.2, not to 1"):
         split.Params(train=0.8)

@@ -1,4 +1,4 @@
-"""The check of a data set: what is sound passes, whatever was changed by hand is named."""
+"""Tests the check of a data set: a sound one passes, and each manual change is reported."""
 
 import hashlib
 import json
@@ -128,7 +128,7 @@ TAMPERING = {
 
 @pytest.mark.parametrize("change", TAMPERING)
 def test_verify_notices_tampering(curated, change: str, capsys) -> None:
-    """Whatever is changed by hand is reported in plain words, with exit code 5."""
+    """Each manual change is reported in plain words, with exit code 5."""
     TAMPERING[change](curated.data_dir / "shards")
     code = main(["verify", "--data", str(curated.data_dir)])
     captured = capsys.readouterr()
@@ -144,7 +144,7 @@ def test_verify_notices_tampering(curated, change: str, capsys) -> None:
 
 
 def test_verify_accepts_the_leaks_of_a_given_split(curated) -> None:
-    """A leak is a problem of a drawn split; of a given split it is only reported."""
+    """A leak is a problem in a drawn split; in a given split it is only reported."""
     path = curated.data_dir / "split" / "split.parquet"
     table = pq.read_table(path)
     group = pa.array([1] * table.num_rows, table.schema.field("group_id").type)
@@ -161,7 +161,7 @@ def test_verify_accepts_the_leaks_of_a_given_split(curated) -> None:
 
 
 def test_verify_finds_a_sample_that_agrees_with_the_hashes(curated) -> None:
-    """Hashes made to match a changed shard do not hide a changed label."""
+    """A changed label is detected even if all hashes match the changed shard."""
     folder = curated.data_dir / "shards"
     path = folder / "train-000000.tar"
     data = path.read_bytes()
