@@ -1,4 +1,4 @@
-"""Fixtures of the demo board, and an HTTP client that is not ours."""
+"""Fixtures of the demo board, and an HTTP client independent of the scraper."""
 
 import pytest
 import requests
@@ -11,7 +11,7 @@ __all__ = ["demo_board", "own_demo_board"]
 
 @pytest.fixture
 def get(demo_board):
-    """Requests a path of the shared board with `requests`, under an honest User-Agent."""
+    """Requests a path of the shared board with `requests` and a valid User-Agent."""
     with requests.Session() as session:
         session.headers["User-Agent"] = "personae-tests/1 (+https://example.org)"
 

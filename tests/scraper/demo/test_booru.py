@@ -1,4 +1,4 @@
-"""The generated board: number of posts, truth, tags and their closure, determinism."""
+"""Tests the generated board: number of posts, truth, tags and their closure, determinism."""
 
 from collections import Counter
 from dataclasses import replace
@@ -18,7 +18,7 @@ from scraper.demo.painter.shelf import Shelf
 from scraper.params.decide import Params as DecideParams
 
 LATER = {"low_saturation", "undecodable", "truncated"}
-"""Reason codes that need the pixels."""
+"""Reason codes that only the pixels of an image reveal."""
 
 
 def generated(params):
@@ -36,7 +36,7 @@ def full():
 
 
 def refusals(post):
-    """Reason codes that the scraper's rules give for a post, and the leaf personae of its tags."""
+    """Returns the reasons of the scraper's rules for a post, and the leaf personae of its tags."""
     active = [relation for relation in tags.implications() if relation.status == "active"]
     kinship = personae.Kinship.from_pairs(
         [
@@ -76,7 +76,7 @@ def test_same_seed_same_posts(tiny):
 
 
 def test_the_default_board_reaches_a_thousand_for_four_personae(full):
-    """Four personae have more than 1,000 good posts, eight have enough for the demo."""
+    """Four personae have more than 1,000 good posts; all twelve major ones have at least 300."""
     good = Counter(
         truth.persona
         for truth in full[1].values()
@@ -90,7 +90,7 @@ def test_the_default_board_reaches_a_thousand_for_four_personae(full):
 
 
 def test_every_plant_is_on_the_tiniest_board(tiny):
-    """Every plant occurs, so that a small board is enough for tests."""
+    """Even the smallest board has a post for every planted reason."""
     planted = {reason for truth in tiny[1].values() for reason in truth.reasons}
 
     assert {reason for plant in PLANTS for reason in plant.reasons} <= planted
@@ -207,7 +207,7 @@ def test_duplicates_repeat_earlier_posts(full):
 
 
 def test_one_persona_stands_on_checkers(full):
-    """The planted shortcut: more than 85 % of one persona's backgrounds are checkered."""
+    """More than 85 % of the backgrounds of one persona are checkered: the planted shortcut."""
     grounds = Counter(t.ground for t in full[1].values() if t.persona == CHECKERED)
     others = Counter(t.ground for t in full[1].values() if t.persona != CHECKERED)
 
@@ -286,7 +286,7 @@ def test_returns_the_truth_of_a_post(changeable):
 
 
 def test_a_board_without_cache_writes_nothing(tmp_path, monkeypatch):
-    """An empty cache folder means memory only."""
+    """With an empty cache folder, the board keeps its cache in memory only."""
     monkeypatch.chdir(tmp_path)
     booru.board(TINY).close()
 

@@ -1,4 +1,4 @@
-"""Faults: the effect of each kind, by share and by request, and no fault without an order."""
+"""Tests the faults: the effect of each kind, by share and by request, and none by default."""
 
 import io
 import json
@@ -19,7 +19,7 @@ AGENT = {"User-Agent": "personae-tests/1"}
 
 @pytest.fixture
 def ask(own_demo_board):
-    """Requests a path with a fault; returns the answer, or the error that `requests` raises."""
+    """Requests a path with a fault; returns the response, or the error that `requests` raises."""
 
     def get(path, kind=None, **params):
         url = path if path.startswith("http") else own_demo_board.url + path
@@ -36,14 +36,14 @@ def ask(own_demo_board):
 
 @pytest.fixture
 def listed(ask):
-    """JSON of a post with undamaged files."""
+    """Returns the JSON of a post with undamaged files."""
     tags = "id:..99999 status:active -status:banned filetype:jpg solo"
     posts = ask("/posts.json", tags=tags, limit=1).json()
     return posts[0]
 
 
 def test_nothing_goes_wrong_without_an_order(ask, own_demo_board):
-    """A board with control but no faults answers as usual."""
+    """A board with control but without faults responds as usual."""
     assert 200 == ask("/posts.json", limit=1).status_code
     assert {} == dict(own_demo_board.faults.committed)
 
@@ -60,7 +60,7 @@ def test_pages_of_the_proxy(kind, status, ask):
 
 @pytest.mark.parametrize(("kind", "expected"), list(faults.API_ERRORS.items()))
 def test_errors_of_the_application(kind, expected, ask):
-    """Database errors are JSON with Danbooru's class; `wide_query` spares small pages."""
+    """Database errors are JSON with Danbooru's class; `wide_query` does not affect small pages."""
     answer = ask("/posts.json", kind, limit=200)
 
     assert expected == (answer.status_code, answer.json()["error"])
@@ -69,7 +69,7 @@ def test_errors_of_the_application(kind, expected, ask):
 
 
 def test_bodies_that_are_no_json(ask):
-    """Invalid and truncated JSON come with status 200 and a matching length; so does HTML."""
+    """Invalid JSON, truncated JSON and HTML have status 200 and a matching length."""
     for kind in ("invalid_json", "truncated_json"):
         answer = ask("/posts.json", kind, limit=2)
         assert 200 == answer.status_code
@@ -90,7 +90,7 @@ def test_broken_connections(kind, ask):
 
 
 def test_dripping_is_slow_and_complete(ask):
-    """A drip sends 100 bytes every 0.1 seconds, and the whole answer."""
+    """A drip sends 100 bytes every 0.1 seconds, until the response is complete."""
     start = time.monotonic()
     answer = ask("/posts.json", "drip", limit=2, only="id,score,rating,md5,created_at,updated_at")
     seconds = time.monotonic() - start
@@ -110,7 +110,7 @@ def test_dripping_is_slow_and_complete(ask):
     ],
 )
 def test_spoilt_files(kind, is_image, content_type, ask, listed):
-    """A spoilt file differs from the right answer in one respect only."""
+    """A spoilt file differs from the right response in one respect only."""
     answer = ask(listed["preview_file_url"], kind)
 
     assert (200, content_type) == (answer.status_code, answer.headers["Content-Type"].split(";")[0])
@@ -145,7 +145,7 @@ def test_flipped_bytes_keep_the_length(ask, listed):
     ],
 )
 def test_posts_change_between_listing_and_download(kind, file_status, changed, ask, listed):
-    """The request for a file changes its post, and the change stays."""
+    """The request for a file changes its post, and the change persists."""
     assert file_status == ask(listed["file_url"], kind).status_code
     after = ask(f"/posts/{listed['id']}.json").json()
 
@@ -159,7 +159,7 @@ def test_posts_change_between_listing_and_download(kind, file_status, changed, a
 
 
 def test_shares_strike_the_same_addresses_on_every_run():
-    """A share strikes about that share of addresses, once each, and the same in every run."""
+    """A share hits about that share of addresses, once each, and the same ones in every run."""
     runs = []
     for _ in range(2):
         plan = faults.parse(["bad_gateway=0.2"], seed=3)
@@ -172,7 +172,7 @@ def test_shares_strike_the_same_addresses_on_every_run():
 
 
 def test_too_many_requests_come_in_bursts():
-    """429 strikes four requests in a row, whatever their address."""
+    """The fault 429 hits four requests in a row, whatever their address."""
     plan = faults.parse(["too_many=0.3"])
     struck = [plan.choose("/posts.json", is_cdn=False) is not None for _ in range(400)]
 
@@ -181,7 +181,7 @@ def test_too_many_requests_come_in_bursts():
 
 
 def test_files_and_pages_have_their_own_faults():
-    """Faults of JSON spare files, and faults of files spare pages."""
+    """JSON faults do not affect files, and file faults do not affect pages."""
     plan = faults.parse(["truncated_json=1", "short_file=1"])
 
     assert "short_file" == plan.choose("/180x180/a", is_cdn=True)

@@ -1,4 +1,4 @@
-"""Files: sizes, formats, paths, md5 and damage, and the cache of facts."""
+"""Tests the files of the board: sizes, formats, paths, md5, damage, and the cache of facts."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ def produce(recipe, *types):
 
 
 def test_sizes_agree_with_every_recorded_variant(real_data):
-    """The size rule recomputes all variants that were recorded from the live site."""
+    """The size rule gives the size of every variant recorded from the live site."""
     checked = 0
     for path in sorted((real_data / "danbooru-fixtures" / "danbooru").glob("p*/*.yaml")):
         body = yaml.safe_load(path.read_text())["response"]["body_json"]
@@ -93,7 +93,7 @@ def test_salt_changes_bytes_but_no_pixel():
 
 
 def test_the_pixel_hash_stays_from_version_to_version():
-    """A recipe has the pixel hash that earlier versions of the board listed."""
+    """A recipe has the same pixel hash as in earlier versions of the board."""
     assert "6adf677319275a8ec3837430248f824d" == produce(RECIPE).facts.pixel_hash
 
 
@@ -117,7 +117,7 @@ def test_every_field_but_the_salt_changes_the_pixel_hash(name):
     ],
 )
 def test_pixels_are_stored_as_the_recipe_says(mode, change):
-    """A decoder reads the storage mode and type of the recipe."""
+    """The decoded file has the storage mode and the type of the recipe."""
     recipe = replace(RECIPE, **change)
     image = Image.open(io.BytesIO(produce(recipe, "original").files["original"]))
 
@@ -136,7 +136,7 @@ def test_an_animated_file_has_frames_and_no_sample():
 
 @pytest.mark.parametrize("file_ext", ["mp4", "zip", "swf"])
 def test_other_types_start_with_their_magic(file_ext):
-    """Films, archives and flash files begin with the first bytes of their type."""
+    """Video, archive and Flash files begin with the first bytes of their type."""
     made = produce(replace(RECIPE, file_ext=file_ext), "original", "180x180")
 
     assert made.files["original"][:8].lstrip(b"\0\x18")[:2] in (b"ft", b"PK", b"CW")

@@ -1,4 +1,4 @@
-"""The pytest plugin: registered by entry point, cheap to load, and alone in importing pytest."""
+"""Tests the pytest plugin: an entry point registers it, and it loads without the board."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def test_reads_a_post(own_demo_board):
 
 
 def python(*arguments, cwd, path=()):
-    """Standard output of a Python process that imports this repository, and `path` before it."""
+    """Returns the output of a Python process that can import from `path` and this repository."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*map(str, path), str(ROOT)])}
     result = subprocess.run(
         [sys.executable, *arguments],
@@ -53,12 +53,12 @@ def python(*arguments, cwd, path=()):
 
 
 def test_loading_the_plugin_imports_neither_board_nor_server(tmp_path):
-    """Pytest loads the plugin in every run, so aiohttp and the board wait for a fixture."""
+    """Loading the plugin imports neither aiohttp nor the board: every pytest run loads it."""
     assert "True []" == python("-c", LIST_IMPORTS, *HEAVY, cwd=tmp_path).strip()
 
 
 def test_no_other_module_of_the_board_imports_pytest(tmp_path):
-    """The board runs where pytest is not installed."""
+    """No other module of the board imports pytest, so the board runs without it."""
     count, *imported = python("-c", IMPORT_ALL_BUT_THE_PLUGIN, cwd=tmp_path).split()
 
     assert int(count) > 35
@@ -66,7 +66,7 @@ def test_no_other_module_of_the_board_imports_pytest(tmp_path):
 
 
 def test_an_installed_entry_point_gives_the_fixtures(tmp_path):
-    """A test outside this repository, without a conftest, names a fixture and gets a board."""
+    """A test outside this repository, without a conftest, gets a board from the fixture."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     plugins = project["entry-points"]["pytest11"]
     installed = tmp_path / "site" / "personae_tests-0.dist-info"

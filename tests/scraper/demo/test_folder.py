@@ -1,4 +1,4 @@
-"""A folder of images as a board: tags of labels and families, whiteness, real images."""
+"""Tests a folder of images as a board: tags of labels and families, whiteness, real images."""
 
 import csv
 import hashlib
@@ -21,7 +21,7 @@ AGENT = {"User-Agent": "personae-tests/1"}
 
 @pytest.fixture
 def image_folder(tmp_path):
-    """A folder of three oddly named labels with two images each and a broken file; a hierarchy."""
+    """Returns three oddly named labels with two images each, a broken file, and a hierarchy."""
     root = tmp_path / "images"
     for number, label in enumerate(("Mr. Mime", "../Élan".replace("/", "_"), "Plain")):
         (root / label).mkdir(parents=True)
@@ -86,7 +86,7 @@ def test_an_index_names_labels(image_folder, tmp_path):
 
 
 def test_a_second_start_decodes_nothing(image_folder, tmp_path, monkeypatch):
-    """The cache keeps the measures of unchanged files."""
+    """On a second start, the cache provides the measures of unchanged files without decoding."""
     params = TINY.model_copy(update={"cache": str(tmp_path / "cache")})
     first = folder.board(*image_folder, params)
     first.close()
@@ -115,7 +115,7 @@ def test_absent_folders_are_named(problem, make, tmp_path):
     ("name", "text"), [("index.csv", "path\nx.png\n"), ("families.csv", "label,group\na,b\n")]
 )
 def test_absent_columns_are_named(name, text, tmp_path):
-    """A CSV file without a column is an error that names the column."""
+    """A CSV file without a required column is an error that gives the column."""
     (tmp_path / name).write_text(text)
     hierarchy = tmp_path / name if name == "families.csv" else None
 
@@ -140,7 +140,7 @@ def test_any_label_becomes_its_own_valid_tag(labels):
 
 
 def test_real_pictures_are_served(real_data, tmp_path):
-    """Species of real images are character tags, and their families are copyright tags."""
+    """For real images, species are character tags, and families are copyright tags."""
     source = real_data / "illustrations"
     with tarfile.open(source / "images-00.tar") as tar:
         members = tar.getmembers()[:60]

@@ -1,4 +1,4 @@
-"""The checks before an answer: User-Agent, credentials and rate limit; and the request log."""
+"""Tests the checks before a response (User-Agent, credentials, rate limit) and the request log."""
 
 import base64
 
@@ -13,7 +13,7 @@ from scraper.demo.server.gate import ACCOUNTS, LeakyBucket, RequestLog
     "agent", ["Mozilla/5.0 (X11)", "", "python-requests/2.32.0", "Python/3.11 aiohttp/3.9.1"]
 )
 def test_suspicious_user_agents_are_challenged(agent, demo_board, get):
-    """Browsers, an empty text and library defaults get 403 with a challenge, on API and CDN."""
+    """Browser and default User-Agents and an empty one get 403 with a challenge, on API and CDN."""
     url = get("/posts.json", limit=1, tags="status:active -status:banned rating:g").json()[0]
     for address in (demo_board.url + "/posts.json", url["preview_file_url"]):
         answer = requests.get(address, headers={"User-Agent": agent}, timeout=10)
@@ -24,7 +24,7 @@ def test_suspicious_user_agents_are_challenged(agent, demo_board, get):
 
 
 def test_credentials(get):
-    """Incomplete or wrong credentials are 401; Basic precedes the query; Gold has larger limits."""
+    """Partial or wrong credentials are 401, Basic overrides the query, Gold has larger limits."""
     login, key = next(pair for pair, level in ACCOUNTS.items() if level.name == "gold")
     basic = {"Authorization": "Basic " + base64.b64encode(f"{login}:{key}".encode()).decode()}
     hidden = get("/posts.json", tags="patron_preview", headers=basic).json()
@@ -39,7 +39,7 @@ def test_credentials(get):
 
 
 def test_the_bucket_delays_then_refuses():
-    """At 10 requests per second, 20 wait and the next is refused; the queue empties with time."""
+    """At 10 requests per second, 20 requests wait, the next is refused, and the queue drains."""
     bucket = LeakyBucket(rate=10, burst=20)
     waits = [bucket.delay("me", 100.0) for _ in range(22)]
 

@@ -1,4 +1,4 @@
-"""The board as a child process: it starts, stops, and ends with its parent."""
+"""Tests the board as a child process: it starts, stops, and ends with its parent."""
 
 import signal
 import subprocess
@@ -16,7 +16,7 @@ from scraper.errors import ScraperError
 AGENT = {"User-Agent": "personae-tests/1"}
 SMALL = ("--posts-large", "6", "--posts-small", "4", "--posts-minor", "1", "--cache", "")
 HERE = ("--workers", "0")
-"""The board draws in its own process, which starts faster."""
+"""Options for a board without worker processes, which starts faster."""
 
 PARENT = """
 import sys, time
@@ -28,7 +28,7 @@ with running(None, options=sys.argv[1:]) as url:
 
 
 def status(pid):
-    """State and parent of a process, or None if it does not exist."""
+    """Returns state and parent of a process, or None if it does not exist."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -37,14 +37,14 @@ def status(pid):
 
 
 def children(pid):
-    """The children of a process, and their children."""
+    """Returns the children of a process, and their children."""
     every = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     mine = [child for child in every if (status(child) or ("", 0))[1] == pid]
     return mine + [below for child in mine for below in children(child)]
 
 
 def lives(pid):
-    """Whether a process runs; a zombie has ended."""
+    """Returns whether a process runs; a zombie does not count as running."""
     return (status(pid) or ("Z", 0))[0] != "Z"
 
 
@@ -56,7 +56,7 @@ def wait_until_gone(pids):
 
 
 def test_it_serves_while_the_block_lasts():
-    """The URL answers inside the block, and refuses connections after it."""
+    """The URL responds inside the block, and refuses connections after it."""
     with running(None, options=SMALL + HERE) as url:
         answer = requests.get(url + "/posts.json", params={"limit": 1}, headers=AGENT, timeout=120)
 
@@ -84,7 +84,7 @@ def test_parameters_come_from_the_file_and_options_win(tmp_path):
     "options", [("--faults", "nonsense=1"), ("--posts-large", "-1"), ("--folder", "/nowhere")]
 )
 def test_a_board_that_cannot_start_says_so(options, tmp_path):
-    """A board with wrong parameters is an error of the caller."""
+    """A board with wrong parameters raises an error in the caller."""
     path = tmp_path / "params.yaml"
     path.write_text("demo: {}\n")
 
@@ -93,7 +93,7 @@ def test_a_board_that_cannot_start_says_so(options, tmp_path):
 
 
 def test_it_dies_with_a_parent_that_is_killed(tmp_path):
-    """SIGKILL of the parent ends the board and the processes that draw."""
+    """SIGKILL of the parent ends the board and its drawing processes."""
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, *SMALL], stdout=subprocess.PIPE, text=True, cwd=tmp_path
     )

@@ -1,17 +1,17 @@
-"""Answers of the board compared with recordings of the live site: keys, order, types, messages."""
+"""Compares responses of the board with recordings of the live site: keys, order, types, errors."""
 
 import yaml
 
 
 def recorded(real_data, folder):
-    """Recorded answers of the live site, as pairs of response and parsed body."""
+    """Returns recorded responses of the live site, as pairs of response and parsed body."""
     paths = sorted((real_data / "danbooru-fixtures" / "danbooru" / folder).glob("*.yaml"))
     answers = [yaml.safe_load(path.read_text())["response"] for path in paths]
     return [(answer, answer["body_json"]) for answer in answers]
 
 
 def shape(value):
-    """Keys in order, with the type of each value."""
+    """Returns the keys in order, with the type of each value."""
     if isinstance(value, dict):
         return {key: shape(inside) for key, inside in value.items()}
     if isinstance(value, bool | list):

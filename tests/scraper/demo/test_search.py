@@ -1,4 +1,4 @@
-"""The search language: parsing, number of terms, matching posts."""
+"""Tests the search language: parsing, number of terms, matching posts."""
 
 from dataclasses import replace
 
@@ -118,7 +118,7 @@ def test_matches_what_the_site_matches(expected, text):
 
 
 def test_resolves_aliases_before_searching():
-    """An old name finds the posts of the new one."""
+    """A search for an old tag name returns the posts of the new name."""
     assert [2, 1] == ids("old", {"old": "a"})
 
 

@@ -1,4 +1,4 @@
-"""The board over HTTP with `requests` as the client: Danbooru's behaviour without faults."""
+"""Tests the board over HTTP with `requests` as the client: Danbooru's behaviour without faults."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ HIDDEN_ASSET_KEYS = {"md5", "file_key", "variants"}
 
 
 def test_default_page_and_headers(get):
-    """Without parameters: 20 posts, newest first, with the headers of the application."""
+    """Without parameters, the page has 20 posts, newest first, and the application's headers."""
     answer = get("/posts.json")
     ids = [post["id"] for post in answer.json()]
 
@@ -34,7 +34,7 @@ def test_default_page_and_headers(get):
     [(1, "0"), (1, "-5"), (1, "abc"), (200, "201"), (200, "1000"), (12, "12abc")],
 )
 def test_limit_is_clamped(expected, limit, get):
-    """`limit` is read as by Ruby's `to_i`, and clamped to 1..200."""
+    """`limit` is parsed like Ruby's `to_i`, and clamped to 1..200."""
     assert expected == len(get("/posts.json", limit=limit, only="id").json())
 
 
@@ -65,7 +65,7 @@ def test_only_two_counted_terms(status, tags, get):
 
 
 def test_numbered_pages_and_their_end(get):
-    """`page=N` is an offset; other texts are the first page; beyond the last page is 410."""
+    """`page=N` is an offset, other texts give the first page, and a page beyond the last is 410."""
     first = get("/posts.json", limit=3, only="id").json()
     second = get("/posts.json", limit=3, page=2, only="id").json()
     both = get("/posts.json", limit=6, only="id").json()
@@ -99,7 +99,7 @@ def test_cursors_ignore_posts_that_come_and_go(own_demo_board):
 
 
 def test_cursors_walk_every_post_once_in_both_directions(get, demo_board):
-    """`b<id>` goes down and `a<id>` up, whatever `order:` is."""
+    """`b<id>` goes down and `a<id>` goes up, whatever `order:` is."""
     down, cursor = [], 10**9
     while rows := get("/posts.json", page=f"b{cursor}", limit=90, only="id").json():
         down += [row["id"] for row in rows]
@@ -166,7 +166,7 @@ def test_only_keeps_the_fields_named(get):
 
 
 def test_one_post_by_id_and_by_md5(get):
-    """`/posts/<id>.json` and `md5=` answer one object, for deleted posts too."""
+    """`/posts/<id>.json` and `md5=` return one object, for deleted posts too."""
     post = get("/posts.json", tags="status:deleted").json()[0]
 
     assert post == get(f"/posts/{post['id']}.json").json()
@@ -176,7 +176,7 @@ def test_one_post_by_id_and_by_md5(get):
 
 
 def test_random_posts(get):
-    """`random=true` redirects to a search; `/posts/random.json` answers one post."""
+    """`random=true` redirects to a search; `/posts/random.json` returns one post."""
     answer = get("/posts.json", random="true", tags="1girl", limit=2)
 
     assert 302 == answer.history[0].status_code
@@ -204,7 +204,7 @@ def test_safe_mode_shows_general_posts_only(get):
 
 
 def test_conditional_and_compressed_answers(get):
-    """A known ETag gets 304; an answer is compressed only if the client accepts gzip."""
+    """A known ETag gets 304; a response is compressed only if the client accepts gzip."""
     plain = get("/posts.json", headers={"Accept-Encoding": "identity"})
     packed = get("/posts.json", headers={"Accept-Encoding": "gzip"})
     again = get("/posts.json", headers={"If-None-Match": plain.headers["ETag"]})
@@ -217,7 +217,7 @@ def test_conditional_and_compressed_answers(get):
 
 
 def test_odd_requests(get, demo_board):
-    """A body, a blank search, no extension, an unknown address and an ordered error."""
+    """A body, a blank search, no extension, a wrong address and a requested error are handled."""
     with_body = requests.get(demo_board.url + "/posts.json", data="x", headers=AGENT, timeout=10)
     blank = get("/tags.json", **{"search[name]": ""})
     page, ordered = get("/posts"), get("/posts.json", cause_error=503)
@@ -258,7 +258,7 @@ def test_the_log_counts_requests(get, demo_board):
 
 
 def test_control_is_off_by_default(demo_board):
-    """A board without control refuses orders of faults and changes."""
+    """A board without control refuses requests for faults and changes."""
     for path in ("/demo/faults", "/demo/change"):
         assert (
             404

@@ -1,4 +1,4 @@
-"""Tags, implications and aliases over HTTP: the rows that each search selects."""
+"""Tests tags, implications and aliases over HTTP: the rows that each search selects."""
 
 
 def test_tags(get):
