@@ -1,4 +1,4 @@
-"""Fixtures of the download: a host that serves images, and the tables that name them."""
+"""Fixtures of the download tests: a host that serves images, and tables that list them."""
 
 import asyncio
 import hashlib
@@ -23,10 +23,10 @@ MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 class ImageHost:
     """
-    A real HTTP server on loopback, in a thread of its own, so that child processes can ask it too.
+    A real HTTP server on loopback. It runs in its own thread, so that child processes can reach it.
 
-    `images` maps paths to bytes; `faults` maps paths to functions that answer instead;
-    `requests` counts what was asked; `arrived` is notified at every request.
+    `images` maps paths to bytes. `faults` maps paths to functions that respond instead. `requests`
+    counts the requests of each path. `arrived` is notified at every request.
     """
 
     def __init__(self):
@@ -47,7 +47,7 @@ class ImageHost:
         self._thread.join(60)
 
     def wait_for(self, count):
-        """Returns when that many requests have come."""
+        """Waits until that many requests have arrived."""
         with self.arrived:
             assert self.arrived.wait_for(lambda: self.requests.total() >= count, timeout=240)
 
@@ -89,7 +89,7 @@ def image_host():
 
 
 def noise(seed, width, height, file_ext="png"):
-    """An image that nothing compresses, the same for the same seed."""
+    """Returns an incompressible image; equal seeds give equal bytes."""
     pixels = random.Random(seed).randbytes(width * height * 3)
     file = io.BytesIO()
     Image.frombytes("RGB", (width, height), pixels).save(
@@ -99,7 +99,7 @@ def noise(seed, width, height, file_ext="png"):
 
 
 class Shelf:
-    """Images on a host, and the tables of `listing` and `decide` that name them."""
+    """Images on a host, and the tables of `listing` and `decide` that list them."""
 
     def __init__(self, host, folder):
         self.host = host
@@ -109,7 +109,7 @@ class Shelf:
         self.posts = {}
 
     def add(self, post_id, *, variants=None, md5=None, payload=None, **changes):
-        """Adds one post with a thumbnail and an original; `payload` stands for the original."""
+        """Adds a post with a thumbnail and an original; `payload` replaces the original."""
         payload = payload or noise(post_id, 30, 40)
         digest = hashlib.md5(payload).hexdigest()
         if variants is None:
@@ -151,7 +151,7 @@ class Shelf:
         return self.posts[post_id]
 
     def write(self, kept=None):
-        """Writes the tables; `kept` are the posts to download, all when absent."""
+        """Writes the tables; `kept` are the posts to download, by default all."""
         self.listing_dir.mkdir(exist_ok=True)
         self.decide_dir.mkdir(exist_ok=True)
         rows = [self.posts[post_id].to_row() for post_id in sorted(self.posts)]
@@ -170,7 +170,7 @@ class Shelf:
         pq.write_table(pa.Table.from_pylist(labels, KEPT_SCHEMA), self.decide_dir / "kept.parquet")
 
     def stored(self):
-        """The bytes of every image of `images.parquet`, read at its place."""
+        """Returns the bytes of every image of `images.parquet`, read at its offset."""
         found = {}
         for row in pq.read_table(self.out_dir / "images.parquet").to_pylist():
             with (self.out_dir / "segments" / row["segment"]).open("rb") as file:
@@ -180,14 +180,14 @@ class Shelf:
         return found
 
     def expected(self, *, variant=-1):
-        """The bytes that the host has for the variant of every post."""
+        """Returns the bytes on the host for the variant of every post."""
         return {
             post_id: self.host.images[post.variants[variant].url]
             for post_id, post in self.posts.items()
         }
 
     def decisions(self):
-        """Reason and the two numbers, by post."""
+        """Returns the reason and the two numbers of each post."""
         return {
             row["post_id"]: (row["reason"], row["measured"], row["threshold"])
             for row in pq.read_table(self.out_dir / "decisions.parquet").to_pylist()

@@ -1,4 +1,4 @@
-"""Listing tables written from a few posts, and stage `decide` run on them."""
+"""Writes listing tables from a few posts, and runs stage `decide` on them."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -48,7 +48,7 @@ ALIASES = [("rin_kagamine", "rin"), ("manga", "comic")]
 
 @pytest.fixture
 def listing(tmp_path):
-    """Writes the tables of `listing` for the posts given, and returns their folder."""
+    """Writes the tables of `listing` for the given posts, and returns their folder."""
 
     def write(posts, *, aliases=ALIASES, implications=IMPLICATIONS):
         folder = tmp_path / "listing"
@@ -66,7 +66,7 @@ def listing(tmp_path):
 
 @pytest.fixture
 def decided(listing, tmp_path):
-    """Runs the stage over the posts given, and returns its three tables as lists of rows."""
+    """Runs the stage on the given posts, and returns its three tables as lists of rows."""
 
     def run(posts, params=None, wanted=FEW, **tables):
         out_dir = tmp_path / "decide"
@@ -80,5 +80,5 @@ def decided(listing, tmp_path):
 
 
 def many(count, **changes):
-    """`count` good posts with ids from 100 upwards."""
+    """Returns `count` good posts with ids from 100 upwards."""
     return [replace(GOOD, post_id=100 + number, **changes) for number in range(count)]

@@ -1,4 +1,4 @@
-"""The stage `download` run on the shelf of images, and faults to order from its host."""
+"""Runs stage `download` on the images of the test host, and provides faults for that host."""
 
 import asyncio
 from dataclasses import replace
@@ -19,7 +19,7 @@ def _instant_retries():
 
 @pytest.fixture
 def run(shelf):
-    """Runs the stage once; returns nothing, or raises what it raises."""
+    """Runs the stage once; returns nothing, or raises the error of the stage."""
 
     async def once(*, name="board", **changes):
         extra = {key: changes.pop(key) for key in ("at", "clock", "segments") if key in changes}

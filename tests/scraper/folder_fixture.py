@@ -1,4 +1,4 @@
-"""Folders of labelled images in every layout, built by code."""
+"""Builds folders of labelled images in every layout."""
 
 import asyncio
 import csv
@@ -13,18 +13,18 @@ FAMILIES = {"Mr. Mime": "Mimes", "plain": "Others"}
 
 
 def pixels(number, side=12):
-    """Noise, the same for the same number."""
+    """Returns noise; equal numbers give equal pixels."""
     return np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
 
 
 def save(path, number, **options):
-    """Writes one image; the type is that of the suffix."""
+    """Writes one image; the suffix determines the type."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels(number)).save(path, **options)
 
 
 def by_label(root, *, per_label=3, top=()):
-    """`LABEL/*`, under each of the folders of `top` if there are any."""
+    """Writes `LABEL/*`, below each of the folders of `top` if there are any."""
     number = 0
     for folder in [root / name for name in top] or [root]:
         for label in LABELS:
@@ -36,7 +36,7 @@ def by_label(root, *, per_label=3, top=()):
 
 
 def indexed(root, rows, columns=("path", "label", "split", "group", "family")):
-    """`index.csv` with these rows, as they are."""
+    """Writes `index.csv` with the given rows, unchanged."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / "index.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([columns, *rows])
@@ -44,7 +44,7 @@ def indexed(root, rows, columns=("path", "label", "split", "group", "family")):
 
 
 def mosaics(root, sheets, *, side=4, columns=3, rows=2, **changes):
-    """`index.json` and its sheets: name to split and the number of the label of each tile."""
+    """Writes `index.json` and its sheets: name to split and the label number of each tile."""
     root.mkdir(parents=True, exist_ok=True)
     index = {
         "train": [],
@@ -67,7 +67,7 @@ def mosaics(root, sheets, *, side=4, columns=3, rows=2, **changes):
 
 
 def some_of_cifar100(source: Path, root: Path):
-    """The first sheet of each split of CIFAR-100, with an index of just these."""
+    """Writes the first sheet of each split of CIFAR-100, with an index of these two sheets."""
     index = json.loads((source / "index.json").read_text())
     root.mkdir()
     for split in ("train", "test"):
@@ -79,7 +79,7 @@ def some_of_cifar100(source: Path, root: Path):
 
 
 def walked(folder, *, size=200):
-    """Every post of every label, as a listing meets them."""
+    """Returns every post of every label, in the order of a listing."""
 
     async def walk():
         found = []

@@ -1,10 +1,10 @@
 """
-Runs `download` in child processes that can be killed: a program for `test_resume.py`.
+Runs `download` in child processes that can be killed; `test_resume.py` starts this program.
 
     python tests/scraper/killed_download.py < jobs
 
-Each line of standard input is a job in JSON. For each, a child is forked from this process (which
-has imported everything already), its process id is printed, and then its exit code.
+Each line of standard input is a job in JSON. This process has imported everything already and forks
+a child for each job. It prints the child's process id, then its exit code.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ async def run(job):
 
 
 def child(job):
-    """Returns the exit code that the command would have."""
+    """Runs the job and returns the exit code of the command."""
     if "file_limit" in job:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_limit"], job["file_limit"]))
     try:
@@ -60,7 +60,7 @@ def child(job):
 
 
 def report(job, error):
-    """Leaves the message where the test finds it; a defect has no exit code, and is seen there."""
+    """Writes the error message for the test; a defect raises, without an exit code."""
     Path(job["folder"], "message").write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
     return error.exit_code
 

@@ -1,10 +1,10 @@
 """
-Kills a listing at each of its steps and finishes it: a program for `test_listing.py`.
+Kills a listing at each of its steps and finishes it; `test_listing.py` starts this program.
 
     python tests/scraper/killed_listing.py URL FOLDER STEP:COUNT ...
 
-Each job runs in forked children of one warm process, in a folder of its own; how each child ended
-is printed.
+Each job runs in forked children of one warm process, in its own folder. The program prints how each
+child ended.
 """
 
 import asyncio

@@ -37,14 +37,14 @@ BLANK = Post(
 
 
 def post_of_row(row):
-    """The post of one row of `posts.parquet`, so that tables can be compared with posts."""
+    """Returns the post of a row of `posts.parquet`, so that tables can be compared with posts."""
     lists = {name: tuple(value) for name, value in row.items() if name.startswith("tags_")}
     files = tuple(Variant(**variant) for variant in row["variants"])
     return Post(**{**row, **lists, "variants": files})
 
 
 class Shelf:
-    """Posts as a source; `asked` counts what was asked, `fault` may raise on a page."""
+    """Posts as a source; `asked` lists the requests, and `fault` may raise on a page."""
 
     def __init__(self, *posts, identity="shelf"):
         self.posts = list(posts)

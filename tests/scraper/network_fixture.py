@@ -1,4 +1,4 @@
-"""A scripted HTTP server on loopback that can do wrong at any byte, and a clock without waiting."""
+"""A scripted HTTP server on loopback that can fail at any byte, and a clock that does not wait."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ REASONS = {200: "OK", 302: "Found", 404: "Not Found"}
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """A clock that advances only while a task sleeps."""
 
     def __init__(self):
         self.now = 1000.0
@@ -37,7 +37,7 @@ class Clock:
 
 
 def answer(body=b"{}", status=200, *, kind="application/json", length=None, **headers):
-    """The bytes of a response; `length` may lie."""
+    """Returns the bytes of a response; `length` may be wrong."""
     if not isinstance(body, bytes):
         body = json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Whatever')}", "Connection: close"]
@@ -56,21 +56,21 @@ def html(status, **headers):
 
 
 async def reset(writer):
-    """Ends the connection as a crash does."""
+    """Resets the connection, as a crash does."""
     plug = writer.get_extra_info("socket")
     plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
 async def stall(writer):
-    """Says nothing until the client has gone."""
+    """Sends nothing until the client disconnects."""
     while not writer.is_closing():
         await asyncio.sleep(0.01)
         writer.write(b"")
 
 
 async def drip(writer):
-    """Never silent for long, never done."""
+    """Sends a few bytes at a time and never finishes."""
     writer.write(answer(b"", length=10_000))
     while not writer.is_closing():
         writer.write(b" ")
@@ -79,7 +79,7 @@ async def drip(writer):
 
 
 async def endless(writer):
-    """A body without length and without end."""
+    """Sends a body without length and without end."""
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
     while not writer.is_closing():
         writer.write(b" " * 65_536)
@@ -88,10 +88,10 @@ async def endless(writer):
 
 class Server:
     """
-    Answers connection after connection from a script; the last entry repeats.
+    Responds to one connection after another from a script; the last entry repeats.
 
-    An entry is bytes to send, or a coroutine function of the writer. `requests` are the heads that
-    came, `origin` is the address.
+    An entry is bytes to send, or a coroutine function of the writer. `requests` are the received
+    request heads, and `origin` is the address.
     """
 
     def __init__(self, *script):
@@ -127,11 +127,11 @@ class Server:
 
     @property
     def paths(self):
-        """Path and query of each request."""
+        """Returns path and query of each request."""
         return [head.split(" ")[1] for head in self.requests]
 
     def header(self, name):
-        """The header of each request, None where it was not sent."""
+        """Returns the header of each request, None where it was not sent."""
         wanted = f"{name.lower()}: "
         return [
             next(
@@ -147,7 +147,7 @@ class Server:
 
 
 class Asked:
-    """Both clients of a scripted server, with what they waited."""
+    """Both clients of a scripted server, with their waits."""
 
     def __init__(self, server, clock, client, blocking):
         self.server = server
@@ -159,7 +159,7 @@ class Asked:
         return await self.client.get_json(path, params)
 
     async def one_shot(self, path="/posts.json", params=None):
-        """The answer to the synchronous client, which shares the budget; in a thread."""
+        """Returns the response to the synchronous client; both clients share the budget."""
         return await asyncio.to_thread(self.blocking.get_json, path, params)
 
     async def bytes(self, path="/a.jpg", most=1000):
@@ -167,7 +167,7 @@ class Asked:
 
     @property
     def slept(self):
-        """Waits of a tenth of a second or more: those of the rate are shorter."""
+        """Returns the waits of at least 0.05 seconds; the waits of the rate limit are shorter."""
         return [seconds for seconds in self.clock.slept if seconds >= 0.05]
 
 
@@ -181,7 +181,7 @@ async def asking(
         params = Params(name=base or server.origin, api_rate=rate, cdn_rate=rate, file_hosts=hosts)
         board = Site.resolve(params, contact="me@example.org", login=login, api_key=api_key)
         if not is_local:
-            object.__setattr__(board, "is_local", False)  # a public board's manners
+            object.__setattr__(board, "is_local", False)  # behave as towards a public board
         patience = {"connect_seconds": 5.0, "read_seconds": 5.0, "total_seconds": 10.0, **limits}
         budget = RequestBudget(board, Patience(**patience), clock=clock, draw=lambda: 1.0)
         async with Client(board, budget, sleep=clock.sleep, now=lambda: NOW) as client:

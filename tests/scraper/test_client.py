@@ -1,4 +1,4 @@
-"""The client against a server that does everything wrong, over real sockets on loopback."""
+"""Tests the client against a faulty server, over real sockets on loopback."""
 
 import asyncio
 import gzip
@@ -39,7 +39,7 @@ CANCELED = {
 
 
 async def test_returns_json():
-    """A plain answer is parsed, and asked for as ourselves, without cookies or referer."""
+    """A plain response is parsed; the request has our User-Agent and no cookie or referer."""
     async with asking(FINE) as asked:
         assert [{"id": 1}] == await asked.json(params={"tags": "a b", "limit": 2})
 
@@ -51,7 +51,7 @@ async def test_returns_json():
 
 
 async def test_unpacks_gzip():
-    """A packed answer is unpacked."""
+    """A gzip response is decompressed."""
     packed = answer(gzip.compress(b'[{"id": 1}]'), Content_Encoding="gzip")
 
     async with asking(packed) as asked:
@@ -69,14 +69,14 @@ async def test_keeps_no_cookies():
 
 
 async def test_returns_bytes():
-    """A file arrives as it is, from an address relative to the board, and not packed."""
+    """A file is returned unchanged, from a URL relative to the board, without compression."""
     async with asking(answer(b"\x89PNG", kind="image/png")) as asked:
         assert b"\x89PNG" == await asked.bytes()
         assert ["identity"] == asked.server.header("Accept-Encoding")
 
 
 async def test_one_api_request_at_a_time():
-    """However many ask, the API sees one request under way."""
+    """With many concurrent callers, one API request is sent at a time."""
     under_way, most = 0, 0
 
     async def slow(writer):
@@ -128,7 +128,7 @@ async def test_one_api_request_at_a_time():
     ],
 )
 async def test_transient_fault_is_overcome(fault):
-    """One failure that may pass is repeated after a pause, and the answer returned."""
+    """A transient failure is retried after a pause, and the response is returned."""
     async with asking(fault, FINE) as asked:
         assert [{"id": 1}] == await asked.json()
 
@@ -137,7 +137,7 @@ async def test_transient_fault_is_overcome(fault):
 
 
 async def test_tries_are_bounded_and_back_off():
-    """After the fifth failure the run ends, resumable, and the pauses have doubled."""
+    """After five failures the run ends with exit code 3, and each pause is twice the one before."""
     async with asking(html(503)) as asked:
         with pytest.raises(
             SiteUnavailable, match=r"Requested 5 times.*What is finished is kept"
@@ -151,7 +151,7 @@ async def test_tries_are_bounded_and_back_off():
 
 
 async def test_public_board_is_given_time():
-    """A public board has a second after an error, a minute after a refusal, doubling."""
+    """On a public board, the pause is 1 s after an error and 60 s after a refusal, then doubles."""
     async with asking(html(503), html(429), html(429), FINE, is_local=False) as asked:
         await asked.json()
 
@@ -165,7 +165,7 @@ async def test_public_board_is_given_time():
 )
 @pytest.mark.parametrize("status", [429, 503])
 async def test_retry_after_wins(status, header, seconds):
-    """The wait that the board asks for is the wait."""
+    """The client waits as long as Retry-After says."""
     async with asking(html(status, Retry_After=header), FINE) as asked:
         await asked.json()
 
@@ -173,7 +173,7 @@ async def test_retry_after_wins(status, header, seconds):
 
 
 async def test_refusal_without_retry_after():
-    """429 alone makes everybody wait and halves the rate."""
+    """A 429 without Retry-After pauses all requests and halves the rate."""
     async with asking(html(429), FINE) as asked:
         await asked.json()
 
@@ -182,7 +182,7 @@ async def test_refusal_without_retry_after():
 
 
 async def test_repeated_refusals_end_the_run():
-    """A board that keeps refusing is left alone, with a message that says how to go on."""
+    """Repeated refusals end the run, and the message says how to continue."""
     async with asking(html(429)) as asked:
         with pytest.raises(RateLimited, match="Run the same command again") as caught:
             await asked.json()
@@ -192,7 +192,7 @@ async def test_repeated_refusals_end_the_run():
 
 
 async def test_refusals_together_are_one_refusal():
-    """Files under way when the host refuses do not each double the pause."""
+    """Concurrent file requests that are refused together lengthen the pause only once."""
     arrived = asyncio.Barrier(4)
 
     async def refused(writer):
@@ -209,7 +209,7 @@ async def test_refusals_together_are_one_refusal():
 
 
 async def test_absurd_wait_ends_the_run():
-    """Nobody sleeps for a day: the run ends and says when to come back."""
+    """A Retry-After of a day ends the run, and the message says when to continue."""
     async with asking(html(429, Retry_After="86400")) as asked:
         with pytest.raises(Unfinished, match="86400 s") as caught:
             await asked.json()
@@ -221,7 +221,7 @@ async def test_absurd_wait_ends_the_run():
 
 @pytest.mark.parametrize("fault", [stall, drip], ids=["stall", "drip"])
 async def test_silence_ends(fault):
-    """Neither silence nor a drip holds a request for ever."""
+    """A silent server and a drip both end in a timeout."""
     async with asking(fault, read_seconds=0.1, total_seconds=0.3, attempts=2) as asked:
         with pytest.raises(ConnectionLost, match="did not answer in time"):
             await asked.json()
@@ -230,7 +230,7 @@ async def test_silence_ends(fault):
 
 
 async def test_nobody_listens():
-    """An unreachable board says so in one line."""
+    """An unreachable board is reported in one line."""
     with socket.socket() as plug:
         plug.bind(("127.0.0.1", 0))
         base = f"http://127.0.0.1:{plug.getsockname()[1]}"
@@ -298,7 +298,7 @@ async def test_nobody_listens():
     ],
 )
 async def test_hopeless_answer_is_not_repeated(fault, error, words):
-    """What will not get better is asked once, and the message says what to do."""
+    """A permanent error is not retried, and the message says what to do."""
     async with asking(fault) as asked:
         with pytest.raises(error, match=words):
             await asked.json()
@@ -307,21 +307,21 @@ async def test_hopeless_answer_is_not_repeated(fault, error, words):
 
 
 async def test_policy_ends_with_its_own_code():
-    """A challenge ends the run with 4, bad data with 5."""
+    """A challenge ends the run with exit code 4, bad data with 5."""
     assert 4 == NotAuthorised.exit_code
     assert 4 == TagLimitReached.exit_code
     assert 5 == UnexpectedResponse.exit_code
 
 
 async def test_json_that_never_parses_is_bad_data():
-    """A body that is broken at every try is no matter of the network."""
+    """A body that is invalid JSON at every try is bad data, not a network error."""
     async with asking(answer(b"{"), attempts=2) as asked:
         with pytest.raises(UnexpectedResponse, match="no JSON"):
             await asked.json()
 
 
 async def test_message_of_the_board_is_one_short_line():
-    """Nothing that a board writes can move the cursor of a terminal."""
+    """Text from a board cannot move the cursor of a terminal."""
     evil = {"message": "\x1b[2J\n" + "x" * 10_000}
 
     async with asking(answer(evil, 404)) as asked:
@@ -359,7 +359,7 @@ async def test_follows_a_redirect_on_the_list():
 )
 @pytest.mark.parametrize("kind", ["json", "bytes"])
 async def test_refuses_a_redirect_off_the_list(location, kind):
-    """No redirect leads to a host that was not listed."""
+    """A redirect to an unlisted host is refused."""
     async with asking(answer(b"", 302, Location=location), FINE) as asked:
         with pytest.raises(ForeignHost, match="not fetched"):
             await getattr(asked, kind)()
@@ -368,7 +368,7 @@ async def test_refuses_a_redirect_off_the_list(location, kind):
 
 
 async def test_circle_of_redirects_ends():
-    """More than three redirects are a circle."""
+    """More than three redirects are refused as a circle."""
     async with asking(answer(b"", 302, Location="/again")) as asked:
         with pytest.raises(RequestRefused, match="circles"):
             await asked.json()

@@ -1,4 +1,4 @@
-"""The source of a Danbooru-style board: searches that its database gives up."""
+"""Tests the source for a Danbooru-style board: searches that time out in its database."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from scraper.sources.danbooru import Danbooru
 
 @pytest.mark.asyncio
 async def test_search_that_times_out_is_narrowed():
-    """A page that the database gives up is asked smaller, and stays smaller for that search."""
+    """After a database timeout, the page size of that search shrinks and stays small."""
     sizes = []
 
     class Slow:
@@ -28,7 +28,7 @@ async def test_search_that_times_out_is_narrowed():
 
 @pytest.mark.asyncio
 async def test_search_that_always_times_out_is_given_up():
-    """Two smaller pages are tried, then the query is given up."""
+    """After two smaller pages time out as well, the query fails."""
     sizes = []
 
     class Stuck:

@@ -1,4 +1,4 @@
-"""The stage `decide`: listing tables in, three tables out."""
+"""Tests stage `decide`: it reads the listing tables and writes three tables."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ __all__ = ["decided", "listing"]  # fixtures
 
 
 def test_keeps_a_good_post(decided):
-    """A good post has one decision with no reason, and a row that names its persona."""
+    """A good post has one decision without a reason, and a row with its persona."""
     decisions, kept, people = decided([GOOD])
 
     assert [
@@ -85,7 +85,7 @@ REFUSED = {
 
 
 def test_every_rule_reaches_the_table(decided):
-    """Of one post for each rule, each is refused for its own reason and nothing is kept."""
+    """Of one post for each rule, each is refused with its own reason, and nothing is kept."""
     assert set(RULES) == set(REFUSED)
     posts = [
         replace(GOOD, post_id=number, **changes) for number, changes in enumerate(REFUSED.values())
@@ -113,7 +113,7 @@ def test_all_failures_of_a_post_are_recorded(decided):
 
 
 def test_aliases_and_implications_are_resolved_first(decided):
-    """An old name counts as the current one, and a form carries its base."""
+    """An old tag name counts as the current one, and a form gets its base."""
     posts = [
         replace(GOOD, post_id=1, tags_character=("rin_kagamine",)),
         replace(GOOD, post_id=2, tags_character=("rin", "rin_(party)")),
@@ -130,7 +130,7 @@ def test_aliases_and_implications_are_resolved_first(decided):
 
 
 def test_base_by_name_holds_for_the_whole_persona(decided):
-    """Without a table, a base seen on one post is the base of the persona on all."""
+    """Without implications, a base seen on one post applies to all posts of the persona."""
     posts = [
         *many(3, tags_character=("rin_(party)",)),
         replace(GOOD, post_id=200, tags_character=("rin", "rin_(party)")),
@@ -141,7 +141,7 @@ def test_base_by_name_holds_for_the_whole_persona(decided):
 
 
 def test_small_personae_are_refused_with_their_numbers(decided):
-    """Posts of a persona below `min_images` say how many it has and how many it needs."""
+    """Posts of a persona below `min_images` record its number of images and the minimum."""
     posts = [*many(3), replace(GOOD, post_id=7, tags_character=("miku",))]
     decisions, kept, people = decided(posts, wanted=personae.Params(min_images=3))
 
@@ -155,7 +155,7 @@ def test_small_personae_are_refused_with_their_numbers(decided):
 
 
 def test_surplus_personae_are_refused_with_their_rank(decided):
-    """With `labels`, posts of the personae beyond say their rank."""
+    """With `labels`, posts of the personae that are not chosen record the rank of their persona."""
     posts = [*many(3), replace(GOOD, post_id=7, tags_character=("miku",))]
     decisions, *_ = decided(posts, wanted=personae.Params(min_images=1, labels=1))
 
@@ -165,7 +165,7 @@ def test_surplus_personae_are_refused_with_their_rank(decided):
 
 
 def test_enough_images_takes_the_first_by_hash(decided):
-    """With `max_images`, the choice follows the hash of the id; the others say their rank."""
+    """With `max_images`, posts are chosen by the hash of their id; the others record their rank."""
     decisions, kept, people = decided(many(20), wanted=personae.Params(min_images=1, max_images=8))
     ranked = sorted(range(100, 120), key=personae.hash_order)
 
@@ -179,7 +179,7 @@ def test_enough_images_takes_the_first_by_hash(decided):
 
 
 def test_white_background_is_a_column(decided):
-    """The promise of a white ground is written, never used to refuse."""
+    """The tag for a white background is recorded and never refuses a post."""
     white = replace(GOOD, post_id=2, tags_general=("1girl", "solo", "white_background"))
     _, kept, _ = decided([GOOD, white])
 
@@ -187,7 +187,7 @@ def test_white_background_is_a_column(decided):
 
 
 def test_accepted_tags_refuse_nothing(decided):
-    """A tag that the parameters accept is held against no post."""
+    """A tag that the parameters accept refuses no post."""
     small_board = replace(GOOD, tags_meta=("lowres",))
 
     assert "damaged_tag" == decided([small_board])[0][0]["reason"]
@@ -195,7 +195,7 @@ def test_accepted_tags_refuse_nothing(decided):
 
 
 def test_given_label_is_the_persona(decided):
-    """An image that a person labelled keeps that label, without any tag."""
+    """An image with a given label keeps that label, without any tag."""
     nothing = {f"tags_{kind}": () for kind in ("general", "character", "copyright", "meta")}
     _, kept, _ = decided([replace(GOOD, given_label="sparrow", **nothing)])
 
@@ -205,7 +205,7 @@ def test_given_label_is_the_persona(decided):
 
 
 def test_listed_counts_refused_posts_too(decided):
-    """`listed` counts every post that shows the persona, `kept` those that broke no rule."""
+    """`listed` counts every post with the persona, `kept` those that broke no rule."""
     posts = [*many(2), replace(GOOD, tags_character=("rin", "miku"))]
     _, _, people = decided(posts)
 
@@ -215,7 +215,7 @@ def test_listed_counts_refused_posts_too(decided):
 
 
 def test_copyright_is_the_one_on_most_posts(decided):
-    """A persona has one copyright: the most frequent, by name among equals."""
+    """The copyright of a persona is its most frequent one; ties are decided by name."""
     posts = [
         replace(GOOD, post_id=1, tags_copyright=("b", "a")),
         replace(GOOD, post_id=2, tags_copyright=("c", "b")),
@@ -231,7 +231,7 @@ def test_no_posts_make_empty_tables(decided):
 
 
 def test_schemas_are_fixed(decided, tmp_path):
-    """The tables have the documented columns and carry the effective parameters."""
+    """The tables have the documented columns and record the effective parameters."""
     decided([GOOD])
     read = {
         name: pq.read_schema(tmp_path / "decide" / f"{name}.parquet")
@@ -246,7 +246,7 @@ def test_schemas_are_fixed(decided, tmp_path):
 
 
 def varied_posts(count):
-    """Posts of six personae that break rules at random, from a fixed seed."""
+    """Returns posts of six personae that break rules at random, from a fixed seed."""
     dice = random.Random(0)
     changes = list(REFUSED.values())
     for number in range(count):
@@ -257,7 +257,7 @@ def varied_posts(count):
 
 
 def test_same_input_gives_the_same_bytes_whatever_the_order_of_tags(decided, tmp_path):
-    """Two runs over the same posts, tags shuffled in one, write identical files."""
+    """Two runs on the same posts, one with shuffled tags, write identical files."""
     posts = list(varied_posts(400))
     wanted = personae.Params(min_images=10, max_images=20, labels=4)
     shuffled = [
@@ -283,7 +283,7 @@ def test_same_input_gives_the_same_bytes_whatever_the_order_of_tags(decided, tmp
 
 
 def test_every_post_is_either_kept_or_refused(decided, caplog):
-    """Each post has one keeping row or refusing rows, and the log's totals equal the table's."""
+    """Each post has one row that keeps it or rows that refuse it; totals of log and table agree."""
     posts = list(varied_posts(400))
     with caplog.at_level(logging.INFO):
         decisions, kept, _ = decided(posts, wanted=personae.Params(min_images=10, max_images=20))
@@ -305,13 +305,13 @@ def test_every_post_is_either_kept_or_refused(decided, caplog):
 
 
 def test_absent_table_names_the_stage_that_writes_it(tmp_path):
-    """Without the tables of `listing`, the error says which stage to run."""
+    """If the tables of `listing` are absent, the error says which stage to run."""
     with pytest.raises(MissingInput, match="stage 'listing' writes it"):
         decide.run(decide.Params(), FEW, tmp_path, tmp_path / "decide")
 
 
 def test_absent_column_is_named(listing, tmp_path):
-    """A table of another version is refused, by the name of the column."""
+    """A table without a required column is refused, and the error gives the column."""
     folder = listing([GOOD])
     path = folder / "posts.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["rating"]), path)
@@ -322,13 +322,13 @@ def test_absent_column_is_named(listing, tmp_path):
 
 @pytest.mark.parametrize("reason", ["solo", "two_personas"])
 def test_unknown_or_indispensable_rule_cannot_be_skipped(reason):
-    """`skip` takes only rules that exist and that the label does not rest on."""
+    """`skip` accepts only existing rules that do not determine the label."""
     with pytest.raises(ValidationError, match=f"'{reason}'"):
         decide.Params(skip=(reason,))
 
 
 def test_skipped_rule_keeps_the_post(decided):
-    """A rule that is switched off refuses nothing."""
+    """A skipped rule refuses nothing."""
     flagged = replace(GOOD, is_flagged=True)
 
     assert [1] == [

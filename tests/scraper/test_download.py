@@ -1,4 +1,4 @@
-"""The stage `download`, over real HTTP from a host on loopback."""
+"""Tests stage `download` over real HTTP from a host on loopback."""
 
 import asyncio
 import errno
@@ -26,7 +26,7 @@ __all__ = ["_instant_retries", "run"]  # fixtures
 
 
 def test_fetches_every_kept_post_once(shelf, run):
-    """Every original arrives whole, is asked for once, and has its row and its decision."""
+    """Every original is complete, is requested once, and has its row and its decision."""
     fill(shelf)
     run()
 
@@ -36,7 +36,7 @@ def test_fetches_every_kept_post_once(shelf, run):
 
 
 def test_tables_have_their_schemas_and_parameters(shelf, run):
-    """The tables have the documented columns, are sorted, and carry the effective parameters."""
+    """The tables have the documented columns, are sorted, and record the effective parameters."""
     fill(shelf, 5)
     run()
     images = pq.read_table(shelf.out_dir / "images.parquet")
@@ -52,7 +52,7 @@ def test_tables_have_their_schemas_and_parameters(shelf, run):
 
 
 def test_fetches_the_smallest_sufficient_variant(shelf, run):
-    """With a wanted side, the thumbnail that has it is fetched and nothing larger."""
+    """With a requested side, the sufficient thumbnail is fetched and nothing larger."""
     fill(shelf, 5)
     run(side=16)
 
@@ -64,7 +64,7 @@ def test_fetches_the_smallest_sufficient_variant(shelf, run):
 
 
 def test_second_run_asks_nothing_and_changes_nothing(shelf, run):
-    """With nothing to do there is no request and every file stays as it is, to the byte."""
+    """A second run without changes sends no request and leaves every file byte-identical."""
     fill(shelf)
     shelf.host.faults["/gone"] = answer(404)
     shelf.add(99, variants=(Variant("180x180", "/gone", 15, 20, "jpg"),))
@@ -80,7 +80,7 @@ def test_second_run_asks_nothing_and_changes_nothing(shelf, run):
 
 
 def test_vanished_board_is_said(shelf, run):
-    """Where every file is gone the run ends with an error, and the table says why of each."""
+    """If every file is gone, the run ends with an error, and the table has the reason of each."""
     for number in (1, 2, 3):
         shelf.host.faults[f"/gone-{number}"] = answer(404)
         shelf.add(number, variants=(Variant("180x180", f"/gone-{number}", 15, 20, "jpg"),))
@@ -92,7 +92,7 @@ def test_vanished_board_is_said(shelf, run):
 
 
 def test_only_kept_posts_are_fetched_and_listed(shelf, run):
-    """A tightened choice asks nothing, a loosened one only for what it admits."""
+    """A tighter choice sends no request; a looser one requests only the newly admitted images."""
     fill(shelf, 6)
     shelf.write(kept=[100, 101, 102])
     run()
@@ -109,7 +109,7 @@ def test_only_kept_posts_are_fetched_and_listed(shelf, run):
 
 
 def test_replaced_file_is_fetched_again(shelf, run):
-    """When the board replaces a file, its new bytes are fetched and the row names them."""
+    """If the board replaces a file, the new bytes are fetched and recorded."""
     fill(shelf, 3)
     run()
     file = io.BytesIO()
@@ -124,7 +124,7 @@ def test_replaced_file_is_fetched_again(shelf, run):
 
 
 def test_other_board_is_fetched_for_itself(shelf, run):
-    """Images of one board never stand for those of another with the same ids."""
+    """Images of one board never replace those of another board with the same ids."""
     fill(shelf, 3)
     run(name="one")
     run(name="two")
@@ -134,7 +134,7 @@ def test_other_board_is_fetched_for_itself(shelf, run):
 
 
 def test_lasting_failure_leaves_the_post_for_a_later_run(shelf, run):
-    """When tries run out for one image, the rest is fetched, and the run says it is unfinished."""
+    """If all tries fail for one image, the rest is fetched and the run ends as unfinished."""
     fill(shelf)
     url = shelf.posts[110].variants[-1].url
     shelf.host.faults[url] = answer(503)
@@ -152,7 +152,7 @@ def test_lasting_failure_leaves_the_post_for_a_later_run(shelf, run):
 
 
 def test_tables_of_an_earlier_choice_do_not_outlive_an_unfinished_run(shelf, run):
-    """Present means complete: while something is left to fetch, there are no tables."""
+    """While images are left to fetch, no tables exist, not even those of an earlier choice."""
     fill(shelf, 3)
     run()
     shelf.host.faults[shelf.add(200).variants[-1].url] = answer(503)
@@ -165,7 +165,7 @@ def test_tables_of_an_earlier_choice_do_not_outlive_an_unfinished_run(shelf, run
 
 
 def test_dead_site_is_given_up_soon(shelf, run):
-    """When images fail one after the other, the run ends instead of asking for all."""
+    """If several images fail one after the other, the run ends early."""
     fill(shelf, 60)
     for post in shelf.posts.values():
         shelf.host.faults[post.variants[-1].url] = answer(503)
@@ -176,7 +176,7 @@ def test_dead_site_is_given_up_soon(shelf, run):
 
 
 def test_refused_client_stops_the_run_and_keeps_what_arrived(shelf, run):
-    """A 403 is the board's word: no further image is asked for, what arrived is recorded."""
+    """After a 403 no further image is requested, and finished images are recorded."""
     fill(shelf, 60)
     shelf.host.faults[shelf.posts[120].variants[-1].url] = answer(403)
     with pytest.raises(NotAuthorised) as info:
@@ -193,7 +193,7 @@ def test_refused_client_stops_the_run_and_keeps_what_arrived(shelf, run):
 
 
 def test_deadline_ends_the_run_resumably(shelf, run):
-    """After the deadline nothing more is asked for, and the next run goes on."""
+    """After the deadline no request is sent, and the next run continues."""
     fill(shelf)
     ticks = iter(range(10_000))
     with pytest.raises(Unfinished, match="deadline of 10 s"):
@@ -227,7 +227,7 @@ def test_failure_between_sync_and_record_loses_nothing(shelf, run):
 
 
 def test_cancelled_run_resumes(shelf, run):
-    """Ctrl-C cancels the run from outside; the next one fetches only what was not recorded."""
+    """Ctrl-C cancels the run; the next run fetches only unrecorded images."""
     fill(shelf, 40)
 
     async def cancel_soon():
@@ -255,7 +255,7 @@ def test_cancelled_run_resumes(shelf, run):
 
 
 def test_lost_segment_is_fetched_again(shelf, run):
-    """Images whose segment was removed or cut are noticed and fetched again."""
+    """Images whose segment was removed or truncated are detected and fetched again."""
     fill(shelf)
     run(segment_bytes=20_480)
     paths = sorted((shelf.out_dir / "segments").iterdir())
@@ -269,7 +269,7 @@ def test_lost_segment_is_fetched_again(shelf, run):
 
 
 def test_full_disk_is_clear_and_resumable(shelf, run):
-    """Out of room in the middle of an image: one clear error, and the next run goes on."""
+    """If the disk fills up within an image, one clear error is raised; the next run continues."""
     fill(shelf)
 
     class Full:
@@ -297,7 +297,7 @@ def test_full_disk_is_clear_and_resumable(shelf, run):
 
 
 def test_names_never_come_from_tags(shelf, run):
-    """A post tagged `../../x` lies under its id, and nothing lies outside the folder."""
+    """A post tagged `../../x` is stored under its id, and no file is written outside the folder."""
     fill(shelf, 3)
     run()
 
@@ -310,7 +310,7 @@ def test_names_never_come_from_tags(shelf, run):
 
 
 def test_tables_of_different_runs_are_refused(shelf, run):
-    """A kept post that the listing does not know is an error that names the stage to run."""
+    """A kept post that the listing lacks is an error that gives the stage to run."""
     fill(shelf, 3)
     shelf.write(kept=[100, 999])
 
@@ -319,7 +319,7 @@ def test_tables_of_different_runs_are_refused(shelf, run):
 
 
 def test_log_totals_equal_the_table(shelf, run, caplog):
-    """The last line counts what is stored and what was refused, by reason."""
+    """The last log line counts stored and refused images, by reason."""
     fill(shelf, 6)
     shelf.host.faults[shelf.posts[101].variants[-1].url] = answer(404)
     with caplog.at_level(logging.INFO):

@@ -1,4 +1,4 @@
-"""One request at a time: caps, allow-list, secrecy, and the translation of every foreign error."""
+"""Tests single requests: caps, allow-list, secrecy, and the translation of foreign errors."""
 
 import asyncio
 import base64
@@ -37,7 +37,7 @@ CANARY = "canary-key-4711"
 
 
 async def test_endless_answer_is_cut():
-    """A body without end is given up at the cap."""
+    """A body without end is aborted at the cap."""
     async with asking(endless) as asked:
         with pytest.raises(UnexpectedResponse, match="never that long"):
             await asked.json()
@@ -46,7 +46,7 @@ async def test_endless_answer_is_cut():
 
 
 async def test_gzip_bomb_is_cut():
-    """A small packed body that unpacks without end is given up at the cap."""
+    """A small gzip body that decompresses without end is aborted at the cap."""
     bomb = gzip.compress(bytes(64 * 1024 * 1024), compresslevel=9)
 
     async with asking(answer(bomb, Content_Encoding="gzip")) as asked:
@@ -58,7 +58,7 @@ async def test_gzip_bomb_is_cut():
     "url", ["http://evil.example/a.jpg", "file:///etc/passwd", "//evil.example/a.jpg", "http://["]
 )
 async def test_refuses_a_foreign_file(url):
-    """A file off the list is refused before anything is sent, and costs no token."""
+    """A file of an unlisted host is refused before any request, and uses no token."""
     async with asking(FINE) as asked:
         with pytest.raises(ForeignHost, match=r"site\.file_hosts"):
             await asked.bytes(url)
@@ -68,14 +68,14 @@ async def test_refuses_a_foreign_file(url):
 
 
 async def test_private_file_host_of_a_public_board_is_refused():
-    """A listed file host with a private address is not asked unless it is the board."""
+    """A listed file host with a private address is refused unless it is the board."""
     async with asking(FINE, base="https://booru.example.org", hosts=("10.0.0.7:80",)) as asked:
         with pytest.raises(ForeignHost):
             await asked.bytes("http://10.0.0.7/a.jpg")
 
 
 async def test_private_addresses_behind_a_name_are_dropped():
-    """A name that leads into this machine is not followed, unless the user named that host."""
+    """A host name with private addresses is refused, unless the user configured that host."""
     public = Site.resolve(Params(name="danbooru"), contact="me@example.org")
     resolver = _PublicResolver(public)
     with pytest.raises(OSError, match="private addresses only"):
@@ -88,7 +88,7 @@ async def test_private_addresses_behind_a_name_are_dropped():
 
 
 async def test_file_over_the_cap_is_refused():
-    """A file is given up at the cap, announced or not."""
+    """A file above the cap is aborted, with or without an announced length."""
     async with asking(answer(b"x" * 1001, kind="image/png")) as asked:
         with pytest.raises(TooLarge, match="1000 bytes"):
             await asked.bytes()
@@ -98,13 +98,13 @@ async def test_file_over_the_cap_is_refused():
 
 
 async def test_file_of_exactly_the_cap_is_taken():
-    """The cap is the largest size that is taken."""
+    """A file of exactly the cap is accepted."""
     async with asking(answer(b"x" * 1000, kind="image/png")) as asked:
         assert 1000 == len(await asked.bytes())
 
 
 async def test_file_cut_at_every_try_is_corrupt():
-    """What never arrives whole becomes a refusal of the image, not the end of the run."""
+    """A file truncated at every try is a refusal of the image, not the end of the run."""
     async with asking(answer(b"x" * 10, kind="image/png", length=500), attempts=3) as asked:
         with pytest.raises(CorruptImage, match="cut short 3 times"):
             await asked.bytes()
@@ -113,7 +113,7 @@ async def test_file_cut_at_every_try_is_corrupt():
 
 
 async def test_file_host_that_resets_is_no_corrupt_image():
-    """A connection that breaks is the network's fault: the image stays wanted."""
+    """A reset connection is a network error, and the image can be fetched later."""
     async with asking(reset, attempts=2) as asked:
         with pytest.raises(TransientError, match="Requested 2 times"):
             await asked.bytes()
@@ -121,7 +121,7 @@ async def test_file_host_that_resets_is_no_corrupt_image():
 
 @pytest.mark.parametrize("status", [404, 410, 451])
 async def test_file_that_is_gone(status):
-    """A file that is gone is not asked for again."""
+    """A missing file raises NotFound and is not requested again."""
     async with asking(html(status)) as asked:
         with pytest.raises(NotFound):
             await asked.bytes()
@@ -130,14 +130,14 @@ async def test_file_that_is_gone(status):
 
 
 async def test_file_host_that_challenges_ends_the_run():
-    """A challenge on the file host is a stop signal too."""
+    """A challenge on the file host ends the run too."""
     async with asking(html(403)) as asked:
         with pytest.raises(NotAuthorised, match="challenge"):
             await asked.bytes()
 
 
 async def test_key_goes_to_the_api_in_the_header():
-    """The key travels as Basic authentication, and a file is asked for without it."""
+    """The API gets the key as Basic authentication; file requests have no key."""
     async with asking(FINE, login="rin", api_key=CANARY) as asked:
         await asked.json()
         await asked.bytes()
@@ -148,7 +148,7 @@ async def test_key_goes_to_the_api_in_the_header():
 
 
 async def test_key_does_not_follow_a_redirect():
-    """A redirect to a listed file host leaves the key behind."""
+    """After a redirect to a listed file host, the request has no key."""
     async with asking(FINE) as elsewhere:
         host = f"127.0.0.1:{elsewhere.server.port}"
         go = answer(b"", 302, Location=f"http://{host}/posts.json")
@@ -164,7 +164,7 @@ async def test_key_does_not_follow_a_redirect():
     [html(500), html(401), html(403), reset, b"garbage\r\n\r\n", answer(b"{"), answer({}, 422)],
 )
 async def test_key_is_in_no_message(fault, caplog):
-    """Neither log nor message nor traceback nor cause shows the key."""
+    """Log, message, traceback and cause do not contain the key."""
     secret = base64.b64encode(f"rin:{CANARY}".encode()).decode()
     caplog.set_level(logging.DEBUG)
 
@@ -182,8 +182,10 @@ async def test_key_is_in_no_message(fault, caplog):
 
 
 def _instances():
-    """One instance of every exception class of aiohttp's client, made as the library makes them."""
-    key = ConnectionKey("board", 80, False, True, None, None, None)  # its own order
+    """Returns one instance of every exception class of aiohttp's client."""
+    key = ConnectionKey(
+        "board", 80, False, True, None, None, None
+    )  # in the constructor's own order
     headers = CIMultiDictProxy(CIMultiDict())
     request = aiohttp.RequestInfo(URL("http://board/"), "GET", headers, URL("http://board/"))
     own = {
@@ -213,7 +215,7 @@ def _instances():
 
 @pytest.mark.parametrize(("name", "foreign"), list(_instances()))
 async def test_every_foreign_error_is_translated(name, foreign):
-    """Every client exception of aiohttp becomes one of ours, and the right kind."""
+    """Every client exception of aiohttp is translated to the right error class of the package."""
     ours = translated(foreign, "http://board/posts.json")
 
     hopeless = ("URL", "Url", "Certificate", "Fingerprint")
@@ -223,12 +225,12 @@ async def test_every_foreign_error_is_translated(name, foreign):
 
 
 async def test_builtin_time_out_is_translated():
-    """The library's total time-out is Python's own."""
+    """The builtin TimeoutError, which the library raises at its total timeout, is translated."""
     assert isinstance(translated(TimeoutError(), "http://board/"), ConnectionLost)
 
 
 async def test_cancellation_passes():
-    """Ctrl-C reaches the caller at once, whatever is waited for."""
+    """Ctrl-C reaches the caller at once during any wait."""
     arrived = asyncio.Event()
 
     async def arrive(writer):
@@ -245,7 +247,7 @@ async def test_cancellation_passes():
 
 
 async def test_library_is_silent(caplog):
-    """Aiohttp logs nothing, even when a connection breaks."""
+    """Aiohttp logs nothing, even if a connection breaks."""
     caplog.set_level(logging.DEBUG)
 
     async with asking(reset, FINE) as asked:
@@ -257,7 +259,7 @@ async def test_library_is_silent(caplog):
 
 
 async def test_client_that_was_never_opened_closes():
-    """Closing twice, or without use, is harmless."""
+    """Closing a client twice, or without use, raises nothing."""
     client = Client(Site.resolve(Params(name="http://127.0.0.1:1")))
 
     async with client:

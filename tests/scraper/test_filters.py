@@ -1,4 +1,4 @@
-"""Each tag rule: the one post that trips it, by name, and the boundary beside it."""
+"""Tests each tag rule: one post that breaks it, and the boundary value that passes."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ TAGS_BY_REASON = {
     "unfinished_tags": filters.UNFINISHED,
     "person_count": {*filters.SEVERAL_PEOPLE, "1boy", "1other"},
 }
-# `cosplay_photo` is a costume and a photograph.
+# `cosplay_photo` is both a costume and a photograph.
 ALSO = {"cosplay_photo": ["cosplay", "not_a_drawing"]}
 
 CHANGED_BY_REASON = {
@@ -63,7 +63,7 @@ def test_keeps_a_good_post():
 
 
 def test_every_reason_is_asserted_here():
-    """No rule is without the post that trips it."""
+    """Every rule has a post in this file that breaks it."""
     assert set(RULES) == {*TAGS_BY_REASON, *CHANGED_BY_REASON, "small", "refused_tag"}
 
 
@@ -72,7 +72,7 @@ def test_every_reason_is_asserted_here():
     [(reason, tag) for reason, tags in TAGS_BY_REASON.items() for tag in sorted(tags)],
 )
 def test_tag_trips_its_rule(reason, tag):
-    """One tag more on a good post, and the rule that owns it rejects, alone."""
+    """One added tag on a good post gives exactly the reason of its rule."""
     facts = replace(GOOD, tags=GOOD.tags | {tag})
 
     assert ALSO.get(tag, [reason]) == reasons(facts)
@@ -80,12 +80,12 @@ def test_tag_trips_its_rule(reason, tag):
 
 @pytest.mark.parametrize(("reason", "changed"), CHANGED_BY_REASON.items())
 def test_fact_trips_its_rule(reason, changed):
-    """One fact changed on a good post, and the rule that owns it rejects, alone."""
+    """One changed fact on a good post gives exactly the reason of its rule."""
     assert [reason] == reasons(replace(GOOD, **changed))
 
 
 def test_absent_solo_is_not_solo():
-    """A post without `solo` may show anybody besides."""
+    """A post without the tag `solo` is refused as `not_solo`."""
     assert ["not_solo"] == reasons(replace(GOOD, tags=GOOD.tags - {"solo"}))
 
 
@@ -94,7 +94,7 @@ def test_absent_solo_is_not_solo():
     [(0, ()), (2, ("1girl", "1boy")), (2, ("multiple_girls",)), (8, ("2boys", "6+girls"))],
 )
 def test_counts_people_by_their_tags(people, tags):
-    """The number of people is measured and compared with one."""
+    """The number of people is measured and compared with 1."""
     (decision,) = refusals(replace(GOOD, tags=GOOD.tags - {"1girl"} | {*tags}), LIMITS)
 
     assert ("person_count", people, 1) == (decision.reason, decision.measured, decision.threshold)
@@ -102,7 +102,7 @@ def test_counts_people_by_their_tags(people, tags):
 
 @pytest.mark.parametrize("person", sorted(filters.ONE_PERSON))
 def test_one_person_of_any_kind_is_one(person):
-    """Girl, boy or other: one is enough."""
+    """One girl, one boy or one other person is accepted."""
     assert [] == reasons(replace(GOOD, tags=GOOD.tags - {"1girl"} | {person}))
 
 
@@ -118,7 +118,7 @@ def test_one_person_of_any_kind_is_one(person):
     ],
 )
 def test_records_the_numbers_compared(facts, numbers):
-    """A rule that compares numbers leaves both in its decision."""
+    """A rule that compares numbers records both in its decision."""
     decision = refusals(facts, LIMITS)[-1]
 
     assert numbers == (decision.measured, decision.threshold)
@@ -138,17 +138,17 @@ def test_records_the_numbers_compared(facts, numbers):
     ],
 )
 def test_boundaries_of_size_and_shape(width, height, expected):
-    """`min_side` and `max_aspect` themselves are kept; one pixel beyond is not."""
+    """Values equal to `min_side` and `max_aspect` are kept; one pixel beyond is refused."""
     assert expected == reasons(replace(GOOD, width=width, height=height))
 
 
 def test_still_image_of_no_duration_and_animation_of_zero_seconds_differ():
-    """A duration, whatever its length, is a moving image."""
+    """A post with a duration, even of 0 seconds, is refused as animated."""
     assert ["animated"] == reasons(replace(GOOD, duration_seconds=0.0))
 
 
 def test_limits_decide_ratings_and_types():
-    """What is wanted comes from the parameters."""
+    """The parameters decide which ratings and file types are accepted."""
     sensitive = replace(GOOD, rating="s", file_ext="avif")
     limits = Params(ratings=("g", "s"), file_types=("avif",)).limits
 
@@ -157,7 +157,7 @@ def test_limits_decide_ratings_and_types():
 
 
 def test_named_tags_refuse():
-    """A tag of `refuse_tags` rejects under a reason of its own."""
+    """A tag of `refuse_tags` refuses the post with its own reason."""
     facts = replace(GOOD, tags=GOOD.tags | {"chibi"})
 
     assert [] == reasons(facts)
@@ -165,14 +165,14 @@ def test_named_tags_refuse():
 
 
 def test_similar_tags_are_harmless():
-    """A drawn comic book, a figure of speech or a plain mention is no reason."""
+    """Tags that only resemble refused tags, such as `manga_(object)`, refuse nothing."""
     harmless = {"manga_(object)", "limited_palette", "cosplayer", "reflection", "simple_background"}
 
     assert [] == reasons(replace(GOOD, tags=GOOD.tags | harmless))
 
 
 def test_labelled_post_needs_no_tags():
-    """A post that a person labelled is not asked for tags, but the rest holds."""
+    """A post with a given label needs no tags, but the other rules apply."""
     labelled = replace(GOOD, tags=frozenset(), is_labelled=True)
 
     assert [] == reasons(labelled)
@@ -195,7 +195,7 @@ def test_all_rules_are_evaluated():
 
 
 def test_skipped_rule_is_silent():
-    """A rule that is switched off records nothing; the others still do."""
+    """A skipped rule records nothing; the other rules still do."""
     facts = replace(GOOD, is_flagged=True, is_pending=True)
 
     assert ["pending", "flagged"] == reasons(facts)
@@ -203,7 +203,7 @@ def test_skipped_rule_is_silent():
 
 
 def test_function_name_is_reason_code():
-    """The code in the table is the name of the function that a reader searches for."""
+    """The reason code in the table is the name of the rule's function."""
     assert list(RULES) == [rule.__name__ for rule in RULES.values()]
     assert all(getattr(filters, reason) is rule for reason, rule in RULES.items())
 
@@ -215,7 +215,7 @@ ANY_TAGS = st.sets(
 
 @given(tags=ANY_TAGS, shuffler=st.randoms(use_true_random=False))
 def test_order_of_tags_never_matters(tags, shuffler):
-    """Decisions are the same whatever the order in which the tags came."""
+    """The order of the tags does not change the decisions."""
     ordered, shuffled = sorted(tags), sorted(tags)
     shuffler.shuffle(shuffled)
 
@@ -227,7 +227,7 @@ def test_order_of_tags_never_matters(tags, shuffler):
 
 @given(tags=ANY_TAGS, more=ANY_TAGS)
 def test_more_tags_never_excuse(tags, more):
-    """Adding tags that refuse never removes another rule's refusal."""
+    """Adding refused tags never removes the refusal of another rule."""
     harmless = {"solo", "1girl", "1boy", "1other"}
     before = reasons(replace(GOOD, tags=GOOD.tags | tags))
     after = reasons(replace(GOOD, tags=GOOD.tags | tags | (more - harmless)))
@@ -251,5 +251,5 @@ def test_more_tags_never_excuse(tags, more):
     ],
 )
 def test_white_background_needs_the_tag_and_no_other_ground(expected, tags):
-    """The tag alone promises white; another ground or a border makes it mixed."""
+    """The tag alone gives True; with another background or a border the result is False."""
     assert expected is white_background_tag(frozenset(tags))

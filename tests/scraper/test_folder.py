@@ -1,4 +1,4 @@
-"""A folder of labelled images as a source: stable ids, whole walks, sound bytes, hostile files."""
+"""Tests a folder of labelled images as a source: stable ids, complete walks, hostile files."""
 
 import asyncio
 import hashlib
@@ -36,12 +36,12 @@ from tests.scraper.test_resume import warm_parent
 
 @pytest.fixture
 def images(tmp_path):
-    """Three labels with odd names, three images each, of three types."""
+    """Returns a folder of three oddly named labels, three images each, of three types."""
     return by_label(tmp_path / "images")
 
 
 def test_posts_carry_what_the_folder_gives(tmp_path):
-    """Label, split, group and family come through; the post needs no tag about who is in it."""
+    """Label, split, group and family reach the post; the post needs no tag for its persona."""
     root = tmp_path / "images"
     rows = [(f"{n}.png", LABELS[n], "val", f"g{n}", FAMILIES.get(LABELS[n])) for n in range(3)]
     for number in range(3):
@@ -59,7 +59,7 @@ def test_posts_carry_what_the_folder_gives(tmp_path):
 
 
 def test_names_of_labels_and_families_never_meet(tmp_path):
-    """A family called as a label gets a tag of its own."""
+    """A family with the name of a label gets its own tag."""
     save(tmp_path / "a.png", 0)
     (post,) = walked(Folder(indexed(tmp_path, [("a.png", "Fish", "", "", "fish")])))
 
@@ -72,7 +72,7 @@ async def _counts(folder):
 
 @pytest.mark.parametrize("size", [1, 2, 7, 200])
 def test_walks_meet_every_image_once(images, size):
-    """Pages of any size, by falling ids, hold every image once, and its bytes as they are."""
+    """Pages of any size, in descending ids, hold every image once, with unchanged bytes."""
     folder = Folder(images)
     posts = walked(folder, size=size)
     counts = asyncio.run(_counts(folder))
@@ -85,7 +85,7 @@ def test_walks_meet_every_image_once(images, size):
 
 
 def test_ids_stay_when_the_folder_grows_or_moves(images, tmp_path):
-    """The id is of the relative path: other files, and the place of the folder, change none."""
+    """The id depends only on the relative path: new files and a moved folder change no id."""
     before = {post.variants[0].url: post.post_id for post in walked(Folder(images))}
     save(images / "aaa" / "new.png", 99)
     images.rename(tmp_path / "moved")
@@ -96,7 +96,7 @@ def test_ids_stay_when_the_folder_grows_or_moves(images, tmp_path):
 
 
 def test_a_changed_folder_is_another_collection(images):
-    """What was listed of another state is not taken for this one."""
+    """A changed file changes the identity of the folder, so that the old listing is not reused."""
     before = Folder(images).identity
     assert before == Folder(images).identity
     save(images / "plain" / "0 #1%.png", 50, compress_level=0)
@@ -105,14 +105,14 @@ def test_a_changed_folder_is_another_collection(images):
 
 
 def test_two_images_of_one_id_are_an_error(images):
-    """A collision of sha256 is improbable, and never silent."""
+    """Two images with the same post id are an error."""
     with pytest.raises(BadFolder, match="get the same post id, 7"):
         Folder(images, number=lambda _path, _tile: 7)
 
 
 @given(path=st.text(min_size=1, max_size=20), tile=st.integers(0, MOST_TILES - 1))
 def test_ids_are_positive_63_bits_and_tiles_follow_each_other(path, tile):
-    """Ids fit a signed integer; the tiles of one mosaic have consecutive ids."""
+    """Ids fit a signed 64-bit integer; the tiles of one mosaic have consecutive ids."""
     assert 0 < post_id(path) < 2**63
     assert 0 < post_id(path, tile) < 2**63
     assert tile == post_id(path, tile) - post_id(path, 0)
@@ -139,7 +139,7 @@ def _hostile(root, kind):
 
 @pytest.mark.parametrize("kind", ["link out", "link in circles", "dead link", "pipe"])
 def test_what_is_no_file_is_listed_without_one(images, kind):
-    """A link that leaves or leads nowhere, or a pipe, is refused as hidden and never read."""
+    """A pipe or a link that is broken or leaves the folder is hidden and never read."""
     _hostile(images, kind)
     (post,) = [post for post in walked(Folder(images)) if post.is_hidden]
 
@@ -158,7 +158,7 @@ def test_what_is_no_file_is_listed_without_one(images, kind):
     ],
 )
 def test_a_bad_file_is_a_recorded_refusal(images, tmp_path, monkeypatch, kind, reason):
-    """The whole scraper over a folder with one bad file: all others stored, that one has a reason."""
+    """One bad file in the folder is refused with a reason, and all other files are stored."""
     _hostile(images, kind)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"decide": {"min_side": 0}}))
@@ -175,7 +175,7 @@ def test_a_bad_file_is_a_recorded_refusal(images, tmp_path, monkeypatch, kind, r
 
 
 def test_giant_files_and_removed_ones_are_refused(images):
-    """More bytes than the cap, or a file that is gone since the listing, is said by its error."""
+    """A file above the cap is TooLarge, and a file removed after the listing is NotFound."""
     folder = Folder(images)
     post = walked(folder)[0]
     size = post.file_bytes
@@ -204,7 +204,7 @@ def test_giant_files_and_removed_ones_are_refused(images):
     ],
 )
 def test_no_url_leads_outside(images, tmp_path, url, error):
-    """Tables may be of another site, or changed by hand: no path out of the folder is followed."""
+    """A URL that leads out of the folder, from a changed or foreign table, is refused."""
     save(tmp_path / "outside.png", 5)
 
     with pytest.raises(error):
@@ -212,7 +212,7 @@ def test_no_url_leads_outside(images, tmp_path, url, error):
 
 
 def test_a_folder_has_no_search(images):
-    """Further terms of a search would silently mean nothing."""
+    """A folder refuses search terms, because it has no search."""
     with pytest.raises(BadParams, match=r"Leave 'listing\.terms' empty"):
         asyncio.run(Folder(images).page("plain solo", before=None, size=9))
 
@@ -221,7 +221,7 @@ def test_a_folder_has_no_search(images):
 
 
 def test_default_rules_admit_every_image(images, tmp_path):
-    """With `min_side: 0` no rule of `decide` holds anything against a labelled image."""
+    """With `min_side: 0`, no rule of `decide` refuses a labelled image."""
     folders = [tmp_path / name for name in ("listing", "decide")]
     wanted = personae.Params(min_images=1)
     asyncio.run(listing.run(listing.Params(), wanted, Folder(images), folders[0]))
@@ -289,7 +289,7 @@ def _job(parent, folder, images, **job):
 
 @pytest.fixture
 def listed(tmp_path):
-    """A folder of mosaics, listed and decided; and what its images are."""
+    """Returns a folder of mosaics, listed and decided, and the bytes of its images."""
     chance = random.Random(0)
     sheets = {f"{name}.png": ("train", [chance.randrange(3) for _ in range(40)]) for name in "abcd"}
     root = mosaics(tmp_path / "images", sheets, side=8, columns=8, rows=5)
@@ -315,7 +315,7 @@ def listed(tmp_path):
     ],
 )
 def test_a_download_killed_and_run_again_ends_the_same(listed, parent, tmp_path, step, count):
-    """SIGKILL at a step of the writer, then the command again: every image once, bytes equal."""
+    """After SIGKILL at a step of the writer, the next run stores every image with equal bytes."""
     root, expected = listed
     assert -signal.SIGKILL == _job(parent, tmp_path, root, step=step, count=count)
     assert not (tmp_path / "download" / "images.parquet").exists()

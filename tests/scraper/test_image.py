@@ -1,4 +1,4 @@
-"""Which variant is fetched, and what the first bytes of an image say."""
+"""Tests the choice of the variant to fetch, and the check of the first bytes of an image."""
 
 import hashlib
 import io
@@ -35,12 +35,12 @@ ALL = (SMALL, MIDDLE, LARGE, ORIGINAL)
     [(SMALL, 64), (SMALL, 180), (MIDDLE, 181), (LARGE, 720), (ORIGINAL, 721), (ORIGINAL, 5000)],
 )
 def test_takes_the_smallest_variant_that_suffices(expected, side):
-    """The long side decides; where nothing suffices, the largest is taken."""
+    """The long side decides; if no variant suffices, the largest is taken."""
     assert expected == smallest_sufficient(ALL, side)
 
 
 def test_no_side_means_the_original():
-    """Without a wanted size the original is fetched, even if a variant is as large."""
+    """Without a requested size the original is fetched, even if a variant is as large."""
     original = variant("original", 100, 100, "png")
 
     assert ORIGINAL == smallest_sufficient(ALL, None)
@@ -48,7 +48,7 @@ def test_no_side_means_the_original():
 
 
 def test_order_of_variants_does_not_matter_and_the_first_of_equals_wins():
-    """A small original has variants of its own size; the re-encoded one has fewer bytes."""
+    """Of equal variants the first is taken, so that the smaller re-encoded file is fetched."""
     thumbnail, original = variant("180x180", 100, 100), variant("original", 100, 100, "png")
 
     assert SMALL == smallest_sufficient(ALL[::-1], 64)
@@ -57,7 +57,7 @@ def test_order_of_variants_does_not_matter_and_the_first_of_equals_wins():
 
 
 def test_never_takes_what_moves():
-    """A video or an animation is never fetched, even where nothing else is large enough."""
+    """A video or an animation is never fetched, even if no other variant is large enough."""
     film, gif = variant("sample", 850, 600, "webm"), variant("original", 900, 900, "gif")
 
     assert SMALL == smallest_sufficient((SMALL, film, gif), 700)
@@ -67,7 +67,7 @@ def test_never_takes_what_moves():
 @pytest.mark.parametrize("file_ext", FORMATS)
 @given(width=st.integers(1, 300), height=st.integers(1, 300))
 def test_header_agrees_with_pillow(file_ext, width, height):
-    """Type and size read from the first bytes are those that were encoded."""
+    """Type and size read from the first bytes agree with Pillow."""
     assert Header(file_ext, width, height) == header(encode(file_ext, width, height))
 
 
@@ -87,7 +87,7 @@ def test_header_reads_every_flavour(file_ext, options):
 
 
 def test_fill_bytes_and_lone_markers_are_passed():
-    """Fill bytes before a marker, and markers without a length, are legal in JPEG."""
+    """Fill bytes before a marker, and markers without a length, are legal and skipped."""
     payload = encode("jpg", 20, 30)
 
     assert Header("jpg", 20, 30) == header(payload[:2] + b"\xff\xff\xff\x01" + payload[2:])
@@ -95,7 +95,7 @@ def test_fill_bytes_and_lone_markers_are_passed():
 
 @given(payload=st.binary(max_size=80))
 def test_any_bytes_are_survived(payload):
-    """Whatever a stranger sends after a known beginning, no exception and no senseless size."""
+    """Random bytes after a known header raise nothing and give no impossible size."""
     for start in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF....WEBPVP8 ", b"GIF89a"):
         found = header(start + payload)
 
@@ -104,7 +104,7 @@ def test_any_bytes_are_survived(payload):
 
 @pytest.mark.parametrize("file_ext", FORMATS)
 def test_cut_header_has_no_size(file_ext):
-    """A file that ends inside its header has size zero, at every place it may be cut."""
+    """A file that ends inside its header has size zero, wherever it is cut."""
     payload = encode(file_ext, 77, 55)
     sizes = {
         (cut.width, cut.height) for end in range(len(payload)) if (cut := header(payload[:end]))
@@ -128,25 +128,25 @@ def refusal(payload, **listed):
 
 
 def test_sound_image_is_accepted():
-    """A file of the listed type, size and checksum is what was wanted."""
+    """A file of the listed type, size and checksum is accepted."""
     for kind in ("180x180", "original"):
         assert Header("png", 40, 30) == inspect(PNG, wanted(PNG, kind=kind), max_pixels=1200)
 
 
 def test_turned_size_is_accepted():
-    """A board lists the size as shown; a camera's file may lie on its side."""
+    """A file with swapped width and height is accepted, because a camera may store it rotated."""
     assert isinstance(inspect(PNG, wanted(PNG, width=30, height=40), max_pixels=5000), Header)
 
 
 def test_jpeg_by_its_long_name_is_a_jpg():
-    """`jpeg` and `jpg` are one type."""
+    """`jpeg` and `jpg` are the same type."""
     payload = encode("jpg", 40, 30)
 
     assert isinstance(inspect(payload, wanted(payload, file_ext="jpeg"), max_pixels=5000), Header)
 
 
 def test_checksum_is_asked_of_originals_only():
-    """Thumbnails carry the original's md5 in their names but are other bytes."""
+    """The md5 is checked for originals only: thumbnails are listed with the original's md5."""
     assert isinstance(inspect(PNG, wanted(PNG, md5="0" * 32), max_pixels=5000), Header)
     assert ("wrong_md5", len(PNG), len(PNG)) == refusal(PNG, kind="original", md5="0" * 32)
 
@@ -164,12 +164,12 @@ def test_checksum_is_asked_of_originals_only():
     ],
 )
 def test_other_bytes_are_refused_with_their_reason(expected, payload):
-    """A page instead of an image, another type, another size, too many pixels: each its code."""
+    """A web page, another type, another size and too many pixels are refused with own codes."""
     assert expected == refusal(payload)
 
 
 def test_key_tells_replaced_files_and_variants_apart():
-    """A new checksum or another variant is another file."""
+    """A new checksum or another variant gives another key."""
     keys = {
         wanted(PNG).file_key,
         wanted(PNG, md5="0" * 32).file_key,

@@ -1,4 +1,4 @@
-"""Layouts of folders of images: known by their looks, and nothing hostile gets through."""
+"""Tests the layouts of image folders: recognised by their structure, hostile content refused."""
 
 import contextlib
 import json
@@ -50,7 +50,7 @@ def test_labels_called_as_splits(tmp_path):
 
 
 def test_index_in_csv(tmp_path):
-    """Its rows count, whatever the folders are called; empty cells are nothing."""
+    """The rows of index.csv override the folder names; empty cells are absent values."""
     rows = [("./a/b.png", "x", "train", "g", "f"), ("c.png", "y", "", "", "")]
     found = layout.read(indexed(tmp_path, rows)).images
 
@@ -58,7 +58,7 @@ def test_index_in_csv(tmp_path):
 
 
 def test_index_of_mosaics(tmp_path):
-    """Tiles in order, each with its label, split and coarse label as family."""
+    """Tiles are listed in order, each with its label, its split and its coarse label as family."""
     mosaics(tmp_path, {"one.webp": ("train", [0, 2, 2]), "two.png": ("test", [1])})
     found = layout.read(tmp_path)
 
@@ -72,7 +72,7 @@ def test_index_of_mosaics(tmp_path):
 
 
 def test_mosaics_without_coarse_labels(tmp_path):
-    """Without coarse names no image has a family."""
+    """Without coarse labels, no image has a family."""
     mosaics(tmp_path, {"one.png": ("train", [0])}, coarse_names=[], coarse_of_fine=[])
 
     assert [None] == [image.family for image in layout.read(tmp_path).images]
@@ -101,7 +101,7 @@ def test_mosaics_without_coarse_labels(tmp_path):
     ],
 )
 def test_a_wrong_row_names_its_line(tmp_path, row, said):
-    """A path that leaves, a path twice, an odd label, an unknown split: the line and what to do."""
+    """A bad path, a repeated path, an odd label and an unknown split are errors with the line."""
     indexed(tmp_path, [("first.png", "x"), row])
     if said is None:
         assert 2 == len(layout.read(tmp_path).images)
@@ -124,7 +124,7 @@ def test_a_wrong_row_names_its_line(tmp_path, row, said):
     ],
 )
 def test_a_damaged_csv_is_named(tmp_path, content, error):
-    """What is no CSV in UTF-8, or lacks columns or rows, is an error of its own."""
+    """A file that is not CSV in UTF-8, or lacks columns or rows, gives the expected error."""
     (tmp_path / "index.csv").write_bytes(content)
 
     with pytest.raises(error):
@@ -132,7 +132,7 @@ def test_a_damaged_csv_is_named(tmp_path, content, error):
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
-    """Spreadsheets begin their files with one."""
+    """A byte order mark at the start of index.csv, as spreadsheets write it, is ignored."""
     (tmp_path / "index.csv").write_bytes(b"\xef\xbb\xbfpath,label\na.png,x\n")
 
     assert (LabelledImage("a.png", "x"),) == layout.read(tmp_path).images
@@ -167,7 +167,7 @@ def _sheet(**changes):
     ],
 )
 def test_a_wrong_index_of_mosaics_names_the_place(tmp_path, changes, said):
-    """Whatever is wrong in index.json is said with the sheet or the key, before any decoding."""
+    """An error in index.json gives the sheet or the key, before any image is decoded."""
     mosaics(tmp_path, {"a.png": ("train", [0])}, **changes)
 
     with pytest.raises(PersonaeError, match=said):
@@ -176,7 +176,7 @@ def test_a_wrong_index_of_mosaics_names_the_place(tmp_path, changes, said):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "3", "\xff"])
 def test_a_damaged_json_is_named(tmp_path, text):
-    """What is no JSON object is an error that names the file."""
+    """A file that is not a JSON object is an error that gives the file."""
     (tmp_path / "index.json").write_text(text, encoding="latin-1")
 
     with pytest.raises(BadFolder, match=r"index\.json"):
@@ -185,7 +185,7 @@ def test_a_damaged_json_is_named(tmp_path, text):
 
 @given(content=st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 def test_any_index_is_read_or_refused_by_name(tmp_path_factory, content):
-    """Random bytes after a sound header never raise anything but our own errors."""
+    """Random bytes after a valid header raise only errors of the package."""
     root = tmp_path_factory.mktemp("any")
     (root / "index.csv").write_bytes(b"path,label,split\n" + content)
     try:
@@ -206,7 +206,7 @@ JSON = st.recursive(
 
 @given(key=st.sampled_from(["train", "fine_names", "coarse_of_fine", "sheet", "fine"]), value=JSON)
 def test_any_value_in_an_index_is_read_or_refused_by_name(tmp_path_factory, key, value):
-    """Whatever stands for a part of index.json never raises anything but our own errors."""
+    """Any value in any part of index.json raises only errors of the package."""
     root = tmp_path_factory.mktemp("any")
     changes = {key: value} if key not in ("sheet", "fine") else {"train": [_sheet(**{key: value})]}
     mosaics(root, {"a.png": ("train", [0])})
@@ -217,7 +217,7 @@ def test_any_value_in_an_index_is_read_or_refused_by_name(tmp_path_factory, key,
 
 
 def test_absent_folders_and_empty_ones_are_named(tmp_path):
-    """A folder that is not there, or holds nothing, is an error that says what to give."""
+    """An absent or empty folder is an error that says what to provide."""
     with pytest.raises(MissingInput, match="is no folder"):
         layout.read(tmp_path / "nowhere")
     with pytest.raises(MissingInput, match="holds no labelled image"):
@@ -225,7 +225,7 @@ def test_absent_folders_and_empty_ones_are_named(tmp_path):
 
 
 def test_a_label_that_leads_outside_is_an_error(tmp_path):
-    """A link to a folder elsewhere would bring in what nobody gave."""
+    """A label folder that links to a folder outside is an error."""
     save(tmp_path / "elsewhere" / "a.png", 0)
     root = by_label(tmp_path / "images")
     (root / "linked").symlink_to(tmp_path / "elsewhere")
@@ -235,7 +235,7 @@ def test_a_label_that_leads_outside_is_an_error(tmp_path):
 
 
 def test_a_label_that_is_no_utf8_is_an_error(tmp_path):
-    """Names of folders are bytes; a label is text."""
+    """A folder name that is not UTF-8 is an error, because a label is text."""
     root = by_label(tmp_path / "images")
     odd = root / os.fsdecode(b"\xff")
     odd.mkdir()

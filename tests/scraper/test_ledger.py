@@ -1,4 +1,4 @@
-"""The ledger: all or nothing, one writer, and only what is really there."""
+"""Tests the ledger: atomic groups, one writer, and no record without its bytes."""
 
 import sqlite3
 import subprocess
@@ -26,7 +26,7 @@ def ledger(tmp_path):
 
 
 def test_records_come_back(ledger):
-    """What was recorded is found again, by post and file, within the range asked for."""
+    """Recorded images are returned by post and file, within the requested range."""
     rows = [stored(1), stored(5), stored(9)]
     ledger.record(rows, [RefusedImage(6, "b", "too_large", 10.0, 5.0)])
 
@@ -36,7 +36,7 @@ def test_records_come_back(ledger):
 
 
 def test_records_survive_closing(tmp_path):
-    """What was recorded is there for the next run."""
+    """Records persist for the next run."""
     with Ledger(tmp_path, "board") as first:
         first.record([stored(1)], [])
     with Ledger(tmp_path, "board") as second:
@@ -44,7 +44,7 @@ def test_records_survive_closing(tmp_path):
 
 
 def test_replaced_file_is_another_file(ledger):
-    """A new checksum of the same post is not there yet, and the old one stays recorded."""
+    """A new checksum of the same post is not recorded yet, and the old record stays."""
     ledger.record([stored(1, file_key="old")], [])
 
     assert (1, "new") not in ledger.stored(1, 1)
@@ -53,7 +53,7 @@ def test_replaced_file_is_another_file(ledger):
 
 
 def test_two_sites_do_not_mix(tmp_path):
-    """The same id on another board is another post; the bytes of both keep their place."""
+    """The same id on another board is another post; the bytes of both keep their offset."""
     with Ledger(tmp_path, "board") as one:
         one.record([stored(1)], [RefusedImage(2, "a", "gone")])
     with Ledger(tmp_path, "other") as two:
@@ -62,7 +62,7 @@ def test_two_sites_do_not_mix(tmp_path):
 
 
 def test_a_group_is_recorded_whole_or_not_at_all(tmp_path):
-    """A failure before the commit leaves nothing of the group."""
+    """A failure before the commit records nothing of the group."""
 
     def fail(step):
         if step == "recorded":
@@ -84,7 +84,7 @@ def test_ends_are_where_the_next_header_begins(ledger):
 
 
 def test_lost_bytes_are_forgotten(ledger):
-    """Images beyond the end of their segment, or in none, are fetched again."""
+    """Images beyond the end of their segment, or without a segment, are fetched again."""
     ledger.record([stored(1), stored(2, offset=2048), stored(3, "00001.tar")], [])
 
     assert 2 == ledger.forget_lost({"00000.tar": 2048})
@@ -92,7 +92,7 @@ def test_lost_bytes_are_forgotten(ledger):
 
 
 def test_refused_images_can_be_forgotten(ledger):
-    """Refusals are asked again on demand; stored images stay."""
+    """On request, refusals are deleted and stored images stay."""
     ledger.record([stored(1)], [RefusedImage(2, "a", "gone")])
 
     assert 1 == ledger.forget_refused()
@@ -100,7 +100,7 @@ def test_refused_images_can_be_forgotten(ledger):
 
 
 def test_second_run_at_once_is_refused(ledger, tmp_path):
-    """While one process holds the folder, another is told so, and what to do."""
+    """While one process holds the folder, a second is refused, and the error says what to do."""
     code = f"from scraper.ledger import Ledger; Ledger(__import__('pathlib').Path({str(tmp_path)!r}), 'x')"
     second = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
@@ -113,7 +113,7 @@ def test_second_run_at_once_is_refused(ledger, tmp_path):
 
 
 def test_folder_is_free_after_closing(tmp_path):
-    """A finished run, or one that failed to open, lets the next one begin."""
+    """A finished run, or one that failed to open, lets the next run begin."""
     Ledger(tmp_path, "board").close()
     (tmp_path / "ledger.sqlite").write_bytes(b"no database at all" * 100)
     for _ in range(2):
@@ -122,7 +122,7 @@ def test_folder_is_free_after_closing(tmp_path):
 
 
 def test_damaged_file_says_what_to_do(tmp_path):
-    """A file that is no database is named, with the two ways out."""
+    """A file that is not a database is reported with two remedies: restore it or remove it."""
     (tmp_path / "ledger.sqlite").write_bytes(b"no database at all" * 100)
 
     with pytest.raises(DamagedLedger, match="Restore it, or remove"):
@@ -130,7 +130,7 @@ def test_damaged_file_says_what_to_do(tmp_path):
 
 
 def test_other_version_is_refused(tmp_path):
-    """A ledger of a later version is not touched."""
+    """A ledger of a later version is not changed."""
     rows = sqlite3.connect(tmp_path / "ledger.sqlite")
     rows.execute("PRAGMA user_version = 99")
     rows.close()
@@ -140,7 +140,7 @@ def test_other_version_is_refused(tmp_path):
 
 
 def test_full_disk_records_nothing(ledger):
-    """When the file cannot grow, the group is refused whole, and the rows before stay."""
+    """If the file cannot grow, nothing of the group is recorded, and the earlier rows stay."""
     ledger.record([stored(1)], [])
     (pages,) = ledger._rows.execute("PRAGMA page_count").fetchone()
     ledger._rows.execute(f"PRAGMA max_page_count = {pages + 1}")
@@ -158,7 +158,7 @@ SQLITE_ERRORS = sorted(
 
 @pytest.mark.parametrize("kind", SQLITE_ERRORS)
 def test_every_error_of_sqlite_is_translated(kind, tmp_path):
-    """No class of SQLite's errors escapes, and the message says what to do."""
+    """Every SQLite error class is translated, and the message says what to do."""
     with (
         pytest.raises(DamagedLedger, match="Restore it, or remove") as caught,
         store.translated(tmp_path / "ledger.sqlite", again="download"),

@@ -1,4 +1,4 @@
-"""The stage `listing`: nothing missed, nothing asked twice, whenever it is stopped."""
+"""Tests stage `listing`: no post is missed and no page requested twice, wherever it is stopped."""
 
 import asyncio
 import dataclasses
@@ -53,7 +53,7 @@ def ids(folder):
 
 @pytest.fixture
 def shelf():
-    """Seven posts: five of rin, three of mai (one with rin), one of a persona too rare."""
+    """Returns seven posts: five of rin, three of mai (one with rin), one of a persona too rare."""
     hidden = {"md5": None, "variants": ()}
     return Shelf(
         post(1, "rin"),
@@ -68,7 +68,7 @@ def shelf():
 
 
 def test_lists_every_post_of_every_candidate_once(shelf, tmp_path):
-    """Each post is a row, hidden ones and those with two personae too, by id; rare ones are not."""
+    """Each post of a candidate is one row, sorted by id, even if hidden or with two personae."""
     run(shelf, tmp_path)
 
     assert [1, 2, 3, 4, 5, 6, 8] == ids(tmp_path)
@@ -76,7 +76,7 @@ def test_lists_every_post_of_every_candidate_once(shelf, tmp_path):
 
 
 def test_asks_until_the_empty_page(shelf, tmp_path):
-    """A short page is not the last one: the walk ends on an empty page, cursor by cursor."""
+    """A short page does not end the walk; only an empty page does."""
     run(shelf, tmp_path)
 
     walk = [before for search, before in shelf.asked[3:] if search == "rin"]
@@ -84,7 +84,7 @@ def test_asks_until_the_empty_page(shelf, tmp_path):
 
 
 def test_page_of_hidden_posts_moves_the_cursor(tmp_path):
-    """A page without a single visible post is a page like any other."""
+    """A page of only hidden posts does not end the walk."""
     hidden = {"md5": None, "variants": ()}
     shelf = Shelf(*(post(number, "rin", **hidden) for number in range(1, 6)), post(9, "rin"))
 
@@ -94,7 +94,7 @@ def test_page_of_hidden_posts_moves_the_cursor(tmp_path):
 
 
 def test_writes_the_tag_tables(shelf, tmp_path):
-    """Tags have the category of their field, candidates their count; pairs come once."""
+    """Tags have the category of their field, candidates have their count, and pairs are unique."""
     run(shelf, tmp_path)
 
     tags = {row["name"]: (row["category"], row["post_count"]) for row in table(tmp_path, "tags")}
@@ -113,7 +113,7 @@ def test_writes_the_tag_tables(shelf, tmp_path):
 
 
 def test_schemas_are_fixed(shelf, tmp_path):
-    """The tables have their documented columns, and posts say by which parameters they came."""
+    """The tables have their documented columns, and posts record the effective parameters."""
     run(shelf, tmp_path)
 
     schemas = {name: pq.read_schema(tmp_path / f"{name}.parquet") for name in TABLES}
@@ -124,7 +124,7 @@ def test_schemas_are_fixed(shelf, tmp_path):
 
 
 def test_second_run_asks_nothing(shelf, tmp_path):
-    """What is listed is not asked again, and the tables are the same bytes."""
+    """A second run requests no page, and the tables are the same bytes."""
     run(shelf, tmp_path)
     first = {name: (tmp_path / f"{name}.parquet").read_bytes() for name in TABLES}
     shelf.asked.clear()
@@ -136,7 +136,7 @@ def test_second_run_asks_nothing(shelf, tmp_path):
 
 
 def test_lower_minimum_lists_what_it_admits(shelf, tmp_path):
-    """A loosened choice asks for the candidates and the new personae alone."""
+    """A lower minimum requests only the candidates and the newly admitted personae."""
     run(shelf, tmp_path)
     shelf.asked.clear()
 
@@ -147,7 +147,7 @@ def test_lower_minimum_lists_what_it_admits(shelf, tmp_path):
 
 
 def test_higher_minimum_writes_less(shelf, tmp_path):
-    """The tables hold the candidates of this run, whatever the record holds beyond them."""
+    """The tables hold the candidates of this run only, even if the ledger holds more."""
     run(shelf, tmp_path, min_images=1)
 
     run(shelf, tmp_path, min_images=5)
@@ -156,7 +156,7 @@ def test_higher_minimum_writes_less(shelf, tmp_path):
 
 
 def test_goes_on_after_a_failure(shelf, tmp_path):
-    """A walk that broke goes on at the page that is missing."""
+    """After a failure, the walk continues at the missing page."""
 
     def broken(search, before):
         if (search, before) == ("rin", 2):
@@ -175,7 +175,7 @@ def test_goes_on_after_a_failure(shelf, tmp_path):
 
 
 def test_two_boards_do_not_mix(shelf, tmp_path):
-    """Another collection in the same folder starts afresh, and the first one is not lost."""
+    """Another collection in the same folder starts anew, and the records of the first one stay."""
     run(shelf, tmp_path)
     run(Shelf(post(3, "mai"), post(4, "mai"), identity="other"), tmp_path)
     assert [3, 4] == ids(tmp_path)
@@ -188,7 +188,7 @@ def test_two_boards_do_not_mix(shelf, tmp_path):
 
 
 def test_terms_are_part_of_the_search(shelf, tmp_path):
-    """Further terms make another walk."""
+    """Other search terms start another walk."""
     run(shelf, tmp_path)
     shelf.asked.clear()
 
@@ -198,27 +198,27 @@ def test_terms_are_part_of_the_search(shelf, tmp_path):
 
 
 def test_labels_bound_the_candidates(shelf, tmp_path):
-    """With a wanted number of labels the most tagged candidates are listed, no more."""
+    """With `labels`, only the candidates with the most posts are listed."""
     run(shelf, tmp_path, wanted=personae.Params(min_images=1, labels=1), candidates_per_label=1.0)
 
     assert [1, 2, 3, 5, 6] == ids(tmp_path)
 
 
 def test_names_are_listed_whatever_their_counts(shelf, tmp_path):
-    """Named personae are the candidates."""
+    """With `listing.names`, exactly these personae are the candidates, whatever their counts."""
     run(shelf, tmp_path, names=("rare",))
 
     assert [7] == ids(tmp_path)
 
 
 def test_unknown_name_is_a_bad_parameter(shelf, tmp_path):
-    """A name that the board does not know is told, with the parameter."""
+    """A name that the board does not know is an error that gives the parameter."""
     with pytest.raises(BadParams, match=r"listing\.names.*'nobody'"):
         run(shelf, tmp_path, names=("nobody",))
 
 
 def test_no_candidate_is_an_empty_table(shelf, tmp_path, caplog):
-    """A board without such a persona gives empty tables and a hint."""
+    """A board without a matching persona gives empty tables and a hint."""
     run(shelf, tmp_path, min_images=1000)
 
     assert [] == ids(tmp_path)
@@ -237,13 +237,13 @@ def test_deadline_is_resumable(shelf, tmp_path):
 
 
 def test_second_run_at_once_is_refused(shelf, tmp_path):
-    """Two runs in one folder would ask everything twice."""
+    """A second run in the same folder is refused."""
     with Pages(tmp_path, "shelf"), pytest.raises(AlreadyRunning, match="Another run"):
         run(shelf, tmp_path)
 
 
 def test_damaged_record_is_named(shelf, tmp_path):
-    """A file that is no record is not overwritten."""
+    """A file that is not a ledger is reported and not overwritten."""
     (tmp_path / "ledger.sqlite").write_bytes(b"something else" * 100)
 
     with pytest.raises(DamagedLedger, match="cannot be used"):
@@ -251,7 +251,7 @@ def test_damaged_record_is_named(shelf, tmp_path):
 
 
 def test_record_of_another_version_is_named(shelf, tmp_path):
-    """A record of a later program is not guessed at."""
+    """A ledger of a later version is refused."""
     run(shelf, tmp_path)
     with Pages(tmp_path, "shelf") as record:
         record._rows.execute("PRAGMA user_version = 99")
@@ -261,7 +261,7 @@ def test_record_of_another_version_is_named(shelf, tmp_path):
 
 
 def test_full_disk_keeps_what_was_recorded(shelf, tmp_path):
-    """Without room the run ends, resumable, and a run with room completes it."""
+    """A full disk ends the run as resumable, and a run with room completes it."""
     run(shelf, tmp_path, min_images=5)
     shelf.posts += [post(number, "mai", source="x" * 900) for number in range(100, 400)]
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -278,7 +278,7 @@ def test_full_disk_keeps_what_was_recorded(shelf, tmp_path):
 
 
 def test_no_side_files_are_left(shelf, tmp_path):
-    """Neither a run nor a look at the record leaves files that would change a hash."""
+    """Neither a run nor `summary` leaves extra files that would change a hash."""
     run(shelf, tmp_path)
 
     assert pages.ListingSummary(posts=7, searches=2, searches_done=2) == pages.summary(tmp_path)
@@ -289,7 +289,7 @@ def test_no_side_files_are_left(shelf, tmp_path):
 
 
 def test_totals_are_logged(shelf, tmp_path, caplog):
-    """The last line of the stage tells the totals."""
+    """The last log line of the stage gives the totals."""
     caplog.set_level(logging.INFO)
 
     run(shelf, tmp_path)
@@ -313,7 +313,7 @@ async def listed(url, folder, **changes):
 
 
 def test_agrees_with_an_independent_client(board, tmp_path):
-    """On the demo board: every post of every candidate, as a plain numbered walk finds them."""
+    """On the demo board, the rows equal the result of an independent walk over numbered pages."""
     asyncio.run(listed(board.url, tmp_path))
 
     with requests.Session() as session:
@@ -350,7 +350,7 @@ KILLS = (
 
 
 def test_killed_at_every_step_it_ends_the_same(board, tmp_path):
-    """SIGKILL of a real process at each write step, then a second run: the same bytes as ever."""
+    """After SIGKILL of a real process at each write step, the next run gives the same bytes."""
     asyncio.run(listed(board.url, tmp_path / "unbroken"))
     done = subprocess.run(
         [sys.executable, "tests/scraper/killed_listing.py", board.url, str(tmp_path), *KILLS],

@@ -1,4 +1,4 @@
-"""The command: what it prints, what it returns, and that it goes on where it was stopped."""
+"""Tests the command: its output, its exit codes, and its continuation after an interruption."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ FAST = ["--api-rate", "1e6", "--cdn-rate", "1e6", "--attempts", "2"]
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    """A parameter file, no account, no remembered contact; logging as it was afterwards."""
+    """Provides a folder with parameters and without account or contact; restores the log levels."""
     monkeypatch.chdir(tmp_path)
     for name in ("PERSONAE_CONTACT", "PERSONAE_LOGIN", "PERSONAE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -53,7 +53,7 @@ def board():
 
 
 def test_whole_run_and_again(board, capsys):
-    """Stage by stage and whole: listed, judged, downloaded; then nothing more is asked."""
+    """The stages run one by one and together; a second run sends no request."""
     command = ["--site", board.url, "--min-images", "12", *FAST]
     assert 0 == main(["listing", *command])
     assert 0 == main(["status"])
@@ -79,7 +79,7 @@ def test_whole_run_and_again(board, capsys):
 
 
 def test_plan_downloads_nothing(board, capsys):
-    """The plan tells personae and hours, and asks for no image."""
+    """`plan` prints personae and hours, and requests no image."""
     assert 0 == main(["plan", "--site", board.url, "--min-images", "20", "--sample", "3", *FAST])
 
     assert "images that pass" in capsys.readouterr().out
@@ -87,7 +87,7 @@ def test_plan_downloads_nothing(board, capsys):
 
 
 def test_no_candidate_at_all(board, capsys):
-    """When nothing is tagged often enough, the run ends with usage code 2 and says what to lower."""
+    """If no tag is frequent enough, the run ends with code 2 and says what to lower."""
     assert 2 == main(["--site", board.url, "--min-images", "5000", *FAST])
     assert "none was listed. Lower --min-images" in capsys.readouterr().err
 
@@ -102,7 +102,7 @@ def test_no_candidate_at_all(board, capsys):
     ],
 )
 def test_unknown_option_is_usage(arguments, words, capsys):
-    """A wrong option ends with 2, one line, and the nearest known one."""
+    """A wrong option ends with code 2 and one line that suggests the nearest option."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
 
@@ -129,7 +129,7 @@ def test_unknown_option_is_usage(arguments, words, capsys):
     ],
 )
 def test_bad_parameter_is_usage(sections, words, capsys):
-    """A wrong parameter ends with 2 and names section, key and what may stand there."""
+    """A wrong parameter ends with code 2, and the message gives section, key and allowed values."""
     params(**sections)
 
     assert 2 == main([])
@@ -137,7 +137,7 @@ def test_bad_parameter_is_usage(sections, words, capsys):
 
 
 def test_missing_parameter_file_is_usage(capsys):
-    """A file named by --params must exist; without params.yaml the defaults hold."""
+    """A file named by --params must exist; without params.yaml the defaults apply."""
     Path("params.yaml").unlink()
 
     assert 2 == main(["--params", "nowhere.yaml"])
@@ -147,7 +147,7 @@ def test_missing_parameter_file_is_usage(capsys):
 
 
 def test_unreachable_board_is_resumable(capsys):
-    """A board that is not there ends with 3 and one line that says how to go on."""
+    """An unreachable board ends with code 3 and one line that says how to continue."""
     assert 3 == main(FAST)
 
     captured = capsys.readouterr()
@@ -167,7 +167,7 @@ def test_unreachable_board_is_resumable(capsys):
     ],
 )
 def test_codes_tell_policy_from_data(image_host, capsys, sent, code, words):
-    """What the board refuses ends with 4, what it garbles with 5."""
+    """A refusal by the board ends with code 4, a malformed response with 5."""
     status, kind, text = sent
 
     async def answer(_request):
@@ -180,13 +180,13 @@ def test_codes_tell_policy_from_data(image_host, capsys, sent, code, words):
 
 
 def test_stage_without_its_input(capsys):
-    """A stage that is run too early names the stage that is missing."""
+    """A stage without its input gives the missing stage."""
     assert 5 == main(["decide"])
     assert "stage 'listing' writes it" in capsys.readouterr().err
 
 
 def test_status_of_nothing(capsys):
-    """Before anything is done, status says so."""
+    """Before any run, `status` says that nothing has been done."""
     assert 0 == main(["status"])
 
     out = capsys.readouterr().out
@@ -194,7 +194,7 @@ def test_status_of_nothing(capsys):
 
 
 def test_interrupt_is_resumable(image_host, tmp_path):
-    """Ctrl-C ends a real process with 3, and it says that the same command goes on."""
+    """Ctrl-C ends a real process with code 3, and the message says how to continue."""
     released = threading.Event()
 
     async def stall(_request):
@@ -210,7 +210,7 @@ def test_interrupt_is_resumable(image_host, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Started in the background of a shell, the tests themselves ignore Ctrl-C, and so would it.
+        # Tests started in the background of a shell ignore Ctrl-C, and so would the child.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no threads yet
     ) as process:
         image_host.wait_for(1)
@@ -266,7 +266,7 @@ def test_help_is_short_and_light():
 
 
 def test_contact_is_asked_once_and_remembered(tmp_path, capsys):
-    """The question is put once; the answer lies in the user's configuration folder."""
+    """The contact is requested once and stored in the user's configuration folder."""
     questions = []
     public = site.Params(name="danbooru")
     environment = {"XDG_CONFIG_HOME": str(tmp_path / "home")}
@@ -284,7 +284,7 @@ def test_contact_is_asked_once_and_remembered(tmp_path, capsys):
 
 
 def test_contact_is_looked_for_in_order(tmp_path):
-    """Parameter before environment; a board on this machine needs none; nobody is asked."""
+    """The parameter overrides the environment; a board on this machine needs no contact."""
     environment = {"XDG_CONFIG_HOME": str(tmp_path), "PERSONAE_CONTACT": "env@example.org"}
     given = site.Params(name="danbooru", contact="given@example.org")
 

@@ -1,4 +1,4 @@
-"""Mosaics: pixels come back as they were, sheets are decoded once, and no sheet is trusted."""
+"""Tests mosaics: unchanged pixels, each sheet decoded once, and no sheet trusted."""
 
 import hashlib
 import io
@@ -17,7 +17,7 @@ from tests.scraper.folder_fixture import fetched, mosaics, pixels, save, some_of
 
 @given(width=st.integers(1, 300), height=st.integers(1, 300), seed=st.integers(0, 100))
 def test_png_holds_the_pixels(width, height, seed):
-    """Any image comes back as it was, read by Pillow with every checksum verified."""
+    """Any image is written and read back by Pillow unchanged, with every checksum verified."""
     drawn = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     with Image.open(io.BytesIO(png(drawn))) as image:
         image.load()
@@ -27,7 +27,7 @@ def test_png_holds_the_pixels(width, height, seed):
 
 
 def test_tiles_are_cut_and_told_apart(tmp_path):
-    """Each tile is its own image, the same bytes whatever was asked before."""
+    """Each tile is its own image, with the same bytes in any order of requests."""
     mosaics(tmp_path, {"a.webp": ("train", [0, 1, 2, 2]), "b.png": ("test", [0, 0])})
     folder = Folder(tmp_path)
     posts = walked(folder)
@@ -43,7 +43,7 @@ def test_tiles_are_cut_and_told_apart(tmp_path):
 
 
 def test_a_sheet_is_decoded_once_for_all_its_tiles(tmp_path, monkeypatch):
-    """In the order of ids, as the download asks, every sheet is opened once."""
+    """In the order of ids, as in the download, every sheet is opened once."""
     mosaics(tmp_path, {f"{n}.png": ("train", [0, 1, 2, 0, 1, 2]) for n in range(7)})
     folder = Folder(tmp_path)
     posts = sorted(walked(folder), key=lambda post: post.post_id)
@@ -59,7 +59,7 @@ def test_a_sheet_is_decoded_once_for_all_its_tiles(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["cut", "other size", "text", "absent", "alpha"])
 def test_a_sheet_that_is_not_what_the_index_says(tmp_path, kind):
-    """A mosaic cut short, of another size, see-through, or none at all stops the listing by name."""
+    """A sheet that is cut, transparent, absent, wrongly sized or no image is an error."""
     mosaics(tmp_path, {"a.png": ("train", [0, 1])})
     path = tmp_path / "a.png"
     if kind == "cut":
@@ -81,7 +81,7 @@ def test_a_sheet_that_is_not_what_the_index_says(tmp_path, kind):
 
 
 def test_sheets_of_cifar100(real_data, tmp_path):
-    """One sheet of train and one of test: labels, coarse labels, splits, and pixels of the sheet."""
+    """One sheet of train and one of test have the expected labels, splits and pixels."""
     source = real_data / "cifar100"
     if not (source / "index.json").is_file():
         pytest.skip(f"{source} is absent: the real test data lacks CIFAR-100")

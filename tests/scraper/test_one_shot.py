@@ -1,4 +1,4 @@
-"""One policy for both HTTP clients: the same answers give the same errors, and the same waits."""
+"""Tests that both HTTP clients share one policy: equal responses give equal errors and waits."""
 
 import asyncio
 import base64
@@ -41,7 +41,7 @@ CLIENTS = pytest.mark.parametrize("ask", ["json", "one_shot"])
 CANCELED = {"error": "ActiveRecord::QueryCanceled", "message": "timed out"}
 TAG_LIMIT = {"error": "PostQuery::TagLimitError", "message": "more than 2 tags"}
 
-# What a server does, and the error that it is; the same for both clients.
+# Responses of a server and the expected error, the same for both clients.
 ANSWERS = {
     "500": (html(500), SiteUnavailable),
     "502": (html(502), SiteUnavailable),
@@ -91,7 +91,7 @@ ANSWERS = {
 @CLIENTS
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_both_clients_give_the_same_error(ask, name):
-    """Every answer of the table is the same error class for both clients."""
+    """Every response of the table gives the same error class for both clients."""
     script, expected = ANSWERS[name]
 
     async with asking(script, attempts=1) as asked:
@@ -105,7 +105,7 @@ async def test_both_clients_give_the_same_error(ask, name):
 @CLIENTS
 @pytest.mark.parametrize("fault", [stall, drip], ids=["stall", "drip"])
 async def test_both_clients_end_silence(ask, fault):
-    """Neither silence nor a drip holds a request for ever."""
+    """Both clients end a silent or dripping response with a timeout."""
     async with asking(fault, read_seconds=0.1, total_seconds=0.3, attempts=1) as asked:
         with pytest.raises(ConnectionLost, match="did not answer in time"):
             await getattr(asked, ask)()
@@ -113,7 +113,7 @@ async def test_both_clients_end_silence(ask, fault):
 
 @CLIENTS
 async def test_both_clients_keep_to_public_addresses(ask):
-    """A listed name that leads into this machine is not connected to."""
+    """Neither client connects to a listed host name that resolves to this machine."""
     async with asking(FINE) as inside:
         host = f"localhost:{inside.server.port}"
         script = answer(b"", 302, Location=f"http://{host}/posts.json")
@@ -159,7 +159,7 @@ async def test_key_of_both_clients_stays_with_the_api(ask):
 
 @pytest.mark.parametrize("fault", [html(500), html(401), reset, b"garbage\r\n\r\n", answer(b"{")])
 async def test_key_is_in_no_message_of_the_synchronous_client(fault, caplog):
-    """Neither log nor message nor traceback nor cause shows the key."""
+    """Log, message, traceback and cause do not contain the key."""
     secret = base64.b64encode(f"rin:{CANARY}".encode()).decode()
     caplog.set_level(logging.DEBUG)
 
@@ -177,7 +177,7 @@ async def test_key_is_in_no_message_of_the_synchronous_client(fault, caplog):
 
 
 async def test_synchronous_client_waits_for_the_rate():
-    """Two requests at two a second leave half a second apart, redirects included."""
+    """At two requests per second, requests are half a second apart, redirects included."""
     async with asking(answer(b"", 302, Location="/b.json"), FINE, rate=2.0) as asked:
         await asked.one_shot()
         await asked.one_shot()
@@ -186,7 +186,7 @@ async def test_synchronous_client_waits_for_the_rate():
 
 
 async def test_budget_is_shared():
-    """Both clients leave through one bucket: the rate holds for their requests together."""
+    """Both clients share one bucket: the rate limits their requests together."""
     async with asking(FINE, rate=2.0) as asked:
         await asked.one_shot()
         await asked.json()
@@ -196,7 +196,7 @@ async def test_budget_is_shared():
 
 
 async def test_refusal_of_one_client_pauses_the_other():
-    """After a 429 with Retry-After nobody leaves before that time, at half the rate."""
+    """After a 429 with Retry-After, both clients wait that long and then run at half the rate."""
     async with asking(html(429, Retry_After="120"), FINE, rate=2.0) as asked:
         with pytest.raises(RateLimited) as caught:
             await asked.one_shot()
@@ -216,7 +216,7 @@ async def test_environment_does_not_lead_elsewhere(monkeypatch):
 
 
 async def test_longer_than_its_cap_is_refused():
-    """A cap below that of the API holds too, and the end of the body is not waited for."""
+    """A cap below that of the API applies too, and reading stops at the cap."""
     site_answer = answer(b'{"counts": {"posts": 1}, "x": "' + b"x" * 1_000_000 + b'"}')
 
     async with asking(site_answer) as asked:
@@ -225,7 +225,7 @@ async def test_longer_than_its_cap_is_refused():
 
 
 async def test_nobody_listens():
-    """An unreachable board says so in one line."""
+    """An unreachable board is reported in one line."""
     site = Site.resolve(Params(name="http://127.0.0.1:9"))
 
     with (
@@ -246,7 +246,7 @@ FOREIGN = [*_kinds(requests.exceptions), *_kinds(urllib3.exceptions)]
 
 @pytest.mark.parametrize(("name", "kind"), FOREIGN)
 async def test_every_foreign_error_is_translated(name, kind):
-    """Every exception of requests and urllib3 becomes one of ours, and the right kind."""
+    """Every exception of requests and urllib3 is translated to the right error class."""
     foreign = kind.__new__(kind)
 
     ours = translated(foreign, "http://board/posts.json")
@@ -259,7 +259,7 @@ async def test_every_foreign_error_is_translated(name, kind):
 
 
 async def test_clients_have_a_budget_each_when_none_is_given():
-    """A client without a budget keeps the site's rate by itself."""
+    """A client without a given budget keeps the site's rate by itself."""
     site = Site.resolve(Params(name="http://127.0.0.1:9"))
 
     assert isinstance(Client(site).budget, RequestBudget)

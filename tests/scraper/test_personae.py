@@ -1,4 +1,4 @@
-"""Leaves, bases and the choice of personae."""
+"""Tests leaves, bases and the choice of personae."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +26,7 @@ def who(*characters, copyrights=(), kinship=TABLE):
 
 
 def test_lone_character_is_leaf_and_base():
-    """A character that implies nobody is its own base."""
+    """A character without implications is its own base."""
     assert Lineage(("rin",), ("rin",), "self") == who("rin")
 
 
@@ -38,14 +38,14 @@ def test_form_with_its_base_is_one_persona():
 
 
 def test_base_comes_from_the_table_when_the_post_lacks_it():
-    """An edge newer than the post's last edit still gives the base."""
+    """An implication newer than the post's last edit still gives the base."""
     form = "sakamata_chloe_(1st_costume)"
 
     assert Lineage((form,), ("sakamata_chloe",), "implication") == who(form)
 
 
 def test_nested_forms_reach_the_last_base():
-    """Implications are followed to their end, however deep, past redundant edges."""
+    """Implications are followed to their end, at any depth, even with redundant edges."""
     expected = Lineage(("void_shiki_(swimsuit)",), ("ryougi_shiki",), "implication")
 
     assert expected == who("ryougi_shiki", "void_shiki", "void_shiki_(swimsuit)")
@@ -66,22 +66,22 @@ def test_form_of_two_people_has_two_bases():
 
 
 def test_nobody_is_no_leaf():
-    """No character tag, no leaf."""
+    """A post without a character tag has no leaf."""
     assert ((), ()) == (who().leaves, who().bases)
 
 
 def test_costume_tag_is_no_person():
-    """`x_(cosplay)` names a costume; it is passed over here and rejected by its rule."""
+    """`x_(cosplay)` is a costume: it gives no leaf here and is refused by its own rule."""
     assert ("rin",) == who("rin", "miku_(cosplay)").leaves
 
 
 def test_aliases_are_followed_to_their_end():
-    """An alias of an alias ends at the current name, and unknown names stay."""
+    """An alias of an alias resolves to the current name, and unknown names stay."""
     assert frozenset({"sakamata_chloe", "rin"}) == TABLE.canonical(["old_chloe", "chloe", "rin"])
 
 
 def test_implications_of_old_names_hold_for_new_ones():
-    """An edge that was written with an aliased name counts for the current one."""
+    """An implication written with an aliased name applies to the current name."""
     kinship = Kinship.from_pairs([("old", "new")], [("old_(form)", "old")])
 
     assert ("new",) == who("old_(form)", kinship=kinship).bases
@@ -102,7 +102,7 @@ def test_cycles_end():
 
 
 def test_name_rule_without_a_table():
-    """Without implications a name with more qualifiers is a form of the one with fewer."""
+    """Without implications, a name with more qualifiers is a form of the name with fewer."""
     form = "toki_(bunny)_(blue_archive)"
 
     assert Lineage((form,), ("toki_(blue_archive)",), "name") == who(
@@ -123,12 +123,12 @@ def test_name_rule_knows_copyright_qualifiers():
 
 
 def test_name_rule_sleeps_when_there_is_a_table():
-    """With a table, names say nothing: two unrelated tags are two people."""
+    """With an implication table, names have no effect: two unrelated tags are two people."""
     assert 2 == len(who("nia", "nia_(blade)").leaves)
 
 
 def test_name_rule_needs_the_shorter_name_on_the_post():
-    """A qualified name alone is its own base."""
+    """A qualified name without the shorter name on the post is its own base."""
     assert Lineage(("x_(party)",), ("x_(party)",), "self") == who("x_(party)", kinship=NO_TABLE)
 
 
@@ -138,7 +138,7 @@ def test_name_rule_needs_the_shorter_name_on_the_post():
     shuffler=st.randoms(use_true_random=False),
 )
 def test_order_of_tags_and_edges_never_matters(edges, characters, shuffler):
-    """Leaves and bases depend on the sets alone, and a post with characters has a leaf."""
+    """Leaves and bases do not depend on any order, and a post with characters has a leaf."""
     shuffled_edges, shuffled = list(edges), sorted(characters)
     shuffler.shuffle(shuffled_edges)
     shuffler.shuffle(shuffled)
@@ -149,14 +149,14 @@ def test_order_of_tags_and_edges_never_matters(edges, characters, shuffler):
 
 
 def test_chooses_by_number_of_images():
-    """A persona below `min_images` is too small; the boundary itself is enough."""
+    """A persona below `min_images` is refused as too small; the boundary itself is enough."""
     outcome = choose({"a": 10, "b": 9}, {"a": "a", "b": "b"}, Params(min_images=10))
 
     assert {"a": None, "b": PersonaRefusal("persona_too_small", 9, 10)} == outcome
 
 
 def test_labels_takes_the_personae_with_most_images():
-    """With `labels`, the personae with most images are taken, equal counts by name."""
+    """With `labels`, the personae with most images are taken; ties are decided by name."""
     kept = {"d": 20, "b": 30, "c": 20, "a": 5}
     outcome = choose(kept, {name: name for name in kept}, Params(min_images=10, labels=2))
 
@@ -169,7 +169,7 @@ def test_labels_takes_the_personae_with_most_images():
 
 
 def test_look_alikes_adds_one_relative_to_each_chosen_persona():
-    """A chosen form brings its base and a chosen base its form with most images, if enough."""
+    """A chosen form adds its base, and a chosen base adds its largest form, if large enough."""
     kept = {"a_(x)": 90, "b": 80, "c": 70, "a": 40, "a_(y)": 30, "b_(z)": 5, "c_(y)": 20, "d": 60}
     bases = {name: name[0] for name in kept}
     outcome = choose(kept, bases, Params(min_images=10, labels=3, look_alikes=True))
@@ -181,7 +181,7 @@ def test_look_alikes_adds_one_relative_to_each_chosen_persona():
 
 
 def test_look_alikes_adds_nothing_to_a_chosen_pair():
-    """Where a form and its base are both among the chosen, no third one joins."""
+    """If a form and its base are both chosen, no further persona is added."""
     kept = {"a": 90, "a_(x)": 80, "a_(y)": 70}
     bases = dict.fromkeys(kept, "a")
     outcome = choose(kept, bases, Params(min_images=10, labels=2, look_alikes=True))
@@ -190,14 +190,14 @@ def test_look_alikes_adds_nothing_to_a_chosen_pair():
 
 
 def test_max_images_is_never_below_min_images():
-    """A cap below the wanted minimum is raised to it; no cap stays none."""
+    """A cap below `min_images` is raised to it; without a cap the result is None."""
     assert 20 == Params(min_images=20, max_images=5).most_images
     assert 30 == Params(min_images=20, max_images=30).most_images
     assert None is Params(min_images=20).most_images
 
 
 def test_choice_by_hash_is_stable_under_growth():
-    """Among the first n by hash, a newcomer displaces at most one."""
+    """If one post is added, the first n posts by hash lose at most one."""
     before = sorted(range(100, 200), key=hash_order)[:30]
     after = sorted(range(100, 201), key=hash_order)[:30]
 

@@ -1,4 +1,4 @@
-"""What a run would take, told before it is begun."""
+"""Tests the estimate of a run before it starts."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ def post(post_id, *characters, **changes):
 
 
 def test_judges_a_page_by_the_rules():
-    """Kept are the posts that break no rule and show this very persona; others have reasons."""
+    """Posts that break no rule and show this persona are kept; the others have reasons."""
     form = post(4, "rin", "rin_(swimsuit)")
     page = [
         post(1, "rin"),
@@ -42,7 +42,7 @@ def test_judges_a_page_by_the_rules():
 
 
 def test_respects_what_decide_accepts():
-    """Rules that are skipped and tags that are accepted refuse nothing."""
+    """Skipped rules and accepted tags refuse nothing."""
     page = [post(1, "rin", tags_general=("1girl", "solo", "comic"), is_flagged=True)]
     rules = Rules(DecideParams().limits, skip=frozenset({"flagged"}), accepted=frozenset({"comic"}))
 
@@ -50,7 +50,7 @@ def test_respects_what_decide_accepts():
 
 
 def test_estimates_the_smallest_sufficient_file():
-    """A thumbnail's bytes are estimated by its pixels, an original's are known."""
+    """The bytes of a thumbnail are estimated from its pixels; those of an original are known."""
     small = Variant("180x180", "/small.jpg", 100, 180, "jpg")
     page = [post(1, "rin", variants=(small, *BLANK.variants))]
 
@@ -60,7 +60,7 @@ def test_estimates_the_smallest_sufficient_file():
 
 @pytest.mark.asyncio
 async def test_samples_are_spread_over_the_ranks():
-    """The personae of which a page is read are not only those with most images."""
+    """The sampled personae are spread over the ranks, not only those with most images."""
     shelf = Shelf(
         *(post(10 * rank + n, f"p{rank}") for rank in range(8) for n in range(1, 9 - rank))
     )
@@ -74,7 +74,7 @@ async def test_samples_are_spread_over_the_ranks():
 
 
 def test_estimate_counts_personae_requests_and_bytes():
-    """Sampled personae have their own share, others the mean; the last page of a walk is empty."""
+    """Sampled personae use their own share, others the mean; each walk adds an empty last page."""
     tags = [Tag("rin", 4, 1000), Tag("mai", 4, 500), Tag("eri", 4, 201)]
     samples = {"rin": PageSample(200, 100, 100 * 5000.0), "mai": PageSample(200, 20, 20 * 5000.0)}
 
@@ -89,7 +89,7 @@ def test_estimate_counts_personae_requests_and_bytes():
 
 
 def test_search_terms_shrink_the_listing():
-    """With terms only their share of the posts is listed."""
+    """With search terms, only their share of the posts is listed."""
     plan = planner.estimate(
         [Tag("rin", 4, 1000)], {}, personae.Params(min_images=1), share_listed=0.25
     )
@@ -98,7 +98,7 @@ def test_search_terms_shrink_the_listing():
 
 
 def test_share_comes_from_exact_counts():
-    """The share that terms let through is counted for a few personae; without terms it is all."""
+    """The share of the terms is counted for a few personae; without terms it is 1."""
 
     def count(search):
         if search == "eri solo":
@@ -112,7 +112,7 @@ def test_share_comes_from_exact_counts():
 
 
 def test_plan_in_words():
-    """The plan names personae, requests, hours at the site's rate, bytes and reasons."""
+    """The plan gives personae, requests, hours at the site's rate, bytes and reasons."""
     samples = {"rin": PageSample(200, 100, 100 * 50_000.0)}
     samples["rin"].reasons.update({"comic": 30})
     plan = planner.estimate([Tag("rin", 4, 20_000)], samples, personae.Params(min_images=1000))
@@ -128,7 +128,7 @@ def test_plan_in_words():
 
 
 def test_empty_plan_in_words():
-    """A board without a candidate, and without counts, is told as well."""
+    """A plan without candidates and without counts is printed as well."""
     words = planner.render(
         Plan((), 0, 0, 0.0, PageSample()), SITE, personae.Params(), board_posts=None
     )
@@ -138,7 +138,7 @@ def test_empty_plan_in_words():
 
 
 class Counts:
-    """Stands for the synchronous client; answers each count with the same document."""
+    """Replaces the synchronous client; returns the same document for each count."""
 
     def __init__(self, document):
         self.document = document
@@ -150,7 +150,7 @@ class Counts:
 
 
 def test_counts_posts():
-    """A count is the number of the answer; null, or no number at all, is None."""
+    """A count is the number in the response; null, or anything but a number, gives None."""
     client = Counts({"counts": {"posts": 42}})
 
     assert 42 == planner.count(client, "rin solo")

@@ -1,4 +1,4 @@
-"""What a board says about a post, read field by field, and back and forth through the tables."""
+"""Tests the reading of a post field by field, and its round trip through the tables."""
 
 import copy
 import json
@@ -69,7 +69,7 @@ ANSWER = {
 
 
 def changed(**fields):
-    """The answer with some fields replaced; `asset_x` is field x of its media asset."""
+    """Returns the response with some fields replaced; `asset_x` is field x of its media asset."""
     answer = copy.deepcopy(ANSWER)
     for name, value in fields.items():
         inside = answer["media_asset"] if name.startswith("asset_") else answer
@@ -82,7 +82,7 @@ def read(answer):
 
 
 def test_reads_every_field():
-    """Each field of the answer is found in the post, times in UTC, own URLs relative."""
+    """Each field of the response reaches the post: times in UTC, the board's own URLs relative."""
     post = read(ANSWER)
 
     assert 10812345 == post.post_id
@@ -99,13 +99,13 @@ def test_reads_every_field():
 
 
 def test_asks_for_the_fields_that_it_reads():
-    """The list of wanted fields and the fields that are needed cannot drift apart."""
+    """The requested fields are exactly the fields that are read."""
     assert set(ANSWER) == set(ONLY_FIELDS.split(","))
 
 
 @pytest.mark.parametrize("missing", [*HIDDEN[:2], "media_asset"])
 def test_withheld_file_makes_a_hidden_post(missing):
-    """Whatever the board withholds, a hidden post has neither checksum nor variants."""
+    """If the board withholds a file field, the post is hidden, without checksum and variants."""
     answer = changed()
     del answer[missing]
     post = read(answer)
@@ -115,7 +115,7 @@ def test_withheld_file_makes_a_hidden_post(missing):
 
 
 def test_hidden_post_keeps_its_pixel_hash():
-    """The hash of the pixels stays, as the board sends it."""
+    """A hidden post keeps the pixel hash that the board sends."""
     answer = changed()
     for key in HIDDEN:
         answer.pop(key, None)
@@ -154,7 +154,7 @@ def test_hidden_post_keeps_its_pixel_hash():
     ],
 )
 def test_names_the_field_that_is_wrong(field, value):
-    """An answer with a wrong field is refused, and the message names it."""
+    """A response with a wrong field is refused, and the message gives the field."""
     with pytest.raises(UnexpectedResponse, match=f"'{field.removeprefix('asset_')}'"):
         read(changed(**{field: value}))
 
@@ -164,7 +164,7 @@ def test_names_the_field_that_is_wrong(field, value):
     [name for name in ANSWER if name not in ("md5", "file_url", "media_asset", "parent_id")],
 )
 def test_names_the_field_that_is_absent(field):
-    """A field that is always there and suddenly is not is an error, not a default."""
+    """If a required field is absent, the error gives the field; no default is used."""
     answer = changed()
     del answer[field]
 
@@ -174,7 +174,7 @@ def test_names_the_field_that_is_absent(field):
 
 @pytest.mark.parametrize("key", ["type", "url", "width", "height", "file_ext"])
 def test_names_the_variant_that_is_wrong(key):
-    """A variant is named by its place."""
+    """The error about a wrong variant gives its index."""
     variants = copy.deepcopy(ANSWER["media_asset"]["variants"])
     variants[1][key] = None
 
@@ -184,25 +184,25 @@ def test_names_the_variant_that_is_wrong(key):
 
 @pytest.mark.parametrize("answer", [None, [], "post", 5])
 def test_refuses_what_is_no_object(answer):
-    """A row that is no object at all is refused."""
+    """A row that is not an object is refused."""
     with pytest.raises(UnexpectedResponse, match="where a post was expected"):
         read(answer)
 
 
 def test_half_a_surrogate_pair_is_replaced():
-    """Free text that no UTF-8 file can hold does not end the run."""
+    """Text that UTF-8 cannot encode is replaced and does not end the run."""
     post = read(changed(source=json.loads('"a\\ud800b"')))
 
     assert "a?b" == post.source
 
 
 def test_tag_named_like_a_path_is_a_tag():
-    """A hostile name is data like any other."""
+    """A tag that looks like a path is kept as a plain tag."""
     assert ("../../x", "a/b") == read(changed(tag_string_artist="../../x a/b")).tags_artist
 
 
 def test_every_recorded_post_is_read(real_data):
-    """Every post of the recorded answers is read, and its fields are those of the answer."""
+    """Every recorded post is read, and its fields equal those of the response."""
     answers = []
     for path in sorted((real_data / "danbooru-fixtures").glob("danbooru/*/*.yaml")):
         if path.parent.name not in ("posts_search", "pagination", "posts_by_id"):
@@ -232,7 +232,7 @@ names = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, 
 tag_strings = st.lists(names, max_size=4, unique=True).map(" ".join)
 sizes = st.integers(0, 2**31 - 1)
 hashes = st.text("0123456789abcdef", min_size=32, max_size=32)
-# The board answers in US Eastern time, summer and winter.
+# The board gives times in US Eastern time, in summer and in winter.
 ZONES = [UTC, timezone(timedelta(hours=-5)), timezone(timedelta(hours=-4))]
 # st.datetimes adds the zone to naive bounds.
 FIRST, LAST = datetime.fromisoformat("1970-01-02"), datetime.fromisoformat("2200-01-01")
@@ -289,7 +289,7 @@ answers = st.fixed_dictionaries(
 
 @given(answer=answers)
 def test_post_survives_the_table(answer):
-    """JSON to Post to row to Arrow and back gives the same post, whatever the values."""
+    """A post is unchanged after the conversion from JSON to Post, row and Arrow, and back."""
     post = read(json.loads(json.dumps(answer)))
 
     assert post == post_of_row(post.to_row())

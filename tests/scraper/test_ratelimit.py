@@ -1,4 +1,4 @@
-"""Waiting is arithmetic: the bucket's promise, the backoff's bounds, the server's own wish."""
+"""Tests the rate limit: the bucket's bound, the bounds of the backoff, and Retry-After."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class Clock:
-    """Time that passes only while somebody sleeps, and sleeps that may end late."""
+    """A clock that advances only during sleeps; a sleep may end late."""
 
     def __init__(self, lateness=()):
         self.now = 1000.0
@@ -35,13 +35,13 @@ class Clock:
 
 
 async def _acquired(bucket, clock, count=1):
-    """The moments at which requests leave, one after the other."""
+    """Returns the times at which requests leave, one after the other."""
     turn = asyncio.Lock()
     return [await acquire(bucket, turn=turn, sleep=clock.sleep) for _ in range(count)]
 
 
 def test_first_passes_at_once():
-    """Nobody waits before the first request."""
+    """The first request does not wait."""
     clock = Clock()
 
     asyncio.run(_acquired(TokenBucket(1.0, clock=clock), clock))
@@ -50,7 +50,7 @@ def test_first_passes_at_once():
 
 
 def test_second_waits_for_the_rate():
-    """At two a second, the second request leaves half a second later."""
+    """At two requests per second, the second request leaves half a second later."""
     clock = Clock()
     bucket = TokenBucket(2.0, clock=clock)
 
@@ -58,7 +58,7 @@ def test_second_waits_for_the_rate():
 
 
 def test_blocking_caller_waits_as_an_asynchronous_one():
-    """Without an event loop the same bucket gives the same times, pauses included."""
+    """Without an event loop, the same bucket gives the same times, pauses included."""
     clock = Clock()
     bucket = TokenBucket(2.0, clock=clock)
 
@@ -78,7 +78,7 @@ def test_blocking_caller_waits_as_an_asynchronous_one():
     together=st.booleans(),
 )
 def test_no_window_holds_more_than_its_share(rate, gaps, lateness, pauses, together):
-    """In any window of w seconds at most rate × w + 1 leave, whenever they come and wake."""
+    """In any window of w seconds, at most rate × w + 1 requests leave, whenever they arrive."""
     clock = Clock(lateness)
     bucket = TokenBucket(rate, clock=clock)
     left = []
@@ -110,7 +110,7 @@ def test_no_window_holds_more_than_its_share(rate, gaps, lateness, pauses, toget
 
 
 def test_pause_holds_everybody():
-    """After a refusal nobody leaves before the pause is over, and the pause is known."""
+    """After a refusal no request leaves before the pause is over, and the pause is reported."""
     clock = Clock()
     bucket = TokenBucket(10.0, clock=clock)
     bucket.pause(60)
@@ -121,7 +121,7 @@ def test_pause_holds_everybody():
 
 
 def test_slow_down_halves_the_rate_to_an_end():
-    """Each refusal halves the rate, and a request a minute always remains."""
+    """Each refusal halves the rate, down to one request per minute."""
     clock = Clock()
     bucket = TokenBucket(10.0, clock=clock)
 
@@ -134,7 +134,7 @@ def test_slow_down_halves_the_rate_to_an_end():
 
 
 def test_slow_down_never_speeds_up():
-    """A rate below a request a minute stays what the user wanted."""
+    """A rate below one request per minute stays at the user's value."""
     clock = Clock()
     bucket = TokenBucket(0.001, clock=clock)
 
@@ -150,7 +150,7 @@ def test_slow_down_never_speeds_up():
     draw=st.floats(0, 1),
 )
 def test_backoff_is_bounded(first, factor, attempt, draw):
-    """No pause is under half the first one or over the cap, however many tries there were."""
+    """No pause is under half the first one or over the cap, whatever the number of tries."""
     most = first * factor
 
     seconds = Backoff(first, most).seconds(attempt, draw)
@@ -159,7 +159,7 @@ def test_backoff_is_bounded(first, factor, attempt, draw):
 
 
 def test_backoff_doubles():
-    """Without a cap in reach each pause is twice the one before."""
+    """Below the cap, each pause is twice the one before."""
     backoff = Backoff(first=1.0, most=60.0)
 
     assert [1, 2, 4, 8, 16, 32, 60, 60] == [backoff.seconds(tries, 1.0) for tries in range(1, 9)]
@@ -181,5 +181,5 @@ def test_backoff_doubles():
     ],
 )
 def test_reads_retry_after(header, seconds):
-    """Both forms of the header are read, and what says nothing usable is none."""
+    """Both forms of the header are read, and an unusable value gives None."""
     assert seconds == retry_after(header, now=NOW)

@@ -1,4 +1,4 @@
-"""What stage `download` decides of one image: every reason, and that the others arrive."""
+"""Tests the decisions of stage `download` about single images, and that the others are stored."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("reason", REFUSED)
 def test_failure_of_one_image_is_a_decision(shelf, run, reason):
-    """What concerns one image is recorded with its reason; the others arrive."""
+    """A failure of one image is recorded with its reason, and the others are stored."""
     fault, numbers = REFUSED[reason]
     fill(shelf, 5)
     shelf.host.faults[shelf.posts[102].variants[-1].url] = fault
@@ -34,7 +34,7 @@ def test_failure_of_one_image_is_a_decision(shelf, run, reason):
 
 
 def test_wrong_checksum_is_a_decision(shelf, run):
-    """An original whose bytes are not those of the listed md5 is refused."""
+    """An original whose bytes do not match the listed md5 is refused."""
     shelf.add(1, md5="0" * 32)
     shelf.write()
     with pytest.raises(NothingStored):
@@ -45,7 +45,7 @@ def test_wrong_checksum_is_a_decision(shelf, run):
 
 
 def test_foreign_host_is_a_decision(shelf, run):
-    """A file on a host that is not on the list is refused, and that host is never asked."""
+    """A file on an unlisted host is refused, and that host gets no request."""
     shelf.add(1, variants=(Variant("180x180", "http://127.0.0.1:9/x.jpg", 15, 20, "jpg"),))
     shelf.write()
     with pytest.raises(NothingStored):
@@ -55,7 +55,7 @@ def test_foreign_host_is_a_decision(shelf, run):
 
 
 def test_post_without_a_still_image_is_refused_without_a_request(shelf, run):
-    """Where every variant moves, there is nothing to ask for."""
+    """A post whose variants are all animated is refused without a request."""
     post = shelf.add(1)
     film = Variant("original", "/film.mp4", 30, 40, "mp4")
     shelf.posts[1] = replace(post, variants=(film,))
@@ -68,7 +68,7 @@ def test_post_without_a_still_image_is_refused_without_a_request(shelf, run):
 
 
 def test_too_many_pixels_are_refused_before_decoding(shelf, run):
-    """The pixel cap is checked in the header."""
+    """The pixel cap is checked in the header, before decoding."""
     fill(shelf, 1)
     with pytest.raises(NothingStored):
         run(max_pixels=1199)
@@ -77,7 +77,7 @@ def test_too_many_pixels_are_refused_before_decoding(shelf, run):
 
 
 def test_refused_images_are_asked_again_on_demand(shelf, run):
-    """A refusal lasts until it is questioned."""
+    """Refused images are requested again only on demand."""
     fill(shelf, 2)
     url = shelf.posts[101].variants[-1].url
     shelf.host.faults[url] = answer(404)

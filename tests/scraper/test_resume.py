@@ -1,4 +1,4 @@
-"""A download killed at any instruction and run again ends as if nothing had happened."""
+"""Tests that a download killed at any step and run again gives the result of an unbroken run."""
 
 import asyncio
 import json
@@ -28,10 +28,10 @@ PARAMS = {
     "group": 8,
     "segment_bytes": 102_400,
 }
-# Images that a killed run may have fetched and not recorded: those in both queues, in the hands
-# of the workers, and in the group being written.
+# Images that a killed run may have fetched without a record: those in both queues, those in work
+# at the workers, and those in the group being written.
 MOST_UNRECORDED = 8 + 4 + 8
-# Every step of the writer, and how often it must come before the kill.
+# Every step of the writer, and how often it must occur before the kill.
 STEPS = [
     ("segment begun", 1),
     ("segment begun", 3),
@@ -69,7 +69,7 @@ class Runner:
         return int(self.parent.stdout.readline())
 
     def end(self):
-        """The exit code of the run under way; negative is a signal."""
+        """Returns the exit code of the current run; a negative code is a signal."""
         return int(self.parent.stdout.readline())
 
     def __call__(self, **job):
@@ -77,7 +77,7 @@ class Runner:
         return self.end()
 
     def message(self):
-        """What the last run that failed has said."""
+        """Returns the message of the last failed run."""
         return (self.folder / "message").read_text(encoding="utf-8")
 
 
@@ -112,7 +112,7 @@ def runner(shelf, parent):
 
 
 def recorded(shelf):
-    """How many images the ledger names, stored and refused."""
+    """Returns the number of images in the ledger, stored and refused."""
     path = shelf.out_dir / "ledger.sqlite"
     if not path.exists():
         return 0
@@ -122,7 +122,7 @@ def recorded(shelf):
             rows.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
             for name in ("images", "refusals")
         )
-    except sqlite3.OperationalError:  # killed before the tables were made
+    except sqlite3.OperationalError:  # killed before the tables were created
         return 0
     finally:
         rows.close()
@@ -137,7 +137,7 @@ def expected(shelf):
 
 
 def check_whole(shelf):
-    """The outcome is that of an unbroken run: posts, bytes, hashes, reasons, plain archives."""
+    """Checks that posts, bytes, hashes, reasons and archives equal those of an unbroken run."""
     assert expected(shelf) == shelf.stored()
     reasons = {post_id: row[0] for post_id, row in shelf.decisions().items()}
     assert {**dict.fromkeys(shelf.posts), 1007: "gone"} == reasons
@@ -152,7 +152,7 @@ def check_whole(shelf):
 
 
 def finish(shelf, runner):
-    """Runs again after a kill, and checks that only what was not recorded is fetched."""
+    """Runs again after a kill, and checks that only unrecorded images are fetched."""
     before = recorded(shelf)
     first = Counter(shelf.host.requests)
     assert 0 == runner()
@@ -167,7 +167,7 @@ def finish(shelf, runner):
 
 @pytest.mark.parametrize(("step", "count"), STEPS)
 def test_killed_at_every_write_step(shelf, runner, step, count):
-    """SIGKILL at each step of the writer: nothing lost, nothing fetched twice that was recorded."""
+    """After SIGKILL at each step of the writer, no recorded image is lost or fetched again."""
     assert -signal.SIGKILL == runner(step=step, count=count)
 
     finish(shelf, runner)
@@ -175,7 +175,7 @@ def test_killed_at_every_write_step(shelf, runner, step, count):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_killed_at_a_random_moment(shelf, runner, seed):
-    """SIGKILL at ten random moments of a run: the final set and its bytes are the same."""
+    """After SIGKILL at ten random moments, the final set and its bytes are the same."""
     dice = random.Random(seed)
     process = runner.begin(rate=2000)
     shelf.host.wait_for(dice.randrange(1, POSTS))
@@ -187,7 +187,7 @@ def test_killed_at_a_random_moment(shelf, runner, seed):
 
 
 def test_killed_again_and_again(shelf, runner):
-    """A run that is killed every few images still ends, and repeats at most a few each time."""
+    """A run that is killed repeatedly still ends, and refetches few images after each kill."""
     dice = random.Random(0)
     kills = 0
     while -signal.SIGKILL == runner(step="header", count=dice.randrange(12, 30)):
@@ -200,7 +200,7 @@ def test_killed_again_and_again(shelf, runner):
 
 
 def test_nothing_to_do_asks_nothing(shelf, runner):
-    """After an unbroken run, the next one makes no request and writes the same tables."""
+    """After an unbroken run, the next run sends no request and writes the same tables."""
     assert 0 == runner()
     check_whole(shelf)
     tables = {path: path.read_bytes() for path in shelf.out_dir.glob("*.parquet")}
@@ -212,7 +212,7 @@ def test_nothing_to_do_asks_nothing(shelf, runner):
 
 
 def test_two_runs_at_once(shelf, runner):
-    """While one run is under way, a second is refused with a clear message; the first ends well."""
+    """During a run, a second run is refused with a clear message, and the first one succeeds."""
     release = threading.Event()
     held = shelf.posts[1050].variants[-1].url
 
@@ -236,7 +236,7 @@ def test_two_runs_at_once(shelf, runner):
 
 @pytest.mark.parametrize("limit", [20_000, 60_000])
 def test_size_limit_of_the_system(shelf, runner, limit):
-    """The system refuses to let a file grow: a clear error, nothing half-recorded, resumable."""
+    """A file size limit of the system gives a clear error, and the next run resumes."""
     assert 3 == runner(file_limit=limit)
     assert "DiskRefused: There is no room to write" in runner.message()
     assert "run the same command again" in runner.message()
@@ -249,7 +249,7 @@ def test_size_limit_of_the_system(shelf, runner, limit):
 
 
 def test_interrupted_export_leaves_whole_tables(shelf, runner):
-    """Killed between the two tables, each is whole or absent, never half."""
+    """After a kill between the two tables, each table is complete or absent."""
     assert -signal.SIGKILL == runner(step="decisions exported", count=1)
 
     assert POSTS == pq.read_table(shelf.out_dir / "decisions.parquet").num_rows

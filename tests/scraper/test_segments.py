@@ -1,4 +1,4 @@
-"""Tar segments: any bytes come back, any torn tail is cut, a full disk says so."""
+"""Tests tar segments: unchanged bytes, torn tails cut, and a clear error on a full disk."""
 
 import errno
 import subprocess
@@ -26,7 +26,7 @@ def read(folder, place, length):
 
 
 def test_nothing_is_written_before_the_first_image(segments, tmp_path):
-    """A run with nothing to do leaves no file and no folder."""
+    """A run without new images creates no file and no folder."""
     segments.cut_back({})
     segments.sync()
     segments.seal()
@@ -36,7 +36,7 @@ def test_nothing_is_written_before_the_first_image(segments, tmp_path):
 
 @given(payloads=st.lists(st.binary(max_size=3000), min_size=1, max_size=12))
 def test_any_bytes_come_back(tmp_path_factory, payloads):
-    """Whatever is appended is found at its place, and by a plain tar reader under its name."""
+    """Any appended bytes are at their offset, and a plain tar reader returns them by name."""
     folder = tmp_path_factory.mktemp("segments")
     segments = Segments(folder, segment_bytes=10_240)
     places = [segments.append(number, "png", payload) for number, payload in enumerate(payloads)]
@@ -54,7 +54,7 @@ def test_any_bytes_come_back(tmp_path_factory, payloads):
 
 
 def test_segments_roll_at_their_size(segments, tmp_path):
-    """A full segment is sealed and the next one begins; one image may be larger than both."""
+    """A full segment is sealed and the next one begins; an image may exceed the segment size."""
     places = [segments.append(number, "jpg", bytes(6000)) for number in range(4)]
     huge = segments.append(4, "jpg", bytes(50_000))
     after = segments.append(5, "jpg", b"x")
@@ -68,7 +68,7 @@ def test_segments_roll_at_their_size(segments, tmp_path):
 
 
 def test_system_tar_reads_a_segment(segments, tmp_path):
-    """The segments are ordinary archives: the system's own `tar` lists them without a warning."""
+    """The system's own `tar` lists a segment without a warning."""
     segments.append(17, "webp", b"first")
     segments.append(18, "png", b"second")
     segments.seal()
@@ -83,7 +83,7 @@ def test_system_tar_reads_a_segment(segments, tmp_path):
 
 
 def test_unsealed_segment_is_readable(segments, tmp_path):
-    """While a run goes on, the images so far can be read by any tar reader."""
+    """During a run, any tar reader can read the synced images."""
     segments.append(17, "webp", b"first")
     segments.sync()
 
@@ -93,7 +93,7 @@ def test_unsealed_segment_is_readable(segments, tmp_path):
 
 @given(kept=st.integers(0, 4), torn=st.integers(0, 4096), garbage=st.binary(max_size=600))
 def test_torn_tail_is_cut_back_to_the_last_recorded_image(tmp_path_factory, kept, torn, garbage):
-    """Wherever a write was torn, only recorded images stay, and the next one follows them."""
+    """After a torn write, only recorded images stay, and the next image follows them."""
     folder = tmp_path_factory.mktemp("segments")
     before = Segments(folder, segment_bytes=2**20)
     places = [before.append(number, "png", bytes([number]) * 700) for number in range(5)]
@@ -113,7 +113,7 @@ def test_torn_tail_is_cut_back_to_the_last_recorded_image(tmp_path_factory, kept
 
 
 def test_end_mark_is_left_alone_when_nothing_is_appended(segments, tmp_path):
-    """A sealed segment is not touched by a run with nothing to do, and goes on in the next."""
+    """A run without new images does not change a sealed segment; the next run appends to it."""
     place = segments.append(1, "png", b"one")
     segments.seal()
     path = tmp_path / "segments" / "00000.tar"
@@ -130,7 +130,7 @@ def test_end_mark_is_left_alone_when_nothing_is_appended(segments, tmp_path):
 
 
 def test_false_end_mark_is_cut(segments, tmp_path):
-    """A tail as long as an end mark, but of other bytes, is a torn image."""
+    """A tail with the length of an end mark but with other bytes is cut off."""
     place = segments.append(1, "png", b"one")
     segments.close()
     path = tmp_path / "segments" / "00000.tar"
@@ -142,7 +142,7 @@ def test_false_end_mark_is_cut(segments, tmp_path):
 
 
 def test_unrecorded_segment_is_removed(segments, tmp_path):
-    """A segment of which nothing was recorded goes away, and its number is used again."""
+    """A segment without a recorded image is removed, and its number is used again."""
     first = segments.append(1, "png", bytes(15_000))
     segments.append(2, "png", bytes(15_000))
     segments.close()
@@ -154,7 +154,7 @@ def test_unrecorded_segment_is_removed(segments, tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_full_disk_is_one_clear_error(tmp_path, number):
-    """No room, a quota or a size limit: what happened, what is safe, what to do."""
+    """For a full disk, a quota or a size limit, one error says what happened and what to do."""
 
     class Full:
         def __init__(self, path):
@@ -176,7 +176,7 @@ def test_full_disk_is_one_clear_error(tmp_path, number):
 
 
 def test_other_failures_of_the_disk_keep_their_name(tmp_path):
-    """An error that is no lack of room is not dressed up as one."""
+    """An error other than lack of room keeps its class."""
 
     def refuse(path):
         raise PermissionError(errno.EACCES, "not yours", str(path))
@@ -186,7 +186,7 @@ def test_other_failures_of_the_disk_keep_their_name(tmp_path):
 
 
 def test_partial_writes_are_completed(tmp_path):
-    """A file that takes a few bytes at a time gets all of them."""
+    """If a file accepts few bytes at a time, all bytes are written."""
 
     class Slow:
         def __init__(self, path):
@@ -208,6 +208,6 @@ def test_partial_writes_are_completed(tmp_path):
 
 @pytest.mark.parametrize("file_ext", ["../../x", "tar/x", ""])
 def test_only_a_plain_type_makes_a_name(segments, file_ext):
-    """A name is made of an id and a type; anything else is a mistake of ours."""
+    """A file type that is not a plain extension fails an assertion."""
     with pytest.raises(AssertionError):
         segments.append(1, file_ext, b"x")

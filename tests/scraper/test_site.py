@@ -1,4 +1,4 @@
-"""Which board is meant, what may be asked there, and as whom."""
+"""Tests the choice of the board, its request limits, and the User-Agent."""
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,7 @@ def resolve(name="http://127.0.0.1:8080", **changes):
 
 
 def allows(site, url):
-    """Whether a request to that address is allowed."""
+    """Returns whether a request to that address is allowed."""
     try:
         policy.checked(site, url)
     except ForeignHost:
@@ -34,7 +34,7 @@ def allows(site, url):
 
 
 def test_danbooru_is_asked_once_a_second():
-    """The public board has its API and file host on the list, and the rate that it asks for."""
+    """Danbooru has its API and file host on the list, and a rate of one request per second."""
     site = resolve("danbooru", contact="me@example.org")
 
     assert "https://danbooru.donmai.us" == site.base_url
@@ -51,7 +51,7 @@ def test_address_of_a_known_board_is_that_board():
 
 
 def test_demo_is_where_it_runs():
-    """The demo board's address is the one its process announced."""
+    """The address of the demo board is the one that its process announced."""
     site = resolve("demo", demo_url="http://127.0.0.1:5555")
 
     assert "http://127.0.0.1:5555" == site.base_url
@@ -72,13 +72,13 @@ def test_demo_is_where_it_runs():
     ],
 )
 def test_refuses_what_is_no_board(name):
-    """A name that is neither known nor an address says what may stand there."""
+    """For a name that is neither known nor a URL, the error lists the allowed values."""
     with pytest.raises(BadParams, match="danbooru, or a URL"):
         resolve(name)
 
 
 def test_public_board_needs_a_contact():
-    """Without a contact a public board is not asked."""
+    """A public board is refused without a contact."""
     with pytest.raises(BadParams, match="PERSONAE_CONTACT"):
         resolve("danbooru")
     assert needs_contact(Params(name="https://booru.example.org"))
@@ -96,7 +96,7 @@ def test_contact_must_fit_a_header(contact):
 
 
 def test_user_agent_names_project_contact_and_account():
-    """The staff of a board reads who asks."""
+    """The User-Agent contains project, contact and account."""
     site = resolve("danbooru", contact="me@example.org", login="rin", api_key=CANARY)
 
     assert site.user_agent.startswith("Personae/")
@@ -104,7 +104,7 @@ def test_user_agent_names_project_contact_and_account():
 
 
 def test_key_is_in_no_representation():
-    """The key does not show when the site is printed."""
+    """The printed site does not contain the key."""
     site = resolve("danbooru", contact="me@example.org", login="rin", api_key=CANARY)
 
     assert CANARY not in f"{site} {site!r}"
@@ -112,21 +112,21 @@ def test_key_is_in_no_representation():
 
 @pytest.mark.parametrize("half", [{"login": "rin"}, {"api_key": CANARY}])
 def test_half_an_account_is_refused(half):
-    """Login and key come together; the message does not show the key."""
+    """A login without a key, or a key without a login, is refused; the message hides the key."""
     with pytest.raises(BadParams, match="needs both") as caught:
         resolve(**half)
     assert CANARY not in str(caught.value)
 
 
 def test_ceiling_of_a_public_board():
-    """Nobody can be impolite by parameter."""
+    """A rate above the ceiling of a public board is refused."""
     with pytest.raises(BadParams, match="allows 10 at most"):
         resolve("danbooru", contact="me@example.org", api_rate=11)
 
 
 @pytest.mark.parametrize("host", ["http://cdn", "a/b", "", "u@h", "h:99999", "[::1"])
 def test_refuses_what_is_no_host(host):
-    """A further file host is a host, or a host and a port."""
+    """A file host that is not a host, with or without a port, is refused."""
     with pytest.raises(BadParams, match="file_hosts"):
         resolve(file_hosts=(host,))
 
@@ -146,7 +146,7 @@ def test_refuses_what_is_no_host(host):
     ],
 )
 def test_allows_listed_hosts_only(url, allowed):
-    """Scheme, host and port count, credentials never pass."""
+    """Scheme, host and port must match, and URLs with credentials are refused."""
     assert allowed == allows(resolve(file_hosts=("cdn.example.org",)), url)
 
 
@@ -165,13 +165,13 @@ def test_allows_listed_hosts_only(url, allowed):
     ],
 )
 def test_relative_urls(url, relative):
-    """What the board itself serves is stored without its address, and nothing else."""
+    """Only URLs of the board itself are stored as relative URLs."""
     assert relative == relative_url(url, resolve().base_url)
 
 
 @given(path=st.text(st.characters(codec="ascii", exclude_characters=" #?\t\r\n"), max_size=30))
 def test_relative_and_absolute_agree(path):
-    """Resolving a stored URL leads back to the same host."""
+    """A stored URL is allowed exactly if the original URL is allowed."""
     site = resolve()
     url = f"http://127.0.0.1:8080/a/{path}"
 
@@ -181,7 +181,7 @@ def test_relative_and_absolute_agree(path):
 
 
 def test_key_goes_to_the_api_alone():
-    """Another scheme, host or port is not the API."""
+    """A URL with another scheme, host or port is not the API and gets no key."""
     site = resolve("danbooru", contact="me@example.org")
 
     assert site.is_api(URL("https://danbooru.donmai.us/posts.json"))
