@@ -1,4 +1,4 @@
-"""Fixtures that several packages share: the real data pack, Hypothesis profiles, a network guard."""
+"""Shared fixtures of all tests: the real test data, Hypothesis profiles, and a network guard."""
 
 import ipaddress
 import os
@@ -15,7 +15,7 @@ settings.register_profile(
     max_examples=60,
     suppress_health_check=[
         HealthCheck.too_slow,  # as for the deadline
-        HealthCheck.function_scoped_fixture,  # those of properties hold no state between examples
+        HealthCheck.function_scoped_fixture,  # these fixtures hold no state
     ],
 )
 settings.load_profile("personae")
@@ -23,7 +23,7 @@ settings.load_profile("personae")
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real test data: `PERSONAE_TEST_DATA`, else `../shared/data`."""
+    """Returns the folder of real test data: `PERSONAE_TEST_DATA`, else `../shared/data`."""
     root = Path(__file__).resolve().parent.parent
     folder = Path(os.environ.get("PERSONAE_TEST_DATA", root / ".." / "shared" / "data")).resolve()
     if not folder.is_dir():
@@ -33,7 +33,7 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reaches a host other than this one."""
+    """Fails every test that connects to a host other than loopback."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: object) -> None:

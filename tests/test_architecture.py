@@ -1,4 +1,4 @@
-"""The walls of the house: the import contracts hold, cover every module, and fail when broken."""
+"""Tests the import contracts: they hold, cover every module, and fail when broken."""
 
 import ast
 import copy
@@ -24,7 +24,7 @@ KINDS = {
     "independence": IndependenceContract,
     "forbidden": ForbiddenContract,
 }
-# Names that a reader meets in every stage and in every method, and knows where they stand.
+# Class names with the same meaning in every stage and in every method.
 SHARED_NAMES = {"Params", "Classifier"}
 
 
@@ -40,7 +40,7 @@ def _kept(contract, graph) -> bool:
 
 
 def _kept_with(contract, graph, importer: str, imported: str) -> bool:
-    """Whether the contract is kept once `importer` imports `imported` too."""
+    """Returns whether the contract is kept after `importer` imports `imported` too."""
     graph.add_import(importer=importer, imported=imported, line_number=1, line_contents="broken")
     try:
         return _kept(contract, graph)
@@ -49,7 +49,7 @@ def _kept_with(contract, graph, importer: str, imported: str) -> bool:
 
 
 def _members(contract) -> list[list[str]]:
-    """The modules of each layer, the highest layer first, by their full names."""
+    """Returns the modules of each layer by their full names, the highest layer first."""
     containers = contract.get("containers", [""])
     return [
         [f"{container}.{tail.strip()}".lstrip(".") for tail in layer.split("|")]
@@ -94,7 +94,7 @@ def test_siblings_of_a_layer_never_meet(contract, graph):
     ids=lambda contract: contract["name"],
 )
 def test_new_module_needs_a_place(contract, graph):
-    """A module that no layer names breaks the contract: all of them are exhaustive."""
+    """A module that no layer names breaks the contract, because all contracts are exhaustive."""
     stray = f"{contract['containers'][0]}.stray"
     graph.add_module(stray)
     is_kept = _kept(contract, graph)
@@ -109,7 +109,7 @@ def test_new_module_needs_a_place(contract, graph):
     ids=lambda contract: contract["name"],
 )
 def test_import_between_independent_modules_is_refused(contract, graph):
-    """Each direction between the first two modules breaks the contract."""
+    """An import between the first two modules, in either direction, breaks the contract."""
     first, second = contract["modules"][:2]
 
     assert not _kept_with(contract, graph, first, second)
@@ -122,13 +122,13 @@ def test_import_between_independent_modules_is_refused(contract, graph):
     ids=lambda contract: contract["name"],
 )
 def test_forbidden_import_is_refused(contract, graph):
-    """Each forbidden module, imported by the first source, breaks the contract."""
+    """An import of each forbidden module by the first source breaks the contract."""
     for module in contract["forbidden_modules"]:
         assert not _kept_with(contract, graph, contract["source_modules"][0], module)
 
 
 def test_circle_that_once_passed_is_refused(graph):
-    """`import train.fit` in train/revision.py is a circle, and breaks a contract."""
+    """`import train.fit` in train/revision.py is a circular import and breaks one contract."""
     circle = ("train.revision", "train.fit")
 
     assert [c["name"] for c in CONTRACTS if not _kept_with(c, graph, *circle)] == [
@@ -137,7 +137,7 @@ def test_circle_that_once_passed_is_refused(graph):
 
 
 def test_every_folder_has_a_contract():
-    """Each package and each chapter of more than one module has exhaustive layers of its own."""
+    """Each folder with more than one module has its own exhaustive layers."""
     containers = {name for contract in LAYERED for name in contract.get("containers", [])}
     independent = {m for c in CONTRACTS if c["type"] == "independence" for m in c["modules"]}
     folders = defaultdict(set)
@@ -156,7 +156,7 @@ def test_every_folder_has_a_contract():
 
 
 def test_no_class_name_stands_twice():
-    """A class name has one meaning in the repository; only `Params` and `Classifier` recur."""
+    """No two classes have the same name, except `Params` and `Classifier`."""
     places = defaultdict(list)
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -169,7 +169,7 @@ def test_no_class_name_stands_twice():
 
 
 def test_no_file_is_too_long():
-    """A file of more than 400 lines has two subjects."""
+    """No file is longer than 400 lines."""
     folders = (*PACKAGES, "tests", "benchmarks", "docs")
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     lengths = {

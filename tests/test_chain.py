@@ -1,8 +1,8 @@
 """
-The chain on a small board: once from nothing, then after each kind of change.
+Tests the DVC pipeline on a small board: from scratch, then after each kind of change.
 
-A real `dvc repro` in a copy of the project, against a board of its own process. The board is
-stopped wherever the promise is that nothing is asked of it.
+The tests run a real `dvc repro` in a copy of the project, against a board in its own process. The
+board is stopped wherever the pipeline must not request anything from it.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.chain
 
 
 class Project:
-    """A copy of the project with small numbers and a board on a port of its own."""
+    """A copy of the project with small numbers and a board on its own port."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -66,7 +66,7 @@ class Project:
         return done.stdout + done.stderr
 
     def repro(self, *arguments: str) -> set[str]:
-        """Runs `dvc repro` and returns the stages that ran (without their matrix item)."""
+        """Runs `dvc repro` and returns the executed stages (without their matrix item)."""
         return _stages(self.run("dvc", "repro", *arguments))
 
     def change(self, section: str, **values: Any) -> None:
@@ -98,7 +98,7 @@ def _stages(output: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project, reproduced once from nothing."""
+    """Returns the project after one `dvc repro` from scratch."""
     root = tmp_path_factory.mktemp("chain") / "personae"
     files = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -135,7 +135,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def test_runs_from_board_to_report(project):
-    """One command takes the project from nothing to a report, through every stage once."""
+    """`dvc repro` from scratch runs every stage once and writes the report."""
     stages = set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 
     assert stages == project.ran
@@ -152,7 +152,7 @@ def test_nothing_to_do_runs_nothing(project):
 
 
 def test_every_post_seen_has_decisions_that_add_up(project):
-    """Kept and refused posts of each stage are the posts that the stage before it kept."""
+    """Each stage decides on exactly the posts that the stage before it kept."""
     rows = project.ask(
         """SELECT stage, count(DISTINCT post_id), count(DISTINCT post_id) FILTER (WHERE kept)
            FROM decisions GROUP BY stage"""
@@ -175,13 +175,13 @@ def test_training_parameter_reruns_only_training(project):
 
 
 def test_metrics_and_params_are_shown(project):
-    """`dvc metrics show` and `dvc params diff` work without a network."""
+    """`dvc metrics show` and `dvc params diff` work offline."""
     assert "msr" in project.run("dvc", "metrics", "show")
     assert "loop.epochs" in project.run("dvc", "params", "diff")
 
 
 def test_tightened_rule_runs_without_a_board(project):
-    """A tighter tag rule re-runs from `decide`, and not one request is made: there is no board."""
+    """A tighter tag rule re-runs the pipeline from `decide`, without a board."""
     before = project.ask("SELECT count(*) FROM samples")[0][0]
     project.change("decide", refuse_tags=["white_background"])
 
@@ -195,9 +195,9 @@ def test_tightened_rule_runs_without_a_board(project):
 
 def test_loosened_rule_downloads_only_what_it_admits(project):
     """
-    After a looser rule the board is asked for the newly admitted images, once each.
+    After a looser rule, each newly admitted image is requested from the board once.
 
-    Images that the tighter rule refused in between are on disk, and are not asked for again.
+    Images that the tighter rule refused in between are on disk and are not requested again.
     """
     project.change("decide", refuse_tags=[], ratings=["g", "s"])
     with project.board() as url:

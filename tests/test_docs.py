@@ -1,4 +1,4 @@
-"""The documentation site: it builds strictly, loads nothing from a network, and its values hold."""
+"""Tests the documentation site: strict build, no remote address, and correct pages."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = ROOT / "docs" / "methods"
 PAGES = sorted(path.stem for path in METHODS.glob("*.md"))
-# A module of this name is imported at every start of Python: here it forbids any connection.
+# Python imports a module of this name at every start. The module forbids any connection.
 NO_NETWORK = """
 import socket
 
@@ -22,7 +22,7 @@ def refuse(*arguments, **_):
 socket.socket.connect = refuse
 socket.getaddrinfo = refuse
 """
-# What a browser fetches by itself; a link in the text is fetched by nobody until it is clicked.
+# Attributes that a browser fetches without a click. A link in the text is not among them.
 LOADED = {
     "script": ("src",),
     "img": ("src", "srcset"),
@@ -35,13 +35,13 @@ LOADED = {
     "image": ("href", "xlink:href"),
     "use": ("href", "xlink:href"),
 }
-# Addresses in the theme's script that it asks only for a site with a repository, which ours lacks.
+# Only a site with a repository requests these addresses of the theme's script; ours has none.
 ONLY_WITH_REPOSITORY = ("https://api.github.com/", "https://${e}/api/v4/projects/")
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The built site; the build fails at a warning and at any attempt to reach a network."""
+    """Returns the built site; the build fails at a warning and at any connection attempt."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "sitecustomize.py").write_text(NO_NETWORK)
     subprocess.run(
@@ -91,7 +91,7 @@ def test_pages_load_nothing_from_a_network(site):
 
 
 def test_styles_and_drawings_load_nothing_from_a_network(site):
-    """No style sheet or drawing imports or draws from another host."""
+    """No style sheet or SVG imports or loads anything from another host."""
     for path in [*_files(site, "*.css"), *_files(site, "*.svg"), *_files(site, "*.html")]:
         text = path.read_text()
         loaded = re.findall(r"url\(([^)]*)\)", text) + re.findall(r"@import\s+([^;]+);", text)
@@ -100,12 +100,12 @@ def test_styles_and_drawings_load_nothing_from_a_network(site):
 
 
 def test_scripts_load_nothing_from_a_network(site):
-    """No script of the site holds the address of a host that this site could ever ask."""
+    """No script of the site contains an address of another host that this site could request."""
     settings = (ROOT / "mkdocs.yml").read_text()
     held = {
         address
         for path in _files(site, "*.js")
-        if path.parent.name != "search"  # the index of our own words, links among them
+        if path.parent.name != "search"  # the search index of our own text, which contains links
         for address in re.findall(r"[\"'`](https?://[^\"'`]*)", path.read_text())
     }
 
@@ -114,7 +114,7 @@ def test_scripts_load_nothing_from_a_network(site):
 
 
 def test_a_remote_address_would_be_noticed():
-    """The checks above see every way to load something."""
+    """The parser reports each of the four remote loads of a page, and no plain link."""
     loads = _Loads()
     loads.feed(
         '<script src="https://a.example/x.js"></script><link rel="preconnect" href="//b.example">'

@@ -1,4 +1,4 @@
-"""The documentation in a real browser, opened from files: no request, and a search that answers."""
+"""Tests the documentation in a real browser, opened from files: no requests, working search."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 
-from selenium import webdriver  # noqa: E402  # only where it is installed
+from selenium import webdriver  # noqa: E402  # imported only if selenium is installed
 from selenium.webdriver.chrome.service import Service  # noqa: E402  # as above
 from selenium.webdriver.common.by import By  # noqa: E402  # as above
 from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402  # as above
@@ -29,7 +29,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The built site."""
+    """Returns the built site."""
     folder = tmp_path_factory.mktemp("docs") / "site"
     subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", folder],
@@ -42,7 +42,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    """One Chromium for all tests of this file, its network log on."""
+    """Returns one Chromium for all tests of this file, with its network log on."""
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in (
@@ -73,7 +73,7 @@ def _requests(browser):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_open_without_a_request_or_an_error(browser, site, page):
-    """A page loads files of the site only, all its images are drawn, and the console stays empty."""
+    """A page loads only files of the site, draws all its images, and leaves the console empty."""
     browser.get((site / f"{page}.html").as_uri())
     broken = browser.execute_script(
         "return [...document.images].filter((one) => !one.naturalWidth).map((one) => one.src)"
@@ -86,7 +86,7 @@ def test_pages_open_without_a_request_or_an_error(browser, site, page):
 
 
 def test_formulas_have_a_size(browser, site):
-    """The browser draws the MathML of a page."""
+    """The browser draws the MathML of a page with a size above zero."""
     browser.get((site / "methods" / "hdcnn.html").as_uri())
     sizes = browser.execute_script(
         "return [...document.querySelectorAll('math')].map((one) => one.getBoundingClientRect().width)"
@@ -97,7 +97,7 @@ def test_formulas_have_a_size(browser, site):
 
 
 def test_search_works_from_files(browser, site):
-    """The search of the site finds a page although no server answers."""
+    """The search returns a page of the site without a server."""
     browser.get((site / "index.html").as_uri())
     box = browser.find_element(By.CSS_SELECTOR, "input.md-search__input")
     box.click()

@@ -1,4 +1,4 @@
-"""The worked values on the pages of the methods are what the code computes."""
+"""Tests that the worked values on the method pages are the values that the code computes."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ M6 = np.array(
         [0.01, 0.01, 0.01, 0.02, 0.01, 0.94],
     ]
 )
-"""The confusions of the pages' worked examples."""
+"""The confusion matrix of the worked examples on the method pages."""
 CLUSTERS = [[0, 1, 2], [3, 4], [5]]
 
 
@@ -46,7 +46,7 @@ def _sizes(name, *, labels, side):
 
 @pytest.mark.parametrize("labels", [25, 100, 123])
 def test_flat_values_hold(labels):
-    """Parameters and MACs of the report's network."""
+    """The page has the parameters and MACs of the report's network."""
     assert _row(labels, *_sizes("uppsala_cnn", labels=labels, side=128)) in _page("flat")
 
 
@@ -54,7 +54,7 @@ def test_flat_values_hold(labels):
     ("name", "side"), re.findall(r"^\| `(\w+)` \| (\d+) \| \d+ \|", _page("flat"), re.MULTILINE)
 )
 def test_sizes_of_networks_hold(name, side):
-    """Parameters and MACs of each network with 100 labels."""
+    """The page has the parameters and MACs of each network with 100 labels."""
     sizes = _sizes(name, labels=100, side=int(side))
 
     assert _row(f"`{name}`", side, *sizes) in _page("flat")
@@ -71,7 +71,7 @@ def test_sizes_of_networks_hold(name, side):
     ],
 )
 def test_uppsala_values_hold(name, clusters):
-    """MICP, its expectation for random clusters, and the excess."""
+    """The page has MICP, its expectation for random clusters, and the excess."""
     from train.evaluation import metrics
 
     random = metrics.micp_random(M6, [len(cluster) for cluster in clusters])
@@ -83,7 +83,7 @@ def test_uppsala_values_hold(name, clusters):
 
 @pytest.mark.parametrize("alpha", [0, 0.5, 1, 1.5, 2])
 def test_merged_values_hold(alpha):
-    """Categories and labels after adaptation."""
+    """The page has the categories and the labels after adaptation."""
     from train.methods.merged import adaptation
 
     coarse = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64)
@@ -95,13 +95,13 @@ def test_merged_values_hold(alpha):
     ]
 
     cells = [" ".join(f"{value:.6f}"[1:] for value in row) for row in adapted]
-    # Rounded: equal probabilities are decided for the lower label.
+    # Rounded: on equal probabilities the lower label wins.
     predicted = int(adapted[1].round(9).argmax())
     assert _row(alpha, *cells, predicted) in _page("merged")
 
 
 def test_dhnn_values_hold():
-    """The losses of the two steps; and what a beam of one and of two paths decodes."""
+    """The page has the losses of the two steps and the decoded labels of beam widths 1 and 2."""
     from torch.nn.functional import cross_entropy
 
     logits = torch.tensor([[1.0, 2, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 3, 2]])
@@ -120,7 +120,7 @@ def _decoded(width):
     from train.methods.dhnn import beam
     from train.tree import hierarchy, label_path
 
-    # Leaves: C, D below A, and E, F, G below B.
+    # Leaves: C and D are below A; E, F and G are below B.
     tree = hierarchy.from_clusters([[0, 1], [2, 3, 4]], 5)
     levels = label_path.levels(label_path.encode(tree).sequences)
     steps = (torch.tensor([[0.3, 0.4]]), torch.tensor([[0.1, 0.6, 0.1, 0.1, 0.3]]))
@@ -137,7 +137,7 @@ def _decoded(width):
 
 
 def test_hiernet_values_hold():
-    """The product of group and branch, its loss, and the groups of average linkage."""
+    """The page has P(label), its loss, and the groups of average linkage."""
     from train.grouping import average_linkage
 
     groups, inside = np.array([0.6, 0.4]), ([0.5, 0.3, 0.2], [0.9, 0.1])
@@ -152,7 +152,7 @@ def test_hiernet_values_hold():
 
 
 def test_hdcnn_values_hold():
-    """The consistency term, the factor of compression, the weights, and the overlap of the sets."""
+    """The page has consistency term, compression factor, weights and overlap sets."""
     from train.grouping import overlap
     from train.methods.hdcnn.consistency import Consistency
     from train.methods.hdcnn.quantise import Quantised
@@ -176,7 +176,7 @@ def test_hdcnn_values_hold():
 
 
 def test_grouping_values_hold():
-    """The sweep over resolutions, and the first split's gain."""
+    """The page has the sweep over resolutions and the gain of the first split."""
     from train.grouping import modularity
     from train.grouping.partition import affinity
 
@@ -199,7 +199,7 @@ def test_grouping_values_hold():
 
 
 def test_training_values_hold():
-    """Nesterov's update, the decayed rate, the plateau rule, and the quotas of a cluster."""
+    """The page has Nesterov's update, the decayed rate, the plateau rule and a cluster's quotas."""
     from train.data.sampling import quotas
     from train.engine import schedule
 
@@ -225,7 +225,7 @@ def test_training_values_hold():
 
 @pytest.mark.parametrize(("group", "share"), [(1, "0.933888"), (2, "0.574839"), (6, "0.654698")])
 def test_data_values_hold(group, share):
-    """The split of a group of duplicates."""
+    """The page has the split of a group of duplicates."""
     from curation import split
 
     name = split.drawn(group, seed=0, train=0.6, val=0.15)
@@ -236,7 +236,7 @@ def test_data_values_hold(group, share):
 
 
 def test_evaluation_values_hold():
-    """Accuracy, calibration, the tests, and the greedy cover."""
+    """The page has accuracy, calibration, the tests, and the greedy cover."""
     from benchmarks.shared import cover
     from train.evaluation import metrics, statistics
 
@@ -271,7 +271,7 @@ def test_evaluation_values_hold():
 
 
 def test_recover_values_hold():
-    """The mixture of exit and tail, and the mass of the set."""
+    """The page has the mixture of exit and tail, and the mass of the set."""
     from train.methods.recover import mixing
 
     page = _page("recover")

@@ -1,4 +1,4 @@
-"""Each package runs with the dependencies of its own extra, and the wheel holds what it needs."""
+"""Tests that each package runs with its own extra, and that the wheel holds the needed files."""
 
 import importlib.metadata
 import subprocess
@@ -12,10 +12,10 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("personae", "scraper", "curation", "train")
-# In a distribution of one name and a module of another.
+# Distributions whose module has another name.
 MODULES = {"pillow": "PIL", "pyyaml": "yaml"}
 
-# Imports every module of the packages, with the finder refusing what is not installed.
+# Imports every module of the packages; the finder refuses the packages that are not installed.
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 refused = set(sys.argv[1].split(","))
@@ -36,7 +36,7 @@ print("all imported")
 
 
 def _closure(extra: str) -> set[str]:
-    """The distributions that `personae[EXTRA]` brings, as installed here, by their plain names."""
+    """Returns the normalised names of the distributions that `personae[EXTRA]` installs."""
     done: set[tuple[str, str]] = set()
     waiting = {("personae", extra)}
     while waiting:
@@ -55,7 +55,7 @@ def _closure(extra: str) -> set[str]:
 
 @pytest.mark.parametrize("extra", ["scraper", "curation", "train"])
 def test_package_imports_with_its_own_extra_alone(extra):
-    """Every module of a package imports where only its extra is installed, nothing else."""
+    """Every module of a package can be imported if only the extra of that package is installed."""
     have = _closure(extra)
     everything = _closure("dev")
     refused = {MODULES.get(name, name.replace("-", "_")) for name in everything - have}
@@ -71,7 +71,7 @@ def test_package_imports_with_its_own_extra_alone(extra):
 
 
 def test_machine_that_trains_needs_no_http_no_database_and_no_dvc():
-    """The extra `train` brings none of the packages of the other two, and no DVC."""
+    """The extra `train` installs no package of the other two extras, and no DVC."""
     others = {"aiohttp", "requests", "stamina", "duckdb", "pdqhash", "dvc", "webdataset"}
 
     assert set() == others & _closure("train")

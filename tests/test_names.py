@@ -1,4 +1,4 @@
-"""One name everywhere: module = parameter section = stage = output folder; runs name their method."""
+"""Tests that module, parameter section, stage and output folder have the same name."""
 
 import importlib
 import re
@@ -18,7 +18,7 @@ PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
 PACKAGES = ("scraper", "curation", "train")
 FIT_OUTPUTS = {"weights.safetensors", "model.json", "fit.json", "curves.csv", "validation.parquet"}
 
-# Read by every package or by none of them, these change no output.
+# Modules that change no output, so that no stage depends on them.
 PLUMBING = ("errors",)
 
 
@@ -33,7 +33,7 @@ def _module(stage: str) -> str:
 
 @pytest.mark.parametrize("stage", [name for name in PIPELINE if name != "fit"])
 def test_stage_is_a_module_with_params(stage):
-    """Each stage has a module of its name, and the module has Params where there is a section."""
+    """Each stage has a module with its name, and the module has Params if there is a section."""
     module = importlib.import_module(_module(stage))
 
     if stage in PARAMS:
@@ -54,13 +54,13 @@ def test_messages_name_the_commands_of_the_pipeline():
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_command_names_the_stage(stage):
-    """The command of a stage ends in the stage's name, before its options."""
+    """The command of a stage ends with the stage's name, before its options."""
     assert stage == PIPELINE[stage]["cmd"].split()[3]
 
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_outputs_lie_in_the_folder_of_the_stage(stage):
-    """The last named folder of an output is the stage, or the run where there are several."""
+    """The folder of each output has the name of the stage, or of the run in a matrix stage."""
     outputs = PIPELINE[stage]["outs"] + PIPELINE[stage].get("metrics", [])
     paths = [next(iter(out)) if isinstance(out, dict) else out for out in outputs]
     runs = {
@@ -73,7 +73,7 @@ def test_outputs_lie_in_the_folder_of_the_stage(stage):
 
 
 def test_fitted_files_are_the_same_for_all():
-    """All that train write the same files, so that nothing downstream asks which it was."""
+    """All training stages write the same files, so that later stages need no distinction."""
     stages = ("flat", "fit", "control")
     written = [{out.split("/")[-1] for out in PIPELINE[stage]["outs"]} for stage in stages]
 
@@ -83,7 +83,7 @@ def test_fitted_files_are_the_same_for_all():
 @pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda p: p.stem)
 def test_runs_name_methods_and_are_compared(preset):
     """
-    Each run names a known method with a section; what a preset compares, it trains.
+    Each run uses a known method with a section, and a preset trains what it compares.
 
     A preset of trials evaluates flat alone: its other runs must not see the test images.
     """
@@ -106,7 +106,7 @@ def test_runs_name_methods_and_are_compared(preset):
 
 
 def test_every_section_is_read_by_a_stage():
-    """No section of params.yaml is dead, and no stage reads an absent one."""
+    """Each section of params.yaml is read by a stage, and each stage reads existing sections."""
     read = {name.split(".")[0] for stage in PIPELINE.values() for name in stage["params"]}
 
     assert set(PARAMS) == read
@@ -114,7 +114,7 @@ def test_every_section_is_read_by_a_stage():
 
 @pytest.mark.parametrize("stage", [name for name in PIPELINE if name not in ("fit", "flat")])
 def test_code_dependencies_are_the_imports(stage):
-    """The code that a stage depends on is its module and what it imports, less the plumbing."""
+    """The code dependencies of a stage are its module and its imports, without PLUMBING."""
     package = _package(stage)
     graph = grimp.build_graph(package)
     needed = {_module(stage)} | graph.find_upstream_modules(_module(stage))
@@ -128,10 +128,10 @@ def test_code_dependencies_are_the_imports(stage):
 
 @pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda p: p.stem)
 def test_preset_has_the_sections_of_params(preset):
-    """A preset is a whole params.yaml, read as DVC reads it: a section that stands twice is refused."""
+    """A preset has all sections of params.yaml, and a repeated section is refused as in DVC."""
     assert set(PARAMS) == set(parse_yaml(preset.read_text(), str(preset)))
 
 
 def test_demo_preset_is_the_default():
-    """`make preset NAME=demo` brings back the default."""
+    """`make preset NAME=demo` restores the default."""
     assert (ROOT / "params.yaml").read_text() == (ROOT / "presets" / "demo.yaml").read_text()

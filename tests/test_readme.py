@@ -1,4 +1,4 @@
-"""README and documentation match the program: generated parts, commands, targets, links, words."""
+"""Tests README and documentation against the program: generated parts, commands, links, words."""
 
 import re
 import shlex
@@ -24,13 +24,13 @@ SHELL = "\n".join(
     block for text in MANUAL.values() for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
 )
 INLINE = "\n".join(code for text in MANUAL.values() for code in re.findall(r"`([^`\n]+)`", text))
-# Longer than a README that is read to its end.
+# Our upper limit for the length of the README.
 MOST_LINES, MOST_BYTES = 220, 12_000
 
 
 @pytest.fixture
 def make(monkeypatch):
-    """The program docs/make.py."""
+    """Returns the program docs/make.py."""
     monkeypatch.syspath_prepend(ROOT / "docs")
     import make
 
@@ -38,15 +38,15 @@ def make(monkeypatch):
 
 
 def test_made_parts_are_up_to_date(make, monkeypatch):
-    """Tree, tables, bars, answer and drawings are what `python docs/make.py` makes."""
-    # The queries' output needs a catalog, and any catalog would do here but the recorded one.
+    """The generated parts of the documents equal the output of `python docs/make.py`."""
+    # The output of the queries is left out, because it needs the recorded catalog.
     monkeypatch.setattr(make.queries, "queries", lambda: None)
 
     assert make.outdated() == []
 
 
 def test_generated_parts_have_a_place_and_name_their_command(make, monkeypatch):
-    """Each made part stands between markers in some document, which names the program."""
+    """Each generated part has markers in a document, and that document names docs/make.py."""
     monkeypatch.setattr(make.queries, "queries", lambda: "")
     parts = make.parts()
     holders = {
@@ -60,7 +60,7 @@ def test_generated_parts_have_a_place_and_name_their_command(make, monkeypatch):
 
 
 def test_every_tracked_file_has_its_line(make):
-    """The tree names each tracked file once, with a sentence, or the folder that stands for it."""
+    """The tree lists each tracked file once with a sentence, or the folder that contains it."""
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -96,7 +96,7 @@ def test_readme_is_short():
 
 @pytest.mark.parametrize("key", sorted(set(re.findall(r"-S '?(\+?[\w.]+)=", SHELL + INLINE))))
 def test_overridden_parameters_exist(key):
-    """DVC overrides what params.yaml has; what it leaves at its default is added with a plus."""
+    """An overridden parameter is in params.yaml, or has a plus if params.yaml omits it."""
     section, *names = key.lstrip("+").split(".")
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
 
@@ -119,7 +119,7 @@ def _commands():
 
 @pytest.mark.parametrize("command", _commands())
 def test_commands_exist(command):
-    """Every `python -m` command of the documents knows the sub-command it is shown with."""
+    """Every `python -m` command of the documents exists with its sub-command."""
     done = subprocess.run(
         [sys.executable, *command.split(), "--help"],
         cwd=ROOT,
@@ -154,7 +154,7 @@ def test_make_targets_exist():
 
 
 def test_presets_are_documented():
-    """The page of presets has every file of presets/, and README no other."""
+    """The page of presets has every file of presets/, and README names no other preset."""
     files = {path.stem for path in (ROOT / "presets").glob("*.yaml")}
     table = README.split("## Presets")[1].split("##")[0]
 
@@ -176,18 +176,18 @@ def test_images_and_files_exist(name):
 
 
 def test_documents_link_to_files():
-    """The check above has something to check: README links images and pages."""
+    """README has more than 15 links, so that the link check has an input."""
     assert len(_links(README)) > 15
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "docs").rglob("*.md")))
 def test_every_page_is_in_the_navigation(name):
-    """No page is hidden from the readers of the site."""
+    """Every page of the site is in the navigation."""
     assert f"{name}\n" in (ROOT / "mkdocs.yml").read_text()
 
 
 def test_no_path_of_a_machine():
-    """No document names a folder of somebody's machine."""
+    """No document contains a path of a particular machine."""
     assert [
         path.name
         for path in DOCUMENTS

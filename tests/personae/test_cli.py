@@ -1,4 +1,4 @@
-"""The one face of the commands: the same failure gives the same words and code in each of them."""
+"""Tests error reporting: the same failure gives the same message and exit code in all commands."""
 
 import errno
 import importlib
@@ -59,7 +59,7 @@ def fail_with(error):
     ],
 )
 def test_each_cause_is_one_line(error, code, lines, capsys):
-    """Groups are unpacked: one line per distinct cause, and the code of the most serious one."""
+    """An exception group gives one line per distinct cause, and the most serious exit code."""
     assert code == cli.run(fail_with(error))
 
     err = capsys.readouterr().err.splitlines()
@@ -69,13 +69,13 @@ def test_each_cause_is_one_line(error, code, lines, capsys):
 
 
 def test_defect_keeps_its_traceback():
-    """An error that nobody foresaw is not hidden behind a message."""
+    """An unexpected exception is raised with its traceback."""
     with pytest.raises(ZeroDivisionError):
         cli.run(fail_with(ZeroDivisionError()))
 
 
 def test_package_of_an_extra_is_named_with_the_command_that_installs_it(capsys):
-    """A package that is absent because its extra was not installed is wrong usage, in one line."""
+    """If the package of an extra is missing, one line gives the command that installs the extra."""
     for module, extra in (("duckdb", "curation"), ("aiohttp", "scraper"), ("torch", "train")):
         error = ModuleNotFoundError(f"No module named '{module}'", name=module)
         assert 2 == cli.run(fail_with(error))
@@ -85,7 +85,7 @@ def test_package_of_an_extra_is_named_with_the_command_that_installs_it(capsys):
 
 
 def test_no_failure_gives_zero():
-    """Work that ends gives code 0."""
+    """A command that succeeds gives exit code 0."""
     assert 0 == cli.run(lambda: None)
 
 
@@ -123,7 +123,7 @@ def _errors(package: str, *arguments: str, cwd: Path) -> tuple[int, list[str]]:
 
 
 def test_same_failure_gives_the_same_words_and_code(tmp_path):
-    """A file of parameters that is missing, broken or misspelt reads alike in all commands."""
+    """A missing, broken or misspelt parameter file gives the same error in all commands."""
     (tmp_path / "broken.yaml").write_text("{unclosed")
     (tmp_path / "list.yaml").write_text("- a")
     section = {"scraper": "listing", "curation": "measure", "train": "clustering"}
@@ -146,7 +146,7 @@ def test_same_failure_gives_the_same_words_and_code(tmp_path):
 
 @pytest.mark.parametrize("package", COMMANDS)
 def test_misspelt_option_names_the_nearest(package, tmp_path):
-    """Wrong usage is one line with code 2 that offers the nearest option."""
+    """A misspelt option is one line with code 2 that suggests the nearest option."""
     code, lines = _errors(package, *COMMANDS[package], "--dta", "x", cwd=tmp_path)
 
     assert (2, 1) == (code, len(lines))
@@ -158,7 +158,7 @@ def test_misspelt_option_names_the_nearest(package, tmp_path):
     [("curation", "mesure", "measure"), ("train", "evaluat", "evaluate")],
 )
 def test_misspelt_command_names_the_nearest(package, wrong, right, tmp_path):
-    """An unknown command is wrong usage, and the nearest one is offered."""
+    """A misspelt command is wrong usage, and the error suggests the nearest command."""
     code, lines = _errors(package, wrong, cwd=tmp_path)
 
     assert (2, 1) == (code, len(lines))
@@ -167,7 +167,7 @@ def test_misspelt_command_names_the_nearest(package, wrong, right, tmp_path):
 
 @pytest.mark.parametrize("package", COMMANDS)
 def test_help_ends_with_the_exit_codes(package, tmp_path):
-    """Every command's help ends with the same line of exit codes."""
+    """The help of every command ends with the same line of exit codes."""
     done = _run(package, "--help", cwd=tmp_path)
 
     assert 0 == done.returncode
@@ -178,7 +178,7 @@ def test_help_ends_with_the_exit_codes(package, tmp_path):
 
 
 def test_codes_are_those_of_the_documentation():
-    """docs/exit-codes.md has a row for each code, and no other."""
+    """docs/exit-codes.md has exactly one row for each exit code."""
     page = Path(__file__).resolve().parents[2] / "docs" / "exit-codes.md"
     rows = dict(re.findall(r"^\| (\d) \| ([^|]+?) \|", page.read_text(), flags=re.MULTILINE))
 
@@ -186,7 +186,7 @@ def test_codes_are_those_of_the_documentation():
 
 
 def test_every_error_has_a_code_of_the_table():
-    """All errors of the three packages derive from one class and have a code of the table."""
+    """All errors of the three packages derive from one class and have an exit code of the table."""
     for package in COMMANDS:
         errors = vars(importlib.import_module(f"{package}.errors"))
         own = [e for e in errors.values() if isinstance(e, type) and issubclass(e, Exception)]
@@ -198,7 +198,7 @@ def test_every_error_has_a_code_of_the_table():
 
 @pytest.mark.parametrize("package", COMMANDS)
 def test_commands_run_outside_a_checkout(package, tmp_path):
-    """Without params.yaml the defaults hold: the failure is that of an absent input, if any."""
+    """Without params.yaml, the defaults apply, and only the absent input is reported."""
     command = {"scraper": ["decide"], "curation": ["filters"], "train": ["evaluate", "flat"]}[
         package
     ]

@@ -1,4 +1,4 @@
-"""Documents: whole, versioned, and refused by the name of the field."""
+"""Tests the documents: complete, versioned, and refused with the name of the wrong field."""
 
 from typing import ClassVar
 
@@ -21,7 +21,7 @@ class Crate(Document):
 
 
 def test_document_comes_back(tmp_path):
-    """What was written is read back, with the version in the file and unset fields left out."""
+    """A written document is read back, with its version in the file and without unset fields."""
     path = tmp_path / "crate.json"
     crate = Crate(boxes=(Box(side=3),))
     crate.write(path)
@@ -31,7 +31,7 @@ def test_document_comes_back(tmp_path):
 
 
 def test_document_without_a_version_is_of_version_one(tmp_path):
-    """The first release wrote no version."""
+    """A document without a version is read as version 1, because the first release wrote none."""
     files.write_json(tmp_path / "crate.json", {"boxes": []})
 
     assert Crate(boxes=()) == Crate.read(tmp_path / "crate.json")
@@ -47,7 +47,7 @@ def test_document_without_a_version_is_of_version_one(tmp_path):
     ],
 )
 def test_other_shapes_are_named(tmp_path, content, message):
-    """The message names file, field, value and the stage to run."""
+    """For a wrong shape, the message gives file, field, value and the stage to run."""
     files.write_json(tmp_path / "crate.json", content)
 
     with pytest.raises(BadDocument) as caught:
@@ -56,6 +56,6 @@ def test_other_shapes_are_named(tmp_path, content, message):
 
 
 def test_absent_document_names_its_stage(tmp_path):
-    """An absent file is missing input, of the stage that the reader names."""
+    """An absent file is missing input, and the error gives the stage that the reader states."""
     with pytest.raises(MissingInput, match="stage 'loading' writes it"):
         Crate.read(tmp_path / "crate.json", stage="loading")

@@ -1,4 +1,4 @@
-"""The errors of the packages: each drawing is the classes, and foreign errors become ours."""
+"""Tests the errors of the packages: documented class trees and translated foreign errors."""
 
 import importlib
 import re
@@ -22,7 +22,7 @@ def subclasses(kind: type) -> set[type]:
 
 
 def drawn(text: str, base: str) -> dict[str, str]:
-    """Returns the parent of each class in a drawing; four characters are one level."""
+    """Returns the parent of each class in a drawn tree; four characters of indent are a level."""
     parents, path = {}, [base]
     for indent, name in re.findall(r"^((?:│   |    )*)[├└]── (\w+)", text, flags=re.MULTILINE):
         depth = len(indent) // 4 + 1
@@ -50,7 +50,7 @@ def test_drawing_is_the_classes(package):
 
 @pytest.mark.parametrize("package", BASES)
 def test_every_error_stands_in_its_package_s_file(package):
-    """No module but `errors` defines an error of the package."""
+    """Only the module `errors` of a package defines its error classes."""
     module = importlib.import_module(f"{package}.errors")
     base = getattr(module, BASES[package])
     elsewhere = {
@@ -64,7 +64,7 @@ def test_every_error_stands_in_its_package_s_file(package):
 
 @pytest.mark.parametrize("kind", sorted(subclasses(pa.ArrowException), key=lambda k: k.__name__))
 def test_every_error_of_arrow_is_missing_input(kind, tmp_path):
-    """No class of pyarrow's errors escapes from the reading of a table."""
+    """Every error class of pyarrow is translated to MissingInput."""
     with (
         pytest.raises(MissingInput, match="stage 'split'") as caught,
         tables.translated_errors(tmp_path / "t.parquet", stage="split"),

@@ -1,4 +1,4 @@
-"""Whole files or none, and one writer per folder."""
+"""Tests file writing: a file is complete or absent, and a folder has one writer."""
 
 import errno
 import fcntl
@@ -17,7 +17,7 @@ from personae.errors import AlreadyRunning, DiskRefused, MissingInput
 
 
 def test_file_appears_only_when_it_is_whole(tmp_path):
-    """While the block runs the old file stands; afterwards there is no other file beside it."""
+    """The old file stays until the block ends; afterwards no other file remains."""
     path = tmp_path / "deep" / "table.bin"
     files.write_bytes(path, b"old")
     with files.whole_file(path) as file:
@@ -29,7 +29,7 @@ def test_file_appears_only_when_it_is_whole(tmp_path):
 
 
 def test_failed_block_leaves_the_old_file(tmp_path):
-    """A block that raises leaves neither half a file nor a `.part`."""
+    """If the block raises, the old file stays and no `.part` file remains."""
     path = tmp_path / "table.bin"
     files.write_bytes(path, b"old")
 
@@ -46,7 +46,7 @@ def test_failed_block_leaves_the_old_file(tmp_path):
 
 
 def test_bytes_are_synced_before_the_name_and_the_folder_after(tmp_path, monkeypatch):
-    """Fsync of the file, replace, fsync of the folder: in this order a name has its bytes."""
+    """The order is fsync of the file, replace, fsync of the folder."""
     events = []
     real_sync, real_replace = os.fsync, os.replace
 
@@ -70,7 +70,7 @@ json_values = st.recursive(
 
 @given(document=st.dictionaries(st.text(), json_values, max_size=5))
 def test_json_comes_back(document, tmp_path_factory):
-    """What is written is read back, whatever the keys and texts are."""
+    """A written document is read back, whatever its keys and texts are."""
     path = tmp_path_factory.mktemp("json") / "a.json"
     files.write_json(path, document)
 
@@ -89,7 +89,7 @@ def test_json_comes_back(document, tmp_path_factory):
     ],
 )
 def test_bad_json_is_named(content, message, tmp_path):
-    """Absent, broken, deep or of another shape: the message names file and stage."""
+    """For absent, broken, too deep or wrong JSON, the message gives file and stage."""
     path = tmp_path / "a.json"
     if content is not None:
         path.write_bytes(content)
@@ -100,7 +100,7 @@ def test_bad_json_is_named(content, message, tmp_path):
 
 
 def test_second_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
-    """One writer per folder; the lock ends with its process, and leaves no file."""
+    """A second process is refused; after a kill the lock is free and leaves no file."""
     code = (
         "import sys, time; from pathlib import Path; from personae import files\n"
         "with files.locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
@@ -118,7 +118,7 @@ def test_second_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.ENOTSUP])
 def test_file_system_without_locks_is_named(number, tmp_path, monkeypatch):
-    """A share without locks is not mistaken for another run."""
+    """A file system without locks is reported as such, not as another run."""
 
     def refuse(_handle, _operation):
         raise OSError(number, os.strerror(number))

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, and elsewhere a line now and then."""
+"""Tests the progress display: a bar on a terminal, log lines elsewhere."""
 
 import io
 import logging
@@ -9,7 +9,7 @@ from personae.progress import Progress
 
 
 def test_progress_shows_rate_time_left_and_counts():
-    """A bar on a terminal, and a line every few seconds elsewhere, with counts by reason."""
+    """A terminal shows a bar; other outputs get a line every few seconds with counts by reason."""
     terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
     with Progress("download", 4, console=terminal) as progress:
         for outcome in ("stored", "stored", "gone"):
@@ -20,7 +20,7 @@ def test_progress_shows_rate_time_left_and_counts():
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(caplog):
-    """Elsewhere a line appears at a fixed interval, not at every image."""
+    """Without a terminal, a line appears at a fixed interval, not at every image."""
     now = [0.0]
     plain = Console(file=io.StringIO(), force_terminal=False)
     with (

@@ -1,4 +1,4 @@
-"""Settings: one section, one model; the command line wins over the file, the file over defaults."""
+"""Tests the settings: the command line overrides the file, and the file overrides the defaults."""
 
 import argparse
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_bad_values_are_named(tmp_path, text, parts):
 
 
 def test_bad_option_is_named_as_an_option(tmp_path):
-    """A bad value of the command line names its option, and a bad value of the file the file."""
+    """A bad command-line value is reported with its option, and a bad file value with its file."""
     path = _file(tmp_path, "example: {ratings: 3}")
 
     with pytest.raises(Exception, match="--min-images") as caught:
@@ -104,7 +104,7 @@ def test_values_that_do_not_go_together_name_the_section(tmp_path):
 
 
 def test_values_of_another_place_win_over_the_section(tmp_path):
-    """The values of a run win over those of its section, and the command line wins over both."""
+    """Values of a run override those of its section, and the command line overrides both."""
     path = _file(tmp_path, "example: {min_images: 7, cap: 5}")
     own = {"min_images": 8}
 
@@ -114,13 +114,13 @@ def test_values_of_another_place_win_over_the_section(tmp_path):
 
 
 def test_missing_file_says_what_to_do(tmp_path):
-    """Without params.yaml the message names the option to give."""
+    """If the parameter file is missing, the message gives the option to use."""
     with pytest.raises(Exception, match="--params"):
         Settings(tmp_path / "params.yaml")
 
 
 def test_options_carry_names_types_and_help():
-    """Each field is an option with its type, and an option not given is None."""
+    """Each field becomes an option with its type, and an omitted option is None."""
     parser = argparse.ArgumentParser()
     settings.add_options(parser, Example)
 
@@ -140,7 +140,7 @@ def test_options_carry_names_types_and_help():
 
 
 def test_literals_become_choices(capsys):
-    """A field with a few values offers them, and any other value is wrong usage."""
+    """A Literal field becomes an option with choices, and any other value is wrong usage."""
     parser = argparse.ArgumentParser()
     settings.add_options(parser, Example)
 
@@ -152,7 +152,7 @@ def test_literals_become_choices(capsys):
 
 
 def test_defaults_hold_without_a_file(tmp_path, monkeypatch):
-    """Where no file is named and params.yaml is absent, every section has its defaults."""
+    """Without a named file and without params.yaml, every section has its defaults."""
     monkeypatch.chdir(tmp_path)
 
     assert Example() == Settings().section("example", Example)
@@ -160,7 +160,7 @@ def test_defaults_hold_without_a_file(tmp_path, monkeypatch):
 
 
 def test_file_of_the_folder_is_read_when_none_is_named(tmp_path, monkeypatch):
-    """params.yaml of the current folder is the default."""
+    """If no file is named, params.yaml of the current folder is read."""
     _file(tmp_path, "example: {cap: 4}\nseeds: [1, 2]")
     monkeypatch.chdir(tmp_path)
 
@@ -169,7 +169,7 @@ def test_file_of_the_folder_is_read_when_none_is_named(tmp_path, monkeypatch):
 
 
 def test_plain_value_of_another_type_is_named(tmp_path):
-    """`seeds` that is no list of numbers is one clear message."""
+    """If `seeds` is not a list of numbers, the error is one clear message."""
     path = _file(tmp_path, "seeds: many")
 
     with pytest.raises(BadParams, match="'seeds' is 'many'"):

@@ -1,4 +1,4 @@
-"""Parquet tables between stages: columns stated, files whole, damage named."""
+"""Tests the Parquet tables between stages: stated columns, complete files, reported damage."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +11,7 @@ TABLE = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
 
 
 def test_named_columns_come_back(tmp_path):
-    """A reader gets the columns that it states, in its order."""
+    """A reader gets the stated columns in the stated order."""
     tables.write(tmp_path / "t.parquet", TABLE)
 
     assert ["b", "a"] == tables.read(tmp_path / "t.parquet", ["b", "a"], stage="split").column_names
@@ -19,7 +19,7 @@ def test_named_columns_come_back(tmp_path):
 
 
 def test_equal_rows_give_equal_bytes(tmp_path):
-    """The same table is the same file."""
+    """Equal rows give equal bytes."""
     for name in ("one", "two"):
         tables.write(tmp_path / name, TABLE)
 
@@ -27,7 +27,7 @@ def test_equal_rows_give_equal_bytes(tmp_path):
 
 
 def test_pieces_are_written_and_read_in_order(tmp_path):
-    """A table written piece by piece is read piece by piece."""
+    """A table written in pieces is read in pieces, in the same order."""
     path = tmp_path / "t.parquet"
     tables.write_batches(path, TABLE.schema, TABLE.to_batches(max_chunksize=2))
     pieces = list(tables.batches(path, ["a"], stage="split", rows=1))
@@ -37,7 +37,7 @@ def test_pieces_are_written_and_read_in_order(tmp_path):
 
 
 def test_absent_file_and_column_name_the_stage(tmp_path):
-    """The message names file, column and the stage that writes them."""
+    """For an absent file or column, the message gives file, column and their stage."""
     path = tmp_path / "t.parquet"
     with pytest.raises(MissingInput, match=r"t\.parquet is absent: stage 'split' writes it"):
         tables.read(path, ["a"], stage="split")
@@ -48,7 +48,7 @@ def test_absent_file_and_column_name_the_stage(tmp_path):
 
 @pytest.mark.parametrize("damage", ["no parquet", "torn", "page"])
 def test_damaged_file_is_named(tmp_path, damage):
-    """A file of other content, a torn one and one with a damaged page are missing input."""
+    """A file with other content, a torn file and a damaged page are missing input."""
     path = tmp_path / "t.parquet"
     many = pa.table({"a": list(range(50_000))})
     pq.write_table(many, path, compression="zstd", use_dictionary=False)

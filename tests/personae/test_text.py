@@ -1,4 +1,4 @@
-"""Tables for people."""
+"""Tests the text tables."""
 
 import io
 
@@ -6,7 +6,7 @@ from personae.text import print_table
 
 
 def test_columns_are_aligned_and_numbers_stand_right():
-    """Names stand left and numbers right, under a line; nothing is cut in a pipe."""
+    """Words are aligned left and numbers right, below a rule; no cell is truncated in a pipe."""
     out = io.StringIO()
     print_table(out, ["run", "%"], [["flat", "9.5"], ["uppsala" * 30, "10.25"]], numbers={1})
     head, rule, *lines = out.getvalue().splitlines()
@@ -17,7 +17,7 @@ def test_columns_are_aligned_and_numbers_stand_right():
 
 
 def test_cells_are_no_markup():
-    """A tag from a stranger is printed as it is, without colour or style."""
+    """Markup in a tag is printed unchanged, without colour or style."""
     out = io.StringIO()
     print_table(out, ["tag"], [["[red]x[/red]"], [":smile:"]])
 
