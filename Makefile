@@ -21,13 +21,10 @@ test: $(VENV)/.test  ## environment, then everything that must hold
 	ruff format --check .
 	mypy
 	lint-imports
-	pytest $(WHOLE) $(PYTEST)
+	pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 coverage: $(VENV)/.test  ## the tests again, with the lines and branches that none of them runs (a third slower)
-	pytest $(WHOLE) --cov --cov-report=term:skip-covered $(PYTEST)
-
-# The file that takes longest comes first, so that both processes end at about the same time.
-WHOLE := -n 2 --dist loadfile tests/test_chain.py tests
+	pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(PYTEST)
 
 docs: $(VENV)/.test  ## environment, then the documentation in site/, which needs no network
 	mkdocs build --strict --quiet

@@ -44,3 +44,8 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)  # type: ignore[arg-type]  # the same address, unchanged
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Moves the tests of the chain, the longest file, to the front, so that no process waits for it."""
+    items.sort(key=lambda item: item.get_closest_marker("chain") is None)
