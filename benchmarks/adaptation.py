@@ -159,13 +159,13 @@ def agreement(heads: HeadOutputs, alphas: Mapping[str, float]) -> dict[str, dict
     return result
 
 
-def scatter(heads: HeadOutputs, *, category: int = 0) -> dict[str, Any]:
+def scatter(heads: HeadOutputs, *, category: int = 0, points: int = POINTS) -> dict[str, Any]:
     """Returns P_c and Q of one category for its images and for others (figure 1 of the paper)."""
     totals = adaptation.sums(heads.fine, heads.parents, categories=heads.coarse.shape[1])
     inside = heads.parents[heads.labels] == category
     sides = {"P_c": heads.coarse[:, category], "Q": totals[:, category]}
     return {"category": category} | {
-        who: {name: side[rows][:POINTS].tolist() for name, side in sides.items()}
+        who: {name: side[rows][:points].tolist() for name, side in sides.items()}
         for who, rows in (("members", inside), ("others", ~inside))
     }
 

@@ -9,6 +9,7 @@ the largest codebook that compresses by a factor of four, because it loses least
 import copy
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.shared import hdcnn_runs
@@ -22,11 +23,17 @@ CODEBOOKS, WIDTH = (4, 8, 16, 32, 64), 2
 FACTOR = 4.0
 
 
-def curve(classifier: Classifier, images: ImageSet) -> list[dict[str, Any]]:
+def curve(
+    classifier: Classifier,
+    images: ImageSet,
+    *,
+    codebooks: Sequence[int] = CODEBOOKS,
+    factor: float = FACTOR,
+) -> list[dict[str, Any]]:
     """Returns accuracy, bytes of the fine components and compression factor for each codebook."""
     uncompressed = hdcnn_runs.accuracy(classifier, images)
     rows = []
-    for codebook in sorted({*CODEBOOKS, *reaching(classifier)}):
+    for codebook in sorted({*codebooks, *reaching(classifier, factor=factor)}):
         smaller = copy.deepcopy(classifier)
         start = time.perf_counter()
         storage = smaller.compress(codebook=codebook, width=WIDTH)
@@ -46,28 +53,32 @@ def curve(classifier: Classifier, images: ImageSet) -> list[dict[str, Any]]:
     return rows
 
 
-def reaching(classifier: Classifier) -> list[int]:
+def reaching(classifier: Classifier, *, factor: float = FACTOR) -> list[int]:
     """Returns the largest codebook that reaches the factor, or nothing if none reaches it."""
     fine = classifier.network.fine
     sizes = [
         size
         for size in range(2, quantise.LARGEST + 1)
-        if quantise.storage(fine, codebook=size, width=WIDTH).factor >= FACTOR
+        if quantise.storage(fine, codebook=size, width=WIDTH).factor >= factor
     ]
     return sizes[-1:]
 
 
-def measure(trained: HdcnnRun) -> dict[str, Any]:
+def measure(trained: HdcnnRun, *, codebooks: Sequence[int] = CODEBOOKS) -> dict[str, Any]:
     """Returns the curve of one seed on the test images, and the largest codebook that reaches the factor."""
-    rows = curve(trained.classifier, trained.test)
+    rows = curve(trained.classifier, trained.test, codebooks=codebooks)
     enough = [row for row in rows if row["factor"] >= FACTOR]
     chosen = max(enough, key=lambda row: row["codebook"]) if enough else None
     return {"seed": trained.seed, "chosen": chosen, "curve": rows}
 
 
 def run() -> Result:
+    """Measures every trained seed."""
+    return judged([measure(trained) for trained in hdcnn_runs.trained()])
+
+
+def judged(seeds: list[dict[str, Any]]) -> Result:
     """Returns the median over seeds of the accuracy that a factor of four loses."""
-    seeds = [measure(trained) for trained in hdcnn_runs.trained()]
     chosen = [seed["chosen"] for seed in seeds if seed["chosen"] is not None]
     losses = [row["loss"] for row in chosen]
     return Result(

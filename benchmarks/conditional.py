@@ -7,6 +7,7 @@ point of accuracy; test images give its figures.
 """
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -26,7 +27,9 @@ BAR_SHARE, BAR_LOSS = 0.40, 0.005
 SECONDS = 2.0  # for each beta and batch size
 
 
-def curve(classifier: Classifier, images: ImageSet) -> list[dict[str, Any]]:
+def curve(
+    classifier: Classifier, images: ImageSet, *, betas: Sequence[float] = BETAS
+) -> list[dict[str, Any]]:
     """
     Returns accuracy and executed share of the fine MACs for each beta, and for None (no limit).
 
@@ -36,7 +39,7 @@ def curve(classifier: Classifier, images: ImageSet) -> list[dict[str, Any]]:
     costs = classifier.cost().macs
     macs = torch.tensor([float(costs.get(node, 0)) for node in classifier.network.clusters])
     rows = []
-    for beta in (*BETAS, None):
+    for beta in (*betas, None):
         limit(classifier, beta)
         chosen = classifier.chosen(coarse)
         weights = coarse * chosen
@@ -66,7 +69,9 @@ def cheapest(rows: list[dict[str, Any]]) -> float | None:
     return beta
 
 
-def timed(classifier: Classifier, images: ImageSet, beta: float | None) -> list[dict[str, Any]]:
+def timed(
+    classifier: Classifier, images: ImageSet, beta: float | None, *, seconds: float = SECONDS
+) -> list[dict[str, Any]]:
     """Returns the times of calls with each size of `BATCHES`."""
     limit(classifier, beta)
     cpu = torch.device("cpu")
@@ -77,20 +82,22 @@ def timed(classifier: Classifier, images: ImageSet, beta: float | None) -> list[
                 latency.inputs_of(images, batch=batch, device=cpu),
                 warm_up=5,
                 calls=200,
-                seconds=SECONDS,
+                seconds=seconds,
             )
         )
         for batch in BATCHES
     ]
 
 
-def measure(trained: HdcnnRun) -> dict[str, Any]:
+def measure(
+    trained: HdcnnRun, *, betas: Sequence[float] = BETAS, seconds: float = SECONDS
+) -> dict[str, Any]:
     """Returns the curve of one seed, the chosen beta, and its figures on the test images."""
-    chosen = cheapest(curve(trained.classifier, trained.val))
-    rows = curve(trained.classifier, trained.test)
+    chosen = cheapest(curve(trained.classifier, trained.val, betas=betas))
+    rows = curve(trained.classifier, trained.test, betas=betas)
     tested = next(row for row in rows if row["beta"] == chosen)
     for row in rows:
-        row["latency"] = timed(trained.classifier, trained.test, row["beta"])
+        row["latency"] = timed(trained.classifier, trained.test, row["beta"], seconds=seconds)
     return {
         "seed": trained.seed,
         "sets": len(trained.classifier.network.clusters),
@@ -103,8 +110,12 @@ def measure(trained: HdcnnRun) -> dict[str, Any]:
 
 
 def run() -> Result:
+    """Measures every trained seed."""
+    return judged([measure(trained) for trained in hdcnn_runs.trained()])
+
+
+def judged(seeds: list[dict[str, Any]]) -> Result:
     """Returns the median over seeds of the share of fine MACs that the chosen beta executes."""
-    seeds = [measure(trained) for trained in hdcnn_runs.trained()]
     shares, losses = [seed["share"] for seed in seeds], [seed["loss"] for seed in seeds]
     return Result(
         value=statistics.median(shares),

@@ -135,12 +135,11 @@ def test_measured_curve_and_what_is_read_from_it(drawn):
     assert (found["alpha"], (0, 0, 1, 1)) == (each.chosen, each.parents)
 
 
-def test_scatter_picks_members_and_others(monkeypatch):
+def test_scatter_picks_members_and_others():
     """The points are P_c and Q of the category, first for its own images, then for other labels."""
-    monkeypatch.setattr(adaptation, "POINTS", 2)
     coarse = [[0.9, 0.1], [0.4, 0.6], [0.8, 0.2], [0.3, 0.7], [0.7, 0.3]]
     fine = [[p, 0.05, 0.9 - p, 0.05] for p in (0.5, 0.1, 0.6, 0.2, 0.3)]
-    found = adaptation.scatter(answers(coarse, fine, [0, 3, 1, 2, 1]), category=0)
+    found = adaptation.scatter(answers(coarse, fine, [0, 3, 1, 2, 1]), category=0, points=2)
 
     assert (0, [0.9, 0.8]) == (found["category"], found["members"]["P_c"])
     assert np.allclose([0.55, 0.65], found["members"]["Q"])

@@ -44,19 +44,17 @@ def wide(make):
 
 
 @pytest.fixture
-def given(tiny_data, monkeypatch):
-    """Registers classifiers as trained seeds 3, 4, …: `given(one, two)` returns the runs."""
+def runs_of(tiny_data):
+    """Returns classifiers as trained seeds 3, 4, …: `runs_of(first, second)`."""
 
-    def give(*classifiers):
+    def build(*classifiers):
         both = tiny_data()
-        runs = [
-            hdcnn_runs.HdcnnRun(seed, one, both.val, both.train)
-            for seed, one in enumerate(classifiers, start=3)
+        return [
+            hdcnn_runs.HdcnnRun(seed, classifier, both.val, both.train)
+            for seed, classifier in enumerate(classifiers, start=3)
         ]
-        monkeypatch.setattr(hdcnn_runs, "trained", lambda: iter(runs))
-        return runs
 
-    return give
+    return build
 
 
 def test_curve_against_beta(classifier, tiny_data):
@@ -92,24 +90,22 @@ def test_cheapest_beta_loses_little():
     assert 1.0 == conditional.cheapest(rows)
 
 
-def test_times_of_one_and_many_pictures(classifier, tiny_data, monkeypatch):
+def test_times_of_one_and_many_pictures(classifier, tiny_data):
     """Each beta is timed with batch 1 and with batch 256."""
-    monkeypatch.setattr(conditional, "SECONDS", 0.05)
-    taken = conditional.timed(classifier, tiny_data().val, 1.0)
+    taken = conditional.timed(classifier, tiny_data().val, 1.0, seconds=0.05)
 
     assert [1, 256] == [one["batch"] for one in taken]
     assert all(one["median_ms"] > 0 for one in taken)
 
 
-def test_beta_of_validation_is_judged_on_test(classifier, given, monkeypatch):
+def test_beta_of_validation_is_judged_on_test(classifier, runs_of):
     """Share and loss are those of the test images at the beta chosen on validation images."""
-    monkeypatch.setattr(conditional, "SECONDS", 0.02)
-    monkeypatch.setattr(conditional, "BETAS", (0.5, 1.0, 1.2, 50.0))
-    (run,) = given(classifier)
-    beta = conditional.cheapest(conditional.curve(classifier, run.val))
-    rows = conditional.curve(classifier, run.test)
+    betas = (0.5, 1.0, 1.2, 50.0)
+    (run,) = runs_of(classifier)
+    beta = conditional.cheapest(conditional.curve(classifier, run.val, betas=betas))
+    rows = conditional.curve(classifier, run.test, betas=betas)
     (judged,) = (row for row in rows if row["beta"] == beta)
-    found = conditional.run()
+    found = conditional.judged([conditional.measure(run, betas=betas, seconds=0.02)])
     (one,) = found.details["seeds"]
 
     assert (3, 3, 2, beta) == tuple(one[key] for key in ("seed", "sets", "components", "beta"))
@@ -129,7 +125,7 @@ def test_beta_of_validation_is_judged_on_test(classifier, given, monkeypatch):
         (0.40, 0.005, 7, False),
     ],
 )
-def test_bar_of_conditional_execution(share, loss, components, met, monkeypatch):
+def test_bar_of_conditional_execution(share, loss, components, met):
     """The bar uses the median share and loss over seeds, and the fewest components of any seed."""
     medium = {"share": share, "loss": loss, "components": 9}
     seeds = [
@@ -137,43 +133,36 @@ def test_bar_of_conditional_execution(share, loss, components, met, monkeypatch)
         medium | {"share": 0.9, "loss": -0.1},
         medium | {"share": 0.1, "loss": 0.2, "components": components},
     ]
-    monkeypatch.setattr(hdcnn_runs, "trained", lambda: iter(seeds))
-    monkeypatch.setattr(conditional, "measure", lambda one: one)
-    found = conditional.run()
+    found = conditional.judged(seeds)
 
     assert (share, met, [share, 0.9, 0.1]) == (found.value, found.ok, found.runs)
 
 
-def test_curve_against_codebooks(classifier, tiny_data, monkeypatch):
+def test_curve_against_codebooks(classifier, tiny_data):
     """Smaller codebooks take fewer bytes, and the classifier does not change."""
-    monkeypatch.setattr(compression, "CODEBOOKS", (2, 64))
-    monkeypatch.setattr(compression, "FACTOR", 100.0)
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
-    rows = compression.curve(classifier, tiny_data().val)
+    rows = compression.curve(classifier, tiny_data().val, codebooks=(2, 64), factor=100.0)
 
     assert rows[0]["bytes_after"] < rows[1]["bytes_after"] == rows[1]["bytes_before"]
     assert 0.0 == rows[1]["loss"]
     assert all(torch.equal(before[name], t) for name, t in classifier.state_dict().items())
 
 
-def test_largest_codebook_of_a_factor(classifier, monkeypatch):
+def test_largest_codebook_of_a_factor(classifier):
     """One more centre misses the factor; a factor that no codebook reaches gives no codebook."""
     fine = classifier.network.fine
-    monkeypatch.setattr(compression, "FACTOR", 1.4)
-    (found,) = compression.reaching(classifier)
+    (found,) = compression.reaching(classifier, factor=1.4)
     factors = [quantise.storage(fine, codebook=size, width=2).factor for size in (found, found + 1)]
-    monkeypatch.setattr(compression, "FACTOR", 100.0)
 
     assert factors[0] >= 1.4 > factors[1]
-    assert [] == compression.reaching(classifier)
+    assert [] == compression.reaching(classifier, factor=100.0)
 
 
-def test_codebook_of_a_factor_of_four(wide, given, monkeypatch):
+def test_codebook_of_a_factor_of_four(wide, runs_of):
     """Two of three codebooks reach a factor of 4; the larger is chosen, with its test loss."""
-    monkeypatch.setattr(compression, "CODEBOOKS", (2, 4))
-    (run,) = given(wide)
+    (run,) = runs_of(wide)
     right = hdcnn_runs.accuracy(wide, run.test)
-    found = compression.run()
+    found = compression.judged([compression.measure(run, codebooks=(2, 4))])
     (one,) = found.details["seeds"]
     smaller = copy.deepcopy(wide)
     smaller.compress(codebook=3, width=compression.WIDTH)
@@ -185,13 +174,10 @@ def test_codebook_of_a_factor_of_four(wide, given, monkeypatch):
     assert [found.value] == found.runs
 
 
-def test_no_codebook_of_a_factor_of_four(classifier, wide, given, monkeypatch):
+def test_no_codebook_of_a_factor_of_four(classifier, wide, runs_of):
     """A seed that no codebook shrinks by four misses the bar; the other seed's loss is reported."""
-    monkeypatch.setattr(compression, "CODEBOOKS", (2,))
-    given(classifier)
-    alone = compression.run()
-    given(classifier, wide)
-    both = compression.run()
+    seeds = [compression.measure(run, codebooks=(2,)) for run in runs_of(classifier, wide)]
+    alone, both = compression.judged(seeds[:1]), compression.judged(seeds)
 
     assert (False, [], []) == (alone.ok, alone.runs, alone.details["codebooks"])
     assert math.isnan(alone.value)

@@ -157,7 +157,7 @@ def test_weighted_parts_equal_whole_batches(tiny_data, make_trainer, make_classi
     assert difference(*found) < 2e-6
 
 
-def test_jobs_do_not_change_the_weights(tiny_data, make_trainer, make_classifier, monkeypatch):
+def test_jobs_do_not_change_the_weights(tiny_data, make_trainer, make_classifier):
     """Two subnetworks trained in parallel jobs are bit-identical to two trained in sequence."""
     data, found, reports = tiny_data(), [], []
     tree = hierarchy.from_clusters(FAMILIES, 4)
@@ -172,9 +172,10 @@ def test_jobs_do_not_change_the_weights(tiny_data, make_trainer, make_classifier
     assert [n.network for n in reports[0].networks] == [n.network for n in reports[1].networks]
     assert reports[1].critical_path_seconds < reports[1].total_seconds
     # The jobs have finished, so the parent reads the same networks without training.
-    monkeypatch.setattr("train.engine.trainer._Job.run_epoch", None)
     model = make_classifier("uppsala", tree, root_init="scratch", freeze="last_block")
-    model.fit(data, make_trainer(data, params=params, folder="work2"), seed=0)
+    trainer = make_trainer(data, params=params, folder="work2")
+    trainer.clock = iter(()).__next__  # an epoch would read it, and there is no reading
+    model.fit(data, trainer, seed=0)
     assert all(torch.equal(found[0][name], model.state_dict()[name]) for name in found[0])
 
 
@@ -201,19 +202,19 @@ def test_jobs_under_torchrun_are_refused(monkeypatch):
         loop.prepare(loop.Params(jobs=2))
 
 
-def test_too_large_batches_say_what_to_do(tiny_data, make_trainer, make_classifier, monkeypatch):
+def test_too_large_batches_say_what_to_do(tiny_data, make_trainer, make_classifier):
     """A batch that exceeds memory gives an error with remedies, and the checkpoint is kept."""
-    from train.engine.trainer import _Job
     from train.errors import OutOfMemory
 
-    def full(*_arguments):
+    def full(_module, _inputs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
 
     data = tiny_data()
-    trainer = make_trainer(data)
-    monkeypatch.setattr(_Job, "_backward", full)
+    trainer, network = make_trainer(data), make_classifier("flat", hierarchy.flat(4)).network
+    sampler = sampling.by_class(data.train.labels, [[0], [1], [2], [3]], balance="none")
+    network.register_forward_pre_hook(full)
     with pytest.raises(OutOfMemory, match=r"'root' does not fit .*loop\.accumulate"):
-        make_classifier("flat", hierarchy.flat(4)).fit(data, trainer, seed=0)
+        trainer.fit(network, Task("root", data, np.arange(4), sampler, macs_trained=1), seed=0)
     assert checkpoint.load(trainer.work_dir / "root.safetensors")[1]["epoch"] == 0
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from train import backbone
-from train.backbone import siblings
 from train.runtime import checkpoint
 from train.tree import hierarchy
 
@@ -66,11 +65,13 @@ def pictures(count=1, seed=0):
 
 
 @torch.no_grad()
-def looped(classifier, x, monkeypatch):
+def looped(classifier, x):
     """Returns the rows of mode full without the grouped computation."""
-    with monkeypatch.context() as patch:
-        patch.setattr(siblings, "_IMAGES", 0)
-        return classifier.predict_proba(x, mode="full")
+    most = classifier.network.siblings.most_images
+    classifier.network.siblings.most_images = 0
+    rows = classifier.predict_proba(x, mode="full")
+    classifier.network.siblings.most_images = most
+    return rows
 
 
 @torch.no_grad()
@@ -86,11 +87,11 @@ def grouped(classifier, x):
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("cover", COVERS.values(), ids=COVERS)
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-def test_grouped_equals_the_loop(built, monkeypatch, network, cover, count):
+def test_grouped_equals_the_loop(built, network, cover, count):
     """The grouped computation equals the loop over components, for any cover and batch."""
-    monkeypatch.setattr(siblings, "_IMAGES", 3)
     classifier, x = built(network, cover=cover), pictures(count)
-    expected = looped(classifier, x, monkeypatch)
+    classifier.network.siblings.most_images = 3
+    expected = looped(classifier, x)
 
     assert torch.allclose(expected, grouped(classifier, x), atol=1e-5)
     assert torch.allclose(
@@ -100,20 +101,21 @@ def test_grouped_equals_the_loop(built, monkeypatch, network, cover, count):
         assert torch.allclose(expected, classifier.outputs(x)["full"], atol=1e-5)
 
 
-def test_branches_of_a_tree_are_grouped(built, monkeypatch):
+def test_branches_of_a_tree_are_grouped(built):
     """The grouped branches of HierNet equal the loop too."""
     classifier, x = built(cover=COVERS["disjoint"], method="hiernet"), pictures()
 
-    assert torch.allclose(looped(classifier, x, monkeypatch), grouped(classifier, x), atol=1e-5)
+    assert torch.allclose(looped(classifier, x), grouped(classifier, x), atol=1e-5)
 
 
 @pytest.mark.parametrize("beta", [1e-9, 1.0, 2.0, None])
-def test_chosen_components_alone_equal_the_loop(built, monkeypatch, beta):
+def test_chosen_components_alone_equal_the_loop(built, beta):
     """Conditional execution gives the same rows before and after a grouped computation."""
     classifier, x = built(beta=beta), pictures(1)
-    with monkeypatch.context() as patch, torch.no_grad():
-        patch.setattr(siblings, "_IMAGES", 0)
+    classifier.network.siblings.most_images = 0
+    with torch.no_grad():
         expected = classifier.predict_proba(x)
+    classifier.network.siblings.most_images = 1
     grouped(classifier, x)
     with torch.no_grad():
         assert torch.allclose(expected, classifier.predict_proba(x), atol=1e-5)
@@ -184,7 +186,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_weights_are_never_out_of_date(built, monkeypatch, change):
+def test_weights_are_never_out_of_date(built, change):
     """Any change of a weight after grouping changes the grouped computation."""
     classifier, x = built(backbone.Params(name="resnet20", width=0.5)), pictures()
     before = grouped(classifier, x)
@@ -192,17 +194,17 @@ def test_weights_are_never_out_of_date(built, monkeypatch, change):
     after = grouped(classifier, x)
 
     assert not torch.allclose(before, after, atol=1e-4)
-    assert torch.allclose(looped(classifier, x, monkeypatch), after, atol=1e-5)
+    assert torch.allclose(looped(classifier, x), after, atol=1e-5)
 
 
-def test_copies_go_their_own_way(built, monkeypatch):
+def test_copies_go_their_own_way(built):
     """A copy of a grouped network has its own weights, and the original keeps its weights."""
     classifier, x = built(), pictures()
     before = grouped(classifier, x)
     other = copy.deepcopy(classifier)
     changed_in_place(other)
 
-    assert torch.allclose(looped(other, x, monkeypatch), grouped(other, x), atol=1e-5)
+    assert torch.allclose(looped(other, x), grouped(other, x), atol=1e-5)
     assert not torch.allclose(before, grouped(other, x), atol=1e-4)
     assert torch.equal(before, grouped(classifier, x))
 

@@ -98,13 +98,12 @@ def test_multinomial_bootstrap_equals_the_plain_one():
     assert difference.mean() == pytest.approx(interval.mean)
 
 
-def test_interval_of_distinct_values_is_drawn_in_chunks(monkeypatch):
+def test_interval_of_distinct_values_is_drawn_in_chunks():
     """The interval does not depend on how many resamples fit in memory."""
     difference = np.random.default_rng(3).normal(size=50)
     whole = paired_interval(difference, resamples=500, seed=4)
-    monkeypatch.setattr("train.evaluation.statistics._CELLS_AT_ONCE", 64)
 
-    assert whole == paired_interval(difference, resamples=500, seed=4)
+    assert whole == paired_interval(difference, resamples=500, seed=4, cells_at_once=64)
 
 
 def test_interval_of_no_images_is_not_a_number():

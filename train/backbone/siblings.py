@@ -50,6 +50,7 @@ class Siblings:
     def __init__(self, parts: nn.ModuleDict) -> None:
         """Keeps a reference to the branches."""
         self.parts = parts
+        self.most_images = _IMAGES  # of a grouped computation; more are computed in a loop
         self.groupable = _groupable([part.blocks for part in self._branches().values()])
         self._wide: nn.Module | None = None
         self._owners: list[tuple[nn.Module, str]] = []
@@ -72,7 +73,7 @@ class Siblings:
         """Whether to group: few images, on a CPU, neither training nor export."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or not self.groupable:
             return False
-        few = maps.shape[0] <= _IMAGES and maps.device.type == _DEVICE
+        few = maps.shape[0] <= self.most_images and maps.device.type == _DEVICE
         return few and not any(part.training for part in self.parts.values())
 
     def _branches(self) -> dict[str, Branch]:

@@ -48,6 +48,7 @@ def paired_interval(
     resamples: int,
     seed: int,
     level: float = 0.95,
+    cells_at_once: int = _CELLS_AT_ONCE,
 ) -> Interval:
     """
     Returns the mean of `difference` with its bootstrap percentile interval over images.
@@ -62,13 +63,14 @@ def paired_interval(
         resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
         level: Probability that the interval has.
+        cells_at_once: Drawn counts in memory at the same time; the result does not depend on it.
     """
     images = len(difference)
     if images == 0:
         return Interval(mean=float("nan"), low=float("nan"), high=float("nan"))
     values, counts = np.unique(difference, return_counts=True)
     random = np.random.default_rng(seed)
-    chunk = max(1, _CELLS_AT_ONCE // len(values))
+    chunk = max(1, cells_at_once // len(values))
     means = np.concatenate(
         [
             random.multinomial(images, counts / images, size=min(chunk, resamples - start))
