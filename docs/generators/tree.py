@@ -47,6 +47,7 @@ OTHERS = {
     "contact-sheet.png": "Drawings of the demo board",
     "report.png": "The first screen of a report",
     "hdcnn.svg": "Accuracy against work of conditional execution and compression",
+    "ladder.svg": "Accuracy against training operations: flat networks and hierarchies",
     "merged.svg": "Accuracy against alpha of the merged networks",
     "iframe-worker.js": "Lets the site's search run from files, without a server",
 }
