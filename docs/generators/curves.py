@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from generators import records
 from generators.experiments import measured
@@ -172,8 +173,8 @@ LADDERS = {
 
 
 def training_operations(record: dict[str, Any]) -> float:
-    """Returns the operations that trained a run, without those of the flat network it starts from."""
-    return float(sum(network["train_flops"] for network in record["fit"]["networks"]))
+    """Returns the operations that trained a run in 10^12, without those of the flat network before."""
+    return float(sum(network["train_flops"] for network in record["fit"]["networks"])) / 1e12
 
 
 def rungs(preset: str, foot: str) -> list[tuple[float, list[float]]]:
@@ -214,15 +215,19 @@ def draw_ladder(axes: Axes, data: str) -> None:
                 cost = mean(map(training_operations, control.values()))
                 values = records.accuracies(runs, method)
                 axes.plot(cost, mean(values), marker, color=INKS["orange"], label=method)
-    axes.set(title=data, xscale="log", xlabel="training operations", ylabel="accuracy, %")
+    axes.set(title=data, xscale="log", xlabel="training operations, 10¹²", ylabel="accuracy, %")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(visible=True)
     axes.legend(frameon=False, fontsize=7)
 
 
 def ladder() -> Figure:
-    """Returns the figure of all ladders."""
-    drawn = figure(4.4 * len(LADDERS), 3.6)
-    for axes, data in zip(drawn.subplots(1, len(LADDERS)), LADDERS, strict=True):
+    """Returns a panel for each data set whose ladder is recorded."""
+    names = [data for data, presets in LADDERS.items() if records.recorded(next(iter(presets)))]
+    drawn = figure(max(5.6, 4.4 * len(names)), 3.6)
+    for axes, data in zip(drawn.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         draw_ladder(axes, data)
     return drawn
 
