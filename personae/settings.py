@@ -237,8 +237,11 @@ def _explanation(
         shown = value if len(value) <= 200 else value[:200] + "…"
         message = problem["msg"].removeprefix("Value error, ")
         if not field:  # the values do not go together: those of the file, of options, or of both
-            place = from_options if given else from_file
-            place.append(f"Section '{name}': {message}.")
+            options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in given.items())
+            if given:
+                from_options.append(f"{options}: {message} (section '{name}').")
+            else:
+                from_file.append(f"Section '{name}': {message}.")
         elif problem["type"] == "extra_forbidden":
             known = list(model.model_fields)
             hint = near_miss(field, known) or f"Known: {', '.join(known)}."

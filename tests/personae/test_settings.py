@@ -100,7 +100,7 @@ def test_values_that_do_not_go_together_name_the_section(tmp_path):
     assert f"{path}: Section 'pair': one and other must differ." == str(caught.value)
     with pytest.raises(Exception, match="one and other") as caught:
         Settings(path).section("pair", Pair, {"other": 2})
-    assert "Section 'pair': one and other must differ." == str(caught.value)
+    assert "--other 2: one and other must differ (section 'pair')." == str(caught.value)
 
 
 def test_values_of_another_place_win_over_the_section(tmp_path):

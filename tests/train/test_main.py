@@ -143,7 +143,7 @@ def test_run_has_a_backbone_of_its_own(project):
     ("command", "code", "message"),
     [
         (["fit", "absent"], 2, "'absent' is not a run. "),
-        (["fit", "wrong"], 2, "'upsala' is no method. Known: flat, ensemble, uppsala"),
+        (["fit", "wrong"], 2, "'upsala' is no method. Did you mean 'uppsala'? Known: flat"),
         (["evaluate", "flat"], 5, "stage 'flat' writes it"),
         (["clustering"], 5, "Stage 'flat' writes it"),
         (["predict", "flat", "x.png"], 5, "stage 'flat' writes it"),

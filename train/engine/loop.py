@@ -32,7 +32,7 @@ def prepare(params: Params, *, at_once: int = 1) -> torch.device:
     available = torch.cuda.is_available()
     if params.device == "cuda" and not available:
         raise BadParams(
-            "loop.device is cuda, and torch finds no accelerator here. Set it to auto or cpu."
+            "loop.device (--device) is cuda, and torch finds no accelerator here. Set it to auto or cpu."
         )
     memory.keep_freed()
     torch.use_deterministic_algorithms(mode=True)

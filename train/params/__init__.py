@@ -9,6 +9,7 @@ import importlib
 from pydantic import BaseModel
 
 from personae.errors import BadParams
+from personae.settings import near_miss
 
 METHODS = ("flat", "ensemble", "uppsala", "hiernet", "hdcnn", "merged", "dhnn", "recover")
 
@@ -27,5 +28,9 @@ def known_method(method: str) -> str:
         BadParams: There is no such method.
     """
     if method not in METHODS:
-        raise BadParams(f"'{method}' is no method. Known: {', '.join(METHODS)}.")
+        hint = near_miss(method, METHODS)
+        raise BadParams(
+            f"'{method}' is no method. {hint} Known: {', '.join(METHODS)}. Correct `method` of the "
+            "run in section 'runs' of params.yaml."
+        )
     return method
