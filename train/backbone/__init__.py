@@ -9,6 +9,7 @@ from train.backbone.densenet import densenet_bc
 from train.backbone.fast_cnn import fast_cnn
 from train.backbone.layers import (
     Layer,
+    blocks_nearest,
     channels_after,
     count,
     layer_table,
@@ -35,6 +36,7 @@ __all__ = [
     "Branch",
     "Layer",
     "Network",
+    "blocks_nearest",
     "branch_of",
     "build",
     "channels_after",

@@ -6,9 +6,12 @@ layers have MACs; other layers count as free. A network with parameters elsewher
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -92,6 +95,13 @@ def macs_of_blocks(network: Network) -> list[int]:
     table = layer_table(network)
     blocks = range(len(network.blocks))
     return [sum(row.macs for row in table if row.block == block) for block in blocks]
+
+
+def blocks_nearest(block_macs: Sequence[int], *, share: float) -> int:
+    """Returns how many first blocks have nearest to `share` of all MACs; one block at least is left."""
+    target = share * sum(block_macs)
+    sums = list(accumulate(block_macs))[:-1]
+    return 1 + int(np.argmin([abs(shared - target) for shared in sums]))
 
 
 def macs_of_head(head: nn.Module) -> int:

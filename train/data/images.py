@@ -87,6 +87,11 @@ class DataModule:
     train: ImageSet
     val: ImageSet
 
+    @property
+    def trains_on_val(self) -> bool:
+        """Whether validation images are trained on, so that nothing can be chosen on them."""
+        return bool(np.isin(self.val.post_ids, self.train.post_ids).any())
+
 
 def open_data(
     shards_dir: Path,

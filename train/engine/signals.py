@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from train import backbone
 from train.backbone import Network
 from train.engine.losses import Counting, cross_entropy, logits_of
+from train.tree import hierarchy as trees
 
 
 def tree_rows(groups: Int[Tensor, " label"], *, share: float) -> Float[Tensor, "label label"]:
@@ -197,14 +198,12 @@ def groups_of(clusters: Sequence[Sequence[int]], labels: int) -> Int[Tensor, " l
     Raises:
         ValueError: The clusters are no partition of the labels, or there is no group of several.
     """
-    result = torch.full((labels,), -1)
-    for index, members in enumerate(clusters):
-        if any(int(result[member]) >= 0 for member in members):
-            raise ValueError("a label lies in several groups")
-        result[list(members)] = index
-    if (result < 0).any() or len(clusters) in (1, labels):
+    owners = trees.membership(clusters, labels).sum(axis=0)
+    if (owners > 1).any():
+        raise ValueError("a label lies in several groups")
+    if (owners < 1).any() or len(clusters) in (1, labels):
         raise ValueError("there are no groups of labels")
-    return result
+    return torch.from_numpy(trees.parents(clusters))
 
 
 def _group_logits(

@@ -144,6 +144,8 @@ class _Job:
         self.order = Order(
             task, seed, trainer.batch_size, distributed.rank(), distributed.world_size()
         )
+        # Updates of the whole training.
+        self.steps = len(self.order.spans(task.sampler.epoch_images)) * self.budget.max_epochs
         self.feed = Feed(
             self.order,
             augmentation=trainer.augment,
@@ -285,7 +287,7 @@ class _Job:
             arguments = (inputs, targets) if self.task.shows_targets else (inputs,)
             output = self.wrapped(*arguments)
         smoothing, share = self.recipe.label_smoothing, weight / distributed.world_size()
-        counting = losses.Counting(self.weights, smoothing, share, self.state.step / self._steps)
+        counting = losses.Counting(self.weights, smoothing, share, self.state.step / self.steps)
         loss = self.task.loss(output, targets, counting)
         # DistributedDataParallel averages gradients over processes, and the loss is a sum over them.
         (loss * (distributed.world_size() / weight)).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
@@ -321,14 +323,9 @@ class _Job:
             raise self._diverged(self.state.step, rate)  # the rate of the last update
         return loss_sum / len(self.val_rows), correct_sum / len(self.val_rows)
 
-    @property
-    def _steps(self) -> int:
-        """Number of updates in the whole training."""
-        return len(self.order.spans(self.task.sampler.epoch_images)) * self.budget.max_epochs
-
     def _rate(self) -> float:
         factor = self.state.plateau.factor
-        rate = self.recipe.rate(self.state.step, steps=self._steps, factor=factor)
+        rate = self.recipe.rate(self.state.step, steps=self.steps, factor=factor)
         return rate * self.task.lr_scale
 
     def _update_average(self) -> None:

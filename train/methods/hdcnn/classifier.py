@@ -9,7 +9,6 @@ example and sources: `docs/methods/hdcnn.md`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import accumulate
 
 import networkx as nx
 import numpy as np
@@ -333,9 +332,7 @@ def _division(params: Params, block_macs: list[int]) -> int:
             "backbone.name, such as resnet20."
         )
     if params.split is None:
-        target = _SHARED * sum(block_macs)
-        sums = list(accumulate(block_macs))[:blocks]
-        return 1 + int(np.argmin([abs(shared - target) for shared in sums]))
+        return backbone.blocks_nearest(block_macs, share=_SHARED)
     if params.split > blocks:
         raise BadParams(
             f"hdcnn.split {params.split} is more than the {blocks} blocks that this backbone has "

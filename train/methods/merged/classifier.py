@@ -183,7 +183,7 @@ class Classifier(nn.Module):
     def _check_images(self, data: DataModule) -> None:
         """Refuses, before the training starts, to choose alpha on images that are trained on."""
         given = self.params.alpha_coarse is not None and self.params.alpha_fine is not None
-        if not given and np.isin(data.val.post_ids, data.train.post_ids).any():
+        if not given and data.trains_on_val:
             raise BadParams(
                 "merged chooses alpha on the validation images, and these are trained on "
                 "(data.train_on_val). Set merged.alpha_coarse and merged.alpha_fine, or "

@@ -10,7 +10,6 @@ sources: `docs/methods/recover.md`.
 
 import logging
 from collections.abc import Callable, Mapping
-from itertools import accumulate
 
 import networkx as nx
 import numpy as np
@@ -175,7 +174,7 @@ class Classifier(nn.Module):
         is_open = self._is_open(exit_)
         sets = mixing.chosen(exit_, self.network.members, tails=self.params.tails)
         spread = self.network.spread(maps)
-        routed = self._through_tails(exit_, spread, mix=self.rule[0])
+        routed = self._through_tails(exit_, spread, sets, mix=self.rule[0])
         index = torch.arange(len(self.network.tails), device=x.device)
         passed = (sets[:, :, None] == index).any(dim=1) & is_open[:, None]
         outputs = {
@@ -229,11 +228,11 @@ class Classifier(nn.Module):
         self,
         exit_: Float[Tensor, "batch leaf"],
         spread: Float[Tensor, "batch set leaf"],
+        sets: Int[Tensor, "batch tail"],
         *,
         mix: float | Tensor,
     ) -> Float[Tensor, "batch leaf"]:
         """Returns the mean over the chosen sets of exit and tail, mixed."""
-        sets = mixing.chosen(exit_, self.network.members, tails=self.params.tails)
         rows = torch.arange(exit_.shape[0], device=exit_.device)
         each = [
             mixing.mixed(exit_, spread[rows, own], self.network.members[own], mix=mix)
@@ -248,7 +247,7 @@ class Classifier(nn.Module):
     def _check_images(self, data: DataModule) -> None:
         """Refuses, before the training starts, to choose on images that are trained on."""
         given = self.params.mix is not None and self.params.exit_at is not None
-        if not given and np.isin(data.val.post_ids, data.train.post_ids).any():
+        if not given and data.trains_on_val:
             raise BadParams(
                 "recover chooses mix and exit_at on the validation images, and these are trained on "
                 "(data.train_on_val). Set recover.mix and recover.exit_at, or data.train_on_val: false."
@@ -264,7 +263,8 @@ class Classifier(nn.Module):
             maps = self.network.trunk(self._centred(x))
             exit_, spread = self._exit(maps), self.network.spread(maps)
             exits.append(exit_.cpu())
-            tried = [self._through_tails(exit_, spread, mix=mix).cpu() for mix in mixes]
+            sets = mixing.chosen(exit_, self.network.members, tails=self.params.tails)
+            tried = [self._through_tails(exit_, spread, sets, mix=mix).cpu() for mix in mixes]
             with_tails.append(torch.stack(tried))
         labels = torch.from_numpy(data.val.labels)
         every = list(torch.cat(with_tails, dim=1))
@@ -289,6 +289,4 @@ def _division(params: Params, block_macs: list[int]) -> int:
         )
     if params.trunk is not None:
         return params.trunk
-    target = _TRUNK * sum(block_macs)
-    sums = list(accumulate(block_macs))[:most]
-    return 1 + int(np.argmin([abs(shared - target) for shared in sums]))
+    return backbone.blocks_nearest(block_macs, share=_TRUNK)

@@ -13,6 +13,7 @@ from train.backbone.parts import parts_by_name
 from train.backbone.siblings import Siblings
 from train.engine.losses import Counting, cross_entropy
 from train.methods.recover import mixing
+from train.tree import hierarchy as trees
 
 
 class Routed(nn.Module):
@@ -51,10 +52,9 @@ class Routed(nn.Module):
         self.tails = nn.ModuleDict(tails)
         self.siblings = Siblings(self.tails)
         self.routed = routed
-        members = torch.zeros(len(sets), labels, dtype=torch.bool)
+        members = torch.from_numpy(trees.membership(list(sets.values()), labels))
         positions = torch.zeros(len(sets), labels, dtype=torch.int64)
         for index, own in enumerate(sets.values()):
-            members[index, own] = True
             positions[index, own] = torch.arange(len(own))
         self.register_buffer("members", members)
         self.register_buffer("positions", positions)
