@@ -110,7 +110,8 @@ def _png_size(payload: bytes) -> tuple[int, int]:
     """Returns width and height from the first chunk, IHDR (PNG, third edition, 5.6 and 11.2.1)."""
     if payload[12:16] != b"IHDR" or len(payload) < 24:
         return 0, 0
-    return int.from_bytes(payload[16:20], "big"), int.from_bytes(payload[20:24], "big")
+    size = int.from_bytes(payload[16:20], "big"), int.from_bytes(payload[20:24], "big")
+    return size if max(size) < 1 << 31 else (0, 0)  # 11.2.1 allows 31 bits
 
 
 def _jpeg_size(payload: bytes) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 A folder of labelled images as a source of posts, and as the transport of their bytes.
 
 A label becomes the only character tag of a post, a family the copyright tag. Label, split and group
-stand in the `given_*` columns too, so that stage `decide` needs no tags. A file is returned as it
+stand in the `given_*` columns too, so that stage `decide` needs no tags. A file that is no image, or
+lies in the folder of no label, is listed as well, so that a decision names it. A file is returned as it
 is. A tile of a mosaic becomes a PNG whose bytes depend on its pixels alone.
 """
 
@@ -33,12 +34,14 @@ from scraper.params.site import FOLDER
 from scraper.post import CATEGORIES, Post, Variant
 from scraper.sources import Page, Tag
 from scraper.sources.labels import tag_names
-from scraper.sources.layout import MOST_TILES, LabelledImage, Layout, files, read
+from scraper.sources.layout.images import MOST_TILES, LabelledImage, Layout
+from scraper.sources.layout.read import files, read
 from scraper.sources.mosaic import HEADER_BYTES, Sheets, start_of, unreadable
 
 _log = logging.getLogger(__name__)
 
 _SCHEME = "folder:"
+_NO_LABEL = "no_label"  # the search for files that lie in the folder of no label
 _NO_PAIRS: tuple[tuple[str, str], ...] = ()
 _UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -52,7 +55,7 @@ class Folder:
         number: Returns the post id of a path and a tile.
 
     Raises:
-        MissingInput, MissingColumn, BadFolder: As `layout.read` does; and two images with one
+        MissingInput, MissingColumn, BadFolder: As `read` does; and two images with one
             post id, a collision of sha256.
     """
 
@@ -62,13 +65,13 @@ class Folder:
     def __init__(
         self, root: Path, *, number: Callable[[str, int | None], int] | None = None
     ) -> None:
-        self._root = root.resolve()
-        self._layout = read(root)
+        self._root = root.expanduser().resolve()
+        self._layout = read(self._root)
         self._identity = f"{FOLDER} {_state(self._root, self._layout)[:32]}"
         self._sheets = Sheets(self.open, self._layout.mosaics)
-        labels = sorted({image.label for image in self._layout.images})
+        labels = sorted({image.label for image in self._layout.images if image.label})
         families = sorted({image.family for image in self._layout.images if image.family})
-        self._tags = tag_names(labels)
+        self._tags = tag_names(labels, taken={_NO_LABEL})
         self._families = tag_names(families, taken=set(self._tags.values()))
         self._posts = self._by_tag(number or post_id)
 
@@ -78,10 +81,15 @@ class Folder:
         return self._identity
 
     async def candidates(self, min_images: int) -> AsyncIterator[Tag]:
-        """Yields the labels with at least `min_images` images, those with most images first."""
-        for name in sorted(self._posts, key=lambda name: (-len(self._posts[name]), name)):
-            if len(self._posts[name]) >= min_images:
-                yield self._tag(name)
+        """
+        Yields every label, those with most files first, and the files without a label last.
+
+        `min_images` leaves none out: reading a small label is cheap, and so every file has a decision.
+        """
+        del min_images
+        size = {name: len(posts) for name, posts in self._posts.items()}
+        for name in sorted(size, key=lambda name: (name == _NO_LABEL, -size[name], name)):
+            yield self._tag(name)
 
     async def named(self, names: Sequence[str]) -> AsyncIterator[Tag]:
         """Yields those of `names` that are labels, spelled as tags."""
@@ -181,11 +189,14 @@ class Folder:
                     "their sha256 begins alike. Rename one of them."
                 )
             known[number] = image
-            by_tag[self._tags[image.label]].append((number, image))
+            by_tag[self._tag_of(image)].append((number, image))
         return {name: sorted(posts, key=lambda post: post[0]) for name, posts in by_tag.items()}
 
     def _tag(self, name: str) -> Tag:
         return Tag(name, CATEGORIES["character"], len(self._posts[name]))
+
+    def _tag_of(self, image: LabelledImage) -> str:
+        return self._tags[image.label] if image.label else _NO_LABEL
 
     def _searched(self, search: str) -> str:
         if search not in self._posts:
@@ -222,7 +233,7 @@ class Folder:
             uploader_id=0,
             source="",
             tags_general=(),
-            tags_character=(self._tags[image.label],),
+            tags_character=(self._tags[image.label],) if image.label else (),
             tags_copyright=(self._families[image.family],) if image.family else (),
             tags_artist=(),
             tags_meta=(),

@@ -16,7 +16,7 @@ from PIL import Image
 
 from scraper.errors import CorruptImage, NotFound, TransientError
 from scraper.image import header
-from scraper.sources.layout import Mosaic
+from scraper.sources.layout.images import Mosaic
 
 Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 

@@ -6,7 +6,9 @@ import json
 import os
 import random
 import signal
+import struct
 import tarfile
+from collections import defaultdict
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,7 +22,7 @@ from scraper import decide, listing, personae
 from scraper.__main__ import main
 from scraper.errors import BadFolder, ForeignHost, NotFound, TooLarge, UnexpectedResponse
 from scraper.sources.folder import Folder, post_id
-from scraper.sources.layout import MOST_TILES
+from scraper.sources.layout.images import MOST_TILES
 from tests.scraper.folder_fixture import (
     FAMILIES,
     LABELS,
@@ -135,6 +137,43 @@ def _hostile(root, kind):
     else:
         place.write_bytes({"empty": b"", "text": b"<html>", "cut": b"\x89PNG\r\n\x1a\n"}[kind])
     return place
+
+
+def test_every_file_has_a_decision(images, tmp_path, monkeypatch):
+    """The content decides the type: a JPEG by any name is stored, each other file is refused by name."""
+    save(images / "plain" / "a.jfif", 20, format="JPEG")
+    save(images / "plain" / "deep" / "er" / "b.JPE", 21, format="JPEG")
+    save(images / "plain" / "c.bmp", 22)
+    save(images / "plain" / "d.tif", 23)
+    (images / "plain" / "notes.txt").write_text("no image")
+    (images / "readme.md").write_text("no label")
+    save(images / "small" / "e.png", 24)
+    wide = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 2**32 - 1, 2**31)
+    (images / "plain" / "wide.png").write_bytes(wide + bytes(9))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"decide": {"min_side": 0}}))
+    assert 0 == main(["--folder", "images", "--min-images", "3"])
+    reasons = defaultdict(set)
+    for stage in ("decide", "download"):
+        for row in pq.read_table(f"data/{stage}/decisions.parquet").to_pylist():
+            reasons[row["post_id"]] |= {row["reason"]} - {None}
+    stored = set(pq.read_table("data/download/images.parquet")["post_id"].to_pylist())
+
+    assert 17 == len(reasons)
+    assert {post_id("plain/a.jfif"), post_id("plain/deep/er/b.JPE")} < stored
+    assert 11 == len(stored)
+    assert {"file_type"} == reasons[post_id("plain/c.bmp")] == reasons[post_id("plain/d.tif")]
+    assert {"file_type"} == reasons[post_id("plain/notes.txt")]
+    assert {"file_type", "no_persona"} < reasons[post_id("readme.md")]
+    assert {"persona_too_small"} == reasons[post_id("small/e.png")]
+    assert {"corrupt"} == reasons[post_id("plain/wide.png")]
+
+
+def test_a_tilde_is_the_home_folder(images, monkeypatch):
+    """`~` in the path of the folder stands for the home folder, as in a shell."""
+    monkeypatch.setenv("HOME", str(images.parent))
+
+    assert 9 == len(walked(Folder(Path("~/images"))))
 
 
 @pytest.mark.parametrize("kind", ["link out", "link in circles", "dead link", "pipe"])

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -10,33 +11,68 @@ from hypothesis import strategies as st
 
 from personae.errors import MissingColumn, MissingInput, PersonaeError
 from scraper.errors import BadFolder
-from scraper.sources import layout
-from scraper.sources.layout import LabelledImage, Mosaic
+from scraper.sources.layout import read as layout
+from scraper.sources.layout.images import LabelledImage, Mosaic
 from tests.scraper.folder_fixture import LABELS, by_label, indexed, mosaics, save
 
 
 def test_one_folder_a_label(tmp_path):
-    """Every jpg, png and webp under `LABEL/` is an image; other files and hidden folders are not."""
+    """Every file below `LABEL/`, at any depth, has the label; hidden files and folders are left out."""
     by_label(tmp_path)
     (tmp_path / "plain" / "notes.txt").write_text("no image")
     save(tmp_path / ".thumbnails" / "a.png", 0)
-    (tmp_path / "plain" / "deeper").mkdir()
-    found = layout.read(tmp_path).images
+    save(tmp_path / "plain" / ".thumbnails" / "a.png", 0)
+    save(tmp_path / "plain" / "artist" / "2024" / "a.png", 0)
+    (tmp_path / "plain" / "linked").symlink_to(tmp_path / "plain" / "artist")
+    (tmp_path / "loose.png").write_bytes(b"")
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    listed = layout.read(tmp_path).images
 
-    assert 9 == len(found)
-    assert set(LABELS) == {image.label for image in found}
-    assert {None} == {image.split for image in found}
-    assert LabelledImage("plain/0 #1%.png", "plain") in found
+    assert set(LABELS) | {None} == {image.label for image in listed}
+    assert {None} == {image.split for image in listed}
+    assert LabelledImage("plain/0 #1%.png", "plain") in listed
+    assert {"plain/notes.txt", "plain/artist/2024/a.png", "plain/linked", "loose.png"} == {
+        image.path for image in listed if "#" not in image.path
+    }
+    assert ["loose.png"] == [image.path for image in listed if image.label is None]
 
 
 def test_split_above_label(tmp_path):
     """`{train,val,test}/LABEL/*` gives the split; a label may be in all of them."""
     by_label(tmp_path, top=("train", "test"))
-    found = layout.read(tmp_path).images
+    listed = layout.read(tmp_path).images
 
     assert {(split, label) for split in ("train", "test") for label in LABELS} == {
-        (image.split, image.label) for image in found
+        (image.split, image.label) for image in listed
     }
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("train", "val", "test"), ("Train", "valid", "Test"), ("training", "validation", "testing")],
+)
+def test_splits_have_the_names_of_other_tools(tmp_path, names):
+    """Splits are recognised as Kaggle, torchvision and Hugging Face name them, in any case."""
+    by_label(tmp_path, top=names)
+    (tmp_path / "logs" / "empty").mkdir(parents=True)
+    save(tmp_path / names[0] / "loose.png", 0)
+    listed = layout.read(tmp_path).images
+
+    assert {(name, split) for name, split in zip(names, ("train", "val", "test"), strict=True)} == {
+        (image.path.partition("/")[0], image.split) for image in listed
+    }
+    assert [LabelledImage(f"{names[0]}/loose.png", None, "train")] == [
+        image for image in listed if image.label is None
+    ]
+
+
+def test_a_folder_beside_the_splits_that_holds_files_is_an_error(tmp_path):
+    """Files beside train and test belong to no split: the error names folder and first file."""
+    by_label(tmp_path, top=("train", "test"))
+    save(tmp_path / "examples" / "more" / "a.png", 0)
+
+    with pytest.raises(BadFolder, match=r"examples lies beside .* \(1, such as 'more/a.png'\)"):
+        layout.read(tmp_path)
 
 
 def test_labels_called_as_splits(tmp_path):
@@ -92,7 +128,10 @@ def test_mosaics_without_coarse_labels(tmp_path):
         (("a.png", "x\ny"), "printable"),
         (("a.png", "x" * 201), "1 to 200"),
         (("a.png",), "has the label None"),
-        (("a.png", "x", "training"), "Write train, val, test or nothing"),
+        (("a.png", "x", "holdout"), "Write train, val, test or nothing"),
+        (("C:\\images\\a.png", "x"), "has the absolute path"),
+        (("..\\a.png", "x"), "does not leave it"),
+        ((".\\first.png", "x"), "which line 2 has named already"),
         (("a.png", "x", "train", "\x07"), "has the group"),
         (("a.png", "x", "train", "", "\x07"), "has the family"),
         (("first.png", "y"), "which line 2 has named already"),
@@ -136,6 +175,52 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
     (tmp_path / "index.csv").write_bytes(b"\xef\xbb\xbfpath,label\na.png,x\n")
 
     assert (LabelledImage("a.png", "x"),) == layout.read(tmp_path).images
+
+
+INDEX = "path,label,split\nimages/a.png,Zoë,Validation\nimages/b.png,x,\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        INDEX.encode(),
+        INDEX.replace(",", ";").encode(),
+        INDEX.replace(",", "\t").encode(),
+        INDEX.encode("utf-16"),
+        INDEX.replace("\n", "\r\n").encode("utf-8-sig"),
+        INDEX.replace("path,label,split", "Path, Label ,SPLIT").encode(),
+        INDEX.replace("images/", "images\\").encode(),
+        INDEX.replace("images/", "ROOT/images/").encode(),
+    ],
+    ids=["commas", "semicolons", "tabs", "utf16", "windows", "capitals", "backslashes", "absolute"],
+)
+def test_an_index_of_a_spreadsheet_is_read(tmp_path, content):
+    """Delimiters, encodings, capitals, backslashes and absolute paths give the same images."""
+    save(tmp_path / "images" / "a.png", 0)
+    save(tmp_path / "images" / "b.png", 1)
+    (tmp_path / "index.csv").write_bytes(content.replace(b"ROOT", os.fsencode(tmp_path)))
+
+    assert (
+        LabelledImage("images/a.png", "Zoë", "val"),
+        LabelledImage("images/b.png", "x"),
+    ) == layout.read(tmp_path).images
+
+
+def test_accents_of_an_index_are_those_of_the_disk(tmp_path):
+    """A name that the disk holds with decomposed letters is read from an index with composed ones."""
+    on_disk = unicodedata.normalize("NFD", "é.png")
+    save(tmp_path / on_disk, 0)
+    (tmp_path / "index.csv").write_text("path,label\né.png,x\n", encoding="utf-8")
+
+    assert (LabelledImage(on_disk, "x"),) == layout.read(tmp_path).images
+
+
+def test_another_encoding_is_named_with_its_line(tmp_path):
+    """An index in Latin-1 is an error that names the line and says how to save it."""
+    (tmp_path / "index.csv").write_bytes(INDEX.encode("latin-1"))
+
+    with pytest.raises(BadFolder, match=r"line 2, is not in UTF-8 .* Save it as CSV in UTF-8"):
+        layout.read(tmp_path)
 
 
 def _sheet(**changes):

@@ -1,0 +1,152 @@
+"""
+What the layouts of a folder have in common: labelled images, mosaics, and the checks of names.
+
+A folder may come from strangers: no path leaves it, and every label is printable text.
+"""
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal
+
+from scraper.errors import BadFolder
+
+Split = Literal["train", "val", "test"]
+SPLIT_OF: Final[Mapping[str, Split]] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""The split that a name in lower case means, as torchvision, Hugging Face and Kaggle write it."""
+MOST_TILES = 1 << 20
+"""Most tiles of a mosaic: the number of a tile is the low 20 bits of its post id."""
+_MOST_INDEX_BYTES = 512 * 2**20
+_LONGEST_LABEL = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """One file with its label, or a tile of one; the file may turn out to be no image."""
+
+    path: str
+    """Of the file, relative to the folder, with slashes."""
+    label: str | None
+    """None of a file that lies in the folder of no label."""
+    split: Split | None = None
+    """train, val, test; None where the folder has no splits."""
+    group: str | None = None
+    """Images of one group show the same thing and stay in one split."""
+    family: str | None = None
+    tile: int | None = None
+    """Number of the tile in its mosaic, row by row; None for a whole file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mosaic:
+    """A file of equal tiles, row by row."""
+
+    rows: int
+    columns: int
+    side: int
+    """Of a tile, in pixels; tiles are squares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All images of a folder."""
+
+    images: tuple[LabelledImage, ...]
+    mosaics: Mapping[str, Mosaic] = field(default_factory=dict)
+    """By path; empty where every image is a file."""
+
+
+def inside(path: str | None, where: str) -> str:
+    """
+    Returns a relative path with slashes, without `.` and double slashes.
+
+    Raises:
+        BadFolder: The path is absolute, leaves the folder, or cannot be printed.
+    """
+    spelled = PurePosixPath(path or "")
+    if not path or spelled.is_absolute() or ".." in spelled.parts or not path.isprintable():
+        raise BadFolder(
+            f"{where}, has the path {path!r:.80}. Write one that is relative to the folder and "
+            "does not leave it."
+        )
+    if not spelled.parts:
+        raise BadFolder(f"{where}, has the path {path!r:.80}, which is the folder. Name a file.")
+    _check_encodable(path, "path", where)
+    return str(spelled)
+
+
+def named(text: str | None, what: str, where: str) -> str:
+    """
+    Returns a label, group or family: 1 to 200 printable characters.
+
+    Raises:
+        BadFolder: The text is something else.
+    """
+    if not text or not text.strip() or not text.isprintable() or len(text) > _LONGEST_LABEL:
+        raise BadFolder(
+            f"{where}, has the {what} {text!r:.60}. Write 1 to {_LONGEST_LABEL} printable "
+            "characters."
+        )
+    _check_encodable(text, what, where)
+    return text
+
+
+def check_size(index: Path) -> None:
+    """
+    Checks that an index is a plain file of bearable size.
+
+    Raises:
+        BadFolder: It is not.
+    """
+    try:
+        known = index.stat()
+    except OSError as error:
+        raise BadFolder(f"{index} cannot be read ({error}). Check its rights.") from error
+    if not stat.S_ISREG(known.st_mode) or known.st_size > _MOST_INDEX_BYTES:
+        raise BadFolder(
+            f"{index} has {known.st_size} bytes; an index has at most {_MOST_INDEX_BYTES}."
+        )
+
+
+def files_below(folder: Path) -> list[str]:
+    """
+    Returns the paths of all files below a folder, relative to it, in order.
+
+    Hidden files and folders (`.git`) are left out. A link to a folder is not followed: it counts as
+    a file, which cannot be opened later.
+
+    Raises:
+        BadFolder: A folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise BadFolder(f"{error.filename} cannot be read ({error.strerror}). Check its rights.")
+
+    paths: list[str] = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in links]
+        paths += [
+            Path(parent, name).relative_to(folder).as_posix()
+            for name in (*names, *links)
+            if not name.startswith(".")
+        ]
+    return sorted(paths)
+
+
+def _check_encodable(text: str, what: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadFolder(f"{where}, has a {what} that is no UTF-8: {text!r:.60}. Rename.") from error
