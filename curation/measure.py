@@ -145,7 +145,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:
             len(partitions),
             len(partitions) - len(waiting),
         )
-        _measure_all(waiting, params.workers or len(os.sched_getaffinity(0)))
+        _measure_all(waiting, params.workers or _cores())
         table = _publish(partitions, params, data_dir / "measure")
         # The folder itself stays: it carries the lock.
         for path in sorted(work.iterdir()):
@@ -256,6 +256,13 @@ def _check_size(decoded: images.DecodedImage, stored: SegmentImage) -> None:
             measured=difference,
             threshold=_ROUNDED,
         )
+
+
+def _cores() -> int:
+    """Returns the cores that this process may use; macOS tells the number of the machine alone."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _measure_all(waiting: Sequence[Partition], processes: int) -> None:

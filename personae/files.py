@@ -8,6 +8,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +94,20 @@ def read_json(path: Path, *, stage: str) -> dict[str, Any]:
             f"{path} holds no JSON mapping. Remove it and run stage '{stage}' again."
         )
     return document
+
+
+def own(path: Path) -> None:
+    """
+    Makes `path` a file that no other name leads to: a linked file is replaced by a copy.
+
+    DVC may link the files of a workspace to its cache, by hard or symbolic links, and protects them
+    from writing. Whoever changes such a file in place would change the cache. An absent file stays
+    absent.
+    """
+    if path.is_symlink() or (path.exists() and path.stat().st_nlink > 1):
+        part = path.with_name(path.name + ".part")
+        shutil.copyfile(path, part)
+        publish(part, path)
 
 
 @contextmanager

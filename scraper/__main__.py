@@ -157,6 +157,7 @@ def _run(command: str, options: argparse.Namespace) -> None:
     if command == "decide":
         _decide(sections)
         return
+    _check_dvc_can_track(sections.data)
     with _opened(sections) as board:
         if command == "plan":
             print(_plan(sections, board))
@@ -168,6 +169,17 @@ def _run(command: str, options: argparse.Namespace) -> None:
                 _transfer(stage, sections, board)
     if not command:
         print(status.report(options.data_dir))
+
+
+def _check_dvc_can_track(data: Path) -> None:
+    """Refuses, before any work, an output folder that DVC would refuse after it."""
+    root = os.environ.get("DVC_ROOT")  # DVC sets it for the command of a stage
+    if root and not data.resolve().is_relative_to(Path(root).resolve()):
+        raise BadParams(
+            f"{data} leads to {data.resolve()}, which is outside of {root}: DVC tracks no output "
+            "there. Move the whole project to that disk, or mount a folder of the disk at "
+            f"{data} (mount --bind). Without DVC the link works: python -m scraper."
+        )
 
 
 class _Sections:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from personae import files
 from personae.errors import DiskRefused
 
 BLOCK = tarfile.BLOCKSIZE
@@ -54,6 +55,7 @@ def disk_errors_translated(folder: Path) -> Iterator[None]:
 
 
 def _open(path: Path) -> BinaryIO:
+    files.own(path)
     # Unbuffered: `write` reaches the file at once.
     return path.open("r+b" if path.exists() else "x+b", buffering=0)
 
@@ -110,6 +112,7 @@ class Segments:
                 path.unlink()
                 cut += size
             elif size > end and not _ends_well(path, end):
+                files.own(path)
                 os.truncate(path, end)
                 cut += size - end
         last = max(ends, default="00000.tar")

@@ -55,6 +55,7 @@ class Store:
         self._lock: int | None = files.lock(folder)
         try:
             with self._translated():
+                files.own(self._path)
                 # A writer may work in threads, one after the other.
                 self._rows = sqlite3.connect(
                     self._path, isolation_level=None, check_same_thread=False

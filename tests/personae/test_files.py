@@ -99,6 +99,36 @@ def test_bad_json_is_named(content, message, tmp_path):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_a_linked_file_becomes_a_file_of_its_own(tmp_path, link):
+    """A hard or symbolic link, protected as in a DVC cache, is replaced by a writable copy."""
+    cached = tmp_path / "cached"
+    cached.write_bytes(b"original")
+    cached.chmod(0o444)
+    path = tmp_path / "data" / "file"
+    path.parent.mkdir()
+    link(cached, path)
+    files.own(path)
+    path.write_bytes(b"changed")
+
+    assert b"original" == cached.read_bytes()
+    assert 1 == path.stat().st_nlink
+    assert not path.is_symlink()
+    assert path.stat().st_mode & 0o200
+
+
+def test_an_own_file_and_an_absent_one_stay(tmp_path):
+    """A file without links keeps its inode; an absent file stays absent."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    before = path.stat().st_ino
+    files.own(path)
+    files.own(tmp_path / "absent")
+
+    assert before == path.stat().st_ino
+    assert [path] == list(tmp_path.iterdir())
+
+
 def test_second_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     """A second process is refused; after a kill the lock is free and leaves no file."""
     code = (

@@ -78,6 +78,38 @@ def test_whole_run_and_again(board, capsys):
     )
 
 
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_a_run_never_writes_through_a_link_into_a_cache(board, link, capsys):
+    """Files that DVC has linked to its cache stay as they are there, and the run fetches more."""
+    command = ["--site", board.url, "--min-images", "12", *FAST]
+    assert 0 == main([*command, "--max-images", "12"])
+    cached = {}
+    for number, path in enumerate(sorted(Path("data").rglob("*"))):
+        if path.is_file():
+            copy = Path(f"cached{number}").absolute()
+            path.rename(copy)
+            copy.chmod(0o444)
+            link(copy, path)
+            cached[copy] = copy.read_bytes()
+    capsys.readouterr()
+
+    assert 0 == main([*command, "--max-images", "20"])
+    assert "0 left" in capsys.readouterr().out
+    assert cached == {copy: copy.read_bytes() for copy in cached}
+
+
+def test_data_outside_the_repository_is_refused_before_any_request(tmp_path, monkeypatch, capsys):
+    """As a stage of DVC, a data folder that is a link to another disk is refused at once."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "clone").mkdir()
+    monkeypatch.chdir(tmp_path / "clone")
+    Path("data").symlink_to(tmp_path / "disk")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "clone"))
+
+    assert 2 == main(["listing", "--site", "http://127.0.0.1:9"])
+    assert "DVC tracks no output there" in capsys.readouterr().err
+
+
 def test_plan_downloads_nothing(board, capsys):
     """`plan` prints personae and hours, and requests no image."""
     assert 0 == main(["plan", "--site", board.url, "--min-images", "20", "--sample", "3", *FAST])
