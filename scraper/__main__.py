@@ -1,6 +1,7 @@
 """
     python -m scraper --min-images 1000      # listing, decide and download, in that order
     python -m scraper listing                # one stage, as `dvc repro` runs it
+    python -m scraper update                 # what is new since the last listing, then the rest
     python -m scraper plan                   # requests, bytes and hours of a run; downloads nothing
     python -m scraper status                 # what is finished, refused and left
     python -m scraper demo                   # the demo board by itself
@@ -43,6 +44,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "listing": ("site", "personae", "listing"),
     "decide": ("personae", "decide"),
     "download": ("site", "download"),
+    "update": ("site", "personae", "listing", "decide", "download"),
     "plan": ("site", "personae", "listing", "decide", "download"),
     "status": (),
     "": ("site", "personae", "listing", "decide", "download"),
@@ -58,10 +60,11 @@ _DESCRIPTIONS = {
     "": """example: python -m scraper --site danbooru --min-images 1000 --contact you@example.org
 
 Lists, judges and downloads the posts of every persona with enough images.
-A run that was stopped or killed continues when the same command runs again.
+A stopped or killed run continues when the same command runs again; a finished one updates.
 
 commands:
   (none)     listing, decide and download, in that order
+  update     what is new since the last listing; then decide and download
   listing    metadata of every post of every candidate persona, and the tag tables
   decide     which posts and personae are kept, with every reason; offline
   download   the images of the posts kept
@@ -77,6 +80,11 @@ Judges every listed post by the tag rules, and selects the personae. Offline."""
     "download": """example: python -m scraper download --side 128
 
 Downloads the images of the posts kept, each once.""",
+    "update": """example: python -m scraper update --site danbooru --min-images 1000
+
+Lists the posts that are new since the last listing, in as many pages as they fill, and the
+tables of tags; then decides and downloads. With --changed it also requests every known post
+again, 100 at once: an edited post is decided again, a deleted one becomes a tombstone.""",
     "plan": """example: python -m scraper plan --site danbooru --min-images 1000
 
 Prints which personae qualify, and how many requests, bytes and hours a run takes.
@@ -119,6 +127,12 @@ def _parser(command: str) -> argparse.ArgumentParser:
         epilog=cli.with_exit_codes("" if command else _EPILOG),
         words=[word for word in (*_SECTIONS, "demo") if word and not command],
     )
+    if command == "update":
+        parser.add_argument(
+            "--changed",
+            action="store_true",
+            help="also look for edits, new tags and deletions of known posts",
+        )
     if command == "plan":
         parser.add_argument(
             "--sample",
@@ -162,12 +176,14 @@ def _run(command: str, options: argparse.Namespace) -> None:
         if command == "plan":
             print(_plan(sections, board))
             return
+        if command == "update" or (not command and status.is_finished(sections.data)):
+            _transfer("update", sections, board)
         for stage in (command,) if command in STAGES else STAGES:
             if stage == "decide":
                 _decide(sections)
             else:
                 _transfer(stage, sections, board)
-    if not command:
+    if command not in STAGES:
         print(status.report(options.data_dir))
 
 
@@ -238,12 +254,14 @@ def _opened(sections: _Sections) -> "Iterator[Site | Folder]":
 
 
 def _transfer(stage: str, sections: _Sections, board: "Site | Folder") -> None:
-    """Runs `listing` or `download`, the stages that send requests or read the folder."""
+    """Runs `update`, `listing` or `download`, which send requests or read the folder."""
     import asyncio
 
     from scraper.sources.folder import Folder
 
     if isinstance(board, Folder):
+        if stage == "update":  # a changed folder is another collection, and is listed anew
+            return
         # Reading does not wait: one worker is as fast, and keeps the order of the files.
         sections.download = sections.download.model_copy(update={"workers": 1})
         asyncio.run(_stage(stage, sections, board, board, board))
@@ -268,10 +286,13 @@ async def _stage(
     source: "PostSource",
     transport: "Transport",
 ) -> None:
-    from scraper import download, listing
+    from scraper import download, listing, update
 
     data = sections.data
-    if stage == "listing":
+    if stage == "update":
+        changed = getattr(sections.options, "changed", False)
+        await update.run(source, data / "listing", changed=changed)
+    elif stage == "listing":
         await listing.run(sections.listing, sections.personae, source, data / "listing")
     else:
         folders = (data / "listing", data / "decide", data / "download")

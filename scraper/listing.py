@@ -173,6 +173,10 @@ async def _posts(
         if not walk.is_done
     ]
     _log.info("listing: %d candidates, %d of them still to list", len(walks), len(left))
+    if walks and not left:
+        _log.info(
+            "listing: nothing is left of the last listing; `python -m scraper update` renews it"
+        )
     with Progress(STAGE, sum(left)) as progress:
         for begun in walks:
             walk = begun

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scraper import store
+from scraper.post import Post
 from scraper.sources import Page, Tag
 from scraper.store import Store
 
@@ -37,6 +38,10 @@ CREATE TABLE IF NOT EXISTS walks (
     cursor INTEGER,
     is_done INTEGER NOT NULL,
     UNIQUE (collection, search)
+);
+CREATE TABLE IF NOT EXISTS floors (
+    walk INTEGER PRIMARY KEY,
+    floor INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS posts (
     collection INTEGER NOT NULL,
@@ -62,6 +67,8 @@ class Walk:
     cursor: int | None
     """The next page holds ids below it; None before the first page."""
     is_done: bool
+    floor: int | None = None
+    """Ids up to it were listed by an earlier walk of the search; None in the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,15 @@ class ListingSummary:
     posts: int
     searches: int
     searches_done: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshedCounts:
+    """How many recorded posts have changed on the board since they were recorded."""
+
+    edited: int
+    gone: int
+    """Posts that are no more on the board."""
 
 
 class Pages(Store):
@@ -126,11 +142,78 @@ class Pages(Store):
                 "INSERT OR IGNORE INTO walks (collection, search, is_done) VALUES (?, ?, 0)",
                 (self._collection, search),
             )
-            number, cursor, is_done = self._rows.execute(
-                "SELECT walk, cursor, is_done FROM walks WHERE collection = ? AND search = ?",
+            number, cursor, is_done, floor = self._rows.execute(
+                "SELECT walk, cursor, is_done, floor FROM walks LEFT JOIN floors USING (walk) "
+                "WHERE collection = ? AND search = ?",
                 (self._collection, search),
             ).fetchone()
-        return Walk(number, search, cursor, bool(is_done))
+        return Walk(number, search, cursor, bool(is_done), floor)
+
+    def renew(self) -> None:
+        """
+        Lets every finished walk begin again at the newest post, down to the newest that it has listed.
+
+        The recorded answers are forgotten, so candidates, aliases and implications are requested again. Walks
+        that are not finished go on where they are.
+        """
+        with self._transaction():
+            self._rows.execute(
+                "INSERT OR REPLACE INTO floors SELECT walk, max(post_id) FROM walks "
+                "JOIN sightings USING (walk) WHERE collection = ? AND is_done GROUP BY walk",
+                (self._collection,),
+            )
+            self._rows.execute(
+                "UPDATE walks SET cursor = NULL, is_done = 0 WHERE collection = ? AND is_done",
+                (self._collection,),
+            )
+            self._rows.execute("DELETE FROM answers WHERE collection = ?", (self._collection,))
+        self._at("walks renewed")
+
+    def count(self, *, above: int) -> int:
+        """Returns the number of recorded posts with an id above `above`."""
+        with self._translated():
+            (number,) = self._rows.execute(
+                "SELECT count(*) FROM posts WHERE collection = ? AND post_id > ?",
+                (self._collection, above),
+            ).fetchone()
+        return int(number)
+
+    def known(self, *, above: int, limit: int) -> list[int]:
+        """Returns the next `limit` ids of recorded posts above `above`, in order."""
+        with self._translated():
+            rows = self._rows.execute(
+                "SELECT post_id FROM posts WHERE collection = ? AND post_id > ? ORDER BY post_id LIMIT ?",
+                (self._collection, above, limit),
+            )
+            return [number for (number,) in rows]
+
+    def refresh(self, ids: Sequence[int], posts: Iterable[Post]) -> RefreshedCounts:
+        """
+        Replaces the rows of `ids` by `posts`, as the board has them now; all of them or none.
+
+        A post that is no more on the board becomes a tombstone: its row stays, marked as deleted.
+        """
+        fresh = {post.post_id: _dump(post.to_row()) for post in posts}
+        marks = ", ".join("?" * len(ids))
+        with self._transaction():
+            before = dict(
+                self._rows.execute(
+                    f"SELECT post_id, row_json FROM posts WHERE collection = ? AND post_id IN ({marks})",  # noqa: S608  # marks are question marks
+                    (self._collection, *ids),
+                )
+            )
+            gone = {number: _deleted(row) for number, row in before.items() if number not in fresh}
+            after = {
+                number: row for number, row in (fresh | gone).items() if before.get(number) != row
+            }
+            self._rows.executemany(
+                "UPDATE posts SET row_json = ? WHERE collection = ? AND post_id = ?",
+                [(row, self._collection, number) for number, row in after.items()],
+            )
+        self._at("posts refreshed")
+        return RefreshedCounts(
+            edited=len(after.keys() - gone.keys()), gone=len(after.keys() & gone.keys())
+        )
 
     def sighted(self, walk: Walk) -> int:
         """Returns the number of posts that the walk has listed so far."""
@@ -148,7 +231,8 @@ class Pages(Store):
         Raises:
             DiskRefused: The disk is full; nothing of this page is recorded.
         """
-        after = replace(walk, cursor=page.cursor, is_done=page.cursor is None)
+        reached = page.cursor is not None and walk.floor is not None and page.cursor <= walk.floor
+        after = replace(walk, cursor=page.cursor, is_done=reached or page.cursor is None)
         rows = [(self._collection, post.post_id, _dump(post.to_row())) for post in page.posts]
         with self._transaction():
             self._rows.executemany("INSERT OR REPLACE INTO posts VALUES (?, ?, ?)", rows)
@@ -220,6 +304,12 @@ def rows_of(tags: Iterable[Tag]) -> list[tuple[Any, ...]]:
 
 def _dump(row: dict[str, Any]) -> str:
     return json.dumps(row, default=_milliseconds, separators=(",", ":"), ensure_ascii=False)
+
+
+def _deleted(row: str) -> str:
+    """Returns the row of a post that is gone: deleted, and without files."""
+    changed = json.loads(row) | {"is_deleted": True, "variants": [], "md5": None}
+    return json.dumps(changed, separators=(",", ":"), ensure_ascii=False)
 
 
 def _milliseconds(moment: datetime) -> int:

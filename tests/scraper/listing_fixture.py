@@ -80,11 +80,13 @@ class Shelf:
         self.asked.append((search, before))
         self.fault(search, before)
         name = search.split()[0]
+        listed = {int(text) for text in name.removeprefix("id:").split(",") if text.isdecimal()}
         found = sorted(
             (
                 post
                 for post in self.posts
-                if name in post.tags_character and (before is None or post.post_id < before)
+                if (name in post.tags_character or post.post_id in listed)
+                and (before is None or post.post_id < before)
             ),
             key=lambda post: -post.post_id,
         )[:size]
