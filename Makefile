@@ -51,7 +51,7 @@ WITHOUT_TORCH := awk '/^[a-z]/ {keep = !/^(torch|torchvision|triton|nvidia-.*|cu
 # The lowest versions warn of deprecations that later ones have removed, and jaxtyping's hook needs a
 # newer beartype: neither is a failure here.
 floors: $(VENV)-floors/.done  ## environment with the lowest versions that pyproject.toml allows (torch apart), then tests
-	$(abspath $(VENV))-floors/bin/python -m pytest -o addopts=--import-mode=importlib -q -W default -n 2 --dist loadfile -m "not chain and not browser" $(FLOORS)
+	"$(abspath $(VENV))-floors/bin/python" -m pytest -o addopts=--import-mode=importlib -q -W default -n 2 --dist loadfile -m "not chain and not browser" $(FLOORS)
 
 # Tests that use each dependency: with the whole suite (make floors FLOORS=tests) it takes as long again.
 FLOORS := tests/personae tests/curation/test_catalog.py tests/curation/test_shards.py tests/curation/test_image.py \
@@ -64,17 +64,17 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $$($(PYTHON) -c 'import torch; torch.cuda.is_available() and print("--system-site-packages")' 2>/dev/null) $(VENV)
 
 $(VENV)/.repro: pyproject.toml locks/repro.txt | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --require-hashes --requirement locks/repro.txt
-	$(BIN)/pip install --quiet --editable '.[pipeline]'
+	"$(BIN)/pip" install --quiet --require-hashes --requirement locks/repro.txt
+	"$(BIN)/pip" install --quiet --editable '.[pipeline]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml locks/test.txt | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --require-hashes --requirement locks/test.txt
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	"$(BIN)/pip" install --quiet --require-hashes --requirement locks/test.txt
+	"$(BIN)/pip" install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.repro
 
 $(VENV)-floors/.done: pyproject.toml locks/floors.txt
 	$(PYTHON) -m venv $(VENV)-floors
-	$(VENV)-floors/bin/pip install --quiet --requirement locks/floors.txt
-	$(VENV)-floors/bin/pip install --quiet --editable '.[dev]'
+	"$(VENV)-floors/bin/pip" install --quiet --requirement locks/floors.txt
+	"$(VENV)-floors/bin/pip" install --quiet --editable '.[dev]'
 	@touch $@

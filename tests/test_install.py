@@ -1,6 +1,7 @@
 """Tests that each package runs with its own extra, and that the wheel holds the needed files."""
 
 import importlib.metadata
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -75,6 +76,22 @@ def test_machine_that_trains_needs_no_http_no_database_and_no_dvc():
     others = {"aiohttp", "requests", "stamina", "duckdb", "pdqhash", "dvc", "webdataset"}
 
     assert set() == others & _closure("train")
+
+
+@pytest.mark.parametrize("goal", ["repro", "test", "floors"])
+def test_make_works_in_a_folder_with_a_space(tmp_path, goal):
+    """Every program of the environment stands in the printed recipes as one word of the shell."""
+    clone = tmp_path / "my project"
+    clone.mkdir()
+    for name in ("Makefile", "pyproject.toml", "locks"):
+        (clone / name).symlink_to(ROOT / name)
+    recipes = subprocess.run(
+        ["make", "--dry-run", goal], cwd=clone, capture_output=True, text=True, check=True
+    ).stdout
+    programs = [shlex.split(line)[0] for line in recipes.splitlines()]
+
+    assert not [program for program in programs if program.endswith("my")]
+    assert any(program.endswith("/bin/pip") for program in programs)
 
 
 def test_wheel_holds_every_module_and_template(tmp_path):
