@@ -1,9 +1,10 @@
 """The stages of the pipeline in their order, and the command that runs each."""
 
+import os
 from pathlib import Path
 from typing import Final
 
-from personae.errors import MissingInput
+from personae.errors import BadParams, MissingInput
 
 _STAGES: Final = {
     "scraper": ("listing", "decide", "download"),
@@ -32,3 +33,19 @@ def absent(path: Path, stage: str) -> MissingInput:
         f"{path} is absent: stage '{stage}' writes it. Run that stage first"
         + (f":\n  {command}" if command else ".")
     )
+
+
+def check_dvc_can_track(data: Path) -> None:
+    """
+    Checks, before any work, that DVC can track the outputs in `data` where DVC runs this process.
+
+    Raises:
+        BadParams: The folder leads out of the repository; DVC would refuse it after the work.
+    """
+    root = os.environ.get("DVC_ROOT")  # DVC sets it for the command of a stage
+    if root and not data.resolve().is_relative_to(Path(root).resolve()):
+        raise BadParams(
+            f"{data} leads to {data.resolve()}, which is outside of {root}: DVC tracks no output "
+            "there. Move the whole project to that disk, or mount a folder of the disk at "
+            f"{data} (mount --bind). Without DVC the link works: python -m scraper."
+        )

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from pydantic import BaseModel
 
-from personae import cli, settings
+from personae import cli, settings, stages
 from personae.errors import BadParams
 from personae.settings import Settings
 from scraper.params import decide, download, listing, personae, site
 
 if TYPE_CHECKING:  # heavy imports are delayed, so that --help answers at once
+    from scraper.client import Client
     from scraper.planner import PageSample
     from scraper.policy import RequestBudget
     from scraper.site import Site
@@ -171,7 +172,7 @@ def _run(command: str, options: argparse.Namespace) -> None:
     if command == "decide":
         _decide(sections)
         return
-    _check_dvc_can_track(sections.data)
+    stages.check_dvc_can_track(sections.data)
     with _opened(sections) as board:
         if command == "plan":
             print(_plan(sections, board))
@@ -185,17 +186,6 @@ def _run(command: str, options: argparse.Namespace) -> None:
                 _transfer(stage, sections, board)
     if command not in STAGES:
         print(status.report(options.data_dir))
-
-
-def _check_dvc_can_track(data: Path) -> None:
-    """Refuses, before any work, an output folder that DVC would refuse after it."""
-    root = os.environ.get("DVC_ROOT")  # DVC sets it for the command of a stage
-    if root and not data.resolve().is_relative_to(Path(root).resolve()):
-        raise BadParams(
-            f"{data} leads to {data.resolve()}, which is outside of {root}: DVC tracks no output "
-            "there. Move the whole project to that disk, or mount a folder of the disk at "
-            f"{data} (mount --bind). Without DVC the link works: python -m scraper."
-        )
 
 
 class _Sections:
@@ -259,44 +249,43 @@ def _transfer(stage: str, sections: _Sections, board: "Site | Folder") -> None:
 
     from scraper.sources.folder import Folder
 
-    if isinstance(board, Folder):
-        if stage == "update":  # a changed folder is another collection, and is listed anew
-            return
+    if not isinstance(board, Folder):
+        asyncio.run(_transfer_from_board(stage, sections, board))
+    elif stage == "download":
         # Reading does not wait: one worker is as fast, and keeps the order of the files.
         sections.download = sections.download.model_copy(update={"workers": 1})
-        asyncio.run(_stage(stage, sections, board, board, board))
-    else:
-        asyncio.run(_stage_of_board(stage, sections, board))
+        asyncio.run(_download(sections, board, board))
+    elif stage == "listing":  # no update: a changed folder is another collection
+        asyncio.run(_list(stage, sections, board))
 
 
-async def _stage_of_board(stage: str, sections: _Sections, board: "Site") -> None:
+async def _transfer_from_board(stage: str, sections: _Sections, board: "Site") -> None:
     from scraper.client import Client
-    from scraper.sources.danbooru import Danbooru
 
     async with Client(board, _budget(sections, board)) as client:
-        source = Danbooru(client, board.base_url, identity=_identity(sections, board))
-        await _stage(stage, sections, board, source, client)
+        if stage == "download":
+            await _download(sections, board, client)
+        else:
+            await _list(stage, sections, _source(sections, client, board))
         _log.info("%s: %d requests", stage, client.requests)
 
 
-async def _stage(
-    stage: str,
-    sections: _Sections,
-    board: "Site | Folder",
-    source: "PostSource",
-    transport: "Transport",
-) -> None:
-    from scraper import download, listing, update
+async def _list(stage: str, sections: _Sections, source: "PostSource") -> None:
+    from scraper import listing, update
 
-    data = sections.data
+    folder = sections.data / "listing"
     if stage == "update":
         changed = getattr(sections.options, "changed", False)
-        await update.run(source, data / "listing", changed=changed)
-    elif stage == "listing":
-        await listing.run(sections.listing, sections.personae, source, data / "listing")
+        await update.run(source, folder, changed=changed)
     else:
-        folders = (data / "listing", data / "decide", data / "download")
-        await download.run(sections.download, transport, board, *folders)
+        await listing.run(sections.listing, sections.personae, source, folder)
+
+
+async def _download(sections: _Sections, board: "Site | Folder", transport: "Transport") -> None:
+    from scraper import download
+
+    folders = (sections.data / name for name in STAGES)
+    await download.run(sections.download, transport, board, *folders)
 
 
 def _decide(sections: _Sections) -> None:
@@ -339,26 +328,34 @@ async def _sample(
 ) -> "tuple[list[Tag], dict[str, PageSample]]":
     from scraper import listing, planner
     from scraper.client import Client
-    from scraper.sources.danbooru import Danbooru
 
     async with Client(board, budget) as client:
-        source = Danbooru(client, board.base_url, identity=_identity(sections, board))
+        source = _source(sections, client, board)
         tags = listing.find_candidates(sections.listing, sections.personae, source)
         candidates = [tag async for tag in tags]
         samples = await planner.sample(
             candidates,
             source,
             terms=sections.listing.terms,
-            rules=planner.Rules(
-                sections.decide.limits,
-                frozenset(sections.decide.skip),
-                frozenset(sections.decide.accept_tags),
-            ),
+            rules=sections.decide.rules,
             side=sections.download.side,
             pages=sections.options.sample,
             page_size=sections.listing.page_size,
         )
         return candidates, samples
+
+
+def _source(sections: _Sections, client: "Client", board: "Site") -> "PostSource":
+    """Returns the board as a source, or the dump that chooses its posts."""
+    from scraper.sources.danbooru import Danbooru
+
+    source = Danbooru(client, board.base_url, identity=_identity(sections, board))
+    if not sections.listing.dump or sections.listing.rating_scale is None:
+        return source
+    from scraper.sources.dump import Dump
+
+    path, scale = Path(sections.listing.dump), sections.listing.rating_scale
+    return Dump(path, scale, source, sections.decide.rules)
 
 
 def _budget(sections: _Sections, board: "Site") -> "RequestBudget":

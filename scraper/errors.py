@@ -21,6 +21,7 @@ ScraperError
 ├── DamagedLedger    (stops; the record of what is stored cannot be read)
 ├── UnexpectedResponse   (stops)
 ├── NothingStored    (stops; every image was refused)
+├── BadDump          (stops; a dump of metadata cannot be read)
 └── BadFolder        (stops; a folder of labelled images is inconsistent)
 
 Errors that the packages share are in personae/errors.py.
@@ -39,6 +40,10 @@ class NothingStored(ScraperError):
 
 class BadFolder(ScraperError):
     """A folder of labelled images disagrees with its index, or leads outside."""
+
+
+class BadDump(ScraperError):
+    """A dump of metadata cannot be read, or has no row that passes the rules."""
 
 
 class TransientError(ScraperError):

@@ -79,6 +79,15 @@ class RuleLimits:
     refuse_tags: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules that apply: their limits, those that are skipped, and tags that all of them ignore."""
+
+    limits: RuleLimits
+    skip: frozenset[str] = frozenset()
+    accepted: frozenset[str] = frozenset()
+
+
 class RuleRefusal(NamedTuple):
     """The value and the limit, for rules with a limit; else None."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from scraper import filters, personae
 from scraper.errors import RequestRefused, TransientError
-from scraper.filters import PostFacts, RuleLimits
+from scraper.filters import PostFacts, Rules
 from scraper.image import smallest_sufficient
 from scraper.one_shot import OneShot
 from scraper.params.personae import Params as PersonaeParams
@@ -29,15 +29,6 @@ from scraper.sources.danbooru import counted
 _BYTES_PER_PIXEL = {"jpg": 0.25, "webp": 0.12, "png": 1.0}
 _SHOWN = 30
 _MOST_COUNT_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The rules that `decide` would apply."""
-
-    limits: RuleLimits
-    skip: frozenset[str] = frozenset()
-    accepted: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from scraper import filters
-from scraper.filters import RuleLimits
+from scraper.filters import RuleLimits, Rules
 
 
 class Params(BaseModel):
@@ -49,3 +49,8 @@ class Params(BaseModel):
             max_aspect=self.max_aspect,
             refuse_tags=frozenset(self.refuse_tags),
         )
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that these values select."""
+        return Rules(self.limits, frozenset(self.skip), frozenset(self.accept_tags))

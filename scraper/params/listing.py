@@ -1,6 +1,8 @@
 """Section `listing`: which posts are listed, and how many posts a request asks for."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Params(BaseModel):
@@ -25,3 +27,21 @@ class Params(BaseModel):
     deadline_hours: float | None = Field(
         None, gt=0, description="hours until listing stops, resumable"
     )
+    dump: str = Field(
+        "",
+        description="metadata of the board, .parquet, .jsonl or .csv: its rows choose the posts, and "
+        "the board describes those",
+    )
+    # Dumps of before 2022 use the letter s for safe posts, which today are general or sensitive.
+    rating_scale: Literal["gsqe", "sqe", "0123"] | None = Field(
+        None, description="what ratings of the dump mean: today's gsqe, sqe (before 2022), 0123"
+    )
+
+    @model_validator(mode="after")
+    def _dump_has_a_scale(self) -> Self:
+        if self.dump and self.rating_scale is None:
+            raise ValueError(
+                "a dump needs 'listing.rating_scale' (--rating-scale): gsqe, sqe where s means safe "
+                "(dumps of before 2022), or 0123"
+            )
+        return self
