@@ -104,8 +104,12 @@ class Dump:
         self._path = path.expanduser()
         self._board = board
         self._database = duckdb.connect(
-            config={"memory_limit": memory, "preserve_insertion_order": False}
+            config={
+                "memory_limit": memory,
+                "preserve_insertion_order": False,
+            }
         )
+        self._database.execute("SET enable_progress_bar = false")  # it goes to standard output
         # DuckDB makes the folder when it needs it, and removes it.
         spill = Path(tempfile.gettempdir()) / f"personae-dump-{os.getpid()}"
         self._database.execute("SET temp_directory = ?", [str(spill)])
