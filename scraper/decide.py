@@ -47,11 +47,18 @@ _PERSONAE_COLUMNS: dict[str, pa.DataType] = {
     "listed": pa.int64(),
     "kept": pa.int64(),
     "qualifies": pa.bool_(),
+    "reason": pa.string(),
 }
 KEPT_SCHEMA = pa.schema(_KEPT_COLUMNS)
 PERSONAE_SCHEMA = pa.schema(_PERSONAE_COLUMNS)
 # A post that breaks no rule gets at most one of these, from the choice of personae.
-_LATER_REASONS = ("persona_too_small", "persona_not_chosen", "enough_images")
+_LATER_REASONS = (
+    "persona_too_small",
+    "persona_not_chosen",
+    "enough_images",
+    "persona_excluded",
+    "other_copyright",
+)
 _REASONS = (*filters.RULES, *_LATER_REASONS)
 _CODES = {reason: code for code, reason in enumerate(_REASONS)}
 _TAG_COLUMNS = tuple(f"tags_{kind}" for kind in TAG_KINDS)
@@ -125,6 +132,7 @@ def run(params: Params, selection: PersonaeParams, listing_dir: Path, out_dir: P
         {name: counts.kept for name, counts in judged.personae.items()},
         {name: base for name, (base, _) in bases.items()},
         selection,
+        {name: counts.copyright() for name, counts in judged.personae.items()},
     )
     later = _later(judged, outcome, selection.most_images)
     decisions = _decisions(judged, later)
@@ -334,9 +342,11 @@ def _personae(
             "copyright": counts.copyright(),
             "listed": counts.listed,
             "kept": counts.kept,
-            "qualifies": outcome[name] is None,
+            "qualifies": refusal is None,
+            "reason": None if refusal is None else refusal.reason,
         }
         for name, counts in sorted(judged.personae.items())
+        for refusal in (outcome[name],)
     ]
     return pa.Table.from_pylist(rows, schema=PERSONAE_SCHEMA)
 

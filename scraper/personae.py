@@ -7,6 +7,7 @@ and implications are those of Danbooru (https://danbooru.donmai.us/wiki_pages/he
 .../help:tag_implications).
 """
 
+import difflib
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Self
 
 import networkx as nx
 
+from personae.errors import BadParams
 from scraper.params.personae import Params
 
 
@@ -130,37 +132,65 @@ class PersonaRefusal:
 
 
 def choose(
-    kept: Mapping[str, int], bases: Mapping[str, str], params: Params
+    kept: Mapping[str, int],
+    bases: Mapping[str, str],
+    params: Params,
+    copyrights: Mapping[str, str | None] | None = None,
 ) -> dict[str, PersonaRefusal | None]:
     """
     Returns for every persona None if it becomes a label, else the refusal.
 
     A persona needs `min_images` images. With `labels` only those with most images are taken
-    (equal counts: by name), and with `look_alikes` one more of the same base for each of them.
+    (equal counts: by name), those of `include`, and with `look_alikes` one more of the same base for
+    each of them. None of `exclude` is taken, and with `copyrights` none of another series.
 
     Args:
         kept: Images of each persona that pass every rule on a post.
         bases: The base of each persona.
         params: Section `personae`.
+        copyrights: The series of each persona; None where the series are unknown, as in a plan.
+
+    Raises:
+        BadParams: A name of `include` or `exclude` is no persona that was listed.
     """
-    outcome: dict[str, PersonaRefusal | None] = {
-        persona: PersonaRefusal("persona_too_small", count, params.min_images)
-        for persona, count in kept.items()
-        if count < params.min_images
-    }
+    _check_known(kept, params)
+    outcome: dict[str, PersonaRefusal | None] = {}
+    for persona, count in kept.items():
+        if persona in params.exclude:
+            outcome[persona] = PersonaRefusal("persona_excluded", 1, 0)
+        elif (
+            params.copyrights
+            and copyrights is not None
+            and copyrights.get(persona) not in params.copyrights
+        ):
+            outcome[persona] = PersonaRefusal("other_copyright", 0, len(params.copyrights))
+        elif count < params.min_images:
+            outcome[persona] = PersonaRefusal("persona_too_small", count, params.min_images)
     ranked = sorted(
         (persona for persona in kept if persona not in outcome),
         key=lambda persona: (-kept[persona], persona),
     )
     most = len(ranked) if params.labels is None else params.labels
-    chosen = set(ranked[:most])
+    first = [*ranked[:most], *(name for name in ranked[most:] if name in params.include)]
+    chosen = set(first)
     if params.look_alikes:
-        chosen |= _partners(ranked[:most], ranked, bases)
+        chosen |= _partners(first, ranked, bases)
     for rank, persona in enumerate(ranked, start=1):
         outcome[persona] = (
             None if persona in chosen else PersonaRefusal("persona_not_chosen", rank, most)
         )
     return outcome
+
+
+def _check_known(kept: Mapping[str, int], params: Params) -> None:
+    for field, names in (("include", params.include), ("exclude", params.exclude)):
+        for name in names:
+            if name not in kept:
+                near = difflib.get_close_matches(name, kept, n=3)
+                raise BadParams(
+                    f"'personae.{field}' holds {name!r:.80}, which is on no listed post."
+                    + (f" Did you mean {', '.join(near)}?" if near else "")
+                )
 
 
 def hash_order(post_id: int) -> bytes:

@@ -17,6 +17,13 @@ class Params(BaseModel):
     labels: int | None = Field(
         None, ge=1, description="number of personae, those with most images; unset: all"
     )
+    copyrights: tuple[str, ...] = Field(
+        (), description="only personae of these series; none: of all"
+    )
+    include: tuple[str, ...] = Field(
+        (), description="with --labels: personae that are taken beside those with most images"
+    )
+    exclude: tuple[str, ...] = Field((), description="personae that are never labels")
     look_alikes: bool = Field(
         default=False,
         description="with --labels: for each persona, also take the largest other form of the same "

@@ -52,6 +52,7 @@ def test_keeps_a_good_post(decided):
             "listed": 1,
             "kept": 1,
             "qualifies": True,
+            "reason": None,
         }
     ] == people
 
@@ -149,9 +150,23 @@ def test_small_personae_are_refused_with_their_numbers(decided):
         decisions[0][name] for name in ("post_id", "kept", "reason", "measured", "threshold")
     )
     assert [100, 101, 102] == [row["post_id"] for row in kept]
-    assert [("miku", False), ("rin", True)] == [
-        (row["persona"], row["qualifies"]) for row in people
+    assert [("miku", False, "persona_too_small"), ("rin", True, None)] == [
+        (row["persona"], row["qualifies"], row["reason"]) for row in people
     ]
+
+
+def test_personae_of_other_series_are_refused(decided):
+    """The series of a persona is the copyright tag on most of its posts."""
+    others = [
+        replace(post, post_id=post.post_id + 50, tags_character=("miku",), tags_copyright=("song",))
+        for post in many(4)
+    ]
+    _, kept, people = decided(
+        [*many(3), *others], wanted=personae.Params(min_images=1, copyrights=("song",))
+    )
+
+    assert {"miku"} == {row["persona"] for row in kept}
+    assert [None, "other_copyright"] == [row["reason"] for row in people]
 
 
 def test_surplus_personae_are_refused_with_their_rank(decided):

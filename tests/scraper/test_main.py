@@ -296,7 +296,7 @@ def test_help_is_short_and_light():
     *lines, loaded = run.stdout.splitlines()
 
     assert "example: python -m scraper" in lines[2]
-    assert len(lines) <= 111
+    assert len(lines) <= 120
     assert "" == loaded
 
 

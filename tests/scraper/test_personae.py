@@ -1,8 +1,10 @@
 """Tests leaves, bases and the choice of personae."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from personae.errors import BadParams
 from scraper.personae import Kinship, Lineage, Params, PersonaRefusal, choose, hash_order, lineage
 
 TABLE = Kinship.from_pairs(
@@ -187,6 +189,43 @@ def test_look_alikes_adds_nothing_to_a_chosen_pair():
     outcome = choose(kept, bases, Params(min_images=10, labels=2, look_alikes=True))
 
     assert PersonaRefusal("persona_not_chosen", 3, 2) == outcome["a_(y)"]
+
+
+def test_named_personae_are_taken_or_left_out():
+    """`include` adds a persona beyond `labels`, `exclude` frees a place, and the minimum still holds."""
+    kept = {"a": 50, "b": 40, "c": 30, "d": 20, "e": 5}
+    params = Params(min_images=10, labels=2, include=("d", "e"), exclude=("a",))
+
+    assert {
+        "a": PersonaRefusal("persona_excluded", 1, 0),
+        "b": None,
+        "c": None,
+        "d": None,
+        "e": PersonaRefusal("persona_too_small", 5, 10),
+    } == choose(kept, {name: name for name in kept}, params)
+
+
+def test_only_the_named_series_are_taken():
+    """With `copyrights`, personae of another series, or of none, are refused, whatever their counts."""
+    kept = {"a": 50, "b": 40, "c": 30}
+    params = Params(min_images=10, copyrights=("touhou", "vocaloid"))
+    series = {"a": "vocaloid", "b": "other", "c": None}
+
+    assert {
+        "a": None,
+        "b": PersonaRefusal("other_copyright", 0, 2),
+        "c": PersonaRefusal("other_copyright", 0, 2),
+    } == choose(kept, {name: name for name in kept}, params, series)
+    assert dict.fromkeys(kept) == choose(kept, {name: name for name in kept}, params)
+
+
+@pytest.mark.parametrize("field", ["include", "exclude"])
+def test_a_misspelt_persona_is_named_with_its_neighbours(field):
+    """A name that no post has is an error with the closest names."""
+    params = Params(min_images=1, **{field: ("hatsune_mku",)})
+
+    with pytest.raises(BadParams, match=rf"'personae.{field}' .* Did you mean hatsune_miku"):
+        choose({"hatsune_miku": 5}, {"hatsune_miku": "hatsune_miku"}, params)
 
 
 def test_max_images_is_never_below_min_images():
