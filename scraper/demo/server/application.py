@@ -27,7 +27,7 @@ from scraper.demo.board import booru
 from scraper.demo.board.booru import DemoBoard
 from scraper.demo.facts.params import Params
 from scraper.demo.search.language import SearchError
-from scraper.demo.server import answers, endpoints, faults, gate
+from scraper.demo.server import answers, endpoints, faults, gate, pages
 from scraper.demo.server.endpoints import LEVEL, STATE, ApiError, ServerState, page, reply
 from scraper.demo.server.faults import Handler, Strike
 from scraper.demo.server.gate import BadCredentials, LeakyBucket
@@ -63,7 +63,7 @@ def application(board: DemoBoard, *, params: Params | None = None) -> web.Applic
         has_control=params.control,
         faults=faults.parse(params.faults, seed=params.seed, attempts=params.fault_attempts),
     )
-    for path, handler in endpoints.ROUTES:
+    for path, handler in (*pages.ROUTES, *endpoints.ROUTES):
         app.router.add_route("*", path, handler)
 
     async def close(app: web.Application) -> None:
@@ -103,8 +103,10 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
     state = request.app[STATE]
     if request.path.startswith("/demo/"):
         return await handler(request)
-    if gate.is_challenged(request.headers.get("User-Agent", "")):
-        response = page(403, "Just a moment...", "Enable JavaScript and cookies to continue.")
+    agent = request.headers.get("User-Agent", "")
+    if gate.is_challenged(agent, clearance=request.cookies.get(gate.CLEARANCE)):
+        text = f"Enable JavaScript and cookies to continue.{gate.CHALLENGE}"
+        response = page(403, "Just a moment...", text)
         response.headers["cf-mitigated"] = "challenge"
         return response
     if request.path.startswith("/posts"):

@@ -155,7 +155,8 @@ def is_hidden(post: DemoPost, request: web.Request) -> bool:
     return "banned" in post.flags or restricted or (is_safe_mode(request) and post.rating != "g")
 
 
-async def _as_json(posts: Sequence[DemoPost], request: web.Request) -> list[answers.Json]:
+async def as_json(posts: Sequence[DemoPost], request: web.Request) -> list[answers.Json]:
+    """Returns the posts as `/posts.json` lists them to this caller."""
     facts = await request.app[STATE].board.studio.facts([post.post_id for post in posts])
     host = f"{request.scheme}://{request.host}"
     return [
@@ -196,20 +197,39 @@ async def posts_index(request: web.Request) -> web.StreamResponse:
         post = state.board.post(post_id) if post_id is not None else None
         if post is None:
             raise not_found()
-        return reply(_only((await _as_json([post], request))[0], request))
+        return reply(_only((await as_json([post], request))[0], request))
     if query.get("random") in ("true", "1"):
         number = _limit(query.get("limit"), most=_MOST_POSTS)
         tags = f"{query.get('tags', '')} random:{number}".strip()
         raise web.HTTPFound(request.url.update_query(tags=tags).without_query_params("random"))
+    rows, _ = await matching(request)
+    return reply(_only(rows, request))
+
+
+async def matching(
+    request: web.Request, *, limit: int | None = None
+) -> tuple[list[answers.Json], bool]:
+    """
+    Returns the page of posts that `tags=` and `page=` ask for, and whether another follows.
+
+    Args:
+        request: The request; its `limit=` or that of the search counts where `limit` is None.
+        limit: Posts per page.
+
+    Raises:
+        ApiError: The page is too far (410).
+        SearchError: The board refuses the query.
+    """
+    state = request.app[STATE]
     tree = await _tree(request, limited=True)
-    text = query.get("limit") or language.metatag(tree, "limit")
-    limit = _limit(text, most=_MOST_POSTS)
+    text = request.query.get("limit") or language.metatag(tree, "limit")
+    limit = limit or _limit(text, most=_MOST_POSTS)
     shown, ahead = page_of(
         state.index.select(tree), request, limit=limit, key=lambda post: post.post_id
     )
-    rows = await _as_json(shown, request)
+    rows = await as_json(shown, request)
     state.board.studio.prefetch([post.post_id for post in ahead])
-    return reply(_only(rows, request))
+    return rows, bool(ahead)
 
 
 def _only(answer: Any, request: web.Request) -> Any:
@@ -222,7 +242,7 @@ async def posts_show(request: web.Request) -> web.StreamResponse:
     post = request.app[STATE].board.post(int(request.match_info["post_id"]))
     if post is None:
         raise not_found()
-    return reply(_only((await _as_json([post], request))[0], request))
+    return reply(_only((await as_json([post], request))[0], request))
 
 
 async def posts_random(request: web.Request) -> web.StreamResponse:
@@ -233,7 +253,7 @@ async def posts_random(request: web.Request) -> web.StreamResponse:
     )
     if not matches:
         raise not_found()
-    return reply(_only((await _as_json(matches[:1], request))[0], request))
+    return reply(_only((await as_json(matches[:1], request))[0], request))
 
 
 async def counts(request: web.Request) -> web.StreamResponse:
@@ -347,8 +367,6 @@ async def anything_else(request: web.Request) -> web.StreamResponse:
     """Any other address: a JSON error of status 404 for `.json`, else an HTML page."""
     if request.path.endswith(".json"):
         raise ApiError(404, "NilClass", "Page not found")
-    if request.path in ("/", "/posts"):
-        return page(200, "Demo board", "Add .json to the address.")
     return page(404, "Not Found", "That page does not exist.")
 
 

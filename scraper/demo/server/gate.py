@@ -18,6 +18,10 @@ _REFUSED_AGENTS = re.compile(
     r"Mozilla/|\s*$|python-requests/\S*$|Python/\S+ aiohttp/\S+$|Python-urllib/\S*$|python-httpx/\S*$",
     re.IGNORECASE,
 )
+CLEARANCE = "cf_clearance"
+"""Cookie of a browser that has run the script of the challenge."""
+CHALLENGE = f"<script>document.cookie = '{CLEARANCE}=1; path=/; SameSite=Strict'; location.reload()</script>"
+"""What a browser runs and an HTTP client does not."""
 _ENTRIES = 200_000
 """Newest requests that the log keeps in full, so that its memory stays bounded."""
 _ROUNDING = 1e-9
@@ -53,9 +57,13 @@ class BadCredentials(Exception):
     """The login or the API key is absent or wrong."""
 
 
-def is_challenged(user_agent: str) -> bool:
-    """Returns whether a User-Agent is empty, a browser's, or the default of an HTTP library."""
-    return _REFUSED_AGENTS.match(user_agent) is not None
+def is_challenged(user_agent: str, *, clearance: str | None = None) -> bool:
+    """
+    Returns whether a User-Agent is empty, a browser's, or the default of an HTTP library.
+
+    A browser passes after it has run the script of the challenge, which sets the cookie `clearance`.
+    """
+    return clearance is None and _REFUSED_AGENTS.match(user_agent) is not None
 
 
 def level(headers: Mapping[str, str], query: Mapping[str, str]) -> AccountLevel:
