@@ -98,24 +98,27 @@ async def find_candidates(
     params: Params, selection: PersonaeParams, source: PostSource
 ) -> AsyncIterator[Tag]:
     """
-    Yields the personae that may qualify, by tag counts alone, those with most posts first.
+    Yields the personae that may qualify, by tag counts alone: those named, then by number of posts.
 
     Raises:
-        BadParams: A name of `listing.names` is no character tag of the source.
+        BadParams: A name of `listing.names` or `personae.include` is no character tag of the source.
     """
+    named = params.names or selection.include
+    tags = {tag.name: tag async for tag in source.named(named)} if named else {}
+    for name in named:
+        if name not in tags:
+            field = "listing.names" if params.names else "personae.include"
+            raise BadParams(
+                f"'{field}' holds {name!r}, which is no character tag of this board. "
+                "Look the name up there (an old name leads to the present one)."
+            )
+        yield tags[name]
     if params.names:
-        tags = {tag.name: tag async for tag in source.named(params.names)}
-        for name in params.names:
-            if name not in tags:
-                raise BadParams(
-                    f"'listing.names' holds {name!r}, which is no character tag of this board. "
-                    "Look the name up there (an old name leads to the present one)."
-                )
-            yield tags[name]
         return
     most, count = _most_candidates(params, selection), 0
     async for tag in source.candidates(selection.min_images):
-        yield tag
+        if tag.name not in tags and tag.name not in selection.exclude:
+            yield tag
         count += 1
         if count == most:
             return
@@ -148,7 +151,12 @@ async def _candidates(
 ) -> list[Tag]:
     """Returns the candidates of this run, from the ledger if it holds the same question."""
     question = "candidates " + json.dumps(
-        [selection.min_images, _most_candidates(params, selection), sorted(params.names)]
+        [
+            selection.min_images,
+            _most_candidates(params, selection),
+            sorted(params.names or selection.include),
+            *(["without", *sorted(selection.exclude)] if selection.exclude else []),
+        ]
     )
     known = tags_of(pages.answer(question))
     if known is None:

@@ -140,8 +140,8 @@ def choose(
     """
     Returns for every persona None if it becomes a label, else the refusal.
 
-    A persona needs `min_images` images. With `labels` only those with most images are taken
-    (equal counts: by name), those of `include`, and with `look_alikes` one more of the same base for
+    A persona needs `min_images` images. With `labels` that many are taken: those of `include`, then
+    those with most images (equal counts: by name); with `look_alikes` one more of the same base for
     each of them. None of `exclude` is taken, and with `copyrights` none of another series.
 
     Args:
@@ -171,7 +171,8 @@ def choose(
         key=lambda persona: (-kept[persona], persona),
     )
     most = len(ranked) if params.labels is None else params.labels
-    first = [*ranked[:most], *(name for name in ranked[most:] if name in params.include)]
+    first = [name for name in ranked if name in params.include]
+    first += [name for name in ranked if name not in params.include][: max(0, most - len(first))]
     chosen = set(first)
     if params.look_alikes:
         chosen |= _partners(first, ranked, bases)

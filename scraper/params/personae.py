@@ -21,7 +21,7 @@ class Params(BaseModel):
         (), description="only personae of these series; none: of all"
     )
     include: tuple[str, ...] = Field(
-        (), description="with --labels: personae that are taken beside those with most images"
+        (), description="with --labels: personae that are taken first, whatever their rank"
     )
     exclude: tuple[str, ...] = Field((), description="personae that are never labels")
     look_alikes: bool = Field(

@@ -192,14 +192,14 @@ def test_look_alikes_adds_nothing_to_a_chosen_pair():
 
 
 def test_named_personae_are_taken_or_left_out():
-    """`include` adds a persona beyond `labels`, `exclude` frees a place, and the minimum still holds."""
+    """`include` goes before the rest of `labels`, `exclude` frees a place, and the minimum holds."""
     kept = {"a": 50, "b": 40, "c": 30, "d": 20, "e": 5}
     params = Params(min_images=10, labels=2, include=("d", "e"), exclude=("a",))
 
     assert {
         "a": PersonaRefusal("persona_excluded", 1, 0),
         "b": None,
-        "c": None,
+        "c": PersonaRefusal("persona_not_chosen", 2, 2),
         "d": None,
         "e": PersonaRefusal("persona_too_small", 5, 10),
     } == choose(kept, {name: name for name in kept}, params)
