@@ -7,6 +7,8 @@ Precedence: command line, then `params.yaml`, then the default of the field. Wit
 
 import argparse
 import difflib
+import importlib.util
+import pkgutil
 import types
 import typing
 from collections import Counter
@@ -27,6 +29,8 @@ DEFAULT_PATH: Final = Path("params.yaml")
 # A file of parameters has a few kB. The limits stop a file that was made to exhaust the memory.
 _MOST_BYTES = 1 << 20
 _MOST_ALIASES = 16
+# Sections whose models lie elsewhere: the demo board's, and those of the runs.
+_WITHOUT_MODULE: Final = ("seeds", "demo", "runs", "compare")
 
 
 class Settings:
@@ -45,8 +49,28 @@ class Settings:
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Self:
-        """Returns the settings of the file that option `--params` names."""
-        return cls(options.params)
+        """
+        Returns the settings of the file that option `--params` names.
+
+        Raises:
+            BadParams: The file cannot be read, or has a section that no command knows.
+        """
+        settings = cls(options.params)
+        settings.check_sections()
+        return settings
+
+    def check_sections(self) -> None:
+        """
+        Checks that every section is one that a command reads: a misspelt one would change nothing.
+
+        Raises:
+            BadParams: One is not; the message names the nearest section.
+        """
+        known = _sections()
+        for name in self._sections:
+            if name not in known:
+                hint = near_miss(str(name), known) or f"Known: {', '.join(known)}."
+                raise BadParams(f"{self.path}: '{name}' is no section. {hint}")
 
     def section(
         self,
@@ -146,6 +170,16 @@ def near_miss(word: str, known: Sequence[str], *, least: float = 0.4) -> str:
     """
     near = difflib.get_close_matches(word, known, n=1, cutoff=least)
     return f"Did you mean '{near[0]}'?" if near else ""
+
+
+def _sections() -> list[str]:
+    """Returns the names that a file of parameters may have; each model lies in its own module."""
+    names = set(_WITHOUT_MODULE)
+    for package in ("scraper", "curation", "train"):
+        spec = importlib.util.find_spec(f"{package}.params")
+        folders = spec.submodule_search_locations if spec else None
+        names |= {module.name for module in pkgutil.iter_modules(folders)}
+    return sorted(names)
 
 
 class _Loader(yaml.SafeLoader):

@@ -220,6 +220,8 @@ def _file(options: argparse.Namespace) -> Settings:
     """Returns the file of parameters, which is read once, and only by a command that needs it."""
     if "file" not in options:
         options.file = Settings.of(options)
+        # A bad name of a run is an error of the first stage, not of the last.
+        options.file.section("runs", Runs)
     file: Settings = options.file
     return file
 

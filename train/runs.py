@@ -7,9 +7,9 @@ is called `LIKE_EQUAL`: `uppsala_macs` has the expected MACs of `uppsala`.
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from personae.errors import BadParams
 
@@ -83,6 +83,16 @@ class Runs(BaseModel):
 
     __pydantic_extra__: dict[str, Run]
 
+    @model_validator(mode="after")
+    def _names_fit_dvc(self) -> Self:
+        """DVC reads a dot in `runs.NAME` as the next level, and names a stage after the run."""
+        for name in self.__pydantic_extra__:
+            if not re.fullmatch(r"\w[\w-]*", name):
+                raise ValueError(
+                    f"'{name}' cannot be the name of a run: write letters, digits, _ and -"
+                )
+        return self
+
     def named(self) -> dict[str, Run]:
         """Returns the runs by name."""
         return dict(self.__pydantic_extra__)
@@ -133,7 +143,7 @@ def check_new(name: str, runs: Mapping[str, Run]) -> str:
         BadParams: The name is no plain folder name, or that of a run which another command writes.
     """
     taken = {FLAT, *runs}
-    if name in taken or not re.fullmatch(r"\w[\w.-]*", name):
+    if name in taken or not re.fullmatch(r"\w[\w-]*", name):
         raise BadParams(
             f"'{name}' cannot be a new run: it must be a plain folder name, and other commands "
             f"write {', '.join(sorted(taken))}. Choose another name."

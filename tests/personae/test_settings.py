@@ -11,6 +11,8 @@ from personae import settings
 from personae.errors import BadParams
 from personae.settings import Settings
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 class Example(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -89,6 +91,20 @@ class Pair(BaseModel):
         if self.one == self.other:
             raise ValueError("one and other must differ")
         return self
+
+
+def test_an_unknown_section_is_an_error_of_the_commands(tmp_path):
+    """A misspelt section would leave the defaults in force; the message names the nearest one."""
+    options = argparse.Namespace(params=_file(tmp_path, "lop: {lr: 0.5}"))
+
+    with pytest.raises(BadParams, match=r"'lop' is no section. Did you mean 'loop'\?"):
+        Settings.of(options)
+
+
+@pytest.mark.parametrize("preset", sorted(ROOT.glob("presets/*.yaml")), ids=lambda path: path.stem)
+def test_every_section_of_a_preset_is_known(preset):
+    """All presets pass the check of sections."""
+    Settings.of(argparse.Namespace(params=preset))
 
 
 def test_values_that_do_not_go_together_name_the_section(tmp_path):

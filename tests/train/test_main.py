@@ -199,6 +199,17 @@ def test_misspelt_parameter_names_the_nearest(project, capsys):
     assert "Did you mean 'epochs'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["tree_v1.1", "a/b", "-x", ""])
+def test_a_run_that_dvc_cannot_name_is_an_error_of_the_first_stage(project, capsys, name):
+    """DVC reads a dot as the next level of a parameter: `flat` refuses such a run before it trains."""
+    text = PARAMS.replace("  tree:", f"  '{name}':")
+    (project / "params.yaml").write_text(text, encoding="utf-8")
+
+    assert 2 == main(["flat"])
+    assert f"'{name}' cannot be the name of a run" in capsys.readouterr().err
+    assert not (project / "results").exists()
+
+
 def test_full_disk_is_said(project, capsys):
     """A folder that cannot be written gives a one-line error without a traceback."""
     if os.geteuid() == 0:
