@@ -83,15 +83,23 @@ def _given(
     families: Mapping[str, str | None],
     left_out: dict[str, str],
 ) -> dict[str, GroupingTree]:
-    """Returns the grouping `given`; without a file of the user it may be absent, with a reason."""
+    """
+    Returns the grouping `given`, and beside a file of the user the grouping `families`.
+
+    Without a file `given` is the families of the data. These may be no grouping: then the reason is
+    noted.
+    """
+    own: dict[str, GroupingTree] = {}
+    name = "given"
     if params.given is not None:
-        return {"given": GroupingTree(given.read(params.given, labels))}
+        own["given"] = GroupingTree(given.read(params.given, labels))
+        name = "families"
     try:
-        return {"given": GroupingTree(nested(given.families(labels, families)))}
+        own[name] = GroupingTree(nested(given.families(labels, families)))
     except BadHierarchy as error:
-        left_out["given"] = str(error)
-        log.info("clustering: given is left out. %s", error)
-        return {}
+        left_out[name] = str(error)
+        log.info("clustering: %s is left out. %s", name, error)
+    return own
 
 
 def _given_deep(

@@ -318,6 +318,29 @@ def test_labels_that_hang_together_have_no_bisection(tmp_path):
     assert left_out["bisection"] == left_out["random_bisection"]
 
 
+def test_families_of_the_data_stand_beside_a_file(tmp_path):
+    """With a file as `given`, the families of the data are the grouping `families`, with a control."""
+    write_flat(tmp_path / "results" / "flat" / "0", families=FAMILIES)
+    names = [f"label_{leaf}" for leaf in range(12)]
+    write_classes(tmp_path / "data", {name: f"work_{name > 'label_2'}" for name in names})
+    path = tmp_path / "tree.json"
+    path.write_text(json.dumps([names[::2], names[1::2]]), encoding="utf-8")
+    folder = clustering.run(
+        Params(given=path, bootstrap=0),
+        data_dir=tmp_path / "data",
+        results_dir=tmp_path / "results",
+        seed=0,
+    )
+    written = {
+        name: json.loads((folder / f"{name}.json").read_text())["clusters"]
+        for name in ("given", "families", "random_given", "random_families")
+    }
+
+    assert [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]] == written["given"]
+    assert [[0, 1, 2, 10, 11], [3, 4, 5, 6, 7, 8, 9]] == written["families"]
+    assert [5, 7] == sorted(map(len, written["random_families"]))
+
+
 def test_tree_of_a_file_becomes_given(tmp_path):
     """A deep tree of label names is written with all levels, and random_given has its shape."""
     write_counts(tmp_path / "flat" / "0", np.round(100 * M6).astype(int))

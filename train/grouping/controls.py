@@ -19,6 +19,7 @@ _KEYS = {
     COVER: 6,
     "dendrogram": 7,
     "given_deep": 8,
+    "families": 9,
 }
 """Groupings with a random control of their own, and what separates their random streams."""
 
