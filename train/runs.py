@@ -108,23 +108,29 @@ class Compare(BaseModel):
     equal: tuple[Equal, ...] = Field(EQUALS, description="the costs that those controls share")
     evaluate: tuple[str, ...] = Field(
         (FLAT,),
-        description="runs that are evaluated and reported: flat, those of `fit`, LIKE_EQUAL",
+        description="runs that are evaluated and reported, flat or one of `fit`; controls always are",
     )
 
     def compared(self, runs: Mapping[str, Run]) -> dict[str, Run | Control]:
         """
         Returns the runs and controls that the report shows beside `flat`, by name, in its order.
 
+        The controls of a run follow it: they are evaluated wherever they are trained.
+
         Raises:
             BadParams: A name is no run, or names a run that is evaluated and not trained.
         """
-        controls = [Control(like=like, equal=equal) for like in self.like for equal in self.equal]
-        known: dict[str, Run | Control] = {name: runs[name] for name in self.fit if name in runs}
-        known |= {control.name: control for control in controls}
         self._check(self.fit, runs, where="fit", of="section 'runs'")
         self._check(self.like, self.fit, where="like", of="compare.fit")
-        self._check(self.evaluate, {FLAT, *known}, where="evaluate", of="the trained runs")
-        return {name: known[name] for name in self.evaluate if name != FLAT}
+        self._check(self.evaluate, {FLAT, *self.fit}, where="evaluate", of="flat and compare.fit")
+        shown: dict[str, Run | Control] = {}
+        for name in dict.fromkeys([*self.evaluate, *self.like]):
+            if name in self.evaluate and name != FLAT:
+                shown[name] = runs[name]
+            if name in self.like:
+                controls = [Control(like=name, equal=equal) for equal in self.equal]
+                shown |= {control.name: control for control in controls}
+        return shown
 
     def _check(self, names: Any, known: Any, *, where: str, of: str) -> None:
         for name in names:

@@ -141,14 +141,23 @@ RUNS = {"a": Run(method="uppsala", grouping="modularity"), "b": Run(method="hier
 
 
 def test_controls_are_named_by_what_they_equal():
-    """Runs keep the order of the list, and each control names the run it matches."""
-    lists = Compare(fit=("a", "b"), like=("b",), evaluate=("flat", "b_ensemble", "a", "b_macs"))
+    """Runs keep the order of the list; the controls of a run follow it, and name the run they match."""
+    lists = Compare(
+        fit=("a", "b"), like=("b",), equal=("ensemble", "macs"), evaluate=("b", "flat", "a")
+    )
 
-    found = lists.compared(RUNS)
+    shown = lists.compared(RUNS)
 
-    assert ["b_ensemble", "a", "b_macs"] == list(found)
-    assert ["ensemble", "uppsala", "flat"] == [run.method for run in found.values()]
-    assert Control(like="b", equal="macs") == found["b_macs"]
+    assert ["b", "b_ensemble", "b_macs", "a"] == list(shown)
+    assert ["hiernet", "ensemble", "flat", "uppsala"] == [run.method for run in shown.values()]
+    assert Control(like="b", equal="macs") == shown["b_macs"]
+
+
+def test_controls_are_shown_wherever_they_are_trained():
+    """`like` alone is enough; a run that is not evaluated itself has its controls in the report."""
+    lists = Compare(fit=("a",), like=("a",), equal=("macs",))
+
+    assert ["a_macs"] == list(lists.compared(RUNS))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +166,10 @@ def test_controls_are_named_by_what_they_equal():
         ({"fit": ["c"]}, "compare.fit names 'c', which is none of section 'runs': a, b"),
         ({"fit": ["a"], "like": ["b"]}, "compare.like names 'b', which is none of compare.fit: a"),
         ({"fit": ["a"], "evaluate": ["flat", "b"]}, "compare.evaluate names 'b', which is none of"),
-        ({"fit": ["a"], "evaluate": ["a_macs"]}, "compare.evaluate names 'a_macs'"),
+        (
+            {"fit": ["a"], "like": ["a"], "evaluate": ["a_macs"]},
+            "compare.evaluate names 'a_macs', which is none of flat and compare.fit: a, flat",
+        ),
     ],
 )
 def test_what_is_compared_must_be_trained(lists, said):

@@ -6,20 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from personae.settings import Settings
-from train import params
 from train.__main__ import main
-from train.runs import Compare, Runs
 from train.runtime import checkpoint
-
-ROOT = Path(__file__).resolve().parents[2]
 
 PARAMS = """
 seeds: [0]
@@ -203,20 +197,6 @@ def test_misspelt_parameter_names_the_nearest(project, capsys):
 
     assert main(["flat"]) == 2
     assert "Did you mean 'epochs'?" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("preset", sorted(ROOT.glob("presets/*.yaml")), ids=lambda path: path.stem)
-def test_every_run_of_a_preset_has_valid_parameters(preset):
-    """Sections `runs` and `compare` name what exists, and each run's values fit its method."""
-    settings = Settings(preset)
-    runs = settings.section("runs", Runs).named()
-    settings.section("compare", Compare).compared(runs)
-    for run in runs.values():
-        method = params.known_method(run.method)
-        settings.section(method, params.model_of(method), own=run.params)
-        settings.section("loop", params.model_of("loop"), own=run.loop)
-        alone = "name" in run.backbone
-        settings.section("backbone", params.model_of("backbone"), own=run.backbone, alone=alone)
 
 
 @pytest.mark.parametrize("name", ["tree_v1.1", "a/b", "-x", ""])
