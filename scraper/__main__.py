@@ -18,13 +18,14 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel
 
 from personae import cli, settings, stages
 from personae.errors import BadParams
 from personae.settings import Settings
+from scraper.options import SECTIONS, STAGES, parse
 from scraper.params import decide, download, listing, personae, site
 
 if TYPE_CHECKING:  # heavy imports are delayed, so that --help answers at once
@@ -39,76 +40,14 @@ if TYPE_CHECKING:  # heavy imports are delayed, so that --help answers at once
 _ParamsT = TypeVar("_ParamsT", bound=BaseModel)
 _log = logging.getLogger(__name__)
 
-STAGES: Final = ("listing", "decide", "download")
-# Sections that each command reads; their fields are its options.
-_SECTIONS: dict[str, tuple[str, ...]] = {
-    "listing": ("site", "personae", "listing"),
-    "decide": ("personae", "decide"),
-    "download": ("site", "download"),
-    "update": ("site", "personae", "listing", "decide", "download"),
-    "plan": ("site", "personae", "listing", "decide", "download"),
-    "status": (),
-    "": ("site", "personae", "listing", "decide", "download"),
-}
-_OPTIONS: dict[str, type[BaseModel]] = {
-    "site": site.Manners,  # its name is --site
-    "personae": personae.Params,
-    "listing": listing.Params,
-    "decide": decide.Params,
-    "download": download.Params,
-}
-_DESCRIPTIONS = {
-    "": """example: python -m scraper --site danbooru --min-images 1000 --contact you@example.org
-
-Lists, judges and downloads the posts of every persona with enough images.
-A stopped or killed run continues when the same command runs again; a finished one updates.
-
-commands:
-  (none)     listing, decide and download, in that order
-  update     what is new since the last listing; then decide and download
-  listing    metadata of every post of every candidate persona, and the tag tables
-  decide     which posts and personae are kept, with every reason; offline
-  download   the images of the posts kept
-  plan       personae, requests, bytes and hours of a run; downloads nothing
-  status     what is finished, refused and left; offline
-  demo       the demo board by itself, to look at""",
-    "listing": """example: python -m scraper listing --min-images 1000
-
-Lists every post of every candidate persona, and the tag tables.""",
-    "decide": """example: python -m scraper decide --ratings g s --min-side 400
-
-Judges every listed post by the tag rules, and selects the personae. Offline.""",
-    "download": """example: python -m scraper download --side 128
-
-Downloads the images of the posts kept, each once.""",
-    "update": """example: python -m scraper update --site danbooru --min-images 1000
-
-Lists the posts that are new since the last listing, in as many pages as they fill, and the
-tables of tags; then decides and downloads. With --changed it also requests every known post
-again, 100 at once: an edited post is decided again, a deleted one becomes a tombstone.""",
-    "plan": """example: python -m scraper plan --site danbooru --min-images 1000
-
-Prints which personae qualify, and how many requests, bytes and hours a run takes.
-Downloads no image.""",
-    "status": """example: python -m scraper status
-
-Prints what is finished, refused and left. Offline.""",
-}
-_EPILOG = """Options are fields of params.yaml and override it. COMMAND --help shows those of one command.
-environment:
-  PERSONAE_CONTACT                    your contact, where --contact is not given
-  PERSONAE_LOGIN, PERSONAE_API_KEY    an account of the board, if you have one
-"""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (of the process when None) and returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["demo"]:
         return cli.run(lambda: _demo(arguments[1:]))
-    command = arguments.pop(0) if arguments and arguments[0] in _SECTIONS else ""
-    parser = _parser(command)
-    options = parser.parse_args(arguments)
+    command = arguments.pop(0) if arguments and arguments[0] in SECTIONS else ""
+    options = parse(command, arguments)
     cli.configure_logging(verbose=options.verbose)
     return cli.run(lambda: _run(command, options))
 
@@ -119,53 +58,11 @@ def _demo(arguments: Sequence[str]) -> None:
     application.run(arguments)
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
-    program = f"python -m scraper {command}".strip()
-    parser = cli.Parser(
-        prog=program,
-        usage=f"{program} [OPTION ...]" if command else f"{program} [COMMAND] [OPTION ...]",
-        description=_DESCRIPTIONS[command],
-        epilog=cli.with_exit_codes("" if command else _EPILOG),
-        words=[word for word in (*_SECTIONS, "demo") if word and not command],
-    )
-    if command == "update":
-        parser.add_argument(
-            "--changed",
-            action="store_true",
-            help="also look for edits, new tags and deletions of known posts",
-        )
-    if command == "plan":
-        parser.add_argument(
-            "--sample",
-            type=cli.whole_number,
-            default=20,
-            metavar="INT",
-            help="personae of which one page is read for the estimate (default: 20)",
-        )
-    for name in _SECTIONS[command]:
-        group = parser.add_argument_group(f"section '{name}' of params.yaml")
-        if name == "site":
-            group.add_argument(
-                "--site",
-                dest="name",
-                metavar="SITE",
-                help="demo (built in), danbooru, or the URL of a compatible board (default: demo)",
-            )
-            group.add_argument(
-                "--folder",
-                metavar="PATH",
-                help="labelled images instead of a board (default: none)",
-            )
-        settings.add_options(group, _OPTIONS[name])
-    cli.add_shared_options(parser, "data")
-    return parser
-
-
 def _run(command: str, options: argparse.Namespace) -> None:
     from scraper import status
 
     if command == "status":
-        print(status.report(options.data_dir))
+        print(status.as_json(options.data_dir) if options.json else status.report(options.data_dir))
         return
     _quiet_libraries()
     sections = _Sections(options)
@@ -186,6 +83,15 @@ def _run(command: str, options: argparse.Namespace) -> None:
                 _transfer(stage, sections, board)
     if command not in STAGES:
         print(status.report(options.data_dir))
+        _print_score(sections)
+
+
+def _print_score(sections: "_Sections") -> None:
+    from scraper import score, status
+
+    scored = score.score(sections.data) if status.is_finished(sections.data) else None
+    if scored:
+        print(score.render(scored))
 
 
 class _Sections:
@@ -217,6 +123,7 @@ def _opened(sections: _Sections) -> "Iterator[Site | Folder]":
     print(
         f"Site: {name}{what}. Another: --site demo, --site danbooru, --site URL, --folder PATH, or "
         f"site.name in {sections.file.path}.",
+        file=sys.stderr if getattr(sections.options, "json", False) else sys.stdout,
         flush=True,
     )
     if name == site.FOLDER:
@@ -260,13 +167,17 @@ def _transfer(stage: str, sections: _Sections, board: "Site | Folder") -> None:
 
 
 async def _transfer_from_board(stage: str, sections: _Sections, board: "Site") -> None:
+    from scraper import score
     from scraper.client import Client
 
     async with Client(board, _budget(sections, board)) as client:
-        if stage == "download":
-            await _download(sections, board, client)
-        else:
-            await _list(stage, sections, _source(sections, client, board))
+        try:
+            if stage == "download":
+                await _download(sections, board, client)
+            else:
+                await _list(stage, sections, _source(sections, client, board))
+        finally:
+            score.note(sections.data, stage, client.requests)
         _log.info("%s: %d requests", stage, client.requests)
 
 
@@ -302,7 +213,7 @@ def _plan(sections: _Sections, board: "Site | Folder") -> str:
     import asyncio
     from functools import partial
 
-    from scraper import planner
+    from scraper import planner, score
     from scraper.one_shot import OneShot
     from scraper.sources.folder import Folder
 
@@ -315,17 +226,27 @@ def _plan(sections: _Sections, board: "Site | Folder") -> str:
     budget = _budget(sections, board)
     with OneShot(board, budget) as client:
         board_posts = planner.count(client)
-        candidates, samples = asyncio.run(_sample(sections, board, budget))
+        candidates, samples, table_requests = asyncio.run(_sample(sections, board, budget))
         share = planner.share_listed(partial(planner.count, client), candidates, terms)
     plan = planner.estimate(
-        candidates, samples, sections.personae, page_size=page_size, share_listed=share
+        candidates,
+        samples,
+        sections.personae,
+        page_size=page_size,
+        share_listed=share,
+        table_requests=table_requests,
     )
-    return planner.render(plan, board, sections.personae, board_posts=board_posts)
+    path = score.keep(plan, board, sections.data)
+    if sections.options.json:
+        return path.read_text(encoding="utf-8").rstrip()
+    text = planner.render(plan, board, sections.personae, board_posts=board_posts)
+    return f"{text}\n\nThe plan is kept in {path}, and scored when the run is finished."
 
 
 async def _sample(
     sections: _Sections, board: "Site", budget: "RequestBudget"
-) -> "tuple[list[Tag], dict[str, PageSample]]":
+) -> "tuple[list[Tag], dict[str, PageSample], int]":
+    """Returns candidates, the pages read of some, and how many requests were not for pages."""
     from scraper import listing, planner
     from scraper.client import Client
 
@@ -342,7 +263,7 @@ async def _sample(
             pages=sections.options.sample,
             page_size=sections.listing.page_size,
         )
-        return candidates, samples
+        return candidates, samples, client.requests - len(samples)
 
 
 def _source(sections: _Sections, client: "Client", board: "Site") -> "PostSource":

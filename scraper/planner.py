@@ -168,6 +168,7 @@ def estimate(
     *,
     page_size: int = 200,
     share_listed: float = 1.0,
+    table_requests: int = 0,
 ) -> Plan:
     """
     Returns the plan for candidates of which some were sampled.
@@ -180,6 +181,7 @@ def estimate(
         selection: Section `personae`.
         page_size: Posts per request.
         share_listed: Share of a persona's posts that match the search terms.
+        table_requests: Requests for candidates and tag tables, which a listing repeats.
     """
     pooled = sum(samples.values(), PageSample())
     listed = {tag.name: round(tag.post_count * share_listed) for tag in candidates}
@@ -196,7 +198,8 @@ def estimate(
     return Plan(
         personae=tuple(rows),
         # The last page of a walk is empty.
-        listing_requests=sum(math.ceil(posts / page_size) + 1 for posts in listed.values()),
+        listing_requests=table_requests
+        + sum(math.ceil(posts / page_size) + 1 for posts in listed.values()),
         downloads=downloads,
         download_bytes=downloads * (pooled.file_bytes / pooled.kept if pooled.kept else 0.0),
         pooled=pooled,
@@ -229,8 +232,7 @@ def render(plan: Plan, site: Site, selection: PersonaeParams, *, board_posts: in
     lines += [
         "",
         (
-            f"listing   {plan.listing_requests:,} requests at {site.api_rate:g}/s: {_time(list_hours)}, "
-            "and the tag tables"
+            f"listing   {plan.listing_requests:,} requests at {site.api_rate:g}/s: {_time(list_hours)}"
         ),
         (
             f"download  {plan.downloads:,} images at {site.cdn_rate:g}/s: {_time(load_hours)}, about "

@@ -4,6 +4,7 @@ What is finished, refused and left, read from the tables and ledgers of the thre
 It works offline and locks nothing, so a run may be under way.
 """
 
+import json
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -20,13 +21,28 @@ _MOST_REASONS = 8
 
 def report(data_dir: Path) -> str:
     """Returns the state of the three stages, one line each."""
+    known = facts(data_dir)
     return "\n".join(
         (
-            _listing(data_dir / "listing"),
-            _decide(data_dir / "decide"),
-            _download(data_dir / "download", data_dir / "decide"),
+            f"listing   {_of_listing(known['listing'])}",
+            f"decide    {_of_decide(known['decide'])}",
+            f"download  {_of_download(known['download'])}",
         )
     )
+
+
+def as_json(data_dir: Path) -> str:
+    """Returns the state of the three stages as JSON, for programs."""
+    return json.dumps(facts(data_dir), indent=1)
+
+
+def facts(data_dir: Path) -> dict[str, dict[str, Any]]:
+    """Returns for each stage its `state`, and the counts of what is done, refused and left."""
+    return {
+        "listing": _listing(data_dir / "listing"),
+        "decide": _decide(data_dir / "decide"),
+        "download": _download(data_dir / "download", data_dir / "decide"),
+    }
 
 
 def is_finished(data_dir: Path) -> bool:
@@ -64,56 +80,89 @@ def require_personae(data_dir: Path, min_images: int) -> None:
     )
 
 
-def _listing(folder: Path) -> str:
+def _listing(folder: Path) -> dict[str, Any]:
     held = pages.summary(folder)
     if held is None:
-        return "listing   not begun"
-    left = held.searches - held.searches_done
-    if left or not (folder / "posts.parquet").is_file():
-        return (
-            f"listing   unfinished: {held.posts:,} posts, {held.searches_done} of {held.searches} "
-            "searches done; run the same command again to continue"
-        )
+        return {"state": "not begun"}
+    known = {"searches": held.searches, "searches_done": held.searches_done}
+    if held.searches_done < held.searches or not (folder / "posts.parquet").is_file():
+        return {"state": "unfinished", "posts": held.posts} | known
     posts = tables.read(folder / "posts.parquet", ("post_id",), stage="listing").num_rows
-    return f"listing   done: {posts:,} posts"
+    return {"state": "done", "posts": posts} | known
 
 
-def _decide(folder: Path) -> str:
+def _of_listing(known: dict[str, Any]) -> str:
+    if known["state"] == "unfinished":
+        return (
+            f"unfinished: {known['posts']:,} posts, {known['searches_done']} of "
+            f"{known['searches']} searches done; run the same command again to continue"
+        )
+    return "not begun" if known["state"] == "not begun" else f"done: {known['posts']:,} posts"
+
+
+def _decide(folder: Path) -> dict[str, Any]:
     if not (folder / "kept.parquet").is_file():
-        return "decide    not done"
+        return {"state": "not done"}
     kept = tables.read(folder / "kept.parquet", ("post_id",), stage="decide").num_rows
     columns = ("post_id", "reason")
     decisions = tables.read(folder / "decisions.parquet", columns, stage="decide")
     posts = len(decisions.column("post_id").unique())
     rows = _personae(folder)
+    return {
+        "state": "done",
+        "personae": len(rows),
+        "personae_qualify": sum(row["qualifies"] for row in rows),
+        "kept": kept,
+        "refused": posts - kept,
+        "reasons": _reasons(decisions),
+    }
+
+
+def _of_decide(known: dict[str, Any]) -> str:
+    if known["state"] == "not done":
+        return "not done"
     return (
-        f"decide    done: {sum(row['qualifies'] for row in rows)} of {len(rows)} personae qualify; "
-        f"{kept:,} posts kept, {posts - kept:,} refused ({_reasons(decisions)})"
+        f"done: {known['personae_qualify']} of {known['personae']} personae qualify; "
+        f"{known['kept']:,} posts kept, {known['refused']:,} refused ({_text(known['reasons'])})"
     )
 
 
-def _download(folder: Path, decide_dir: Path) -> str:
+def _download(folder: Path, decide_dir: Path) -> dict[str, Any]:
     if not (decide_dir / "kept.parquet").is_file():
-        return "download  not begun"
+        return {"state": "not begun"}
     kept = tables.read(decide_dir / "kept.parquet", ("post_id",), stage="decide").num_rows
     if (folder / "images.parquet").is_file():
         columns = ("post_id", "reason")
         decisions = tables.read(folder / "decisions.parquet", columns, stage="download")
         stored = tables.read(folder / "images.parquet", ("post_id",), stage="download").num_rows
-        refused = decisions.num_rows - stored
         left = kept - decisions.num_rows
-        state = "done" if not left else "done for earlier decisions"
-        return (
-            f"download  {state}: {stored:,} images stored, {refused:,} refused "
-            f"({_reasons(decisions)}), {max(left, 0):,} left"
-        )
+        return {
+            "state": "done" if not left else "done for earlier decisions",
+            "stored": stored,
+            "refused": decisions.num_rows - stored,
+            "reasons": _reasons(decisions),
+            "left": max(left, 0),
+        }
     stored, refused = _recorded(folder / "ledger.sqlite")
-    if not stored and not refused:
-        return f"download  not begun: {kept:,} left"
-    return (
-        f"download  unfinished: {stored:,} images stored, {refused:,} refused, about "
-        f"{max(0, kept - stored - refused):,} left; run the same command again to continue"
-    )
+    begun = bool(stored or refused)
+    return {
+        "state": "unfinished" if begun else "not begun",
+        "stored": stored,
+        "refused": refused,
+        "left": max(0, kept - stored - refused),
+    }
+
+
+def _of_download(known: dict[str, Any]) -> str:
+    if "left" not in known:
+        return "not begun"
+    if known["state"] == "not begun":
+        return f"not begun: {known['left']:,} left"
+    counts = f"{known['stored']:,} images stored, {known['refused']:,} refused"
+    if known["state"] == "unfinished":
+        left = f"about {known['left']:,} left; run the same command again to continue"
+        return f"unfinished: {counts}, {left}"
+    return f"{known['state']}: {counts} ({_text(known['reasons'])}), {known['left']:,} left"
 
 
 def _recorded(path: Path) -> tuple[int, int]:
@@ -133,7 +182,12 @@ def _personae(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _reasons(decisions: pa.Table) -> str:
+def _reasons(decisions: pa.Table) -> dict[str, int]:
+    """Returns the number of decisions of each reason, the most frequent first."""
     counts = Counter(reason for reason in decisions.column("reason").to_pylist() if reason)
-    shown = [f"{reason} {count:,}" for reason, count in counts.most_common(_MOST_REASONS)]
+    return dict(counts.most_common())
+
+
+def _text(reasons: dict[str, int]) -> str:
+    shown = [f"{reason} {count:,}" for reason, count in reasons.items()][:_MOST_REASONS]
     return ", ".join(shown) or "none"
