@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 from personae.errors import EXIT_HELP, BadParams, Exit, PersonaeError
 from personae.settings import near_miss
+from personae.text import printable
 
 log = logging.getLogger("personae")
 
@@ -144,7 +145,7 @@ def run(work: Callable[[], None]) -> int:
         messages.append(_INTERRUPTED)
         codes.add(Exit.UNFINISHED)
     for message in dict.fromkeys(messages):
-        sys.stderr.write(f"error: {message}\n")
+        sys.stderr.write(f"error: {printable(message)}\n")
     return next((code for code in _MOST_SERIOUS if code in codes), Exit.DONE)
 
 

@@ -6,12 +6,18 @@ A document without a version is of version 1: the first release wrote none.
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from personae import files
 from personae.errors import BadDocument
+
+MAX_SIDE: Final = 2048
+"""Largest side of a normalised image, pixels."""
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""A number of things, or of bytes: what a column of 64 bits holds."""
 
 DocumentT = TypeVar("DocumentT", bound="Document")
 
@@ -53,6 +59,10 @@ class Document(Part):
         try:
             # Strict validation takes tuples from JSON text alone: in Python a list is no tuple.
             return cls.model_validate_json(json.dumps(content), strict=True)
+        except RecursionError as error:
+            raise BadDocument(
+                f"{path} is damaged: it is nested too deeply. Run stage '{stage}' again."
+            ) from error
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             field = ".".join(str(part) for part in problem["loc"])

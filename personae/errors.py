@@ -4,9 +4,10 @@ What can go wrong in every package, and the exit code of each kind of failure.
 PersonaeError
 ├── BadParams        (2: a parameter or an option is unknown, ill-typed or out of range)
 ├── MissingInput     (5: a file of an earlier stage is absent or unreadable)
-│   └── BadDocument      (5: a JSON document has another version or shape)
+│   ├── BadDocument      (5: a JSON document has another version or shape)
+│   └── BadTable         (5: a column of a table has another type, or empty values)
 ├── MissingColumn    (5: a table lacks a column that its reader states)
-├── AlreadyRunning   (3: another process holds the folder)
+├── AlreadyRunning   (3: another process holds the folder or the file)
 ├── DiskRefused      (3: the disk is full, or the folder may not be written)
 ├── ScraperError     (scraper/errors.py)
 ├── CurationError    (curation/errors.py)
@@ -67,8 +68,12 @@ class BadDocument(MissingInput):
     """A JSON document has another version or another shape than its reader expects."""
 
 
+class BadTable(MissingInput):
+    """A column of a table has another type than its reader expects, or empty values."""
+
+
 class AlreadyRunning(PersonaeError):
-    """Another process holds the folder: two writers would destroy each other's files."""
+    """Another process holds the folder or the file: two would destroy each other's work."""
 
     exit_code = Exit.UNFINISHED
 

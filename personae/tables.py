@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from personae import stages
-from personae.errors import MissingColumn, MissingInput
+from personae.errors import BadTable, MissingColumn, MissingInput
 from personae.files import whole_file
 
 
@@ -68,6 +68,45 @@ def check(path: Path, columns: Sequence[str], *, stage: str) -> None:
         )
 
 
+def read_complete(path: Path, schema: pa.Schema, *, stage: str, nullable: bool = False) -> pa.Table:
+    """
+    Returns the columns of `schema` in a Parquet file that may have been made by anyone.
+
+    Args:
+        path: A table of an earlier stage.
+        schema: Names and types of the columns; whole numbers may be stored in another width.
+        stage: The stage that writes the table, named in the messages.
+        nullable: Whether values may be null.
+
+    Raises:
+        MissingInput, MissingColumn: As `read` does.
+        BadTable: A column has another type, or a null where none may be.
+    """
+    check(path, schema.names, stage=stage)
+    with translated_errors(path, stage=stage):
+        present = pq.read_schema(path)
+    for field in schema:
+        index = present.get_field_index(field.name)  # -1 where two columns have the name
+        actual = present.field(index).type if index >= 0 else pa.null()
+        if actual != field.type and not (
+            pa.types.is_integer(field.type) and pa.types.is_integer(actual)
+        ):
+            raise BadTable(
+                f"Column '{field.name}' of {path} has the type {actual}, not {field.type}. "
+                f"Run stage '{stage}' again."
+            )
+    table = read(path, schema.names, stage=stage)
+    with translated_errors(path, stage=stage):
+        table = table.cast(schema)  # an integer may be stored in more bits, and must fit
+    for name in [] if nullable else schema.names:
+        if table[name].null_count:
+            raise BadTable(
+                f"Column '{name}' of {path} has {table[name].null_count} empty values. "
+                f"Run stage '{stage}' again."
+            )
+    return table
+
+
 @contextmanager
 def translated_errors(path: Path, *, stage: str) -> Iterator[None]:
     """
@@ -80,7 +119,8 @@ def translated_errors(path: Path, *, stage: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise stages.absent(path, stage) from error
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+        # pyarrow raises ValueError and KeyError for damaged metadata, such as text that is no UTF-8.
         raise MissingInput(
             f"{path} is no readable Parquet file ({error}). Remove it and run stage '{stage}' again."
         ) from error

@@ -1,4 +1,4 @@
-"""Prints tables as aligned text, on a terminal or in a pipe."""
+"""Prints tables as aligned text, on a terminal or in a pipe, and makes foreign text harmless."""
 
 from collections.abc import Collection, Sequence
 from typing import Literal, TextIO
@@ -9,6 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 _UNLIMITED = 1_000_000  # columns; no line is folded at the width of a terminal
+
+
+def printable(text: str) -> str:
+    """
+    Returns `text` with a dot for each character that is not printable; line feeds stay.
+
+    Tags and file names come from outside, and a control character could write on the terminal.
+    """
+    return "".join(sign if sign.isprintable() or sign == "\n" else "·" for sign in text)
 
 
 def print_table(

@@ -12,9 +12,9 @@ LabelIndex       data/shards/classes.json             the class labels in leaf o
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
-from personae.documents import Document, Part
+from personae.documents import MAX_SIDE, Count, Document, Part
 from train.runs import Equal
 
 
@@ -233,7 +233,7 @@ class MetricsDocument(Document):
 class ImageDocument(Part):
     """Format and side in pixels of every image in the shards."""
 
-    side: int = Field(ge=1, le=65_536)
+    side: int = Field(ge=1, le=MAX_SIDE)
     format: str
 
 
@@ -278,9 +278,9 @@ class IndexedShard(Part):
     shard: str
     """File name, without a folder."""
     split: str
-    samples: int = Field(ge=0)
+    samples: Count
     sha256: str
-    bytes: int | None = None
+    bytes: Count | None = None
 
 
 class ShardIndex(Document):
@@ -292,13 +292,20 @@ class ShardIndex(Document):
     root_sha256: str
     """Names the data set."""
     image: ImageDocument
-    labels: int
+    labels: Count
     """Number of class labels."""
-    samples: dict[str, int]
+    samples: dict[str, Count]
     """Images of each split."""
     files: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of the other files."""
     versions: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("shards")
+    @classmethod
+    def _named_once(cls, shards: tuple[IndexedShard, ...]) -> tuple[IndexedShard, ...]:
+        if len({entry.shard for entry in shards}) != len(shards):
+            raise ValueError("a shard stands in the list twice")
+        return shards
 
 
 class LabelIndex(Document):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -73,15 +74,31 @@ def load_weights(folder: Path, model: ModelDocument) -> Mapping[str, Tensor]:
     A model.json of an older version of the program names no hash; the weights are then not checked.
 
     Raises:
-        BadCheckpoint: The weights are absent, damaged, or not those that model.json names.
+        BadCheckpoint: The weights are absent, damaged, or not those that model.json names; or the
+            description in their metadata is not that of model.json.
     """
+    tensors, described = _checked(folder, model)
+    _check_description(folder, model, described)
+    return tensors
+
+
+def _checked(folder: Path, model: ModelDocument) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    """Returns the tensors and the description of weights that have the hash of model.json."""
     path = folder / "weights.safetensors"
     if model.weights_sha256 is not None and checkpoint.sha256(path) != model.weights_sha256:
         raise BadCheckpoint(
             f"{path} has another SHA-256 than model.json names: it was changed or damaged after the "
             "training. Restore it, or train again."
         )
-    return checkpoint.load(path)[0]
+    return checkpoint.load(path)
+
+
+def _check_description(folder: Path, model: ModelDocument, described: Mapping[str, Any]) -> None:
+    if model.weights_sha256 is not None and described != model.facts():
+        raise BadCheckpoint(
+            f"{folder / 'model.json'} differs from the description in weights.safetensors: it was "
+            "changed or damaged after the training. Restore it, or train again."
+        )
 
 
 def load(folder: Path) -> Saved:
@@ -103,10 +120,11 @@ def load(folder: Path) -> Saved:
         raise BadCheckpoint(
             f"{folder / 'model.json'} describes no model of this version ({error!r}). Train again."
         ) from error
-    tensors = load_weights(folder, model)
+    tensors, described = _checked(folder, model)
     if not isinstance(classifier, nn.Module):
         raise BadCheckpoint(f"Method '{model.method}' has no weights to load.")
     checkpoint.fill(classifier, tensors, source=str(folder))
+    _check_description(folder, model, described)
     classifier.eval()
     return Saved(classifier, model)
 

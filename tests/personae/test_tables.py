@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from personae import tables
-from personae.errors import MissingColumn, MissingInput
+from personae.errors import BadTable, MissingColumn, MissingInput
 
 TABLE = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
 
@@ -63,3 +63,33 @@ def test_damaged_file_is_named(tmp_path, damage):
 
     with pytest.raises(MissingInput, match=r"no readable Parquet file .* run stage 'split' again"):
         tables.read(path, ["a"], stage="split")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pa.table({"a": ["1"], "b": ["x"]}), "Column 'a' .* has the type string, not int64"),
+        (pa.table({"a": [1.5], "b": ["x"]}), "Column 'a' .* has the type double, not int64"),
+        (pa.table({"a": [1, None], "b": ["x", "y"]}), "Column 'a' .* has 1 empty values"),
+        (pa.table([[1], [2], ["x"]], names=["a", "a", "b"]), "Column 'a' .* has the type null"),
+    ],
+)
+def test_column_of_another_type_is_named(tmp_path, table, message):
+    """A column of another type, with empty values, or twice in the file is refused by name."""
+    path = tmp_path / "t.parquet"
+    pq.write_table(table, path)
+
+    with pytest.raises(BadTable, match=message):
+        tables.read_complete(path, TABLE.schema, stage="split")
+
+
+def test_whole_numbers_of_another_width_are_read(tmp_path):
+    """Whole numbers in fewer or more bits are read if they fit."""
+    path = tmp_path / "t.parquet"
+    schema = pa.schema({"a": pa.int8()})
+    pq.write_table(pa.table({"a": [5]}), path)
+    assert [5] == tables.read_complete(path, schema, stage="split")["a"].to_pylist()
+
+    pq.write_table(pa.table({"a": [300]}), path)
+    with pytest.raises(MissingInput, match="300 not in range"):
+        tables.read_complete(path, schema, stage="split")

@@ -295,8 +295,10 @@ def test_bar_is_missed_by_a_loss_of_either_level(places):
     train("merged_random", 0, places, grouping="random_given")
     with pytest.raises(SystemExit, match="given or predicted"):
         adaptation.run(**places)
-    path = places["results_dir"] / "merged_random" / "0" / "model.json"
-    files.write_json(path, json.loads(path.read_text()) | {"grouping": "modularity"})
+    folder = places["results_dir"] / "merged_random" / "0"
+    trained = saved.load(folder)
+    model = trained.model.model_copy(update={"grouping": "modularity"})
+    saved.save(folder, trained.classifier, model)
     found = adaptation.run(**places)
 
     assert (False, [0.5], [-0.5]) == (found.ok, found.runs, found.details["gains"]["coarse"])

@@ -141,7 +141,7 @@ def test_other_wrongs_are_named(tiny_shards, shard_writer, tmp_path):
     with pytest.raises(MissingInput, match="stage 'shards'"):
         open_data(tmp_path, cache)
     found = entries(tiny_shards)
-    (tiny_shards / "train-000000.tar").write_bytes(b"no tar at all" * 100)
+    (tiny_shards / "train-000000.tar").write_bytes(b"no tar at all" * 10_000)
     shard_writer[1](tiny_shards, found)
     with pytest.raises(BadShard, match="no readable tar"):
         open_data(tiny_shards, cache)

@@ -4,6 +4,7 @@ import itertools
 import json
 import pickle
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -187,6 +188,16 @@ def test_streaming_names_what_is_wrong(tiny_shards, tmp_path):
     path.unlink()
     with pytest.raises(MissingInput, match=r"train-000000\.tar is absent"):
         opened(tiny_shards, tmp_path, storage="stream")
+
+
+def test_streamed_shards_hold_no_files_open(tiny_shards, tmp_path):
+    """A data set may have more shards than a process may have open files: none stays open."""
+    write_index(tiny_shards)
+    pictures = opened(tiny_shards, tmp_path, storage="stream").train
+    assert len(pictures.batch(np.arange(len(pictures)))) == len(pictures)
+    names = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+
+    assert [] == [name for name in names if name.startswith(str(tiny_shards))]
 
 
 def test_validation_pictures_may_be_trained_on(tiny_shards, tmp_path):

@@ -100,7 +100,9 @@ def test_headers_that_lie_are_refused(tiny_shards, shard_writer, tmp_path, block
     path.write_bytes(whole + blocks if blocks else b"")
     reseal(tiny_shards, shard_writer)
 
-    with pytest.raises(BadShard, match=r"no readable tar|holds \d+ samples|has no image"):
+    with pytest.raises(
+        BadShard, match=r"no readable tar|holds \d+ samples|has no image|too few for"
+    ):
         open_data(tiny_shards, tmp_path / "cache")
 
 
@@ -192,8 +194,16 @@ def shortened(path):
     np.save(path, np.load(path)[1:])
 
 
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize("name", ["images", "labels", "post_ids", "white"])
-@pytest.mark.parametrize("damage", [truncated, emptied, zeroed, shortened, lambda p: p.unlink()])
+@pytest.mark.parametrize(
+    "damage", [truncated, emptied, zeroed, shortened, flipped, lambda p: p.unlink()]
+)
 def test_damaged_cache_is_decoded_again(tiny_shards, tmp_path, name, damage, caplog):
     """A truncated, empty or zeroed cache file is rebuilt from the shards."""
     cache = tmp_path / "cache"
@@ -208,3 +218,17 @@ def test_damaged_cache_is_decoded_again(tiny_shards, tmp_path, name, damage, cap
     assert (labels == again.labels).all()
     assert "decoding the shards again" in caplog.text
     assert [folder] == [*cache.iterdir()]
+
+
+def test_unfinished_cache_of_a_killed_process_is_removed(tiny_shards, tmp_path):
+    """A folder that a killed process left is removed; that of a running process stays."""
+    cache = tmp_path / "cache"
+    left, held = cache / "val-0.1.part", cache / "val-0.2.part"
+    for folder in (left, held):
+        folder.mkdir(parents=True)
+        (folder / "images.npy.part").write_bytes(b"x")
+    with files.locked(held):
+        open_split(tiny_shards, cache, "val")
+
+    assert not left.exists()
+    assert held.exists()

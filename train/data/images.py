@@ -1,16 +1,17 @@
 """
 Loads each split as one uint8 array: decoded once into a memory-mapped cache, or streamed.
 
-Writes work/cache/SPLIT-KEY/*.npy; KEY is a hash of the split's entries in the manifest. A split
-that is too large for a cache stays in its shards and is decoded on access. Training opens `train`
+Writes work/cache/SPLIT-KEY/*.npy; KEY is a hash of the split's entries in the manifest. `sha256.txt`
+beside them has a hash of each, checked whenever the cache is opened. A split that is too large for a cache stays in its shards and is decoded on access. Training opens `train`
 and `val`; only `evaluate` opens `test`.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +24,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from personae import files
+from personae.errors import AlreadyRunning, DiskRefused
 from train.data import shards, stream
 from train.data.stream import Streamed
 from train.documents import IndexedShard
@@ -32,9 +34,10 @@ from train.runtime import distributed
 
 log = logging.getLogger(__name__)
 
-_FORMAT = "1"  # part of the cache key: raised when the cached arrays change their meaning
+_FORMAT = "2"  # part of the cache key: raised when the cached arrays change their meaning
 _DEVICE_SHARE = 0.5  # of an accelerator's free memory that images may take
 
+_HASHES = "sha256.txt"
 _STORAGES = ("cache", "device", "stream")
 
 
@@ -161,7 +164,7 @@ def open_split(
     index = int(distributed.broadcast_value(float(index), device=device or torch.device("cpu")))
     chosen = _STORAGES[index]
     if chosen == "stream":
-        streamed, column = stream.open_rows(shards_dir, entries, side=side)
+        streamed, column = stream.open_rows(shards_dir, manifest, entries)
         images = ImageSet(streamed, column["leaf"], column["post_id"], column["white"])
     else:
         images = _cached(
@@ -244,11 +247,26 @@ def _from_cache(folder: Path, entries: Sequence[IndexedShard], *, side: int) -> 
         "post_ids": ((count,), np.int64),
         "white": ((count,), np.bool_),
     }
+    if not distributed.rank():  # the others wait for process zero
+        _check_hashes(folder, expected)
     for name, (shape, dtype) in expected.items():
         array = arrays[name]
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(f"{name}.npy holds {array.dtype} of shape {array.shape}")
     return ImageSet(**arrays)
+
+
+def _check_hashes(folder: Path, names: Iterable[str]) -> None:
+    """Raises `ValueError` where an array has another sha256 than when it was written."""
+    recorded = (folder / _HASHES).read_text(encoding="utf-8")
+    if recorded != "".join(_hashed(folder / f"{name}.npy") for name in sorted(names)):
+        raise ValueError(f"its files have not the hashes of {_HASHES}")
+
+
+def _hashed(path: Path) -> str:
+    """Returns sha256 and name of a file as `sha256sum` prints them."""
+    with path.open("rb") as file:
+        return f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n"
 
 
 def _reopened(folder: Path) -> ImageSet:
@@ -262,10 +280,14 @@ def _arrays(folder: Path) -> dict[str, Any]:
 
 def _fill(folder: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, side: int) -> None:
     """Decodes the shards into `folder`, whole or not at all; every file is synced first."""
+    _remove_abandoned(folder.parent)
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     part.mkdir(parents=True, exist_ok=True)
     try:
-        _decode(part, shards_dir, entries, side=side)
+        with contextlib.ExitStack() as held:
+            with contextlib.suppress(DiskRefused):  # without locks nothing is removed either
+                held.enter_context(files.locked(part))
+            _decode(part, shards_dir, entries, side=side)
         try:
             files.publish(part, folder)
         except OSError:  # another run has filled it meanwhile, with the same bytes
@@ -275,8 +297,17 @@ def _fill(folder: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, si
         shutil.rmtree(part, ignore_errors=True)
 
 
+def _remove_abandoned(cache_dir: Path) -> None:
+    """Removes the unfinished folders of processes that were killed: those that nobody holds."""
+    for part in cache_dir.glob("*.part"):
+        with contextlib.suppress(AlreadyRunning, DiskRefused), files.locked(part):
+            shutil.rmtree(part, ignore_errors=True)
+
+
 def _decode(part: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, side: int) -> None:
-    """Writes images.npy, labels.npy, post_ids.npy and white.npy into `part`."""
+    """Writes images.npy, labels.npy, post_ids.npy, white.npy and their hashes into `part`."""
+    for entry in entries:
+        shards.path_of(shards_dir, entry)  # a manifest that lies must not decide a size of memory
     total = sum(entry.samples for entry in entries)
     unfinished = part / "images.npy.part"
     images = np.lib.format.open_memmap(
@@ -307,6 +338,8 @@ def _decode(part: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, si
     for name, column in columns.items():
         with files.whole_file(part / f"{name}.npy") as file:
             np.save(file, column)
+    hashes = [_hashed(part / f"{name}.npy") for name in sorted(("images", *columns))]
+    files.write_text(part / _HASHES, "".join(hashes))
 
 
 def _check_labels(images: ImageSet, labels: Sequence[str], split: str) -> None:

@@ -8,6 +8,7 @@ input from outside: whatever is wrong in them ends in an error that names shard,
 import hashlib
 import io
 import mmap
+import re
 import struct
 import tarfile
 import zlib
@@ -26,6 +27,9 @@ from train.errors import BadShard
 
 _SUFFIXES = (".png", ".webp", ".jpg")
 _FORMATS = ("PNG", "WEBP", "JPEG")
+_SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}\.tar")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}\.(png|webp|jpg|cls|json)")
+_LEAST_SAMPLE = 6 * tarfile.BLOCKSIZE  # three headers, each with data
 _Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 # What tarfile raises on damaged headers: sizes that lie, numbers that are none, chains without end.
 _BAD_TAR = (
@@ -68,9 +72,17 @@ def read_index(shards_dir: Path) -> tuple[ShardIndex, tuple[str, ...]]:
     Raises:
         MissingInput: One of the two files is absent or no JSON.
         BadDocument: One of the two files has another shape.
+        BadShard: The name of a shard leads out of the folder, or is no plain name.
     """
     manifest = ShardIndex.read(shards_dir / "manifest.json")
-    return manifest, LabelIndex.read(shards_dir / "classes.json").labels
+    labels = LabelIndex.read(shards_dir / "classes.json").labels
+    for entry in manifest.shards:
+        if not _SHARD_NAME.fullmatch(entry.shard):
+            raise BadShard(
+                f"The manifest names the shard {entry.shard!r}, which is no plain name or leads out "
+                f"of {shards_dir}. Run stage 'shards' again."
+            )
+    return manifest, labels
 
 
 def path_of(shards_dir: Path, entry: IndexedShard) -> Path:
@@ -78,19 +90,20 @@ def path_of(shards_dir: Path, entry: IndexedShard) -> Path:
     Returns the path of a shard, which is a regular file.
 
     Raises:
-        BadShard: The name leads out of the folder.
+        BadShard: The manifest counts more samples than the file can hold.
         MissingInput: The file is absent, or no regular file.
     """
     path = shards_dir / entry.shard
-    if Path(entry.shard).name != entry.shard:
-        raise BadShard(
-            f"The manifest names the shard '{entry.shard}', which leads out of {shards_dir}. "
-            "Run stage 'shards' again."
-        )
     if not path.is_file():
         raise MissingInput(
             f"{path} is absent or no regular file, and the manifest names it. "
             "Run stage 'shards' again."
+        )
+    size = path.stat().st_size
+    if entry.samples > size // _LEAST_SAMPLE:  # known before memory is taken for them
+        raise BadShard(
+            f"{path} has {size} bytes, too few for the {entry.samples} samples that the manifest "
+            "says. Run stage 'shards' again."
         )
     return path
 
@@ -101,7 +114,7 @@ def verified(shards_dir: Path, entry: IndexedShard) -> Path:
 
     Raises:
         MissingInput: The shard is absent or unreadable.
-        BadShard: The name leads out of the folder, or the SHA-256 differs.
+        BadShard: The file is too small for its samples, or the SHA-256 differs.
     """
     path = path_of(shards_dir, entry)
     try:
@@ -124,14 +137,19 @@ def samples(path: Path) -> Iterator[dict[str, Any]]:
     Yields the samples of a shard: `key`, and the bytes of each member by its suffix.
 
     Raises:
-        BadShard: The tar is damaged, or holds something else than regular files.
+        BadShard: The tar is damaged, holds something else than regular files with plain names, or
+            a sample or a member of it twice.
     """
     sample: dict[str, Any] = {}
+    keys = set()
     for name, content in _members(path):
         key, dot, suffix = name.partition(".")
         if sample and sample["key"] != key:
             yield sample
             sample = {}
+        if dot + suffix in sample or (not sample and key in keys):
+            raise BadShard(f"{path} holds '{name}' twice. Run stage 'shards' again.")
+        keys.add(key)
         sample |= {"key": key, dot + suffix: content}
     if sample:
         yield sample
@@ -212,6 +230,8 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
             for member in archive:
                 if not member.isreg() or member.issparse():
                     raise tarfile.ReadError(f"member '{member.name}' is no regular file")
+                if not _PLAIN_NAME.fullmatch(member.name):
+                    raise tarfile.ReadError(f"{member.name!r:.200} is no name of a member")
                 reader = archive.extractfile(member)
                 yield member.name, reader.read() if reader else b""
     except _BAD_TAR as error:

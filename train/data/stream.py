@@ -13,22 +13,25 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Int, UInt8
 
 from personae import tables
 from personae.errors import MissingInput
 from train.data import shards
-from train.documents import IndexedShard
+from train.documents import IndexedShard, ShardIndex
 from train.errors import BadShard
 
-_COLUMNS = (
-    "post_id",
-    "split",
-    "leaf",
-    "white_background",
-    "shard",
-    "image_offset",
-    "image_bytes",
+_COLUMNS = pa.schema(
+    {
+        "post_id": pa.int64(),
+        "leaf": pa.int32(),
+        "white_background": pa.bool_(),
+        "shard": pa.string(),
+        "image_offset": pa.int64(),
+        "image_bytes": pa.int64(),
+    }
 )
 
 
@@ -71,11 +74,21 @@ class Streamed:
     def encoded(self, row: int) -> bytes:
         """Returns the bytes of one image as they lie in the shard; raises `BadShard`."""
         index, size = int(self.shard[row]), int(self.size[row])
-        content = os.pread(self._files[index], size, int(self.offset[row]))
+        path = self.paths[index]
+        try:
+            # Opened for each image: a data set may have more shards than a process open files.
+            file = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise MissingInput(
+                f"{path} is absent or unreadable ({error}), and samples.parquet names it. "
+                "Run stage 'shards' again."
+            ) from error
+        try:
+            content = os.pread(file, size, int(self.offset[row]))
+        finally:
+            os.close(file)
         if len(content) != size:
-            raise BadShard(
-                f"{self.paths[index]} ends before image {row}. Run stage 'shards' again."
-            )
+            raise BadShard(f"{path} ends before image {row}. Run stage 'shards' again.")
         return content
 
     def __reduce__(self) -> tuple[type["Streamed"], tuple[object, ...]]:
@@ -90,22 +103,12 @@ class Streamed:
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(os.cpu_count())
 
-    @cached_property
-    def _files(self) -> list[int]:
-        try:
-            return [os.open(path, os.O_RDONLY) for path in self.paths]
-        except OSError as error:
-            raise MissingInput(
-                f"{error.filename} is absent or unreadable ({error}), and samples.parquet names "
-                "it. Run stage 'shards' again."
-            ) from error
-
 
 def open_rows(
-    shards_dir: Path, entries: Sequence[IndexedShard], *, side: int
+    shards_dir: Path, manifest: ShardIndex, entries: Sequence[IndexedShard]
 ) -> tuple[Streamed, dict[str, np.ndarray]]:
     """
-    Returns the images of some shards, unread, and their columns `leaf`, `post_id`, `white`.
+    Returns the images of the shards `entries`, unread, and their columns `leaf`, `post_id`, `white`.
 
     File sizes are compared with the manifest. SHA-256 is not: it would read every byte at every
     start. `python -m curation verify` compares it.
@@ -114,10 +117,13 @@ def open_rows(
         MissingInput: A shard or samples.parquet is absent.
         BadShard: A shard has another size than the manifest says, or samples.parquet disagrees
             with the manifest.
+        BadTable: A column of samples.parquet has another type, or empty values.
     """
     paths = tuple(_sized(shards_dir, entry) for entry in entries)
-    table = tables.read(shards_dir / "samples.parquet", _COLUMNS, stage="shards")
-    column = {name: table[name].to_numpy(zero_copy_only=False) for name in _COLUMNS}
+    path = shards_dir / "samples.parquet"
+    _check_count(path, shards_dir, manifest)
+    table = tables.read_complete(path, _COLUMNS, stage="shards")
+    column = {name: table[name].to_numpy(zero_copy_only=False) for name in _COLUMNS.names}
     index_of = {entry.shard: index for index, entry in enumerate(entries)}
     shard = np.array([index_of.get(str(name), -1) for name in column["shard"]], dtype=np.int64)
     rows = np.flatnonzero(shard >= 0)
@@ -126,16 +132,37 @@ def open_rows(
     expected = sum(entry.samples for entry in entries)
     if len(rows) != expected:
         raise BadShard(
-            f"{shards_dir / 'samples.parquet'} names {len(rows)} images of these shards, and the "
+            f"{path} names {len(rows)} images of these shards, and the "
             f"manifest {expected}. Run stage 'shards' again."
         )
     offset, size = column["image_offset"][rows], column["image_bytes"][rows]
-    _check_ranges(paths, shard[rows], offset, size, source=shards_dir / "samples.parquet")
-    return Streamed(paths, shard[rows], offset, size, side), {
+    _check_ranges(paths, shard[rows], offset, size, source=path)
+    return Streamed(paths, shard[rows], offset, size, manifest.image.side), {
         "leaf": column["leaf"][rows].astype(np.int64),
         "post_id": column["post_id"][rows].astype(np.int64),
         "white": column["white_background"][rows].astype(bool),
     }
+
+
+def _check_count(path: Path, shards_dir: Path, manifest: ShardIndex) -> None:
+    """
+    Makes sure that samples.parquet has no more rows than the manifest has samples, before it is read.
+
+    A small file of Parquet may claim any number of equal rows. `path_of` compares the samples of
+    each shard with its size; the shards of splits that are not trained on may be absent.
+    """
+    for entry in manifest.shards:
+        if (shards_dir / entry.shard).is_file():
+            shards.path_of(shards_dir, entry)
+    expected = sum(entry.samples for entry in manifest.shards)
+    tables.check(path, _COLUMNS.names, stage="shards")
+    with tables.translated_errors(path, stage="shards"):
+        count = pq.read_metadata(path).num_rows
+    if count > expected:
+        raise BadShard(
+            f"{path} has {count} rows, and the manifest only {expected} samples. "
+            "Run stage 'shards' again."
+        )
 
 
 def _sized(shards_dir: Path, entry: IndexedShard) -> Path:
