@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from curation.errors import TamperedData
 from personae import cli, files
 from personae.settings import Settings, add_options, overrides
+from personae.text import printable
 
 log = logging.getLogger("curation")
 
@@ -131,7 +132,7 @@ def _verify(options: argparse.Namespace) -> None:
     count = 0
     for problem in verify.problems(options.data_dir):
         count += 1
-        print(problem, flush=True)
+        print(printable(problem), flush=True)
     if count:
         raise TamperedData(
             f"{count} promises of the data set do not hold. Run the stages that write the damaged "

@@ -6,8 +6,10 @@ that the files do not: it is always built anew, and every other program opens it
 named after a keyword of SQL is renamed: `offset` becomes `byte_offset`.
 """
 
+import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,12 +19,12 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from curation.documents import CertificateDocument, ManifestDocument
+from curation.documents import CatalogDocument, CertificateDocument, ManifestDocument
 from curation.errors import TamperedData
 from curation.params.catalog import Params
 from personae import files, stages, tables
 from personae.decisions import DECISIONS
-from personae.errors import DiskRefused, MissingInput
+from personae.errors import AlreadyRunning, DiskRefused, MissingInput
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,9 @@ STAGES = (
 )
 DECIDING = ("decide", "download", "filters", "duplicates", "persona", "split")
 _TAGS = {"general": 0, "artist": 1, "copyright": 3, "character": 4, "meta": 5}
-_OFFLINE: dict[str, str | bool | int | float | list[str]] = {
+# DuckDB names the program that holds a file, and its process.
+_HOLDER = re.compile(r"Conflicting lock is held in (.+?) \(PID (\d+)\)")
+OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
@@ -125,14 +129,16 @@ SOURCES = (
 
 def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG001  # every stage has this signature
     """
-    Builds `catalog/catalog.duckdb`.
+    Builds `catalog/catalog.duckdb`, then `catalog.json` with its sha256.
+
+    The new file replaces the old one when it is whole, so that queries go on meanwhile.
 
     Raises:
         MissingInput, MissingColumn: A table of an earlier stage is absent or lacks a column.
         BadDocument: The manifest or the certificate has another version or shape.
         DiskRefused: The file cannot be written.
     """
-    _check(data_dir)
+    check_sources(data_dir)
     manifest = ManifestDocument.read(data_dir / "shards" / "manifest.json")
     certificate = CertificateDocument.read(data_dir / "split" / "certificate.json")
     path = data_dir / "catalog" / "catalog.duckdb"
@@ -140,9 +146,13 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     part = path.with_name(path.name + ".part")
     for leftover in path.parent.glob("*.part*"):
         leftover.unlink()
-    with translated_errors(path):
-        counts, leaks = _fill(part, data_dir, manifest, certificate)
+    with translated_errors(path), closing(duckdb.connect(config=OFFLINE)) as connection:
+        counts, leaks = build(connection, part, data_dir, manifest, certificate)
+    described = CatalogDocument(
+        sha256=sha256(part), bytes=part.stat().st_size, root_sha256=manifest.root_sha256
+    )
     files.publish(part, path)
+    described.write(path.with_suffix(".json"))
     if leaks and certificate.mode == "given":
         log.info("catalog: the given split leaks: the view `leaks` has %d rows", leaks)
     elif leaks:
@@ -150,27 +160,34 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     log.info("catalog: %s", ", ".join(f"{table} {count}" for table, count in counts.items()))
 
 
-def _fill(
-    part: Path, data_dir: Path, manifest: ManifestDocument, certificate: CertificateDocument
+def build(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    data_dir: Path,
+    manifest: ManifestDocument,
+    certificate: CertificateDocument,
+    *,
+    rows: int | None = None,
 ) -> tuple[dict[str, int], int]:
-    """Builds the catalog in the file `part`; returns rows per table, and rows of `leaks`."""
-    with closing(duckdb.connect(config=_OFFLINE)) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET enable_progress_bar = false")
-        connection.execute(
-            f"ATTACH '{quoted(part)}' AS catalog (STORAGE_VERSION '{STORAGE_VERSION}')"
-        )
-        connection.execute("USE catalog")
-        for source in SOURCES:
-            _load(connection, source, data_dir)
-        _derive(connection, data_dir)
-        _build(connection, data_dir, manifest, certificate)
-        connection.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
-        counts = {source.table: _count(connection, source.table) for source in SOURCES}
-        leaks = _count(connection, "leaks")
-        connection.execute("CHECKPOINT catalog")
-        connection.execute("USE memory")
-        connection.execute("DETACH catalog")
+    """
+    Makes every table and view in the new file `path`; returns rows per table, and rows of `leaks`.
+
+    `rows` is the largest number of rows of each Parquet file that are loaded; None means all.
+    """
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")
+    connection.execute(f"ATTACH '{quoted(path)}' AS built (STORAGE_VERSION '{STORAGE_VERSION}')")
+    connection.execute("USE built")
+    for source in SOURCES:
+        _load(connection, source, data_dir, rows)
+    _derive(connection, data_dir, rows)
+    _describe_build(connection, data_dir, manifest, certificate)
+    connection.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+    counts = {source.table: _count(connection, source.table) for source in SOURCES}
+    leaks = _count(connection, "leaks")
+    connection.execute("CHECKPOINT built")
+    connection.execute("USE memory")
+    connection.execute("DETACH built")
     return counts, leaks
 
 
@@ -208,21 +225,41 @@ def connect(path: Path) -> duckdb.DuckDBPyConnection:
 
     Raises:
         MissingInput: The file is absent, or no catalog.
+        AlreadyRunning: Another program has the file open for writing.
     """
     if not path.is_file():
         raise stages.absent(path, "catalog")
     try:
-        connection = duckdb.connect(str(path), read_only=True, config=_OFFLINE)
+        connection = duckdb.connect(str(path), read_only=True, config=OFFLINE)
     except duckdb.Error as error:
+        holder = _HOLDER.search(str(error))
+        if holder or "Could not set lock" in str(error):
+            program = f"{holder[1]} (process {holder[2]})" if holder else "another program"
+            raise AlreadyRunning(
+                f"{path} is open for writing in {program}. Close it there, or open it there for "
+                "reading only (duckdb -readonly FILE), and run the same command again."
+            ) from error
         raise MissingInput(
-            f"{path} cannot be opened: {str(error).splitlines()[0]}. Remove it and run stage "
-            "'catalog' again."
+            f"{path} cannot be opened: {str(error).splitlines()[0]} Stage 'catalog' builds it anew "
+            "from the tables: run that stage again."
         ) from error
     connection.execute("SET enable_progress_bar = false")
     return connection
 
 
-def _check(data_dir: Path) -> None:
+def sha256(path: Path) -> str:
+    """Returns the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_sources(data_dir: Path) -> None:
+    """
+    Makes sure that every table that the catalog loads is there, with its columns.
+
+    Raises:
+        MissingInput, MissingColumn: One is not.
+    """
     for source in SOURCES:
         tables.check(data_dir / source.stage / source.file, source.columns, stage=source.stage)
     for stage in DECIDING:
@@ -230,69 +267,55 @@ def _check(data_dir: Path) -> None:
         tables.check(path, DECISIONS.names, stage=stage)
 
 
-def changed_tables(path: Path, data_dir: Path) -> list[str]:
-    """
-    Returns the tables of the catalog `path` whose rows are not the rows of their Parquet file.
-
-    All rows of both are read and compared by number and sum of hashes, in whatever order they are.
-
-    Raises:
-        MissingInput, MissingColumn: A Parquet file is absent or lacks a column.
-    """
-    _check(data_dir)
-    changed = []
-    with closing(duckdb.connect(config=_OFFLINE)) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET enable_progress_bar = false")
-        connection.execute(f"ATTACH '{quoted(path)}' AS catalog (READ_ONLY)")
-        expected = {source.table: _rows_of(source, data_dir) for source in SOURCES}
-        expected["decisions"] = _decisions(data_dir)
-        for table, rows in expected.items():
-            sums = [
-                connection.execute(
-                    f"SELECT count(*), sum(hash(rows)) FROM ({select}) AS rows"  # noqa: S608  # see _rows_of
-                ).fetchall()
-                for select in (rows, f"SELECT * FROM catalog.{table}")  # noqa: S608  # see _rows_of
-            ]
-            if sums[0] != sums[1]:
-                changed.append(table)
-    return changed
-
-
-def _rows_of(source: CatalogTable, data_dir: Path) -> str:
+def rows_of(source: CatalogTable, data_dir: Path) -> str:
+    """Returns the SQL that selects the rows of a table from its Parquet file."""
     columns = ", ".join(map(_column, source.columns))
     path = pattern(data_dir / source.stage / source.file)
     return f"SELECT {columns} FROM read_parquet('{path}')"  # noqa: S608  # names are constants of this file, the path is quoted
 
 
-def _decisions(data_dir: Path) -> str:
+def decisions(data_dir: Path) -> str:
+    """Returns the SQL that selects the decisions of every stage from their Parquet files."""
     columns = ", ".join(DECISIONS.names)
     paths = [pattern(data_dir / stage / "decisions.parquet") for stage in DECIDING]
     return " UNION ALL ".join(f"SELECT {columns} FROM read_parquet('{path}')" for path in paths)  # noqa: S608  # see _rows_of
 
 
-def _load(connection: duckdb.DuckDBPyConnection, source: CatalogTable, data_dir: Path) -> None:
+def tagged(posts: str) -> str:
+    """Returns the SQL that selects one row for each tag of each post of the table `posts`."""
+    return " UNION ALL ".join(
+        f"SELECT post_id, unnest(tags_{kind}) AS tag, {number}::TINYINT AS category FROM {posts}"  # noqa: S608  # constants of this file
+        for kind, number in _TAGS.items()
+    )
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection, source: CatalogTable, data_dir: Path, rows: int | None
+) -> None:
     order = f" ORDER BY {source.order}" if source.order else ""
-    connection.execute(f"CREATE TABLE {source.table} AS {_rows_of(source, data_dir)}{order}")
+    select = f"{rows_of(source, data_dir)}{order}{_limited(rows)}"
+    connection.execute(f"CREATE TABLE {source.table} AS {select}")
 
 
-def _derive(connection: duckdb.DuckDBPyConnection, data_dir: Path) -> None:
+def _derive(connection: duckdb.DuckDBPyConnection, data_dir: Path, rows: int | None) -> None:
     """Makes the tables of several files or of lists: stages, decisions and post_tags."""
     connection.execute("CREATE TABLE stages (position INTEGER, stage VARCHAR)")
     for position, stage in enumerate(STAGES, start=1):
         connection.execute("INSERT INTO stages VALUES (?, ?)", [position, stage])
-    connection.execute(f"CREATE TABLE decisions AS {_decisions(data_dir)}")
+    connection.execute(f"CREATE TABLE decisions AS {decisions(data_dir)}{_limited(rows)}")
     # An enum stores a tag as a number: 25 million tags are compared as fast as integers.
     names = " UNION ".join(f"SELECT unnest(tags_{kind}) AS name FROM posts" for kind in _TAGS)  # noqa: S608  # constants of this file
     connection.execute(f"CREATE TYPE tag AS ENUM (SELECT name FROM ({names}) ORDER BY name)")  # noqa: S608  # see above
-    union = " UNION ALL ".join(
-        f"SELECT post_id, unnest(tags_{kind})::tag AS tag, {number}::TINYINT AS category FROM posts"  # noqa: S608  # see above
-        for kind, number in _TAGS.items()
+    connection.execute(
+        f"CREATE TABLE post_tags AS SELECT post_id, tag::tag AS tag, category FROM ({tagged('posts')})"  # noqa: S608  # see above
     )
-    connection.execute(f"CREATE TABLE post_tags AS {union}")
 
 
-def _build(
+def _limited(rows: int | None) -> str:
+    return "" if rows is None else f" LIMIT {rows}"
+
+
+def _describe_build(
     connection: duckdb.DuckDBPyConnection,
     data_dir: Path,
     manifest: ManifestDocument,

@@ -1,13 +1,13 @@
-"""The JSON documents of a data set: manifest.json, classes.json and certificate.json."""
+"""The JSON documents of a data set: of the shards, the split and the catalog."""
 
 import hashlib
 import re
 from collections.abc import Iterable
 from typing import ClassVar, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from personae.documents import Document, Part
+from personae.documents import MAX_SIDE, Count, Document, Part
 
 SPLITS: Final = ("train", "val", "test")
 SHARD_NAME: Final = re.compile(r"(train|val|test)-[0-9]{6,}\.tar")
@@ -21,15 +21,15 @@ class ShardEntry(Part):
 
     shard: str = Field(pattern=rf"^{SHARD_NAME.pattern}$")
     split: Literal["train", "val", "test"]
-    samples: int = Field(ge=0)
-    bytes: int = Field(ge=0)
+    samples: Count
+    bytes: Count
     sha256: str = Field(pattern=_SHA256)
 
 
 class NormalisedFormat(Part):
     """How the images of the shards were encoded."""
 
-    side: int = Field(ge=1)
+    side: int = Field(ge=1, le=MAX_SIDE)
     """Pixels."""
     format: Literal["png", "webp", "jpg"]
 
@@ -44,13 +44,20 @@ class ManifestDocument(Document):
     """See `root_sha256`."""
     files: dict[Literal["classes.json", "samples.parquet"], str]
     """The sha256 of classes.json and samples.parquet."""
-    samples: dict[str, int]
+    samples: dict[str, Count]
     """Number of samples of each split."""
-    labels: int = Field(ge=0)
+    labels: Count
     """Number of labels."""
     image: NormalisedFormat
     versions: dict[str, str]
     """Versions of the libraries that decided the bytes of the images."""
+
+    @field_validator("shards")
+    @classmethod
+    def _named_once(cls, shards: tuple[ShardEntry, ...]) -> tuple[ShardEntry, ...]:
+        if len({entry.shard for entry in shards}) != len(shards):
+            raise ValueError("a shard stands in the list twice")
+        return shards
 
 
 class ClassesDocument(Document):
@@ -62,6 +69,18 @@ class ClassesDocument(Document):
     base: dict[str, str | None]
     """For each label, the label that it is a form of, or itself."""
     copyright: dict[str, str | None]
+
+
+class CatalogDocument(Document):
+    """catalog.json: what catalog.duckdb was when stage `catalog` had built it."""
+
+    stage: ClassVar[str] = "catalog"
+
+    sha256: str = Field(pattern=_SHA256)
+    """Of catalog.duckdb."""
+    bytes: Count
+    root_sha256: str = Field(pattern=_SHA256)
+    """Root hash of the shards that it describes."""
 
 
 class CrossPair(Part):

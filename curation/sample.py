@@ -9,6 +9,7 @@ import hashlib
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import tars
@@ -17,7 +18,15 @@ from curation.errors import TamperedData
 from personae import tables
 from personae.errors import MissingInput
 
-COLUMNS = ("post_id", "shard", "offset", "image_offset", "image_bytes")
+COLUMNS = pa.schema(
+    {
+        "post_id": pa.int64(),
+        "shard": pa.string(),
+        "offset": pa.int64(),
+        "image_offset": pa.int64(),
+        "image_bytes": pa.int64(),
+    }
+)
 _SIGNATURES = {
     "png": (b"\x89PNG\r\n\x1a\n", b""),
     "jpg": (b"\xff\xd8\xff", b""),
@@ -35,7 +44,7 @@ def stored_bytes(data_dir: Path, post_id: int) -> bytes:
             samples.parquet disagree on the image.
     """
     folder = data_dir / "shards"
-    table = tables.read(folder / "samples.parquet", COLUMNS, stage="shards")
+    table = tables.read_complete(folder / "samples.parquet", COLUMNS, stage="shards", nullable=True)
     rows = table.filter(pc.field("post_id") == post_id).to_pylist()
     if not rows:
         raise MissingInput(
@@ -44,8 +53,8 @@ def stored_bytes(data_dir: Path, post_id: int) -> bytes:
         )
     if len(rows) > 1:
         raise _tampered(post_id, f"samples.parquet has {len(rows)} rows of it")
-    shard, offset, image_offset, size = (rows[0][name] for name in COLUMNS[1:])
-    if not isinstance(shard, str) or not SHARD_NAME.fullmatch(shard):
+    shard, offset, image_offset, size = (rows[0][name] for name in COLUMNS.names[1:])
+    if shard is None or not SHARD_NAME.fullmatch(shard):
         raise _tampered(post_id, f"{shard!r} is not the name of a shard")
     numbers = [number for number in (offset, image_offset, size) if number is not None]
     if len(numbers) < 3 or min(numbers) < 0 or image_offset != offset + tars.BLOCK:
@@ -90,6 +99,8 @@ def _check_shard(path: Path, manifest: ManifestDocument, post_id: int) -> None:
     if path.name not in listed:
         raise _tampered(post_id, f"manifest.json does not list {path.name}")
     try:
+        if not path.is_file():  # a device has no end, and a pipe waits for its writer
+            raise _tampered(post_id, f"{path.name} is absent or no regular file")
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -9,12 +11,16 @@ from typing import Self
 from curation.errors import TamperedData
 from personae.errors import MissingInput
 
-_MOST_OPEN = 64  # a data set has thousands of tars, a process about 1,000 open files
+_MOST_OPEN = 16  # a data set has thousands of tars; some systems allow a process 64 open files
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
 
 class SpanReader:
     """
     Reads images by file name, offset and size; a context that closes its files.
+
+    The table may have been made by anyone: a name is never a path, and a size is compared with the
+    file before memory is taken.
 
     Args:
         folder: Folder of the files.
@@ -48,8 +54,11 @@ class SpanReader:
             MissingInput: The file cannot be opened.
             TamperedData: The bytes do not have the sha256 of the table, or there are fewer.
         """
-        is_possible = Path(name).name == name and offset >= 0 and size >= 0
-        data = os.pread(self._descriptor(name), size, offset) if is_possible else b""
+        data = b""
+        if _PLAIN_NAME.fullmatch(name) and offset >= 0 and size >= 0:
+            descriptor = self._descriptor(name)
+            if offset + size <= os.fstat(descriptor).st_size:
+                data = os.pread(descriptor, size, offset)
         if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
             raise TamperedData(
                 f"The image of post {post_id} at byte {offset} of {name} does not have the sha256 "
@@ -65,11 +74,17 @@ class SpanReader:
             os.close(self._open.pop(next(iter(self._open))))
         path = self._folder / name
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            # Opening a pipe would wait for its writer.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
             raise MissingInput(
                 f"{path} cannot be opened: {error.strerror}. Stage '{self._stage}' writes it: run "
                 "that stage again."
             ) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise MissingInput(
+                f"{path} is no regular file. Stage '{self._stage}' writes it: run that stage again."
+            )
         self._open[name] = descriptor
         return descriptor
