@@ -7,6 +7,11 @@ python -m curation verify              check every hash, offset and table
 Reads the stage's section of params.yaml, runs the stage, and explains a failure in one line.
 """
 
+if __name__ == "__main__":
+    from personae import interrupt
+
+    interrupt.at_once()  # before the imports, which take most of a second
+
 import argparse
 import importlib
 import logging
@@ -17,7 +22,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from curation.errors import TamperedData
-from personae import cli, files
+from personae import cli, files, interrupt
 from personae.settings import Settings, add_options, overrides
 from personae.text import printable
 
@@ -68,6 +73,9 @@ The catalog is opened for reading only, and SQL cannot open any other file.
 """
 
 
+_GRACE_SECONDS = 1.7  # after Ctrl-C; every stage may be killed at any moment
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -78,6 +86,8 @@ def _run(arguments: Sequence[str]) -> None:
     options = _parser(arguments).parse_args(arguments)
     cli.configure_logging(verbose=options.verbose)
     questions = {"query": _query, "get": _get, "verify": _verify}
+    if options.command in questions:
+        interrupt.gracefully(within=_GRACE_SECONDS)
     questions.get(options.command, _stage)(options)
 
 
@@ -86,8 +96,10 @@ def _stage(options: argparse.Namespace) -> None:
     model = _model(options.command)
     params = Settings.of(options).section(options.command, model, overrides(options, model))
     log.info("%s: %s", options.command, params.model_dump_json())
-    # Two runs of a stage at once would destroy each other's files.
-    with files.locked(options.data_dir / options.command):
+    # Two runs at once would destroy each other's files, or read half-written ones. The stage's own
+    # folder would not do: DVC removes it before it starts a stage.
+    with files.locked(options.data_dir):
+        interrupt.gracefully(within=_GRACE_SECONDS)
         module.run(params, data_dir=options.data_dir, work_dir=options.work_dir)
 
 

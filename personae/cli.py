@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from personae import interrupt
 from personae.errors import EXIT_HELP, BadParams, Exit, PersonaeError
 from personae.settings import near_miss
 from personae.text import printable
@@ -29,9 +30,6 @@ FOLDERS: Final = {
 """What each folder option names; the default of the option is its own name."""
 
 _OWN_EXTRAS = ("scraper", "curation", "train", "export")
-_INTERRUPTED = (
-    "Interrupted. What is finished is saved. Run the same command again to continue from there."
-)
 # The most serious first, where one run fails in several ways.
 _MOST_SERIOUS = (Exit.POLICY, Exit.BAD_DATA, Exit.USAGE, Exit.UNFINISHED)
 
@@ -142,7 +140,7 @@ def run(work: Callable[[], None]) -> int:
     messages = [_message(failure) for failure in failures]
     codes = {getattr(failure, "exit_code", Exit.UNFINISHED) for failure in failures}
     if is_interrupted:
-        messages.append(_INTERRUPTED)
+        messages.append(interrupt.announced())
         codes.add(Exit.UNFINISHED)
     for message in dict.fromkeys(messages):
         sys.stderr.write(f"error: {printable(message)}\n")

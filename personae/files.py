@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,12 +33,17 @@ def whole_file(path: Path, *, newline: str | None = None, text: bool = False) ->
         text: Whether the file takes text (UTF-8) instead of bytes.
 
     If the block raises, nothing is written at `path`; an older file there stays. After the block
-    the bytes and the folder are synced, so that the file survives a loss of power.
+    the bytes and the folder are synced, so that the file survives a loss of power. A device or a
+    pipe is written to and never replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    encoding = "utf-8" if text else None
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("w" if text else "wb", encoding=encoding, newline=newline) as file:
+            yield file
+        return
     part = path.with_name(path.name + ".part")
     try:
-        encoding = "utf-8" if text else None
         with part.open("w" if text else "wb", encoding=encoding, newline=newline) as file:
             yield file
         publish(part, path)
@@ -149,10 +155,27 @@ def lock(folder: Path) -> int:
                 "locks."
             ) from error
         raise AlreadyRunning(
-            f"Another run is writing to {folder}. Two runs would destroy each other's files. Wait "
-            "until it ends, or stop it, and run the same command again."
+            f"Another run is writing to {folder}{_holder(folder)}. Two runs would destroy each "
+            "other's files. Wait until it ends, or stop it, and run the same command again."
         ) from error
     return handle
+
+
+def _holder(folder: Path) -> str:
+    """Returns command and process id of the process that locks `folder`; empty where unknown."""
+    inode = str(folder.stat().st_ino)
+    try:
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            # 1: FLOCK  ADVISORY  WRITE 16208 fe:00:3900330 0 EOF (proc_locks(5))
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode:
+                command = Path(f"/proc/{fields[4]}/cmdline").read_text("utf-8", "replace")
+                words = (" ".join(word.split()) for word in command.split("\0") if word)
+                text = " ".join(textwrap.shorten(word, 120, placeholder="…") for word in words)
+                return f": {text[:400]} (process {fields[4]})"
+    except (OSError, ValueError, IndexError):  # no such file: another system than Linux
+        return ""
+    return ""
 
 
 def _sync(path: Path) -> None:

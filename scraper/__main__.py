@@ -10,6 +10,11 @@ The command of the scraper: one stage, all three, a plan, the status, or the dem
 module reads `params.yaml`, the environment and the command line, and starts an event loop. Errors become messages and exit codes in `personae/cli.py`.
 """
 
+if __name__ == "__main__":
+    from personae import interrupt
+
+    interrupt.at_once()  # before the imports, which take most of a second
+
 import argparse
 import contextlib
 import hashlib
@@ -22,7 +27,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel
 
-from personae import cli, settings, stages
+from personae import cli, interrupt, settings, stages
 from personae.errors import BadParams
 from personae.settings import Settings
 from scraper.options import SECTIONS, STAGES, parse
@@ -59,6 +64,7 @@ def _demo(arguments: Sequence[str]) -> None:
 
 
 def _run(command: str, options: argparse.Namespace) -> None:
+    interrupt.gracefully()
     from scraper import status
 
     if command == "status":

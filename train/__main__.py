@@ -15,6 +15,11 @@ python -m train record PRESET                  record the figures in experiments
 Reads params.yaml, runs one command, and prints a failure as one line.
 """
 
+if __name__ == "__main__":
+    from personae import interrupt
+
+    interrupt.at_once()  # before the imports, which take most of a second
+
 import argparse
 import atexit
 import gc
@@ -24,7 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from personae import cli
+from personae import cli, interrupt
 from personae.errors import BadParams
 from personae.settings import Settings, near_miss, overrides
 from train import params
@@ -48,6 +53,7 @@ def _run(arguments: Sequence[str]) -> None:
     options = parse(arguments)
     cli.configure_logging(verbose=options.verbose)
     folders = {"data_dir": options.data_dir, "results_dir": options.results_dir}
+    interrupt.gracefully()
     _STEPS[options.command](options, folders)
 
 

@@ -157,3 +157,35 @@ def test_file_system_without_locks_is_named(number, tmp_path, monkeypatch):
 
     with pytest.raises(DiskRefused, match="Its file system offers no locks"):
         files.lock(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/locks")
+def test_holder_of_a_lock_is_named(tmp_path):
+    """The message of a refused run has the command and the process id of the other run."""
+    code = (
+        "import sys; from pathlib import Path; from personae import files\n"
+        "with files.locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path), "an argument"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
+        child.stdout.readline()
+        with pytest.raises(AlreadyRunning) as caught:
+            files.lock(tmp_path)
+        child.stdin.close()
+
+    assert f"{tmp_path} an argument (process {child.pid})" in str(caught.value)
+
+
+def test_device_or_pipe_is_written_to_and_not_replaced(tmp_path):
+    """Writing to a pipe, as to /dev/stdout or /dev/null, leaves the pipe in its place."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE) as reader:
+        files.write_bytes(path, b"content")
+
+        assert b"content" == reader.stdout.read()
+    assert path.is_fifo()
+    assert [path] == list(tmp_path.iterdir())
