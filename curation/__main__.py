@@ -55,6 +55,7 @@ examples:
   python -m curation query "SELECT * FROM funnel"      where the posts went, and why
   python -m curation query "SELECT step, outcome, detail FROM journey WHERE post_id = 1234"
   python -m curation query "SELECT * FROM label_counts" --csv > labels.csv
+  python -m curation query "FROM dataset" --parquet dataset.parquet
   python -m curation get 1234 -o image.png             one image out of its shard
   python -m curation verify                            every hash, every offset, no leak
 """
@@ -106,13 +107,18 @@ def _stage(options: argparse.Namespace) -> None:
 def _query(options: argparse.Namespace) -> None:
     from curation import query
 
+    sql = sys.stdin.read() if options.sql == "-" else options.sql
+    catalog_path = options.data_dir / "catalog" / "catalog.duckdb"
+    if options.parquet:
+        count = query.export(
+            sql, options.parquet, catalog_path=catalog_path, results_dir=options.results_dir
+        )
+        print(f"{options.parquet}: {count} rows")
+        return
     is_table = not (options.csv or options.json)
     limit = 50 if options.limit is None and is_table else options.limit
     result = query.run_query(
-        sys.stdin.read() if options.sql == "-" else options.sql,
-        catalog_path=options.data_dir / "catalog" / "catalog.duckdb",
-        results_dir=options.results_dir,
-        limit=limit,
+        sql, catalog_path=catalog_path, results_dir=options.results_dir, limit=limit
     )
     if options.csv:
         query.write_csv(result, sys.stdout)
@@ -203,6 +209,12 @@ def _add_questions(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
     )
     shape.add_argument(
         "--json", action="store_true", help="print a list of objects (default: a table)"
+    )
+    shape.add_argument(
+        "--parquet",
+        type=Path,
+        metavar="FILE",
+        help="write all rows to a Parquet file (default: print a table)",
     )
     query.add_argument(
         "--limit",

@@ -1,5 +1,5 @@
 """
-Queries of the catalog: takes read-only SQL, returns rows, writes them as a table, CSV or JSON.
+Queries of the catalog: takes read-only SQL, returns rows, writes a table, CSV, JSON or Parquet.
 
 The predictions in RESULTS/RUN/SEED/ become the temporary table `predictions`, with the columns `run`
 and `seed` before their own. After that the connection is locked: SQL cannot open a file, use the
@@ -11,19 +11,23 @@ import datetime as dt
 import decimal
 import json
 import math
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curation import catalog
 from curation.errors import BadQuery
 from personae.errors import MissingInput
+from personae.files import whole_file
 from personae.text import print_table
 
+_BATCH_ROWS = 100_000
 _WIDEST = 60  # characters of a cell in a table; CSV and JSON carry the whole value
 
 
@@ -32,6 +36,7 @@ class QueryResult:
     """The rows of one query."""
 
     columns: tuple[str, ...]
+    """Names, each once: a second `post_id` is `post_id_1`."""
     rows: tuple[tuple[Any, ...], ...]
     is_cut: bool
     """Whether the query has more rows than the limit."""
@@ -47,26 +52,53 @@ def run_query(
         MissingInput: The catalog is absent, or predictions beside it cannot be read.
         BadQuery: The SQL is wrong, or it does more than read.
     """
-    with closing(catalog.connect(catalog_path)) as connection:
-        if "predictions" in sql.lower():
-            _join_predictions(connection, results_dir)
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        try:
-            if len(connection.extract_statements(sql)) != 1:
-                raise BadQuery("Give one statement at a time: this is none, or several.")
-            connection.execute(sql)
-            columns = tuple(column[0] for column in connection.description or ())
-            rows = connection.fetchall() if limit is None else connection.fetchmany(limit + 1)
-        except duckdb.Error as error:
-            if "predictions" in sql.lower() and not _predictions(results_dir):
-                raise BadQuery(
-                    f"There are no predictions in {results_dir}: stage 'evaluate' writes them. Run "
-                    "that stage first, or name another folder with --results."
-                ) from error
-            raise BadQuery(_first_line(error)) from error
+    with _asked(sql, catalog_path=catalog_path, results_dir=results_dir) as connection:
+        connection.execute(sql)
+        columns = unique_names([column[0] for column in connection.description or ()])
+        rows = connection.fetchall() if limit is None else connection.fetchmany(limit + 1)
     kept = rows if limit is None else rows[:limit]
     return QueryResult(columns, tuple(kept), len(kept) < len(rows))
+
+
+def export(sql: str, path: Path, *, catalog_path: Path, results_dir: Path) -> int:
+    """
+    Writes the rows of one statement to a Parquet file, whole or not at all; returns their number.
+
+    Memory holds one batch of rows. Raises as `run_query` does.
+    """
+    with _asked(sql, catalog_path=catalog_path, results_dir=results_dir) as connection:
+        rows = connection.sql(sql)
+        if rows is None:
+            raise BadQuery("This statement gives no rows to write.")
+        # DuckDB 2 has renamed the method, and warns of the name of DuckDB 1.
+        method = "to_arrow_reader" if hasattr(rows, "to_arrow_reader") else "fetch_arrow_reader"
+        reader = getattr(rows, method)(_BATCH_ROWS)
+        schema = pa.schema(
+            [
+                field.with_name(name)
+                for field, name in zip(
+                    reader.schema, unique_names(reader.schema.names), strict=True
+                )
+            ]
+        )
+        count = 0
+        with whole_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for batch in reader:
+                count += batch.num_rows
+                writer.write_batch(batch.rename_columns(schema.names))
+    return count
+
+
+def unique_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names with a number after each that stood before: a, a, b gives a, a_1, b."""
+    unique: dict[str, None] = {}
+    for name in names:
+        candidate, number = name, 0
+        while candidate in unique or (number and candidate in names):
+            number += 1
+            candidate = f"{name}_{number}"
+        unique[candidate] = None
+    return tuple(unique)
 
 
 def write_table(result: QueryResult, file: TextIO) -> None:
@@ -93,13 +125,41 @@ def write_csv(result: QueryResult, file: TextIO) -> None:
 
 
 def write_json(result: QueryResult, file: TextIO) -> None:
-    """Writes a list of objects, one line each."""
+    """Writes a list of objects, one line each; other signs than ASCII are escaped unless in UTF-8."""
+    is_ascii = "utf" not in (getattr(file, "encoding", None) or "utf-8").lower()
     file.write("[")
     for number, row in enumerate(result.rows):
         entry = dict(zip(result.columns, map(_plain, row), strict=True))
         file.write("\n" if number == 0 else ",\n")
-        file.write(json.dumps(entry, ensure_ascii=False))
+        file.write(json.dumps(entry, ensure_ascii=is_ascii))
     file.write("\n]\n" if result.rows else "]\n")
+
+
+@contextmanager
+def _asked(
+    sql: str, *, catalog_path: Path, results_dir: Path
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Gives a connection for one statement; the errors of DuckDB in the block become ours."""
+    with closing(catalog.connect(catalog_path)) as connection:
+        if "predictions" in sql.lower():
+            _join_predictions(connection, results_dir)
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        try:
+            if len(connection.extract_statements(sql)) != 1:
+                raise BadQuery("Give one statement at a time: this is none, or several.")
+            yield connection
+        except (duckdb.Error, RuntimeError) as error:
+            if "interrupt" in str(error).lower():  # what DuckDB makes of Ctrl-C
+                raise KeyboardInterrupt from error
+            if not isinstance(error, duckdb.Error):
+                raise
+            if "predictions" in sql.lower() and not _predictions(results_dir):
+                raise BadQuery(
+                    f"There are no predictions in {results_dir}: stage 'evaluate' writes them. Run "
+                    "that stage first, or name another folder with --results."
+                ) from error
+            raise BadQuery(_first_line(error)) from error
 
 
 def _join_predictions(connection: duckdb.DuckDBPyConnection, results_dir: Path) -> None:

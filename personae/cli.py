@@ -6,6 +6,7 @@ The same failure gives the same message and the same exit code in each command.
 
 import argparse
 import importlib.metadata
+import io
 import logging
 import os
 import re
@@ -122,8 +123,12 @@ def run(work: Callable[[], None]) -> int:
     Runs `work`, prints one line for each distinct failure, and returns the exit code.
 
     An error of `PersonaeError` or of the operating system becomes a message, and so does a package
-    that an extra would install. Any other error is a defect and passes with its traceback.
+    that an extra would install. Any other error is a defect and passes with its traceback. A
+    character that the terminal's encoding lacks is written as an escape.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     failures: list[Exception] = []
     is_interrupted = False
     try:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -194,3 +195,69 @@ def test_markup_in_a_cell_is_text() -> None:
 def test_colours_are_for_terminals_alone(ask) -> None:
     """A table written to a file has no control characters."""
     assert "\x1b" not in ask("SELECT 1 AS number")[1]
+
+
+TWICE = (
+    "SELECT s.post_id, m.post_id, s.label, k.persona AS label, 1 AS label_1 FROM samples AS s "
+    "JOIN measures AS m USING (post_id) JOIN kept AS k USING (post_id) ORDER BY 1 LIMIT 2"
+)
+NAMES = ["post_id", "post_id_1", "label", "label_2", "label_1"]
+
+
+def test_columns_of_one_name_are_all_kept(ask, tmp_path: Path) -> None:
+    """A join with two columns of one name gives both, in every format, the second with a number."""
+    path = tmp_path / "rows.parquet"
+    objects = json.loads(ask(TWICE, "--json")[1])
+    header = ask(TWICE, "--csv")[1].splitlines()[0]
+    ask(TWICE, "--parquet", str(path))
+
+    assert [NAMES, NAMES] == [list(row) for row in objects]
+    assert objects[0]["post_id"] == objects[0]["post_id_1"]
+    assert header.split(",") == NAMES
+    assert pq.read_table(path).column_names == NAMES
+
+
+def test_parquet_holds_every_row_with_its_type(ask, tmp_path: Path) -> None:
+    """Parquet keeps lists, bytes, times and NULL, and all rows; the command prints their number."""
+    path = tmp_path / "new" / "posts.parquet"
+    sql = "SELECT post_id, tags_general, created_at_utc, phash, NULL AS nothing FROM posts LEFT JOIN measures USING (post_id)"
+    code, out, _ = ask(sql, "--parquet", str(path))
+    table = pq.read_table(path)
+
+    assert code == 0
+    assert out == f"{path}: {table.num_rows} rows\n"
+    assert table.num_rows > 50
+    assert pa.types.is_list(table.schema.field("tags_general").type)
+    assert pa.types.is_timestamp(table.schema.field("created_at_utc").type)
+    assert [path] == list(path.parent.iterdir())
+
+
+def test_refused_query_leaves_no_parquet(ask, tmp_path: Path) -> None:
+    """Wrong SQL gives exit code 2 and no file."""
+    path = tmp_path / "rows.parquet"
+
+    assert ask("SELECT nosuch FROM posts", "--parquet", str(path))[0] == 2
+    assert ask("SELECT error('boom') FROM range(9)", "--parquet", str(path))[0] == 2
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+@pytest.mark.parametrize("shape", ["--csv", "--json", "--limit=5"])
+def test_any_encoding_can_be_written(curated, encoding: str, shape: str) -> None:
+    """A terminal without the characters gets escapes; JSON stays the same JSON."""
+    sql = "SELECT '✓é' AS \"naïve ☃\", 1 AS a"
+    command = [sys.executable, "-m", "curation", "query", sql, shape]
+    done = subprocess.run(
+        [*command, "--data", str(curated.data_dir)],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    text = done.stdout.decode(encoding)
+
+    assert b"" == done.stderr
+    assert "1" in text.splitlines()[-1 if shape != "--json" else 1]
+    if shape == "--json":
+        assert [{"naïve ☃": "✓é", "a": 1}] == json.loads(text)
+    elif encoding == "utf-8":
+        assert "✓é" in text
