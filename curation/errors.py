@@ -2,7 +2,6 @@
 What can go wrong in curation.
 
 CurationError
-├── UnreadableImage    (skipped: becomes a decision)
 ├── TooFewSamples
 ├── LeakingSplit
 ├── TamperedData       (a hash or an offset does not hold)
@@ -17,28 +16,6 @@ from personae.errors import Exit, PersonaeError
 
 class CurationError(PersonaeError):
     """Everything that curation raises on purpose; `exit_code` is what the command returns."""
-
-
-class UnreadableImage(CurationError):
-    """
-    The bytes of one post cannot be decoded; `reason` is the reason code of its decision.
-
-    `measured` and `threshold` are the numbers that were compared, None if none were.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        detail: str,
-        *,
-        measured: float | None = None,
-        threshold: float | None = None,
-    ) -> None:
-        super().__init__(f"No image could be read ({reason}): {detail}.")
-        self.reason = reason
-        self.detail = detail
-        self.measured = measured
-        self.threshold = threshold
 
 
 class TooFewSamples(CurationError):

@@ -27,12 +27,12 @@ import pyarrow.parquet as pq
 from PIL import __version__ as pillow_version
 from PIL import features
 
-from curation import container, tars, workers
 from curation import image as images
-from curation.errors import UnreadableImage
+from curation import tars, workers
 from curation.params.measure import Params
 from curation.spans import SpanReader
-from personae import files, tables
+from personae import container, files, squares, tables
+from personae.errors import UnreadableImage
 from personae.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ def measure_one(data: bytes, stored: SegmentImage, params: Params) -> tuple[dict
     """Returns the row of one image and the encoded normalised image, empty if it is unreadable."""
     row: dict[str, Any] = {"post_id": stored.post_id, "sha256": stored.sha256}
     try:
-        decoded = images.decode(data, max_pixels=params.max_pixels, side=params.side)
+        decoded = squares.decode(data, max_pixels=params.max_pixels, side=params.side)
         row |= {
             "file_format": decoded.file_format,
             "mode": decoded.mode,
@@ -213,7 +213,7 @@ def measure_one(data: bytes, stored: SegmentImage, params: Params) -> tuple[dict
             "measured": error.measured,
             "threshold": error.threshold,
         }, b""
-    square = images.normalise(decoded.image, side=params.side, background=params.background)
+    square = squares.normalise(decoded.image, side=params.side, background=params.background)
     encoded = images.encode(square, params.format, quality=params.quality)
     row |= asdict(images.measure(decoded.image))
     row |= {"image_bytes": len(encoded), "image_sha256": hashlib.sha256(encoded).hexdigest()}
@@ -237,7 +237,7 @@ def _partitions(params: Params, source: Path, work: Path) -> list[Partition]:
     ]
 
 
-def _check_size(decoded: images.DecodedImage, stored: SegmentImage) -> None:
+def _check_size(decoded: squares.DecodedImage, stored: SegmentImage) -> None:
     """
     Refuses an image whose size is not the listed size.
 
@@ -336,6 +336,6 @@ def _versions() -> dict[str, str]:
 
 def _code() -> str:
     """Returns a digest of the program, so that unfinished work of another version is not used."""
-    modules = (container, images, tars)
+    modules = (container, images, squares, tars)
     sources = (Path(__file__), *(Path(str(module.__file__)) for module in modules))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()

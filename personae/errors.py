@@ -6,6 +6,7 @@ PersonaeError
 ├── MissingInput     (5: a file of an earlier stage is absent or unreadable)
 │   ├── BadDocument      (5: a JSON document has another version or shape)
 │   └── BadTable         (5: a column of a table has another type, or empty values)
+├── UnreadableImage  (5: the bytes of an image cannot be decoded; a stage makes it a decision)
 ├── MissingColumn    (5: a table lacks a column that its reader states)
 ├── AlreadyRunning   (3: another process holds the folder or the file)
 ├── DiskRefused      (3: the disk is full, or the folder may not be written)
@@ -70,6 +71,28 @@ class BadDocument(MissingInput):
 
 class BadTable(MissingInput):
     """A column of a table has another type than its reader expects, or empty values."""
+
+
+class UnreadableImage(PersonaeError):
+    """
+    The bytes of one post cannot be decoded; `reason` is the reason code of its decision.
+
+    `measured` and `threshold` are the numbers that were compared, None if none were.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        detail: str,
+        *,
+        measured: float | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        super().__init__(f"No image could be read ({reason}): {detail}.")
+        self.reason = reason
+        self.detail = detail
+        self.measured = measured
+        self.threshold = threshold
 
 
 class AlreadyRunning(PersonaeError):

@@ -15,6 +15,7 @@ from PIL import Image
 from curation import duplicates, filters, hamming, measure
 from curation import image as images
 from curation.errors import TamperedData
+from personae import squares
 from personae.errors import MissingInput
 
 
@@ -175,8 +176,8 @@ def sample(real_data: Path) -> list[tuple[str, bytes]]:
 
 
 def hash_and_thumbnail(data: bytes) -> tuple[bytes, images.Pixels]:
-    image = images.decode(data, max_pixels=1 << 24, side=48).image
-    square = images.encode(images.normalise(image, side=48, background="border"), "png")
+    image = squares.decode(data, max_pixels=1 << 24, side=48).image
+    square = images.encode(squares.normalise(image, side=48, background="border"), "png")
     return images.perceptual_hash(image)[0], images.thumbnail(square, shape=image.size, side=32)
 
 

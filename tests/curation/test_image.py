@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from curation import image as images
-from curation.errors import UnreadableImage
+from personae import squares
+from personae.errors import UnreadableImage
 
 CAP = 40_000_000
 
@@ -24,8 +25,8 @@ def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def decoded(data: bytes, *, side: int = 48, max_pixels: int = CAP) -> images.DecodedImage:
-    return images.decode(data, max_pixels=max_pixels, side=side)
+def decoded(data: bytes, *, side: int = 48, max_pixels: int = CAP) -> squares.DecodedImage:
+    return squares.decode(data, max_pixels=max_pixels, side=side)
 
 
 def refusal(data: bytes, **options: int) -> str:
@@ -95,7 +96,7 @@ def test_reads_any_size_and_mode(width: int, height: int, mode: str, kind: str, 
 @given(width=st.integers(1, 900), height=st.integers(1, 900), side=st.integers(8, 96))
 def test_normalises_to_a_square(width: int, height: int, side: int) -> None:
     """Every shape becomes a square of the given side, padded with the colour of its border."""
-    square = images.normalise(
+    square = squares.normalise(
         Image.new("RGB", (width, height), (9, 99, 199)), side=side, background="border"
     )
 
@@ -105,7 +106,7 @@ def test_normalises_to_a_square(width: int, height: int, side: int) -> None:
 
 def test_pads_with_white_on_request() -> None:
     """With `white`, the margin is white, whatever the colour of the border."""
-    square = images.normalise(Image.new("RGB", (60, 20)), side=30, background="white")
+    square = squares.normalise(Image.new("RGB", (60, 20)), side=30, background="white")
 
     assert (255, 255, 255) == square.getpixel((15, 0))
     assert (0, 0, 0) == square.getpixel((15, 15))
@@ -272,14 +273,14 @@ def test_refusal_for_pixels_has_both_numbers(side: int, limit: int) -> None:
     bomb = png_header(side, side) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
     with pytest.raises(UnreadableImage) as caught:
-        images.decode(bomb, max_pixels=limit, side=64)
+        squares.decode(bomb, max_pixels=limit, side=64)
     assert (side * side, limit) == (caught.value.measured, caught.value.threshold)
 
 
 def test_refusal_for_scans_has_their_number() -> None:
     """A JPEG file of many scans is refused with their number and the cap."""
     with pytest.raises(UnreadableImage, match="scans") as caught:
-        images.decode(b"\xff\xd8\xff" + b"\xff\xda" * 300, max_pixels=1000, side=64)
+        squares.decode(b"\xff\xd8\xff" + b"\xff\xda" * 300, max_pixels=1000, side=64)
     assert (300, 100) == (caught.value.measured, caught.value.threshold)
 
 
@@ -310,7 +311,7 @@ def test_drops_what_hides_behind_an_image(drawing: Image.Image) -> None:
     with zipfile.ZipFile(archive, "w") as bundle:
         bundle.writestr("payload.js", "alert('hidden')")
     data = saved(drawing, "JPEG", comment=b"<script>hidden</script>") + archive.getvalue()
-    square = images.normalise(decoded(data).image, side=48, background="border")
+    square = squares.normalise(decoded(data).image, side=48, background="border")
 
     assert b"PK" not in images.encode(square, "png")
     assert b"script" not in images.encode(square, "jpg")

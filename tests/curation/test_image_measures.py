@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from curation import image as images
+from personae import squares
 
 
 def test_counts_white_on_the_border() -> None:
@@ -38,7 +39,7 @@ def test_tells_sharp_from_blurred(drawing: Image.Image) -> None:
 
 
 def small(image: Image.Image) -> images.Pixels:
-    square = images.normalise(image, side=96, background="border")
+    square = squares.normalise(image, side=96, background="border")
     return images.thumbnail(images.encode(square, "png"), shape=image.size, side=32)
 
 

@@ -208,14 +208,15 @@ def test_interrupted_stage_stops_soon_and_keeps_finished_partitions(
 import pathlib, signal, sys, time
 # A shell that starts a job in the background has it ignore Ctrl-C, and its children with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from curation import image, measure
-decode = image.decode
+from curation import measure
+from personae import squares
+decode = squares.decode
 work = pathlib.Path("interrupted")
 def slow_decode(*arguments, **keywords):
     if len(list(work.rglob("*.parquet"))) >= 2:
         time.sleep(1)
     return decode(*arguments, **keywords)
-image.decode = slow_decode
+squares.decode = slow_decode
 if __name__ == "__main__":
     from curation.__main__ import main
     sys.exit(main(sys.argv[1:]))

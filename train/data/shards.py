@@ -180,9 +180,10 @@ def decoded(content: bytes, *, side: int, source: str) -> UInt8[np.ndarray, "sid
     """
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
-            size = opened.size
-            # Checked before decoding, so that a header with a giant size costs no memory.
-            pixels = np.asarray(opened.convert("RGB")) if size == (side, side) else None
+            size, mode = opened.size, opened.mode
+            # Checked before decoding, so that a header with a giant size costs no memory. Only what
+            # `measure` writes is read: any other mode would need a decoder of its own.
+            pixels = np.asarray(opened) if size == (side, side) and mode == "RGB" else None
     except _BAD_IMAGE as error:
         raise BadShard(
             f"The image of {source} cannot be decoded ({error}). "
@@ -190,8 +191,8 @@ def decoded(content: bytes, *, side: int, source: str) -> UInt8[np.ndarray, "sid
         ) from error
     if pixels is None:
         raise BadShard(
-            f"The image of {source} is {size[0]}×{size[1]} pixels, and "
-            f"the manifest says {side}×{side}. Run stages 'measure' and 'shards' again."
+            f"The image of {source} is {size[0]}×{size[1]} pixels, and the manifest says "
+            f"{side}×{side}; of mode {mode}, where RGB is stored. Run stages 'measure' and 'shards' again."
         )
     return pixels
 

@@ -6,7 +6,7 @@ Pillow would read some files that end early as whole images, and spend minutes o
 
 import zlib
 
-from curation.errors import UnreadableImage
+from personae.errors import UnreadableImage
 
 MAX_SCANS = 100  # progressive JPEG files have about ten; each scan costs a pass over all pixels
 MAX_CHUNKS = 100_000  # PNG files have thousands at most; each costs Pillow a call
@@ -49,6 +49,29 @@ def format_of(data: bytes) -> str:
     )
 
 
+def without_damaged_extras(data: bytes) -> bytes:
+    """
+    Returns a PNG file, which `format_of` accepts, without ancillary chunks of a wrong checksum.
+
+    They hold texts and times. Pillow refuses the whole file for one of them; browsers skip it.
+    """
+    parts, position, kept = [], 8, 0
+    while position + 12 <= len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        if data[position + 4] & 0x20 and not _has_checksum(data, position, end):
+            parts.append(data[kept:position])
+            kept = end
+        if data[position + 4 : position + 8] == b"IEND":
+            break
+        position = end
+    return b"".join([*parts, data[kept:]]) if parts else data
+
+
+def _has_checksum(data: bytes, start: int, end: int) -> bool:
+    """Returns whether the PNG chunk of the bytes from `start` to `end` has the checksum it names."""
+    return zlib.crc32(data[start + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big")
+
+
 def _check_chunks(data: bytes) -> None:
     """Checks all chunks of a PNG file: Pillow checks neither the sums of pixel data nor the end."""
     position = 8
@@ -56,17 +79,15 @@ def _check_chunks(data: bytes) -> None:
         if position + 12 > len(data):
             raise UnreadableImage("truncated", "a PNG file without its end")
         size = int.from_bytes(data[position : position + 4], "big")
-        name, end = data[position + 4 : position + 8], position + 8 + size
-        if end + 4 > len(data):
+        name, end = data[position + 4 : position + 8], position + 12 + size
+        if end > len(data):
             raise UnreadableImage("truncated", f"the PNG chunk at byte {position} ends early")
         is_critical = not name[0] & 0x20
-        if is_critical and zlib.crc32(data[position + 4 : end]) != int.from_bytes(
-            data[end : end + 4], "big"
-        ):
+        if is_critical and not _has_checksum(data, position, end):
             raise UnreadableImage("undecodable", f"wrong checksum at byte {position}")
         if name == b"IEND":
             return
-        position = end + 4
+        position = end
     raise UnreadableImage(
         "undecodable",
         f"a PNG file of more than {MAX_CHUNKS} chunks",
