@@ -204,12 +204,18 @@ _MANIFESTS = {
     "manifest null": written("manifest.json", "null"),
     "manifest empty": written("manifest.json", ""),
     "manifest deep": written("manifest.json", DEEP),
-    "manifest deep inside": replaced_text("manifest.json", '"shards"', f'"a": {HALF_DEEP}, "shards"'),
+    "manifest deep inside": replaced_text(
+        "manifest.json", '"shards"', f'"a": {HALF_DEEP}, "shards"'
+    ),
     "manifest infinite": replaced_text("manifest.json", '"labels": ', '"labels": 1e999, "x": '),
     "manifest NaN": replaced_text("manifest.json", '"labels": ', '"labels": NaN, "x": '),
-    "manifest huge number": replaced_text("manifest.json", '"labels": ', f'"labels": {HUGE}, "x": '),
+    "manifest huge number": replaced_text(
+        "manifest.json", '"labels": ', f'"labels": {HUGE}, "x": '
+    ),
     "manifest no UTF-8": written("manifest.json", b'{"a": "\xff"}'),
-    "manifest lone surrogate": replaced_text("manifest.json", '"versions": {', '"versions": {"a": "\\ud800", '),
+    "manifest lone surrogate": replaced_text(
+        "manifest.json", '"versions": {', '"versions": {"a": "\\ud800", '
+    ),
     "manifest absent": lambda folder: (folder / "manifest.json").unlink(),
     "classes a list": written("classes.json", "[]"),
     "classes deep": written("classes.json", DEEP),
@@ -217,7 +223,7 @@ _MANIFESTS = {
     "classes of numbers": written("classes.json", '{"labels": [1, 2, 3, 4]}'),
     "classes of one label": written("classes.json", '{"labels": ["amber"]}'),
     "classes without labels": written("classes.json", "{}"),
-}  # fmt: skip
+}
 _TABLES = {
     "table no Parquet": written("samples.parquet", b"PAR1"),
     "table without rows": table(lambda rows: rows.slice(0, 0)),
@@ -230,8 +236,12 @@ _TABLES = {
     "table with a column twice": table(
         lambda rows: rows.append_column("image_offset", rows["image_offset"])
     ),
-    "offset as text": column("image_offset", lambda values: [str(value) for value in values], pa.string()),
-    "offset as a fraction": column("image_offset", lambda values: [value + 0.5 for value in values], pa.float64()),
+    "offset as text": column(
+        "image_offset", lambda values: [str(value) for value in values], pa.string()
+    ),
+    "offset as a fraction": column(
+        "image_offset", lambda values: [value + 0.5 for value in values], pa.float64()
+    ),
     "offset empty": column("image_offset", first(None)),
     "offset below zero": column("image_offset", first(-512)),
     "offset beyond the end": column("image_offset", first(2**40)),
@@ -243,14 +253,20 @@ _TABLES = {
     "leaf as text": column("leaf", lambda values: [str(value) for value in values], pa.string()),
     "leaf empty": column("leaf", first(None)),
     "leaf out of range": column("leaf", first(10**6)),
-    "post id as text": column("post_id", lambda values: [str(value) for value in values], pa.string()),
+    "post id as text": column(
+        "post_id", lambda values: [str(value) for value in values], pa.string()
+    ),
     "post id empty": column("post_id", first(None)),
     "shard elsewhere": column("shard", first("../train-000000.tar")),
     "shard absolute": column("shard", first("/etc/passwd")),
     "shard empty": column("shard", first(None)),
-    "shard as bytes": column("shard", lambda values: [value.encode() for value in values], pa.binary()),
-    "white as a number": column("white_background", lambda values: list(map(int, values)), pa.int64()),
-}  # fmt: skip
+    "shard as bytes": column(
+        "shard", lambda values: [value.encode() for value in values], pa.binary()
+    ),
+    "white as a number": column(
+        "white_background", lambda values: list(map(int, values)), pa.int64()
+    ),
+}
 CRAFTED: dict[str, Craft] = (
     _LINKS
     | _KINDS

@@ -61,7 +61,9 @@ def deep_png(colour: int, left: tuple[int, ...], right: tuple[int, ...], *extra:
 def turned(kind: str, *, number: int = 3, order: str = ">") -> bytes:
     """Returns the image on its side with an EXIF orientation of 16 or 32 bits."""
     mark = b"MM\0*" if order == ">" else b"II*\0"
-    value = struct.pack(order + "HH" if number == 3 else order + "I", *((6, 0) if number == 3 else (6,)))  # fmt: skip
+    value = struct.pack(
+        order + "HH" if number == 3 else order + "I", *((6, 0) if number == 3 else (6,))
+    )
     entry = struct.pack(order + "HHI", 0x0112, number, 1) + value
     exif = b"Exif\0\0" + mark + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
     options = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
@@ -106,7 +108,11 @@ AWKWARD: dict[str, tuple[Callable[[], bytes], tuple[int, ...], tuple[int, ...]]]
     ),
     "palette": (lambda: saved(drawn().quantize(8), "PNG"), LEFT, RIGHT),
     "palette with alpha": (lambda: saved(half_clear().quantize(16), "PNG"), LEFT, WHITE),
-    "palette with profile": (lambda: saved(drawn().quantize(8), "PNG", icc_profile=SRGB), LEFT, RIGHT),
+    "palette with profile": (
+        lambda: saved(drawn().quantize(8), "PNG", icc_profile=SRGB),
+        LEFT,
+        RIGHT,
+    ),
     "alpha over hidden colour": (lambda: saved(half_clear(), "WEBP", lossless=True), LEFT, WHITE),
     "grey with alpha": (lambda: saved(half_clear().convert("LA"), "PNG"), GREY_LEFT, WHITE),
     "grey with colour profile": (
@@ -115,11 +121,15 @@ AWKWARD: dict[str, tuple[Callable[[], bytes], tuple[int, ...], tuple[int, ...]]]
         GREY_RIGHT,
     ),
     "profile of zeros": (lambda: saved(drawn(), "PNG", icc_profile=bytes(200)), LEFT, RIGHT),
-    "profile cut": (lambda: saved(drawn(), "JPEG", quality=95, icc_profile=SRGB[:200]), LEFT, RIGHT),
+    "profile cut": (
+        lambda: saved(drawn(), "JPEG", quality=95, icc_profile=SRGB[:200]),
+        LEFT,
+        RIGHT,
+    ),
     "JPEG of a camera": (camera, LEFT, RIGHT),
     "damaged text": (damaged_text, LEFT, RIGHT),
     "bytes after the end": (lambda: saved(drawn(), "JPEG", quality=95) + bytes(5000), LEFT, RIGHT),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", AWKWARD)
