@@ -93,11 +93,12 @@ def read_json(path: Path, *, stage: str) -> dict[str, Any]:
         raise stages.absent(path, stage) from error
     except (OSError, ValueError, RecursionError) as error:
         raise MissingInput(
-            f"{path} is no readable JSON ({error}). Remove it and run stage '{stage}' again."
+            f"{path} is no readable JSON ({error}). Stage '{stage}' writes it: run stage "
+            f"'{stage}' again."
         ) from error
     if not isinstance(document, dict):
         raise MissingInput(
-            f"{path} holds no JSON mapping. Remove it and run stage '{stage}' again."
+            f"{path} holds no JSON mapping. Stage '{stage}' writes it: run stage '{stage}' again."
         )
     return document
 

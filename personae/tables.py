@@ -122,7 +122,8 @@ def translated_errors(path: Path, *, stage: str) -> Iterator[None]:
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
         # pyarrow raises ValueError and KeyError for damaged metadata, such as text that is no UTF-8.
         raise MissingInput(
-            f"{path} is no readable Parquet file ({error}). Remove it and run stage '{stage}' again."
+            f"{path} is no readable Parquet file ({error}). Stage '{stage}' writes it: "
+            f"run stage '{stage}' again."
         ) from error
 
 

@@ -139,7 +139,7 @@ def test_verify_notices_tampering(curated, change: str, capsys) -> None:
     assert (
         "do not hold" in captured.err
         or "Run that stage" in captured.err
-        or "Remove" in captured.err
+        or "run stage" in captured.err
     )
 
 
