@@ -57,6 +57,7 @@ examples:
   python -m curation query "SELECT * FROM label_counts" --csv > labels.csv
   python -m curation query "FROM dataset" --parquet dataset.parquet
   python -m curation get 1234 -o image.png             one image out of its shard
+  python -m curation get miku/03.jpg -o image.png      the same, by the path of its original
   python -m curation verify                            every hash, every offset, no leak
 """
 _EPILOG = """\
@@ -134,12 +135,13 @@ def _query(options: argparse.Namespace) -> None:
 def _get(options: argparse.Namespace) -> None:
     from curation import sample
 
-    image = sample.stored_bytes(options.data_dir, options.key)
+    key = sample.post_id_of(options.data_dir, options.key)
+    image = sample.stored_bytes(options.data_dir, key)
     if str(options.output) == "-":
         sys.stdout.buffer.write(image)
         sys.stdout.flush()
         return
-    path = options.output or Path(f"{options.key}.{sample.extension_of(image, options.key)}")
+    path = options.output or Path(f"{key}.{sample.extension_of(image, key)}")
     files.write_bytes(path, image)
     print(f"{path}: {len(image)} bytes")
 
@@ -231,14 +233,19 @@ def _add_questions(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
             "get 1234 -o image.png",
         ),
     )
-    get.add_argument("key", type=cli.whole_number, metavar="KEY", help="post id of the sample")
+    get.add_argument(
+        "key",
+        metavar="KEY",
+        help="post id of the sample, its key in the shard (1234.png), or the path or address of its "
+        "original file",
+    )
     get.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="FILE",
-        help="file to write, - for standard output (default: KEY.png, KEY.webp or KEY.jpg in the "
-        "current folder, by the format of the image)",
+        help="file to write, - for standard output (default: ID.png, ID.webp or ID.jpg in the current "
+        "folder, by post id and format of the image)",
     )
     cli.add_shared_options(get, "data")
     verify = commands.add_parser(

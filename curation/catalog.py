@@ -43,6 +43,11 @@ STAGES = (
 )
 DECIDING = ("decide", "download", "filters", "duplicates", "persona", "split")
 _TAGS = {"general": 0, "artist": 1, "copyright": 3, "character": 4, "meta": 5}
+# Where the original file is: an address on the board, or `folder:` and the quoted path in a folder.
+_ORIGINAL = "[variant.url FOR variant IN variants IF variant.type = 'original'][1]"
+_ORIGINAL_PATH = (
+    f"CASE WHEN {_ORIGINAL} LIKE 'folder:%' THEN try(url_decode(substr({_ORIGINAL}, 8))) END"
+)
 # DuckDB names the program that holds a file, and its process.
 _HOLDER = re.compile(r"Conflicting lock is held in (.+?) \(PID (\d+)\)")
 OFFLINE: dict[str, str | bool | int | float | list[str]] = {
@@ -75,7 +80,7 @@ SOURCES = (
         "post_id created_at_utc updated_at_utc md5 pixel_hash rating image_width image_height "
         "file_ext file_bytes duration_seconds parent_id has_children is_pending is_flagged "
         "is_deleted is_banned score uploader_id source tags_general tags_character tags_copyright "
-        "tags_artist tags_meta given_label given_split given_group",
+        "tags_artist tags_meta variants given_label given_split given_group",
     ),
     _source("tags", "listing/tags.parquet", "name category post_count", "name"),
     _source(
@@ -370,6 +375,8 @@ def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
 def _column(name: str) -> str:
     if name == "offset":
         return '"offset" AS byte_offset'
+    if name == "variants":
+        return f"{_ORIGINAL} AS original_url, {_ORIGINAL_PATH} AS original_path"
     return f"{name}::TIMESTAMP AS {name}" if name.endswith("_at_utc") else name
 
 

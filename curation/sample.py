@@ -6,8 +6,10 @@ every name, offset and size is checked before it is used.
 """
 
 import hashlib
+import re
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePath
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +18,7 @@ from curation import tars
 from curation.documents import SHARD_NAME, ManifestDocument
 from curation.errors import TamperedData
 from personae import tables
-from personae.errors import MissingInput
+from personae.errors import BadParams, MissingInput
 
 COLUMNS = pa.schema(
     {
@@ -27,11 +29,51 @@ COLUMNS = pa.schema(
         "image_bytes": pa.int64(),
     }
 )
+_LISTED = ("post_id", "variants")
+_KEY = re.compile(r"(\d{1,19})(\.(png|jpg|webp|cls|json))?")
 _SIGNATURES = {
     "png": (b"\x89PNG\r\n\x1a\n", b""),
     "jpg": (b"\xff\xd8\xff", b""),
     "webp": (b"RIFF", b"WEBP"),
 }
+
+
+def post_id_of(data_dir: Path, key: str) -> int:
+    """
+    Returns the post of a key: a post id, a member of a shard such as `1234.png`, or the path or
+    address of the original file, as posts.parquet lists it. A path may begin with more folders.
+
+    Raises:
+        MissingInput: No post has this original, or the listing is absent.
+        BadParams: The originals of several posts fit.
+    """
+    number = _KEY.fullmatch(key)
+    if number:
+        return int(number[1])
+    parts = PurePath(key).parts
+    tails = ["/".join(parts[start:]) for start in range(len(parts))]
+    tiles = [tail.rpartition("#") for tail in tails]
+    addresses = {key} | {f"folder:{quote(tail)}" for tail in tails}
+    addresses |= {f"folder:{quote(file)}#{tile}" for file, _, tile in tiles}
+    known = pa.array(sorted(addresses), pa.string())
+    posts: set[int] = set()
+    path = data_dir / "listing" / "posts.parquet"
+    for batch in tables.batches(path, _LISTED, stage="listing"):
+        variants = batch["variants"]
+        urls = pc.struct_field(pc.list_flatten(variants), "url")
+        rows = pc.list_parent_indices(variants).filter(pc.is_in(urls, known))
+        posts.update(batch["post_id"].take(rows).to_pylist())
+    if not posts:
+        raise MissingInput(
+            f"No listed post has the key or the original file {key!r}. The catalog has every original:"
+            '\n  python -m curation query "FROM dataset" --csv'
+        )
+    if len(posts) > 1:
+        raise BadParams(
+            f"{key!r} fits the originals of the posts {', '.join(map(str, sorted(posts)))}. Give the "
+            "whole path, or one of these numbers."
+        )
+    return posts.pop()
 
 
 def stored_bytes(data_dir: Path, post_id: int) -> bytes:

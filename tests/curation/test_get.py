@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from curation import sample
+from curation import catalog, sample
 from curation.__main__ import main
 from curation.documents import ManifestDocument
-from personae.errors import BadDocument
+from personae.errors import BadDocument, BadParams
 
 KEY = 1000
 
@@ -207,3 +207,69 @@ def test_manifest_cannot_name_a_file_elsewhere(inside: Path) -> None:
 
     with pytest.raises(BadDocument, match=r"'shards\.0\.shard' is '\.\./"):
         ManifestDocument.read(inside / "manifest.json")
+
+
+@pytest.fixture
+def originals(curated) -> Path:
+    """Gives four samples an original: two files of a folder with like names, an address, a tile."""
+    path = curated.data_dir / "listing" / "posts.parquet"
+    urls = {1000: "folder:a%20b/%E2%9C%93%23.png", 1007: "folder:c/a%20b/%E2%9C%93%23.png"}
+    urls |= {1021: "/original/aa/bb/aabb.jpg", 1035: "folder:sheet.png#5"}
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    for row in rows:
+        if row["post_id"] in urls:
+            size = {"width": 9, "height": 9, "file_ext": "png"}
+            row["variants"] = [{"type": "original", "url": urls[row["post_id"]], **size}]
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    return curated.data_dir
+
+
+@pytest.mark.parametrize(
+    ("key", "post_id"),
+    [
+        ("1000", 1000),
+        ("1000.png", 1000),
+        ("1000.json", 1000),
+        ("a b/✓#.png", 1000),
+        ("c/a b/✓#.png", None),
+        ("/home/me/a b/✓#.png", 1000),
+        ("/original/aa/bb/aabb.jpg", 1021),
+        ("folder:c/a%20b/%E2%9C%93%23.png", 1007),
+        ("sheet.png#5", 1035),
+    ],
+)
+def test_get_takes_the_original(originals: Path, tmp_path: Path, key: str, post_id) -> None:
+    """`get` takes a post id, a member of a shard, and the path or address of the original."""
+    if post_id is None:
+        with pytest.raises(BadParams, match=r"fits the originals of the posts 1000, 1007"):
+            sample.post_id_of(originals, key)
+        return
+    output = tmp_path / "image.png"
+
+    assert post_id == sample.post_id_of(originals, key)
+    assert 0 == main(["get", key, "--data", str(originals), "-o", str(output)])
+    assert output.read_bytes() == sample.stored_bytes(originals, post_id)
+
+
+def test_get_of_an_unknown_original_is_named(originals: Path, capsys) -> None:
+    """An unknown path gives exit code 5 and the query that lists every original."""
+    assert 5 == main(["get", "no/such.png", "--data", str(originals)])
+    assert (
+        "No listed post has the key or the original file 'no/such.png'" in capsys.readouterr().err
+    )
+
+
+def test_catalog_has_the_original_of_every_sample(originals: Path) -> None:
+    """Path or address of the original, source, artist and rating of each sample are columns."""
+    catalog.run(catalog.Params(), data_dir=originals, work_dir=originals)
+    with catalog.connect(originals / "catalog" / "catalog.duckdb") as connection:
+        rows = connection.execute(
+            "SELECT post_id, original_path, original_url, artist, rating, source_url FROM dataset "
+            "WHERE original_url IS NOT NULL ORDER BY post_id"
+        ).fetchall()
+
+    assert ["a b/✓#.png", "c/a b/✓#.png", None, "sheet.png#5"] == [row[1] for row in rows]
+    assert rows[2][:3] == (1021, None, "/original/aa/bb/aabb.jpg")
+    assert {"g"} == {row[4] for row in rows}
+    assert all(row[3].startswith("artist_") for row in rows)

@@ -64,7 +64,7 @@ def test_missing_input_is_exit_5(tmp_path: Path, capsys) -> None:
     assert "stage 'persona' writes it" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["nosuch"], ["split", "--nosuch", "1"], ["get", "x"]])
+@pytest.mark.parametrize("arguments", [[], ["nosuch"], ["split", "--nosuch", "1"], ["get"]])
 def test_wrong_usage_is_exit_2(arguments: list[str], capsys) -> None:
     """Wrong usage ends with exit code 2, and one line gives the help page to read."""
     with pytest.raises(SystemExit) as caught:
