@@ -10,12 +10,13 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation import documents, tars
@@ -64,11 +65,13 @@ class ShardSample:
     """Of the first byte of the image in `image_tar`."""
     image_bytes: int
     image_sha256: str
+    provenance: Mapping[str, str] | None = None
+    """Original, source, artist and rating, where parameter `provenance` is on."""
 
     def described(self) -> bytes:
         """Returns the JSON member: the facts that a reader of the shard alone needs."""
         names = ("post_id", "label", "leaf", "split", "white_background", "group_id")
-        facts = {name: getattr(self, name) for name in names}
+        facts = {name: getattr(self, name) for name in names} | dict(self.provenance or {})
         return json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -148,7 +151,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     Writes the shards, `samples.parquet`, `classes.json` and, last, `manifest.json`.
 
     Raises:
-        MissingInput: A table of an earlier stage is absent, or lacks an image of the split.
+        MissingInput: A table of an earlier stage is absent, or lacks an image or post of the split.
         TamperedData: An image does not have the sha256 that `measure` recorded.
     """
     out_dir = data_dir / "shards"
@@ -157,12 +160,16 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     recorded = _metadata(data_dir / "measure" / "measures.parquet")
     settings = recorded["personae.params"]
     samples = _samples(data_dir)
+    if params.provenance:
+        samples = _with_provenance(samples, data_dir)
     rows: list[dict[str, Any]] = []
     for spec in plan(samples, params, extension=settings["format"]):
         rows += pack(spec, measure_dir=data_dir / "measure", out_dir=out_dir)
     rows.sort(key=lambda row: int(row["post_id"]))
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    metadata = {"personae.params": params.model_dump_json()}
+    # Left out where it is off, so that a data set keeps the bytes that older versions gave it.
+    unset = set() if params.provenance else {"provenance"}
+    metadata = {"personae.params": params.model_dump_json(exclude=unset)}
     tables.write(out_dir / "samples.parquet", table.replace_schema_metadata(metadata))
     classes = _classes(data_dir)
     classes.write(out_dir / "classes.json")
@@ -208,6 +215,35 @@ def _samples(data_dir: Path) -> list[ShardSample]:
             )
         samples.append(ShardSample(**row))
     return samples
+
+
+def _with_provenance(samples: Sequence[ShardSample], data_dir: Path) -> list[ShardSample]:
+    """
+    Returns the samples with what the source lists of each.
+
+    Raises:
+        MissingInput, MissingColumn: The table of `listing` is absent, or lacks a column or a post.
+    """
+    columns = ("post_id", "rating", "source", "tags_artist", "variants")
+    packed = pa.array([sample.post_id for sample in samples], pa.int64())
+    listed: dict[int, dict[str, str]] = {}
+    path = data_dir / "listing" / "posts.parquet"
+    for batch in tables.batches(path, columns, stage="listing"):
+        for row in batch.filter(pc.is_in(batch["post_id"], packed)).to_pylist():
+            urls = [each["url"] for each in row["variants"] if each["type"] == "original"]
+            listed[row["post_id"]] = {
+                "original": urls[0] if urls else "",
+                "source": row["source"] or "",
+                "artist": " ".join(row["tags_artist"]),
+                "rating": row["rating"],
+            }
+    absent = [sample.post_id for sample in samples if sample.post_id not in listed]
+    if absent:
+        raise MissingInput(
+            f"Post {absent[0]} is in the split but not in {path}: the tables come from different "
+            "runs. Run the stages from 'listing' on again."
+        )
+    return [replace(sample, provenance=listed[sample.post_id]) for sample in samples]
 
 
 def _classes(data_dir: Path) -> ClassesDocument:

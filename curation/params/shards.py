@@ -1,4 +1,4 @@
-"""Section `shards` of params.yaml: samples per shard, and their order."""
+"""Section `shards` of params.yaml: samples per shard, their order, and what they say of their origin."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,5 +13,10 @@ class Params(BaseModel):
         ge=1,
         description="samples in a shard; the last of a split may have fewer. 1000 images of a "
         "few kilobytes make a file that copies fast and still spreads over workers",
+    )
+    provenance: bool = Field(
+        False,
+        description="write original, source, artist and rating of each sample into its JSON, for a "
+        "data set that is passed on; they are in the catalog either way",
     )
     seed: int = Field(0, ge=0, description="seed of the order of the samples within a split")

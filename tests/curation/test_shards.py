@@ -20,7 +20,7 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import sample, shards
+from curation import sample, shards, verify
 from curation.errors import TamperedData
 from personae.errors import MissingInput
 
@@ -343,3 +343,31 @@ def test_unknown_key_says_where_to_look(data_dir: Path) -> None:
 
     with pytest.raises(MissingInput, match="No sample has the key 5"):
         sample.stored_bytes(data_dir, 5)
+
+
+def test_provenance_stands_in_the_shard_on_request(curated) -> None:
+    """With `provenance`, the JSON of a sample has its original, source, artist and rating."""
+    folder = curated.data_dir / "shards"
+    before = (folder / "samples.parquet").read_bytes()
+    plain = shards.Params(samples_per_shard=10)
+    shards.run(plain, data_dir=curated.data_dir, work_dir=curated.work_dir)
+    same = (folder / "samples.parquet").read_bytes()
+    described = plain.model_copy(update={"provenance": True})
+    shards.run(described, data_dir=curated.data_dir, work_dir=curated.work_dir)
+    with tarfile.open(folder / "train-000000.tar") as archive:
+        record = json.loads(archive.extractfile(archive.getmembers()[2]).read())
+
+    assert before == same
+    assert {"original": "", "source": "", "rating": "g"}.items() <= record.items()
+    assert record["artist"] == f"artist_{record['post_id'] % 5}"
+    assert [p for p in verify.problems(curated.data_dir) if "catalog" not in p] == []
+
+
+def test_provenance_of_an_unlisted_post_is_named(curated) -> None:
+    """A post of the split that the listing lacks is an error with its id."""
+    path = curated.data_dir / "listing" / "posts.parquet"
+    pq.write_table(pq.read_table(path).slice(0, 3), path)
+    params = shards.Params(provenance=True)
+
+    with pytest.raises(MissingInput, match=r"Post \d+ is in the split but not in .*posts\.parquet"):
+        shards.run(params, data_dir=curated.data_dir, work_dir=curated.work_dir)
