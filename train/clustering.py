@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from train.errors import BadHierarchy
 from train.evaluation import metrics
 from train.grouping import agglomerative, document, given, inputs, modularity, rules
-from train.grouping.controls import SOURCES, controls
+from train.grouping.controls import SIZED, SOURCES, controls
 from train.grouping.partition import affinity, nested
 from train.grouping.predictions import LabelledPredictions, confusion_of
 from train.grouping.rules import GroupingTree
@@ -38,7 +38,7 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
     Raises:
         MissingInput: An input file is absent or unreadable.
         BadParams: The flat network was trained on the validation images.
-        BadHierarchy: The rule `modularity` or the file `params.given` gives no grouping.
+        BadHierarchy: The file `params.given` gives no grouping.
     """
     source = results_dir / "flat" / str(seed)
     labels = inputs.read_labels(source / "model.json")
@@ -55,7 +55,8 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
     groupings |= own
     groupings |= controls(groupings, seed=seed)
     left_out |= reasons
-    left_out |= {name: left_out[of] for name, of in SOURCES.items() if of in left_out}
+    sources = SOURCES | dict.fromkeys(SIZED, rules.MAIN)
+    left_out |= {name: left_out[of] for name, of in sources.items() if of in left_out}
 
     confusion = confusion_of(predictions, params.confusion)
     common = {"labels": labels, "seed": seed, "params": params.model_dump(mode="json")}

@@ -48,6 +48,7 @@ from train.params.augment import Params as AugmentParams
 from train.params.backbone import Params as BackboneParams
 from train.params.data import Params as DataParams
 from train.params.loop import Params as LoopParams
+from train.runs import FLAT
 from train.runtime import checkpoint, distributed, seeds
 from train.tree import hierarchy
 
@@ -133,7 +134,16 @@ def _run(
     match: MatchDocument | None,
 ) -> Path:
     shards = open_shards(settings, device, data_dir=data_dir, work_dir=work_dir)
-    tree = _tree(settings.grouping, shards, data_dir / "clustering" / str(seed))
+    groupings = data_dir / "clustering" / str(seed)
+    if settings.grouping and (reason := document.nothing_to_group(groupings, settings.grouping)):
+        log.warning("%s: nothing to group, so the run is the flat network. %s", name, reason)
+        source, folder = (results_dir / each / str(seed) for each in (FLAT, name))
+        _flat_network(source, root_sha256=shards.root_sha256)
+        if distributed.rank() == 0:
+            saved.copy(source, folder, run=name)
+        distributed.barrier()
+        return folder
+    tree = _tree(settings.grouping, shards, groupings)
     start = None
     if settings.grouping:
         start = _flat_network(results_dir / "flat" / str(seed), root_sha256=shards.root_sha256)

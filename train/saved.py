@@ -17,6 +17,7 @@ from jaxtyping import Float
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from personae import files
 from train import backbone, params
 from train.backbone import Network
 from train.classifier import HierarchicalClassifier
@@ -65,6 +66,14 @@ def save(folder: Path, classifier: HierarchicalClassifier, model: ModelDocument)
     checkpoint.save(path, classifier.state_dict(), model.facts())
     digest = checkpoint.sha256(path)
     model.model_copy(update={"weights_sha256": digest}).write(folder / "model.json")
+
+
+def copy(source: Path, folder: Path, *, run: str) -> None:
+    """Writes the trained run of the folder `source` to `folder`, under the name `run`."""
+    original = load(source)
+    save(folder, original.classifier, original.model.model_copy(update={"run": run}))
+    for file in ("validation.parquet", "curves.csv", "fit.json"):
+        files.write_bytes(folder / file, (source / file).read_bytes())
 
 
 def load_weights(folder: Path, model: ModelDocument) -> Mapping[str, Tensor]:

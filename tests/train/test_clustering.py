@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -217,13 +218,14 @@ def test_worked_example_through_the_stage(tmp_path):
     assert other["modularity"]["clusters"] == worked
 
 
-def test_perfect_classifier_is_told_what_to_do(tmp_path):
-    """If nothing is confused, the stage groups nothing and the error names its parameters."""
+def test_perfect_classifier_leaves_nothing_to_group(tmp_path):
+    """If nothing is confused, every rule is left out, and the reason names the parameters."""
     write_counts(tmp_path / "flat" / "0", 10 * np.eye(5, dtype=int))
-    with pytest.raises(
-        BadHierarchy, match=r"5 labels have no grouping.*clustering\.confusion: soft"
-    ):
-        grouped(tmp_path)
+    left_out = grouped(tmp_path)["left_out"]
+    reason = document.nothing_to_group(tmp_path / "clustering" / "0", "random")
+
+    assert {*RULES, *RANDOM, *SHAPED, *COVERS, *DEEP, *TOLD} == set(left_out)
+    assert re.search(r"5 labels have no grouping.*clustering\.confusion: soft", reason)
 
 
 NEVER = np.zeros((6, 6), dtype=int)
@@ -268,12 +270,11 @@ def test_labels_of_which_little_is_known_have_their_cluster(tmp_path, counts):
     "counts", [[[8, 2], [3, 7]], [[5]], np.full((6, 6), 3)], ids=["two", "one", "alike"]
 )
 def test_too_few_or_equal_labels_are_told_what_to_do(tmp_path, counts):
-    """One, two, or six equally confused labels have no grouping, and nothing is written."""
+    """One, two, or six equally confused labels have no grouping; the reason is written."""
     write_counts(tmp_path / "flat" / "0", np.array(counts))
-    with pytest.raises(BadHierarchy, match=f"The {len(counts)} labels have no grouping"):
-        grouped(tmp_path)
+    left_out = grouped(tmp_path)["left_out"]
 
-    assert not (tmp_path / "clustering").exists()
+    assert f"The {len(counts)} labels have no grouping" in left_out["modularity"]
 
 
 def test_what_cannot_be_found_is_left_out_with_a_reason(tmp_path):

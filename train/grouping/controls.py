@@ -27,6 +27,10 @@ SOURCES = {f"random_{name}": name for name in _KEYS} | {_DISJOINT: COVER}
 """Each control of a single grouping, and that grouping."""
 
 
+SIZED = {"random": (), "random_1": (1,), "random_2": (2,)}
+"""The controls with the cluster sizes of the grouping `MAIN`, and what separates their streams."""
+
+
 def controls(groupings: Mapping[str, GroupingTree], *, seed: int) -> dict[str, GroupingTree]:
     """
     Returns the controls of the given groupings.
@@ -34,12 +38,13 @@ def controls(groupings: Mapping[str, GroupingTree], *, seed: int) -> dict[str, G
     Three have the cluster sizes of the grouping `modularity`; the groupings of `SOURCES` have one
     each. `hdcnn_disjoint` has the groups of `hdcnn` without their overlap.
     """
-    main = groupings[MAIN].tree
-    result = {
-        "random": GroupingTree(shuffled(main, key=[seed, _CONTROL])),
-        "random_1": GroupingTree(shuffled(main, key=[seed, _CONTROL, 1])),
-        "random_2": GroupingTree(shuffled(main, key=[seed, _CONTROL, 2])),
-    }
+    result = {}
+    if MAIN in groupings:
+        main = groupings[MAIN].tree
+        result = {
+            name: GroupingTree(shuffled(main, key=[seed, _CONTROL, *key]))
+            for name, key in SIZED.items()
+        }
     for name, key in _KEYS.items():
         if name in groupings:
             result[f"random_{name}"] = _control(groupings[name], key=[seed, _CONTROL, key])

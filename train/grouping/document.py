@@ -15,6 +15,7 @@ from train.errors import BadHierarchy
 from train.tree import dot, hierarchy
 
 LEFT_OUT = "left_out"
+_MAIN = "modularity"  # `train.grouping.rules.MAIN`: without it there is no grouping
 
 
 def write(
@@ -49,6 +50,13 @@ def read(folder: Path, name: str) -> dict[str, Any]:
                 "the run."
             )
     return files.read_json(path, stage="clustering")
+
+
+def nothing_to_group(folder: Path, name: str) -> str | None:
+    """Returns the reason if no rule has a grouping, and so the grouping `name` is left out too."""
+    path = folder / f"{LEFT_OUT}.json"
+    reasons = files.read_json(path, stage="clustering") if path.exists() else {}
+    return reasons.get(name) if _MAIN in reasons else None
 
 
 def tree(document: Mapping[str, Any]) -> nx.DiGraph:

@@ -30,7 +30,7 @@ from train.tree import hierarchy
 from train.tree.hierarchy import Nested
 
 MAIN = "modularity"
-"""The rule that must succeed: it gives the default number of clusters, and the random controls."""
+"""The rule that gives the default number of clusters, and the random controls."""
 COVER = "hdcnn"
 """The rule whose label sets overlap, and which has controls of its own."""
 
@@ -74,12 +74,13 @@ def search(
 
     Returns:
         The groupings by rule, the reason for each rule without one, and the parameters with the
-        number of clusters filled in.
-
-    Raises:
-        BadHierarchy: The rule `MAIN` has no grouping.
+        number of clusters filled in. Where the rule `MAIN` has no grouping, no rule has one.
     """
-    main = RULES[MAIN](predictions, params)
+    try:
+        main = RULES[MAIN](predictions, params)
+    except BadHierarchy as error:
+        log.warning("clustering: there is nothing to group. %s", error)
+        return {}, dict.fromkeys(RULES, str(error)), params
     filled = params.model_copy(update={"clusters": params.clusters or len(main.clusters)})
     groupings: dict[str, GroupingTree] = {}
     reasons: dict[str, str] = {}

@@ -33,6 +33,7 @@ from train.tree.hierarchy import Nested, from_json, leaves
 
 FLAT = "flat"
 REFERENCE = "modularity"  # the grouping whose clusters every run is measured against
+UNGROUPED = "ungrouped"  # the key of the reason, where the labels have no grouping
 GIVEN = "given"  # the tree that comes with the data, fixed before any network was trained
 CONTROL = "random"
 _COLUMNS = ("post_id", "split", "white_background", "label", "predicted")
@@ -226,7 +227,7 @@ def read(
     folder = data_dir / "clustering"
     pairs += [(GIVEN, seed) for seed in seeds if (folder / str(seed) / f"{GIVEN}.json").exists()]
     groupings = {
-        (name, seed): _grouping(folder / str(seed) / f"{name}.json", name, seed)
+        (name, seed): _grouping(folder / str(seed) / f"{name}.json", name, seed, leaves=leaves)
         for name, seed in dict.fromkeys(pairs)
     }
     manifest = ShardIndex.read(data_dir / "shards" / "manifest.json")
@@ -297,7 +298,14 @@ def _curves(path: Path) -> list[dict[str, str]]:
         raise MissingInput(f"{path} is absent: stage 'fit' writes it. Run that stage.") from error
 
 
-def _grouping(path: Path, name: str, seed: int) -> Grouping:
+def _grouping(path: Path, name: str, seed: int, *, leaves: int) -> Grouping:
+    """Returns a grouping; one group of all labels, with the reason, where nothing can be grouped."""
+    left_out = path.with_name("left_out.json")
+    if not path.exists() and left_out.exists():
+        reasons = files.read_json(left_out, stage="clustering")
+        if {REFERENCE, name} <= reasons.keys():  # without the reference there is no grouping at all
+            facts = {"sweep": [], UNGROUPED: reasons[name]}
+            return Grouping(name, seed, (tuple(range(leaves)),), facts)
     facts = files.read_json(path, stage="clustering")
     clusters = tuple(tuple(int(leaf) for leaf in cluster) for cluster in facts["clusters"])
     return Grouping(name=name, seed=seed, clusters=clusters, facts=facts)

@@ -6,7 +6,7 @@ from typing import Any
 
 from train.page.blocks import PageSection, ReportTable, table
 from train.page.formatting import percent, points
-from train.page.results import Results
+from train.page.results import UNGROUPED, Results
 from train.tree.hierarchy import Nested
 
 
@@ -79,6 +79,9 @@ def _sweep(facts: Mapping[str, Any], *, seed: int) -> ReportTable:
         last = step
     for index in marked:
         rows[index] = (*rows[index][:-1], "selected")
+    if UNGROUPED in facts:
+        caption = f"Seed {seed}: there is nothing to group. {facts[UNGROUPED]}"
+        return table(("γ", "clusters"), [], caption=caption)
     stability = facts.get("stability")
     more = "" if stability is None else f" Stability {stability:.2f} (mean adjusted Rand index)."
     caption = (
