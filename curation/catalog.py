@@ -118,7 +118,10 @@ SOURCES = (
         "post_id group_id representative link distance",
     ),
     _source(
-        "links", "duplicates/links.parquet", "post_a post_b link distance", "post_a, post_b, link"
+        "links",
+        "duplicates/links.parquet",
+        "post_a post_b link distance inliers mirrored",
+        "post_a, post_b, link",
     ),
     _source(
         "labels", "persona/classes.parquet", "label leaf base copyright available samples", "leaf"

@@ -1,11 +1,13 @@
 """
 Stage `duplicates`: groups posts that show the same image, and keeps one post of each group.
 
-Reads what `filters` kept, the measures, the normalised images and the posts. Five rules link two
+Reads what `filters` kept, the measures, the normalised images and the posts. Six rules link two
 posts: the same file (`exact`), the same pixels by the board's own hash (`pixel_hash`), perceptual
 hashes that are close, and pixels that agree too (`near`), parent and child (`family`), the same
-source URL (`source`). Writes the groups, the decisions, every link, and the pairs with close hashes
-but different pixels. With `keep: all`, every post is kept and the groups are only reported.
+drawing by its keypoints (`artwork`), the same source URL (`source`). The first four make a group of
+one image. The last two only keep posts in one split, unless a parameter says otherwise. Writes the
+groups, the decisions, every link, and the pairs with close hashes but different pixels. With
+`keep: all`, every post is kept and the groups are only reported.
 """
 
 import logging
@@ -17,10 +19,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curation import artwork, workers
 from curation import image as images
 from curation.groups import groups_of
 from curation.hamming import near_pairs
 from curation.links import (
+    JOINING,
     REASONS,
     DuplicateCandidate,
     Link,
@@ -34,6 +38,7 @@ from curation.spans import SpanReader
 from personae import tables
 from personae.decisions import DECISIONS
 from personae.errors import MissingInput
+from personae.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +58,8 @@ LINKS = pa.schema(
         "link": pa.string(),
         "distance": pa.int32(),
         "difference": pa.float64(),
+        "inliers": pa.int32(),
+        "mirrored": pa.bool_(),
     }
 )
 
@@ -63,7 +70,8 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
 
     Raises:
         MissingInput, MissingColumn: A table or tar of an earlier stage is absent or incomplete.
-        TamperedData: A normalised image does not have its recorded sha256.
+        TamperedData: A normalised or stored image does not have its recorded sha256.
+        WorkerLost: A worker process was killed.
     """
     posts, measures = _read(data_dir)
     links = same_key(posts, "exact", lambda post: post.sha256)
@@ -73,18 +81,23 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     links += near
     links += family_links(posts) if params.families else []
     links += source_links(posts, params.source_posts)
+    linked = {(link.post_a, link.post_b) for link in links}
+    drawings = _same_artwork(params, posts, measures, data_dir)
+    links += [link for link in drawings if (link.post_a, link.post_b) not in linked]
     links = sorted(set(links), key=_order)
-    pairs = ((link.post_a, link.post_b) for link in links)
+    joining = (*JOINING, "artwork") if params.artwork == "one_image" else JOINING
+    pairs = ((link.post_a, link.post_b) for link in links if link.kind in joining)
     group_of = groups_of((post.post_id for post in posts), pairs)
     members: dict[int, list[DuplicateCandidate]] = defaultdict(list)
     for post in posts:
         members[group_of[post.post_id]].append(post)
     chosen = {survivor(group) for group in members.values()}
     kept = chosen if params.keep == "one" else set(group_of)
-    groups = _groups(links, group_of, chosen)
-    decisions = _decisions(links, group_of, kept, params.distance)
+    joined = [link for link in links if link.kind in joining]
+    groups = _groups(joined, group_of, chosen)
+    decisions = _decisions(joined, group_of, kept, params)
     out = data_dir / "duplicates"
-    metadata = {"personae.params": params.model_dump_json()}
+    metadata = {"personae.params": params.model_dump_json(exclude={"workers"})}
     tables.write(out / "links.parquet", _pairs(links))
     tables.write(out / "apart.parquet", _pairs(apart))
     tables.write(out / "decisions.parquet", decisions)
@@ -195,6 +208,57 @@ class _Thumbnails:
         return self._known[post_id]
 
 
+def _same_artwork(
+    params: Params,
+    posts: Sequence[DuplicateCandidate],
+    measures: Mapping[int, Mapping[str, Any]],
+    data_dir: Path,
+) -> list[Link]:
+    """Returns the links between posts of one label whose keypoints agree; equal files are one."""
+    if params.artwork == "ignore":
+        return []
+    table = tables.read(
+        data_dir / "decide" / "kept.parquet", ["post_id", "persona"], stage="decide"
+    )
+    label_of = dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
+    columns = ["post_id", "segment", "offset", "file_bytes", "sha256"]
+    kept = [post.post_id for post in posts]
+    stored = _by_post(data_dir / "download" / "images.parquet", columns, "download", kept)
+    by_label: dict[str, dict[str, artwork.StoredArtwork]] = defaultdict(dict)
+    for post_id in kept:
+        row, size = stored[post_id], measures[post_id]
+        if artwork.is_large_enough(size["width"], size["height"]):
+            image = artwork.StoredArtwork(
+                post_id, row["segment"], row["offset"], row["file_bytes"], row["sha256"]
+            )
+            by_label[label_of[post_id]].setdefault(row["sha256"], image)
+    labels = [
+        artwork.LabelImages(
+            tuple(images.values()), data_dir / "download" / "segments", params.artwork_inliers
+        )
+        for _, images in sorted(by_label.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+    processes = min(params.workers or workers.cores(), len(labels))
+    pairs = workers.in_processes(
+        artwork.pairs_of_label, labels, workers=processes, stage="duplicates"
+    )
+    links: list[Link] = []
+    with Progress("duplicates, labels", len(labels)) as progress:
+        for of_label in pairs:
+            links += [
+                Link(
+                    pair.post_a,
+                    pair.post_b,
+                    "artwork",
+                    inliers=pair.inliers,
+                    mirrored=pair.mirrored,
+                )
+                for pair in of_label
+            ]
+            progress.advance(text=f"{len(links)} pairs of one drawing")
+    return links
+
+
 def _order(link: Link) -> tuple[int, int, int]:
     return link.post_a, link.post_b, list(REASONS).index(link.kind)
 
@@ -207,6 +271,8 @@ def _pairs(links: Iterable[Link]) -> pa.Table:
             "link": link.kind,
             "distance": link.distance,
             "difference": link.difference,
+            "inliers": link.inliers,
+            "mirrored": link.mirrored,
         }
         for link in links
     ]
@@ -238,7 +304,7 @@ def _groups(links: Iterable[Link], group_of: Mapping[int, int], chosen: set[int]
 
 
 def _decisions(
-    links: Iterable[Link], group_of: Mapping[int, int], kept: set[int], distance: int
+    links: Iterable[Link], group_of: Mapping[int, int], kept: set[int], params: Params
 ) -> pa.Table:
     """Returns one row per kept post, and for a refused post one row per kind of its links."""
     kinds = _kinds(links)
@@ -250,6 +316,6 @@ def _decisions(
             continue
         for kind in [kind for kind in REASONS if kind in kinds[post_id]]:
             bits = kinds[post_id][kind]
-            compared = {"measured": bits, "threshold": distance} if kind == "near" else {}
+            compared = {"measured": bits, "threshold": params.distance} if kind == "near" else {}
             rows.append(row | {"reason": REASONS[kind]} | compared)
     return pa.Table.from_pylist(rows, schema=DECISIONS)

@@ -1,7 +1,8 @@
 """
-The rules that link two posts of the same image, and the choice of the post to keep.
+The rules that link two posts, and the choice of the post to keep of those that show one image.
 
-The rules read what the board lists; duplicates.py adds the pairs of near perceptual hashes.
+The rules read what the board lists; duplicates.py adds the links that need pixels. Every link keeps
+two posts in one split. Only the kinds of `JOINING` make them one image, of which one post is kept.
 """
 
 from collections import defaultdict
@@ -15,9 +16,18 @@ REASONS = {
     "pixel_hash": "pixel_duplicate",
     "near": "near_duplicate",
     "family": "family_duplicate",
+    "artwork": "same_artwork",
     "source": "same_source",
 }
 """Kinds of links, strongest first, and the reason code of a post that is refused for each."""
+
+JOINING = ("exact", "pixel_hash", "near", "family")
+"""
+Kinds of links whose two posts show one image.
+
+`artwork` is added where a parameter says so. `source` is not among them: the page of a gallery is the
+source of all its images.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,7 @@ class DuplicateCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Two posts of the same image, the smaller id first."""
+    """Two posts that belong in one split, the smaller id first."""
 
     post_a: int
     post_b: int
@@ -46,6 +56,10 @@ class Link:
     """Bits that differ between the 256-bit hashes, for `near` alone."""
     difference: float | None = None
     """One minus the correlation of the pixels, 0..2, for `near` alone."""
+    inliers: int | None = None
+    """Keypoints that agree, for `artwork` alone."""
+    mirrored: bool | None = None
+    """Whether one image is mirrored, for `artwork` alone."""
 
 
 def same_key(
@@ -83,7 +97,8 @@ def source_links(posts: Sequence[DuplicateCandidate], most: int) -> list[Link]:
     """
     Links the first `most` posts, by id, of the same source URL; later posts stay unlinked.
 
-    Many posts of one URL are the pages of a gallery. A post that is listed later removes no link
+    Images of one URL are the pages of a gallery or the images of one message: often variants of one
+    drawing, so that they belong in one split. A post that is listed later removes no link
     between earlier posts.
     """
     holders: dict[str, list[DuplicateCandidate]] = defaultdict(list)

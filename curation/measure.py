@@ -12,7 +12,6 @@ import filecmp
 import hashlib
 import json
 import logging
-import os
 import shutil
 import sys
 from collections import Counter
@@ -145,7 +144,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:
             len(partitions),
             len(partitions) - len(waiting),
         )
-        _measure_all(waiting, params.workers or _cores())
+        _measure_all(waiting, params.workers or workers.cores())
         table = _publish(partitions, params, data_dir / "measure")
         # The folder itself stays: it carries the lock.
         for path in sorted(work.iterdir()):
@@ -256,13 +255,6 @@ def _check_size(decoded: squares.DecodedImage, stored: SegmentImage) -> None:
             measured=difference,
             threshold=_ROUNDED,
         )
-
-
-def _cores() -> int:
-    """Returns the cores that this process may use; macOS tells the number of the machine alone."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _measure_all(waiting: Sequence[Partition], processes: int) -> None:

@@ -97,20 +97,23 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
 
 def _drawn(params: Params, data_dir: Path) -> dict[int, Assignment]:
     posts = _by_post(_groups(data_dir), "group_id", stage="duplicates")
+    pairs = [*_linked_pairs(data_dir), *_given_pairs(data_dir, posts)]
+    return assign(posts, pairs, seed=params.seed, train=params.train, val=params.val)
+
+
+def _linked_pairs(data_dir: Path) -> list[tuple[int, int]]:
     links = tables.read(
         data_dir / "duplicates" / "links.parquet", ["post_a", "post_b"], stage="duplicates"
     )
-    pairs = zip(*(links[name].to_numpy().tolist() for name in ("post_a", "post_b")), strict=True)
-    given_pairs = _given_pairs(data_dir, posts)
-    return assign(
-        posts, [*pairs, *given_pairs], seed=params.seed, train=params.train, val=params.val
-    )
+    ends = (links[name].to_numpy().tolist() for name in ("post_a", "post_b"))
+    return list(zip(*ends, strict=True))
 
 
 def _given(params: Params, data_dir: Path, label_of: Mapping[int, str]) -> dict[int, Assignment]:
     """Takes the splits of the source; if the source has no val, part of `val_from` becomes val."""
     group_of = _by_post(_groups(data_dir), "group_id", stage="duplicates")
-    group_of = _joined(group_of, _given_pairs(data_dir, group_of))
+    pairs = [*_linked_pairs(data_dir), *_given_pairs(data_dir, group_of)]
+    group_of = _joined(group_of, pairs)
     of_source = _by_post(data_dir / "listing" / "posts.parquet", "given_split", stage="listing")
     names = {of_source.get(post) for post in group_of}
     if not names <= set(SPLITS):

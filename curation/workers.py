@@ -28,6 +28,13 @@ class _Stopped(Exception):
     """Ends the work of one item in a worker that was asked to stop; nobody reads it."""
 
 
+def cores() -> int:
+    """Returns the cores that this process may use; macOS tells the number of the machine alone."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def check_for_stop() -> None:
     """Ends the current item if the parent asked its workers to stop; call it at each small step."""
     if _stop_requested.is_set():

@@ -30,9 +30,24 @@ class Params(BaseModel):
         "groups, for a data set that is compared as it was published",
     )
     families: bool = Field(True, description="treat parent and child posts as one image")
+    artwork: Literal["one_split", "one_image", "ignore"] = Field(
+        "one_split",
+        description="images of one label that show the same drawing, by keypoints, on whatever "
+        "background. one_split: keep them in one split; one_image: keep one of them; ignore: do not "
+        "search. The search takes 15 ms per image and core",
+    )
+    artwork_inliers: int = Field(
+        10,
+        ge=5,
+        description="least keypoints that agree in two images of one drawing. At 10, 39 of 40 pairs "
+        "of illustrations with 10 or 11 are one drawing; at 8, 37 of 40 with 8 or 9",
+    )
     source_posts: int = Field(
         8,
         ge=0,
-        description="number of posts of one source URL, by id, that count as one image; later posts "
+        description="number of posts of one source URL, by id, that are kept in one split; later posts "
         "stay unlinked, as the pages of a gallery do. 0: ignore sources",
+    )
+    workers: int | None = Field(
+        None, ge=1, description="processes; unset: one per core. The output does not depend on it"
     )

@@ -35,8 +35,17 @@ def run(folder, **changes) -> dict[str, list[dict]]:
 
 
 def test_finds_every_planted_copy_and_nothing_else(filtered) -> None:
-    """Each copy is in the group of its original with the planted reason; no other group exists."""
+    """
+    Each copy is in the group of its original with the planted reason; no other group exists.
+
+    A shared source makes no group: its two posts are only linked.
+    """
     tables = run(filtered)
+    of_one_source = [post for post in filtered.original if filtered.truth[post] == "same_source"]
+    linked = {
+        (link["post_a"], link["post_b"]) for link in tables["links"] if link["link"] == "source"
+    }
+    assert {(filtered.original.pop(post), post) for post in of_one_source} == linked
     group_of = {row["post_id"]: row["group_id"] for row in tables["groups"]}
     kept = {row["post_id"] for row in tables["groups"] if row["representative"]}
     reasons = {row["post_id"]: row["reason"] for row in tables["decisions"]}
@@ -60,8 +69,10 @@ def test_tables_agree_with_each_other(filtered) -> None:
     assert decided == {row["post_id"]: row["representative"] for row in tables["groups"]}
     for link in tables["links"]:
         assert link["post_a"] < link["post_b"]
-        assert group_of[link["post_a"]] == group_of[link["post_b"]]
+        is_one_image = group_of[link["post_a"]] == group_of[link["post_b"]]
+        assert is_one_image == (link["link"] not in ("artwork", "source"))
         assert (link["link"] == "near") == (link["distance"] is not None)
+        assert (link["link"] == "artwork") == (link["inliers"] is not None)
     for row in tables["groups"]:
         assert row["representative"] == (row["link"] is None)
     for row in tables["decisions"]:
@@ -70,8 +81,8 @@ def test_tables_agree_with_each_other(filtered) -> None:
 
 
 def test_rules_can_be_switched_off(filtered) -> None:
-    """With families, sources and the hash distance off, only exact and pixel-hash links remain."""
-    tables = run(filtered, families=False, source_posts=0, distance=0)
+    """With all other rules off, only exact and pixel-hash links remain."""
+    tables = run(filtered, families=False, source_posts=0, distance=0, artwork="ignore")
 
     assert {"exact", "pixel_hash"} == {link["link"] for link in tables["links"]}
 
@@ -87,6 +98,28 @@ def test_all_are_kept_where_duplicates_are_only_reported(filtered) -> None:
         row["post_id"] for row in complete["decisions"]
     ]
     assert {None} == {row["reason"] for row in complete["decisions"]}
+
+
+def test_one_drawing_is_kept_in_one_split_or_once(filtered) -> None:
+    """
+    By default, images of one drawing are all kept and linked; `one_image` keeps one of them.
+
+    With the hash distance at 0, the resized copies are near duplicates no more, but one drawing.
+    """
+    copies = {post for post, truth in filtered.truth.items() if truth == "near_duplicate"}
+    ends = {(filtered.original[copy], copy) for copy in copies}
+    both = run(filtered, distance=0)
+    single = run(filtered, distance=0, artwork="one_image")
+    drawings = [link for link in both["links"] if link["link"] == "artwork"]
+    group_of = {row["post_id"]: row["group_id"] for row in single["groups"]}
+
+    assert ends == {(link["post_a"], link["post_b"]) for link in drawings}
+    assert all(link["inliers"] >= 10 and not link["mirrored"] for link in drawings)
+    assert copies <= {row["post_id"] for row in both["decisions"] if row["kept"]}
+    assert all(group_of[first] == group_of[second] for first, second in ends)
+    refused = {row["post_id"] for row in single["decisions"] if row["reason"] == "same_artwork"}
+    assert all(len(refused & set(pair)) == 1 for pair in ends)
+    assert len(refused) == len(ends)
 
 
 def test_pixels_overrule_the_hash(filtered) -> None:

@@ -46,6 +46,17 @@ def test_certificate_counts_pairs_of_a_given_split(folder: Folder) -> None:
     assert 1 == folder.certificate()["pairs_told_apart"]
 
 
+def test_validation_divides_no_linked_posts(folder: Folder) -> None:
+    """With a given split, linked posts of `train` are all in train or all in validation."""
+    folder.given = dict.fromkeys(folder.labels, "train")
+    posts = sorted(folder.labels)
+    folder.links = list(zip(posts[::2], posts[1::2], strict=True))
+    split_of = {row["post_id"]: row["split"] for row in folder.run(split.Params(mode="given"))}
+
+    assert {"train", "val"} == set(split_of.values())
+    assert all(split_of[first] == split_of[second] for first, second in folder.links)
+
+
 @pytest.mark.parametrize("val_from", ["train", "test"])
 def test_validation_has_the_exact_number_of_each_label(tmp_path, val_from) -> None:
     """`val_per_label` images of each label move from `val_from` to val; no other post moves."""
