@@ -20,16 +20,18 @@ import numpy.typing as npt
 from curation import workers
 from curation.keypoints import LEAST_SIDE, SIDE, Keypoints, keypoints_of, words_of
 from curation.params.measure import MAX_PIXELS
+from curation.pixels import moved_difference
 from curation.spans import SpanReader
 from personae import squares
 from personae.errors import UnreadableImage
 
-_LEAST_VOTES = 3  # equal words that agree on the position of one image in the other
+_LEAST_VOTES = 4  # equal words that agree on the position of one image in the other
 _CANDIDATES = 24  # earlier images that are verified for each image, as it is and mirrored
 _SHARED = 64  # earlier keypoints of a label with the same word that are compared
 _BLOCK = 64  # images whose votes are in memory at once
 _RATIO = 0.8  # Lowe 2004, section 7.1: the best match must be clearly nearer than the second best
 _TOLERANCE = 4.0  # pixels of the rendering between a keypoint and its mapped partner
+_APART = 2.0  # pixels: keypoints of one cell of this side are one
 _TRIALS = 500  # of RANSAC
 
 
@@ -63,6 +65,10 @@ class ArtworkPair:
     inliers: int
     """Keypoints of one image that one shift, rotation and scale maps onto those of the other."""
     mirrored: bool
+    difference: float
+    """Of the pixels where one image, moved, covers the other, 0..2: see `curation.pixels`."""
+    overlap: float
+    """Share of the image that is covered less, 0..1."""
 
 
 def is_large_enough(width: int, height: int) -> bool:
@@ -91,12 +97,14 @@ def pairs_of_label(label: LabelImages) -> list[ArtworkPair]:
     best: dict[tuple[int, int], ArtworkPair] = {}
     for first, second, mirrored in candidates(described):
         workers.check_for_stop()
-        query = described[second].mirrored() if mirrored else described[second]
-        inliers = agreeing(query, described[first])
-        if inliers >= label.least_inliers:
-            ends = label.images[first].post_id, label.images[second].post_id
-            pair = ArtworkPair(*ends, inliers, mirrored)
-            best[ends] = max(best.get(ends, pair), pair, key=lambda pair: pair.inliers)
+        other, query = described[first], described[second]
+        if mirrored:
+            query = query.mirrored()
+        ends = label.images[first].post_id, label.images[second].post_id
+        least = max(label.least_inliers, best[ends].inliers if ends in best else 0)
+        pair = compared(other, query, ends, mirrored=mirrored, least_inliers=least)
+        if pair is not None:
+            best[ends] = pair
     return [best[ends] for ends in sorted(best)]
 
 
@@ -105,7 +113,7 @@ def candidates(described: Sequence[Keypoints]) -> Iterator[tuple[int, int, bool]
     Yields pairs of rows `i < j` to verify, and whether `j` is to be mirrored.
 
     Two keypoints with an equal word vote for the shift, rotation and scale between their images
-    (Lowe 2004, section 7.3). A pair is a candidate if three votes agree. A keypoint is compared with
+    (Lowe 2004, section 7.3). A pair is a candidate if four votes agree. A keypoint is compared with
     the last 64 keypoints of smaller rows that share its word, and an image with 24 smaller rows, so
     that the work is proportional to the number of keypoints.
 
@@ -136,6 +144,23 @@ def candidates(described: Sequence[Keypoints]) -> Iterator[tuple[int, int, bool]
             pair = owner[rows][query] * len(described) + owner[partner]
             for code in _agreeing_votes(pair, moved, len(described)):
                 yield int(code % len(described)), int(code // len(described)), mirrored
+
+
+def compared(
+    other: Keypoints,
+    query: Keypoints,
+    ends: tuple[int, int],
+    *,
+    mirrored: bool,
+    least_inliers: int,
+) -> ArtworkPair | None:
+    """Returns the pair of two images with its pixels compared; None if too few keypoints agree."""
+    inliers, matrix = agreeing(query, other)
+    if inliers < least_inliers:
+        return None
+    of_thumbnails = other.to_thumbnail() @ matrix @ np.linalg.inv(query.to_thumbnail())
+    difference, overlap = moved_difference(other.thumbnail, query.thumbnail, of_thumbnails[:2])
+    return ArtworkPair(*ends, inliers, mirrored, difference, overlap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +214,7 @@ def _agreeing_votes(
     pair: npt.NDArray[np.int64], positions: npt.NDArray[np.float64], images: int
 ) -> npt.NDArray[np.int64]:
     """
-    Returns the pairs with three votes in a cell of positions, for each later image the best ones.
+    Returns the pairs with four votes in a cell of positions, for each later image the best ones.
 
     Cells are shifted once by a half, so that votes near the edge of a cell agree too.
     """
@@ -212,29 +237,34 @@ def _agreeing_votes(
     return np.sort(pairs[order[rank < _CANDIDATES]])
 
 
-def agreeing(query: Keypoints, other: Keypoints) -> int:
+def agreeing(query: Keypoints, other: Keypoints) -> tuple[int, npt.NDArray[np.float64]]:
     """
-    Returns how many keypoints of `query` one shift, rotation and scale maps onto like ones of `other`.
+    Returns how many keypoints of `query` one map brings onto like ones of `other`, and the map.
 
-    Matches are those of Lowe's ratio test. The map is found by RANSAC, with OpenCV's fixed seed.
-    Keypoints at one position count once.
+    The map is a shift, rotation and scale, `[3, 3]`, searched by RANSAC with OpenCV's fixed seed;
+    the identity if there is none. Matches are those of Lowe's ratio test. Keypoints at one position
+    count once, since grey and edges often have one each.
     """
+    nothing = 0, np.eye(3)
     if min(len(query), len(other)) < 2:
-        return 0
+        return nothing
     matcher = cv2.BFMatcher(cv2.NORM_L2)
     nearest = matcher.knnMatch(
         query.descriptors.astype(np.float32), other.descriptors.astype(np.float32), k=2
     )
     clear = [best for best, second in nearest if best.distance < _RATIO * second.distance]
     if len(clear) < _LEAST_VOTES:
-        return 0
+        return nothing
     start = query.places[[match.queryIdx for match in clear], :2]
     goal = other.places[[match.trainIdx for match in clear], :2]
-    _, is_inlier = cv2.estimateAffinePartial2D(
+    matrix, is_inlier = cv2.estimateAffinePartial2D(
         start, goal, method=cv2.RANSAC, ransacReprojThreshold=_TOLERANCE, maxIters=_TRIALS
     )
+    if matrix is None:
+        return nothing
     rows = np.flatnonzero(is_inlier)
-    return min(len(np.unique(np.round(ends[rows]), axis=0)) for ends in (start, goal))
+    inliers = min(len(np.unique(ends[rows] // _APART, axis=0)) for ends in (start, goal))
+    return inliers, np.concatenate([matrix, [[0.0, 0.0, 1.0]]])
 
 
 def _read(stored: StoredArtwork, segments: SpanReader) -> Keypoints:
@@ -246,5 +276,6 @@ def _read(stored: StoredArtwork, segments: SpanReader) -> Keypoints:
     try:
         decoded = squares.decode(data, max_pixels=MAX_PIXELS, side=SIDE // 2)
     except UnreadableImage:
-        return Keypoints(np.empty((0, 4), np.float32), np.empty((0, 128), np.uint8))
+        blank = np.zeros((1, 1, 3), np.uint8)
+        return Keypoints(np.empty((0, 4), np.float32), np.empty((0, 128), np.uint8), blank, 1.0)
     return keypoints_of(decoded.image)

@@ -22,7 +22,6 @@ import pyarrow as pa
 from curation import artwork, workers
 from curation import image as images
 from curation.groups import groups_of
-from curation.hamming import near_pairs
 from curation.links import (
     JOINING,
     REASONS,
@@ -33,6 +32,7 @@ from curation.links import (
     source_links,
     survivor,
 )
+from curation.near import near_links
 from curation.params.duplicates import Params
 from curation.spans import SpanReader
 from personae import tables
@@ -82,7 +82,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     links += family_links(posts) if params.families else []
     links += source_links(posts, params.source_posts)
     linked = {(link.post_a, link.post_b) for link in links}
-    drawings = _same_artwork(params, posts, measures, data_dir)
+    drawings = _by_keypoints(params, posts, measures, data_dir)
     links += [link for link in drawings if (link.post_a, link.post_b) not in linked]
     links = sorted(set(links), key=_order)
     joining = (*JOINING, "artwork") if params.artwork == "one_image" else JOINING
@@ -164,10 +164,14 @@ def _near(
     measure_dir: Path,
 ) -> tuple[list[Link], list[Link]]:
     """Returns the near pairs of different files with like pixels, and those with different pixels."""
-    packed = b"".join(measures[post.post_id]["phash"] for post in posts)
+    files: set[str] = set()
+    different = []
+    for post in posts:
+        if files.isdisjoint(names := {post.sha256, post.md5 or post.sha256}):
+            different.append(post)
+        files |= names
+    packed = b"".join(measures[post.post_id]["phash"] for post in different)
     hashes = np.frombuffer(packed, np.uint64).reshape(-1, 4)
-    confirmed: list[Link] = []
-    apart: list[Link] = []
     measured = SpanReader(
         measure_dir,
         stage="measure",
@@ -175,15 +179,13 @@ def _near(
         remedy="Run stage 'measure' again.",
     )
     with measured:
-        thumbnails = _Thumbnails(measures, measured)
-        for first, second, distance in zip(*near_pairs(hashes, params.distance), strict=True):
-            post, other = posts[first], posts[second]
-            if post.sha256 == other.sha256 or (post.md5 is not None and post.md5 == other.md5):
-                continue
-            difference = images.difference(thumbnails[post.post_id], thumbnails[other.post_id])
-            link = Link(post.post_id, other.post_id, "near", int(distance), difference)
-            (confirmed if difference <= params.max_difference else apart).append(link)
-    return confirmed, apart
+        return near_links(
+            different,
+            hashes,
+            _Thumbnails(measures, measured).__getitem__,
+            distance=params.distance,
+            max_difference=params.max_difference,
+        )
 
 
 class _Thumbnails:
@@ -208,7 +210,7 @@ class _Thumbnails:
         return self._known[post_id]
 
 
-def _same_artwork(
+def _by_keypoints(
     params: Params,
     posts: Sequence[DuplicateCandidate],
     measures: Mapping[int, Mapping[str, Any]],
@@ -249,7 +251,8 @@ def _same_artwork(
                 Link(
                     pair.post_a,
                     pair.post_b,
-                    "artwork",
+                    "near" if _is_copy(pair, params) else "artwork",
+                    difference=pair.difference,
                     inliers=pair.inliers,
                     mirrored=pair.mirrored,
                 )
@@ -257,6 +260,11 @@ def _same_artwork(
             ]
             progress.advance(text=f"{len(links)} pairs of one drawing")
     return links
+
+
+def _is_copy(pair: artwork.ArtworkPair, params: Params) -> bool:
+    """Returns whether two images of one drawing are one image: cropped, framed, turned, recoloured."""
+    return pair.difference <= params.copy_difference and pair.overlap >= params.copy_overlap
 
 
 def _order(link: Link) -> tuple[int, int, int]:
@@ -316,6 +324,6 @@ def _decisions(
             continue
         for kind in [kind for kind in REASONS if kind in kinds[post_id]]:
             bits = kinds[post_id][kind]
-            compared = {"measured": bits, "threshold": params.distance} if kind == "near" else {}
+            compared = {"measured": bits, "threshold": params.distance} if bits is not None else {}
             rows.append(row | {"reason": REASONS[kind]} | compared)
     return pa.Table.from_pylist(rows, schema=DECISIONS)

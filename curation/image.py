@@ -110,7 +110,7 @@ def perceptual_hash(image: Image.Image) -> tuple[bytes, int]:
 
 def thumbnail(data: bytes, *, shape: tuple[int, int], side: int) -> Pixels:
     """
-    Returns a normalised and encoded image as pixels `[side, side, 3]`, for `difference`.
+    Returns a normalised and encoded image as pixels `[side, side, 3]`, to compare with others.
 
     `shape` is width and height of the image before it was normalised. The margin is cut off and the
     rest stretched to a square, as for the perceptual hash, so that margins do not count as agreement.
@@ -118,22 +118,6 @@ def thumbnail(data: bytes, *, shape: tuple[int, int], side: int) -> Pixels:
     with Image.open(io.BytesIO(data), formats=list(FORMATS)) as opened:
         content = opened.convert("RGB").crop(placed(shape, opened.width))
         return np.asarray(content.resize((side, side), Image.Resampling.BILINEAR))
-
-
-def difference(first: Pixels, second: Pixels) -> float:
-    """
-    Returns one minus the correlation of two thumbnails over all pixels and channels, 0..2.
-
-    Correlation compares the positions of strokes. The mean absolute difference would not do: two
-    different thin drawings on white agree in nearly all of their pixels.
-    """
-    left = first.astype(np.float64).ravel()
-    right = second.astype(np.float64).ravel()
-    left, right = left - left.mean(), right - right.mean()
-    spread = math.sqrt(float(left @ left) * float(right @ right))
-    if spread == 0:
-        return 0.0 if np.array_equal(first, second) else 1.0
-    return max(0.0, 1.0 - float(left @ right) / spread)
 
 
 def _lowest(pixels: Pixels) -> Pixels:

@@ -14,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from curation.image import Pixels
+
 SIDE = (
     192  # long side of the grey rendering, pixels: larger images show more detail than copies keep
 )
+THUMBNAIL = 64  # long side of the thumbnail, pixels
 LEAST_SIDE = 64  # pixels: smaller images have too few keypoints to compare
-KEYPOINTS = 200  # strongest keypoints of an image
+KEYPOINTS = 150  # strongest keypoints of the grey, and of the edges
 TABLES = 8  # words of a descriptor
 _BLOCKS = 4  # coordinates of a word; each has 64 values, so that a word has 24 bits
 _CHUNK = 8192  # descriptors turned at once
@@ -63,6 +66,11 @@ class Keypoints:
     """`[n, 4]`: x and y in pixels of the rendering, diameter in pixels, angle in degrees."""
     descriptors: npt.NDArray[np.uint8]
     """`[n, 128]`"""
+    thumbnail: Pixels
+    """`[height, width, 3]`: the whole image, to compare its pixels."""
+    scale: float
+    """Pixels of the thumbnail for a pixel of the rendering."""
+    is_mirrored: bool = False
 
     def __len__(self) -> int:
         return len(self.places)
@@ -78,29 +86,63 @@ class Keypoints:
         places[:, 0] = -places[:, 0]
         places[:, 3] = (180 - places[:, 3]) % 360
         descriptors = np.ascontiguousarray(self.descriptors[:, _MIRROR])
-        return Keypoints(places, descriptors)
+        flipped = np.ascontiguousarray(self.thumbnail[:, ::-1])
+        return Keypoints(places, descriptors, flipped, self.scale, not self.is_mirrored)
+
+    def to_thumbnail(self) -> npt.NDArray[np.float64]:
+        """Returns the matrix `[3, 3]` from positions of the rendering to those of the thumbnail."""
+        shift = self.thumbnail.shape[1] if self.is_mirrored else 0.0
+        return np.array([[self.scale, 0, shift], [0, self.scale, 0], [0, 0, 1]])
 
 
 def keypoints_of(image: Image.Image) -> Keypoints:
     """
-    Returns the strongest keypoints of an image, at most 200.
+    Returns the strongest keypoints of an image: at most 150 of its grey, and 150 of its edges.
+
+    On a dark background the outline of a drawing has the opposite contrast as on a light one, and
+    another descriptor. Its edges are the same.
 
     OpenCV's code for newer processors gives other roundings, so it is switched off: one version of
     OpenCV gives the same numbers on every x86 machine.
     """
     cv2.setUseOptimized(False)
     cv2.setNumThreads(1)
-    width, height = image.size
-    scale = min(1.0, SIDE / max(width, height))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    grey = np.asarray(image.convert("L").resize(size, Image.Resampling.BILINEAR))
+    scale = min(1.0, SIDE / max(image.size))
+    rendering = _resized(image, scale)
+    sources = (np.asarray(rendering.convert("L")), _edges(np.asarray(rendering)))
+    parts = [_strongest(source) for source in sources]
+    places, descriptors = (np.concatenate(part) for part in zip(*parts, strict=True))
+    small = min(1.0, THUMBNAIL / max(image.size))
+    thumbnail = np.asarray(_resized(image, small))
+    return Keypoints(places, descriptors, thumbnail, small / scale)
+
+
+def _strongest(
+    grey: npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Returns positions and descriptors of the strongest keypoints of one channel."""
     points, descriptors = cv2.SIFT_create(nfeatures=KEYPOINTS).detectAndCompute(grey, None)
     # OpenCV returns more than `nfeatures` where several are equally strong.
     strongest = sorted(range(len(points)), key=lambda row: -points[row].response)[:KEYPOINTS]
     chosen = [points[row] for row in strongest]
     places = np.array([(*point.pt, point.size, point.angle) for point in chosen], np.float32)
     rows = descriptors[strongest] if strongest else np.empty((0, _SIZE))
-    return Keypoints(places.reshape(-1, 4), np.asarray(rows, np.uint8))
+    return places.reshape(-1, 4), np.asarray(rows, np.uint8)
+
+
+def _edges(pixels: Pixels) -> npt.NDArray[np.uint8]:
+    """Returns the lengths of the edges over all channels, `[height, width]`, as roots."""
+    padded = np.pad(pixels.astype(np.int64), ((1, 1), (1, 1), (0, 0)), mode="edge")
+    right = padded[1:-1, 2:] - padded[1:-1, :-2]
+    down = padded[2:, 1:-1] - padded[:-2, 1:-1]
+    lengths = np.sqrt((right**2 + down**2).sum(axis=2).astype(np.float64))
+    return np.asarray(np.round(255 * np.sqrt(lengths / max(1.0, lengths.max()))), np.uint8)
+
+
+def _resized(image: Image.Image, scale: float) -> Image.Image:
+    width, height = image.size
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return image.resize(size, Image.Resampling.BILINEAR)
 
 
 def words_of(descriptors: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:

@@ -53,13 +53,13 @@ class Link:
     post_b: int
     kind: str
     distance: int | None = None
-    """Bits that differ between the 256-bit hashes, for `near` alone."""
+    """Bits that differ between the 256-bit hashes, for `near` by hash alone."""
     difference: float | None = None
-    """One minus the correlation of the pixels, 0..2, for `near` alone."""
+    """Of the pixels, 0..2, for `near` and `artwork`: see `curation.pixels`."""
     inliers: int | None = None
-    """Keypoints that agree, for `artwork` alone."""
+    """Keypoints that agree, for `artwork`, and `near` by keypoints."""
     mirrored: bool | None = None
-    """Whether one image is mirrored, for `artwork` alone."""
+    """Whether one image is mirrored, for `near` and `artwork`."""
 
 
 def same_key(

@@ -21,8 +21,8 @@ class Params(BaseModel):
         0.3,
         ge=0,
         le=2,
-        description="largest difference of near duplicates, 0..2: one minus the correlation of the "
-        "pixels at 32 × 32. 400 copies cropped by 2 % per side are below 0.15, recoloured reach 0.26",
+        description="largest difference of images with near hashes, 0..2: one minus the correlation of "
+        "pixels or edges. Copies are below 0.2, other illustrations above 0.29",
     )
     keep: Literal["one", "all"] = Field(
         "one",
@@ -32,21 +32,33 @@ class Params(BaseModel):
     families: bool = Field(True, description="treat parent and child posts as one image")
     artwork: Literal["one_split", "one_image", "ignore"] = Field(
         "one_split",
-        description="images of one label that show the same drawing, by keypoints, on whatever "
-        "background. one_split: keep them in one split; one_image: keep one of them; ignore: do not "
-        "search. The search takes 15 ms per image and core",
+        description="images of one label with the same drawing on any background: keep them in one "
+        "split, keep one image of them, or do not search (60 ms per image and core)",
     )
     artwork_inliers: int = Field(
-        10,
+        12,
         ge=5,
-        description="least keypoints that agree in two images of one drawing. At 10, 39 of 40 pairs "
-        "of illustrations with 10 or 11 are one drawing; at 8, 37 of 40 with 8 or 9",
+        description="least keypoints that agree in two images of one drawing; of 40 pairs with 12 to "
+        "14, 3 are false, of 40 with 10 or 11, 4",
+    )
+    copy_difference: float = Field(
+        0.15,
+        ge=0,
+        le=2,
+        description="largest difference of near duplicates by keypoints, 0..2, where one image, moved, "
+        "covers the other; copies are below 0.12",
+    )
+    copy_overlap: float = Field(
+        0.75,
+        ge=0,
+        le=1,
+        description="least share of both images compared so, 0..1; allows a crop or frame of 6 %",
     )
     source_posts: int = Field(
         8,
         ge=0,
-        description="number of posts of one source URL, by id, that are kept in one split; later posts "
-        "stay unlinked, as the pages of a gallery do. 0: ignore sources",
+        description="number of posts of one source URL, by id, that are kept in one split; later "
+        "posts stay unlinked. 0: ignore sources",
     )
     workers: int | None = Field(
         None, ge=1, description="processes; unset: one per core. The output does not depend on it"
