@@ -2,7 +2,8 @@
 The certificate of a split: the smallest distances between images of different splits.
 
 Compares the perceptual hashes of every pair of images of different splits. It uses neither the
-code nor the shortcuts of the search that made the duplicate groups.
+code nor the shortcuts of the search that made the duplicate groups. The edges of the images, which no
+rule for duplicates uses, are compared by `curation.like`.
 """
 
 from collections import Counter, defaultdict
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.documents import SPLITS, CertificateDocument, CrossPair
+from curation.documents import SPLITS, CertificateDocument, CrossPair, LikePair
 
 _BLOCK = 512  # rows of each split compared at once: temporary arrays of 2 MB stay in the cache
 _NEVER = 257  # more than the 256 bits of a hash can differ
@@ -93,6 +94,8 @@ def certify(
     hashes: Mapping[int, bytes],
     apart: Iterable[tuple[int, int]],
     limit: int | None,
+    like: Sequence[LikePair],
+    least_difference: float,
     mode: Literal["hash", "given"],
     seed: int,
     shares: dict[str, dict[str, float]],
@@ -105,6 +108,8 @@ def certify(
         hashes: 32 bytes per post.
         apart: Pairs with near hashes but different pixels, which are no duplicates.
         limit: Largest distance of duplicates, bits; None if it is unknown.
+        like: The pairs of different splits with the most similar edges, closest first.
+        least_difference: Parameter `split.least_difference`.
         mode: Parameter `split.mode`.
         seed: Parameter `split.seed`.
         shares: Share of each split, 0..1, for each label.
@@ -125,15 +130,18 @@ def certify(
     for row in hashed:
         by_label[row["label"]].append(row)
     overall = compared(hashed)
+    is_far = not like or like[0].difference > least_difference
     return CertificateDocument(
         distance=limit,
-        passed=overall.closest is None or overall.closest.above,
+        passed=(overall.closest is None or overall.closest.above) and is_far,
         posts=len(rows),
         posts_without_hash=len(rows) - len(hashed),
         pairs_told_apart=len(crossing),
         pairs_within=dict(overall.within),
         closest=overall.closest,
         labels={label: compared(chosen).closest for label, chosen in sorted(by_label.items())},
+        least_difference=least_difference,
+        like=tuple(like),
         mode=mode,
         seed=seed,
         shares=shares,

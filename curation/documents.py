@@ -96,6 +96,20 @@ class CrossPair(Part):
     """Whether the distance is larger than the largest distance of duplicates, or that is unknown."""
 
 
+class LikePair(Part):
+    """Two posts of one label and different splits, the first with the smaller id."""
+
+    post_a: int
+    post_b: int
+    split_a: str
+    split_b: str
+    label: str
+    difference: float
+    """Of their edge histograms, 0..2: see `curation.edges`."""
+    mirrored: bool
+    """Whether one of them is mirrored."""
+
+
 class CertificateDocument(Document):
     """certificate.json: how near the nearest images of different splits are."""
 
@@ -104,7 +118,7 @@ class CertificateDocument(Document):
     distance: int | None
     """Largest distance of duplicates, bits of 256; None if it is unknown."""
     passed: bool
-    """Whether the closest pair is above the distance, or there is none."""
+    """Whether the closest pair of each measure is above its limit, or there is none."""
     posts: int
     posts_without_hash: int
     pairs_told_apart: int
@@ -114,6 +128,10 @@ class CertificateDocument(Document):
     closest: CrossPair | None
     labels: dict[str, CrossPair | None]
     """The closest pair of each label."""
+    least_difference: float
+    """Parameter `split.least_difference`; 0: edge histograms were not compared."""
+    like: tuple[LikePair, ...]
+    """The pairs with the most similar edge histograms, closest first, at most 20."""
     mode: Literal["hash", "given"]
     """Parameter `split.mode`."""
     seed: int

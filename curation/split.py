@@ -19,10 +19,14 @@ import pyarrow.parquet as pq
 
 from curation import certificate, given
 from curation.assignment import Assignment, assign, drawn
-from curation.documents import SPLITS, CertificateDocument
+from curation.documents import SPLITS, CertificateDocument, LikePair
+from curation.edges import SIDE, stacked
 from curation.errors import LeakingSplit, TooFewSamples
 from curation.groups import groups_of
+from curation.image import Pixels, thumbnail
+from curation.like import MOST, like_pairs
 from curation.params.split import Params
+from curation.spans import SpanReader
 from personae import tables
 from personae.decisions import DECISIONS
 from personae.errors import BadParams, MissingInput
@@ -49,7 +53,8 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         TooFewSamples: Mode hash: a label has no image in one split, or its share in a split differs
             from the parameter by more than `tolerance`. Mode given: too few images of a label are
             available to take `val_per_label` for validation without dividing a duplicate group.
-        LeakingSplit: Two images of different splits are duplicates by their hashes.
+        LeakingSplit: Two images of different splits are duplicates by their hashes or edges.
+        TamperedData: A normalised image does not have its recorded sha256.
         MissingInput: A table is absent, or the tables come from different runs.
     """
     labels = tables.read(
@@ -244,7 +249,8 @@ def _certificate(
     Returns the certificate of the split; see `curation.certificate`.
 
     Raises:
-        LeakingSplit: The closest pair is a duplicate by its hashes, and the split is not given.
+        LeakingSplit: The closest pair is a duplicate by its hashes or edges, and the split is not
+            given.
     """
     hash_of = _by_post(data_dir / "measure" / "measures.parquet", "phash", stage="measure")
     apart = tables.read(
@@ -256,6 +262,8 @@ def _certificate(
         hashes={post: value for post, value in hash_of.items() if value is not None},
         apart=zip(*(apart[name].to_numpy().tolist() for name in apart.column_names), strict=True),
         limit=limit,
+        like=_like(params, data_dir, kept),
+        least_difference=params.least_difference,
         mode=params.mode,
         seed=params.seed,
         shares=shares,
@@ -269,7 +277,53 @@ def _certificate(
             "differ. Run stage 'duplicates' again. If the tables are of the same run, report this "
             "as a defect."
         )
+    nearest = certified.like[0] if certified.like else None
+    if nearest and nearest.difference <= params.least_difference and params.mode == "hash":
+        raise LeakingSplit(
+            f"Posts {nearest.post_a} ({nearest.split_a}) and {nearest.post_b} ({nearest.split_b}) of "
+            f"label '{nearest.label}' have edges that differ by {nearest.difference:.3f}"
+            f"{', one of them mirrored' if nearest.mirrored else ''}, where more than "
+            f"{params.least_difference:g} is required (`split.least_difference`): they look like one "
+            "image in two splits, but no link joins them. Look at both. If they are one image, lower "
+            "`duplicates.artwork_inliers` or raise `duplicates.max_difference`. If they are not, "
+            "lower `split.least_difference`."
+        )
     return certified
+
+
+def _like(params: Params, data_dir: Path, kept: Sequence[Mapping[str, Any]]) -> list[LikePair]:
+    """Returns the pairs of different splits whose edges are most similar, closest first."""
+    if not params.least_difference:
+        return []
+    path = data_dir / "measure" / "measures.parquet"
+    columns = ["post_id", "width", "height", "image_tar", "offset", "image_bytes", "image_sha256"]
+    row_of = {
+        row["post_id"]: row for row in tables.read(path, columns, stage="measure").to_pylist()
+    }
+    by_label: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in kept:
+        by_label[row["label"]].append(row)
+    measured = SpanReader(
+        path.parent, stage="measure", table=path.name, remedy="Run stage 'measure' again."
+    )
+    pairs: list[LikePair] = []
+    with measured:
+        for label, rows in sorted(by_label.items()):
+            pixels = [_pixels(row_of[row["post_id"]], measured) for row in rows]
+            posts, splits = ([row[name] for row in rows] for name in ("post_id", "split"))
+            pairs += like_pairs(label, posts, splits, stacked(pixels))
+    return sorted(pairs, key=lambda pair: (pair.difference, pair.post_a, pair.post_b))[:MOST]
+
+
+def _pixels(row: Mapping[str, Any], measured: SpanReader) -> Pixels:
+    data = measured.read(
+        row["post_id"],
+        row["image_tar"],
+        offset=row["offset"],
+        size=row["image_bytes"],
+        sha256=row["image_sha256"],
+    )
+    return thumbnail(data, shape=(row["width"], row["height"]), side=SIDE)
 
 
 def _duplicate_distance(data_dir: Path) -> int | None:

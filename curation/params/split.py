@@ -40,6 +40,15 @@ class Params(BaseModel):
         description="images of each label for val with mode given; unset: draw the share "
         "val / (train + val) by hash",
     )
+    least_difference: float = Field(
+        0.08,
+        ge=0,
+        le=2,
+        description="smallest difference between images of one label in different splits, 0..2: one "
+        "minus the correlation of edge histograms, which no rule for duplicates uses. Nearer pairs "
+        "stop the stage with mode hash. Copies in another format, size or hue are below 0.07. 0: do "
+        "not compare",
+    )
     white_border: float = Field(
         0.9,
         ge=0,

@@ -1,12 +1,16 @@
 """Tables that stage `split` reads, for posts of a few labels and without images."""
 
+import hashlib
+import io
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from curation import split
 from curation.assignment import drawn
@@ -52,6 +56,7 @@ class Folder:
         self.groups: dict[int, int] = {}
         self.distance: int | None = 31
         self.apart: list[tuple[int, int]] = []
+        self.images: dict[int, Image.Image] = {}
 
     def run(self, params: split.Params = LOOSE) -> list[dict[str, Any]]:
         """Writes the tables, runs the stage and returns the rows of split.parquet."""
@@ -87,9 +92,12 @@ class Folder:
             data / "measure" / "measures.parquet",
             [
                 {"post_id": post, "phash": self.hashes[post], "border_white": self.border.get(post)}
-                for post in self.labels
+                | stored
+                for post, stored in self._stored()
             ],
-            {"post_id": whole, "phash": pa.binary(32), "border_white": pa.float64()},
+            {"post_id": whole, "phash": pa.binary(32), "border_white": pa.float64()}
+            | {"width": pa.int32(), "height": pa.int32(), "image_tar": text, "offset": whole}
+            | {"image_bytes": whole, "image_sha256": text},
         )
         write(
             data / "decide" / "kept.parquet",
@@ -114,6 +122,25 @@ class Folder:
             | {"given_label": text, "given_group": text}
             | dict.fromkeys(kinds, pa.list_(text)),
         )
+
+    def _stored(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Writes the normalised image of each post, noise where none is given; yields its row."""
+        path = self.data_dir / "measure" / "images-00000.tar"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for post in self.labels:
+                noise = random.Random(post).randbytes(8 * 8 * 3)
+                image = self.images.get(post) or Image.frombytes("RGB", (8, 8), noise)
+                buffer = io.BytesIO()
+                image.save(buffer, "PNG")
+                data, offset = buffer.getvalue(), file.tell()
+                file.write(data)
+                yield (
+                    post,
+                    {"width": image.width, "height": image.height, "image_tar": path.name}
+                    | {"offset": offset, "image_bytes": len(data)}
+                    | {"image_sha256": hashlib.sha256(data).hexdigest()},
+                )
 
     def certificate(self) -> dict[str, Any]:
         """Returns the certificate that the stage wrote."""

@@ -8,13 +8,26 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageOps
 from pydantic import ValidationError
 
 from curation import certificate, split
 from curation.documents import SPLITS
 from curation.errors import LeakingSplit, TooFewSamples
 from personae.errors import MissingColumn, MissingInput
+from tests.curation.entries_fixture import draw
 from tests.curation.split_fixture import LOOSE, Folder, apart
+
+
+def recoloured(image: Image.Image) -> Image.Image:
+    """Returns an image with exchanged channels."""
+    red, green, blue = image.split()
+    return Image.merge("RGB", (blue, red, green))
+
+
+def smaller(image: Image.Image) -> Image.Image:
+    """Returns an image at half size."""
+    return image.resize((image.width // 2, image.height // 2))
 
 
 @pytest.fixture
@@ -158,6 +171,64 @@ def test_pair_with_different_pixels_is_no_leak(folder: Folder) -> None:
 
     assert 1 == folder.certificate()["pairs_told_apart"]
     assert folder.certificate()["closest"]["distance"] > 31
+
+
+@pytest.mark.parametrize("edit", [ImageOps.mirror, recoloured, smaller])
+def test_like_images_in_two_splits_are_a_leak(folder: Folder, edit) -> None:
+    """Two images whose hashes differ but whose edges are alike stop the stage, mirrored ones too."""
+    first, second = apart("train", "test")
+    folder.labels |= dict.fromkeys((first, second), "label_0")
+    folder.hashes |= {first: bytes(32), second: b"\xff" * 32}
+    folder.images = {first: draw("amber", seed=1), second: edit(draw("amber", seed=1))}
+
+    with pytest.raises(LeakingSplit, match=rf"{first} \(train\) and {second} \(test\).* edges"):
+        folder.run()
+    assert not (folder.data_dir / "split" / "split.parquet").exists()
+
+
+def test_certificate_names_the_most_similar_images(folder: Folder) -> None:
+    """The certificate lists the pairs with the most similar edges, closest first, with the limit."""
+    first, second = apart("train", "test")
+    folder.labels |= dict.fromkeys((first, second), "label_0")
+    folder.hashes |= {first: bytes(32), second: b"\xff" * 32}
+    turned = ImageOps.mirror(draw("amber", seed=1)).rotate(5, fillcolor="white")
+    folder.images = {first: draw("amber", seed=1), second: turned}
+    folder.run()
+    like = folder.certificate()["like"]
+
+    assert 20 == len(like)
+    assert (first, second, "train", "test", "label_0", True) == tuple(
+        like[0][name] for name in ("post_a", "post_b", "split_a", "split_b", "label", "mirrored")
+    )
+    assert folder.certificate()["least_difference"] < like[0]["difference"] < 0.4
+    assert sorted(pair["difference"] for pair in like) == [pair["difference"] for pair in like]
+    assert folder.certificate()["passed"]
+
+
+def test_given_split_only_reports_like_images(folder: Folder) -> None:
+    """With a given split, like images are listed, and the certificate does not pass."""
+    first, second = sorted(folder.labels)[:2]
+    folder.labels |= dict.fromkeys((first, second), "label_0")
+    folder.given = {post: ("train", "test")[post == second] for post in folder.labels}
+    folder.images = dict.fromkeys((first, second), draw("amber", seed=1))
+    folder.run(split.Params(mode="given"))
+
+    assert folder.certificate()["like"][0]["difference"] < 1e-5
+    assert not folder.certificate()["passed"]
+
+
+def test_edges_are_not_compared_at_zero(folder: Folder) -> None:
+    """With `least_difference: 0` no image is read."""
+    folder.write()
+    (folder.data_dir / "measure" / "images-00000.tar").unlink()
+    split.run(
+        split.Params(tolerance=1.0, least_difference=0),
+        data_dir=folder.data_dir,
+        work_dir=folder.data_dir / "work",
+    )
+
+    assert [] == folder.certificate()["like"]
+    assert folder.certificate()["passed"]
 
 
 def test_unknown_distance_cannot_be_undercut(folder: Folder) -> None:
