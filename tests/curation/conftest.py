@@ -286,7 +286,7 @@ def _curated_once(_tiny_data_once: TinyData, tmp_path_factory: pytest.TempPathFa
     shutil.copytree(_tiny_data_once.data_dir, data)
     measure.run(measure.Params(workers=1), data_dir=data, work_dir=work)
     filters.run(filters.Params(), data_dir=data, work_dir=work)
-    duplicates.run(duplicates.Params(), data_dir=data, work_dir=work)
+    duplicates.run(duplicates.Params(workers=1), data_dir=data, work_dir=work)
     persona.run(persona.Params(min_samples=5, balance="none"), data_dir=data, work_dir=work)
     sides = split.Params(train=0.4, val=0.3, test=0.3, tolerance=1, seed=2)
     split.run(sides, data_dir=data, work_dir=work)

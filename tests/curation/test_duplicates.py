@@ -28,7 +28,9 @@ def filtered(tiny_data):
 
 
 def run(folder, **changes) -> dict[str, list[dict]]:
-    duplicates.run(duplicates.Params(**changes), data_dir=folder.data_dir, work_dir=folder.work_dir)
+    duplicates.run(
+        duplicates.Params(workers=1, **changes), data_dir=folder.data_dir, work_dir=folder.work_dir
+    )
     names = ("groups", "links", "apart", "decisions")
     path = folder.data_dir / "duplicates"
     return {name: pq.read_table(path / f"{name}.parquet").to_pylist() for name in names}
