@@ -121,7 +121,7 @@ def _strongest(
     grey: npt.NDArray[np.uint8],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     """Returns positions and descriptors of the strongest keypoints of one channel."""
-    points, descriptors = cv2.SIFT_create(nfeatures=KEYPOINTS).detectAndCompute(grey, None)
+    points, descriptors = cv2.SIFT.create(nfeatures=KEYPOINTS).detectAndCompute(grey, None)
     # OpenCV returns more than `nfeatures` where several are equally strong.
     strongest = sorted(range(len(points)), key=lambda row: -points[row].response)[:KEYPOINTS]
     chosen = [points[row] for row in strongest]
