@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # heavy imports are delayed, so that --help answers at once
     from scraper.site import Site
     from scraper.sources import PostSource, Tag
     from scraper.sources.folder import Folder
-    from scraper.transfer import Transport
+    from scraper.transport import Transport
 
 _ParamsT = TypeVar("_ParamsT", bound=BaseModel)
 _log = logging.getLogger(__name__)

@@ -19,8 +19,10 @@ from scraper.errors import (
     BrokenJson,
     CorruptImage,
     CutShort,
+    OddAnswer,
     TooLarge,
     TransientError,
+    UnexpectedResponse,
 )
 from scraper.exchange import Exchange
 from scraper.policy import RequestBudget
@@ -72,6 +74,11 @@ class Client:
         await self._exchange.close()
 
     @property
+    def is_remote(self) -> bool:
+        """True: a network lies between, which may answer in place of the board."""
+        return True
+
+    @property
     def requests(self) -> int:
         """Number of requests sent, redirects and retries included."""
         return self._exchange.requests
@@ -109,6 +116,7 @@ class Client:
             TooLarge: The file has more than `max_bytes`.
             NotFound: It is gone.
             CorruptImage: It arrived cut short at every try.
+            OddAnswer: The status or the encoding is none of a file.
             TransientError: The host did not respond after several tries; run again later.
             NotAuthorised: The host refuses this client.
         """
@@ -124,8 +132,10 @@ class Client:
         except CutShort as error:
             raise CorruptImage(
                 f"{shown(url)} arrived cut short {self.budget.patience.attempts} times. The file "
-                "may be damaged on the server; the post is refused."
+                "may be damaged on the server, or a proxy cuts it."
             ) from error
+        except UnexpectedResponse as error:
+            raise OddAnswer(str(error), url=url) from error
 
     async def _retried(
         self, url: str, bucket: TokenBucket, fetch: Callable[[], Awaitable[_ResultT]]

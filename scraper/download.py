@@ -27,13 +27,15 @@ from personae import tables
 from personae.decisions import DECISIONS
 from personae.errors import MissingInput
 from personae.progress import Progress
-from scraper.errors import NothingStored
+from scraper.breaker import PROBES, Breaker
+from scraper.errors import NothingStored, RequestRefused, UnexpectedResponse, Unfinished
 from scraper.image import RequestedFile, smallest_sufficient
 from scraper.ledger import Ledger, RefusedImage, StoredImage
 from scraper.params.download import Params
 from scraper.post import Variant
 from scraper.segments import Segments, disk_errors_translated
-from scraper.transfer import Bounds, Transfer, Transport, Writer
+from scraper.transfer import Bounds, Transfer, Writer
+from scraper.transport import Transport
 
 Ids: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -53,7 +55,8 @@ _IMAGE_COLUMNS: dict[str, pa.DataType] = {
     "height": pa.int32(),
 }
 IMAGES_SCHEMA = pa.schema(_IMAGE_COLUMNS)
-_BOUNDS = tuple(field.name for field in fields(Bounds))
+_BOUNDS = {field.name for field in fields(Bounds)} & set(Params.model_fields)
+_QUEUE_BYTES = 64 * 2**20
 
 
 class NamedSite(Protocol):
@@ -75,6 +78,7 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
     at: Callable[[str], None] = lambda _step: None,
     clock: Callable[[], float] = time.monotonic,
     segments: Segments | None = None,
+    queue_bytes: int = _QUEUE_BYTES,
 ) -> None:
     """
     Fetches the kept images that are not stored yet; writes the tables when none is left.
@@ -89,6 +93,7 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
         at: Called with the name of each write step as it is reached, for tests that kill there.
         clock: Monotonic time in seconds.
         segments: Writes the bytes; None means tar files in `out_dir/segments`.
+        queue_bytes: Bytes that may wait for the disk; above it no further image is requested.
 
     Raises:
         Unfinished: Images are left to fetch; run again. (`DiskRefused` and `AlreadyRunning` too.)
@@ -105,18 +110,80 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
             _log.info("download: %d refused images are requested again", ledger.forget_refused())
         listed = _Listed(listing_dir, decide_dir, params.side)
         pending = _pending(listed, ledger)
-        if len(pending):
+        if pending.left:
             # A table that exists is complete: those of an earlier run no longer match what is kept.
             for name in ("images.parquet", "decisions.parquet"):
                 (out_dir / name).unlink(missing_ok=True)
-            bounds = Bounds(**params.model_dump(include=set(_BOUNDS)))
-            writer = Writer(ledger, segments, max_pixels=params.max_pixels)
-            transfer = Transfer(bounds, client, writer, clock=clock)
-            with Progress(STAGE, len(pending), clock=clock) as progress:
-                await transfer.run(listed.files(pending), progress)
-            _log.info("download: fetched %d: %s", len(pending), progress.summary())
+        if pending.left or len(pending.refused):
+            bounds = Bounds(**params.model_dump(include=_BOUNDS), queue_bytes=queue_bytes)
+            writer = Writer(ledger, segments, is_remote=client.is_remote)
+            await _fetch(bounds, client, ledger, writer, listed, pending, clock)
         with disk_errors_translated(out_dir):
             _export(params, listed, ledger, out_dir, at)
+
+
+async def _fetch(  # noqa: PLR0917  # as `run`
+    bounds: Bounds,
+    client: Transport,
+    ledger: Ledger,
+    writer: Writer,
+    listed: "_Listed",
+    pending: "_Pending",
+    clock: Callable[[], float],
+) -> None:
+    """
+    Fetches what was never requested, then what gave a suspicious answer, once more.
+
+    Raises:
+        Unfinished: Images are left for a later run.
+        RequestRefused: The board refuses this client.
+    """
+    breaker = Breaker(
+        client,
+        ledger.some_stored(PROBES),
+        most_failures=bounds.give_up_after,
+        max_bytes=bounds.max_bytes,
+    )
+    transfer = Transfer(bounds, client, writer, breaker, clock=clock)
+    total, stored = pending.left, 0
+    is_closed = False
+    try:
+        for title, fetch_again in ((STAGE, False), (f"{STAGE} again", True)):
+            ids = pending.suspicious if fetch_again else pending.fresh
+            if not len(ids) or transfer.stop is not None:
+                continue
+            if fetch_again:
+                breaker.doubt()
+            with Progress(title, len(ids), clock=clock) as progress:
+                await transfer.run(listed.files(ids), progress)
+            _log.info("%s: fetched %d: %s", title, len(ids), progress.summary())
+            stored += progress.counts["stored"]
+            pending = _pending(listed, ledger)
+        is_closed = True
+    finally:
+        writer.close(seal=is_closed)
+    if isinstance(transfer.stop, RequestRefused | UnexpectedResponse):
+        raise transfer.stop
+    is_through = transfer.stop is None and len(pending.suspicious) > 0
+    if is_through and (not client.is_remote or await breaker.is_site_well()):
+        # More suspicious answers than images: a second run must confirm them.
+        doubtful = len(pending.suspected)
+        is_doubtful = doubtful > stored and doubtful >= bounds.give_up_after
+        ledger.accept_refusals(least_requests=3 if is_doubtful else 2)
+        pending = _pending(listed, ledger)
+    if pending.left:
+        reason = transfer.stop or breaker.last
+        raise Unfinished(
+            f"{pending.left} of {total} images are left to fetch. "
+            f"{reason or 'Their answers were no images.'} "
+            "What arrived is recorded. Run the same command again to continue."
+        ) from reason
+    if len(pending.refused):
+        _log.warning(
+            "download: %d images are refused until the next run, which requests them again%s",
+            len(pending.refused),
+            f" ({transfer.stop})" if transfer.stop else "",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +253,44 @@ def _recover(ledger: Ledger, segments: Segments) -> None:
         _log.info("download: cut off %d bytes that an interrupted run left unrecorded", cut)
 
 
-def _pending(listed: _Listed, ledger: Ledger) -> Ids:
-    """Returns the ids of the posts whose file is neither stored nor refused, in order."""
-    pending = array("q")
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """The posts of which no file is stored and none is refused for good: ids, in order."""
+
+    fresh: Ids
+    """Never requested."""
+    suspected: Ids
+    """Requested; a suspicious answer came, which counts as none (`ledger.State`)."""
+    refused: Ids
+    """Refused by an earlier run, and worth another request."""
+
+    @property
+    def left(self) -> int:
+        """Number of posts without a decision."""
+        return len(self.fresh) + len(self.suspected)
+
+    @property
+    def suspicious(self) -> Ids:
+        """Every post that has given a suspicious answer."""
+        return np.union1d(self.suspected, self.refused)
+
+
+def _pending(listed: _Listed, ledger: Ledger) -> _Pending:
+    """Returns what is left to fetch by the ledger."""
+    fresh, suspected, refused = array("q"), array("q"), array("q")
+    by_state = {"suspected": suspected, "refused": refused}
     for batch in listed.files():
         span = batch[0].post_id, batch[-1].post_id
-        known = ledger.stored(*span).keys() | ledger.refused(*span).keys()
-        pending.extend(file.post_id for file in batch if (file.post_id, file.file_key) not in known)
-    return np.asarray(pending)
+        stored, refusals = ledger.stored(*span), ledger.refused(*span)
+        for file in batch:
+            key = file.post_id, file.file_key
+            if key in stored:
+                continue
+            if key not in refusals:
+                fresh.append(file.post_id)
+            elif refusals[key].state in by_state:
+                by_state[refusals[key].state].append(file.post_id)
+    return _Pending(*(np.asarray(ids) for ids in (fresh, suspected, refused)))
 
 
 def _export(
@@ -242,8 +339,8 @@ def _export(
     if outcome.num_rows and not kept.num_rows:
         raise NothingStored(
             f"All {outcome.num_rows} images were refused ({_counts_text(counts)}): nothing is left to "
-            "curate. If the board has the files again, run with --retry-refused. Reasons such as "
-            "too_large are limits of section 'download'."
+            "curate. Reasons such as too_large are limits of section 'download'. If the board has the "
+            "files again, run with --retry-refused."
         )
 
 
@@ -272,8 +369,8 @@ def _image_row(file: RequestedFile, stored: StoredImage) -> tuple[Any, ...]:
         file.md5,
         variant.type,
         stored.file_ext,
-        variant.width,
-        variant.height,
+        stored.width or variant.width,
+        stored.height or variant.height,
     )
 
 

@@ -13,8 +13,12 @@ ScraperError
 │   ├── TagLimitReached
 │   ├── QueryTimedOut    (repeated with a smaller page)
 │   ├── NotFound
+│   ├── OddAnswer        (a status or an encoding that no file has)
+│   ├── BadCertificate   (stops: somebody may stand between)
 │   ├── NotAuthorised    (stops: credentials, or a challenge instead of JSON)
+│   │   └── Challenged   (stops at once: a proxy takes the client for a bot)
 │   ├── ForeignHost      (refused by us: an address off the allow-list)
+│   │   └── ForeignRedirect (an answer leads off the list, as a login page of a network does)
 │   └── TooLarge         (refused by us: more bytes than the cap)
 ├── CorruptImage     (skipped: becomes a decision)
 ├── Unfinished       (stops; run again to continue)
@@ -120,8 +124,24 @@ class NotAuthorised(RequestRefused):
     """401 or 403, or a challenge page: the board refuses this client."""
 
 
+class Challenged(NotAuthorised):
+    """A proxy before the board asks the client to prove that it is no bot."""
+
+
+class OddAnswer(RequestRefused):
+    """An answer of the file host that no file has: an unexpected status or encoding."""
+
+
+class BadCertificate(RequestRefused):
+    """The certificate of the host is not valid: nothing was sent."""
+
+
 class ForeignHost(RequestRefused):
-    """An address, or a redirect, to a host that is not on the site's list."""
+    """An address to a host that is not on the site's list."""
+
+
+class ForeignRedirect(ForeignHost):
+    """A redirect to a host that is not on the site's list."""
 
 
 class TooLarge(RequestRefused):

@@ -13,10 +13,10 @@ from yarl import URL
 
 from scraper import policy
 from scraper.errors import (
+    BadCertificate,
     ConnectionLost,
     CutShort,
     ForeignHost,
-    RequestRefused,
     ScraperError,
 )
 from scraper.policy import Patience, ResponseBody
@@ -95,7 +95,7 @@ def translated(error: aiohttp.ClientError | OSError, url: str) -> ScraperError:
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return ForeignHost(f"{shown(url)} cannot be requested ({name}).", url=url)
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ServerFingerprintMismatch():
-            return RequestRefused(
+            return BadCertificate(
                 f"{shown(url)} shows a certificate that is not valid: {error}. Somebody may stand "
                 "between. Nothing was sent. Check clock and network.",
                 url=url,

@@ -7,7 +7,7 @@ before any pixel is made. Stage `measure` of curation decodes the image.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scraper.ledger import RefusedImage
 from scraper.post import Variant
@@ -15,6 +15,12 @@ from scraper.post import Variant
 _STILL = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}
 _LONE_MARKERS = {0x01, *range(0xD0, 0xD9)}
 _NOT_FRAMES = {0xC4, 0xC8, 0xCC}
+_MOST_MARKERS = 10_000
+"""Markers of a JPEG that are read in search of its size; real files have tens of them."""
+# How far a file may differ from its listed size: rounding of both sides, or an older rule of size.
+_ROUNDED = 2
+_LARGEST_SCALE = 4.0
+_LARGEST_SKEW = 1.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,21 @@ class RequestedFile:
     def refused(
         self, reason: str, measured: float | None = None, threshold: float | None = None
     ) -> RefusedImage:
-        """Returns the row that records why this file is refused."""
+        """Returns the row that records why this file is refused for good."""
         return RefusedImage(self.post_id, self.file_key, reason, measured, threshold)
+
+    def suspected(
+        self,
+        reason: str,
+        measured: float | None = None,
+        threshold: float | None = None,
+        *,
+        evidence: str = "",
+    ) -> RefusedImage:
+        """Returns the row of an answer that the network may have caused (`ledger.State`)."""
+        return RefusedImage(
+            self.post_id, self.file_key, reason, measured, threshold, "suspected", evidence
+        )
 
 
 def smallest_sufficient(variants: Sequence[Variant], side: int | None) -> Variant | None:
@@ -70,27 +89,52 @@ def smallest_sufficient(variants: Sequence[Variant], side: int | None) -> Varian
 
 def inspect(payload: bytes, file: RequestedFile, *, max_pixels: int) -> Header | RefusedImage:
     """
-    Returns type and size of a file that is what the board listed, or the refusal.
+    Returns type and size of a file that is the listed one, or the refusal.
 
-    The type must be the listed one, the size the listed one (or turned by a quarter, as cameras
-    do), the pixels at most `max_pixels`, and an original must have the listed md5. The board
-    lists no checksum of the other variants.
+    The bytes decide, not the listing: the listed size of a variant may differ from the size of the
+    file, since boards compute the one and resize for the other. An original must have the listed
+    md5; its size and its type may be others. A variant, of which the board lists no checksum, must
+    have the listed type, and nearly the listed shape: a placeholder has another.
     """
     variant, image = file.variant, header(payload)
     assert variant is not None, "a file was fetched without a variant"  # noqa: S101  # our mistake
-    if image is None or image.file_ext != _STILL.get(variant.file_ext):
-        return file.refused("wrong_type")
-    pixels, listed = image.width * image.height, _pixels(variant)
-    if pixels == 0:
-        return file.refused("corrupt")
-    if pixels > max_pixels:
-        return file.refused("too_large", pixels, max_pixels)
-    if listed and {image.width, image.height} != {variant.width, variant.height}:
-        return file.refused("corrupt", pixels, listed)
+    if image is None:
+        return file.suspected("wrong_type")
     is_checkable = variant.type == "original" and file.md5 is not None
-    if is_checkable and hashlib.md5(payload, usedforsecurity=False).hexdigest() != file.md5:
-        return file.refused("wrong_md5", len(payload), file.original_bytes)
-    return image
+    is_listed = is_checkable and _md5(payload) == file.md5
+    types = _STILL.values() if is_listed else [_STILL.get(variant.file_ext)]
+    pixels, listed = image.width * image.height, _pixels(variant)
+    refusal = None
+    if image.file_ext not in types:
+        refusal = file.suspected("wrong_type")
+    elif pixels == 0:
+        refusal = file.suspected("corrupt")
+    elif pixels > max_pixels:
+        refusal = file.refused("too_large", pixels, max_pixels)
+    elif is_checkable and not is_listed:
+        refusal = file.suspected("wrong_md5", len(payload), file.original_bytes)
+    elif not is_listed and listed and not _is_near(image, variant):
+        refusal = file.suspected("wrong_shape", pixels, listed)
+    return image if refusal is None else replace(refusal, evidence=sha256(payload))
+
+
+def _is_near(image: Header, variant: Variant) -> bool:
+    """Returns whether a file may be the listed variant, made by another rule of rounding or size."""
+    actual, listed = sorted((image.width, image.height)), sorted((variant.width, variant.height))
+    if all(abs(side - other) <= _ROUNDED for side, other in zip(actual, listed, strict=True)):
+        return True
+    scales = [side / other for side, other in zip(actual, listed, strict=True)]
+    is_scaled = all(1 / _LARGEST_SCALE <= scale <= _LARGEST_SCALE for scale in scales)
+    return is_scaled and max(scales) <= min(scales) * _LARGEST_SKEW
+
+
+def _md5(payload: bytes) -> str:
+    return hashlib.md5(payload, usedforsecurity=False).hexdigest()
+
+
+def sha256(payload: bytes) -> str:
+    """Returns the hash by which the bytes of an image are recorded, 64 hex digits."""
+    return hashlib.sha256(payload).hexdigest()
 
 
 def header(payload: bytes) -> Header | None:
@@ -117,8 +161,8 @@ def _png_size(payload: bytes) -> tuple[int, int]:
 def _jpeg_size(payload: bytes) -> tuple[int, int]:
     """Returns width and height from the first frame header (ITU-T T.81, B.1.1 and B.2.2)."""
     position = 2
-    while position + 9 <= len(payload):
-        if payload[position] != 0xFF:
+    for _ in range(_MOST_MARKERS):
+        if position + 9 > len(payload) or payload[position] != 0xFF:
             return 0, 0
         marker = payload[position + 1]
         if marker == 0xFF:  # fill byte

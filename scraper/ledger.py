@@ -7,12 +7,13 @@ sites never mix.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from scraper.store import Store
 
-_VERSION = 1
+_VERSION = 2
 _TABLES = """
 CREATE TABLE IF NOT EXISTS images (
     site TEXT NOT NULL,
@@ -23,6 +24,8 @@ CREATE TABLE IF NOT EXISTS images (
     file_bytes INTEGER NOT NULL,
     sha256 TEXT NOT NULL,
     file_ext TEXT NOT NULL,
+    width INTEGER,
+    height INTEGER,
     PRIMARY KEY (site, post_id, file_key)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refusals (
@@ -32,9 +35,36 @@ CREATE TABLE IF NOT EXISTS refusals (
     reason TEXT NOT NULL,
     measured REAL,
     threshold REAL,
+    state TEXT NOT NULL DEFAULT 'final',
+    evidence TEXT NOT NULL DEFAULT '',
+    requests INTEGER NOT NULL DEFAULT 1,
+    repeats INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (site, post_id, file_key)
 ) WITHOUT ROWID;
+CREATE TEMP TABLE requested_now (
+    post_id INTEGER NOT NULL,
+    file_key TEXT NOT NULL,
+    PRIMARY KEY (post_id, file_key)
+) WITHOUT ROWID;
 """
+# Version 1 did not record whose fault a refusal was: all but our own limits are requested again.
+_UPGRADES = {
+    1: """
+ALTER TABLE images ADD COLUMN width INTEGER;
+ALTER TABLE images ADD COLUMN height INTEGER;
+ALTER TABLE refusals ADD COLUMN state TEXT NOT NULL DEFAULT 'final';
+ALTER TABLE refusals ADD COLUMN evidence TEXT NOT NULL DEFAULT '';
+ALTER TABLE refusals ADD COLUMN requests INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE refusals ADD COLUMN repeats INTEGER NOT NULL DEFAULT 1;
+UPDATE refusals SET state = 'refused' WHERE reason != 'too_large'
+"""
+}
+UNAVAILABLE = "unavailable"
+"""Reason of a refusal for want of an answer."""
+# Equal answers in a row that make a refusal final.
+_REPEATS = 3
+_REPEATS_OF_PLAIN_ANSWERS = 2
+_PLAIN_ANSWERS = ("gone", "wrong_type")
 # Where the next tar header begins after an image (blocks of 512 bytes).
 _END = "byte_offset + (file_bytes + 511) / 512 * 512"
 
@@ -50,17 +80,56 @@ class StoredImage:
     file_bytes: int
     sha256: str
     file_ext: str
+    width: int | None = None
+    """In pixels, where the bytes have another size than the board listed; else None."""
+    height: int | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the bytes came from."""
+        return self.file_key.partition(" ")[2]
+
+
+State: TypeAlias = Literal["suspected", "refused", "final"]
+"""
+Whose fault a refusal is.
+
+`suspected`: the network may have caused it, and the image counts as not fetched. `refused`: it
+recurred while other images arrived, and later runs request the image again. `final`: the board
+itself or a limit of ours refuses the image, which is not requested again.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedImage:
-    """An image that is not requested again."""
+    """An image that was requested, or may not be requested, and is not stored."""
 
     post_id: int
     file_key: str
     reason: str
     measured: float | None = None
     threshold: float | None = None
+    state: State = "final"
+    evidence: str = ""
+    """The status, or the sha256 of the body; empty when another answer would look the same."""
+    requests: int = 1
+    """How often the image was requested; the retries of one request count once."""
+    repeats: int = 1
+    """How many of the last answers had the same reason and the same evidence."""
+
+    def after(self, earlier: "RefusedImage | None") -> "RefusedImage":
+        """Returns this refusal as the one that follows `earlier`."""
+        if earlier is None or self.state != "suspected":
+            return self
+        if earlier.state == "refused" and self.reason == UNAVAILABLE:
+            return replace(earlier, requests=earlier.requests + 1)  # no answer is no news
+        same = (self.reason, self.evidence) == (earlier.reason, earlier.evidence)
+        return replace(
+            self,
+            state="refused" if earlier.state == "refused" else "suspected",
+            requests=earlier.requests + 1,
+            repeats=earlier.repeats + 1 if same else 1,
+        )
 
 
 Key = tuple[int, str]
@@ -86,7 +155,13 @@ class Ledger(Store):
         self, folder: Path, site: str, *, at: Callable[[str], None] = lambda _step: None
     ) -> None:
         super().__init__(
-            folder, tables=_TABLES, version=_VERSION, synchronous="FULL", again="download", at=at
+            folder,
+            tables=_TABLES,
+            version=_VERSION,
+            upgrades=_UPGRADES,
+            synchronous="FULL",
+            again="download",
+            at=at,
         )
         self._site = site
 
@@ -94,17 +169,27 @@ class Ledger(Store):
         """
         Records images in one transaction: all of them or none.
 
+        A stored image has no refusal any more. A suspected refusal follows the recorded one.
+
         Raises:
             DiskRefused: The disk is full; nothing of this call is recorded.
         """
         with self._transaction():
             self._rows.executemany(
-                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(self._site, *astuple(row)) for row in stored],
             )
             self._rows.executemany(
-                "INSERT OR REPLACE INTO refusals VALUES (?, ?, ?, ?, ?, ?)",
+                "DELETE FROM refusals WHERE site = ? AND post_id = ? AND file_key = ?",
+                [(self._site, row.post_id, row.file_key) for row in stored],
+            )
+            self._rows.executemany(
+                "INSERT OR REPLACE INTO refusals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(self._site, *astuple(row)) for row in refused],
+            )
+            self._rows.executemany(
+                "INSERT OR REPLACE INTO temp.requested_now VALUES (?, ?)",
+                [(row.post_id, row.file_key) for row in refused],
             )
             self._at("recorded")
         self._at("committed")
@@ -113,8 +198,8 @@ class Ledger(Store):
         """Returns the stored images of the posts from `first` to `last`, both included."""
         with self._translated():
             rows = self._rows.execute(
-                "SELECT post_id, file_key, segment, byte_offset, file_bytes, sha256, file_ext "
-                "FROM images WHERE site = ? AND post_id BETWEEN ? AND ?",
+                "SELECT post_id, file_key, segment, byte_offset, file_bytes, sha256, file_ext, "
+                "width, height FROM images WHERE site = ? AND post_id BETWEEN ? AND ?",
                 (self._site, first, last),
             )
             return {(row[0], row[1]): StoredImage(*row) for row in rows}
@@ -123,11 +208,54 @@ class Ledger(Store):
         """Returns the refused images of the posts from `first` to `last`, both included."""
         with self._translated():
             rows = self._rows.execute(
-                "SELECT post_id, file_key, reason, measured, threshold "
-                "FROM refusals WHERE site = ? AND post_id BETWEEN ? AND ?",
+                "SELECT post_id, file_key, reason, measured, threshold, state, evidence, "
+                "requests, repeats FROM refusals WHERE site = ? AND post_id BETWEEN ? AND ?",
                 (self._site, first, last),
             )
             return {(row[0], row[1]): RefusedImage(*row) for row in rows}
+
+    def some_stored(self, count: int) -> list[StoredImage]:
+        """Returns stored images of this site at random, at most `count`."""
+        with self._translated():
+            rows = self._rows.execute(
+                "SELECT post_id, file_key, segment, byte_offset, file_bytes, sha256, file_ext, "
+                "width, height FROM images WHERE site = ? ORDER BY random() LIMIT ?",
+                (self._site, count),
+            )
+            return [StoredImage(*row) for row in rows]
+
+    def accept_refusals(self, *, least_requests: int) -> None:
+        """
+        Makes decisions of the suspected refusals of this run, since the site is well.
+
+        A refusal becomes final when the same answer recurred, and its body is that of no other
+        image, as a placeholder would be. An image that was unavailable waits for a second run.
+
+        Args:
+            least_requests: An image that was requested less often stays suspected.
+        """
+        with self._translated():
+            self._rows.execute(
+                """
+UPDATE refusals SET state = CASE
+    WHEN evidence != '' AND repeats >= iif(reason IN (?, ?), ?, ?) AND (
+        length(evidence) < 64 OR evidence NOT IN (
+            SELECT evidence FROM refusals WHERE site = ? GROUP BY evidence HAVING count(*) > 1
+        )
+    ) THEN 'final' ELSE 'refused' END
+WHERE site = ? AND state != 'final' AND requests >= iif(reason = ?, 3, ?)
+    AND (post_id, file_key) IN (SELECT post_id, file_key FROM temp.requested_now)
+                """,
+                (
+                    *_PLAIN_ANSWERS,
+                    _REPEATS_OF_PLAIN_ANSWERS,
+                    _REPEATS,
+                    self._site,
+                    self._site,
+                    UNAVAILABLE,
+                    least_requests,
+                ),
+            )
 
     def forget_refused(self) -> int:
         """Deletes the refusals, so that their images are requested again; returns the number."""

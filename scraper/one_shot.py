@@ -21,11 +21,11 @@ from yarl import URL
 
 from scraper import policy, responses
 from scraper.errors import (
+    BadCertificate,
     BrokenJson,
     ConnectionLost,
     CutShort,
     ForeignHost,
-    RequestRefused,
     ScraperError,
     TooLarge,
     TransientError,
@@ -156,7 +156,7 @@ def translated(error: Exception, url: str) -> ScraperError:
         ):
             return ForeignHost(f"{shown(url)} cannot be requested ({name}).", url=url)
         case requests.exceptions.SSLError() | urllib3.exceptions.SSLError():
-            return RequestRefused(
+            return BadCertificate(
                 f"{shown(url)} shows a certificate that is not valid: {error}. Somebody may stand "
                 "between. Nothing was sent. Check clock and network.",
                 url=url,

@@ -24,6 +24,7 @@ from scraper.errors import (
     BrokenJson,
     CutShort,
     ForeignHost,
+    ForeignRedirect,
     RateLimited,
     RequestRefused,
     TooLarge,
@@ -229,12 +230,22 @@ def conversation(
     followed on the list of the site only.
 
     Raises:
-        ForeignHost: The address, or a redirect, is off the list.
+        ForeignHost: The address, or a redirect (ForeignRedirect), is off the list.
         RequestRefused: Too many redirects; or as `responses.refusal` returns.
         TransientError: As `responses.refusal` returns.
     """
-    for _ in range(_MOST_REDIRECTS + 1):
-        response = yield checked(site, url)
+    for step in range(_MOST_REDIRECTS + 1):
+        try:
+            target = checked(site, url)
+        except ForeignHost as foreign:
+            if step == 0:
+                raise
+            raise ForeignRedirect(
+                f"{foreign} An answer of the board led there; a login page of a hotel's or a train's "
+                "network does the same.",
+                url=url,
+            ) from foreign
+        response = yield target
         location = response.headers.get("Location")
         if response.status not in _REDIRECTS or location is None:
             error = responses.refusal(response, is_api=is_api, now=now())

@@ -16,8 +16,10 @@ from urllib.parse import unquote_plus
 
 from scraper.errors import (
     BrokenJson,
+    Challenged,
     NotAuthorised,
     NotFound,
+    OddAnswer,
     PageLimitReached,
     QueryTimedOut,
     RateLimited,
@@ -30,6 +32,8 @@ from scraper.errors import (
 from scraper.ratelimit import retry_after
 
 _LONGEST_QUOTE = 160
+# The server says itself that the request may be repeated (RFC 9110, 15.5.9; RFC 8470, 5.2).
+_PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,11 @@ class Response:
         return "cf-mitigated" in self.headers or (
             self.kind == "text/html" and self.status == HTTPStatus.FORBIDDEN
         )
+
+    @property
+    def is_stop_signal(self) -> bool:
+        """True for a challenge that a proxy declares; an HTML page may concern one file only."""
+        return "cf-mitigated" in self.headers
 
 
 def parse(response: Response) -> Any:
@@ -117,13 +126,27 @@ def refusal(response: Response, *, is_api: bool, now: datetime) -> ScraperError 
             "Smaller pages may pass (`listing.page_size`).",
             **where,
         )
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED:
+    is_passing = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING
+    if is_passing and status != HTTPStatus.NOT_IMPLEMENTED:
         return SiteUnavailable(
             f"{response.where} answered {status}{message}.", wait_seconds=wait, **where
         )
-    if not is_api and status in (HTTPStatus.GONE, HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS):
-        return NotFound(f"{response.where} answered {status}: the file is gone.", **where)
-    return _refused(response, name, message, where)
+    return _refused(response, name, message, where) if is_api else _refused_file(response, where)
+
+
+def _refused_file(response: Response, where: dict[str, Any]) -> ScraperError:
+    match response.status:
+        case HTTPStatus.NOT_FOUND | HTTPStatus.GONE | HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS:
+            return NotFound(
+                f"{response.where} answered {response.status}: the file is gone.", **where
+            )
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            return NotAuthorised(
+                f"{response.where} answered {response.status}: the file host refuses this file, or "
+                "this client.",
+                **where,
+            )
+    return OddAnswer(f"{response.where} answered {response.status}, which no file has.", **where)
 
 
 def _refused(response: Response, name: str, message: str, where: dict[str, Any]) -> ScraperError:
@@ -164,7 +187,8 @@ def _refused(response: Response, name: str, message: str, where: dict[str, Any])
 
 
 def _challenged(response: Response) -> NotAuthorised:
-    return NotAuthorised(
+    kind = Challenged if response.is_stop_signal else NotAuthorised
+    return kind(
         f"{response.where} answered {response.status} with an HTML page: a challenge. Boards "
         "challenge programs that look like a browser or do not name who runs them, and addresses "
         "that sent too many requests. Set 'site.contact' to an address where the staff can reach you, "

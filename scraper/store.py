@@ -7,7 +7,7 @@ here.
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Self
@@ -28,7 +28,8 @@ class Store:
     Args:
         folder: Holds `ledger.sqlite`; made when absent.
         tables: SQL that makes the tables where they are absent.
-        version: Of the tables; a file of another version is refused.
+        version: Of the tables; a file of a later version is refused.
+        upgrades: SQL that turns the tables of an earlier version into those of the next.
         synchronous: FULL keeps a commit through a loss of power, NORMAL through a kill.
         again: Verb for the message when the file is lost, such as "download".
         at: Called with the name of each write step as it is reached, for tests that kill there.
@@ -48,6 +49,7 @@ class Store:
         synchronous: Literal["FULL", "NORMAL"],
         again: str,
         at: Callable[[str], None],
+        upgrades: Mapping[int, str] | None = None,
     ) -> None:
         self._at = at
         self._path = folder / NAME
@@ -60,7 +62,7 @@ class Store:
                 self._rows = sqlite3.connect(
                     self._path, isolation_level=None, check_same_thread=False
                 )
-                self._prepare(tables, version, synchronous)
+                self._prepare(tables, version, synchronous, upgrades or {})
         except BaseException:
             self.close()
             raise
@@ -97,15 +99,21 @@ class Store:
         with translated(self._path, again=self._again):
             yield
 
-    def _prepare(self, tables: str, version: int, synchronous: str) -> None:
+    def _prepare(
+        self, tables: str, version: int, synchronous: str, upgrades: Mapping[int, str]
+    ) -> None:
         (present,) = self._rows.execute("PRAGMA user_version").fetchone()
-        if present not in (0, version):
+        if present not in (0, version, *upgrades):
             raise DamagedLedger(
                 f"{self._path} has version {present}, this program writes version {version}. "
                 f"Use the program that wrote it, or remove the folder to {self._again} again."
             )
         self._rows.execute("PRAGMA journal_mode = WAL")
         self._rows.execute(f"PRAGMA synchronous = {synchronous}")
+        for earlier in range(present or version, version):
+            self._rows.executescript(
+                f"BEGIN; {upgrades[earlier]}; PRAGMA user_version = {earlier + 1}; COMMIT"
+            )
         self._rows.executescript(tables)
         self._rows.execute(f"PRAGMA user_version = {version}")
 

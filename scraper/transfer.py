@@ -6,21 +6,28 @@ syncs, and only then records. To stop, the feeder closes first, then the workers
 nothing that is being written is cancelled.
 
     feeder ──> [queue] ──> workers ──> [queue] ──> one writer: segment, sync, ledger row
+
+An answer that the network may have caused is recorded as suspected (`ledger.State`), and the
+breaker decides whether the site is at fault.
 """
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from personae.progress import Progress
+from scraper.breaker import Breaker
 from scraper.errors import (
+    BadCertificate,
+    Challenged,
     CorruptImage,
     ForeignHost,
+    ForeignRedirect,
+    NotAuthorised,
     NotFound,
     RequestRefused,
     ScraperError,
@@ -29,28 +36,19 @@ from scraper.errors import (
     UnexpectedResponse,
     Unfinished,
 )
-from scraper.image import RequestedFile, inspect
-from scraper.ledger import Ledger, RefusedImage, StoredImage
+from scraper.image import Header, RequestedFile, inspect, sha256
+from scraper.ledger import UNAVAILABLE, Ledger, RefusedImage, StoredImage
 from scraper.segments import Segments
+from scraper.transport import Transport
 
 _log = logging.getLogger(__name__)
 
-Arrived: TypeAlias = tuple[RequestedFile, bytes | RefusedImage]
+Arrived: TypeAlias = tuple[RequestedFile, bytes, Header | RefusedImage]
+"""A file, its bytes, and what they are; of a refused file no bytes are kept."""
+Row: TypeAlias = StoredImage | RefusedImage
 
-# Failures of one image that another request would not change.
-_REASONS: dict[type[ScraperError], str] = {
-    NotFound: "gone",
-    ForeignHost: "foreign_host",
-    TooLarge: "too_large",
-    CorruptImage: "corrupt",
-}
-
-
-class Transport(Protocol):
-    """Fetches bytes: the client, or a folder."""
-
-    async def get_bytes(self, url: str, *, max_bytes: int) -> bytes:
-        """Returns the body at `url` (relative to the board, or foreign), at most `max_bytes`."""
+_STOPPING = (BadCertificate, Challenged, UnexpectedResponse, Unfinished)
+"""Errors after which no further request is useful."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,32 +61,39 @@ class Bounds:
     max_bytes: int
     give_up_after: int
     deadline_seconds: float | None
+    queue_bytes: int
+    max_pixels: int
 
 
 class Writer:
-    """The one owner of segments and ledger while images arrive; it works in a thread."""
+    """
+    The one owner of segments and ledger while images arrive; it works in a thread.
 
-    def __init__(self, ledger: Ledger, segments: Segments, *, max_pixels: int) -> None:
+    Args:
+        ledger: Where the rows go.
+        segments: Where the bytes go.
+        is_remote: Whether a network may have changed what arrives; if not, a refusal is final.
+    """
+
+    def __init__(self, ledger: Ledger, segments: Segments, *, is_remote: bool) -> None:
         self._ledger = ledger
         self._segments = segments
-        self._max_pixels = max_pixels
+        self._is_remote = is_remote
 
-    def save(self, arrived: Sequence[Arrived]) -> list[str]:
-        """
-        Appends the images that pass the checks, syncs, then records all.
-
-        Returns `stored` or the reason of the refusal for each image; the stored ones first.
-        """
-        stored, refused = [], []
-        for file, outcome in arrived:
-            row = outcome if isinstance(outcome, RefusedImage) else self._store(file, outcome)
-            if isinstance(row, RefusedImage):
-                refused.append(row)
-            else:
-                stored.append(row)
+    def save(self, arrived: Sequence[Arrived]) -> list[Row]:
+        """Appends the images, syncs, then records images and refusals; returns the rows."""
+        rows = [
+            self._refused(file, outcome)
+            if isinstance(outcome, RefusedImage)
+            else self._store(file, payload, outcome)
+            for file, payload, outcome in arrived
+        ]
         self._segments.sync()
-        self._ledger.record(stored, refused)
-        return ["stored"] * len(stored) + [row.reason for row in refused]
+        self._ledger.record(
+            [row for row in rows if isinstance(row, StoredImage)],
+            [row for row in rows if isinstance(row, RefusedImage)],
+        )
+        return rows
 
     def close(self, *, seal: bool) -> None:
         """Closes the segment, with its end mark if `seal`."""
@@ -96,30 +101,38 @@ class Writer:
             self._segments.seal()
         self._segments.close()
 
-    def _store(self, file: RequestedFile, payload: bytes) -> StoredImage | RefusedImage:
-        checked = inspect(payload, file, max_pixels=self._max_pixels)
-        if isinstance(checked, RefusedImage):
-            return checked
-        location = self._segments.append(file.post_id, checked.file_ext, payload)
+    def _store(self, file: RequestedFile, payload: bytes, image: Header) -> StoredImage:
+        location = self._segments.append(file.post_id, image.file_ext, payload)
+        listed = (file.variant.width, file.variant.height) if file.variant else ()
+        is_as_listed = {image.width, image.height} == set(listed)
         return StoredImage(
             post_id=file.post_id,
             file_key=file.file_key,
             segment=location.segment,
             offset=location.offset,
             file_bytes=len(payload),
-            sha256=hashlib.sha256(payload).hexdigest(),
-            file_ext=checked.file_ext,
+            sha256=sha256(payload),
+            file_ext=image.file_ext,
+            width=None if is_as_listed else image.width,
+            height=None if is_as_listed else image.height,
         )
+
+    def _refused(self, file: RequestedFile, row: RefusedImage) -> RefusedImage:
+        if not self._is_remote and row.reason != UNAVAILABLE:
+            return replace(row, state="final")
+        earlier = self._ledger.refused(file.post_id, file.post_id)
+        return row.after(earlier.get((file.post_id, file.file_key)))
 
 
 class Transfer:
     """
-    One run over the files file.
+    One pass over files to fetch.
 
     Args:
         bounds: How much at once, and when to stop.
         client: Fetches bytes, at the site's rate.
         writer: Saves what arrives.
+        breaker: Decides when the site is at fault.
         clock: Monotonic time in seconds.
     """
 
@@ -128,55 +141,43 @@ class Transfer:
         bounds: Bounds,
         client: Transport,
         writer: Writer,
+        breaker: Breaker,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.stop: ScraperError | None = None
+        """Why no further request is sent; None while all goes well."""
         self._bounds = bounds
         self._client = client
         self._writer = writer
+        self._breaker = breaker
         self._clock = clock
         self._begun = clock()
-        self._failed_in_a_row = 0
-        self._stop: ScraperError | None = None
-        self._last_failure: TransientError | None = None
         self._requested: asyncio.Queue[RequestedFile | None] = asyncio.Queue(bounds.queue)
         self._arrived: asyncio.Queue[Arrived | None] = asyncio.Queue(bounds.queue)
+        self._arrived_bytes = 0
+        self._has_room = asyncio.Event()
+        self._has_room.set()
 
     async def run(self, batches: Iterator[Sequence[RequestedFile]], progress: Progress) -> None:
         """
-        Fetches and records every file in `batches`, or as many as possible now.
+        Fetches and records every file in `batches`, or as many as possible now; see `stop`.
 
         Raises:
-            Unfinished: Files are left for a later run.
-            RequestRefused: The board refuses this client.
             ExceptionGroup: A task failed, such as the writer on a full disk.
         """
-        is_complete = False
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._feed(batches))
-                for _ in range(self._bounds.workers):
-                    group.create_task(self._work())
-                group.create_task(self._write(progress))
-            is_complete = True
-        finally:
-            self._writer.close(seal=is_complete)
-        if isinstance(self._stop, RequestRefused | UnexpectedResponse):
-            raise self._stop
-        left = progress.total - progress.counts.total()
-        if left:
-            reason = self._stop or self._last_failure
-            raise Unfinished(
-                f"{left} of {progress.total} images are left to fetch. {reason} "
-                "What arrived is recorded. Run the same command again to continue."
-            ) from reason
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._feed(batches))
+            for _ in range(self._bounds.workers):
+                group.create_task(self._work())
+            group.create_task(self._write(progress))
 
     async def _feed(self, batches: Iterator[Sequence[RequestedFile]]) -> None:
         """Feeder: queues the files until none is left, or the run must stop."""
-        while self._stop is None and (batch := await asyncio.to_thread(next, batches, None)):
+        while self.stop is None and (batch := await asyncio.to_thread(next, batches, None)):
             for file in batch:
                 self._check_deadline()
-                if self._stop is not None:
+                if self.stop is not None:
                     break
                 await self._requested.put(file)
         for _ in range(self._bounds.workers):
@@ -186,31 +187,36 @@ class Transfer:
         """Worker: fetches one file after the other, until the feeder closes."""
         while (file := await self._requested.get()) is not None:
             # Files queued before the run had to stop are left for the next run.
-            outcome = None if self._stop is not None else await self._fetch(file)
-            if outcome is not None:
-                await self._arrived.put((file, outcome))
+            await self._has_room.wait()
+            await self._breaker.wait_for_probe()
+            arrived = None if self.stop is not None else await self._fetch(file)
+            if arrived is not None:
+                self._hold(len(arrived[1]))
+                await self._arrived.put(arrived)
         await self._arrived.put(None)
 
-    async def _fetch(self, file: RequestedFile) -> bytes | RefusedImage | None:
-        """Returns the bytes, or the refusal, or None when a later run may fetch the file."""
+    async def _fetch(self, file: RequestedFile) -> Arrived | None:
+        """Returns the image or the refusal; None when the run stops."""
         if file.variant is None:
-            return file.refused("wrong_type")
+            return file, b"", file.refused("wrong_type")
         url, max_bytes = file.variant.url, self._bounds.max_bytes
         try:
             payload = await self._client.get_bytes(url, max_bytes=max_bytes)
-        except tuple(_REASONS) as error:
-            reason = next(code for kind, code in _REASONS.items() if isinstance(error, kind))
-            if isinstance(error, TooLarge):
-                return file.refused(reason, measured=error.size, threshold=max_bytes)
-            return file.refused(reason)
-        except (RequestRefused, UnexpectedResponse, Unfinished) as error:
-            self._stop = self._stop or error
-        except TransientError as error:
-            self._note_failure(file, error)
-        else:
-            self._failed_in_a_row = 0
-            return payload
-        return None
+        except _STOPPING as error:
+            self.stop = self.stop or error
+            return None
+        except TooLarge as error:
+            return file, b"", file.refused("too_large", measured=error.size, threshold=max_bytes)
+        except ScraperError as error:
+            refusal = _refusal(file, error)
+            await self._note_failure(refusal, error)
+            return file, b"", refusal
+        image = inspect(payload, file, max_pixels=self._bounds.max_pixels)
+        if isinstance(image, RefusedImage):
+            await self._note_failure(image)
+            return file, b"", image
+        self._breaker.note_image()
+        return file, payload, image
 
     async def _write(self, progress: Progress) -> None:
         """Writer: saves what has arrived, at most a group at a time, until all workers closed."""
@@ -226,23 +232,65 @@ class Transfer:
                 arrived = [item for item in taken if item is not None]
                 workers -= len(taken) - len(arrived)
                 if arrived:
-                    outcomes = await loop.run_in_executor(thread, self._writer.save, arrived)
-                    for outcome in outcomes:
-                        progress.advance(outcome)
+                    rows = await loop.run_in_executor(thread, self._writer.save, arrived)
+                    self._hold(-sum(len(payload) for _, payload, _ in arrived))
+                    for row in rows:
+                        if isinstance(row, StoredImage):
+                            progress.advance("stored")
+                            self._breaker.add_probe(row)
+                        else:
+                            progress.advance(row.reason)
 
-    def _note_failure(self, file: RequestedFile, error: TransientError) -> None:
-        self._last_failure = error
-        self._failed_in_a_row += 1
-        _log.warning("download: post %d is left for a later run: %s", file.post_id, error)
-        if self._failed_in_a_row >= self._bounds.give_up_after:
-            self._stop = self._stop or Unfinished(
-                f"The site failed {self._failed_in_a_row} images one after the other; the last "
-                f"time: {error}"
+    def _hold(self, size: int) -> None:
+        """Counts bytes that wait for the writer; above the bound no further file is requested."""
+        self._arrived_bytes += size
+        if self._arrived_bytes < self._bounds.queue_bytes:
+            self._has_room.set()
+        else:
+            self._has_room.clear()
+
+    async def _note_failure(self, refusal: RefusedImage, error: ScraperError | None = None) -> None:
+        is_suspicious = self._client.is_remote or refusal.reason == UNAVAILABLE
+        if refusal.state != "suspected" or not is_suspicious:
+            return
+        _log.warning(
+            "download: post %d: %s", refusal.post_id, error or f"the answer is {refusal.reason}"
+        )
+        await self._breaker.note_failure(error)
+        if self._breaker.is_open and self.stop is None:
+            last = self._breaker.last
+            if isinstance(last, NotAuthorised):
+                self.stop = last
+                return
+            self.stop = Unfinished(
+                f"{self._breaker.failures} requests for images failed one after the other, and no "
+                "stored image arrives again: the site or the network is at fault. "
+                + (f"The last failure: {last}" if last else "The answers were no images.")
             )
 
     def _check_deadline(self) -> None:
         deadline = self._bounds.deadline_seconds
         if deadline is not None and self._clock() - self._begun >= deadline:
-            self._stop = self._stop or Unfinished(
+            self.stop = self.stop or Unfinished(
                 f"The deadline of {deadline:g} s has passed (`deadline_seconds`)."
             )
+
+
+def _refusal(file: RequestedFile, error: ScraperError) -> RefusedImage:
+    """Returns the row of a request that failed; only a retry can show whose fault it is."""
+    status = getattr(error, "status", None)
+    match error:
+        case NotFound():
+            return file.suspected("gone", evidence=str(status or ""))
+        case ForeignRedirect():
+            return file.suspected("foreign_host")
+        case ForeignHost():
+            # No request was sent. The user may add the host.
+            return replace(file.refused("foreign_host"), state="refused")
+        case CorruptImage():
+            return file.suspected("corrupt")
+        case TransientError():
+            return file.suspected(UNAVAILABLE, status)
+        case RequestRefused():
+            return file.suspected("odd_answer", status, evidence=str(status or ""))
+    raise AssertionError(f"an error that is none of a request: {error!r}")

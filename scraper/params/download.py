@@ -23,9 +23,10 @@ class Params(BaseModel):
     max_bytes: int = Field(20 * 2**20, ge=1, description="largest image in bytes")
     # Well below the 89 million at which Pillow warns.
     max_pixels: int = Field(50_000_000, ge=1, description="largest image in pixels")
-    # So many failures in a row, each after its retries, mean that the site is down.
+    # So many failures in a row, each after its retries, mean that the site or the network is at
+    # fault, unless an image that is stored already arrives again.
     give_up_after: int = Field(20, ge=1, description="failed images in a row until it stops")
     deadline_seconds: float | None = Field(
         None, gt=0, description="seconds until it stops, resumable"
     )
-    retry_refused: bool = Field(default=False, description="fetch refused images again")
+    retry_refused: bool = Field(default=False, description="fetch what is refused for good again")

@@ -124,6 +124,15 @@ class Folder:
         for pair in _NO_PAIRS:
             yield pair
 
+    @property
+    def is_remote(self) -> bool:
+        """False: what is read is the file itself, so a refusal needs no second reading."""
+        return False
+
+    async def remaining(self, search: str, *, before: int | None) -> int | None:  # noqa: ARG002  # as in PostSource
+        """Returns 0: a page of a folder is empty only at the end."""
+        return 0
+
     async def get_bytes(self, url: str, *, max_bytes: int) -> bytes:
         """
         Returns the bytes of the image at a URL of this source, at most `max_bytes`.

@@ -25,13 +25,15 @@ class ImageHost:
     """
     A real HTTP server on loopback. It runs in its own thread, so that child processes can reach it.
 
-    `images` maps paths to bytes. `faults` maps paths to functions that respond instead. `requests`
-    counts the requests of each path. `arrived` is notified at every request.
+    `images` maps paths to bytes. `faults` maps paths to functions that respond instead.
+    `intercept`, a function of the path and the number of the request (from 1), may return such a
+    function. `requests` counts the requests of each path. `arrived` is notified at every request.
     """
 
     def __init__(self):
         self.images = {}
         self.faults = {}
+        self.intercept = lambda _path, _number: None
         self.requests = Counter()
         self.arrived = threading.Condition()
         self._loop = asyncio.new_event_loop()
@@ -73,8 +75,10 @@ class ImageHost:
         with self.arrived:
             self.requests[request.path] += 1
             self.arrived.notify_all()
-        if request.path in self.faults:
-            return await self.faults[request.path](request)
+            number = self.requests.total()
+        respond = self.intercept(request.path, number) or self.faults.get(request.path)
+        if respond is not None:
+            return await respond(request)
         if request.path not in self.images:
             raise web.HTTPNotFound
         return web.Response(body=self.images[request.path], content_type="image/png")

@@ -22,7 +22,11 @@ def run(shelf):
     """Runs the stage once; returns nothing, or raises the error of the stage."""
 
     async def once(*, name="board", **changes):
-        extra = {key: changes.pop(key) for key in ("at", "clock", "segments") if key in changes}
+        extra = {
+            key: changes.pop(key)
+            for key in ("at", "clock", "segments", "queue_bytes")
+            if key in changes
+        }
         params = download.Params(**{"side": None, "workers": 4, "group": 8, **changes})
         board = replace(
             site.Site.resolve(site.Params(name=shelf.host.url)), name=name, cdn_rate=10_000.0

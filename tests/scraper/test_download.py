@@ -79,16 +79,30 @@ def test_second_run_asks_nothing_and_changes_nothing(shelf, run):
     assert ("gone", None, None) == shelf.decisions()[99]
 
 
-def test_vanished_board_is_said(shelf, run):
-    """If every file is gone, the run ends with an error, and the table has the reason of each."""
-    for number in (1, 2, 3):
-        shelf.host.faults[f"/gone-{number}"] = answer(404)
-        shelf.add(number, variants=(Variant("180x180", f"/gone-{number}", 15, 20, "jpg"),))
-    shelf.write()
+def test_refusal_of_every_image_is_an_error(shelf, run):
+    """If every image is refused for good, the run ends with an error, and the table has reasons."""
+    fill(shelf, 3)
 
-    with pytest.raises(NothingStored, match=r"All 3 images were refused \(gone 3\)"):
-        run(side=16)
-    assert dict.fromkeys((1, 2, 3), ("gone", None, None)) == shelf.decisions()
+    with pytest.raises(NothingStored, match=r"All 3 images were refused \(too_large 3\)"):
+        run(max_bytes=1000)
+    sizes = {post_id: post.file_bytes for post_id, post in shelf.posts.items()}
+    assert {post: ("too_large", size, 1000) for post, size in sizes.items()} == shelf.decisions()
+
+
+def test_vanished_board_is_not_believed(shelf, run):
+    """If every file is gone and none was ever stored, nothing is decided; the next run asks again."""
+    for number in (1, 2, 3):
+        shelf.host.faults[shelf.add(number).variants[-1].url] = answer(404)
+    shelf.write()
+    for _ in range(3):
+        with pytest.raises(Unfinished, match="3 of 3 images are left to fetch") as info:
+            run()
+        assert 3 == info.value.exit_code
+    assert not (shelf.out_dir / "decisions.parquet").exists()
+
+    shelf.host.faults.clear()
+    run()
+    assert shelf.expected() == shelf.stored()
 
 
 def test_only_kept_posts_are_fetched_and_listed(shelf, run):
@@ -175,20 +189,25 @@ def test_dead_site_is_given_up_soon(shelf, run):
     assert len(shelf.host.requests) <= 5 + 4
 
 
-def test_refused_client_stops_the_run_and_keeps_what_arrived(shelf, run):
-    """After a 403 no further image is requested, and finished images are recorded."""
+@pytest.mark.parametrize("limit", ["refused", "challenged"])
+def test_refused_client_stops_the_run_and_keeps_what_arrived(shelf, run, limit):
+    """When the host refuses the client, the run ends after few requests; images are recorded."""
     fill(shelf, 60)
-    shelf.host.faults[shelf.posts[120].variants[-1].url] = answer(403)
+    headers = {"cf-mitigated": "challenge"} if limit == "challenged" else {}
+    shelf.host.intercept = lambda _path, number: (
+        answer(403, headers=headers) if number > 20 else None
+    )
     with pytest.raises(NotAuthorised) as info:
         run(queue=2)
-    asked = len(shelf.host.requests)
+    asked = shelf.host.requests.total()
 
     assert 4 == info.value.exit_code
-    assert asked <= 21 + 4 + 2
-    shelf.host.faults.clear()
+    # Three refusals, three probes, and what was under way or queued.
+    assert asked <= 20 + 3 + 3 + 4 + 2
+    shelf.host.intercept = lambda _path, _number: None
     shelf.host.requests.clear()
     run()
-    assert len(shelf.host.requests) == 60 - (asked - 1)
+    assert shelf.host.requests.total() == 60 - 20
     assert shelf.expected() == shelf.stored()
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import time
 
 import pytest
 from hypothesis import given
@@ -159,13 +160,51 @@ def test_checksum_is_asked_of_originals_only():
         (("wrong_type", None, None), encode("gif", 40, 30)),
         (("wrong_type", None, None), b""),
         (("corrupt", None, None), PNG[:20]),
-        (("corrupt", 1240, 1200), encode("png", 40, 31)),
+        (("wrong_shape", 1320, 1200), encode("png", 40, 33)),
+        (("wrong_shape", 1600, 1200), encode("png", 40, 40)),
+        (("wrong_shape", 48, 1200), encode("png", 8, 6)),
         (("too_large", 10000, 5000), encode("png", 100, 100)),
     ],
 )
 def test_other_bytes_are_refused_with_their_reason(expected, payload):
     """A web page, another type, another size and too many pixels are refused with own codes."""
     assert expected == refusal(payload)
+
+
+@pytest.mark.parametrize("size", [(40, 31), (41, 29), (42, 32), (26, 20), (80, 60), (27, 20)])
+def test_other_size_of_the_same_shape_is_accepted(size):
+    """Boards compute the listed size and resize the file by another rule: the bytes decide."""
+    payload = encode("png", *size)
+
+    assert Header("png", *size) == inspect(payload, wanted(PNG), max_pixels=5000)
+
+
+def test_original_is_accepted_by_its_checksum():
+    """An original with the listed md5 is the file, whatever size and type are listed."""
+    payload = encode("png", 77, 20)
+    listed = wanted(payload, kind="original", file_ext="jpg")
+
+    assert Header("png", 77, 20) == inspect(payload, listed, max_pixels=5000)
+    film = wanted(encode("gif", 77, 20), kind="original")
+    assert "wrong_type" == inspect(encode("gif", 77, 20), film, max_pixels=5000).reason
+
+
+def test_refusals_of_bytes_are_suspected():
+    """What a network may have changed is suspected, with the hash of the body as evidence."""
+    jpeg = encode("jpg", 40, 30)
+
+    assert "suspected" == inspect(b"<html>", wanted(PNG), max_pixels=5000).state
+    found = inspect(jpeg, wanted(PNG), max_pixels=5000)
+    assert ("suspected", hashlib.sha256(jpeg).hexdigest()) == (found.state, found.evidence)
+    assert "final" == inspect(PNG, wanted(PNG), max_pixels=10).state
+
+
+def test_endless_fill_bytes_end():
+    """A file of fill bytes has no size, and the search for it ends at once."""
+    start = time.perf_counter()
+
+    assert Header("jpg", 0, 0) == header(b"\xff\xd8" + b"\xff" * 20_000_000)
+    assert time.perf_counter() - start < 0.5
 
 
 def test_key_tells_replaced_files_and_variants_apart():

@@ -12,9 +12,10 @@ import urllib3
 
 from scraper.client import Client
 from scraper.errors import (
+    Challenged,
     ConnectionLost,
     CutShort,
-    ForeignHost,
+    ForeignRedirect,
     NotAuthorised,
     NotFound,
     PageLimitReached,
@@ -61,7 +62,7 @@ ANSWERS = {
     "422 tags": (answer(TAG_LIMIT, 422), TagLimitReached),
     "challenge 200": (answer(b"<html>", kind="text/html; charset=utf-8"), NotAuthorised),
     "challenge 403": (html(403), NotAuthorised),
-    "challenge mitigated": (answer({}, 403, cf_mitigated="challenge"), NotAuthorised),
+    "challenge mitigated": (answer({}, 403, cf_mitigated="challenge"), Challenged),
     "text": (answer(b"hello", kind="text/plain"), UnexpectedResponse),
     "no type": (answer(b"hello", kind=None), UnexpectedResponse),
     "nested": (answer(b"[" * 200_000), UnexpectedResponse),
@@ -77,12 +78,15 @@ ANSWERS = {
     "no HTTP": (b"220 smtp.example.org ESMTP\r\n\r\n", ConnectionLost),
     "redirect to a foreign host": (
         answer(b"", 302, Location="http://evil.example/a.json"),
-        ForeignHost,
+        ForeignRedirect,
     ),
-    "redirect to metadata": (answer(b"", 302, Location="http://169.254.169.254/"), ForeignHost),
-    "redirect to a file": (answer(b"", 302, Location="file:///etc/passwd"), ForeignHost),
-    "redirect with credentials": (answer(b"", 302, Location="http://u:p@127.0.0.1/"), ForeignHost),
-    "redirect to nothing": (answer(b"", 302, Location="http://["), ForeignHost),
+    "redirect to metadata": (answer(b"", 302, Location="http://169.254.169.254/"), ForeignRedirect),
+    "redirect to a file": (answer(b"", 302, Location="file:///etc/passwd"), ForeignRedirect),
+    "redirect with credentials": (
+        answer(b"", 302, Location="http://u:p@127.0.0.1/"),
+        ForeignRedirect,
+    ),
+    "redirect to nothing": (answer(b"", 302, Location="http://["), ForeignRedirect),
     "circle": (answer(b"", 302, Location="/again"), RequestRefused),
     "304": (answer(b"", 304), RequestRefused),
 }

@@ -27,6 +27,7 @@ PARAMS = {
     "queue": 8,
     "group": 8,
     "segment_bytes": 102_400,
+    "max_bytes": 20_000,
 }
 # Images that a killed run may have fetched without a record: those in both queues, those in work
 # at the workers, and those in the group being written.
@@ -105,8 +106,8 @@ def parent():
 @pytest.fixture
 def runner(shelf, parent):
     for post_id in range(1000, 1000 + POSTS):
-        shelf.add(post_id)
-    del shelf.host.images[shelf.posts[1007].variants[-1].url]
+        # A refusal that needs no second request.
+        shelf.add(post_id, payload=bytes(20_001) if post_id == 1007 else None)
     shelf.write()
     return Runner(shelf, parent)
 
@@ -140,7 +141,7 @@ def check_whole(shelf):
     """Checks that posts, bytes, hashes, reasons and archives equal those of an unbroken run."""
     assert expected(shelf) == shelf.stored()
     reasons = {post_id: row[0] for post_id, row in shelf.decisions().items()}
-    assert {**dict.fromkeys(shelf.posts), 1007: "gone"} == reasons
+    assert {**dict.fromkeys(shelf.posts), 1007: "too_large"} == reasons
     found = {}
     for path in (shelf.out_dir / "segments").iterdir():
         assert path.stat().st_size <= PARAMS["segment_bytes"]
