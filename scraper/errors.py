@@ -5,6 +5,7 @@ ScraperError
 ├── TransientError   (retried; when it lasts, the run ends and is resumable)
 │   ├── RateLimited
 │   ├── SiteUnavailable
+│   ├── EmptyPage        (an empty page where the board counts more posts)
 │   └── ConnectionLost
 │       ├── CutShort
 │       └── BrokenJson
@@ -24,6 +25,7 @@ ScraperError
 ├── Unfinished       (stops; run again to continue)
 ├── DamagedLedger    (stops; the record of what is stored cannot be read)
 ├── UnexpectedResponse   (stops)
+│   └── UnreadablePage   (one response that cannot be parsed: a smaller page may pass)
 ├── NothingStored    (stops; every image was refused)
 ├── BadDump          (stops; a dump of metadata cannot be read)
 └── BadFolder        (stops; a folder of labelled images is inconsistent)
@@ -79,6 +81,10 @@ class RateLimited(TransientError):
 
 class SiteUnavailable(TransientError):
     """The server answered 5xx."""
+
+
+class EmptyPage(TransientError):
+    """A search ends with an empty page although the board counts further posts."""
 
 
 class ConnectionLost(TransientError):
@@ -164,6 +170,10 @@ class Unfinished(ScraperError):
 
 class UnexpectedResponse(ScraperError):
     """A response that does not have the shape of the API."""
+
+
+class UnreadablePage(UnexpectedResponse):
+    """A response of the API that cannot be parsed at every try, or is far too long."""
 
 
 class DamagedLedger(ScraperError):

@@ -3,7 +3,8 @@ Stage `listing`: metadata of every post of every candidate persona, and the tag 
 
     python -m scraper listing
 
-Reads pages of a source. Writes `posts`, `tags`, `implications` and `aliases` as Parquet. Each page
+Reads pages of a source. Writes `posts`, `tags`, `implications` and `aliases` as Parquet, and
+`decisions` with the posts that could not be read. Each page
 is committed to `ledger.sqlite` together with the cursor of the next page, so memory stays flat and
 a killed run continues where it was. Pages in the ledger are not requested again; posts of other
 candidates in the ledger are not written.
@@ -19,21 +20,53 @@ from pathlib import Path
 import pyarrow as pa
 
 from personae import tables
+from personae.decisions import DECISIONS
 from personae.errors import BadParams
 from personae.progress import Progress
-from scraper.errors import Unfinished
-from scraper.pages import Pages, Walk, rows_of, tags_of
+from scraper.errors import (
+    BadCertificate,
+    DamagedLedger,
+    EmptyPage,
+    ForeignHost,
+    NotAuthorised,
+    RateLimited,
+    ScraperError,
+    TagLimitReached,
+    UnexpectedResponse,
+    Unfinished,
+)
+from scraper.pages import Pages, Walk
 from scraper.params.listing import Params
 from scraper.params.personae import Params as PersonaeParams
-from scraper.post import CATEGORIES, TAG_KINDS
+from scraper.post import CATEGORIES, TAG_KINDS, PostDecision
+from scraper.recorded import DAMAGE, DamagedRows, pairs_of, rows_of, tags_of
 from scraper.schemas import POSTS_SCHEMA
 from scraper.segments import disk_errors_translated
-from scraper.sources import PostSource, Tag
+from scraper.sources import Page, PostSource, RefusedPost, Tag
 
 _log = logging.getLogger(__name__)
 
 STAGE = "listing"
 _BATCH = 5000
+_MOST_FAILURES = 3
+"""Failed searches in a row that end the listing: then it is not the searches' fault."""
+_STOPPING = (
+    BadCertificate,
+    DamagedLedger,
+    ForeignHost,
+    NotAuthorised,
+    RateLimited,
+    TagLimitReached,
+    Unfinished,
+)
+"""Errors that concern every search."""
+_TRIES_OF_AN_EMPTY_PAGE = 3
+_MOST_EARLY_ENDS = 2
+"""Runs that wait for the posts behind an empty page; the next one takes the page as the end."""
+_TOLERANCE = 0.02
+"""Share of a tag's count that may be stale, where the board counts nothing else."""
+_SLACK = 1000
+"""Posts beyond twice the tag's count that a search may have: counts go stale."""
 _TAG_COLUMNS: dict[str, pa.DataType] = {
     "name": pa.string(),
     "category": pa.int8(),
@@ -66,32 +99,52 @@ async def run(
         Unfinished: The deadline has passed; run again. (`DiskRefused` and `AlreadyRunning` too.)
         TransientError: The source did not answer; run again.
         RequestRefused: The source refuses this client or the search.
-        UnexpectedResponse: The source sent something that is no post.
+        UnexpectedResponse: The source sends no posts. A single malformed post is refused.
+        ExceptionGroup: Several searches failed; the pages of the others are recorded.
     """
     _log.info("listing: %s, personae: %s, from %s", params, selection, source.identity)
     with Pages(out_dir, source.identity, at=at) as pages:
         try:
-            async with asyncio.timeout(_seconds(params.deadline_hours)):
-                pair_tables = {
-                    "implications": await _pairs("implications", source.implications, pages),
-                    "aliases": await _pairs("aliases", source.aliases, pages),
-                }
-                candidates = await _candidates(params, selection, source, pages)
-                walks = [pages.walk(f"{tag.name} {params.terms}".strip()) for tag in candidates]
-                await _posts(params, candidates, walks, source, pages)
-        except TimeoutError as error:
-            raise Unfinished(
-                f"The listing stopped after {params.deadline_hours} hours "
-                "(listing.deadline_hours). Run the same command again to continue; no page is "
-                "requested twice."
-            ) from error
-        effective = {STAGE: params.model_dump(), "personae": selection.model_dump()}
-        with disk_errors_translated(out_dir):
-            at("exporting")
-            _export_posts(candidates, walks, pages, out_dir, json.dumps(effective))
-            for name, pairs in pair_tables.items():
-                tables.write_batches(out_dir / f"{name}.parquet", PAIRS_SCHEMA, [_pair_rows(pairs)])
-            at("exported")
+            await _run(params, selection, source, pages, out_dir, at)
+        except DamagedRows:
+            removed = pages.repair()
+            _log.warning("listing: %d recorded posts are damaged; requesting them again", removed)
+            await _run(params, selection, source, pages, out_dir, at)
+
+
+async def _run(  # noqa: PLR0917  # as `run`
+    params: Params,
+    selection: PersonaeParams,
+    source: PostSource,
+    pages: Pages,
+    out_dir: Path,
+    at: Callable[[str], None],
+) -> None:
+    """Lists and exports; raises DamagedRows where a recorded post cannot be read."""
+    try:
+        async with asyncio.timeout(_seconds(params.deadline_hours)):
+            pair_tables = {
+                "implications": await _pairs("implications", source.implications, pages),
+                "aliases": await _pairs("aliases", source.aliases, pages),
+            }
+            candidates = await _candidates(params, selection, source, pages)
+            searches = [f"{tag.name} {params.terms}".strip() for tag in candidates]
+            await _posts(params, candidates, searches, source, pages)
+    except TimeoutError as error:
+        raise Unfinished(
+            f"The listing stopped after {params.deadline_hours} hours "
+            "(listing.deadline_hours). Run the same command again to continue; no page is "
+            "requested twice."
+        ) from error
+    walks = [pages.walk(search) for search in searches]
+    effective = {STAGE: params.model_dump(), "personae": selection.model_dump()}
+    with disk_errors_translated(out_dir):
+        at("exporting")
+        _export_posts(candidates, walks, pages, out_dir, json.dumps(effective))
+        _export_refused(pages.refused(walks), out_dir)
+        for name, pairs in pair_tables.items():
+            tables.write_batches(out_dir / f"{name}.parquet", PAIRS_SCHEMA, [_pair_rows(pairs)])
+        at("exported")
 
 
 async def find_candidates(
@@ -138,12 +191,12 @@ async def _pairs(
     name: str, ask: Callable[[], AsyncIterator[tuple[str, str]]], pages: Pages
 ) -> list[tuple[str, str]]:
     """Returns a whole table of pairs; a part of it would change which tags are leaves."""
-    known = pages.answer(name)
+    known = pairs_of(pages.answer(name))
     if known is None:
         known = sorted({pair async for pair in ask()})
         pages.put(name, known)
         _log.info("listing: %d %s", len(known), name)
-    return [(antecedent, consequent) for antecedent, consequent in known]
+    return known
 
 
 async def _candidates(
@@ -172,9 +225,17 @@ async def _candidates(
 
 
 async def _posts(
-    params: Params, candidates: list[Tag], walks: list[Walk], source: PostSource, pages: Pages
+    params: Params, candidates: list[Tag], searches: list[str], source: PostSource, pages: Pages
 ) -> None:
-    """Requests the pages of every search until the last one, from the recorded cursor."""
+    """
+    Requests the pages of every search until the last one, from the recorded cursor.
+
+    A search that fails is left, and the others go on.
+
+    Raises:
+        ScraperError: The failure of a search; several in an ExceptionGroup.
+    """
+    walks = [pages.walk(search) for search in searches]
     left = [
         max(0, tag.post_count - pages.sighted(walk))
         for tag, walk in zip(candidates, walks, strict=True)
@@ -185,15 +246,109 @@ async def _posts(
         _log.info(
             "listing: nothing is left of the last listing; `python -m scraper update` renews it"
         )
+    failures: list[ScraperError] = []
+    in_a_row = 0
     with Progress(STAGE, sum(left)) as progress:
-        for begun in walks:
-            walk = begun
-            while not walk.is_done:
-                page = await source.page(walk.search, before=walk.cursor, size=params.page_size)
-                walk = pages.add(walk, page)
-                for post in page.posts:
-                    progress.advance("hidden" if post.is_hidden else "visible")
+        for tag, walk in zip(candidates, walks, strict=True):
+            try:
+                await _walk(params, tag, walk, source, pages, progress)
+                in_a_row = 0
+            except _STOPPING:
+                raise
+            except ScraperError as error:
+                _log.warning("listing: search '%s' is left: %s", walk.search, error)
+                failures.append(error)
+                in_a_row += 1
+                if in_a_row == _MOST_FAILURES:
+                    break
     _log.info("listing: posts listed, once per candidate tag: %s", progress.summary())
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise ExceptionGroup("several searches failed", failures)
+
+
+async def _walk(  # noqa: PLR0917  # as `_posts`
+    params: Params,
+    tag: Tag,
+    begun: Walk,
+    source: PostSource,
+    pages: Pages,
+    progress: Progress,
+) -> None:
+    """
+    Requests the pages of one search until the last one.
+
+    Raises:
+        EmptyPage: An empty page came although the board counts more posts.
+        UnexpectedResponse: The search does not end.
+    """
+    walk, listed = begun, pages.sighted(begun)
+    while not walk.is_done:
+        page = await source.page(walk.search, before=walk.cursor, size=params.page_size)
+        if page.cursor is None and listed < tag.post_count:
+            page = await _confirmed_end(params, tag, walk, source, pages, listed)
+        walk = pages.add(walk, page)
+        listed += len(page.posts) + len(page.refused)
+        for post in page.posts:
+            progress.advance("hidden" if post.is_hidden else "visible")
+        for refused in page.refused:
+            _log.warning("listing: post %s is refused: %s", refused.post_id, refused.detail)
+            progress.advance(refused.reason)
+        if listed > 2 * tag.post_count + _SLACK:
+            raise UnexpectedResponse(
+                f"Search '{walk.search}' has sent {listed:,} posts, and the board counts "
+                f"{tag.post_count:,} for the tag. It does not end: the board is broken or hostile."
+            )
+
+
+async def _confirmed_end(  # noqa: PLR0917  # as `_walk`
+    params: Params, tag: Tag, walk: Walk, source: PostSource, pages: Pages, listed: int
+) -> Page:
+    """
+    Returns the page that follows an early empty page: another try, or the empty page if it holds.
+
+    The tag's count is no proof, because a search may have further terms and counts go stale. The
+    count of the posts below the cursor is one.
+
+    Raises:
+        EmptyPage: The board counts more posts, and two earlier runs have not met the same.
+    """
+    for _ in range(_TRIES_OF_AN_EMPTY_PAGE - 1):
+        page = await source.page(walk.search, before=walk.cursor, size=params.page_size)
+        if page.cursor is not None:
+            return page
+    missing = tag.post_count - listed
+    remaining = await source.remaining(walk.search, before=walk.cursor)
+    if remaining is not None:
+        remaining = max(0, remaining - pages.sighted(walk, below=walk.cursor))
+    if remaining is not None and remaining > missing:
+        remaining = None  # the board counts the whole search, whatever the id
+    if remaining is None and not params.terms:
+        remaining = missing if missing > _TOLERANCE * tag.post_count else 0
+    if not remaining:
+        return page
+    message = (
+        f"Search '{walk.search}' ended with an empty page after {listed:,} posts, and the board "
+        f"counts {remaining:,} more. "
+    )
+    if walk.early_ends >= _MOST_EARLY_ENDS:
+        _log.warning("listing: %sSo it was in earlier runs: the search counts as listed.", message)
+        return page
+    pages.note_early_end(walk)
+    raise EmptyPage(f"{message}Run the same command again to continue.")
+
+
+def _export_refused(refused: list[RefusedPost], out_dir: Path) -> None:
+    """Writes the posts that could not be listed."""
+    rows = [
+        PostDecision(row.post_id, STAGE, kept=False, reason=row.reason).to_row()
+        for row in refused
+        if row.post_id is not None
+    ]
+    tables.write(out_dir / "decisions.parquet", pa.Table.from_pylist(rows, schema=DECISIONS))
+    if refused:
+        _log.warning("listing: %d posts are refused, as they cannot be read", len(refused))
 
 
 def _export_posts(
@@ -207,12 +362,16 @@ def _export_posts(
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal posts
         for rows in pages.posts(walks, batch=_BATCH):
+            try:
+                batch = pa.RecordBatch.from_pylist(rows, schema=POSTS_SCHEMA)
+            except DAMAGE as error:
+                raise DamagedRows from error
             for kind in TAG_KINDS:
                 category = CATEGORIES[kind]
                 for name in set().union(*(row[f"tags_{kind}"] for row in rows)):
                     tags.setdefault(name, (category, None))
             posts += len(rows)
-            yield pa.RecordBatch.from_pylist(rows, schema=POSTS_SCHEMA)
+            yield batch
 
     schema = POSTS_SCHEMA.with_metadata({"personae.params": effective})
     tables.write_batches(out_dir / "posts.parquet", schema, batches())

@@ -6,56 +6,22 @@ killed continues there. Rows are keyed by collection: two boards never mix.
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import astuple, dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scraper import store
+from scraper import recorded, store
 from scraper.post import Post
-from scraper.sources import Page, Tag
+from scraper.recorded import DAMAGE, DamagedRows, deleted_row, is_post, is_whole, row_of
+from scraper.sources import Page, RefusedPost
 from scraper.store import Store
 
-_VERSION = 1
+_log = logging.getLogger(__name__)
+
 _AGAIN = "list"
-_TABLES = """
-CREATE TABLE IF NOT EXISTS collections (
-    collection INTEGER PRIMARY KEY,
-    identity TEXT NOT NULL UNIQUE
-);
-CREATE TABLE IF NOT EXISTS answers (
-    collection INTEGER NOT NULL,
-    question TEXT NOT NULL,
-    answer TEXT NOT NULL,
-    PRIMARY KEY (collection, question)
-);
-CREATE TABLE IF NOT EXISTS walks (
-    walk INTEGER PRIMARY KEY,
-    collection INTEGER NOT NULL,
-    search TEXT NOT NULL,
-    cursor INTEGER,
-    is_done INTEGER NOT NULL,
-    UNIQUE (collection, search)
-);
-CREATE TABLE IF NOT EXISTS floors (
-    walk INTEGER PRIMARY KEY,
-    floor INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS posts (
-    collection INTEGER NOT NULL,
-    post_id INTEGER NOT NULL,
-    row_json TEXT NOT NULL,
-    PRIMARY KEY (collection, post_id)
-);
-CREATE TABLE IF NOT EXISTS sightings (
-    walk INTEGER NOT NULL,
-    post_id INTEGER NOT NULL,
-    PRIMARY KEY (walk, post_id)
-) WITHOUT ROWID;
-CREATE TEMP TABLE chosen (walk INTEGER PRIMARY KEY);
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +33,8 @@ class Walk:
     cursor: int | None
     """The next page holds ids below it; None before the first page."""
     is_done: bool
+    early_ends: int = 0
+    """Runs that met an empty page although the board counted more posts."""
     floor: int | None = None
     """Ids up to it were listed by an earlier walk of the search; None in the first one."""
 
@@ -78,6 +46,7 @@ class ListingSummary:
     posts: int
     searches: int
     searches_done: int
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +78,13 @@ class Pages(Store):
     ) -> None:
         # A page lost with the power is requested again; a killed process loses none.
         super().__init__(
-            folder, tables=_TABLES, version=_VERSION, synchronous="NORMAL", again=_AGAIN, at=at
+            folder,
+            tables=recorded.TABLES,
+            version=recorded.VERSION,
+            upgrades=recorded.UPGRADES,
+            synchronous="NORMAL",
+            again=_AGAIN,
+            at=at,
         )
         try:
             self._collection = self._number(identity)
@@ -118,13 +93,17 @@ class Pages(Store):
             raise
 
     def answer(self, question: str) -> Any:
-        """Returns the recorded answer to a question, or None."""
+        """Returns the recorded answer to a question; None when there is none, or it is damaged."""
         with self._translated():
             row = self._rows.execute(
                 "SELECT answer FROM answers WHERE collection = ? AND question = ?",
                 (self._collection, question),
             ).fetchone()
-        return None if row is None else json.loads(row[0])
+        try:
+            return None if row is None else json.loads(row[0])
+        except DAMAGE:
+            _log.warning("listing: the record of %s is damaged; it is requested again", question)
+            return None
 
     def put(self, question: str, answer: Any) -> None:
         """Records the answer to a question, so that it is not requested again."""
@@ -142,12 +121,21 @@ class Pages(Store):
                 "INSERT OR IGNORE INTO walks (collection, search, is_done) VALUES (?, ?, 0)",
                 (self._collection, search),
             )
-            number, cursor, is_done, floor = self._rows.execute(
-                "SELECT walk, cursor, is_done, floor FROM walks LEFT JOIN floors USING (walk) "
-                "WHERE collection = ? AND search = ?",
+            row = self._rows.execute(
+                "SELECT walk, cursor, is_done, early_ends, floor FROM walks "
+                "LEFT JOIN floors USING (walk) WHERE collection = ? AND search = ?",
                 (self._collection, search),
             ).fetchone()
-        return Walk(number, search, cursor, bool(is_done), floor)
+        number, cursor, is_done, early_ends, floor = row
+        if (
+            not isinstance(cursor, int | None)
+            or is_done not in (0, 1)
+            or not isinstance(early_ends, int)
+            or not isinstance(floor, int | None)
+        ):
+            _log.warning("listing: the record of search '%s' is damaged; it begins anew", search)
+            return self._begin_anew(search)
+        return Walk(number, search, cursor, bool(is_done), early_ends, floor)
 
     def renew(self) -> None:
         """
@@ -193,7 +181,7 @@ class Pages(Store):
 
         A post that is no more on the board becomes a tombstone: its row stays, marked as deleted.
         """
-        fresh = {post.post_id: _dump(post.to_row()) for post in posts}
+        fresh = {post.post_id: row_of(post) for post in posts}
         marks = ", ".join("?" * len(ids))
         with self._transaction():
             before = dict(
@@ -202,7 +190,9 @@ class Pages(Store):
                     (self._collection, *ids),
                 )
             )
-            gone = {number: _deleted(row) for number, row in before.items() if number not in fresh}
+            gone = {
+                number: deleted_row(row) for number, row in before.items() if number not in fresh
+            }
             after = {
                 number: row for number, row in (fresh | gone).items() if before.get(number) != row
             }
@@ -215,14 +205,15 @@ class Pages(Store):
             edited=len(after.keys() - gone.keys()), gone=len(after.keys() & gone.keys())
         )
 
-    def sighted(self, walk: Walk) -> int:
-        """Returns the number of posts that the walk has listed so far."""
+    def sighted(self, walk: Walk, *, below: int | None = None) -> int:
+        """Returns the number of posts that the walk has met, refused ones included, under an id."""
         with self._translated():
-            return int(
-                self._rows.execute(
-                    "SELECT count(*) FROM sightings WHERE walk = ?", (walk.walk,)
-                ).fetchone()[0]
-            )
+            (listed,) = self._rows.execute(
+                "SELECT (SELECT count(*) FROM sightings WHERE walk = :walk AND post_id < :below) "
+                "+ (SELECT count(*) FROM refused_posts WHERE walk = :walk AND post_id < :below)",
+                {"walk": walk.walk, "below": 2**63 - 1 if below is None else below},
+            ).fetchone()
+        return int(listed)
 
     def add(self, walk: Walk, page: Page) -> Walk:
         """
@@ -233,12 +224,16 @@ class Pages(Store):
         """
         reached = page.cursor is not None and walk.floor is not None and page.cursor <= walk.floor
         after = replace(walk, cursor=page.cursor, is_done=reached or page.cursor is None)
-        rows = [(self._collection, post.post_id, _dump(post.to_row())) for post in page.posts]
+        rows = [(self._collection, post.post_id, row_of(post)) for post in page.posts]
         with self._transaction():
             self._rows.executemany("INSERT OR REPLACE INTO posts VALUES (?, ?, ?)", rows)
             self._rows.executemany(
                 "INSERT OR IGNORE INTO sightings VALUES (?, ?)",
                 [(walk.walk, post.post_id) for post in page.posts],
+            )
+            self._rows.executemany(
+                "INSERT OR REPLACE INTO refused_posts VALUES (?, ?, ?, ?)",
+                [(walk.walk, *astuple(row)) for row in page.refused if row.post_id is not None],
             )
             self._at("page written")
             self._rows.execute(
@@ -248,20 +243,101 @@ class Pages(Store):
         self._at("page committed")
         return after
 
-    def posts(self, walks: Iterable[Walk], *, batch: int) -> Iterator[list[dict[str, Any]]]:
-        """Yields batches of the posts of `walks`, each once, by id, as rows of `posts.parquet`."""
+    def note_early_end(self, walk: Walk) -> None:
+        """Counts a run that met an empty page although the board counted more posts."""
         with self._translated():
-            self._rows.execute("DELETE FROM temp.chosen")
-            self._rows.executemany(
-                "INSERT OR IGNORE INTO temp.chosen VALUES (?)", [(walk.walk,) for walk in walks]
+            self._rows.execute(
+                "UPDATE walks SET early_ends = early_ends + 1 WHERE walk = ?", (walk.walk,)
             )
+
+    def refused(self, walks: Iterable[Walk]) -> list[RefusedPost]:
+        """Returns the posts of `walks` that could not be listed, each once, by id."""
+        with self._translated():
+            self._choose(walks)
+            rows = self._rows.execute(
+                "SELECT post_id, min(reason), min(detail) FROM refused_posts "
+                "JOIN temp.chosen USING (walk) GROUP BY post_id "
+                "HAVING post_id NOT IN (SELECT post_id FROM posts WHERE collection = ?)",
+                (self._collection,),
+            )
+            return [RefusedPost(*row) for row in rows]
+
+    def posts(self, walks: Iterable[Walk], *, batch: int) -> Iterator[list[dict[str, Any]]]:
+        """
+        Yields batches of the posts of `walks`, each once, by id, as rows of `posts.parquet`.
+
+        Raises:
+            DamagedRows: A row cannot be read; `repair` removes it.
+        """
+        for stored in self._stored(walks, batch=batch):
+            try:
+                rows = [json.loads(text) for _, text in stored]
+                is_sound = all(map(is_whole, rows))
+            except DAMAGE as error:
+                raise DamagedRows from error
+            if not is_sound:
+                raise DamagedRows
+            yield rows
+
+    def repair(self) -> int:
+        """
+        Removes the damaged posts of the collection; their walks continue above the newest of them.
+
+        Returns:
+            Number of posts removed.
+        """
+        with self._translated():
+            stored = self._rows.execute(
+                "SELECT post_id, row_json FROM posts WHERE collection = ?", (self._collection,)
+            )
+            damaged = [post_id for post_id, text in stored if not is_post(post_id, text)]
+        for post_id in damaged:
+            with self._transaction():
+                self._rows.execute(
+                    "UPDATE walks SET is_done = 0, cursor = max(?, ifnull(cursor, 0)) "
+                    "WHERE collection = ? AND walk IN (SELECT walk FROM sightings WHERE post_id = ?)",
+                    (post_id + 1, self._collection, post_id),
+                )
+                self._rows.execute(
+                    "DELETE FROM floors WHERE walk IN (SELECT walk FROM sightings WHERE post_id = ?)",
+                    (post_id,),
+                )
+                self._rows.execute(
+                    "DELETE FROM posts WHERE collection = ? AND post_id = ?",
+                    (self._collection, post_id),
+                )
+        return len(damaged)
+
+    def _stored(self, walks: Iterable[Walk], *, batch: int) -> Iterator[list[tuple[int, str]]]:
+        with self._translated():
+            self._choose(walks)
             result = self._rows.execute(
-                "SELECT row_json FROM posts WHERE collection = ? AND post_id IN "
+                "SELECT post_id, row_json FROM posts WHERE collection = ? AND post_id IN "
                 "(SELECT post_id FROM sightings JOIN temp.chosen USING (walk)) ORDER BY post_id",
                 (self._collection,),
             )
             while rows := result.fetchmany(batch):
-                yield [json.loads(row) for (row,) in rows]
+                yield rows
+
+    def _choose(self, walks: Iterable[Walk]) -> None:
+        self._rows.execute("DELETE FROM temp.chosen")
+        self._rows.executemany(
+            "INSERT OR IGNORE INTO temp.chosen VALUES (?)", [(walk.walk,) for walk in walks]
+        )
+
+    def _begin_anew(self, search: str) -> Walk:
+        with self._translated():
+            self._rows.execute(
+                "UPDATE walks SET cursor = NULL, is_done = 0, early_ends = 0 "
+                "WHERE collection = ? AND search = ?",
+                (self._collection, search),
+            )
+            self._rows.execute(
+                "DELETE FROM floors WHERE walk IN "
+                "(SELECT walk FROM walks WHERE collection = ? AND search = ?)",
+                (self._collection, search),
+            )
+        return self.walk(search)
 
     def _number(self, identity: str) -> int:
         with self._translated():
@@ -288,30 +364,12 @@ def summary(folder: Path) -> ListingSummary | None:
         return None
     with store.translated(path, again=_AGAIN), closing(store.read_only(path)) as rows:
         (posts,) = rows.execute("SELECT count(*) FROM posts").fetchone()
-        searches, done = rows.execute("SELECT count(*), sum(is_done) FROM walks").fetchone()
-    return ListingSummary(posts, searches, done or 0)
-
-
-def tags_of(answer: Sequence[Sequence[Any]] | None) -> list[Tag] | None:
-    """Returns the tags of a recorded answer; None when nothing is recorded."""
-    return None if answer is None else [Tag(*row) for row in answer]
-
-
-def rows_of(tags: Iterable[Tag]) -> list[tuple[Any, ...]]:
-    """Returns tags as an answer to record."""
-    return [astuple(tag) for tag in tags]
-
-
-def _dump(row: dict[str, Any]) -> str:
-    return json.dumps(row, default=_milliseconds, separators=(",", ":"), ensure_ascii=False)
-
-
-def _deleted(row: str) -> str:
-    """Returns the row of a post that is gone: deleted, and without files."""
-    changed = json.loads(row) | {"is_deleted": True, "variants": [], "md5": None}
-    return json.dumps(changed, separators=(",", ":"), ensure_ascii=False)
-
-
-def _milliseconds(moment: datetime) -> int:
-    """Returns a time as Arrow stores it: whole milliseconds since 1970, UTC."""
-    return round(moment.timestamp() * 1000)
+        searches, done = rows.execute(
+            "SELECT count(*), count(*) FILTER (WHERE is_done = 1) FROM walks"
+        ).fetchone()
+        refused = 0
+        if rows.execute("SELECT 1 FROM sqlite_schema WHERE name = 'refused_posts'").fetchone():
+            (refused,) = rows.execute(
+                "SELECT count(DISTINCT post_id) FROM refused_posts"
+            ).fetchone()
+    return ListingSummary(posts, searches, done, refused)

@@ -31,6 +31,7 @@ from scraper.errors import (
     TransientError,
     UnexpectedResponse,
     Unfinished,
+    UnreadablePage,
 )
 from scraper.params.site import Manners
 from scraper.ratelimit import Backoff, Clock, TokenBucket
@@ -260,13 +261,13 @@ def conversation(
     )
 
 
-def unrepeatable(error: TooLarge | BrokenJson) -> UnexpectedResponse:
+def unrepeatable(error: TooLarge | BrokenJson) -> UnreadablePage:
     """Returns the error of an API response that stayed too long or broken at every try."""
     if isinstance(error, TooLarge):
-        return UnexpectedResponse(
+        return UnreadablePage(
             f"{error} A response of the API is never that long. Check the address of the site."
         )
-    return UnexpectedResponse(str(error))
+    return UnreadablePage(str(error))
 
 
 class ResponseBody:

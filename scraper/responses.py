@@ -28,6 +28,7 @@ from scraper.errors import (
     SiteUnavailable,
     TagLimitReached,
     UnexpectedResponse,
+    UnreadablePage,
 )
 from scraper.ratelimit import retry_after
 
@@ -75,7 +76,8 @@ def parse(response: Response) -> Any:
 
     Raises:
         NotAuthorised: It is an HTML page, so a challenge.
-        UnexpectedResponse: Its content type is not JSON, or the JSON is nested too deeply.
+        UnexpectedResponse: Its content type is not JSON.
+        UnreadablePage: The JSON is nested too deeply.
         BrokenJson: Its content type is JSON, and it cannot be parsed.
     """
     if response.kind == "text/html":
@@ -88,7 +90,7 @@ def parse(response: Response) -> Any:
     try:
         return json.loads(response.body)
     except RecursionError as error:
-        raise UnexpectedResponse(
+        raise UnreadablePage(
             f"{response.where} answered with JSON nested too deeply. The board is broken or "
             "hostile. Check 'site.name'."
         ) from error

@@ -88,7 +88,7 @@ def _listing(folder: Path) -> dict[str, Any]:
     if held.searches_done < held.searches or not (folder / "posts.parquet").is_file():
         return {"state": "unfinished", "posts": held.posts} | known
     posts = tables.read(folder / "posts.parquet", ("post_id",), stage="listing").num_rows
-    return {"state": "done", "posts": posts} | known
+    return {"state": "done", "posts": posts, "unreadable": held.refused} | known
 
 
 def _of_listing(known: dict[str, Any]) -> str:
@@ -97,7 +97,10 @@ def _of_listing(known: dict[str, Any]) -> str:
             f"unfinished: {known['posts']:,} posts, {known['searches_done']} of "
             f"{known['searches']} searches done; run the same command again to continue"
         )
-    return "not begun" if known["state"] == "not begun" else f"done: {known['posts']:,} posts"
+    if known["state"] == "not begun":
+        return "not begun"
+    unreadable = f", {known['unreadable']:,} unreadable" if known["unreadable"] else ""
+    return f"done: {known['posts']:,} posts{unreadable}"
 
 
 def _decide(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from personae.progress import Progress
 from scraper.pages import Pages
 from scraper.sources import PostSource
+from scraper.sources.by_id import posts_by_id
 
 _log = logging.getLogger(__name__)
 
@@ -47,9 +48,9 @@ async def _refresh(source: PostSource, pages: Pages) -> None:
     requests = -(-pages.count(above=done) // _IDS_AT_ONCE)
     with Progress("update", requests) as progress:
         while ids := pages.known(above=done, limit=_IDS_AT_ONCE):
-            search = "id:" + ",".join(map(str, ids))
-            page = await source.page(search, before=None, size=len(ids))
-            counts = pages.refresh(ids, page.posts)
+            page = await posts_by_id(source, ids)
+            unreadable = {row.post_id for row in page.refused}
+            counts = pages.refresh([each for each in ids if each not in unreadable], page.posts)
             done = ids[-1]
             pages.put(_QUESTION, done)
             edited, gone = edited + counts.edited, gone + counts.gone

@@ -24,12 +24,25 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedPost:
+    """A post that cannot be listed."""
+
+    post_id: int | None
+    """None when even the id cannot be read."""
+    reason: str
+    """`malformed_post`: a field is missing or invalid. `unreadable_post`: its JSON is broken."""
+    detail: str
+    """What is wrong, for people."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Some posts of a search, newest first, and the cursor of the next page."""
 
     posts: tuple[Post, ...]
     cursor: int | None
-    """Smallest id on the page, that of a hidden post too; None when the search is exhausted."""
+    """Smallest id on the page, that of a hidden or refused post too; None on an empty page."""
+    refused: tuple[RefusedPost, ...] = ()
 
 
 class PostSource(Protocol):
@@ -47,6 +60,9 @@ class PostSource(Protocol):
 
     async def page(self, search: str, *, before: int | None, size: int) -> Page:
         """Returns the `size` newest posts of `search` whose id is below `before`."""
+
+    async def remaining(self, search: str, *, before: int | None) -> int | None:
+        """Returns how many posts of `search` have an id below `before`; None if unknown."""
 
     def implications(self) -> AsyncIterator[tuple[str, str]]:
         """Yields the active implications (antecedent, consequent) of character and general tags."""

@@ -22,6 +22,7 @@ from scraper.errors import BadDump
 from scraper.filters import Rules
 from scraper.post import CATEGORIES
 from scraper.sources import Page, PostSource, Tag
+from scraper.sources.by_id import posts_by_id
 
 _log = logging.getLogger(__name__)
 
@@ -155,9 +156,11 @@ class Dump:
         ids = [number for (number,) in rows]
         if not ids:
             return Page((), None)
-        query = f"{_BY_ID}{','.join(map(str, ids))} {terms}".strip()
-        page = await self._board.page(query, before=None, size=len(ids))
-        return Page(page.posts, ids[-1])
+        return await posts_by_id(self._board, ids, terms)
+
+    async def remaining(self, search: str, *, before: int | None) -> int | None:  # noqa: ARG002  # as in PostSource
+        """Returns 0: the chosen rows are known, so an empty page is the end."""
+        return 0
 
     async def implications(self) -> AsyncIterator[tuple[str, str]]:
         """Yields the implications of the board."""

@@ -55,6 +55,7 @@ class Shelf:
         }
         self.asked = []
         self.fault = lambda _search, _before: None
+        self.counted = lambda search, before: len(self._matching(search, before))
 
     def _tags(self):
         counts = {}
@@ -64,6 +65,19 @@ class Shelf:
         return [
             Tag(name, 4, counts[name]) for name in sorted(counts, key=lambda n: (-counts[n], n))
         ]
+
+    def _matching(self, search, before):
+        name = search.split()[0]
+        listed = {int(text) for text in name.removeprefix("id:").split(",") if text.isdecimal()}
+        return sorted(
+            (
+                post
+                for post in self.posts
+                if (name in post.tags_character or post.post_id in listed)
+                and (before is None or post.post_id < before)
+            ),
+            key=lambda post: -post.post_id,
+        )
 
     async def candidates(self, min_images):
         self.asked.append("candidates")
@@ -79,18 +93,12 @@ class Shelf:
     async def page(self, search, *, before, size):
         self.asked.append((search, before))
         self.fault(search, before)
-        name = search.split()[0]
-        listed = {int(text) for text in name.removeprefix("id:").split(",") if text.isdecimal()}
-        found = sorted(
-            (
-                post
-                for post in self.posts
-                if (name in post.tags_character or post.post_id in listed)
-                and (before is None or post.post_id < before)
-            ),
-            key=lambda post: -post.post_id,
-        )[:size]
+        found = self._matching(search, before)[:size]
         return Page(tuple(found), min((post.post_id for post in found), default=None))
+
+    async def remaining(self, search, *, before):
+        self.asked.append(("remaining", search, before))
+        return self.counted(search, before)
 
     async def implications(self):
         self.asked.append("implications")

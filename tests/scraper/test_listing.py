@@ -30,7 +30,7 @@ from scraper.sources.danbooru import Danbooru
 from tests.scraper.listing_fixture import BLANK, Shelf, post_of_row
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = ("posts", "tags", "implications", "aliases")
+TABLES = ("posts", "tags", "implications", "aliases", "decisions")
 
 
 def post(post_id, *characters, **changes):

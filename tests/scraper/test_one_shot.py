@@ -28,6 +28,7 @@ from scraper.errors import (
     TransientError,
     UnexpectedResponse,
     Unfinished,
+    UnreadablePage,
 )
 from scraper.one_shot import OneShot, translated
 from scraper.params.site import Params
@@ -65,13 +66,13 @@ ANSWERS = {
     "challenge mitigated": (answer({}, 403, cf_mitigated="challenge"), Challenged),
     "text": (answer(b"hello", kind="text/plain"), UnexpectedResponse),
     "no type": (answer(b"hello", kind=None), UnexpectedResponse),
-    "nested": (answer(b"[" * 200_000), UnexpectedResponse),
-    "cut JSON": (answer(b'[{"id"'), UnexpectedResponse),
-    "no UTF-8": (answer(b"\xff\xfe"), UnexpectedResponse),
+    "nested": (answer(b"[" * 200_000), UnreadablePage),
+    "cut JSON": (answer(b'[{"id"'), UnreadablePage),
+    "no UTF-8": (answer(b"\xff\xfe"), UnreadablePage),
     "brotli": (answer(b"x", Content_Encoding="br"), UnexpectedResponse),
     "damaged gzip": (answer(b"no gzip at all", Content_Encoding="gzip"), CutShort),
-    "announced too long": (answer(b"", length=10**12), UnexpectedResponse),
-    "endless": (endless, UnexpectedResponse),
+    "announced too long": (answer(b"", length=10**12), UnreadablePage),
+    "endless": (endless, UnreadablePage),
     "truncated": (answer(b'[{"id"', length=500), CutShort),
     "reset": (reset, ConnectionLost),
     "closed": (b"", ConnectionLost),

@@ -13,9 +13,10 @@ from scraper.__main__ import main
 from scraper.demo.board import booru
 from scraper.demo.facts.params import TINY
 from scraper.demo.server.thread import serving
-from scraper.errors import ConnectionLost
+from scraper.errors import ConnectionLost, EmptyPage
 from scraper.pages import Pages
 from scraper.params import personae
+from scraper.sources import Page, RefusedPost
 from tests.scraper.listing_fixture import BLANK, Shelf
 
 
@@ -176,3 +177,74 @@ def test_the_command_fetches_what_is_new_and_what_has_changed(tmp_path, monkeypa
         again = pq.read_table("data/decide/kept.parquet")["post_id"].to_pylist()
         assert [key for key in [*kept, newest + 1] if key not in kept[1:3]] == again
         assert "0 left" in capsys.readouterr().out
+
+
+def test_spurious_empty_answer_makes_no_tombstones(shelf, tmp_path):
+    """Posts that an empty answer leaves out are requested again, and none counts as deleted."""
+    run(shelf, tmp_path)
+    whole, answers = shelf.page, []
+
+    async def page(search, *, before, size):
+        answers.append(search)
+        is_empty = search.startswith("id:") and len(answers) % 2
+        return Page((), None) if is_empty else await whole(search, before=before, size=size)
+
+    shelf.page = page
+    asyncio.run(update.run(shelf, tmp_path, changed=True))
+    shelf.page = whole
+    run(shelf, tmp_path)
+
+    assert not any(row["is_deleted"] for row in rows(tmp_path).values())
+
+
+def test_lasting_empty_answer_ends_the_update(shelf, tmp_path):
+    """When the board counts posts that it does not send, no post becomes a tombstone."""
+    run(shelf, tmp_path)
+    whole = shelf.page
+
+    async def page(_search, *, before, size):
+        return Page((), None)
+
+    shelf.page = page
+    with pytest.raises(EmptyPage):
+        asyncio.run(update.run(shelf, tmp_path, changed=True))
+    shelf.page = whole
+    run(shelf, tmp_path)
+
+    assert not any(row["is_deleted"] for row in rows(tmp_path).values())
+
+
+def test_unreadable_post_is_no_tombstone(shelf, tmp_path):
+    """A post whose fields are invalid for a while keeps its recorded row."""
+    run(shelf, tmp_path)
+    whole = shelf.page
+
+    async def page(search, *, before, size):
+        sent = await whole(search, before=before, size=size)
+        refused = tuple(RefusedPost(each.post_id, "malformed_post", "") for each in sent.posts[:1])
+        return Page(sent.posts[1:], sent.cursor, refused)
+
+    shelf.page = page
+    asyncio.run(update.run(shelf, tmp_path, changed=True))
+    shelf.page = whole
+    run(shelf, tmp_path)
+
+    assert not any(row["is_deleted"] for row in rows(tmp_path).values())
+
+
+def test_empty_page_of_an_update_hides_no_new_post(shelf, tmp_path):
+    """An empty first page does not end an update while the board counts unknown posts."""
+    run(shelf, tmp_path)
+    shelf.posts.append(post(1001, "rin"))
+    whole, left = shelf.page, [2]
+
+    async def page(search, *, before, size):
+        if search == "rin" and left[0]:
+            left[0] -= 1
+            return Page((), None)
+        return await whole(search, before=before, size=size)
+
+    shelf.page = page
+    updated(shelf, tmp_path)
+
+    assert 1001 in rows(tmp_path)

@@ -1,0 +1,138 @@
+"""The record of a listing: its tables, and its posts and answers as JSON, checked when read."""
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import astuple
+from datetime import datetime
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+
+from scraper.post import Post
+from scraper.schemas import POSTS_SCHEMA
+from scraper.sources import Tag
+
+_log = logging.getLogger(__name__)
+_ShapeT = TypeVar("_ShapeT")
+_COLUMNS = set(POSTS_SCHEMA.names)
+
+VERSION = 2
+TABLES = """
+CREATE TABLE IF NOT EXISTS collections (
+    collection INTEGER PRIMARY KEY,
+    identity TEXT NOT NULL UNIQUE
+);
+CREATE TABLE IF NOT EXISTS answers (
+    collection INTEGER NOT NULL,
+    question TEXT NOT NULL,
+    answer TEXT NOT NULL,
+    PRIMARY KEY (collection, question)
+);
+CREATE TABLE IF NOT EXISTS walks (
+    walk INTEGER PRIMARY KEY,
+    collection INTEGER NOT NULL,
+    search TEXT NOT NULL,
+    cursor INTEGER,
+    is_done INTEGER NOT NULL,
+    early_ends INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (collection, search)
+);
+CREATE TABLE IF NOT EXISTS floors (
+    walk INTEGER PRIMARY KEY,
+    floor INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS posts (
+    collection INTEGER NOT NULL,
+    post_id INTEGER NOT NULL,
+    row_json TEXT NOT NULL,
+    PRIMARY KEY (collection, post_id)
+);
+CREATE TABLE IF NOT EXISTS sightings (
+    walk INTEGER NOT NULL,
+    post_id INTEGER NOT NULL,
+    PRIMARY KEY (walk, post_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS refused_posts (
+    walk INTEGER NOT NULL,
+    post_id INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (walk, post_id)
+) WITHOUT ROWID;
+CREATE TEMP TABLE chosen (walk INTEGER PRIMARY KEY);
+"""
+UPGRADES = {1: "ALTER TABLE walks ADD COLUMN early_ends INTEGER NOT NULL DEFAULT 0"}
+
+DAMAGE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+    pa.ArrowException,
+)
+"""What a damaged text raises where it is read, or where it becomes a table."""
+
+
+class DamagedRows(Exception):
+    """A recorded post cannot be read; `Pages.repair` removes it."""
+
+
+def is_whole(row: dict[str, Any]) -> bool:
+    """Returns whether a row has the columns of `posts.parquet`."""
+    return row.keys() == _COLUMNS
+
+
+def tags_of(answer: Any) -> list[Tag] | None:
+    """Returns the tags of a recorded answer; None when nothing is recorded, or it is damaged."""
+    rows = _shaped(TypeAdapter(list[tuple[str, int, int]]), answer)
+    return None if rows is None else [Tag(*row) for row in rows]
+
+
+def pairs_of(answer: Any) -> list[tuple[str, str]] | None:
+    """Returns the pairs of a recorded answer; None when nothing is recorded, or it is damaged."""
+    return _shaped(TypeAdapter(list[tuple[str, str]]), answer)
+
+
+def _shaped(shape: "TypeAdapter[_ShapeT]", answer: Any) -> _ShapeT | None:
+    try:
+        return None if answer is None else shape.validate_python(answer)
+    except ValidationError:
+        _log.warning("listing: a recorded table of tags is damaged; it is requested again")
+        return None
+
+
+def rows_of(tags: Iterable[Tag]) -> list[tuple[Any, ...]]:
+    """Returns tags as an answer to record."""
+    return [astuple(tag) for tag in tags]
+
+
+def is_post(post_id: int, text: Any) -> bool:
+    """Returns whether a recorded text is the row of `posts.parquet` of that post."""
+    try:
+        row = json.loads(text)
+        pa.Table.from_pylist([row], schema=POSTS_SCHEMA)
+        return bool(row.keys() == _COLUMNS and row["post_id"] == post_id)
+    except DAMAGE:
+        return False
+
+
+def row_of(post: Post) -> str:
+    """Returns the recorded text of a post."""
+    return json.dumps(
+        post.to_row(), default=_milliseconds, separators=(",", ":"), ensure_ascii=False
+    )
+
+
+def deleted_row(row: str) -> str:
+    """Returns the row of a post that is gone: deleted, and without files."""
+    changed = json.loads(row) | {"is_deleted": True, "variants": [], "md5": None}
+    return json.dumps(changed, separators=(",", ":"), ensure_ascii=False)
+
+
+def _milliseconds(moment: datetime) -> int:
+    """Returns a time as Arrow stores it: whole milliseconds since 1970, UTC."""
+    return round(moment.timestamp() * 1000)

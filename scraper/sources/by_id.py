@@ -1,0 +1,45 @@
+"""Posts that are requested by their ids, and the proof that those which do not come are gone."""
+
+from collections.abc import Sequence
+
+from scraper.errors import EmptyPage
+from scraper.post import Post
+from scraper.sources import Page, PostSource, RefusedPost
+
+
+async def posts_by_id(source: PostSource, ids: Sequence[int], terms: str = "") -> Page:
+    """
+    Returns the posts of `ids` that the board has, and the refusals of those that cannot be read.
+
+    Absent posts are requested again and counted, since an empty answer may be a fault.
+
+    Args:
+        source: The board.
+        ids: At most as many as a page holds.
+        terms: Further terms of the search, such as `rating:g`.
+
+    Raises:
+        EmptyPage: The board counts posts that it does not send.
+    """
+    posts: list[Post] = []
+    refused: list[RefusedPost] = []
+    absent = set(ids)
+    for _ in range(2):
+        if absent:
+            page = await source.page(_search(absent, terms), before=None, size=len(absent))
+            posts += page.posts
+            refused += page.refused
+            absent -= {post.post_id for post in page.posts}
+            absent -= {row.post_id for row in page.refused if row.post_id}
+    if absent:
+        count = await source.remaining(_search(absent, terms), before=None) or 0
+        if 0 < count <= len(absent):
+            raise EmptyPage(
+                f"The board sends no post for {_search(absent, terms):.60}, but counts {count}. "
+                "Run the same command again to continue."
+            )
+    return Page(tuple(posts), min(ids, default=None), tuple(refused))
+
+
+def _search(ids: set[int], terms: str) -> str:
+    return f"id:{','.join(map(str, sorted(ids)))} {terms}".strip()
