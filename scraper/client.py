@@ -161,7 +161,7 @@ class Client:
                     tries += 1
                     sent_at = await self._acquire(bucket)
                     result = await fetch()
-                    self.budget.note_success()
+                    self.budget.note_success(bucket)
                     return result
         except TransientError as error:
             raise type(error)(

@@ -101,7 +101,7 @@ class OneShot:
         except TransientError as error:
             self._budget.wait_after(error, self._budget.api, tries=1, sent_at=sent_at)
             raise
-        self._budget.note_success()
+        self._budget.note_success(self._budget.api)
         return answer
 
     def _fetch(self, url: str, most: int) -> Response:

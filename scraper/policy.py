@@ -48,6 +48,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _AFTER_ERROR = Backoff(first=1.0, most=60.0)
 _AFTER_REFUSAL = Backoff(first=60.0, most=900.0)
+# With the longest pause on top, a run that is only refused ends within the hour.
+_MOST_REFUSED_SECONDS = 1800.0
 # A board on this machine needs no protection, and its faults are tests.
 _AFTER_LOCAL_ERROR = Backoff(first=0.1, most=5.0)
 _AFTER_LOCAL_REFUSAL = Backoff(first=0.5, most=10.0)
@@ -100,12 +102,15 @@ class RequestBudget:
         self.api = TokenBucket(site.api_rate, clock=clock)
         self.files = TokenBucket(site.cdn_rate, clock=clock)
         self._is_local = site.is_local
+        self._clock = clock
         self._draw = draw
         self._refusals = 0
+        self._refused_since = 0.0
 
-    def note_success(self) -> None:
+    def note_success(self, bucket: TokenBucket) -> None:
         """Ends a series of refusals: the next refusal pauses for the first time again."""
         self._refusals = 0
+        bucket.note_success()
 
     def wait_after(
         self, error: TransientError, bucket: TokenBucket, *, tries: int, sent_at: float
@@ -120,7 +125,8 @@ class RequestBudget:
             sent_at: When the request left, by the bucket's clock.
 
         Raises:
-            Unfinished: The board asks for a longer wait than `max_wait_seconds`.
+            Unfinished: The board asks for a longer wait than `max_wait_seconds`, or refuses every
+                request since half an hour.
         """
         requested = error.wait_seconds
         if requested is not None and requested > self.patience.max_wait_seconds:
@@ -134,6 +140,16 @@ class RequestBudget:
             return requested if requested is not None else backoff.seconds(tries, self._draw())
         if not bucket.has_paused_since(sent_at):
             self._refusals += 1
+            now = self._clock()
+            if self._refusals == 1:
+                self._refused_since = now
+            elif now - self._refused_since >= _MOST_REFUSED_SECONDS:
+                raise Unfinished(
+                    f"{shown(error.url)} and every request before it for "
+                    f"{(now - self._refused_since) / 60:.0f} minutes were answered 429: too many "
+                    "requests. Run the same command again later, or at a lower rate "
+                    "(`site.api_rate`, `site.cdn_rate`). What is finished is kept."
+                ) from error
             backoff = _AFTER_LOCAL_REFUSAL if self._is_local else _AFTER_REFUSAL
             bucket.pause(
                 requested

@@ -19,6 +19,8 @@ Sleep = Callable[[float], Awaitable[None]]
 
 # Repeated refusals halve the rate, but at least one request a minute remains.
 _SLOWEST = 1 / 60
+# So many requests in a row without a refusal double a halved rate.
+_CALM = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class TokenBucket:
 
     def __init__(self, rate: float, *, clock: Clock = time.monotonic) -> None:
         self.rate = rate
+        self._full_rate = rate
+        self._calm = 0
         self._clock = clock
         self._next = -math.inf
         self._paused_at = -math.inf
@@ -75,8 +79,16 @@ class TokenBucket:
         self._next = max(self._next, self._paused_at + seconds)
 
     def slow_down(self) -> None:
-        """Halves the rate for the rest of the run."""
+        """Halves the rate; successful requests raise it again."""
         self.rate = max(self.rate / 2, min(self.rate, _SLOWEST))
+        self._calm = 0
+
+    def note_success(self) -> None:
+        """Doubles a halved rate after a series of successful requests, up to the full rate."""
+        self._calm += 1
+        if self._calm >= _CALM:
+            self._calm = 0
+            self.rate = min(self._full_rate, 2 * self.rate)
 
     def has_paused_since(self, moment: float) -> bool:
         """

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scraper.errors import RateLimited
+from scraper.policy import Patience, RequestBudget
 from scraper.ratelimit import Backoff, TokenBucket, acquire, acquire_blocking, retry_after
+from scraper.site import Params, Site
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -131,6 +134,49 @@ def test_slow_down_halves_the_rate_to_an_end():
     for _ in range(40):
         bucket.slow_down()
     assert 1 / 60 == bucket.rate
+
+
+def test_rate_recovers_after_calm_requests():
+    """Twenty requests without a refusal double a halved rate, and never exceed the full rate."""
+    bucket = TokenBucket(8.0, clock=Clock())
+    bucket.slow_down()
+    bucket.slow_down()
+    rates = []
+    for _ in range(100):
+        bucket.note_success()
+        rates.append(bucket.rate)
+
+    assert [2.0] * 19 + [4.0] * 20 + [8.0] * 61 == rates
+
+
+def test_refusal_begins_the_calm_anew():
+    """A refusal within the series counts: the rate is not doubled by requests before it."""
+    bucket = TokenBucket(8.0, clock=Clock())
+    for _ in range(19):
+        bucket.note_success()
+    bucket.slow_down()
+    bucket.note_success()
+
+    assert 4.0 == bucket.rate
+
+
+@pytest.mark.parametrize(
+    ("refused", "most_hours"), [(range(150, 2000, 333), 0.75), (range(50, 2000, 100), 1.2)]
+)
+def test_isolated_refusals_cost_little(refused, most_hours):
+    """Six refusals in 2,000 requests at one per second cost minutes, 1 % less than an hour."""
+    clock = Clock()
+    site = Site.resolve(Params(name="https://booru.example.org"), contact="me@example.org")
+    budget = RequestBudget(site, Patience(), clock=clock, draw=lambda: 1.0)
+    error = RateLimited("429", url="https://booru.example.org/a.jpg", status=429)
+    for number in range(2000):
+        sent_at = acquire_blocking(budget.files, sleep=clock.sleep_blocking)
+        if number in refused:
+            budget.wait_after(error, budget.files, tries=1, sent_at=sent_at)
+        else:
+            budget.note_success(budget.files)
+
+    assert 2000 / 3600 <= (clock.now - 1000.0) / 3600 <= most_hours
 
 
 def test_slow_down_never_speeds_up():
