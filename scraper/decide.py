@@ -136,7 +136,9 @@ def run(params: Params, selection: PersonaeParams, listing_dir: Path, out_dir: P
     )
     later = _later(judged, outcome, selection.most_images)
     decisions = _decisions(judged, later)
-    effective = {"decide": params.model_dump(), "personae": selection.model_dump()}
+    # Without excluded posts the table has the bytes that it had before they could be excluded.
+    own = params.model_dump(exclude=set() if params.exclude_posts else {"exclude_posts"})
+    effective = {"decide": own, "personae": selection.model_dump()}
     tables.write(
         out_dir / "decisions.parquet",
         decisions.replace_schema_metadata({"personae.params": json.dumps(effective)}),

@@ -70,6 +70,7 @@ class RuleLimits:
         min_side: Smallest shorter side of the original, in pixels.
         max_aspect: Largest ratio of longer to shorter side.
         refuse_tags: Further tags that refuse a post.
+        excluded: Ids of posts that the user refuses.
     """
 
     ratings: frozenset[str]
@@ -77,6 +78,7 @@ class RuleLimits:
     min_side: int
     max_aspect: float
     refuse_tags: frozenset[str]
+    excluded: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +276,11 @@ def refused_tag(facts: PostFacts, limits: RuleLimits) -> RuleRefusal | None:
     return _any_of(facts, limits.refuse_tags)
 
 
+def excluded(facts: PostFacts, limits: RuleLimits) -> RuleRefusal | None:
+    """Refuses the posts that the user excludes by id."""
+    return _REFUSED if facts.post_id in limits.excluded else None
+
+
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -301,6 +308,7 @@ RULES: dict[str, Rule] = {
         small,
         extreme_shape,
         refused_tag,
+        excluded,
     )
 }
 

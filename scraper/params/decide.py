@@ -1,11 +1,17 @@
 """Section `decide`: the conditions under which a post is kept."""
 
-from typing import Literal
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from personae.errors import BadParams
 from scraper import filters
 from scraper.filters import RuleLimits, Rules
+
+_IDS: Final = re.compile(r"[0-9]+(,[0-9]+)*")
 
 
 class Params(BaseModel):
@@ -28,6 +34,8 @@ class Params(BaseModel):
     # `lowres` is an example where min_side is below 500 pixels.
     accept_tags: tuple[str, ...] = Field((), description="tags that rules ignore, such as lowres")
     refuse_tags: tuple[str, ...] = Field((), description="tags that refuse a post, such as chibi")
+    # A file has ids separated by spaces, commas or lines, and comments after `#`.
+    exclude_posts: tuple[str, ...] = Field((), description="ids, or files of ids, to refuse")
 
     @field_validator("skip")
     @classmethod
@@ -48,9 +56,35 @@ class Params(BaseModel):
             min_side=self.min_side,
             max_aspect=self.max_aspect,
             refuse_tags=frozenset(self.refuse_tags),
+            excluded=frozenset(_ids(self.exclude_posts)),
         )
 
     @property
     def rules(self) -> Rules:
         """The rules that these values select."""
         return Rules(self.limits, frozenset(self.skip), frozenset(self.accept_tags))
+
+
+def _ids(items: Iterable[str]) -> Iterator[int]:
+    """
+    Yields the post ids of `decide.exclude_posts`.
+
+    Raises:
+        BadParams: An item is neither ids nor a readable file, or a file holds other words.
+    """
+    for item in items:
+        text, where = item, "'decide.exclude_posts'"
+        if not _IDS.fullmatch(item):
+            where = item
+            try:
+                lines = Path(item).expanduser().read_text(encoding="utf-8-sig").splitlines()
+            except (OSError, ValueError) as error:
+                raise BadParams(
+                    f"'decide.exclude_posts' has {item!r:.80}, which is neither post ids (12,15) nor a file "
+                    f"of them that can be read ({error})."
+                ) from error
+            text = " ".join(line.partition("#")[0] for line in lines)
+        for word in text.replace(",", " ").split():
+            if not word.isdecimal():
+                raise BadParams(f"{where} has {word!r:.40}, which is no post id.")
+            yield int(word)

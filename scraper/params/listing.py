@@ -12,9 +12,7 @@ class Params(BaseModel):
 
     # Empty lists every post, so that every refusal has its reason. An anonymous search may have
     # two terms; rating: and status: are free.
-    terms: str = Field(
-        "", description="search terms added to each persona, such as 'solo rating:g'"
-    )
+    terms: str = Field("", description="further search terms: solo rating:g")
     names: tuple[str, ...] = Field((), description="character tags; none: chosen by counts")
     # 3, because about a third of a persona's posts pass the rules.
     candidates_per_label: float = Field(

@@ -82,6 +82,7 @@ REFUSED = {
     "small": {"image_width": 255, "image_height": 300},
     "extreme_shape": {"image_width": 300, "image_height": 901},
     "refused_tag": {"tags_general": ("1girl", "solo", "chibi")},
+    "excluded": {},
 }
 
 
@@ -93,7 +94,9 @@ def test_every_rule_reaches_the_table(decided):
     ]
     fusion = [("fusion", "rin"), ("fusion", "miku")]
     decisions, kept, _ = decided(
-        posts, decide.Params(refuse_tags=("chibi",)), implications=IMPLICATIONS + fusion
+        posts,
+        decide.Params(refuse_tags=("chibi",), exclude_posts=(str(len(posts) - 1),)),
+        implications=IMPLICATIONS + fusion,
     )
 
     assert list(enumerate(REFUSED)) == [(row["post_id"], row["reason"]) for row in decisions]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scraper import filters
+from personae.errors import BadParams
 from scraper.filters import RULES, PostFacts, RuleLimits, refusals, white_background_tag
 from scraper.params.decide import Params
 
@@ -64,7 +65,7 @@ def test_keeps_a_good_post():
 
 def test_every_reason_is_asserted_here():
     """Every rule has a post in this file that breaks it."""
-    assert set(RULES) == {*TAGS_BY_REASON, *CHANGED_BY_REASON, "small", "refused_tag"}
+    assert set(RULES) == {*TAGS_BY_REASON, *CHANGED_BY_REASON, "small", "refused_tag", "excluded"}
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,32 @@ def test_named_tags_refuse():
 
     assert [] == reasons(facts)
     assert ["refused_tag"] == reasons(facts, Params(refuse_tags=("chibi",)).limits)
+
+
+@pytest.mark.parametrize("items", [("7",), ("5,7", "9"), ("ids.txt",), ("5", "ids.txt")])
+def test_excluded_ids_refuse(items, tmp_path):
+    """A post is excluded by its id, given as ids or in a file with comments."""
+    path = tmp_path / "ids.txt"
+    path.write_text("\ufeff# bad scans\n3, 4\n7 # a duplicate\n\n", encoding="utf-8")
+    items = tuple(str(path) if item == path.name else item for item in items)
+    facts = replace(GOOD, post_id=7)
+
+    assert [] == reasons(facts)
+    assert ["excluded"] == reasons(facts, Params(exclude_posts=items).limits)
+    assert [] == reasons(replace(GOOD, post_id=8), Params(exclude_posts=items).limits)
+
+
+@pytest.mark.parametrize(
+    ("item", "text"), [("nowhere.txt", None), ("ids.txt", "7 abc"), ("-7", "")]
+)
+def test_wrong_exclusions_are_named(item, text, tmp_path):
+    """An item that is neither ids nor a file of ids is a bad parameter that names it."""
+    path = tmp_path / item
+    if text:
+        path.write_text(text, encoding="utf-8")
+
+    with pytest.raises(BadParams, match=item if text is None else "abc|-7"):
+        Params(exclude_posts=(str(path) if item.endswith("txt") else item,)).limits  # noqa: B018  # read there
 
 
 def test_similar_tags_are_harmless():
