@@ -153,9 +153,12 @@ class ForeignRedirect(ForeignHost):
 class TooLarge(RequestRefused):
     """A body of more bytes than the cap; `size` is the announced length, else what had arrived."""
 
-    def __init__(self, message: str, *, size: int, url: str = "") -> None:
+    def __init__(
+        self, message: str, *, size: int, url: str = "", is_announced: bool = True
+    ) -> None:
         super().__init__(message, url=url)
         self.size = size
+        self.is_announced = is_announced
 
 
 class CorruptImage(ScraperError):

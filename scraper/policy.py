@@ -358,6 +358,7 @@ class ResponseBody:
             f"{shown(self._url)} has more than the {self._most} bytes that are accepted.",
             size=size,
             url=self._url,
+            is_announced=self._announced > self._most,
         )
 
 

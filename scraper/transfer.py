@@ -205,10 +205,8 @@ class Transfer:
         except _STOPPING as error:
             self.stop = self.stop or error
             return None
-        except TooLarge as error:
-            return file, b"", file.refused("too_large", measured=error.size, threshold=max_bytes)
         except ScraperError as error:
-            refusal = _refusal(file, error)
+            refusal = _refusal(file, error, max_bytes)
             await self._note_failure(refusal, error)
             return file, b"", refusal
         image = inspect(payload, file, max_pixels=self._bounds.max_pixels)
@@ -276,21 +274,29 @@ class Transfer:
             )
 
 
-def _refusal(file: RequestedFile, error: ScraperError) -> RefusedImage:
+def _refusal(file: RequestedFile, error: ScraperError, max_bytes: int) -> RefusedImage:
     """Returns the row of a request that failed; only a retry can show whose fault it is."""
     status = getattr(error, "status", None)
+    evidence = str(status or "")
     match error:
+        case TooLarge(is_announced=True):
+            row = file.refused("too_large", error.size, max_bytes)
+        case TooLarge():
+            # Without an announced length, something else may have sent a body without end.
+            row = file.suspected("too_large", error.size, max_bytes, evidence="without length")
         case NotFound():
-            return file.suspected("gone", evidence=str(status or ""))
+            row = file.suspected("gone", evidence=evidence)
         case ForeignRedirect():
-            return file.suspected("foreign_host")
+            row = file.suspected("foreign_host")
         case ForeignHost():
             # No request was sent. The user may add the host.
-            return replace(file.refused("foreign_host"), state="refused")
+            row = replace(file.refused("foreign_host"), state="refused")
         case CorruptImage():
-            return file.suspected("corrupt")
+            row = file.suspected("corrupt")
         case TransientError():
-            return file.suspected(UNAVAILABLE, status)
+            row = file.suspected(UNAVAILABLE, status)
         case RequestRefused():
-            return file.suspected("odd_answer", status, evidence=str(status or ""))
-    raise AssertionError(f"an error that is none of a request: {error!r}")
+            row = file.suspected("odd_answer", status, evidence=evidence)
+        case _:
+            raise AssertionError(f"an error that is none of a request: {error!r}")
+    return row

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scraper import filters
 from personae.errors import BadParams
+from scraper import filters
 from scraper.filters import RULES, PostFacts, RuleLimits, refusals, white_background_tag
 from scraper.params.decide import Params
 
