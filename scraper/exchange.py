@@ -12,6 +12,7 @@ import aiohttp.abc
 from yarl import URL
 
 from scraper import policy
+from scraper.body import ResponseBody
 from scraper.errors import (
     BadCertificate,
     ConnectionLost,
@@ -19,7 +20,7 @@ from scraper.errors import (
     ForeignHost,
     ScraperError,
 )
-from scraper.policy import Patience, ResponseBody
+from scraper.policy import Patience
 from scraper.responses import Response, shown
 from scraper.site import Site
 

@@ -20,6 +20,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from yarl import URL
 
 from scraper import policy, responses
+from scraper.body import ResponseBody
 from scraper.errors import (
     BadCertificate,
     BrokenJson,
@@ -30,7 +31,7 @@ from scraper.errors import (
     TooLarge,
     TransientError,
 )
-from scraper.policy import RequestBudget, ResponseBody
+from scraper.policy import RequestBudget
 from scraper.ratelimit import Clock, acquire_blocking
 from scraper.responses import Response, shown
 from scraper.site import Site

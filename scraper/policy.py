@@ -2,19 +2,17 @@
 The rules that both HTTP clients follow: addresses, headers, size limits, waits.
 
 No input or output happens here. `client.py` (asynchronous) and `one_shot.py` (synchronous) send
-the requests that `conversation` yields, read bodies through `ResponseBody`, and wait
-as `RequestBudget` requires.
+the requests that `conversation` yields, read bodies through `body.ResponseBody`, and wait as
+`RequestBudget` requires.
 """
 
 import base64
 import ipaddress
 import random
 import time
-import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any, Final, Self, TypeVar
 
 from yarl import URL
@@ -22,27 +20,24 @@ from yarl import URL
 from scraper import responses
 from scraper.errors import (
     BrokenJson,
-    CutShort,
     ForeignHost,
     ForeignRedirect,
     RateLimited,
     RequestRefused,
     TooLarge,
     TransientError,
-    UnexpectedResponse,
     Unfinished,
     UnreadablePage,
 )
 from scraper.params.site import Manners
 from scraper.ratelimit import Backoff, Clock, TokenBucket
-from scraper.responses import Response, quoted, shown
+from scraper.responses import Response, shown
 from scraper.site import KNOWN, Site
 
 _AddressT = TypeVar("_AddressT")
 
 MOST_JSON_BYTES: Final = 32 * 1024 * 1024
 """Largest JSON body: 200 posts of 1,250 tags each, the board's own limits, are smaller."""
-_MOST_ERROR_BYTES = 64 * 1024
 _MOST_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -284,94 +279,6 @@ def unrepeatable(error: TooLarge | BrokenJson) -> UnreadablePage:
             f"{error} A response of the API is never that long. Check the address of the site."
         )
     return UnreadablePage(str(error))
-
-
-class ResponseBody:
-    """
-    The body of one response, unpacked while it arrives; it never holds more than the cap.
-
-    Args:
-        url: Address of the response.
-        status: Status of the response.
-        fields: Headers of the response.
-        most: Largest accepted number of bytes for status 200. The bodies of errors are read to
-            their first part only.
-
-    Raises:
-        TooLarge: The announced length is above the cap.
-        UnexpectedResponse: The encoding was not requested.
-    """
-
-    def __init__(self, url: str, status: int, fields: Mapping[str, str], most: int) -> None:
-        self._url = url
-        self._is_complete = status == HTTPStatus.OK
-        self._most = most if self._is_complete else _MOST_ERROR_BYTES
-        length = fields.get("Content-Length", "")
-        self._announced = int(length) if length.isascii() and length.isdigit() else 0
-        if self._is_complete and self._announced > self._most:
-            raise self._too_large(self._announced)
-        self._unpack = _unpacker(fields.get("Content-Encoding", "identity"), url)
-        self._received = 0
-        self._content = bytearray()
-
-    def add(self, chunk: bytes) -> bool:
-        """
-        Takes the next bytes from the network; returns whether more are needed.
-
-        Raises:
-            TooLarge: The body has more bytes than the cap.
-            CutShort: The packed bytes are damaged.
-        """
-        self._received += len(chunk)
-        room = self._most + 1 - len(self._content)
-        try:
-            self._content += self._unpack.decompress(chunk, room) if self._unpack else chunk
-        except zlib.error as error:
-            raise CutShort(
-                f"{shown(self._url)} sent damaged gzip data ({error}).", url=self._url
-            ) from error
-        if len(self._content) <= self._most:
-            return True
-        if self._is_complete:
-            raise self._too_large(max(self._announced, len(self._content)))
-        del self._content[self._most :]
-        return False
-
-    def content(self) -> bytes:
-        """
-        Returns the whole body, after its last byte.
-
-        Raises:
-            CutShort: The body ended before its announced end.
-        """
-        is_cut_by_cap = not self._is_complete and len(self._content) == self._most
-        is_unpacked = not (self._unpack and self._received) or self._unpack.eof
-        if not is_cut_by_cap and (not is_unpacked or self._received < self._announced):
-            raise CutShort(
-                f"{shown(self._url)} ended after {self._received} bytes, before its end.",
-                url=self._url,
-            )
-        return bytes(self._content)
-
-    def _too_large(self, size: int) -> TooLarge:
-        return TooLarge(
-            f"{shown(self._url)} has more than the {self._most} bytes that are accepted.",
-            size=size,
-            url=self._url,
-            is_announced=self._announced > self._most,
-        )
-
-
-def _unpacker(encoding: str, url: str) -> "zlib._Decompress | None":
-    encoding = encoding.strip().lower()
-    if encoding in ("identity", ""):
-        return None
-    if encoding in ("gzip", "x-gzip", "deflate"):
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # either header is recognised
-    raise UnexpectedResponse(
-        f"{shown(url)} is packed as {quoted(encoding)}, which was not requested. The board, or a "
-        "proxy before it, is broken. Try later."
-    )
 
 
 def _joined(base: str, location: str) -> str:

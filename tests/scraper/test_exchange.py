@@ -54,6 +54,58 @@ async def test_gzip_bomb_is_cut():
             await asked.json()
 
 
+async def test_members_of_gzip_are_joined():
+    """A gzip body of several members is one body."""
+    packed = gzip.compress(b'[{"id"') + gzip.compress(b"") + gzip.compress(b": 1}]")
+
+    async with asking(answer(packed, Content_Encoding="gzip")) as asked:
+        assert [{"id": 1}] == await asked.json()
+
+
+async def test_bytes_after_the_end_of_gzip_are_not_read():
+    """Bytes without end after a gzip body neither fill the memory nor delay the answer."""
+    sent = 0
+
+    async def endless_tail(writer):
+        nonlocal sent
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\r\n"
+        )
+        writer.write(gzip.compress(b"[]"))
+        while not writer.is_closing():
+            writer.write(bytes(65_536))
+            sent += 65_536
+            await writer.drain()
+
+    async with asking(endless_tail) as asked:
+        assert [] == await asked.json()
+        assert [] == await asked.one_shot()
+        assert sent < 50_000_000
+
+
+async def test_members_of_gzip_are_bounded():
+    """Empty members without end are cut."""
+    packed = gzip.compress(b"[]") + gzip.compress(b"") * 100_000
+
+    async with asking(answer(packed, Content_Encoding="gzip")) as asked:
+        assert [] == await asked.json()
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5, 9, 25])
+async def test_gzip_in_pieces_is_whole(cut):
+    """A gzip body of two members is unpacked wherever the network cuts it."""
+    packed = answer(gzip.compress(b"[1,") + gzip.compress(b"2]"), Content_Encoding="gzip")
+
+    async def pieces(writer):
+        for start in range(0, len(packed), cut):
+            writer.write(packed[start : start + cut])
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with asking(pieces) as asked:
+        assert [1, 2] == await asked.json()
+
+
 @pytest.mark.parametrize(
     "url", ["http://evil.example/a.jpg", "file:///etc/passwd", "//evil.example/a.jpg", "http://["]
 )
