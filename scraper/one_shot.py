@@ -5,8 +5,10 @@ It sends one request at a time through `requests`, without retries. Addresses, h
 meaning of a response and the waits are those of `policy.py`, as in the asynchronous client.
 """
 
+import contextlib
 import http.client
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -32,7 +34,7 @@ from scraper.errors import (
     TransientError,
 )
 from scraper.policy import RequestBudget
-from scraper.ratelimit import Clock, acquire_blocking
+from scraper.ratelimit import acquire_blocking
 from scraper.responses import Response, shown
 from scraper.site import Site
 
@@ -46,7 +48,6 @@ class OneShot:
     Args:
         site: The board.
         budget: The tokens that this client shares with others; a budget of its own when None.
-        clock: Monotonic time in seconds, against which `total_seconds` counts.
         sleep: Waits for a number of seconds.
         now: The time against which a date in Retry-After counts.
     """
@@ -56,20 +57,20 @@ class OneShot:
         site: Site,
         budget: RequestBudget | None = None,
         *,
-        clock: Clock = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.site = site
         self.requests = 0
         self._budget = budget or RequestBudget(site)
-        self._clock, self._sleep, self._now = clock, sleep, now
+        self._sleep, self._now = sleep, now
         self._session = _Session()
         # No proxy, no .netrc: the environment must not change where a request goes, or as whom.
         self._session.trust_env = False
         self._session.headers.clear()
+        self._open: list[HTTPConnection] = []
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, _PublicAdapter(site))
+            self._session.mount(scheme, _PublicAdapter(site, self._open))
 
     def __enter__(self) -> Self:
         return self
@@ -120,10 +121,14 @@ class OneShot:
 
     def _send(self, target: URL, most: int) -> Response:
         patience = self._budget.patience
-        begun = self._clock()
         self.requests += 1
         # Cookies of an earlier response are not sent.
         self._session.cookies.clear()
+        # Neither library bounds a whole response: headers may come for ever, one byte at a time.
+        is_late = threading.Event()
+        timer = threading.Timer(patience.total_seconds, self._abort, [is_late])
+        timer.daemon = True
+        timer.start()
         try:
             with self._session.get(
                 str(target),
@@ -137,11 +142,23 @@ class OneShot:
                 while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
                     if not body.add(chunk):
                         break
-                    if self._clock() - begun > patience.total_seconds:
-                        raise TimeoutError  # translated below
+                if is_late.is_set():
+                    raise TimeoutError  # translated below
                 return Response(str(target), response.status_code, response.headers, body.content())
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise translated(error, str(target)) from _without_request(error)
+            cause = TimeoutError() if is_late.is_set() else error
+            raise translated(cause, str(target)) from _without_request(error)
+        finally:
+            timer.cancel()
+            self._open.clear()
+
+    def _abort(self, is_late: threading.Event) -> None:
+        """Ends the response that is under way."""
+        is_late.set()
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                if connection.sock is not None:
+                    connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def translated(error: Exception, url: str) -> ScraperError:
@@ -195,25 +212,37 @@ class _Session(requests.Session):
 class _PublicAdapter(HTTPAdapter):
     """Connects to the addresses that `policy.public_only` allows."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, site: Site, opened: list[HTTPConnection]) -> None:
+        self._site, self._opened = site, opened
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *arguments: Any, **keywords: Any) -> None:
         super().init_poolmanager(*arguments, **keywords)
-        self.poolmanager.pool_classes_by_scheme = _pools(self._site)
+        self.poolmanager.pool_classes_by_scheme = _pools(self._site, self._opened)
 
 
-def _pools(site: Site) -> dict[str, type[HTTPConnectionPool]]:
-    """Returns urllib3's pools by scheme, with connections that look up names under our policy."""
+def _pools(site: Site, opened: list[HTTPConnection]) -> dict[str, type[HTTPConnectionPool]]:
+    """
+    Returns urllib3's pools by scheme, with connections that look up names under our policy.
+
+    A connection that sends a request adds itself to `opened`.
+    """
 
     class _Connection(HTTPConnection):
         def _new_conn(self) -> socket.socket:
             return _connected(site, self)
 
+        def request(self, *arguments: Any, **keywords: Any) -> None:
+            opened.append(self)
+            super().request(*arguments, **keywords)
+
     class _SecureConnection(HTTPSConnection):
         def _new_conn(self) -> socket.socket:
             return _connected(site, self)
+
+        def request(self, *arguments: Any, **keywords: Any) -> None:
+            opened.append(self)
+            super().request(*arguments, **keywords)
 
     class _Pool(HTTPConnectionPool):
         ConnectionCls = _Connection

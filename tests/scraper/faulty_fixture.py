@@ -5,7 +5,7 @@ import contextlib
 import gzip
 
 from tests.scraper.conftest import noise
-from tests.scraper.network_fixture import answer, drip, endless, html, reset, stall
+from tests.scraper.network_fixture import answer, drip, endless, html, interim, reset, stall
 
 MILLION_BRACKETS = b"[" * 1_000_000
 CANCELED = {"error": "ActiveRecord::QueryCanceled", "message": "timed out"}
@@ -25,14 +25,6 @@ async def cut(writer):
     writer.write(answer(b"x" * 500, kind=PNG, length=1000))
     await writer.drain()
     await reset(writer)
-
-
-async def interim(writer):
-    """Sends interim answers without end, and never the final one."""
-    while not writer.is_closing():
-        writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 100)
-        await writer.drain()
-        await asyncio.sleep(0.01)
 
 
 async def endless_headers(writer):

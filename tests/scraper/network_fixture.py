@@ -69,6 +69,23 @@ async def stall(writer):
         writer.write(b"")
 
 
+async def interim(writer):
+    """Sends interim answers without end, and never the final one."""
+    while not writer.is_closing():
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 10)
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+async def slow_headers(writer):
+    """Sends one byte of a header at a time and never finishes."""
+    writer.write(b"HTTP/1.1 200 OK\r\nX-Header: ")
+    while not writer.is_closing():
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
 async def drip(writer):
     """Sends a few bytes at a time and never finishes."""
     writer.write(answer(b"", length=10_000))

@@ -34,7 +34,18 @@ from scraper.one_shot import OneShot, translated
 from scraper.params.site import Params
 from scraper.policy import RequestBudget
 from scraper.site import Site
-from tests.scraper.network_fixture import FINE, answer, asking, drip, endless, html, reset, stall
+from tests.scraper.network_fixture import (
+    FINE,
+    answer,
+    asking,
+    drip,
+    endless,
+    html,
+    interim,
+    reset,
+    slow_headers,
+    stall,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -108,9 +119,9 @@ async def test_both_clients_give_the_same_error(ask, name):
 
 
 @CLIENTS
-@pytest.mark.parametrize("fault", [stall, drip], ids=["stall", "drip"])
+@pytest.mark.parametrize("fault", [stall, drip, interim, slow_headers], ids=lambda f: f.__name__)
 async def test_both_clients_end_silence(ask, fault):
-    """Both clients end a silent or dripping response with a timeout."""
+    """Both clients end a response that is silent, drips, or never comes to its headers."""
     async with asking(fault, read_seconds=0.1, total_seconds=0.3, attempts=1) as asked:
         with pytest.raises(ConnectionLost, match="did not answer in time"):
             await getattr(asked, ask)()
