@@ -33,6 +33,7 @@ from scraper.image import RequestedFile, smallest_sufficient
 from scraper.ledger import Ledger, RefusedImage, StoredImage
 from scraper.params.download import Params
 from scraper.post import Variant
+from scraper.rebuild import rebuild
 from scraper.segments import Segments, disk_errors_translated
 from scraper.transfer import Bounds, Transfer, Writer
 from scraper.transport import Transport
@@ -105,10 +106,13 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
     with Ledger(out_dir, site.name, at=at) as ledger:
         if segments is None:
             segments = Segments(out_dir / "segments", segment_bytes=params.segment_bytes, at=at)
+        listed = _Listed(listing_dir, decide_dir, params.side)
+        if ledger.is_new and segments.sizes():
+            folder = out_dir / "segments"
+            rebuild(ledger, folder, listed.files(), max_pixels=params.max_pixels)
         _recover(ledger, segments)
         if params.retry_refused:
             _log.info("download: %d refused images are requested again", ledger.forget_refused())
-        listed = _Listed(listing_dir, decide_dir, params.side)
         pending = _pending(listed, ledger)
         if pending.left:
             # A table that exists is complete: those of an earlier run no longer match what is kept.

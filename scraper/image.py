@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from scraper.ledger import RefusedImage
+from scraper.ledger import RefusedImage, StoredImage
 from scraper.post import Variant
 
 _STILL = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}
@@ -116,6 +116,25 @@ def inspect(payload: bytes, file: RequestedFile, *, max_pixels: int) -> Header |
     elif not is_listed and listed and not _is_near(image, variant):
         refusal = file.suspected("wrong_shape", pixels, listed)
     return image if refusal is None else replace(refusal, evidence=sha256(payload))
+
+
+def stored_image(
+    file: RequestedFile, payload: bytes, image: Header, segment: str, offset: int
+) -> StoredImage:
+    """Returns the row of an image whose bytes begin at `offset` of a segment."""
+    listed = (file.variant.width, file.variant.height) if file.variant else ()
+    is_as_listed = {image.width, image.height} == set(listed)
+    return StoredImage(
+        post_id=file.post_id,
+        file_key=file.file_key,
+        segment=segment,
+        offset=offset,
+        file_bytes=len(payload),
+        sha256=sha256(payload),
+        file_ext=image.file_ext,
+        width=None if is_as_listed else image.width,
+        height=None if is_as_listed else image.height,
+    )
 
 
 def _is_near(image: Header, variant: Variant) -> bool:

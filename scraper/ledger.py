@@ -59,6 +59,7 @@ ALTER TABLE refusals ADD COLUMN repeats INTEGER NOT NULL DEFAULT 1;
 UPDATE refusals SET state = 'refused' WHERE reason != 'too_large'
 """
 }
+_NO_SITE = ""
 UNAVAILABLE = "unavailable"
 """Reason of a refusal for want of an answer."""
 # Equal answers in a row that make a refusal final.
@@ -160,7 +161,7 @@ class Ledger(Store):
             version=_VERSION,
             upgrades=_UPGRADES,
             synchronous="FULL",
-            again="download",
+            remedy="The next run then records the images again from the segments.",
             at=at,
         )
         self._site = site
@@ -213,6 +214,14 @@ class Ledger(Store):
                 (self._site, first, last),
             )
             return {(row[0], row[1]): RefusedImage(*row) for row in rows}
+
+    def keep(self, rows: Iterable[StoredImage]) -> None:
+        """Records bytes of no known post, so that their segments are not cut back."""
+        with self._transaction():
+            self._rows.executemany(
+                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(_NO_SITE, *astuple(row)) for row in rows],
+            )
 
     def some_stored(self, count: int) -> list[StoredImage]:
         """Returns stored images of this site at random, at most `count`."""

@@ -21,7 +21,7 @@ from scraper.store import Store
 
 _log = logging.getLogger(__name__)
 
-_AGAIN = "list"
+_REMEDY = "The next run then lists the posts again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Pages(Store):
             version=recorded.VERSION,
             upgrades=recorded.UPGRADES,
             synchronous="NORMAL",
-            again=_AGAIN,
+            remedy=_REMEDY,
             at=at,
         )
         try:
@@ -362,7 +362,7 @@ def summary(folder: Path) -> ListingSummary | None:
     path = folder / store.NAME
     if not path.is_file():
         return None
-    with store.translated(path, again=_AGAIN), closing(store.read_only(path)) as rows:
+    with store.translated(path, remedy=_REMEDY), closing(store.read_only(path)) as rows:
         (posts,) = rows.execute("SELECT count(*) FROM posts").fetchone()
         searches, done = rows.execute(
             "SELECT count(*), count(*) FILTER (WHERE is_done = 1) FROM walks"

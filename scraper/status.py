@@ -171,7 +171,7 @@ def _of_download(known: dict[str, Any]) -> str:
 def _recorded(path: Path) -> tuple[int, int]:
     if not path.is_file():
         return 0, 0
-    with store.translated(path, again="download"), closing(store.read_only(path)) as rows:
+    with store.translated(path, remedy=""), closing(store.read_only(path)) as rows:
         (stored,) = rows.execute("SELECT count(*) FROM images").fetchone()
         (refused,) = rows.execute("SELECT count(*) FROM refusals").fetchone()
     return int(stored), int(refused)

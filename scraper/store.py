@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Literal, Self
 
 from personae import files
-from personae.errors import DiskRefused
+from personae.errors import AlreadyRunning, DiskRefused
 from scraper.errors import DamagedLedger
 
 NAME = "ledger.sqlite"
 # Beyond a quota or a limit on file size, SQLite reports a failed write instead of a full disk.
 _NO_ROOM = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE"}
+_DISK = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")
+_DAMAGE = {"SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_CORRUPTFS", "SQLITE_IOERR_DATA"}
+_HELD = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
 
 
 class Store:
@@ -31,13 +34,13 @@ class Store:
         version: Of the tables; a file of a later version is refused.
         upgrades: SQL that turns the tables of an earlier version into those of the next.
         synchronous: FULL keeps a commit through a loss of power, NORMAL through a kill.
-        again: Verb for the message when the file is lost, such as "download".
+        remedy: What the next run does without the file, for the message when it is damaged.
         at: Called with the name of each write step as it is reached, for tests that kill there.
 
     Raises:
         AlreadyRunning: Another process holds the folder.
         DamagedLedger: The file is no record of this version.
-        DiskRefused: The disk is full.
+        DiskRefused: The disk is full, fails, or may not be written.
     """
 
     def __init__(
@@ -47,13 +50,15 @@ class Store:
         tables: str,
         version: int,
         synchronous: Literal["FULL", "NORMAL"],
-        again: str,
+        remedy: str,
         at: Callable[[str], None],
         upgrades: Mapping[int, str] | None = None,
     ) -> None:
+        self.is_new = False
+        """Whether the file was made now."""
         self._at = at
         self._path = folder / NAME
-        self._again = again
+        self._remedy = remedy
         self._lock: int | None = files.lock(folder)
         try:
             with self._translated():
@@ -96,7 +101,7 @@ class Store:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        with translated(self._path, again=self._again):
+        with translated(self._path, remedy=self._remedy):
             yield
 
     def _prepare(
@@ -106,8 +111,9 @@ class Store:
         if present not in (0, version, *upgrades):
             raise DamagedLedger(
                 f"{self._path} has version {present}, this program writes version {version}. "
-                f"Use the program that wrote it, or remove the folder to {self._again} again."
+                f"Use the program that wrote it, or move the file away. {self._remedy}"
             )
+        self.is_new = present == 0
         self._rows.execute("PRAGMA journal_mode = WAL")
         self._rows.execute(f"PRAGMA synchronous = {synchronous}")
         for earlier in range(present or version, version):
@@ -119,24 +125,36 @@ class Store:
 
 
 @contextmanager
-def translated(path: Path, *, again: str) -> Iterator[None]:
+def translated(path: Path, *, remedy: str) -> Iterator[None]:
     """
     Turns an error of SQLite about the file at `path` into one of ours.
 
     Raises:
-        DiskRefused: The disk is full.
-        DamagedLedger: Anything else is wrong with the file.
+        DiskRefused: The disk is full, fails, or may not be written; the file may be sound.
+        AlreadyRunning: Another program holds the file.
+        DamagedLedger: The file is damaged.
     """
     try:
         yield
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorname", "") in _NO_ROOM:
+        code = getattr(error, "sqlite_errorname", "")
+        if code in _NO_ROOM:
             raise DiskRefused(
                 f"There is no room to write {path} ({error}). Everything recorded before is kept. "
                 "Make room, or raise the limit, and run the same command again."
             ) from error
+        if code.startswith(_DISK) and code not in _DAMAGE:
+            raise DiskRefused(
+                f"{path} cannot be read or written ({error}). Nothing says that it is damaged. Check "
+                "the rights, and whether the disk is sound, and run the same command again."
+            ) from error
+        if code.startswith(_HELD):
+            raise AlreadyRunning(
+                f"Another program holds {path} ({error}). Close it, and run the same command again."
+            ) from error
         raise DamagedLedger(
-            f"{path} cannot be used ({error}). Restore it, or remove {path.parent} to {again} again."
+            f"{path} cannot be used ({error}). Restore it from a copy. Without a copy, move the file "
+            f"away. {remedy}".rstrip()
         ) from error
 
 

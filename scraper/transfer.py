@@ -36,7 +36,7 @@ from scraper.errors import (
     UnexpectedResponse,
     Unfinished,
 )
-from scraper.image import Header, RequestedFile, inspect, sha256
+from scraper.image import Header, RequestedFile, inspect, stored_image
 from scraper.ledger import UNAVAILABLE, Ledger, RefusedImage, StoredImage
 from scraper.segments import Segments
 from scraper.transport import Transport
@@ -103,19 +103,7 @@ class Writer:
 
     def _store(self, file: RequestedFile, payload: bytes, image: Header) -> StoredImage:
         location = self._segments.append(file.post_id, image.file_ext, payload)
-        listed = (file.variant.width, file.variant.height) if file.variant else ()
-        is_as_listed = {image.width, image.height} == set(listed)
-        return StoredImage(
-            post_id=file.post_id,
-            file_key=file.file_key,
-            segment=location.segment,
-            offset=location.offset,
-            file_bytes=len(payload),
-            sha256=sha256(payload),
-            file_ext=image.file_ext,
-            width=None if is_as_listed else image.width,
-            height=None if is_as_listed else image.height,
-        )
+        return stored_image(file, payload, image, location.segment, location.offset)
 
     def _refused(self, file: RequestedFile, row: RefusedImage) -> RefusedImage:
         if not self._is_remote and row.reason != UNAVAILABLE:

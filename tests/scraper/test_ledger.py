@@ -122,10 +122,10 @@ def test_folder_is_free_after_closing(tmp_path):
 
 
 def test_damaged_file_says_what_to_do(tmp_path):
-    """A file that is not a database is reported with two remedies: restore it or remove it."""
+    """A file that is not a database is reported with two remedies: restore it, or move it away."""
     (tmp_path / "ledger.sqlite").write_bytes(b"no database at all" * 100)
 
-    with pytest.raises(DamagedLedger, match="Restore it, or remove"):
+    with pytest.raises(DamagedLedger, match=r"Restore it.*move the file away.*from the segments"):
         Ledger(tmp_path, "board")
 
 
@@ -160,8 +160,38 @@ SQLITE_ERRORS = sorted(
 def test_every_error_of_sqlite_is_translated(kind, tmp_path):
     """Every SQLite error class is translated, and the message says what to do."""
     with (
-        pytest.raises(DamagedLedger, match="Restore it, or remove") as caught,
-        store.translated(tmp_path / "ledger.sqlite", again="download"),
+        pytest.raises(DamagedLedger, match="Restore it") as caught,
+        store.translated(tmp_path / "ledger.sqlite", remedy=""),
     ):
         raise kind("broken")
     assert isinstance(caught.value.__cause__, kind)
+
+
+CODES = {
+    "SQLITE_FULL": DiskRefused,
+    "SQLITE_READONLY": DiskRefused,
+    "SQLITE_READONLY_DIRECTORY": DiskRefused,
+    "SQLITE_IOERR_FSYNC": DiskRefused,
+    "SQLITE_IOERR_READ": DiskRefused,
+    "SQLITE_CANTOPEN": DiskRefused,
+    "SQLITE_BUSY": AlreadyRunning,
+    "SQLITE_LOCKED": AlreadyRunning,
+    "SQLITE_NOTADB": DamagedLedger,
+    "SQLITE_CORRUPT": DamagedLedger,
+    "SQLITE_IOERR_SHORT_READ": DamagedLedger,
+}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_failure_of_the_disk_is_no_damage(code, tmp_path):
+    """Only a damaged file is called damaged, and no message advises to delete anything."""
+    error = sqlite3.OperationalError("broken")
+    error.sqlite_errorname = code
+    with (
+        pytest.raises(CODES[code]) as caught,
+        store.translated(tmp_path / "ledger.sqlite", remedy="The next run lists again."),
+    ):
+        raise error
+
+    assert not any(word in str(caught.value) for word in ("remove", "delete"))
+    assert ("move the file away" in str(caught.value)) is (CODES[code] is DamagedLedger)
