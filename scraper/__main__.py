@@ -137,7 +137,10 @@ def _opened(sections: _Sections) -> "Iterator[Site | Folder]":
 
         yield Folder(Path(sections.site.folder))
         return
+    from yarl import URL
+
     from scraper import contact
+    from scraper.proxy import Proxies
     from scraper.site import Site
 
     address = contact.find(sections.site)
@@ -147,13 +150,17 @@ def _opened(sections: _Sections) -> "Iterator[Site | Folder]":
             from scraper.demo.server.process import running
 
             demo_url = stack.enter_context(running(sections.options.params))
-        yield Site.resolve(
+        board = Site.resolve(
             sections.site,
             contact=address,
             login=os.environ.get("PERSONAE_LOGIN", ""),
             api_key=os.environ.get("PERSONAE_API_KEY", ""),
             demo_url=demo_url,
+            proxies=Proxies.of_environment(),
         )
+        if board.proxies.of(URL(board.base_url)):
+            _log.info("Requests go through the proxy of the environment: %s", board.proxies)
+        yield board
 
 
 def _transfer(stage: str, sections: _Sections, board: "Site | Folder") -> None:

@@ -79,6 +79,7 @@ class Exchange:
                 target,
                 headers=policy.headers(self._site, target, is_api=is_api),
                 allow_redirects=False,
+                proxy=self._site.proxies.of(target),
             ) as response:
                 body = ResponseBody(str(target), response.status, response.headers, most)
                 async for chunk in response.content.iter_any():
@@ -105,6 +106,8 @@ def translated(error: aiohttp.ClientError | OSError, url: str) -> ScraperError:
             return CutShort(f"{shown(url)} ended before its end ({name}).", url=url)
         case TimeoutError():
             what = f"{shown(url)} did not answer in time ({name})."
+        case aiohttp.ClientHttpProxyError() | aiohttp.ClientProxyConnectionError():
+            what = f"The proxy of the environment does not let {shown(url)} through ({name})."
         case aiohttp.ClientConnectorError():
             what = (
                 f"{shown(url)} cannot be reached: {error.os_error}. Is the board running, and this "

@@ -65,7 +65,7 @@ class OneShot:
         self._budget = budget or RequestBudget(site)
         self._sleep, self._now = sleep, now
         self._session = _Session()
-        # No proxy, no .netrc: the environment must not change where a request goes, or as whom.
+        # No .netrc: it must not change as whom a request is sent. The proxies are those of the site.
         self._session.trust_env = False
         self._session.headers.clear()
         self._open: list[HTTPConnection] = []
@@ -129,6 +129,7 @@ class OneShot:
         timer = threading.Timer(patience.total_seconds, self._abort, [is_late])
         timer.daemon = True
         timer.start()
+        proxy = self.site.proxies.of(target)
         try:
             with self._session.get(
                 str(target),
@@ -136,6 +137,7 @@ class OneShot:
                 timeout=(patience.connect_seconds, patience.read_seconds),
                 allow_redirects=False,
                 stream=True,
+                proxies={target.scheme: proxy} if proxy else None,
             ) as response:
                 body = ResponseBody(str(target), response.status_code, response.headers, most)
                 # Bodies are unpacked under a cap, and not by the library.
@@ -220,6 +222,11 @@ class _PublicAdapter(HTTPAdapter):
         super().init_poolmanager(*arguments, **keywords)
         self.poolmanager.pool_classes_by_scheme = _pools(self._site, self._opened)
 
+    def proxy_manager_for(self, proxy: str, **keywords: Any) -> urllib3.ProxyManager:
+        manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **keywords)
+        manager.pool_classes_by_scheme = _pools(self._site, self._opened)
+        return manager
+
 
 def _pools(site: Site, opened: list[HTTPConnection]) -> dict[str, type[HTTPConnectionPool]]:
     """
@@ -258,7 +265,7 @@ def _connected(site: Site, connection: HTTPConnection) -> socket.socket:
     host = connection.host.strip("[]")
     last: OSError | None = None
     try:
-        if f"{host}:{connection.port}" not in site.hosts:
+        if f"{host}:{connection.port}" not in site.hosts and host not in site.proxies.hosts:
             # urllib3 must not read an address differently from `policy.checked`.
             raise OSError(f"{host}:{connection.port} is not a host of this board")  # noqa: TRY301  # caught below, with what the system raises
         entries = socket.getaddrinfo(host, connection.port, type=socket.SOCK_STREAM)

@@ -188,7 +188,7 @@ def public_only(
     """
     Returns the addresses of `host` that may be connected to.
 
-    Private addresses are dropped, unless the user named that very host as the board.
+    Private addresses are dropped, unless the user named that very host as the board or as a proxy.
 
     Args:
         site: The board.
@@ -199,8 +199,10 @@ def public_only(
     Raises:
         OSError: None is left.
     """
-    trusted = None if site.name in KNOWN else URL(site.base_url).host
-    allowed = [each for each in addresses if host == trusted or is_public(text(each))]
+    trusted = set(site.proxies.hosts)
+    if site.name not in KNOWN:
+        trusted.add(URL(site.base_url).host or "")
+    allowed = [each for each in addresses if host in trusted or is_public(text(each))]
     if not allowed:
         raise OSError(None, f"{host} leads to private addresses only, which are not requested")
     return allowed

@@ -17,6 +17,7 @@ from yarl import URL
 
 from personae.errors import BadParams
 from scraper.params.site import FOLDER, Params
+from scraper.proxy import Proxies
 
 _PRINTABLE = re.compile(r"[ -~]{3,200}")
 
@@ -58,6 +59,7 @@ class Site:
     """True when the board runs on this machine."""
     login: str = field(default="", repr=False)
     api_key: str = field(default="", repr=False)
+    proxies: Proxies = field(default_factory=Proxies)
 
     @classmethod
     def resolve(
@@ -68,6 +70,7 @@ class Site:
         login: str = "",
         api_key: str = "",
         demo_url: str | None = None,
+        proxies: Proxies | None = None,
     ) -> Self:
         """
         Returns the site that `params` names.
@@ -78,6 +81,7 @@ class Site:
             login: Account name, empty for anonymous.
             api_key: Key of that account.
             demo_url: Where the demo board runs; required when the name is demo.
+            proxies: Where requests go through; None sends them directly.
 
         Raises:
             BadParams: The name is no known board and no URL, the contact is missing or cannot
@@ -104,6 +108,7 @@ class Site:
             is_local=local,
             login=login,
             api_key=api_key,
+            proxies=proxies or Proxies(),
         )
 
     def absolute(self, url: str) -> str:
