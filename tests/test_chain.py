@@ -252,5 +252,5 @@ def test_formats_page_matches_the_files(project):
         if written != _columns(section):
             wrong[name] = (written, _columns(section))
 
-    assert len(sections) == 18
+    assert len(sections) == 17
     assert wrong == {}
