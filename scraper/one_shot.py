@@ -141,8 +141,9 @@ class OneShot:
             ) as response:
                 body = ResponseBody(str(target), response.status_code, response.headers, most)
                 # Bodies are unpacked under a cap, and not by the library.
+                # A response that closes its connection has taken the socket out of `_abort`'s reach.
                 while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
-                    if not body.add(chunk):
+                    if is_late.is_set() or not body.add(chunk):
                         break
                 if is_late.is_set():
                     raise TimeoutError  # translated below
