@@ -57,7 +57,7 @@ def wait_for_library(process: subprocess.Popen[str], name: str) -> None:
         ("curation measure", "pydantic_core"),
         ("curation measure", "libarrow"),
         ("curation duplicates", "libarrow"),
-        ("curation catalog", "_duckdb"),
+        ("curation catalog", "duckdb"),
         ("curation query", "pydantic_core"),
         ("scraper listing", "pydantic_core"),
         ("train flat", "pydantic_core"),
