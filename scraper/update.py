@@ -14,11 +14,10 @@ from pathlib import Path
 from personae.progress import Progress
 from scraper.pages import Pages
 from scraper.sources import PostSource
-from scraper.sources.by_id import posts_by_id
+from scraper.sources.by_id import IDS_AT_ONCE, posts_by_id
 
 _log = logging.getLogger(__name__)
 
-_IDS_AT_ONCE = 100  # keeps the address of the request short
 _QUESTION = "refreshed up to"
 
 
@@ -45,9 +44,9 @@ async def _refresh(source: PostSource, pages: Pages) -> None:
     """Requests every recorded post again; a killed run goes on after the last ids recorded."""
     done = pages.answer(_QUESTION) or 0
     edited = gone = 0
-    requests = -(-pages.count(above=done) // _IDS_AT_ONCE)
+    requests = -(-pages.count(above=done) // IDS_AT_ONCE)
     with Progress("update", requests) as progress:
-        while ids := pages.known(above=done, limit=_IDS_AT_ONCE):
+        while ids := pages.known(above=done, limit=IDS_AT_ONCE):
             page = await posts_by_id(source, ids)
             unreadable = {row.post_id for row in page.refused}
             counts = pages.refresh([each for each in ids if each not in unreadable], page.posts)

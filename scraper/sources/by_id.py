@@ -6,6 +6,11 @@ from scraper.errors import EmptyPage
 from scraper.post import Post
 from scraper.sources import Page, PostSource, RefusedPost
 
+IDS_AT_ONCE = 100
+"""Posts of one request: more would make its address long."""
+PREFIX = "id:"
+"""How a search by ids begins."""
+
 
 async def posts_by_id(source: PostSource, ids: Sequence[int], terms: str = "") -> Page:
     """
@@ -42,4 +47,4 @@ async def posts_by_id(source: PostSource, ids: Sequence[int], terms: str = "") -
 
 
 def _search(ids: set[int], terms: str) -> str:
-    return f"id:{','.join(map(str, sorted(ids)))} {terms}".strip()
+    return f"{PREFIX}{','.join(map(str, sorted(ids)))} {terms}".strip()

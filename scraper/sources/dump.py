@@ -22,7 +22,7 @@ from scraper.errors import BadDump
 from scraper.filters import Rules
 from scraper.post import CATEGORIES
 from scraper.sources import Page, PostSource, Tag
-from scraper.sources.by_id import posts_by_id
+from scraper.sources.by_id import IDS_AT_ONCE, PREFIX, posts_by_id
 
 _log = logging.getLogger(__name__)
 
@@ -72,8 +72,6 @@ _READERS = {
     ".jsonl": "read_json(?, format = 'newline_delimited', ignore_errors = true, union_by_name = true)",
     ".csv": "read_csv(?, all_varchar = true, ignore_errors = true, union_by_name = true)",
 }
-_IDS_AT_ONCE = 100  # keeps the address of the request short
-_BY_ID = "id:"
 
 
 class Dump:
@@ -147,19 +145,21 @@ class Dump:
         Posts that are no longer on the board are left out; the cursor passes them.
         """
         name, _, terms = search.partition(" ")
-        if name.startswith(_BY_ID):
+        if name.startswith(PREFIX):
             return await self._board.page(search, before=before, size=size)
         rows = self._rows(
             "SELECT id FROM chosen WHERE tag = ? AND id < ? ORDER BY id DESC LIMIT ?",
-            [name, 2**63 - 1 if before is None else before, min(size, _IDS_AT_ONCE)],
+            [name, 2**63 - 1 if before is None else before, min(size, IDS_AT_ONCE)],
         )
         ids = [number for (number,) in rows]
         if not ids:
             return Page((), None)
         return await posts_by_id(self._board, ids, terms)
 
-    async def remaining(self, search: str, *, before: int | None) -> int | None:  # noqa: ARG002  # as in PostSource
-        """Returns 0: the chosen rows are known, so an empty page is the end."""
+    async def remaining(self, search: str, *, before: int | None) -> int | None:
+        """Returns 0: the chosen rows are known. Posts by id are counted by the board."""
+        if search.startswith(PREFIX):
+            return await self._board.remaining(search, before=before)
         return 0
 
     async def implications(self) -> AsyncIterator[tuple[str, str]]:

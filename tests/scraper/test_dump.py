@@ -167,6 +167,15 @@ def test_posts_come_from_the_board_by_id(tmp_path):
     assert 3 + 2 == len(board.asked)
 
 
+def test_absent_posts_are_counted_by_the_board(tmp_path):
+    """A search by ids goes to the board: a dump's own count would prove that every post is gone."""
+    board = Shelf(post(1, "rin"), post(2, "rin"))
+    dump = Dump(written(tmp_path, [row(1), row(2)]), "gsqe", board, RULES)
+
+    assert 2 == asyncio.run(dump.remaining("id:1,2", before=None))
+    assert 0 == asyncio.run(dump.remaining("rin", before=None))
+
+
 facts = st.fixed_dictionaries(
     {
         "rating": st.sampled_from("gsqe"),
