@@ -47,19 +47,10 @@ def facts(data_dir: Path) -> dict[str, dict[str, Any]]:
 
 def is_finished(data_dir: Path) -> bool:
     """Returns whether the last run listed everything and has no image left to download."""
-    held = pages.summary(data_dir / "listing")
-    images = data_dir / "download" / "images.parquet"
-    kept = data_dir / "decide" / "kept.parquet"
-    if (
-        held is None
-        or held.searches_done < held.searches
-        or not images.is_file()
-        or not kept.is_file()
-    ):
-        return False
-    posts = tables.read(kept, ("post_id",), stage="decide").num_rows
-    decisions = tables.read(images.with_name("decisions.parquet"), ("post_id",), stage="download")
-    return bool(posts <= decisions.num_rows)
+    listing = _listing(data_dir / "listing")
+    download = _download(data_dir / "download", data_dir / "decide")
+    is_downloaded = download["state"].startswith("done") and not download["left"]
+    return listing["state"] == "done" and is_downloaded
 
 
 def require_personae(data_dir: Path, min_images: int) -> None:

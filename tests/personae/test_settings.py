@@ -104,7 +104,9 @@ def test_an_unknown_section_is_an_error_of_the_commands(tmp_path):
 @pytest.mark.parametrize("preset", sorted(ROOT.glob("presets/*.yaml")), ids=lambda path: path.stem)
 def test_every_section_of_a_preset_is_known(preset):
     """All presets pass the check of sections."""
-    Settings.of(argparse.Namespace(params=preset))
+    settings = Settings.of(argparse.Namespace(params=preset))
+
+    assert preset == settings.path
 
 
 def test_values_that_do_not_go_together_name_the_section(tmp_path):
