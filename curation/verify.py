@@ -23,24 +23,11 @@ from PIL import Image
 
 from curation import catalog_check
 from curation.documents import ClassesDocument, ManifestDocument, NormalisedFormat
+from curation.shards import SCHEMA as SAMPLES
 from curation.spans import SpanReader
 from personae import tables
 from personae.errors import AlreadyRunning, BadTable, PersonaeError
 
-_SAMPLES = pa.schema(
-    {
-        "post_id": pa.int64(),
-        "split": pa.string(),
-        "label": pa.string(),
-        "leaf": pa.int32(),
-        "white_background": pa.bool_(),
-        "shard": pa.string(),
-        "offset": pa.int64(),
-        "sample_bytes": pa.int64(),
-        "image_offset": pa.int64(),
-        "image_bytes": pa.int64(),
-    }
-)
 _DOWNLOADED = pa.schema(
     {
         "post_id": pa.int64(),
@@ -140,7 +127,7 @@ def _sample_rows(folder: Path, manifest: ManifestDocument) -> list[dict[str, Any
         count = pq.read_metadata(path).num_rows
     if count > sizes // _LEAST_SAMPLE:
         raise BadTable(f"{path} has {count} rows, more than its shards can hold.")
-    rows: list[dict[str, Any]] = tables.read_complete(path, _SAMPLES, stage="shards").to_pylist()
+    rows: list[dict[str, Any]] = tables.read_complete(path, SAMPLES, stage="shards").to_pylist()
     return rows
 
 
