@@ -232,7 +232,7 @@ def _sample(
     """Returns what is wrong with one sample, or None."""
     start, end = row["offset"], row["offset"] + row["sample_bytes"]
     if not 0 <= start <= end <= len(data):
-        return f"it is said to end at byte {end} of {len(data)}"
+        return f"samples.parquet says that it ends at byte {end}, and the shard has {len(data)}"
     try:
         position, contents = start, []
         for kind in (image.format, "cls", "json"):
