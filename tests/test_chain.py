@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 import yaml
+from PIL import Image
 
 from scraper.demo.server.process import running
 
@@ -96,10 +97,8 @@ def _stages(output: str) -> set[str]:
     return {line.split("'")[1].split("@")[0] for line in lines if "Running stage" in line}
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Returns the project after one `dvc repro` from scratch."""
-    root = tmp_path_factory.mktemp("chain") / "personae"
+def _copy(root: Path) -> Project:
+    """Copies the files of the project to `root`, as a Git repository needs them."""
     files = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -111,7 +110,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         if (ROOT / name).is_file() and name != "dvc.lock":
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, root / name)
-    made = Project(root)
+    return Project(root)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Returns the project after one `dvc repro` from scratch."""
+    made = _copy(tmp_path_factory.mktemp("chain") / "personae")
     made.change("site", name=f"http://127.0.0.1:{made.port}", api_rate=1000)
     made.change("demo", posts_large=50, posts_small=50, posts_minor=8, rate=0)
     made.change("personae", min_images=20, max_images=None)
@@ -210,6 +215,32 @@ def test_loosened_rule_downloads_only_what_it_admits(project):
     assert "listing" not in ran
     assert admitted > 0
     assert admitted == log.json()["requests"]["cdn"]
+
+
+def test_changed_folder_is_listed_again(tmp_path):
+    """An added, a changed and a removed image are each seen by the next `dvc repro`."""
+    project = _copy(tmp_path / "personae")
+    folder = tmp_path / "my images"
+    for number in range(4):
+        path = folder / "cat" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(path)
+    project.change("site", name="folder", folder=str(folder))
+    project.change("personae", min_images=2)
+    project.change("decide", min_side=0)
+    project.run("git", "init", "-q")
+
+    def repro() -> tuple[set[str], int]:
+        stages = project.repro("decide")
+        decisions = project.root / "data/decide/decisions.parquet"
+        return stages, pq.read_table(decisions).column("kept").to_pylist().count(True)
+
+    assert repro() == ({"listing", "decide"}, 4)
+    assert repro() == (set(), 4)
+    Image.new("RGB", (64, 64), (200, 0, 0)).save(folder / "cat" / "new.png")
+    assert repro() == ({"listing", "decide"}, 5)
+    (folder / "cat" / "0.png").unlink()
+    assert repro() == ({"listing", "decide"}, 4)
 
 
 def test_two_runs_from_scratch_have_one_root_hash(project, tmp_path):
