@@ -137,6 +137,23 @@ def test_any_label_becomes_its_own_valid_tag(labels):
         assert name[0] not in "-~_%(){}[]/`"
         assert not name.endswith("_")
         assert not set(name) & set(" *,/")
+        assert name.count("(") == name.count(")")
+
+
+@pytest.mark.parametrize(
+    ("label", "tag"),
+    [
+        ("saber_(fate)", "saber_(fate)"),
+        ("Fox (red)", "fox_(red)"),
+        ("(left) fox", "left_fox"),
+        ("fox :)", "fox"),
+        ("fox)(red", "fox_red"),
+        ("日(x)", "x"),
+    ],
+)
+def test_balanced_parentheses_stay(label, tag):
+    """A label that is a tag of a board keeps its name; other parentheses are left out."""
+    assert tag == folder.tag_name(label)
 
 
 def test_real_pictures_are_served(real_data, tmp_path):
