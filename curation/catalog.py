@@ -41,7 +41,7 @@ STAGES = (
     "split",
     "shards",
 )
-DECIDING = ("decide", "download", "filters", "duplicates", "persona", "split")
+DECIDING = ("listing", "decide", "download", "filters", "duplicates", "persona", "split")
 _TAGS = {"general": 0, "artist": 1, "copyright": 3, "character": 4, "meta": 5}
 # Where the original file is: an address on the board, or `folder:` and the quoted path in a folder.
 _ORIGINAL = "[variant.url FOR variant IN variants IF variant.type = 'original'][1]"

@@ -17,6 +17,8 @@ SELECT
               nullif(source, '')) AS detail
 FROM posts
 UNION ALL
+SELECT post_id, 1, stage, outcome, numbers FROM decided WHERE stage = 'listing'
+UNION ALL
 SELECT t.post_id, 2, t.stage, t.outcome, coalesce(t.numbers, k.persona)
 FROM decided AS t LEFT JOIN kept AS k USING (post_id) WHERE t.stage = 'decide'
 UNION ALL

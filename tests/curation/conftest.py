@@ -194,6 +194,8 @@ def _listing(folder: Path, posts: list[dict[str, Any]]) -> None:
     implied = [{"antecedent": "coral_(winter)", "consequent": "coral"}]
     write_rows(folder / "implications.parquet", implied, pair)
     write_rows(folder / "aliases.parquet", [], pair)
+    unreadable = _decision(5000, "listing", "malformed_post")
+    write_rows(folder / "decisions.parquet", [unreadable], DECISIONS)
 
 
 def _decide(folder: Path, kept: list[tuple[int, str, bool]], refused: dict[int, str]) -> None:

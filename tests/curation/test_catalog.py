@@ -108,6 +108,9 @@ def test_journey_of_a_refused_post_ends_where_it_was_refused(curated, path: Path
     assert [("listing", "listed"), ("decide", "comic")] == rows(
         path, "SELECT step, outcome FROM journey WHERE post_id = 5001 ORDER BY position"
     )
+    assert [("listing", "malformed_post")] == rows(
+        path, "SELECT step, outcome FROM journey WHERE post_id = 5000"
+    )
     grey = min(post for post, truth in curated.truth.items() if truth == "low_saturation")
     last = rows(path, f"FROM journey WHERE post_id = {grey} ORDER BY position DESC LIMIT 1")[0]
 
