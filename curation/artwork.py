@@ -248,23 +248,37 @@ def agreeing(query: Keypoints, other: Keypoints) -> tuple[int, npt.NDArray[np.fl
     nothing = 0, np.eye(3)
     if min(len(query), len(other)) < 2:
         return nothing
-    matcher = cv2.BFMatcher(cv2.NORM_L2)
-    nearest = matcher.knnMatch(
-        query.descriptors.astype(np.float32), other.descriptors.astype(np.float32), k=2
-    )
-    clear = [best for best, second in nearest if best.distance < _RATIO * second.distance]
-    if len(clear) < _LEAST_VOTES:
+    rows, partners = _clear_matches(query.descriptors, other.descriptors)
+    if len(rows) < _LEAST_VOTES:
         return nothing
-    start = query.places[[match.queryIdx for match in clear], :2]
-    goal = other.places[[match.trainIdx for match in clear], :2]
+    start, goal = query.places[rows, :2], other.places[partners, :2]
     matrix, is_inlier = cv2.estimateAffinePartial2D(
         start, goal, method=cv2.RANSAC, ransacReprojThreshold=_TOLERANCE, maxIters=_TRIALS
     )
     if matrix is None:
         return nothing
-    rows = np.flatnonzero(is_inlier)
-    inliers = min(len(np.unique(ends[rows] // _APART, axis=0)) for ends in (start, goal))
+    kept = np.flatnonzero(is_inlier)
+    inliers = min(len(np.unique(ends[kept] // _APART, axis=0)) for ends in (start, goal))
     return inliers, np.concatenate([matrix, [[0.0, 0.0, 1.0]]])
+
+
+def _clear_matches(
+    query: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """
+    Returns rows of `query` and of `other` that pass Lowe's ratio test; `other` has two or more.
+
+    The squares of all distances are integers below 2 ** 24, so that 32-bit arithmetic is exact.
+    """
+    from_query, from_other = query.astype(np.float32), other.astype(np.float32)
+    lengths = (from_query**2).sum(axis=1)[:, None] + (from_other**2).sum(axis=1)
+    squares_of_distances = lengths - 2 * (from_query @ from_other.T)
+    rows = np.arange(len(query))
+    nearest = squares_of_distances.argmin(axis=1)
+    first = squares_of_distances[rows, nearest].copy()
+    squares_of_distances[rows, nearest] = np.inf
+    is_clear = first < _RATIO**2 * squares_of_distances.min(axis=1)
+    return rows[is_clear], nearest[is_clear]
 
 
 def _read(stored: StoredArtwork, segments: SpanReader) -> Keypoints:
