@@ -68,7 +68,8 @@ docs/queries.sql holds ten queries to start from.
 _QUERY_HELP = """\
 tables  posts tags post_tags implications aliases kept personae decisions stages images measures
         groups links labels splits samples shards builds
-views   journey funnel rejections label_counts white_background look_alikes leaks dataset
+views   journey funnel rejections label_counts white_background unusual_ground
+        look_alikes leaks dataset
 also    predictions (run, seed, post_id, split, label, predicted, …) where models were evaluated
 
 The catalog is opened for reading only, and SQL cannot open any other file.

@@ -87,6 +87,27 @@ SELECT s.post_id, s.label, s.split, m.border_white, k.white_background_tag, s.sh
 FROM samples AS s JOIN measures AS m USING (post_id) LEFT JOIN kept AS k USING (post_id)
 WHERE s.white_background;
 
+-- The samples on a ground that at most a tenth of their label has. The ground is white by the measured
+-- border, or the background that the tags name, or not tagged.
+CREATE VIEW unusual_ground AS
+WITH tagged AS (
+    SELECT t.post_id, string_agg(t.tag::VARCHAR, ' ' ORDER BY t.tag::VARCHAR) AS ground
+    FROM post_tags AS t JOIN samples AS s USING (post_id)
+    WHERE t.tag::VARCHAR LIKE '%\_background' ESCAPE '\'
+      AND t.tag::VARCHAR NOT IN ('simple_background', 'white_background')
+    GROUP BY t.post_id
+),
+grounds AS (
+    SELECT s.post_id, s.label, s.split,
+           CASE WHEN s.white_background THEN 'white' ELSE coalesce(t.ground, 'not tagged') END AS ground
+    FROM samples AS s LEFT JOIN tagged AS t USING (post_id)
+)
+SELECT post_id, label, split, ground,
+       count(*) OVER (PARTITION BY label, ground) / count(*) OVER (PARTITION BY label) AS share
+FROM grounds
+QUALIFY share <= 0.1
+ORDER BY share, label, post_id;
+
 -- Labels that a person could confuse: a form and its base, two forms of one base, and for each
 -- label the label of its copyright with the most similar name.
 CREATE VIEW look_alikes AS

@@ -139,6 +139,12 @@ def _post(post_id: int, label: str, **changes: Any) -> dict[str, Any]:
     return row | changes
 
 
+def _general_tags(post_id: int, *, white: bool) -> list[str]:
+    """Every seventh post that is not white stands on checkers."""
+    ground = ["white_background"] if white else ["checkered_background"] * (post_id % 7 == 0)
+    return sorted(["1girl", "solo", *ground])
+
+
 def _segment(path: Path, entries: list[Entry]) -> list[dict[str, Any]]:
     """Writes the bytes into one tar; returns the rows of images.parquet."""
     path.parent.mkdir(parents=True)
@@ -251,7 +257,7 @@ def _tiny_data_once(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
         _post(
             entry.post_id,
             entry.label,
-            tags_general=["1girl", "solo"] + ["white_background"] * entry.white,
+            tags_general=_general_tags(entry.post_id, white=entry.white),
         )
         | entry.post
         for entry in entries

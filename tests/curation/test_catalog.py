@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import struct
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,31 @@ def test_white_background_lists_the_slice(path: Path) -> None:
         path, "SELECT post_id FROM white_background ORDER BY 1"
     )
     assert [(0.9,)] <= rows(path, "SELECT min(border_white) FROM white_background")
+
+
+def test_unusual_ground_is_that_of_a_tenth_of_a_label(path: Path) -> None:
+    """The view has the samples whose ground at most a tenth of their label has, with the share."""
+    samples = rows(
+        path,
+        "SELECT post_id, label, white_background, list_contains(tags, 'checkered_background') "
+        "FROM dataset",
+    )
+    grounds = {
+        post_id: (
+            label,
+            "white" if white else "checkered_background" if checkered else "not tagged",
+        )
+        for post_id, label, white, checkered in samples
+    }
+    shared, labels = Counter(grounds.values()), Counter(label for label, _ in grounds.values())
+    expected = {
+        (post_id, ground, shared[label, ground] / labels[label])
+        for post_id, (label, ground) in grounds.items()
+        if 10 * shared[label, ground] <= labels[label]
+    }
+
+    assert {"white", "checkered_background"} & {ground for _, ground, _ in expected}
+    assert expected == set(rows(path, "SELECT post_id, ground, share FROM unusual_ground"))
 
 
 def test_look_alikes_pair_a_form_with_its_base(path: Path) -> None:
