@@ -39,6 +39,7 @@ from scraper.responses import Response, shown
 from scraper.site import Site
 
 _CHUNK_BYTES = 64 * 1024
+_OK = 200
 
 
 class OneShot:
@@ -147,7 +148,13 @@ class OneShot:
                         break
                 if is_late.is_set():
                     raise TimeoutError  # translated below
-                return Response(str(target), response.status_code, response.headers, body.content())
+                content = body.content()
+                if response.status_code == _OK and not content and _lacks_length(response):
+                    # http.client takes a connection that closes within the headers for their end.
+                    raise ConnectionLost(
+                        f"{shown(str(target))} ended within its headers.", url=str(target)
+                    )
+                return Response(str(target), response.status_code, response.headers, content)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             cause = TimeoutError() if is_late.is_set() else error
             raise translated(cause, str(target)) from _without_request(error)
@@ -162,6 +169,11 @@ class OneShot:
             with contextlib.suppress(OSError):
                 if connection.sock is not None:
                     connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _lacks_length(response: requests.Response) -> bool:
+    """Returns whether no header says where the body of a response ends."""
+    return not any(name in response.headers for name in ("Content-Length", "Transfer-Encoding"))
 
 
 def translated(error: Exception, url: str) -> ScraperError:

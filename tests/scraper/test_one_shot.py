@@ -75,6 +75,11 @@ ANSWERS = {
     "challenge 200": (answer(b"<html>", kind="text/html; charset=utf-8"), NotAuthorised),
     "challenge 403": (html(403), NotAuthorised),
     "challenge mitigated": (answer({}, 403, cf_mitigated="challenge"), Challenged),
+    "cut in a header": (b"HTTP/1.1 200 OK\r\nContent-Ty", ConnectionLost),
+    "cut between headers": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n",
+        ConnectionLost,
+    ),
     "text": (answer(b"hello", kind="text/plain"), UnexpectedResponse),
     "no type": (answer(b"hello", kind=None), UnexpectedResponse),
     "nested": (answer(b"[" * 200_000), UnreadablePage),
