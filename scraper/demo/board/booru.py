@@ -4,6 +4,7 @@ The state of the demo board: its posts, tag relations and files, and the truth o
 The truth is for tests in Python; no answer over HTTP carries it.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from scraper.demo.facts.tags import TagRelation
 from scraper.demo.painter.shelf import Shelf
 from scraper.demo.painter.studio import Studio
 
+_MD5 = re.compile("[0-9a-f]{32}")
 _EDIT_DELAY_MS = 3_600_000
 """An edit is one hour later than the last change of the post, so that runs do not differ."""
 
@@ -86,7 +88,10 @@ class DemoBoard:
         Returns the id of the first post whose original has this md5 (32 hex digits), or None.
 
         Draws images until a post matches, so an unknown md5 draws every image of the board once.
+        A text that is no md5 draws nothing.
         """
+        if not _MD5.fullmatch(md5):
+            return None
         return await self.studio.find(md5, [post.post_id for post in self.posts])
 
     def change(self, post: DemoPost) -> None:

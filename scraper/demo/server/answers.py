@@ -178,10 +178,31 @@ def relation(shown: TagRelation) -> Json:
 
 def error(name: str, message: str) -> Json:
     """Returns the body of an error: the name of Danbooru's error class, and the message."""
-    return {"success": False, "error": name, "message": message, "backtrace": list(_BACKTRACE)}
+    backtrace = [
+        *_BACKTRACES.get(name, ()),
+        "app/logical/rack_server_timing.rb:19:in 'RackServerTiming#call'",
+    ]
+    return {"success": False, "error": name, "message": message, "backtrace": backtrace}
 
 
-_BACKTRACE = ("app/logical/rack_server_timing.rb:19:in 'RackServerTiming#call'",)
+_INDEX = "app/controllers/posts_controller.rb:21:in 'PostsController#index'"
+_BACKTRACES = {
+    "PostQuery::TagLimitError": (
+        "app/logical/post_query.rb:321:in 'PostQuery::ValidationMethods#validate_tag_limit!'",
+        "app/logical/post_sets/post.rb:109:in 'PostSets::Post#posts'",
+        _INDEX,
+    ),
+    "ActiveRecord::RecordNotFound": (
+        "app/controllers/posts_controller.rb:32:in 'PostsController#show'",
+    ),
+    "ActiveRecord::QueryCanceled": (
+        "app/logical/post_query_builder.rb:172:in 'PostQueryBuilder#paginated_posts'",
+        "app/logical/post_query.rb:91:in 'PostQuery#paginated_posts'",
+        "app/logical/post_sets/post.rb:110:in 'PostSets::Post#posts'",
+        _INDEX,
+    ),
+}
+"""Error class to the first lines of its backtrace, recorded from the live site."""
 
 
 def only(answer: Any, fields: str) -> Any:

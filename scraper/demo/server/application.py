@@ -27,16 +27,22 @@ from scraper.demo.board import booru
 from scraper.demo.board.booru import DemoBoard
 from scraper.demo.facts.params import Params
 from scraper.demo.search.language import SearchError
-from scraper.demo.server import answers, endpoints, faults, gate, pages
+from scraper.demo.server import answers, control, endpoints, faults, gate, pages, strikes
 from scraper.demo.server.endpoints import LEVEL, STATE, ApiError, ServerState, page, reply
-from scraper.demo.server.faults import Handler, Strike
 from scraper.demo.server.gate import BadCredentials, LeakyBucket
+from scraper.demo.server.strikes import Handler, Strike
 
 _API_HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
+    "X-XSS-Protection": "0",
     "X-Content-Type-Options": "nosniff",
+    "X-Permitted-Cross-Domain-Policies": "none",
+    "Referrer-Policy": "strict-origin-when-cross-origin",
     "Access-Control-Allow-Origin": "*",
     "X-Git-Hash": "a1ade225b228171432794e34f8b69cf770a75f9a",
+    "Set-Cookie": "_danbooru2_session=demo; path=/; HttpOnly; SameSite=Lax",
+    "Server": "cloudflare",
+    "cf-cache-status": "DYNAMIC",
 }
 """Headers of every answer of the application, recorded from the live site."""
 _SMALLEST_COMPRESSED = 256
@@ -63,7 +69,7 @@ def application(board: DemoBoard, *, params: Params | None = None) -> web.Applic
         has_control=params.control,
         faults=faults.parse(params.faults, seed=params.seed, attempts=params.fault_attempts),
     )
-    for path, handler in (*pages.ROUTES, *endpoints.ROUTES):
+    for path, handler in (*pages.ROUTES, *control.ROUTES, *endpoints.ROUTES):
         app.router.add_route("*", path, handler)
 
     async def close(app: web.Application) -> None:
@@ -83,8 +89,8 @@ async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.path.startswith("/demo/"):
         return await handler(request)
     log, kind, status, sent = request.app[STATE].log, "cdn" if _is_cdn(request) else "api", 0, 0
-    log.start(kind, request.headers.get("User-Agent", ""))
-    at = time.monotonic()
+    client, at = request.remote or "", time.monotonic()
+    log.start(kind, request.headers.get("User-Agent", ""), client=client, at=at)
     try:
         response = await handler(request)
         status, sent = response.status, response.content_length or 0
@@ -94,7 +100,7 @@ async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
     else:
         return response
     finally:
-        log.end(kind, request.path_qs, at=at, status=status, sent=sent)
+        log.end(kind, request.path_qs, client=client, at=at, status=status, sent=sent)
 
 
 @web.middleware
@@ -125,14 +131,14 @@ async def _faulted(request: web.Request, handler: Handler) -> web.StreamResponse
     state = request.app[STATE]
     if request.path.startswith("/demo/"):
         return await handler(request)
-    ordered = request.headers.get(faults.HEADER) if state.has_control else None
+    ordered = request.headers.get(strikes.HEADER) if state.has_control else None
     if ordered is None and not state.faults.shares:
         return await handler(request)
     kind = ordered or state.faults.choose(request.path_qs, is_cdn=_is_cdn(request))
-    if kind not in faults.KINDS:
+    if kind not in strikes.KINDS:
         return await handler(request)
     state.faults.committed[kind] += 1
-    return await faults.commit(Strike(kind, request, handler, state.board))
+    return await strikes.commit(Strike(kind, request, handler, state.board))
 
 
 @web.middleware
@@ -153,6 +159,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return response
     response.headers.update(_API_HEADERS)
     response.headers["X-Runtime"] = "0.01"
+    response.headers["Server-Timing"] = "rails.total_time;dur=10.0"
     response.headers["X-Request-Id"] = f"{id(request):016x}-DEMO"
     if response.status == 200:
         return _conditional(request, response)
@@ -184,7 +191,7 @@ def _conditional(request: web.Request, response: web.Response) -> web.Response:
     body = response.body if isinstance(response.body, bytes) else b""
     tag = f'W/"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "max-age=0, private, must-revalidate"}
-    if tag in request.headers.get("If-None-Match", ""):
+    if _is_known(tag, request.headers.get("If-None-Match", "")):
         return web.Response(status=304, headers=headers | _API_HEADERS)
     response.headers.update(headers)
     response.headers["Vary"] = "Accept-Encoding"
@@ -193,6 +200,12 @@ def _conditional(request: web.Request, response: web.Response) -> web.Response:
         response.headers["Content-Encoding"] = "gzip"
         response.body = gzip.compress(body, compresslevel=1, mtime=0)
     return response
+
+
+def _is_known(tag: str, given: str) -> bool:
+    """Returns whether `If-None-Match` names an ETag, by weak comparison (RFC 9110, 13.1.2)."""
+    named = {text.strip().removeprefix("W/") for text in given.split(",")}
+    return "*" in named or tag.removeprefix("W/") in named
 
 
 async def serve(

@@ -8,25 +8,30 @@ https://danbooru.donmai.us/wiki_pages/help:common_url_parameters.
 
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiohttp import web
 
-from personae.errors import BadParams
 from scraper.demo.board.booru import DemoBoard
 from scraper.demo.facts.record import DemoPost
 from scraper.demo.painter import files
 from scraper.demo.search import language
 from scraper.demo.search.language import QueryNode
 from scraper.demo.search.match import PostIndex
-from scraper.demo.server import answers, faults, relations
-from scraper.demo.server.faults import FaultPlan, Handler
+from scraper.demo.server import answers, relations
+from scraper.demo.server.faults import FaultPlan
 from scraper.demo.server.gate import ANONYMOUS, AccountLevel, LeakyBucket, RequestLog
+from scraper.demo.server.strikes import Handler
 
 _PER_PAGE = 20
 """Rows of a page without `limit=`, as on Danbooru."""
+_COUNTED_SECONDS = 300.0
+"""Age in seconds at which a count is counted anew, as on Danbooru."""
+_MOST_COUNTED = 1_000
+"""Counts that are kept, so that memory stays bounded."""
 _MOST_POSTS, _MOST_ROWS = 200, 1_000
 """Largest `limit=` for posts and for other tables, as on Danbooru."""
 
@@ -45,6 +50,8 @@ class ServerState:
     """Whether requests may order faults and changes."""
     faults: FaultPlan = field(default_factory=FaultPlan)
     log: RequestLog = field(default_factory=RequestLog)
+    counted: dict[QueryNode, tuple[float, int]] = field(default_factory=dict)
+    """Query to the time of its count, in seconds of a monotonic clock, and the count."""
     _index: tuple[int, PostIndex] | None = None
 
     @property
@@ -141,7 +148,11 @@ def _limit(text: str | None, *, most: int) -> int:
 
 def is_safe_mode(request: web.Request) -> bool:
     """Returns whether only posts rated general are shown: by `safe_mode=`, or by host name."""
-    return request.query.get("safe_mode") in ("true", "1") or request.host.startswith("safebooru.")
+    return _says_yes(request, "safe_mode") or request.host.startswith("safebooru.")
+
+
+def _says_yes(request: web.Request, name: str) -> bool:
+    return request.query.get(name) in ("true", "1")
 
 
 def is_hidden(post: DemoPost, request: web.Request) -> bool:
@@ -198,7 +209,7 @@ async def posts_index(request: web.Request) -> web.StreamResponse:
         if post is None:
             raise not_found()
         return reply(_only((await as_json([post], request))[0], request))
-    if query.get("random") in ("true", "1"):
+    if _says_yes(request, "random"):
         number = _limit(query.get("limit"), most=_MOST_POSTS)
         tags = f"{query.get('tags', '')} random:{number}".strip()
         raise web.HTTPFound(request.url.update_query(tags=tags).without_query_params("random"))
@@ -257,9 +268,22 @@ async def posts_random(request: web.Request) -> web.StreamResponse:
 
 
 async def counts(request: web.Request) -> web.StreamResponse:
-    """`GET /counts/posts.json`: the number of matching posts, with any number of terms."""
-    tree = await _tree(request, limited=False)
-    number = request.app[STATE].index.matching(tree).bit_count()
+    """
+    `GET /counts/posts.json`: the number of matching posts, with any number of terms.
+
+    The count of a single tag is stored with the tag. Other counts are five minutes old at most,
+    unless `skip_cache=true` (`cached_count` in `app/logical/post_query.rb` of Danbooru).
+    """
+    state, tree = request.app[STATE], await _tree(request, limited=False)
+    now = time.monotonic()
+    known = state.counted.get(tree)
+    if known and now - known[0] < _COUNTED_SECONDS and not _says_yes(request, "skip_cache"):
+        return reply({"counts": {"posts": known[1]}})
+    number = state.index.matching(tree).bit_count()
+    if len(state.counted) >= _MOST_COUNTED:
+        state.counted.clear()
+    if tree.kind not in ("all", "tag"):
+        state.counted[tree] = (now, number)
     return reply({"counts": {"posts": number}})
 
 
@@ -318,51 +342,6 @@ async def cdn(request: web.Request) -> web.StreamResponse:
     return web.Response(body=content, headers=headers)
 
 
-async def log(request: web.Request) -> web.StreamResponse:
-    """`GET /demo/log.json`: the request log; `entries=true` adds requests (not in Danbooru)."""
-    entries = request.query.get("entries") in ("true", "1")
-    return reply(request.app[STATE].log.summary(entries=entries))
-
-
-async def control_faults(request: web.Request) -> web.StreamResponse:
-    """
-    `POST /demo/faults` with `["kind=share", …]`: sets the faults from now on (not in Danbooru).
-
-    Raises:
-        ApiError: The board has no control (404), or the body is not a list of faults (400).
-    """
-    state = _controlled(request)
-    try:
-        shares = faults.parse(await request.json()).shares
-    except (BadParams, ValueError, TypeError) as error:
-        raise ApiError(400, "ActionController::BadRequest", str(error)) from error
-    state.faults.shares = shares
-    return reply({"faults": shares})
-
-
-async def control_change(request: web.Request) -> web.StreamResponse:
-    """
-    `POST /demo/change` with `{"post_id": 1, "kind": "deleted"}`: changes a post (not in Danbooru).
-
-    Raises:
-        ApiError: The board has no control, or there is no such post or kind: status 404.
-    """
-    state = _controlled(request)
-    order = await request.json()
-    post = state.board.post(int(order["post_id"]))
-    if post is None or order["kind"] not in faults.WORLD:
-        raise not_found()
-    faults.change_post(order["kind"], post.post_id, state.board)
-    return reply({"post_id": post.post_id, "kind": order["kind"]})
-
-
-def _controlled(request: web.Request) -> ServerState:
-    state = request.app[STATE]
-    if not state.has_control or request.method != "POST":
-        raise not_found()
-    return state
-
-
 async def anything_else(request: web.Request) -> web.StreamResponse:
     """Any other address: a JSON error of status 404 for `.json`, else an HTML page."""
     if request.path.endswith(".json"):
@@ -384,9 +363,6 @@ ROUTES: tuple[tuple[str, Handler], ...] = (
     ("/tags.json", tags),
     ("/tag_aliases.json", aliases),
     ("/tag_implications.json", implications),
-    ("/demo/log.json", log),
-    ("/demo/faults", control_faults),
-    ("/demo/change", control_change),
     ("/{type:180x180|360x360|720x720|sample|full|original}/{rest:.*}", cdn),
     ("/{anything:.*}", anything_else),
 )

@@ -133,6 +133,30 @@ class LeakyBucket:
 
 
 @dataclass(slots=True)
+class ClientCounts:
+    """The requests of one kind from one client address."""
+
+    requests: int = 0
+    running: int = 0
+    """Requests that have no answer yet."""
+    most_at_once: int = 0
+    """Largest value of `running` so far."""
+    most_per_second: int = 0
+    """Largest number of requests within any second."""
+    _recent: deque[float] = field(default_factory=deque)
+
+    def start(self, at: float) -> None:
+        """Counts a request that begins at a time, in seconds; later calls have later times."""
+        self.requests += 1
+        self.running += 1
+        self.most_at_once = max(self.most_at_once, self.running)
+        self._recent.append(at)
+        while at - self._recent[0] >= 1.0:
+            self._recent.popleft()
+        self.most_per_second = max(self.most_per_second, len(self._recent))
+
+
+@dataclass(slots=True)
 class RequestLog:
     """The requests received: counts of all of them, and the newest in full."""
 
@@ -150,28 +174,41 @@ class RequestLog:
     """Largest value of `running` so far, by kind."""
     agents: Counter[str] = field(default_factory=Counter)
     """Requests by User-Agent."""
+    clients: dict[tuple[str, str], ClientCounts] = field(default_factory=dict)
+    """(Client address, kind) to the counts of its requests."""
     bytes_sent: int = 0
     """Bytes of all answers' bodies."""
 
-    def start(self, kind: str, agent: str) -> None:
-        """Counts a request of a kind (api or cdn) from a User-Agent that begins now."""
+    def start(self, kind: str, agent: str, *, client: str, at: float) -> None:
+        """
+        Counts a request that begins.
+
+        Args:
+            kind: api or cdn.
+            agent: User-Agent of the request.
+            client: Address of the client.
+            at: Time of the request, in seconds of a monotonic clock.
+        """
+        self.clients.setdefault((client, kind), ClientCounts()).start(at)
         self.by_kind[kind] += 1
         self.agents[agent] += 1
         self.running[kind] += 1
         self.most_at_once[kind] = max(self.most_at_once[kind], self.running[kind])
 
-    def end(self, kind: str, path: str, *, at: float, status: int, sent: int) -> None:
+    def end(self, kind: str, path: str, *, client: str, at: float, status: int, sent: int) -> None:
         """
         Records the answer to a request that `start` counted.
 
         Args:
             kind: api or cdn.
             path: Path with query.
+            client: Address of the client.
             at: Time of the request, in seconds of a monotonic clock.
             status: HTTP status of the answer.
             sent: Bytes of the answer's body.
         """
         self.running[kind] -= 1
+        self.clients[client, kind].running -= 1
         self.by_status[status] += 1
         self.bytes_sent += sent
         self.entries.append((round(at, 4), kind, path, status))
@@ -195,6 +232,16 @@ class RequestLog:
             "most_at_once": dict(self.most_at_once),
             "most_per_second": {kind: self.most_per_second(kind) for kind in kinds},
             "agents": dict(self.agents),
+            "clients": [
+                {
+                    "address": address,
+                    "kind": kind,
+                    "requests": counts.requests,
+                    "most_at_once": counts.most_at_once,
+                    "most_per_second": counts.most_per_second,
+                }
+                for (address, kind), counts in sorted(self.clients.items())
+            ],
             "bytes_sent": self.bytes_sent,
             **({"entries": [list(entry) for entry in self.entries]} if entries else {}),
         }

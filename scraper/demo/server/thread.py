@@ -14,6 +14,7 @@ from aiohttp import web
 
 from scraper.demo.board.booru import DemoBoard
 from scraper.demo.facts.params import TINY, Params
+from scraper.demo.server import faults
 from scraper.demo.server.application import application
 from scraper.demo.server.endpoints import STATE, ServerState
 from scraper.demo.server.faults import FaultPlan
@@ -44,6 +45,19 @@ class ServedBoard:
     def faults(self) -> FaultPlan:
         """The faults that strike requests from now on."""
         return self.state.faults
+
+    def set_faults(self, *texts: str) -> None:
+        """
+        Replaces the faults that strike requests from now on; without texts, none strikes.
+
+        Args:
+            texts: Faults as `kind=share`, such as `reset=0.1`; `kind` alone strikes every request,
+                once at each address.
+
+        Raises:
+            BadParams: A kind is unknown, or a share is not a number from 0 to 1.
+        """
+        self.state.faults.shares = faults.parse(texts).shares
 
 
 @contextlib.contextmanager

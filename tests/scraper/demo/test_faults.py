@@ -11,7 +11,7 @@ from PIL import Image
 from personae.errors import BadParams
 from scraper.demo.board import booru
 from scraper.demo.facts.params import TINY
-from scraper.demo.server import faults
+from scraper.demo.server import faults, strikes
 from scraper.demo.server.thread import serving
 
 AGENT = {"User-Agent": "personae-tests/1"}
@@ -23,7 +23,7 @@ def ask(own_demo_board):
 
     def get(path, kind=None, **params):
         url = path if path.startswith("http") else own_demo_board.url + path
-        headers = AGENT | ({faults.HEADER: kind} if kind else {})
+        headers = AGENT | ({strikes.HEADER: kind} if kind else {})
         try:
             return requests.get(
                 url, params=params, headers=headers, timeout=0.7 if kind == "stall" else 120
@@ -48,8 +48,8 @@ def test_nothing_goes_wrong_without_an_order(ask, own_demo_board):
     assert {} == dict(own_demo_board.faults.committed)
 
 
-@pytest.mark.parametrize(("kind", "status"), list(faults.STATUSES.items()))
-def test_pages_of_the_proxy(kind, status, ask):
+@pytest.mark.parametrize(("kind", "status"), list(strikes.STATUSES.items()))
+def test_errors_of_the_proxy_are_html(kind, status, ask):
     """Status faults are HTML pages; only one kind of 429 has `Retry-After`."""
     answer = ask("/posts.json", kind)
 
@@ -58,33 +58,61 @@ def test_pages_of_the_proxy(kind, status, ask):
     assert ("Retry-After" in answer.headers) is (kind == "too_many_retry_after")
 
 
-@pytest.mark.parametrize(("kind", "expected"), list(faults.API_ERRORS.items()))
-def test_errors_of_the_application(kind, expected, ask):
-    """Database errors are JSON with Danbooru's class; `wide_query` does not affect small pages."""
+@pytest.mark.parametrize("kind", ["query_canceled", "database_down"])
+def test_errors_of_the_database_are_json(kind, ask):
+    """Database errors are JSON with Danbooru's class and message."""
     answer = ask("/posts.json", kind, limit=200)
 
-    assert expected == (answer.status_code, answer.json()["error"])
-    narrow = ask("/posts.json", kind, limit=2)
-    assert (200 if kind == "wide_query" else expected[0]) == narrow.status_code
+    assert strikes.API_ERRORS[kind] == (answer.status_code, answer.json()["error"])
+    assert answer.json()["message"].startswith("The database")
 
 
-def test_bodies_that_are_no_json(ask):
-    """Invalid JSON, truncated JSON and HTML have status 200 and a matching length."""
+def test_a_query_is_cancelled_after_its_time_limit(ask):
+    """`slow_query` answers after three seconds, the time limit of a query."""
+    start = time.monotonic()
+
+    assert 500 == ask("/posts.json", "slow_query", limit=1).status_code
+    assert time.monotonic() - start >= 3
+
+
+def test_wide_queries_are_cancelled_and_smaller_ones_succeed(ask):
+    """Faults of wide queries strike large pages, or wide and open windows of ids, and no others."""
+    for kind, wide, narrow in (
+        ("wide_query", {"limit": 200}, {"limit": 100}),
+        ("wide_window", {"tags": "id:10001..10400"}, {"tags": "id:10001..10101"}),
+        ("wide_window", {"tags": "solo id:..10400"}, {"tags": "solo"}),
+    ):
+        answers = [ask("/posts.json", kind, only="id", **query) for query in (wide, narrow)]
+        assert "ActiveRecord::QueryCanceled" == answers[0].json()["error"]
+        assert [500, 200] == [answer.status_code for answer in answers]
+
+
+def test_json_is_invalid_or_truncated_with_its_right_length(ask):
+    """Broken JSON has status 200 and a `Content-Length` that matches."""
     for kind in ("invalid_json", "truncated_json"):
         answer = ask("/posts.json", kind, limit=2)
         assert 200 == answer.status_code
+        assert len(answer.content) == int(answer.headers["Content-Length"])
         with pytest.raises(json.JSONDecodeError):
             json.loads(answer.content)
-    challenge = ask("/posts.json", "challenge")
-
-    assert (200, "text/html") == (
-        challenge.status_code,
-        challenge.headers["Content-Type"].split(";")[0],
-    )
 
 
-@pytest.mark.parametrize("kind", ["reset", "reset_in_body", "stall"])
-def test_broken_connections(kind, ask):
+def test_json_is_cut_against_its_length_or_within_its_chunks(ask):
+    """A body that ends early is an error of the connection, with `Content-Length` and with chunks."""
+    for kind in ("reset_in_body", "chunked_cut"):
+        error = ask("/posts.json", kind, limit=2)
+        assert isinstance(error, requests.exceptions.ChunkedEncodingError), kind
+
+
+def test_a_challenge_has_status_200_and_is_html(ask):
+    """A challenge in place of JSON is an HTML page of status 200."""
+    answer = ask("/posts.json", "challenge")
+
+    assert (200, "text/html") == (answer.status_code, answer.headers["Content-Type"].split(";")[0])
+
+
+@pytest.mark.parametrize("kind", ["reset", "reset_in_headers", "reset_in_body", "stall"])
+def test_connections_break_before_in_and_after_the_headers(kind, ask):
     """Resets, cuts and silence are connection errors for the client."""
     assert isinstance(ask("/posts.json", kind, limit=2), requests.RequestException)
 
@@ -105,7 +133,7 @@ def test_dripping_is_slow_and_complete(ask):
         ("short_file", False, "image/jpeg"),
         ("undecodable_file", False, "image/jpeg"),
         ("wrong_type", True, "application/octet-stream"),
-        ("html_as_picture", False, "text/html"),
+        ("html_as_image", False, "text/html"),
         ("png_as_jpg", True, "image/jpeg"),
     ],
 )
@@ -150,11 +178,17 @@ def test_posts_change_between_listing_and_download(kind, file_status, changed, a
     after = ask(f"/posts/{listed['id']}.json").json()
 
     assert changed.items() <= after.items()
+    if kind == "edited":
+        assert {"cosplay", "moss_oracle"} <= set(after["tag_string"].split())
+        assert after["tag_count_character"] > listed["tag_count_character"]
+    if kind not in ("gone", "replaced"):
+        assert after["updated_at"] > listed["updated_at"]
     assert (kind in ("gone", "replaced", "banned")) is (
         ask(listed["preview_file_url"]).status_code != 200 or "file_url" not in after
     )
     if kind == "replaced":
         assert listed["md5"] != after["md5"]
+        assert 404 == ask(listed["file_url"]).status_code
         assert 200 == ask(after["file_url"]).status_code
 
 

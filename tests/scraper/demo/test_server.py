@@ -81,21 +81,30 @@ def test_numbered_pages_and_their_end(get):
 
 
 def test_cursors_ignore_posts_that_come_and_go(own_demo_board):
-    """After a new post, the next numbered page repeats a post; the next cursor page does not."""
+    """
+    After a new post the next numbered page repeats a post, after a deletion it skips one.
+
+    The next cursor page does neither.
+    """
 
     def ask(page):
-        query = {"limit": 4, "page": page, "only": "id"}
+        query = {"limit": 4, "page": page, "only": "id", "tags": "-status:deleted"}
         rows = requests.get(
             own_demo_board.url + "/posts.json", params=query, headers=AGENT, timeout=30
         )
         return [row["id"] for row in rows.json()]
 
-    first = ask("1")
+    first, second = ask("1"), ask("2")
     newest = own_demo_board.board.posts[-1]
     own_demo_board.board.insert(replace(newest, post_id=newest.post_id + 1))
 
     assert first[-1] == ask("2")[0]
-    assert first[-1] > ask(f"b{first[-1]}")[0]
+    assert second == ask(f"b{first[-1]}")
+
+    own_demo_board.board.flag(newest.post_id + 1, "deleted")
+    own_demo_board.board.flag(first[0], "deleted")
+    assert second[1:] == ask("2")[:-1]
+    assert second == ask(f"b{first[-1]}")
 
 
 def test_cursors_walk_every_post_once_in_both_directions(get, demo_board):
@@ -264,3 +273,35 @@ def test_control_is_off_by_default(demo_board):
             404
             == requests.post(demo_board.url + path, json=[], headers=AGENT, timeout=5).status_code
         )
+
+
+def test_answers_carry_the_headers_of_the_application(get):
+    """Every answer of the API has the headers of Danbooru's application and of its proxy."""
+    headers = get("/posts.json", limit=1).headers
+
+    assert "SAMEORIGIN" == headers["X-Frame-Options"]
+    assert "Accept-Encoding" == headers["Vary"]
+    assert ("cloudflare", "DYNAMIC") == (headers["Server"], headers["cf-cache-status"])
+    assert headers["Set-Cookie"].startswith("_danbooru2_session=")
+    assert {"X-Git-Hash", "X-Request-Id", "X-Runtime", "Server-Timing"} <= set(headers)
+
+
+def test_the_safebooru_host_shows_general_posts_only(get):
+    """The host name alone selects safe mode: searches show `rating:g`, other posts lose their files."""
+    host = {"Host": "safebooru.example"}
+    shown = get("/posts.json", tags="1girl solo", limit=200, headers=host).json()
+    other = get("/posts.json", tags="rating:q", limit=1).json()[0]
+
+    assert {"g"} == {post["rating"] for post in shown}
+    assert "file_url" not in get(f"/posts/{other['id']}.json", headers=host).json()
+
+
+def test_etags_are_weak_and_any_of_several_may_match(get):
+    """`If-None-Match` matches by weak comparison, in a list, and with `*`."""
+    tag = get("/posts.json", limit=2).headers["ETag"]
+
+    assert tag.startswith('W/"')
+    for given in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
+        again = get("/posts.json", limit=2, headers={"If-None-Match": given})
+        assert (304, b"", tag) == (again.status_code, again.content, again.headers["ETag"])
+    assert 200 == get("/posts.json", limit=2, headers={"If-None-Match": '"other"'}).status_code
