@@ -37,7 +37,8 @@ class FileRecipe:
     file_ext: str = "jpg"
     """File type of the original."""
     mode: str = "rgb"
-    """How pixels are stored: rgb, grey, palette, cmyk or animated."""
+    """How pixels are stored: rgb, grey, palette, cmyk, animated, or unusually: grey_16_bit,
+    palette_alpha, turned (by EXIF) or bomb (pixels of one colour)."""
     quality: int = 88
     """Quality of lossy encoders, 1 to 100."""
     salt: int = 0

@@ -21,6 +21,12 @@ FESTIVAL = "eclipse_ayame_(festival)"
 FUSION = "lenore_&_isolde_(fusion)"
 """A character tag that implies two base characters."""
 
+SIBLINGS = ("moss_oracle_(swimsuit)", "moss_oracle_(winter)")
+"""Two forms of one base character, on posts of `board.unusual` only."""
+
+CROWD = tuple(f"crowd_member_{number:02d}" for number in range(1, 31))
+"""Thirty characters without posts of their own, on one post of `board.unusual` only."""
+
 RESTRICTED = "patron_preview"
 """The board hides the files of posts with this tag from accounts below Gold."""
 
@@ -185,7 +191,7 @@ def file_tags(file_ext: str, duration: float | None) -> set[str]:
 CHARACTERS = (
     frozenset(persona.name for persona in PERSONAE)
     | frozenset(STALE_ALIASES.values())
-    | {FESTIVAL, FUSION}
+    | {FESTIVAL, FUSION, *SIBLINGS, *CROWD}
 )
 """Every character tag of the board."""
 

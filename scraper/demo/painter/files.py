@@ -11,10 +11,11 @@ import io
 import math
 import random
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from scraper.demo.facts.personae import PERSONAE
 from scraper.demo.facts.record import FileFacts, FileRecipe
@@ -49,6 +50,8 @@ _WEBP_HEADER = 30
 """Headers of a lossy WebP in bytes: RIFF 12, chunk 8, frame with its size 10 (RFC 6386, 9.1)."""
 _KEPT = (11, 20)
 """Share of the bytes that a truncated file keeps: enough for the header, too few to decode."""
+_QUARTER_TURN = 6
+"""EXIF orientation: a viewer turns the stored pixels by 90 degrees (Exif 2.32, table 4)."""
 _NOISE_BYTES = 4_096
 """Length of the content of films, archives and flash files, which nothing decodes."""
 _CAST = {persona.name: persona for persona in PERSONAE}
@@ -151,15 +154,17 @@ def _produce(recipe: FileRecipe, types: tuple[str, ...]) -> ProducedFiles:
     if recipe.path is not None:
         original = Path(recipe.path).read_bytes()
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(original))).convert("RGB")
+        size = image.size
         pixel_hash = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
     else:
         image = _draw(recipe)
         original = _damaged(_encode(image, recipe), recipe)
+        size = (recipe.width, recipe.height)
         pixel_hash = hashlib.blake2b(_pixel_text(recipe), digest_size=16).hexdigest()
     md5 = hashlib.md5(original, usedforsecurity=False).hexdigest()
     animated = 1.0 if recipe.mode == "animated" else None
     files = {}
-    for variant in variants(*image.size, file_ext=recipe.file_ext, duration=animated):
+    for variant in variants(*size, file_ext=recipe.file_ext, duration=animated):
         if variant.type == "original" and variant.type in types:
             files["original"] = original
         elif variant.type in types:
@@ -197,7 +202,7 @@ def _draw(recipe: FileRecipe) -> Image.Image:
     )
     if recipe.edit is not None:
         image = drawing.edit(image, kind=recipe.edit, seed=recipe.edit_seed)
-    if image.size != (recipe.width, recipe.height):
+    if image.size != (recipe.width, recipe.height) and recipe.mode != "bomb":
         image = image.resize((recipe.width, recipe.height), Image.Resampling.BILINEAR)
     return image.convert("L") if recipe.mode == "grey" else image.convert("RGB")
 
@@ -210,9 +215,12 @@ def _encode(image: Image.Image, recipe: FileRecipe) -> bytes:
         image = image.quantize(64, method=Image.Quantize.FASTOCTREE)
     elif recipe.mode == "cmyk":
         image = image.convert("CMYK")
+    elif recipe.mode in _UNUSUAL:
+        image = _UNUSUAL[recipe.mode](image, recipe)
     comment = f"copy {recipe.salt}" if recipe.salt else ""
     if recipe.file_ext == "jpg":
-        image.save(file, "JPEG", quality=recipe.quality, comment=comment.encode())
+        turned = {"exif": _turned()} if recipe.mode == "turned" else {}
+        image.save(file, "JPEG", quality=recipe.quality, comment=comment.encode(), **turned)
     elif recipe.file_ext == "png":
         notes = PngImagePlugin.PngInfo()
         if comment:
@@ -225,6 +233,30 @@ def _encode(image: Image.Image, recipe: FileRecipe) -> bytes:
         more = {"save_all": True, "append_images": frames, "duration": 500} if frames else {}
         image.save(file, recipe.file_ext.upper(), **options, **more)
     return file.getvalue()
+
+
+def _with_alpha(image: Image.Image) -> Image.Image:
+    """Returns an image with a palette whose colours become opaque from top to bottom."""
+    image = image.convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    return image.quantize(64, method=Image.Quantize.FASTOCTREE)
+
+
+def _turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = _QUARTER_TURN
+    return exif
+
+
+_UNUSUAL: dict[str, Callable[[Image.Image, FileRecipe], Image.Image]] = {
+    "grey_16_bit": lambda image, _: (
+        image.convert("L").convert("I").point(lambda value: value * 257).convert("I;16")
+    ),
+    "palette_alpha": lambda image, _: _with_alpha(image),
+    "turned": lambda image, _: image.transpose(Image.Transpose.ROTATE_90),
+    "bomb": lambda _, recipe: Image.new("1", (recipe.width, recipe.height), 1),
+}
+"""Way to store pixels to the image that is encoded; the generated board uses none of these."""
 
 
 def _not_an_image(recipe: FileRecipe) -> bytes:
