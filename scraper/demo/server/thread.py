@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from scraper.demo.board import unusual
 from scraper.demo.board.booru import DemoBoard
 from scraper.demo.facts.params import TINY, Params
 from scraper.demo.server import faults
@@ -58,6 +59,10 @@ class ServedBoard:
             BadParams: A kind is unknown, or a share is not a number from 0 to 1.
         """
         self.state.faults.shares = faults.parse(texts).shares
+
+    def add_unusual_posts(self) -> dict[str, int]:
+        """Adds one post of each kind of `unusual.UNUSUAL`; returns kind to post id."""
+        return unusual.add_posts(self.board)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,20 @@
-"""Tests the pytest plugin: an entry point registers it, and it loads without the board."""
+"""Tests the pytest plugin as a stranger uses it: entry point, light start, documented examples."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
+pytest_plugins = ["pytester"]
+
 ROOT = Path(__file__).resolve().parents[3]
+QUIET = ("-p", "no:cacheprovider", "-p", "no:asyncio")
+"""Options without the plugins that a project of a stranger would have to configure."""
+PAGE = ROOT / "docs/demo-board.md"
 HEAVY = ("aiohttp", "numpy", "PIL", "pydantic", "scraper.demo.board", "scraper.demo.server")
 
 LIST_IMPORTS = """
@@ -25,20 +33,10 @@ for name in names:
 print(len(names), "pytest" in sys.modules, "_pytest" in sys.modules)
 """
 
-TEST_OF_SOMEBODY_ELSE = """
-import urllib.request
 
-def test_reads_a_post(own_demo_board):
-    url = own_demo_board.url + "/posts.json?limit=1"
-    request = urllib.request.Request(url, headers={"User-Agent": "other-tests/1"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        assert answer.status == 200
-"""
-
-
-def python(*arguments, cwd, path=()):
-    """Returns the output of a Python process that can import from `path` and this repository."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*map(str, path), str(ROOT)])}
+def python(*arguments, cwd):
+    """Returns the output of a Python process that can import from this repository."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
@@ -65,24 +63,41 @@ def test_no_other_module_of_the_board_imports_pytest(tmp_path):
     assert ["False", "False"] == imported
 
 
-def test_an_installed_entry_point_gives_the_fixtures(tmp_path):
-    """A test outside this repository, without a conftest, gets a board from the fixture."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    plugins = project["entry-points"]["pytest11"]
-    installed = tmp_path / "site" / "personae_tests-0.dist-info"
-    installed.mkdir(parents=True)
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: personae-tests\nVersion: 0\n")
-    lines = [f"{name} = {module}" for name, module in plugins.items()]
+@pytest.fixture
+def stranger(pytester, monkeypatch):
+    """Returns a project elsewhere, whose environment has the plugin installed and nothing else of ours."""
+    plugins = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    installed = pytester.mkdir("site") / "personae_elsewhere-0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: personae-elsewhere\nVersion: 0\n"
+    )
+    assert {"personae_demo": "scraper.demo.fixture"} == plugins["pytest11"]
+    lines = [f"{name} = {module}" for name, module in plugins["pytest11"].items()]
     (installed / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines, ""]))
-    tests = tmp_path / "tests"
-    tests.mkdir()
-    (tests / "test_other.py").write_text(TEST_OF_SOMEBODY_ELSE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(installed.parent), str(ROOT)]))
+    return pytester
 
-    output = python(
-        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tests), str(tests)),
-        cwd=tests,
-        path=(tmp_path / "site",),
+
+def test_the_examples_of_the_page_pass_in_a_project_of_a_stranger(stranger):
+    """All examples run as they stand, warnings as errors, with no other file in the project."""
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    stranger.makeini("[pytest]\nfilterwarnings = error")
+    stranger.makepyfile(example)
+
+    result = stranger.runpytest_subprocess(*QUIET, timeout=120)
+
+    result.assert_outcomes(passed=len(re.findall(r"^def test_", example, re.MULTILINE)))
+
+
+def test_a_missing_library_is_named_with_its_command(stranger):
+    """Without the scraper's libraries the fixture fails, says what to install, and stops nothing."""
+    stranger.makepyfile(
+        aiohttp="raise ImportError('No module named aiohttp')",
+        test_some="def test_board(demo_board): pass\n\n\ndef test_other(): pass\n",
     )
 
-    assert {"personae_demo": "scraper.demo.fixture"} == plugins
-    assert "1 passed" in output
+    result = stranger.runpytest_subprocess(*QUIET, timeout=120)
+
+    result.assert_outcomes(errors=1, passed=1)
+    result.stdout.fnmatch_lines(["*pip install 'personae?scraper?'*"])

@@ -29,7 +29,7 @@ def test_suspicious_user_agents_are_challenged(agent, demo_board, get):
         assert answer.headers["Content-Type"].startswith("text/html")
 
 
-def test_credentials(get):
+def test_credentials_are_whole_and_right_or_refused(get):
     """Partial or wrong credentials are 401, Basic overrides the query, Gold has larger limits."""
     login, key = next(pair for pair, level in ACCOUNTS.items() if level.name == "gold")
     basic = {"Authorization": "Basic " + base64.b64encode(f"{login}:{key}".encode()).decode()}

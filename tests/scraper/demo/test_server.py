@@ -181,7 +181,9 @@ def test_one_post_by_id_and_by_md5(get):
     assert post == get(f"/posts/{post['id']}.json").json()
     assert post == get("/posts.json", md5=post["md5"]).json()
     assert [post] == get("/posts.json", tags=f"md5:{post['md5']}").json()
-    assert 404 == get("/posts.json", md5="0" * 32).status_code
+    for query in ({"md5": "0" * 32}, {"md5": "zz"}):
+        assert 404 == get("/posts.json", **query).status_code
+    assert 404 == get("/posts/99999999.json").status_code
 
 
 def test_random_posts(get):
@@ -225,7 +227,7 @@ def test_conditional_and_compressed_answers(get):
     assert (304, b"") == (again.status_code, again.content)
 
 
-def test_odd_requests(get, demo_board):
+def test_bodies_blank_searches_pages_and_requested_errors(get, demo_board):
     """A body, a blank search, no extension, a wrong address and a requested error are handled."""
     with_body = requests.get(demo_board.url + "/posts.json", data="x", headers=AGENT, timeout=10)
     blank = get("/tags.json", **{"search[name]": ""})

@@ -1,7 +1,7 @@
 """Tests tags, implications and aliases over HTTP: the rows that each search selects."""
 
 
-def test_tags(get):
+def test_tags_are_selected_by_name_category_order_and_limit(get):
     """Exact names, lists, wildcards, categories, order and limit select tags."""
 
     def names(**search):
@@ -20,7 +20,11 @@ def test_tags(get):
     assert sorted(names(order="name")) == names(order="name")
     assert 3 == len(names(order="count", limit=3))
     assert [] == names(is_deprecated="true")
-    assert 20 == len(get("/tags.json").json())
+    rows = get("/tags.json").json()
+    assert 20 == len(rows)
+    assert sorted((row["id"] for row in rows), reverse=True) == [row["id"] for row in rows]
+    assert 1 == len(names(limit=0))
+    assert names() == names(limit=5000)
 
 
 def test_tag_counts_are_those_of_all_posts(get, demo_board):
@@ -46,7 +50,7 @@ def test_parents_of_many_tags_in_one_call(get):
     } == {row["name"]: row["antecedent_implications"] for row in rows}
 
 
-def test_implications_and_aliases(get):
+def test_implications_and_aliases_are_selected_and_paged(get):
     """Status, names and both directions of the closure select relations; cursors page them."""
 
     def pairs(path, **search):
