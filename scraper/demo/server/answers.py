@@ -6,6 +6,7 @@ tests compare keys, order and types with answers that were recorded from the liv
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _TAGS_CREATED_MS = 1_361_000_000_000
 """2013-02-16, near the creation time of the oldest tags of the live site."""
 _MINUTE_MS = 60_000
+_BETWEEN_WORDS = re.compile(r"[ _+:;!./()-]+")
+"""Characters between the words of a tag, as in every recorded tag."""
 
 Json = dict[str, Any]
 """A JSON object."""
@@ -149,7 +152,7 @@ def tag(name: str, index: PostIndex) -> Json:
         "created_at": eastern(_TAGS_CREATED_MS + number * 977),
         "updated_at": eastern(_TAGS_CREATED_MS + number * 1_499),
         "is_deprecated": False,
-        "words": [word for word in name.replace("(", "").replace(")", "").split("_") if word],
+        "words": list(filter(None, _BETWEEN_WORDS.split(name))) or [name],
     }
 
 
