@@ -179,6 +179,50 @@ def test_the_command_fetches_what_is_new_and_what_has_changed(tmp_path, monkeypa
         assert "0 left" in capsys.readouterr().out
 
 
+def test_an_update_follows_an_implication_that_the_board_removes(tmp_path, monkeypatch):
+    """Posts with form and base are the form's while the board says so, and refused afterwards."""
+    monkeypatch.chdir(tmp_path)
+    board = booru.board(TINY)
+    sections = {
+        "personae": {"min_images": 1},
+        "listing": {"names": ["eclipse_ayame", "tsukishiro_ayame"]},
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
+    with serving(board) as served:
+        options = ["--site", served.url, "--api-rate", "1e6"]
+
+        def reasons(*commands):
+            for command in commands:
+                assert 0 == main([command, *(options if command != "decide" else ())])
+            table = pq.read_table(tmp_path / "data/decide/decisions.parquet").to_pylist()
+            decided = {}
+            for row in table:
+                decided.setdefault(row["post_id"], set()).add(row["reason"])
+            return [decided[number] for number in pairs]
+
+        pairs = [
+            post.post_id
+            for post in board.posts
+            if post.tags["character"] == ("eclipse_ayame", "tsukishiro_ayame")
+            and not board.truth(post.post_id).reasons
+        ]
+        whole = board.implications
+        before = reasons("listing", "decide")
+        board.implications = tuple(
+            dataclasses.replace(row, status="deleted")
+            if (row.antecedent, row.consequent) == ("eclipse_ayame", "tsukishiro_ayame")
+            else row
+            for row in whole
+        )
+        removed = reasons("update", "listing", "decide")
+        board.implications = whole
+        again = reasons("update", "listing", "decide")
+
+    assert len(pairs) > 5
+    assert [{None}] * len(pairs) == before == again
+    assert [{"two_personas"}] * len(pairs) == removed
+
+
 def test_spurious_empty_answer_makes_no_tombstones(shelf, tmp_path):
     """Posts that an empty answer leaves out are requested again, and none counts as deleted."""
     run(shelf, tmp_path)
