@@ -134,8 +134,9 @@ async def _faulted(request: web.Request, handler: Handler) -> web.StreamResponse
     ordered = request.headers.get(strikes.HEADER) if state.has_control else None
     if ordered is None and not state.faults.shares:
         return await handler(request)
-    kind = ordered or state.faults.choose(request.path_qs, is_cdn=_is_cdn(request))
-    if kind not in strikes.KINDS:
+    path, is_cdn = request.path_qs, _is_cdn(request)
+    kind = ordered or state.faults.choose(path, is_cdn=is_cdn)
+    if kind not in strikes.KINDS or not strikes.applies(kind, path, is_cdn=is_cdn):
         return await handler(request)
     state.faults.committed[kind] += 1
     return await strikes.commit(Strike(kind, request, handler, state.board))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from personae.errors import BadParams
-from scraper.demo.server.strikes import API_ONLY, CDN_ONLY, KINDS
+from scraper.demo.server.strikes import KINDS, applies
 
 _BURST = 4
 """Requests in a row that a fault 429 strikes."""
@@ -46,7 +46,7 @@ class FaultPlan:
         number = self._seen[is_cdn]
         self._seen[is_cdn] += 1
         for kind, share in self.shares.items():
-            if kind in (API_ONLY if is_cdn else CDN_ONLY):
+            if not applies(kind, path, is_cdn=is_cdn):
                 continue
             if kind in ("too_many", "too_many_retry_after"):
                 if self._chance(kind, str(number // _BURST)) < share:

@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 from PIL import Image
@@ -84,6 +85,30 @@ Fault = Callable[[Strike], Awaitable[web.StreamResponse]]
 """Answers a request with a fault."""
 
 
+def applies(kind: str, path: str, *, is_cdn: bool) -> bool:
+    """
+    Returns whether a fault can strike a request.
+
+    Args:
+        kind: Kind of the fault.
+        path: Path and query of the request.
+        is_cdn: Whether the request is for a file.
+    """
+    if kind in (_API_ONLY if is_cdn else _CDN_ONLY):
+        return False
+    parts = urlsplit(path)
+    query = dict(parse_qsl(parts.query))
+    if kind == "null_count":
+        return parts.path.startswith("/counts/")
+    if kind == "wide_query":
+        limit = query.get("limit", "")
+        return limit.isdigit() and int(limit) > _WIDE_LIMIT
+    if kind == "wide_window":
+        window = _WINDOW.search(query.get("tags", ""))
+        return window is not None and int(window[2] or 10**9) - int(window[1] or 0) > _WIDE_WINDOW
+    return True
+
+
 async def commit(strike: Strike) -> web.StreamResponse:
     """Answers a request with the fault that strikes it. KeyError for an unknown kind."""
     return await _FAULTS[strike.kind](strike)
@@ -122,24 +147,8 @@ async def _slow_error(strike: Strike) -> web.StreamResponse:
     return await _application_error(strike)
 
 
-async def _error_of_wide_query(strike: Strike) -> web.StreamResponse:
-    text = strike.request.query.get("limit", "20")
-    if text.isdigit() and int(text) > _WIDE_LIMIT:
-        return await _application_error(strike)
-    return await strike.handler(strike.request)
-
-
-async def _error_of_wide_window(strike: Strike) -> web.StreamResponse:
-    window = _WINDOW.search(strike.request.query.get("tags", ""))
-    if window and int(window[2] or 10**9) - int(window[1] or 0) > _WIDE_WINDOW:
-        return await _application_error(strike)
-    return await strike.handler(strike.request)
-
-
-async def _null_count(strike: Strike) -> web.StreamResponse:
+async def _null_count(_strike: Strike) -> web.StreamResponse:
     """Answers a count without its number, as when the database was too slow to count."""
-    if not strike.request.path.startswith("/counts/"):
-        return await strike.handler(strike.request)
     return web.json_response({"counts": {"posts": None}})
 
 
@@ -328,8 +337,6 @@ _FAULTS: dict[str, Fault] = {
     **dict.fromkeys(STATUSES, _proxy_page),
     **dict.fromkeys(API_ERRORS, _application_error),
     "slow_query": _slow_error,
-    "wide_query": _error_of_wide_query,
-    "wide_window": _error_of_wide_window,
     "null_count": _null_count,
     **dict.fromkeys(BODIES, _wrong_body),
     "challenge": _challenge,
@@ -348,8 +355,8 @@ _FAULTS: dict[str, Fault] = {
 KINDS = tuple(_FAULTS)
 """Every kind of fault."""
 
-API_ONLY = frozenset({*API_ERRORS, *BODIES, "null_count"})
+_API_ONLY = frozenset({*API_ERRORS, *BODIES, "null_count"})
 """Kinds that never strike a request for a file."""
 
-CDN_ONLY = frozenset({*FILES, *WORLD})
+_CDN_ONLY = frozenset({*FILES, *WORLD})
 """Kinds that strike requests for files only."""

@@ -87,6 +87,19 @@ def test_wide_queries_are_cancelled_and_smaller_ones_succeed(ask):
         assert [500, 200] == [answer.status_code for answer in answers]
 
 
+def test_a_fault_counts_only_where_it_strikes(own_demo_board, ask):
+    """Requests that a fault of wide queries or of counts passes by are answered and not counted."""
+    own_demo_board.set_faults("wide_query", "null_count", "short_file")
+    for _ in range(2):
+        assert 200 == ask("/posts.json", limit=2, only="id").status_code
+        assert 200 == ask("/tags.json").status_code
+    assert {} == dict(own_demo_board.faults.committed)
+    assert 500 == ask("/posts.json", limit=200, only="id").status_code
+    assert ask("/counts/posts.json", tags="solo").json()["counts"]["posts"] is None
+
+    assert {"wide_query": 1, "null_count": 1} == dict(own_demo_board.faults.committed)
+
+
 def test_json_is_invalid_or_truncated_with_its_right_length(ask):
     """Broken JSON has status 200 and a `Content-Length` that matches."""
     for kind in ("invalid_json", "truncated_json"):

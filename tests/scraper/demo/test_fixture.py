@@ -12,8 +12,9 @@ import pytest
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).resolve().parents[3]
-QUIET = ("-p", "no:cacheprovider", "-p", "no:asyncio")
-"""Options without the plugins that a project of a stranger would have to configure."""
+OURS = ("asyncio", "hypothesispytest", "jaxtyping", "pytest_cov", "xdist")
+QUIET = ("-p", "no:cacheprovider", *(f"-pno:{name}" for name in OURS))
+"""Options without the plugins of our own environment, which a stranger need not have."""
 PAGE = ROOT / "docs/demo-board.md"
 HEAVY = ("aiohttp", "numpy", "PIL", "pydantic", "scraper.demo.board", "scraper.demo.server")
 

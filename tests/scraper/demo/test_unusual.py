@@ -4,13 +4,17 @@ import hashlib
 import io
 import re
 from collections import Counter
+from pathlib import Path
 from urllib.parse import quote
 
+import pyarrow.parquet as pq
 import pytest
 import requests
+import yaml
 from PIL import Image, ImageOps
 
 from scraper import filters, personae
+from scraper.__main__ import main
 from scraper.demo.board import booru, unusual
 from scraper.demo.facts.params import TINY
 from scraper.demo.server.thread import serving
@@ -160,6 +164,36 @@ def test_solo_posts_that_contradict_themselves_are_refused(kind, expected, board
     assert expected == reasons(board[0], post)
     if kind == "thirty_characters":
         assert post["tag_count_character"] >= 30
+
+
+def test_the_scraper_stores_or_refuses_each_unusual_post_with_its_reason(
+    board, tmp_path, monkeypatch
+):
+    """A whole run over originals: rare images are stored, the others have one named reason."""
+    served, added = board
+    monkeypatch.chdir(tmp_path)
+    persona = served.board.post(added["cmyk"]).tags["character"][0]
+    sections = {
+        "personae": {"min_images": 1},
+        "listing": {"names": [persona]},
+        "decide": {"min_side": 0, "max_aspect": 1e3, "accept_tags": ["lowres", "wide_image"]},
+        "download": {"side": None},
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
+    assert 0 == main(["--site", served.url, "--api-rate", "1e6", "--cdn-rate", "1e6"])
+    outcome = {}
+    for stage in ("decide", "download"):
+        for row in pq.read_table(f"data/{stage}/decisions.parquet").to_pylist():
+            outcome.setdefault(row["post_id"], set()).add(row["reason"])
+    stored = set(pq.read_table("data/download/images.parquet")["post_id"].to_pylist())
+    kinds = {kind for kind, number in added.items() if number in stored}
+
+    rare = {"one_pixel", "very_wide", "cmyk", "grey_16_bit", "palette_with_alpha"}
+    assert rare | {"turned_by_exif", "odd_names"} == kinds
+    assert {None, "too_large"} == outcome[added["declares_144_megapixels"]]
+    for kind in ("animated_webp", "ugoira", "mp4"):
+        assert "animated" in outcome[added[kind]]
+    assert all(re.fullmatch(r"[\w./-]+", str(path)) for path in Path("data").rglob("*"))
 
 
 def test_odd_names_are_served_and_searched_as_they_are(board, post_of):
