@@ -36,7 +36,7 @@ def whole_file(path: Path, *, newline: str | None = None, text: bool = False) ->
     the bytes and the folder are synced, so that the file survives a loss of power. A device or a
     pipe is written to and never replaced.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     encoding = "utf-8" if text else None
     if path.exists() and not path.is_file() and not path.is_dir():
         with path.open("w" if text else "wb", encoding=encoding, newline=newline) as file:
@@ -50,6 +50,14 @@ def whole_file(path: Path, *, newline: str | None = None, text: bool = False) ->
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def make_folder(folder: Path) -> None:
+    """Makes `folder` and the absent folders above it, so that they survive a loss of power."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def publish(part: Path, path: Path) -> None:
@@ -143,7 +151,7 @@ def lock(folder: Path) -> int:
         AlreadyRunning: Another process holds the folder.
         DiskRefused: The file system has no locks, as some network shares.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -363,6 +363,8 @@ def summary(folder: Path) -> ListingSummary | None:
     if not path.is_file():
         return None
     with store.translated(path, remedy=_REMEDY), closing(store.read_only(path)) as rows:
+        if not store.has_tables(rows):
+            return None
         (posts,) = rows.execute("SELECT count(*) FROM posts").fetchone()
         searches, done = rows.execute(
             "SELECT count(*), count(*) FILTER (WHERE is_done = 1) FROM walks"

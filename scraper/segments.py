@@ -165,7 +165,7 @@ class Segments:
             self._file = None
 
     def _begin(self) -> BinaryIO:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self._folder)
         file = self._open_file(self._folder / self._name())
         self._file = file
         file.seek(self._end)

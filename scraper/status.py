@@ -163,6 +163,8 @@ def _recorded(path: Path) -> tuple[int, int]:
     if not path.is_file():
         return 0, 0
     with store.translated(path, remedy=""), closing(store.read_only(path)) as rows:
+        if not store.has_tables(rows):
+            return 0, 0
         (stored,) = rows.execute("SELECT count(*) FROM images").fetchone()
         (refused,) = rows.execute("SELECT count(*) FROM refusals").fetchone()
     return int(stored), int(refused)

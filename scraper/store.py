@@ -120,8 +120,8 @@ class Store:
             self._rows.executescript(
                 f"BEGIN; {upgrades[earlier]}; PRAGMA user_version = {earlier + 1}; COMMIT"
             )
-        self._rows.executescript(tables)
-        self._rows.execute(f"PRAGMA user_version = {version}")
+        # All at once: a file with a version has every table, also after a kill.
+        self._rows.executescript(f"BEGIN; {tables}; PRAGMA user_version = {version}; COMMIT")
 
 
 @contextmanager
@@ -167,3 +167,9 @@ def read_only(path: Path) -> sqlite3.Connection:
     idle = not path.with_name(f"{path.name}-wal").exists()
     how = "immutable=1" if idle else "mode=ro"
     return sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True)
+
+
+def has_tables(rows: sqlite3.Connection) -> bool:
+    """Returns whether a record was begun: a run may be killed between the file and its tables."""
+    (version,) = rows.execute("PRAGMA user_version").fetchone()
+    return bool(version)
