@@ -16,7 +16,7 @@ async def log(request: web.Request) -> web.StreamResponse:
 
 async def control_faults(request: web.Request) -> web.StreamResponse:
     """
-    `POST /demo/faults` with `["kind=share", …]`: sets the faults from now on.
+    `POST /demo/faults` with `["kind=share", …]`: sets the faults, which strike anew.
 
     Raises:
         ApiError: The board has no control (404), or the body is not a list of faults (400).
@@ -26,7 +26,7 @@ async def control_faults(request: web.Request) -> web.StreamResponse:
         shares = faults.parse(await request.json()).shares
     except (BadParams, ValueError, TypeError) as error:
         raise ApiError(400, "ActionController::BadRequest", str(error)) from error
-    state.faults.shares = shares
+    state.faults.begin(shares)
     return reply({"faults": shares})
 
 

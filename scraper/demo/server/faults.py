@@ -33,6 +33,12 @@ class FaultPlan:
     _tries: Counter[tuple[str, str]] = field(default_factory=Counter)
     _seen: Counter[bool] = field(default_factory=Counter)
 
+    def begin(self, shares: dict[str, float]) -> None:
+        """Commits faults of other `shares` from now on, as if no request had come yet."""
+        self.shares = shares
+        self._tries.clear()
+        self._seen.clear()
+
     def choose(self, path: str, *, is_cdn: bool) -> str | None:
         """
         Returns the kind of the fault that strikes a request, or None.
