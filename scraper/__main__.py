@@ -80,16 +80,33 @@ def _run(command: str, options: argparse.Namespace) -> None:
         if command == "plan":
             print(_plan(sections, board))
             return
-        if command == "update" or (not command and status.is_finished(sections.data)):
+        if command in STAGES:
+            _transfer(command, sections, board)
+            return
+        if command == "update" or status.is_finished(sections.data):
             _transfer("update", sections, board)
-        for stage in (command,) if command in STAGES else STAGES:
-            if stage == "decide":
-                _decide(sections)
-            else:
-                _transfer(stage, sections, board)
-    if command not in STAGES:
-        print(status.report(options.data_dir))
-        _print_score(sections)
+        _run_stages(sections, board)
+    print(status.report(options.data_dir))
+    _print_score(sections)
+
+
+def _run_stages(sections: "_Sections", board: "Site | Folder") -> None:
+    """Runs the three stages, or only the first when nothing is new since the last finished run."""
+    from scraper import repeated
+
+    is_same_program = repeated.is_by_this_program(sections.data)
+    _transfer("listing", sections, board, skip_unchanged=is_same_program)
+    params = {"site": board.name} | {
+        name: getattr(sections, name).model_dump(mode="json")
+        for name in ("personae", "decide", "download")
+    }
+    is_asked_again = sections.download.retry_refused
+    if not is_asked_again and repeated.is_done(sections.data, params, site=board.name):
+        _log.info("decide, download: nothing is new since the last run; their tables stay")
+        return
+    _decide(sections)
+    _transfer("download", sections, board)
+    repeated.note(sections.data, params)
 
 
 def _print_score(sections: "_Sections") -> None:
@@ -163,23 +180,27 @@ def _opened(sections: _Sections) -> "Iterator[Site | Folder]":
         yield board
 
 
-def _transfer(stage: str, sections: _Sections, board: "Site | Folder") -> None:
+def _transfer(
+    stage: str, sections: _Sections, board: "Site | Folder", *, skip_unchanged: bool = False
+) -> None:
     """Runs `update`, `listing` or `download`, which send requests or read the folder."""
     import asyncio
 
     from scraper.sources.folder import Folder
 
     if not isinstance(board, Folder):
-        asyncio.run(_transfer_from_board(stage, sections, board))
+        asyncio.run(_transfer_from_board(stage, sections, board, skip_unchanged=skip_unchanged))
     elif stage == "download":
         # Reading does not wait: one worker is as fast, and keeps the order of the files.
         sections.download = sections.download.model_copy(update={"workers": 1})
         asyncio.run(_download(sections, board, board))
     elif stage == "listing":  # no update: a changed folder is another collection
-        asyncio.run(_list(stage, sections, board))
+        asyncio.run(_list(stage, sections, board, skip_unchanged=skip_unchanged))
 
 
-async def _transfer_from_board(stage: str, sections: _Sections, board: "Site") -> None:
+async def _transfer_from_board(
+    stage: str, sections: _Sections, board: "Site", *, skip_unchanged: bool
+) -> None:
     from scraper import score
     from scraper.client import Client
 
@@ -188,13 +209,16 @@ async def _transfer_from_board(stage: str, sections: _Sections, board: "Site") -
             if stage == "download":
                 await _download(sections, board, client)
             else:
-                await _list(stage, sections, _source(sections, client, board))
+                source = _source(sections, client, board)
+                await _list(stage, sections, source, skip_unchanged=skip_unchanged)
         finally:
             score.note(sections.data, stage, client.requests)
         _log.info("%s: %d requests", stage, client.requests)
 
 
-async def _list(stage: str, sections: _Sections, source: "PostSource") -> None:
+async def _list(
+    stage: str, sections: _Sections, source: "PostSource", *, skip_unchanged: bool
+) -> None:
     from scraper import listing, update
 
     folder = sections.data / "listing"
@@ -202,7 +226,9 @@ async def _list(stage: str, sections: _Sections, source: "PostSource") -> None:
         changed = getattr(sections.options, "changed", False)
         await update.run(source, folder, changed=changed)
     else:
-        await listing.run(sections.listing, sections.personae, source, folder)
+        await listing.run(
+            sections.listing, sections.personae, source, folder, skip_unchanged=skip_unchanged
+        )
 
 
 async def _download(sections: _Sections, board: "Site | Folder", transport: "Transport") -> None:

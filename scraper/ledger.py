@@ -266,6 +266,19 @@ WHERE site = ? AND state != 'final' AND requests >= iif(reason = ?, 3, ?)
                 ),
             )
 
+    def is_settled(self, sizes: Mapping[str, int]) -> bool:
+        """
+        Returns whether no image is to be requested again: all bytes are there, all refusals final.
+
+        Args:
+            sizes: Bytes of each segment on disk.
+        """
+        with self._translated():
+            (waiting,) = self._rows.execute(
+                "SELECT count(*) FROM refusals WHERE site = ? AND state != 'final'", (self._site,)
+            ).fetchone()
+        return not waiting and all(sizes.get(name, 0) >= end for name, end in self.ends().items())
+
     def forget_refused(self) -> int:
         """Deletes the refusals, so that their images are requested again; returns the number."""
         with self._translated():

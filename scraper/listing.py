@@ -11,6 +11,7 @@ candidates in the ledger are not written.
 """
 
 import asyncio
+import hashlib
 import json
 import logging
 import math
@@ -23,6 +24,7 @@ from personae import tables
 from personae.decisions import DECISIONS
 from personae.errors import BadParams
 from personae.progress import Progress
+from scraper import fingerprint
 from scraper.errors import (
     BadCertificate,
     DamagedLedger,
@@ -40,7 +42,7 @@ from scraper.params.listing import Params
 from scraper.params.personae import Params as PersonaeParams
 from scraper.post import CATEGORIES, TAG_KINDS, PostDecision
 from scraper.recorded import DAMAGE, DamagedRows, pairs_of, rows_of, tags_of
-from scraper.schemas import POSTS_SCHEMA
+from scraper.schemas import PAIRS_SCHEMA, POSTS_SCHEMA, TAGS_SCHEMA
 from scraper.segments import disk_errors_translated
 from scraper.sources import Page, PostSource, RefusedPost, Tag
 
@@ -67,14 +69,6 @@ _TOLERANCE = 0.02
 """Share of a tag's count that may be stale, where the board counts nothing else."""
 _SLACK = 1000
 """Posts beyond twice the tag's count that a search may have: counts go stale."""
-_TAG_COLUMNS: dict[str, pa.DataType] = {
-    "name": pa.string(),
-    "category": pa.int8(),
-    "post_count": pa.int64(),
-}
-_PAIR_COLUMNS: dict[str, pa.DataType] = {"antecedent": pa.string(), "consequent": pa.string()}
-TAGS_SCHEMA = pa.schema(_TAG_COLUMNS)
-PAIRS_SCHEMA = pa.schema(_PAIR_COLUMNS)
 
 
 async def run(
@@ -84,6 +78,7 @@ async def run(
     out_dir: Path,
     *,
     at: Callable[[str], None] = lambda _step: None,
+    skip_unchanged: bool = False,
 ) -> None:
     """
     Lists the posts that are not listed yet; writes the tables when none is left.
@@ -94,6 +89,7 @@ async def run(
         source: Where posts come from.
         out_dir: Folder of the tables and the ledger.
         at: Called with the name of each write step as it is reached, for tests that kill there.
+        skip_unchanged: Whether tables that would have the same bytes are not written again.
 
     Raises:
         Unfinished: The deadline has passed; run again. (`DiskRefused` and `AlreadyRunning` too.)
@@ -105,7 +101,7 @@ async def run(
     _log.info("listing: %s, personae: %s, from %s", params, selection, source.identity)
     with Pages(out_dir, source.identity, at=at) as pages:
         try:
-            await _run(params, selection, source, pages, out_dir, at)
+            await _run(params, selection, source, pages, out_dir, at, skip_unchanged=skip_unchanged)
         except DamagedRows:
             removed = pages.repair()
             _log.warning("listing: %d recorded posts are damaged; requesting them again", removed)
@@ -119,6 +115,8 @@ async def _run(  # noqa: PLR0917  # as `run`
     pages: Pages,
     out_dir: Path,
     at: Callable[[str], None],
+    *,
+    skip_unchanged: bool = False,
 ) -> None:
     """Lists and exports; raises DamagedRows where a recorded post cannot be read."""
     try:
@@ -138,12 +136,18 @@ async def _run(  # noqa: PLR0917  # as `run`
         ) from error
     walks = [pages.walk(search) for search in searches]
     effective = {STAGE: params.model_dump(), "personae": selection.model_dump()}
+    questions = json.dumps([effective, rows_of(candidates), pair_tables], sort_keys=True)
+    digest = hashlib.sha256(questions.encode()).hexdigest()
+    if skip_unchanged and pages.exported() == [digest, fingerprint.tables(out_dir)]:
+        _log.info("listing: nothing is new, and the tables stay as they are")
+        return
     with disk_errors_translated(out_dir):
         at("exporting")
         _export_posts(candidates, walks, pages, out_dir, json.dumps(effective))
         _export_refused(pages.refused(walks), out_dir)
         for name, pairs in pair_tables.items():
             tables.write_batches(out_dir / f"{name}.parquet", PAIRS_SCHEMA, [_pair_rows(pairs)])
+        pages.note_export([digest, fingerprint.tables(out_dir)])
         at("exported")
 
 

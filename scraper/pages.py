@@ -8,12 +8,11 @@ killed continues there. Rows are keyed by collection: two boards never mix.
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scraper import recorded, store
+from scraper import recorded
 from scraper.post import Post
 from scraper.recorded import DAMAGE, DamagedRows, deleted_row, is_post, is_whole, row_of
 from scraper.sources import Page, RefusedPost
@@ -21,7 +20,7 @@ from scraper.store import Store
 
 _log = logging.getLogger(__name__)
 
-_REMEDY = "The next run then lists the posts again."
+_EXPORTED = "exported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +36,6 @@ class Walk:
     """Runs that met an empty page although the board counted more posts."""
     floor: int | None = None
     """Ids up to it were listed by an earlier walk of the search; None in the first one."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListingSummary:
-    """Counts of a record, over all its collections."""
-
-    posts: int
-    searches: int
-    searches_done: int
-    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +72,7 @@ class Pages(Store):
             version=recorded.VERSION,
             upgrades=recorded.UPGRADES,
             synchronous="NORMAL",
-            remedy=_REMEDY,
+            remedy=recorded.REMEDY,
             at=at,
         )
         try:
@@ -113,6 +102,14 @@ class Pages(Store):
                 (self._collection, question, json.dumps(answer)),
             )
         self._at(f"{question.split(maxsplit=1)[0]} recorded")
+
+    def exported(self) -> Any:
+        """Returns what `note_export` recorded; None when the record has changed since then."""
+        return self.answer(_EXPORTED)
+
+    def note_export(self, state: Any) -> None:
+        """Records that the tables were written, from which questions and with which bytes."""
+        self.put(_EXPORTED, state)
 
     def walk(self, search: str) -> Walk:
         """Returns the state of the walk of a search; a new walk begins without a cursor."""
@@ -154,7 +151,10 @@ class Pages(Store):
                 "UPDATE walks SET cursor = NULL, is_done = 0 WHERE collection = ? AND is_done",
                 (self._collection,),
             )
-            self._rows.execute("DELETE FROM answers WHERE collection = ?", (self._collection,))
+            self._rows.execute(
+                "DELETE FROM answers WHERE collection = ? AND question != ?",
+                (self._collection, _EXPORTED),
+            )
         self._at("walks renewed")
 
     def count(self, *, above: int) -> int:
@@ -200,6 +200,8 @@ class Pages(Store):
                 "UPDATE posts SET row_json = ? WHERE collection = ? AND post_id = ?",
                 [(row, self._collection, number) for number, row in after.items()],
             )
+            if after:
+                self._forget_export()
         self._at("posts refreshed")
         return RefreshedCounts(
             edited=len(after.keys() - gone.keys()), gone=len(after.keys() & gone.keys())
@@ -226,7 +228,13 @@ class Pages(Store):
         after = replace(walk, cursor=page.cursor, is_done=reached or page.cursor is None)
         rows = [(self._collection, post.post_id, row_of(post)) for post in page.posts]
         with self._transaction():
-            self._rows.executemany("INSERT OR REPLACE INTO posts VALUES (?, ?, ?)", rows)
+            changes = self._rows.total_changes
+            # A post that is known and the same is not written, and does not count as a change.
+            self._rows.executemany(
+                "INSERT INTO posts VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
+                "SET row_json = excluded.row_json WHERE row_json IS NOT excluded.row_json",
+                rows,
+            )
             self._rows.executemany(
                 "INSERT OR IGNORE INTO sightings VALUES (?, ?)",
                 [(walk.walk, post.post_id) for post in page.posts],
@@ -235,6 +243,8 @@ class Pages(Store):
                 "INSERT OR REPLACE INTO refused_posts VALUES (?, ?, ?, ?)",
                 [(walk.walk, *astuple(row)) for row in page.refused if row.post_id is not None],
             )
+            if self._rows.total_changes != changes:
+                self._forget_export()
             self._at("page written")
             self._rows.execute(
                 "UPDATE walks SET cursor = ?, is_done = ? WHERE walk = ?",
@@ -306,6 +316,7 @@ class Pages(Store):
                     "DELETE FROM posts WHERE collection = ? AND post_id = ?",
                     (self._collection, post_id),
                 )
+                self._forget_export()
         return len(damaged)
 
     def _stored(self, walks: Iterable[Walk], *, batch: int) -> Iterator[list[tuple[int, str]]]:
@@ -318,6 +329,12 @@ class Pages(Store):
             )
             while rows := result.fetchmany(batch):
                 yield rows
+
+    def _forget_export(self) -> None:
+        self._rows.execute(
+            "DELETE FROM answers WHERE collection = ? AND question = ?",
+            (self._collection, _EXPORTED),
+        )
 
     def _choose(self, walks: Iterable[Walk]) -> None:
         self._rows.execute("DELETE FROM temp.chosen")
@@ -348,30 +365,3 @@ class Pages(Store):
                 "SELECT collection FROM collections WHERE identity = ?", (identity,)
             ).fetchone()
         return int(number)
-
-
-def summary(folder: Path) -> ListingSummary | None:
-    """
-    Returns the counts of the record in `folder`, or None without a record.
-
-    It only reads, so a run may be under way.
-
-    Raises:
-        DamagedLedger: The file is no record of a listing.
-    """
-    path = folder / store.NAME
-    if not path.is_file():
-        return None
-    with store.translated(path, remedy=_REMEDY), closing(store.read_only(path)) as rows:
-        if not store.has_tables(rows):
-            return None
-        (posts,) = rows.execute("SELECT count(*) FROM posts").fetchone()
-        searches, done = rows.execute(
-            "SELECT count(*), count(*) FILTER (WHERE is_done = 1) FROM walks"
-        ).fetchone()
-        refused = 0
-        if rows.execute("SELECT 1 FROM sqlite_schema WHERE name = 'refused_posts'").fetchone():
-            (refused,) = rows.execute(
-                "SELECT count(DISTINCT post_id) FROM refused_posts"
-            ).fetchone()
-    return ListingSummary(posts, searches, done, refused)

@@ -3,13 +3,16 @@
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import astuple
+from contextlib import closing
+from dataclasses import astuple, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
+from scraper import store
 from scraper.post import Post
 from scraper.schemas import POSTS_SCHEMA
 from scraper.sources import Tag
@@ -18,6 +21,7 @@ _log = logging.getLogger(__name__)
 _ShapeT = TypeVar("_ShapeT")
 _COLUMNS = set(POSTS_SCHEMA.names)
 
+REMEDY = "The next run then lists the posts again."
 VERSION = 2
 TABLES = """
 CREATE TABLE IF NOT EXISTS collections (
@@ -75,6 +79,16 @@ DAMAGE = (
     pa.ArrowException,
 )
 """What a damaged text raises where it is read, or where it becomes a table."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListingSummary:
+    """Counts of a record, over all its collections."""
+
+    posts: int
+    searches: int
+    searches_done: int
+    refused: int = 0
 
 
 class DamagedRows(Exception):
@@ -136,3 +150,30 @@ def deleted_row(row: str) -> str:
 def _milliseconds(moment: datetime) -> int:
     """Returns a time as Arrow stores it: whole milliseconds since 1970, UTC."""
     return round(moment.timestamp() * 1000)
+
+
+def summary(folder: Path) -> ListingSummary | None:
+    """
+    Returns the counts of the record in `folder`, or None without a record.
+
+    It only reads, so a run may be under way.
+
+    Raises:
+        DamagedLedger: The file is no record of a listing.
+    """
+    path = folder / store.NAME
+    if not path.is_file():
+        return None
+    with store.translated(path, remedy=REMEDY), closing(store.read_only(path)) as rows:
+        if not store.has_tables(rows):
+            return None
+        (posts,) = rows.execute("SELECT count(*) FROM posts").fetchone()
+        searches, done = rows.execute(
+            "SELECT count(*), count(*) FILTER (WHERE is_done = 1) FROM walks"
+        ).fetchone()
+        refused = 0
+        if rows.execute("SELECT 1 FROM sqlite_schema WHERE name = 'refused_posts'").fetchone():
+            (refused,) = rows.execute(
+                "SELECT count(DISTINCT post_id) FROM refused_posts"
+            ).fetchone()
+    return ListingSummary(posts, searches, done, refused)

@@ -45,3 +45,11 @@ _POST_COLUMNS: dict[str, pa.DataType] = {
 }
 
 POSTS_SCHEMA = pa.schema(_POST_COLUMNS)
+_TAG_COLUMNS: dict[str, pa.DataType] = {
+    "name": pa.string(),
+    "category": pa.int8(),
+    "post_count": pa.int64(),
+}
+_PAIR_COLUMNS: dict[str, pa.DataType] = {"antecedent": pa.string(), "consequent": pa.string()}
+TAGS_SCHEMA = pa.schema(_TAG_COLUMNS)
+PAIRS_SCHEMA = pa.schema(_PAIR_COLUMNS)

@@ -7,12 +7,14 @@ What a plan said and what happened: the plan is kept, and every later run is sco
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from personae import tables
 from personae.documents import Document, Part
-from scraper.planner import Plan
 from scraper.site import Site
+
+if TYPE_CHECKING:  # the planner imports more than a score needs
+    from scraper.planner import Plan
 
 _FOLDER = "plan"
 
@@ -78,7 +80,7 @@ class Requests(Document):
     download: int = 0
 
 
-def keep(plan: Plan, site: Site, data_dir: Path) -> Path:
+def keep(plan: "Plan", site: Site, data_dir: Path) -> Path:
     """Writes a plan, which starts the count of requests anew; returns the path."""
     document = PlanDocument(
         made=_now(),

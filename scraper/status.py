@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from personae import tables
 from personae.errors import BadParams
-from scraper import pages, store
+from scraper import recorded, store
 
 _MOST_REASONS = 8
 
@@ -72,7 +72,7 @@ def require_personae(data_dir: Path, min_images: int) -> None:
 
 
 def _listing(folder: Path) -> dict[str, Any]:
-    held = pages.summary(folder)
+    held = recorded.summary(folder)
     if held is None:
         return {"state": "not begun"}
     known = {"searches": held.searches, "searches_done": held.searches_done}

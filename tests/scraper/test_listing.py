@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from personae.errors import AlreadyRunning, BadParams, DiskRefused
-from scraper import listing, pages
+from scraper import listing, recorded
 from scraper.client import Client
 from scraper.demo.board import booru
 from scraper.demo.facts.params import TINY
@@ -281,11 +281,13 @@ def test_no_side_files_are_left(shelf, tmp_path):
     """Neither a run nor `summary` leaves extra files that would change a hash."""
     run(shelf, tmp_path)
 
-    assert pages.ListingSummary(posts=7, searches=2, searches_done=2) == pages.summary(tmp_path)
+    assert recorded.ListingSummary(posts=7, searches=2, searches_done=2) == recorded.summary(
+        tmp_path
+    )
     assert {"ledger.sqlite", *(f"{name}.parquet" for name in TABLES)} == {
         path.name for path in tmp_path.iterdir()
     }
-    assert pages.summary(tmp_path / "nowhere") is None
+    assert recorded.summary(tmp_path / "nowhere") is None
 
 
 def test_totals_are_logged(shelf, tmp_path, caplog):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from scraper import listing, pages
+from scraper import listing, recorded
 from scraper.errors import (
     ConnectionLost,
     EmptyPage,
@@ -112,7 +112,7 @@ def test_one_odd_post_is_refused(name, tmp_path):
 
     assert [number for number in range(1, 25) if number != 5] == ids(tmp_path)
     assert {5: "malformed_post"} == refused(tmp_path)
-    assert 1 == pages.summary(tmp_path).refused
+    assert 1 == recorded.summary(tmp_path).refused
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_lasting_empty_page_leaves_the_search(shelf, tmp_path):
         run(shelf, tmp_path, page_size=10)
     assert 3 == caught.value.exit_code
     assert not (tmp_path / "posts.parquet").exists()
-    assert 1 == pages.summary(tmp_path).searches_done
+    assert 1 == recorded.summary(tmp_path).searches_done
     run(shelf, tmp_path, page_size=10)
 
     assert list(range(1, 81)) == ids(tmp_path)
@@ -275,7 +275,7 @@ def test_failed_search_leaves_the_others(shelf, tmp_path):
     with pytest.raises(ConnectionLost):
         run(shelf, tmp_path, page_size=10)
 
-    assert 1 == pages.summary(tmp_path).searches_done
+    assert 1 == recorded.summary(tmp_path).searches_done
 
 
 def test_many_failed_searches_end_the_listing(tmp_path):

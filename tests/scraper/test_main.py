@@ -15,7 +15,7 @@ import stamina.instrumentation
 import yaml
 from aiohttp import web
 
-from scraper import contact, pages
+from scraper import contact, recorded
 from scraper.__main__ import main
 from scraper.demo.board import booru
 from scraper.demo.facts.params import TINY
@@ -68,7 +68,7 @@ def test_whole_run_and_again(board, capsys):
     assert "personae qualify" in out
     assert ", 0 left" in out
     assert images == board.log.by_kind["cdn"]
-    searches = pages.summary(Path("data/listing")).searches
+    searches = recorded.summary(Path("data/listing")).searches
     of_tables = requests - 2 * searches  # a first walk ends with an empty page
     assert of_tables + searches == board.log.by_kind["api"] - requests
     kept = pq.read_table("data/decide/kept.parquet").num_rows

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from personae.errors import PersonaeError
-from scraper import pages
+from scraper import recorded
 from tests.scraper.listing_fixture import Shelf
 from tests.scraper.test_listing import post, run, table
 
@@ -92,7 +92,7 @@ def test_record_of_the_first_version_is_upgraded(shelf, tmp_path):
     edited(tmp_path, "ALTER TABLE walks DROP COLUMN early_ends")
     edited(tmp_path, "DROP TABLE refused_posts")
     edited(tmp_path, "PRAGMA user_version = 1")
-    assert 0 == pages.summary(tmp_path).refused
+    assert 0 == recorded.summary(tmp_path).refused
     shelf.asked.clear()
     run(shelf, tmp_path, page_size=10)
 
