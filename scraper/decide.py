@@ -59,6 +59,8 @@ _LATER_REASONS = (
     "persona_excluded",
     "other_copyright",
 )
+_BATCH = 1000
+"""Posts at once: their tags as Python objects take most of the memory."""
 _REASONS = (*filters.RULES, *_LATER_REASONS)
 _CODES = {reason: code for code, reason in enumerate(_REASONS)}
 _TAG_COLUMNS = tuple(f"tags_{kind}" for kind in TAG_KINDS)
@@ -163,7 +165,8 @@ def _judge(params: Params, listing_dir: Path) -> _Judged:
     limits, accepted, skip = params.limits, frozenset(params.accept_tags), frozenset(params.skip)
     judged = _Judged()
     columns = (*_PLAIN, *_TAG_COLUMNS, "variants")
-    for batch in tables.batches(listing_dir / "posts.parquet", columns, stage="listing"):
+    path = listing_dir / "posts.parquet"
+    for batch in tables.batches(path, columns, stage="listing", rows=_BATCH):
         refused: list[PostDecision] = []
         for facts, copyrights, base_source in _facts(batch, kinship, accepted):
             for leaf in facts.leaves:

@@ -205,7 +205,7 @@ class _Listed:
         columns = ("post_id", "md5", "file_bytes", "variants")
         count = 0
         path = self.listing_dir / "posts.parquet"
-        for batch in tables.batches(path, columns, stage="listing", rows=2000):
+        for batch in tables.batches(path, columns, stage="listing", rows=1000):
             listed = batch.column("post_id").to_numpy()
             rows = batch.filter(pa.array(np.isin(listed, _between(ids, listed))))
             count += rows.num_rows

@@ -49,7 +49,7 @@ from scraper.sources import Page, PostSource, RefusedPost, Tag
 _log = logging.getLogger(__name__)
 
 STAGE = "listing"
-_BATCH = 5000
+_BATCH = 1000
 _MOST_FAILURES = 3
 """Failed searches in a row that end the listing: then it is not the searches' fault."""
 _STOPPING = (

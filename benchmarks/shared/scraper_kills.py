@@ -283,7 +283,7 @@ def _matters(stop: Stop) -> bool:
 
 def run() -> list[Kill]:
     """Returns every kill of the scraper."""
-    with board(300, "--control") as (url, root):
+    with board(150, "--control") as (url, root):
         kills = list(at_random(root, url, RANDOM))
     with board(24) as (url, root), Forked(*MODULES) as command:
         calm = new_folder(root, "calm")
