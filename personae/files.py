@@ -18,6 +18,7 @@ from typing import IO, Any
 from personae import stages
 from personae.errors import AlreadyRunning, DiskRefused, MissingInput
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What `flock` answers when another process holds the lock, and nothing else.
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
@@ -47,8 +48,10 @@ def whole_file(path: Path, *, newline: str | None = None, text: bool = False) ->
         with part.open("w" if text else "wb", encoding=encoding, newline=newline) as file:
             yield file
         publish(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+            error.filename = str(path)  # a write that fails does not name its file
         raise
 
 
@@ -191,5 +194,8 @@ def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         os.close(handle)

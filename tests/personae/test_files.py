@@ -28,6 +28,42 @@ def test_file_appears_only_when_it_is_whole(tmp_path):
     assert [path] == list(path.parent.iterdir())
 
 
+def test_folders_are_synced_where_they_are_made(tmp_path, monkeypatch):
+    """Each new folder is synced in its parent, and a known one is not synced again."""
+    synced = []
+    monkeypatch.setattr(files, "_sync", synced.append)
+    files.make_folder(tmp_path / "data" / "listing")
+    files.make_folder(tmp_path / "data" / "download")
+    files.make_folder(tmp_path / "data" / "download")
+
+    assert [tmp_path, tmp_path / "data", tmp_path / "data"] == synced
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_full_disk_names_the_file(tmp_path, number):
+    """The error of a write that finds no room names the file, which the system does not."""
+
+    def write():
+        with files.whole_file(tmp_path / "table.bin"):
+            raise OSError(number, "no room")
+
+    with pytest.raises(OSError, match=r"no room: .*table\.bin'"):
+        write()
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_failed_sync_names_the_file(tmp_path, monkeypatch):
+    """The error of a sync names the file or the folder."""
+
+    def fail(_handle):
+        raise OSError(errno.EIO, "broken disk")
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+    with pytest.raises(OSError, match=r"broken disk: .*table\.bin\.part'"):
+        files.write_bytes(tmp_path / "table.bin", b"new")
+
+
 def test_failed_block_leaves_the_old_file(tmp_path):
     """If the block raises, the old file stays and no `.part` file remains."""
     path = tmp_path / "table.bin"
