@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -135,6 +136,13 @@ def write(path: Path, table: pa.Table) -> None:
 
 def write_batches(path: Path, schema: pa.Schema, pieces: Iterable[pa.RecordBatch]) -> None:
     """Writes a table piece by piece, whole or not at all; memory holds one piece."""
-    with whole_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with writer(path, schema) as table:
         for piece in pieces:
-            writer.write_batch(piece)
+            table.write_batch(piece)
+
+
+@contextmanager
+def writer(path: Path, schema: pa.Schema) -> Iterator[Any]:
+    """Opens a table (`pq.ParquetWriter`), which appears whole at the end of the block, or never."""
+    with whole_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as table:
+        yield table

@@ -58,6 +58,7 @@ _IMAGE_COLUMNS: dict[str, pa.DataType] = {
 IMAGES_SCHEMA = pa.schema(_IMAGE_COLUMNS)
 _BOUNDS = {field.name for field in fields(Bounds)} & set(Params.model_fields)
 _QUEUE_BYTES = 64 * 2**20
+_ROW_GROUP = 5000
 
 
 class NamedSite(Protocol):
@@ -301,51 +302,54 @@ def _export(
     params: Params, listed: _Listed, ledger: Ledger, out_dir: Path, at: Callable[[str], None]
 ) -> None:
     """Writes the tables: a decision for every kept post, a row of images for every stored one."""
-    images, decisions = [IMAGES_SCHEMA.empty_table()], [DECISIONS.empty_table()]
-    for batch in listed.files():
-        span = batch[0].post_id, batch[-1].post_id
-        stored, refused = ledger.stored(*span), ledger.refused(*span)
-        keys = [(file.post_id, file.file_key) for file in batch]
-        images.append(
-            _table(
-                [
-                    _image_row(file, stored[key])
-                    for file, key in zip(batch, keys, strict=True)
-                    if key in stored
-                ],
-                IMAGES_SCHEMA,
-            )
-        )
-        decisions.append(
-            _table(
-                [_decision_row(key[0], None if key in stored else refused[key]) for key in keys],
-                DECISIONS,
-            )
-        )
     # Only the parameters that decide about images: more workers write the same bytes.
     effective = params.model_dump(include={"side", "max_bytes", "max_pixels"})
-    kept = pa.concat_tables(images).replace_schema_metadata(
-        {"personae.params": json.dumps({STAGE: effective})}
-    )
-    outcome = pa.concat_tables(decisions)
+    schema = IMAGES_SCHEMA.with_metadata({"personae.params": json.dumps({STAGE: effective})})
+    counts: Counter[str] = Counter()
+    posts = stored = 0
     at("exporting")
-    tables.write(out_dir / "decisions.parquet", outcome)
-    at("decisions exported")
-    tables.write(out_dir / "images.parquet", kept)
+    with tables.writer(out_dir / "images.parquet", schema) as images:
+        with tables.writer(out_dir / "decisions.parquet", DECISIONS) as decisions:
+            for kept, outcome in _rows_in_groups(listed, ledger):
+                images.write_table(_table(kept, schema))
+                decisions.write_table(_table(outcome, DECISIONS))
+                counts.update(row[3] for row in outcome if row[3])
+                posts, stored = posts + len(outcome), stored + len(kept)
+        at("decisions exported")
     at("images exported")
-    counts = Counter(reason for reason in outcome.column("reason").to_pylist() if reason)
     _log.info(
         "download: %d posts, %d stored; refused by reason: %s",
-        outcome.num_rows,
-        kept.num_rows,
+        posts,
+        stored,
         _counts_text(counts) or "none",
     )
-    if outcome.num_rows and not kept.num_rows:
+    if posts and not stored:
         raise NothingStored(
-            f"All {outcome.num_rows} images were refused ({_counts_text(counts)}): nothing is left to "
+            f"All {posts} images were refused ({_counts_text(counts)}): nothing is left to "
             "curate. Reasons such as too_large are limits of section 'download'. If the board has the "
             "files again, run with --retry-refused."
         )
+
+
+def _rows_in_groups(
+    listed: _Listed, ledger: Ledger
+) -> Iterator[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]]:
+    """Yields the rows of both tables, a row group at a time, so that memory stays flat."""
+    images: list[tuple[Any, ...]] = []
+    decisions: list[tuple[Any, ...]] = []
+    for batch in listed.files():
+        span = batch[0].post_id, batch[-1].post_id
+        stored, refused = ledger.stored(*span), ledger.refused(*span)
+        for file in batch:
+            key = file.post_id, file.file_key
+            if key in stored:
+                images.append(_image_row(file, stored[key]))
+            decisions.append(_decision_row(file.post_id, None if key in stored else refused[key]))
+        if len(decisions) >= _ROW_GROUP:
+            yield images, decisions
+            images, decisions = [], []
+    if decisions:
+        yield images, decisions
 
 
 def _counts_text(counts: Counter[str]) -> str:

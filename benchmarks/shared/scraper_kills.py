@@ -143,7 +143,7 @@ def problems(folder: Path, expected: dict[int, str]) -> list[str]:
     names = {str(path.relative_to(data)) for path in data.rglob("*") if path.is_file()}
     segments = {name for name in names if name.startswith("download/segments/")}
     allowed = {f"{stage}/{name}.parquet" for stage, tables in _TABLES.items() for name in tables}
-    allowed |= {"listing/ledger.sqlite", "download/ledger.sqlite"} | segments
+    allowed |= {"listing/ledger.sqlite", "download/ledger.sqlite", "finished.json"} | segments
     wrong = [f"{name} is left over" for name in sorted(names - allowed)]
     wrong += [f"{name} is absent" for name in sorted(allowed - names)]
     if wrong:
