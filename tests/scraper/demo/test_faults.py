@@ -267,3 +267,13 @@ def test_unknown_faults_are_refused(text):
     """An unknown kind or a wrong share is an error that lists the kinds."""
     with pytest.raises(BadParams, match="truncated_json"):
         faults.parse([text])
+
+
+def test_faults_that_are_set_anew_strike_anew():
+    """The attempts at an address are counted from the moment that the faults are set."""
+    plan = faults.parse(["unavailable=1"])
+    first = [plan.choose("/a", is_cdn=True) for _ in range(2)]
+    plan.begin({"unavailable": 1.0})
+
+    assert ["unavailable", None] == first
+    assert ["unavailable", None] == [plan.choose("/a", is_cdn=True) for _ in range(2)]
