@@ -21,7 +21,7 @@ FAULTS = (
     "reset=0.02",
     "reset_in_body=0.02",
     "short_file=0.01",
-    "html_as_picture=0.01",
+    "html_as_image=0.01",
 )
 
 
