@@ -319,9 +319,10 @@ def _source(sections: _Sections, client: "Client", board: "Site") -> "PostSource
 
 
 def _budget(sections: _Sections, board: "Site") -> "RequestBudget":
-    from scraper.policy import Patience, RequestBudget
+    from scraper.policy import Patience, RequestBudget, host_budget
 
-    return RequestBudget(board, Patience.of(sections.site))
+    patience = Patience.of(sections.site)
+    return RequestBudget(board, patience, host=host_budget(board, patience))
 
 
 def _identity(sections: _Sections, board: "Site") -> str:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from scraper.errors import Challenged, NotAuthorised, ScraperError
+from scraper.errors import Challenged, NotAuthorised, ScraperError, Unfinished
 from scraper.image import sha256
 from scraper.ledger import StoredImage
 from scraper.transport import Transport
@@ -93,7 +93,7 @@ class Breaker:
         for stored in self._probes:
             try:
                 payload = await self._client.get_bytes(stored.url, max_bytes=self._max_bytes)
-            except Challenged as error:
+            except (Challenged, Unfinished) as error:
                 self.last = error
                 return False
             except ScraperError as error:

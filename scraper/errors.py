@@ -23,6 +23,7 @@ ScraperError
 │   └── TooLarge         (refused by us: more bytes than the cap)
 ├── CorruptImage     (skipped: becomes a decision)
 ├── Unfinished       (stops; run again to continue)
+│   └── DailyBudgetSpent (the user's own limit of requests a day)
 ├── DamagedLedger    (stops; the record of what is stored cannot be read)
 ├── UnexpectedResponse   (stops)
 │   └── UnreadablePage   (one response that cannot be parsed: a smaller page may pass)
@@ -169,6 +170,10 @@ class Unfinished(ScraperError):
     """The work stopped before its end and continues when the command runs again."""
 
     exit_code = Exit.UNFINISHED
+
+
+class DailyBudgetSpent(Unfinished):
+    """The requests of this UTC day are used up (`site.daily_requests`)."""
 
 
 class UnexpectedResponse(ScraperError):

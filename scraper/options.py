@@ -68,6 +68,7 @@ _EPILOG = """Options are fields of params.yaml and override it. COMMAND --help s
 environment:
   PERSONAE_CONTACT                    your contact, where --contact is not given
   PERSONAE_LOGIN, PERSONAE_API_KEY    an account of the board, if you have one
+  PERSONAE_STATE                      folder where runs share the rates of boards
 """
 
 

@@ -227,8 +227,8 @@ def render(plan: Plan, site: Site, selection: PersonaeParams, *, board_posts: in
     ]
     if len(qualified) > _SHOWN:
         lines.append(f"  … and {len(qualified) - _SHOWN:,} more")
-    list_hours = plan.listing_requests / site.api_rate / 3600
-    load_hours = plan.downloads / site.cdn_rate / 3600
+    list_hours = site.hours(plan.listing_requests, site.api_rate)
+    load_hours = site.hours(plan.downloads, site.cdn_rate)
     lines += [
         "",
         (
@@ -238,6 +238,7 @@ def render(plan: Plan, site: Site, selection: PersonaeParams, *, board_posts: in
             f"download  {plan.downloads:,} images at {site.cdn_rate:g}/s: {_time(load_hours)}, about "
             f"{_bytes(plan.download_bytes)}"
         ),
+        *_days(plan, site),
         "",
         (
             f"From {plan.pooled.posts:,} of the newest posts of some personae: the rules keep "
@@ -290,6 +291,20 @@ def _file_bytes(post: Post, side: int | None) -> float:
     if variant is None or variant.type == "original":
         return float(post.file_bytes)
     return variant.width * variant.height * _BYTES_PER_PIXEL.get(variant.file_ext, 0.25)
+
+
+def _days(plan: Plan, site: Site) -> list[str]:
+    """Returns the line on a day's limit, if there is one."""
+    if site.daily_requests is None:
+        return []
+    requests = plan.listing_requests + plan.downloads
+    days = math.ceil(requests / site.daily_requests)
+    return [
+        (
+            f"a day     {site.daily_requests:,} requests at most: the run ends each day when they are "
+            f"used up, and takes {days:,} day{'s' if days != 1 else ''}, with the same command on each"
+        )
+    ]
 
 
 def _number(value: int | None) -> str:

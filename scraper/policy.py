@@ -29,6 +29,7 @@ from scraper.errors import (
     Unfinished,
     UnreadablePage,
 )
+from scraper.host_budget import HostBudget, state_folder
 from scraper.params.site import Manners
 from scraper.ratelimit import Backoff, Clock, TokenBucket
 from scraper.responses import Response, shown
@@ -43,6 +44,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _AFTER_ERROR = Backoff(first=1.0, most=60.0)
 _AFTER_REFUSAL = Backoff(first=60.0, most=900.0)
+# Added to a wait that the server asks for, at most: clients that it refused at once return apart.
+_JITTER = 0.1
 # With the longest pause on top, a run that is only refused ends within the hour.
 _MOST_REFUSED_SECONDS = 1800.0
 # A board on this machine needs no protection, and its faults are tests.
@@ -76,13 +79,15 @@ class RequestBudget:
     """
     The requests that one site allows: a token bucket for the API, one for files.
 
-    All clients of a run share one budget, so their requests together keep the rate.
+    All clients of a run share one budget, so their requests together keep the rate; with `host`,
+    the runs of all processes do.
 
     Args:
         site: The board and its rates.
         patience: How long the clients wait.
         clock: Monotonic time in seconds.
         draw: Random numbers in 0..1, for jitter.
+        host: What other processes share; None for a budget of this process alone.
     """
 
     def __init__(
@@ -92,10 +97,11 @@ class RequestBudget:
         *,
         clock: Clock = time.monotonic,
         draw: Callable[[], float] = random.random,
+        host: HostBudget | None = None,
     ) -> None:
         self.patience = patience or Patience()
-        self.api = TokenBucket(site.api_rate, clock=clock)
-        self.files = TokenBucket(site.cdn_rate, clock=clock)
+        self.api = TokenBucket(site.api_rate, clock=clock, host=host, kind="api")
+        self.files = TokenBucket(site.cdn_rate, clock=clock, host=host, kind="files")
         self._is_local = site.is_local
         self._clock = clock
         self._draw = draw
@@ -130,6 +136,8 @@ class RequestBudget:
                 f"{self.patience.max_wait_seconds:.0f} s (`site.max_wait_seconds`). Run the same "
                 "command again then. What is finished is kept."
             ) from error
+        if requested is not None:
+            requested *= 1 + _JITTER * self._draw()
         if not isinstance(error, RateLimited):
             backoff = _AFTER_LOCAL_ERROR if self._is_local else _AFTER_ERROR
             return requested if requested is not None else backoff.seconds(tries, self._draw())
@@ -153,6 +161,23 @@ class RequestBudget:
             )
             bucket.slow_down()
         return 0.0
+
+
+def host_budget(site: Site, patience: Patience) -> HostBudget | None:
+    """
+    Returns what all processes of this user may request of the board together.
+
+    A board on this machine needs no such care; its requests are counted if a day's are limited.
+    """
+    if site.is_local and site.daily_requests is None:
+        return None
+    base = URL(site.base_url)
+    return HostBudget(
+        f"{base.raw_host}:{base.port}" if site.is_local else base.raw_host or "",
+        state_folder(),
+        daily_requests=site.daily_requests,
+        most_pause=patience.max_wait_seconds,
+    )
 
 
 def checked(site: Site, url: str) -> URL:

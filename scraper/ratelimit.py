@@ -2,7 +2,8 @@
 How long to wait: a token bucket for the steady rate, a backoff after failures.
 
 All of it is arithmetic on numbers; clock, sleep and randomness are arguments. Both HTTP clients
-wait for the same buckets. With a burst of one, no window of w seconds holds more than rate × w + 1
+wait for the same buckets, and a bucket may share its tokens with other processes
+(`host_budget.py`). With a burst of one, no window of w seconds holds more than rate × w + 1
 requests.
 """
 
@@ -13,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+from scraper.host_budget import HostBudget
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
@@ -53,30 +56,55 @@ class TokenBucket:
 
     The time of leaving counts, not the time of asking: a caller that wakes late delays the next
     one, so the promise holds however coarse the sleep is. `acquire` and `acquire_blocking` wait.
+
+    Args:
+        rate: Requests per second.
+        clock: Monotonic time in seconds.
+        host: Budget that other processes share; None for this process alone.
+        kind: api or files: the tokens of `host` that are taken.
     """
 
-    def __init__(self, rate: float, *, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        rate: float,
+        *,
+        clock: Clock = time.monotonic,
+        host: HostBudget | None = None,
+        kind: str = "api",
+    ) -> None:
         self.rate = rate
+        self.left_at = -math.inf
+        """When the last request left, by the bucket's clock."""
         self._full_rate = rate
         self._calm = 0
         self._clock = clock
         self._next = -math.inf
         self._paused_at = -math.inf
+        self._host, self._kind = host, kind
 
-    def seconds_left(self) -> float:
-        """Returns the seconds until the next request may leave; 0 or less if it may leave now."""
-        return self._next - self._clock()
+    def take(self) -> float:
+        """
+        Lets a request leave, if it may; returns 0 then, and else the seconds until it may.
 
-    def leave(self) -> float:
-        """Takes the token and returns the moment of leaving, by the bucket's clock."""
+        Raises:
+            DailyBudgetSpent: The requests of this day to the host are used up.
+        """
         now = self._clock()
-        self._next = now + 1 / self.rate
-        return now
+        if (wait := self._next - now) > 0:
+            return wait
+        if self._host is not None and (wait := self._host.take(self._kind, 1 / self.rate)) > 0:
+            return wait
+        # After the other processes, which may have made this one wait for the file's lock.
+        self.left_at = self._clock()
+        self._next = self.left_at + 1 / self.rate
+        return 0.0
 
     def pause(self, seconds: float) -> None:
-        """Lets no request leave for `seconds` from now."""
+        """Lets no request leave for `seconds` from now, of no process that shares the host."""
         self._paused_at = self._clock()
         self._next = max(self._next, self._paused_at + seconds)
+        if self._host is not None:
+            self._host.pause(self._kind, seconds)
 
     def slow_down(self) -> None:
         """Halves the rate; successful requests raise it again."""
@@ -109,16 +137,16 @@ async def acquire(bucket: TokenBucket, *, turn: asyncio.Lock, sleep: Sleep) -> f
         sleep: Waits for a number of seconds.
     """
     async with turn:
-        while (wait := bucket.seconds_left()) > 0:
+        while (wait := bucket.take()) > 0:
             await sleep(wait)
-        return bucket.leave()
+        return bucket.left_at
 
 
 def acquire_blocking(bucket: TokenBucket, *, sleep: Callable[[float], None] = time.sleep) -> float:
     """Waits for a token of `bucket` in a program without event loop; as `acquire` otherwise."""
-    while (wait := bucket.seconds_left()) > 0:
+    while (wait := bucket.take()) > 0:
         sleep(wait)
-    return bucket.leave()
+    return bucket.left_at
 
 
 def retry_after(value: str | None, *, now: datetime) -> float | None:

@@ -92,8 +92,8 @@ def keep(plan: "Plan", site: Site, data_dir: Path) -> Path:
         listing_requests=plan.listing_requests,
         downloads=plan.downloads,
         download_bytes=plan.download_bytes,
-        listing_hours=plan.listing_requests / site.api_rate / 3600,
-        download_hours=plan.downloads / site.cdn_rate / 3600,
+        listing_hours=site.hours(plan.listing_requests, site.api_rate),
+        download_hours=site.hours(plan.downloads, site.cdn_rate),
     )
     folder = data_dir / _FOLDER
     document.write(folder / "plan.json")

@@ -57,6 +57,8 @@ class Site:
     user_agent: str
     is_local: bool
     """True when the board runs on this machine."""
+    daily_requests: int | None = None
+    """Most requests a UTC day, of all runs together; None for no limit."""
     login: str = field(default="", repr=False)
     api_key: str = field(default="", repr=False)
     proxies: Proxies = field(default_factory=Proxies)
@@ -106,6 +108,7 @@ class Site:
             cdn_rate=params.cdn_rate or (known.cdn_rate if known else 2000.0 if local else 1.0),
             user_agent=_user_agent(params.contact or contact, login, required=not local),
             is_local=local,
+            daily_requests=params.daily_requests,
             login=login,
             api_key=api_key,
             proxies=proxies or Proxies(),
@@ -117,6 +120,18 @@ class Site:
             return str(URL(self.base_url + "/").join(URL(url)))
         except ValueError:  # brackets that hold no address; `policy.checked` refuses it by name
             return url
+
+    def hours(self, requests: int, rate: float) -> float:
+        """
+        Returns the hours that `requests` take at `rate` a second, with a day's limit.
+
+        Of the last day, only the time at the rate counts.
+        """
+        days, rest = 0, requests
+        if self.daily_requests is not None and self.daily_requests < rate * 86_400:
+            days = max(requests - 1, 0) // self.daily_requests
+            rest = requests - days * self.daily_requests
+        return days * 24 + rest / rate / 3600
 
     def is_api(self, url: URL) -> bool:
         """Returns whether `url` has the API's scheme, host and port: the key is sent to it alone."""

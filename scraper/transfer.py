@@ -245,7 +245,7 @@ class Transfer:
         await self._breaker.note_failure(error)
         if self._breaker.is_open and self.stop is None:
             last = self._breaker.last
-            if isinstance(last, NotAuthorised):
+            if isinstance(last, NotAuthorised | Unfinished):
                 self.stop = last
                 return
             self.stop = Unfinished(

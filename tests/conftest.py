@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,14 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real test data is absent ({folder}): set PERSONAE_TEST_DATA to have it")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_host_budgets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps the counts of requests to hosts apart from those of the user's own runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERSONAE_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture(autouse=True)

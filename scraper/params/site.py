@@ -24,6 +24,11 @@ class Manners(BaseModel):
     cdn_rate: float | None = Field(
         None, gt=0, description="files per second; unset: 1 on public boards, 2000 on this machine"
     )
+    daily_requests: int | None = Field(
+        None,
+        ge=1,
+        description="most requests a UTC day, of all runs",
+    )
     file_hosts: tuple[str, ...] = Field((), description="further hosts of files: HOST or HOST:PORT")
     connect_seconds: float = Field(10.0, gt=0, description="most seconds to connect")
     read_seconds: float = Field(60.0, gt=0, description="most seconds between two bytes")

@@ -190,7 +190,15 @@ class Asked:
 
 @contextlib.asynccontextmanager
 async def asking(
-    *script, login="", api_key="", base=None, hosts=(), is_local=True, rate=1e6, **limits
+    *script,
+    login="",
+    api_key="",
+    base=None,
+    hosts=(),
+    is_local=True,
+    rate=1e6,
+    draw=1.0,
+    **limits,
 ):
     """Yields an `Asked` of a server that follows `script`."""
     clock = Clock()
@@ -200,7 +208,7 @@ async def asking(
         if not is_local:
             object.__setattr__(board, "is_local", False)  # behave as towards a public board
         patience = {"connect_seconds": 5.0, "read_seconds": 5.0, "total_seconds": 10.0, **limits}
-        budget = RequestBudget(board, Patience(**patience), clock=clock, draw=lambda: 1.0)
+        budget = RequestBudget(board, Patience(**patience), clock=clock, draw=lambda: draw)
         async with Client(board, budget, sleep=clock.sleep, now=lambda: NOW) as client:
             with OneShot(board, budget, sleep=clock.sleep_blocking, now=lambda: NOW) as blocking:
                 yield Asked(server, clock, client, blocking)

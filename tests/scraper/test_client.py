@@ -164,12 +164,14 @@ async def test_public_board_is_given_time():
     ids=["seconds", "date"],
 )
 @pytest.mark.parametrize("status", [429, 503])
-async def test_retry_after_wins(status, header, seconds):
-    """The client waits as long as Retry-After says."""
-    async with asking(html(status, Retry_After=header), FINE) as asked:
+@pytest.mark.parametrize(("draw", "jitter"), [(0.0, 1.0), (0.5, 1.05), (1.0, 1.1)])
+async def test_retry_after_wins(status, header, seconds, draw, jitter):
+    """The client waits as long as Retry-After says, and up to a tenth longer, but never less."""
+    async with asking(html(status, Retry_After=header), FINE, draw=draw) as asked:
         await asked.json()
 
-        assert [pytest.approx(seconds)] == asked.slept
+        assert [pytest.approx(seconds * jitter)] == asked.slept
+        assert asked.slept[0] >= seconds - 1e-6  # of the sleep, some passed before it
 
 
 async def test_refusal_without_retry_after():
