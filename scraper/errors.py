@@ -140,7 +140,9 @@ class OddAnswer(RequestRefused):
 
 
 class BadCertificate(RequestRefused):
-    """The certificate of the host is not valid: nothing was sent."""
+    """The certificate of the host is not valid: nothing was sent. A network may be at fault."""
+
+    exit_code = Exit.UNFINISHED
 
 
 class ForeignHost(RequestRefused):

@@ -11,10 +11,9 @@ import aiohttp
 import aiohttp.abc
 from yarl import URL
 
-from scraper import policy
+from scraper import connecting, policy
 from scraper.body import ResponseBody
 from scraper.errors import (
-    BadCertificate,
     ConnectionLost,
     CutShort,
     ForeignHost,
@@ -37,7 +36,11 @@ class Exchange:
     async def open(self) -> None:
         """Opens the session; nothing is sent yet."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=_PublicResolver(self._site), limit=64),
+            connector=aiohttp.TCPConnector(
+                resolver=_PublicResolver(self._site),
+                ssl=connecting.trust(self._site) or True,
+                limit=64,
+            ),
             timeout=aiohttp.ClientTimeout(
                 total=self._patience.total_seconds,
                 sock_connect=self._patience.connect_seconds,
@@ -97,11 +100,9 @@ def translated(error: aiohttp.ClientError | OSError, url: str) -> ScraperError:
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return ForeignHost(f"{shown(url)} cannot be requested ({name}).", url=url)
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ServerFingerprintMismatch():
-            return BadCertificate(
-                f"{shown(url)} shows a certificate that is not valid: {error}. Somebody may stand "
-                "between. Nothing was sent. Check clock and network.",
-                url=url,
-            )
+            return connecting.bad_certificate(url, getattr(error, "certificate_error", error))
+        case aiohttp.ClientConnectorSSLError():
+            what = connecting.no_handshake(url, error.os_error)
         case aiohttp.ClientPayloadError():
             return CutShort(f"{shown(url)} ended before its end ({name}).", url=url)
         case TimeoutError():
@@ -109,10 +110,7 @@ def translated(error: aiohttp.ClientError | OSError, url: str) -> ScraperError:
         case aiohttp.ClientHttpProxyError() | aiohttp.ClientProxyConnectionError():
             what = f"The proxy of the environment does not let {shown(url)} through ({name})."
         case aiohttp.ClientConnectorError():
-            what = (
-                f"{shown(url)} cannot be reached: {error.os_error}. Is the board running, and this "
-                "machine online?"
-            )
+            what = connecting.unreachable(url, error.os_error)
         case aiohttp.ClientResponseError():
             what = f"{shown(url)} sent something that is no HTTP: {error.message}."
         case _:

@@ -8,6 +8,7 @@ meaning of a response and the waits are those of `policy.py`, as in the asynchro
 import contextlib
 import http.client
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,10 +22,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from yarl import URL
 
-from scraper import policy, responses
+from scraper import connecting, policy, responses
 from scraper.body import ResponseBody
 from scraper.errors import (
-    BadCertificate,
     BrokenJson,
     ConnectionLost,
     CutShort,
@@ -189,11 +189,15 @@ def translated(error: Exception, url: str) -> ScraperError:
         ):
             return ForeignHost(f"{shown(url)} cannot be requested ({name}).", url=url)
         case requests.exceptions.SSLError() | urllib3.exceptions.SSLError():
-            return BadCertificate(
-                f"{shown(url)} shows a certificate that is not valid: {error}. Somebody may stand "
-                "between. Nothing was sent. Check clock and network.",
-                url=url,
-            )
+            cause = _cause(error)
+            if isinstance(cause, ssl.SSLEOFError):
+                what = connecting.unreachable(url, cause)
+            elif isinstance(cause, ssl.SSLError) and not isinstance(
+                cause, ssl.SSLCertVerificationError
+            ):
+                what = connecting.no_handshake(url, cause)
+            else:
+                return connecting.bad_certificate(url, cause)
         case (
             requests.exceptions.ChunkedEncodingError()
             | urllib3.exceptions.IncompleteRead()
@@ -205,11 +209,20 @@ def translated(error: Exception, url: str) -> ScraperError:
         case requests.Timeout() | urllib3.exceptions.TimeoutError() | TimeoutError():
             what = f"{shown(url)} did not answer in time ({name})."
         case _:
-            what = (
-                f"{shown(url)} cannot be reached ({name}). Is the board running, and this machine "
-                "online?"
-            )
+            what = connecting.unreachable(url, _cause(error))
     return ConnectionLost(what, url=url)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Returns the error of the system at the end of the causes; else `error` itself."""
+    cause: BaseException | None = error
+    while cause is not None and (
+        not isinstance(cause, OSError) or isinstance(cause, requests.RequestException)
+    ):
+        reason = getattr(cause, "reason", None)
+        first = next((each for each in cause.args if isinstance(each, BaseException)), None)
+        cause = reason if isinstance(reason, BaseException) else first or cause.__cause__
+    return cause or error
 
 
 def _without_request(error: Exception) -> Exception:
@@ -232,11 +245,13 @@ class _PublicAdapter(HTTPAdapter):
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *arguments: Any, **keywords: Any) -> None:
-        super().init_poolmanager(*arguments, **keywords)
+        super().init_poolmanager(*arguments, ssl_context=connecting.trust(self._site), **keywords)
         self.poolmanager.pool_classes_by_scheme = _pools(self._site, self._opened)
 
     def proxy_manager_for(self, proxy: str, **keywords: Any) -> urllib3.ProxyManager:
-        manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **keywords)
+        manager: urllib3.ProxyManager = super().proxy_manager_for(
+            proxy, ssl_context=connecting.trust(self._site), **keywords
+        )
         manager.pool_classes_by_scheme = _pools(self._site, self._opened)
         return manager
 

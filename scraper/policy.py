@@ -10,7 +10,7 @@ import base64
 import ipaddress
 import random
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self, TypeVar
@@ -208,7 +208,7 @@ def checked(site: Site, url: str) -> URL:
 
 
 def public_only(
-    site: Site, host: str, addresses: Iterable[_AddressT], *, text: Callable[[_AddressT], str]
+    site: Site, host: str, addresses: Sequence[_AddressT], *, text: Callable[[_AddressT], str]
 ) -> list[_AddressT]:
     """
     Returns the addresses of `host` that may be connected to.
@@ -228,6 +228,8 @@ def public_only(
     if site.name not in KNOWN:
         trusted.add(URL(site.base_url).host or "")
     allowed = [each for each in addresses if host in trusted or is_public(text(each))]
+    if not addresses:
+        raise OSError(None, f"{host} has no address")
     if not allowed:
         raise OSError(None, f"{host} leads to private addresses only, which are not requested")
     return allowed

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import ssl
 
 from tests.scraper.conftest import noise
 from tests.scraper.network_fixture import answer, drip, endless, html, interim, reset, stall
@@ -149,7 +150,7 @@ class FaultyBoard:
         finally:
             self._tasks.discard(asyncio.current_task())
             writer.close()
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
                 await writer.wait_closed()
 
     async def _respond(self, reader, writer):

@@ -218,7 +218,7 @@ async def test_budget_is_shared():
 
 async def test_refusal_of_one_client_pauses_the_other():
     """After a 429 with Retry-After, both clients wait that long and then run at half the rate."""
-    async with asking(html(429, Retry_After="120"), FINE, rate=2.0) as asked:
+    async with asking(html(429, Retry_After="120"), FINE, rate=2.0, draw=0.0) as asked:
         with pytest.raises(RateLimited) as caught:
             await asked.one_shot()
         await asked.json()
