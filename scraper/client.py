@@ -26,7 +26,7 @@ from scraper.errors import (
 )
 from scraper.exchange import Exchange
 from scraper.policy import RequestBudget
-from scraper.ratelimit import Sleep, TokenBucket, acquire
+from scraper.ratelimit import Sleep, TokenBucket, acquire, sleep_precisely
 from scraper.responses import Response, shown
 from scraper.site import Site
 
@@ -51,7 +51,7 @@ class Client:
         site: Site,
         budget: RequestBudget | None = None,
         *,
-        sleep: Sleep = asyncio.sleep,
+        sleep: Sleep = sleep_precisely,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.site = site

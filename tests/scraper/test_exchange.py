@@ -199,6 +199,25 @@ async def test_key_goes_to_the_api_in_the_header():
         assert CANARY not in "".join(asked.server.paths)
 
 
+async def test_every_request_names_who_sends_it():
+    """API, files, other file hosts, retries and redirects: each request has our User-Agent."""
+    async with asking(answer(b"x", kind="image/png")) as files:
+        host = f"127.0.0.1:{files.server.port}"
+        go = answer(b"", 302, Location=f"http://{host}/b.jpg")
+        script = (html(503), FINE, html(429), FINE, html(500), go, FINE)
+        async with asking(*script, hosts=(host,)) as asked:
+            await asked.json()
+            await asked.json()
+            await asked.bytes("/a.jpg")
+            await asked.bytes(f"http://{host}/c.jpg")
+            await asked.one_shot()
+
+            agents = asked.server.header("User-Agent") + files.server.header("User-Agent")
+            assert [7, 2] == [len(each.server.requests) for each in (asked, files)]
+            assert {asked.client.site.user_agent} == set(agents)
+            assert agents[0].startswith("Personae/")
+
+
 async def test_key_does_not_follow_a_redirect():
     """After a redirect to a listed file host, the request has no key."""
     async with asking(FINE) as elsewhere:

@@ -1,10 +1,12 @@
 """Tests the budget of a host that processes share: rate, pause, day, and every state of its file."""
 
+import asyncio
 import fcntl
 import json
 import logging
 import os
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,10 +15,11 @@ from yarl import URL
 
 from scraper import host_budget
 from scraper.__main__ import main
+from scraper.breaker import Breaker
 from scraper.demo.board import booru
 from scraper.demo.facts.params import TINY
 from scraper.demo.server.thread import serving
-from scraper.errors import DailyBudgetSpent, RateLimited
+from scraper.errors import ConnectionLost, DailyBudgetSpent, RateLimited
 from scraper.host_budget import HostBudget, state_folder
 from scraper.policy import Patience, RequestBudget
 from scraper.policy import host_budget as budget_of
@@ -321,6 +324,21 @@ def test_hours_of_a_plan_know_the_limit_of_a_day(daily, requests, hours):
     )
 
     assert hours == pytest.approx(site.hours(requests, 1.0))
+
+
+def test_day_that_ends_during_a_probe_is_no_fault_of_the_site():
+    """When the breaker's own request is one too many, the run ends for the day's sake."""
+
+    class Client:
+        async def get_bytes(self, _url, *, max_bytes):  # as in the transport
+            raise DailyBudgetSpent("used up")
+
+    stored = SimpleNamespace(url="/a.png", sha256="", post_id=1)
+    breaker = Breaker(Client(), [stored], most_failures=1, max_bytes=9)
+    asyncio.run(breaker.note_failure(ConnectionLost("down")))
+
+    assert breaker.is_open
+    assert isinstance(breaker.last, DailyBudgetSpent)
 
 
 def test_used_up_day_ends_the_run_as_resumable(monkeypatch, tmp_path, caplog, capsys):

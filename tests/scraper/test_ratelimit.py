@@ -1,6 +1,8 @@
 """Tests the rate limit: the bucket's bound, the bounds of the backoff, and Retry-After."""
 
 import asyncio
+import contextlib
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -10,7 +12,14 @@ from hypothesis import strategies as st
 
 from scraper.errors import RateLimited
 from scraper.policy import Patience, RequestBudget
-from scraper.ratelimit import Backoff, TokenBucket, acquire, acquire_blocking, retry_after
+from scraper.ratelimit import (
+    Backoff,
+    TokenBucket,
+    acquire,
+    acquire_blocking,
+    retry_after,
+    sleep_precisely,
+)
 from scraper.site import Params, Site
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -110,6 +119,22 @@ def test_no_window_holds_more_than_its_share(rate, gaps, lateness, pauses, toget
         for last in range(first, len(left)):
             window = left[last] - left[first]
             assert last - first + 1 <= rate * window + 1 + 1e-6
+
+
+@pytest.mark.parametrize(("seconds", "most_late"), [(1.0, 1e-4), (0.02, 1e-4), (0.003, 0.0015)])
+def test_sleep_ends_on_time(monkeypatch, seconds, most_late):
+    """A loop that wakes 1.5 ms late delays no request, unless the rate is above 250 a second."""
+    clock = Clock()
+
+    async def late(duration):
+        clock.now += duration + 0.0015 if duration else 1e-5
+
+    monkeypatch.setattr(time, "monotonic", clock)
+    monkeypatch.setattr(asyncio, "sleep", late)
+    with contextlib.suppress(StopIteration):
+        sleep_precisely(seconds).send(None)
+
+    assert 0 <= clock.now - 1000.0 - seconds <= most_late + 1e-9
 
 
 def test_pause_holds_everybody():
