@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -136,6 +137,7 @@ class HostBudget:
         self._most_pause = most_pause
         self._now = now
         self._own = _HostState()
+        self._turn = threading.Lock()  # between threads, which share the handle and so its lock
         self._handle: int | None = None
 
     def take(self, kind: str, interval: float) -> float:
@@ -191,17 +193,13 @@ class HostBudget:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[_HostState]:
         """Yields the state, which no other process reads or writes during the block, and keeps it."""
-        state = self._read()
-        try:
-            yield state
-        finally:
-            self._own = state
-            if self._handle is not None:
-                try:
-                    os.pwrite(self._handle, state.written(), 0)
-                    fcntl.flock(self._handle, fcntl.LOCK_UN)
-                except OSError as error:
-                    self._give_up(error)
+        with self._turn:
+            state = self._read()
+            try:
+                yield state
+            finally:
+                self._own = state
+                self._write(state)
 
     def _read(self) -> _HostState:
         """Locks the file and returns its state; that of this process when there is no file."""
@@ -226,6 +224,16 @@ class HostBudget:
             )
             now = self._now()
             return _HostState(kinds={kind: _Departures(now, _UNKNOWN_INTERVAL) for kind in KINDS})
+
+    def _write(self, state: _HostState) -> None:
+        """Writes the state, if there is a file, and unlocks it."""
+        if self._handle is None:
+            return
+        try:
+            os.pwrite(self._handle, state.written(), 0)
+            fcntl.flock(self._handle, fcntl.LOCK_UN)
+        except OSError as error:
+            self._give_up(error)
 
     def _lock(self, path: Path) -> None:
         if self._handle is not None and not os.fstat(self._handle).st_nlink:
