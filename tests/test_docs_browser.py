@@ -2,29 +2,24 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-selenium = pytest.importorskip("selenium", reason="selenium is not installed")
+from tests import chromium
 
-from selenium import webdriver  # noqa: E402  # imported only if selenium is installed
-from selenium.webdriver.chrome.service import Service  # noqa: E402  # as above
-from selenium.webdriver.common.by import By  # noqa: E402  # as above
-from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402  # as above
+pytest.importorskip("selenium", reason="selenium is not installed")
+
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
 
 ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PAGES = ("index", "experiments", "queries", "methods/hdcnn", "methods/grouping")
 PATIENCE_SECONDS = 30
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is absent"),
-]
+pytestmark = chromium.MARKS
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +38,8 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     """Returns one Chromium for all tests of this file, with its network log on."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--window-size=1280,900",  # wide enough that the search box is open
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium.started() as driver:
+        yield driver
 
 
 def _requests(browser):
