@@ -3,6 +3,7 @@ python -m curation STAGE               run one stage: measure, filters, …, cat
 python -m curation query "SELECT …"    ask the catalog in SQL
 python -m curation get KEY             write the image of one sample to a file
 python -m curation verify              check every hash, offset and table
+python -m curation browse              see posts, images and predictions in a browser
 
 Reads the stage's section of params.yaml, runs the stage, and explains a failure in one line.
 """
@@ -59,6 +60,7 @@ examples:
   python -m curation get 1234 -o image.png             one image out of its shard
   python -m curation get miku/03.jpg -o image.png      the same, by the path of its original
   python -m curation verify                            every hash, every offset, no leak
+  python -m curation browse                            posts, images, predictions in a browser
 """
 _EPILOG = """\
 The stages run in the order above; `dvc repro` runs those whose inputs changed.
@@ -76,6 +78,14 @@ The catalog is opened for reading only, and SQL cannot open any other file.
 """
 
 
+_BROWSE_HELP = """\
+The address holds every filter, so that a view can be kept or linked to. The images of one cell of a
+confusion matrix:
+  http://127.0.0.1:8423/?run=flat&split=test&true=LABEL&predicted=LABEL
+Keys: / filters, arrows or h j k l choose an image, Enter opens it, Esc closes it, n p turn pages.
+"""
+
+
 _GRACE_SECONDS = 1.7  # after Ctrl-C; every stage may be killed at any moment
 
 
@@ -88,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> None:
     options = _parser(arguments).parse_args(arguments)
     cli.configure_logging(verbose=options.verbose)
-    questions = {"query": _query, "get": _get, "verify": _verify}
+    questions = {"query": _query, "get": _get, "verify": _verify, "browse": _browse}
     if options.command in questions:
         interrupt.gracefully(within=_GRACE_SECONDS)
     questions.get(options.command, _stage)(options)
@@ -160,6 +170,12 @@ def _verify(options: argparse.Namespace) -> None:
             "files again:\n  dvc repro --force shards catalog"
         )
     print("Every hash, every offset and every promise holds.")
+
+
+def _browse(options: argparse.Namespace) -> None:
+    from curation.browse import server
+
+    server.serve(options.data_dir, options.results_dir, port=options.port)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -257,6 +273,24 @@ def _add_questions(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
         ),
     )
     cli.add_shared_options(verify, "data")
+    browse = commands.add_parser(
+        "browse",
+        help="see posts, images and predictions in a browser",
+        description=_opening(
+            "Serves a page over the catalog, to this machine alone, until Ctrl-C: posts by label, tag, "
+            "split,\nreason and prediction, with their images.",
+            "browse",
+        ),
+        epilog=_BROWSE_HELP,
+    )
+    browse.add_argument(
+        "--port",
+        type=cli.whole_number,
+        default=8423,
+        metavar="N",
+        help="port of the page; 0 takes any free one (default: 8423)",
+    )
+    cli.add_shared_options(browse, "data", "results")
 
 
 if __name__ == "__main__":

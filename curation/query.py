@@ -21,7 +21,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation import catalog
+from curation import catalog, predictions
 from curation.errors import BadQuery
 from personae.errors import MissingInput
 from personae.files import whole_file
@@ -154,7 +154,7 @@ def _asked(
                 raise KeyboardInterrupt from error
             if not isinstance(error, duckdb.Error):
                 raise
-            if "predictions" in sql.lower() and not _predictions(results_dir):
+            if "predictions" in sql.lower() and not predictions.files(results_dir):
                 raise BadQuery(
                     f"There are no predictions in {results_dir}: stage 'evaluate' writes them. Run "
                     "that stage first, or name another folder with --results."
@@ -164,8 +164,8 @@ def _asked(
 
 def _join_predictions(connection: duckdb.DuckDBPyConnection, results_dir: Path) -> None:
     parts = [
-        f"SELECT '{run}' AS run, {seed} AS seed, * FROM read_parquet('{catalog.pattern(path)}')"  # noqa: S608  # quoted; the query itself is the reader's own SQL
-        for run, seed, path in _predictions(results_dir)
+        f"SELECT '{catalog.quoted(Path(run))}' AS run, {seed} AS seed, * FROM read_parquet('{catalog.pattern(path)}')"  # noqa: S608  # quoted; the query itself is the reader's own SQL
+        for run, seed, path in predictions.files(results_dir)
     ]
     if not parts:
         return
@@ -176,15 +176,6 @@ def _join_predictions(connection: duckdb.DuckDBPyConnection, results_dir: Path) 
             f"The predictions in {results_dir} cannot be read: {_first_line(error)} "
             "Run the stage 'evaluate' again."
         ) from error
-
-
-def _predictions(results_dir: Path) -> list[tuple[str, int, Path]]:
-    """Returns run, seed and path of every RUN/SEED/predictions.parquet, in the order of names."""
-    return [
-        (path.parent.parent.name.replace("'", "''"), int(path.parent.name), path)
-        for path in sorted(results_dir.glob("*/*/predictions.parquet"))
-        if path.parent.name.isdecimal()
-    ]
 
 
 def _first_line(error: Exception) -> str:

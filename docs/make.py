@@ -1,12 +1,13 @@
 """
-`python docs/make.py [--check] [--curves] [--report PAGE]`: writes the generated parts of README.md and docs/.
+`python docs/make.py [--check] [--curves] [--report PAGE] [--browse URL]`: writes the generated parts of README.md and docs/.
 
 The tree comes from the first line of each module's docstring, tables from the committed files of
 `experiments/` and `benchmarks/results/`, queries from `docs/queries.sql` with their output on the
 catalog at hand (kept as they are where there is no catalog), drawings from `generators/drawings.py`.
 `--check` writes nothing and exits 1 if a part is out of date. `--curves` also draws the figures of
 experiments.md, which takes matplotlib; `--report results/report/index.html` also takes the image of
-the report at the top of the README, which takes Chromium.
+the report at the top of the README, which takes Chromium, and `--browse http://127.0.0.1:8423/` that
+of the browse page, which must be open over the catalog of the demo.
 """
 
 import argparse
@@ -65,6 +66,7 @@ def main() -> int:
         "--curves", action="store_true", help="draw the figures of experiments.md too"
     )
     parser.add_argument("--report", type=Path, help="draw docs/report.png from this page too")
+    parser.add_argument("--browse", metavar="URL", help="draw docs/browse.png from this page too")
     options = parser.parse_args()
     if options.check:
         for name in outdated():
@@ -78,6 +80,10 @@ def main() -> int:
         from generators import screenshot
 
         screenshot.shoot(options.report)
+    if options.browse:
+        from generators import screenshot
+
+        screenshot.shoot_browse(options.browse)
     for path, text in made().items():
         path.write_text(text, encoding="utf-8")
     return 0

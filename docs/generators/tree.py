@@ -45,6 +45,7 @@ OTHERS = {
     "queries.sql": "Ten questions to the catalog, in SQL",
     "py.typed": "Marks the package as typed (PEP 561)",
     "contact-sheet.png": "Drawings of the demo board",
+    "browse.png": "The browse page over the demo's catalog",
     "report.png": "The first screen of a report",
     "hdcnn.svg": "Accuracy against work of conditional execution and compression",
     "ladder.svg": "Accuracy against training operations: flat networks and hierarchies",
@@ -53,8 +54,9 @@ OTHERS = {
 }
 _COMMENTS = {
     ".sql": r"-- (.*)",
-    ".html": r"\{# (.*?) ?#\}",
+    ".html": r"(?:\{#|<!--) (.*?) ?(?:#\}|-->)",
     ".css": r"/\* (.*?) ?\*/",
+    ".js": r"// (.*)",
     ".md": r"# (.*)",
     "": r"#!.*\n# ((?:.*\n)(?:# .*\n)*)",
 }

@@ -43,7 +43,7 @@ def held(path: Path):
         child.stdin.close()
 
 
-@pytest.mark.parametrize("command", [["query", "SELECT 1"], ["verify"]])
+@pytest.mark.parametrize("command", [["query", "SELECT 1"], ["verify"], ["browse", "--port", "0"]])
 def test_catalog_open_elsewhere_names_its_holder(curated, held: int, command, capsys) -> None:
     """A catalog open for writing names program and process, and is not called damaged."""
     code = main([*command, "--data", str(curated.data_dir)])

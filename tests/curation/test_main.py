@@ -77,7 +77,7 @@ def test_wrong_usage_is_exit_2(arguments: list[str], capsys) -> None:
     assert 1 == len(err.splitlines())
 
 
-@pytest.mark.parametrize("command", [*STAGES, "query", "get", "verify"])
+@pytest.mark.parametrize("command", [*STAGES, "query", "get", "verify", "browse"])
 def test_every_command_explains_itself(command: str, capsys, monkeypatch) -> None:
     """`--help` of each command exits with 0, fits on a screen, and shows an example."""
     monkeypatch.setenv("COLUMNS", "100")

@@ -1,0 +1,101 @@
+"""
+The bytes of the images that the browse page shows, by post id.
+
+File name, offset, size and sha256 come from the catalog and are checked before bytes are sent: a
+catalog from elsewhere can show no other file.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from curation.browse.snapshot import Snapshot
+from curation.errors import TamperedData
+from curation.spans import SpanReader
+from personae.errors import MissingInput
+
+_LARGEST = 64 << 20  # bytes; `download.max_bytes` is far below
+_SQUARE = """
+SELECT s.shard, s.image_offset, s.image_bytes AS shard_bytes, m.image_tar,
+       m.byte_offset AS tar_offset, m.image_bytes AS tar_bytes, m.image_sha256 AS sha256
+FROM catalog.measures AS m LEFT JOIN catalog.samples AS s USING (post_id) WHERE m.post_id = ?
+"""
+_ORIGINAL = """
+SELECT segment, byte_offset, file_bytes, sha256 FROM catalog.images WHERE post_id = ?
+"""
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", 0, b"", "image/png"),
+    (b"\xff\xd8\xff", 0, b"", "image/jpeg"),
+    (b"RIFF", 8, b"WEBP", "image/webp"),
+    (b"GIF8", 0, b"", "image/gif"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedImage:
+    """The bytes of one image, its media type by its first bytes, and its sha256 in hexadecimal."""
+
+    data: bytes
+    kind: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Where the catalog says that an image lies: bytes of a file of one stage."""
+
+    stage: str
+    name: str | None
+    offset: int | None
+    size: int | None
+
+
+def square(snapshot: Snapshot, post_id: int) -> ServedImage:
+    """
+    Returns the normalised image of a post: from its shard, else from the tar of stage `measure`.
+
+    Raises:
+        MissingInput: The post has no normalised image, or its file is absent.
+        TamperedData: The bytes are not those that the catalog records.
+    """
+    row = _row(snapshot, _SQUARE, post_id, "normalised")
+    in_shard = _Span("shards", row["shard"], row["image_offset"], row["shard_bytes"])
+    in_tar = _Span("measure", row["image_tar"], row["tar_offset"], row["tar_bytes"])
+    if in_shard.name is not None:
+        try:
+            return _read(snapshot, post_id, in_shard, row["sha256"])
+        except (MissingInput, TamperedData):
+            if in_tar.name is None:
+                raise
+    return _read(snapshot, post_id, in_tar, row["sha256"])
+
+
+def original(snapshot: Snapshot, post_id: int) -> ServedImage:
+    """Returns the image of a post as it was downloaded, from its segment; raises as `square` does."""
+    row = _row(snapshot, _ORIGINAL, post_id, "downloaded")
+    span = _Span("download", row["segment"], row["byte_offset"], row["file_bytes"])
+    return _read(snapshot, post_id, span, row["sha256"])
+
+
+def _row(snapshot: Snapshot, sql: str, post_id: int, adjective: str) -> dict[str, Any]:
+    rows = snapshot.rows(sql, [post_id])
+    if not rows or rows[0]["sha256"] is None:
+        raise MissingInput(f"Post {post_id} has no {adjective} image.")
+    return rows[0]
+
+
+def _read(snapshot: Snapshot, post_id: int, span: _Span, sha256: str) -> ServedImage:
+    name, offset, size = span.name, span.offset, span.size
+    if name is None or offset is None or size is None or size > _LARGEST:
+        raise TamperedData(f"The catalog records no possible position of the image of {post_id}.")
+    reader = SpanReader(
+        snapshot.data_dir / span.stage / ("segments" if span.stage == "download" else ""),
+        stage=span.stage,
+        table="the catalog",
+        remedy=f"Run stages '{span.stage}' and 'catalog' again.",
+    )
+    with reader:
+        data = reader.read(post_id, name, offset=offset, size=size, sha256=sha256)
+    for start, position, inner, kind in _SIGNATURES:
+        if data.startswith(start) and data[position:].startswith(inner):
+            return ServedImage(data, kind, sha256)
+    raise TamperedData(f"The file of post {post_id} is of no image type that a browser shows.")
