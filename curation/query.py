@@ -7,10 +7,7 @@ network or change a setting.
 """
 
 import csv
-import datetime as dt
-import decimal
 import json
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -23,6 +20,7 @@ import pyarrow.parquet as pq
 
 from curation import catalog, predictions
 from curation.errors import BadQuery
+from curation.values import plain
 from personae.errors import MissingInput
 from personae.files import whole_file
 from personae.text import print_table
@@ -117,10 +115,10 @@ def write_csv(result: QueryResult, file: TextIO) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(result.columns)
     for row in result.rows:
-        plain = [_plain(value) for value in row]
+        values = [plain(value) for value in row]
         writer.writerow(
             json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
-            for value in plain
+            for value in values
         )
 
 
@@ -129,7 +127,7 @@ def write_json(result: QueryResult, file: TextIO) -> None:
     is_ascii = "utf" not in (getattr(file, "encoding", None) or "utf-8").lower()
     file.write("[")
     for number, row in enumerate(result.rows):
-        entry = dict(zip(result.columns, map(_plain, row), strict=True))
+        entry = dict(zip(result.columns, map(plain, row), strict=True))
         file.write("\n" if number == 0 else ",\n")
         file.write(json.dumps(entry, ensure_ascii=is_ascii))
     file.write("\n]\n" if result.rows else "]\n")
@@ -203,18 +201,3 @@ def _cell(value: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _plain(value: Any) -> Any:
-    """Returns the value in a type of JSON."""
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, dt.date | dt.time):
-        return value.isoformat()
-    if isinstance(value, float | decimal.Decimal):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(inner) for inner in value]
-    return value if isinstance(value, bool | int | str | None) else str(value)

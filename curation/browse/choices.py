@@ -50,6 +50,10 @@ GROUP BY ALL ORDER BY predictions DESC, t.label, l.label LIMIT ?
 
 def choices(snapshot: Snapshot) -> dict[str, Any]:
     """Returns every value that a filter offers, with its number of posts, and the build."""
+    return snapshot.kept("choices", lambda: _choices(snapshot))
+
+
+def _choices(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "build": snapshot.rows(_BUILD)[0],
         "labels": snapshot.rows(_LABELS) + snapshot.rows(_OTHERS),

@@ -1,6 +1,5 @@
 """Everything that the catalog knows of one post: the page that a tile opens."""
 
-import datetime as dt
 from typing import Any
 
 from curation.browse.gallery import tiles
@@ -62,7 +61,7 @@ def detail(snapshot: Snapshot, post_id: int) -> dict[str, Any] | None:
     return {
         "tile": tiles(snapshot, [post_id])[0],
         "post": {
-            name: value.isoformat() if isinstance(value, dt.date) else value
+            name: value
             for name, value in post.items()
             if name not in ("post_id", "parent_id") and not name.startswith("tags_")
         },

@@ -7,13 +7,22 @@ Pages are cut by post id, not by position: the last page of a large catalog is a
 from collections.abc import Sequence
 from typing import Any
 
+from curation.browse import images
 from curation.browse.selection import Selection
 from curation.browse.snapshot import Snapshot
 
 PAGE_POSTS = 60
 _HASH_SIGNS = 16  # of a sha256 in the address of an image: a browser may keep that address for ever
 
-_TILES = """
+# The posts of the selection are computed once, and serve the page and the counts.
+_PAGE = """
+WITH matched AS MATERIALIZED (SELECT p.post_id FROM catalog.posts AS p WHERE {condition}),
+page AS (SELECT post_id FROM matched WHERE {bound} ORDER BY post_id {order} LIMIT ?)
+SELECT (SELECT count(*) FROM matched) AS count,
+       (SELECT count(*) FROM matched WHERE post_id < (SELECT min(post_id) FROM page)) AS ahead,
+       (SELECT list(post_id ORDER BY post_id) FROM page) AS posts
+"""
+_TILES = f"""
 WITH page AS (SELECT unnest(?::BIGINT[]) AS post_id),
 refused AS (
     SELECT d.post_id, list(d.reason ORDER BY t.position, d.reason) AS reasons
@@ -21,8 +30,8 @@ refused AS (
     WHERE NOT d.kept GROUP BY d.post_id
 )
 SELECT
-    p.post_id, coalesce(s.label, k.persona) AS label, s.split, r.reasons,
-    m.image_sha256 AS square, i.sha256 AS original
+    p.post_id, coalesce(s.label, k.persona) AS label, s.split, r.reasons, i.sha256 AS original,
+    {images.SQUARE_COLUMNS}
 FROM page JOIN catalog.posts AS p USING (post_id)
 LEFT JOIN catalog.samples AS s USING (post_id)
 LEFT JOIN catalog.kept AS k USING (post_id)
@@ -30,7 +39,7 @@ LEFT JOIN catalog.measures AS m USING (post_id)
 LEFT JOIN catalog.images AS i USING (post_id)
 LEFT JOIN refused AS r USING (post_id)
 ORDER BY p.post_id
-"""
+"""  # noqa: S608  # constants
 _PREDICTED = """
 SELECT q.post_id, list(DISTINCT l.label ORDER BY l.label) AS labels
 FROM predictions AS q JOIN catalog.labels AS l ON l.leaf = q.predicted
@@ -47,32 +56,24 @@ def page(snapshot: Snapshot, selection: Selection, *, size: int = PAGE_POSTS) ->
     `previous` and `next` are the value of `before` and `after` of the neighbouring page, or None.
     """
     condition, values = selection.posts(snapshot.leaves)
-    bound, order, limits = "true", "ASC", list[object]()
+    bound, order = "true", "ASC"
     if selection.after is not None:
-        bound, limits = "p.post_id > ?", [selection.after]
+        bound = "post_id > ?"
+        values.append(selection.after)
     elif selection.before is not None:
-        bound, order, limits = "p.post_id < ?", "DESC", [selection.before]
-    rows = snapshot.rows(
-        f"SELECT p.post_id FROM catalog.posts AS p WHERE {condition} AND {bound} "  # noqa: S608  # constants with ?
-        f"ORDER BY p.post_id {order} LIMIT {size + 1}",
-        [*values, *limits],
-    )
-    has_more = len(rows) > size
-    posts = sorted(row["post_id"] for row in rows[:size])
-    start = posts[0] if posts else 0
-    (counted,) = snapshot.rows(
-        "SELECT count(*) AS count, count(*) FILTER (p.post_id < ?) AS ahead "  # noqa: S608  # constants with ?
-        f"FROM catalog.posts AS p WHERE {condition}",
-        [start, *values],
-    )
-    is_backwards = selection.before is not None
-    is_last = not posts or not (is_backwards or has_more)
+        bound, order = "post_id < ?", "DESC"
+        values.append(selection.before)
+    sql = _PAGE.format(condition=condition, bound=bound, order=order)
+    (row,) = snapshot.rows(sql, [*values, size])
+    posts, count, ahead = row["posts"] or [], row["count"], row["ahead"]
     return {
-        "count": counted["count"],
-        "first": counted["ahead"] + 1 if posts else 0,
-        "previous": str(posts[0]) if posts and counted["ahead"] else None,
-        "next": None if is_last else str(posts[-1]),
-        "tiles": _with_predictions(snapshot, selection, tiles(snapshot, posts)),
+        "count": count,
+        "first": ahead + 1 if posts else 0,
+        "previous": str(posts[0]) if posts and ahead else None,
+        "next": str(posts[-1]) if posts and ahead + len(posts) < count else None,
+        "tiles": _with_predictions(
+            snapshot, selection, _with_images(snapshot, tiles(snapshot, posts))
+        ),
     }
 
 
@@ -83,12 +84,33 @@ def tiles(snapshot: Snapshot, posts: Sequence[int]) -> list[dict[str, Any]]:
     Ids are text, because numbers of JavaScript are exact up to 53 bits only. `square` and `original`
     are the version of the image's address, None where there is no image.
     """
-    return [_tile(row) for row in snapshot.rows(_TILES, [list(posts)])]
+    rows = snapshot.rows(_TILES, [list(posts)])
+    for row in rows:
+        snapshot.remember(row["post_id"], row)
+    return [_tile(row) for row in rows]
 
 
 def _tile(row: dict[str, Any]) -> dict[str, Any]:
-    versions = {name: row[name] and row[name][:_HASH_SIGNS] for name in ("square", "original")}
-    return {**row, **versions, "post_id": str(row["post_id"]), "reasons": row["reasons"] or []}
+    return {
+        "post_id": str(row["post_id"]),
+        "label": row["label"],
+        "split": row["split"],
+        "reasons": row["reasons"] or [],
+        "square": row["square"] and row["square"][:_HASH_SIGNS],
+        "original": row["original"] and row["original"][:_HASH_SIGNS],
+    }
+
+
+def _with_images(snapshot: Snapshot, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """
+    Adds to each tile its image as a data URL, where it is small: one request then serves a page.
+
+    An image that is large or cannot be read has None, and the browser requests it by its address.
+    """
+    return [
+        {**tile, "data": images.inline(snapshot, int(tile["post_id"])) if tile["square"] else None}
+        for tile in shown
+    ]
 
 
 def _with_predictions(

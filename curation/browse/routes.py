@@ -21,6 +21,7 @@ from curation.browse.detail import detail
 from curation.browse.selection import Selection
 from curation.browse.snapshot import Library, Snapshot
 from curation.errors import TamperedData
+from curation.values import plain
 from personae.errors import MissingInput, PersonaeError
 
 _JSON = "application/json; charset=utf-8"
@@ -148,7 +149,8 @@ def _only(fields: Fields, *known: str) -> None:
 
 
 def _json(value: Any, status: int = 200) -> Reply:
-    return Reply(status, _JSON, json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    text = json.dumps(plain(value), ensure_ascii=False)
+    return Reply(status, _JSON, text.encode("utf-8", "replace"))
 
 
 def _error(status: int, text: str) -> Reply:

@@ -139,7 +139,9 @@ def serve(data_dir: Path, results_dir: Path, *, port: int) -> None:
         AlreadyRunning: Another program has the catalog open for writing.
         BadParams: The port is in use.
     """
-    with BrowseServer(Library(data_dir, results_dir), port) as server:
+    library = Library(data_dir, results_dir)
+    with BrowseServer(library, port) as server:
+        reply(library, "/api/choices")  # counted before the first page is requested
         print(server.address, flush=True)  # noqa: T201  # the product of the command
         log.info("The page is open to this machine only. Ctrl-C ends it.")
         try:

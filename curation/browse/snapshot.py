@@ -8,10 +8,10 @@ own snapshot until it ends, and a build that fails or is under way leaves the ol
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -20,7 +20,10 @@ from personae.errors import MissingInput, PersonaeError
 
 log = logging.getLogger(__name__)
 
+ValueT = TypeVar("ValueT")
+
 _CHECK_SECONDS = 1.0  # the files are compared with what was opened, at most once in this time
+_MOST_POSITIONS = 10_000  # of images; some 5 MiB
 # Every column that the page reads: a catalog of another version is refused when it is opened.
 _COLUMNS = {
     "posts": "post_id created_at_utc rating score image_width image_height file_ext file_bytes "
@@ -75,6 +78,9 @@ class Snapshot:
 
     def __init__(self, data_dir: Path, results_dir: Path) -> None:
         self.data_dir = data_dir
+        self._kept: dict[str, Any] = {}
+        self._positions: dict[int, dict[str, Any]] = {}
+        self._lock = threading.Lock()
         path = data_dir / "catalog" / "catalog.duckdb"
         catalog.connect(path).close()  # names who has it open for writing
         self._connection = duckdb.connect(config=catalog.OFFLINE)
@@ -102,6 +108,24 @@ class Snapshot:
             cursor.execute(sql, values)
             names = [column[0] for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def kept(self, name: str, compute: Callable[[], ValueT]) -> ValueT:
+        """Returns what `compute` returned when the name was first asked for: the catalog is fixed."""
+        if name not in self._kept:
+            self._kept[name] = compute()
+        value: ValueT = self._kept[name]
+        return value
+
+    def remember(self, post_id: int, position: dict[str, Any]) -> None:
+        """Keeps where an image is stored, for the request of it that follows; the oldest go first."""
+        with self._lock:
+            self._positions[post_id] = position
+            if len(self._positions) > _MOST_POSITIONS:
+                del self._positions[next(iter(self._positions))]
+
+    def remembered(self, post_id: int) -> dict[str, Any] | None:
+        """Returns what `remember` has kept of a post."""
+        return self._positions.get(post_id)
 
     @cached_property
     def leaves(self) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Tests the answers of the browse page: filters, pages, details, images, and replaced files."""
 
+import base64
 import itertools
 import json
 import shutil
@@ -258,6 +259,19 @@ def test_images_have_the_stored_bytes(library: Library) -> None:
     assert "no-cache" == square.cache
     version = images.square(library.snapshot(), post_id).sha256[:16]
     assert "immutable" in reply(library, f"/squares/{post_id}?v={version}").cache
+
+
+def test_page_brings_its_small_images(library: Library) -> None:
+    """A page has the bytes of each small image; an image that cannot be read is left to its address."""
+    (tile,) = ask(library, "/api/posts", tags="artist_0", before=1001)["tiles"]
+    _, _, text = tile["data"].partition("data:image/png;base64,")
+
+    assert sample.stored_bytes(library._data_dir, 1000) == base64.b64decode(text)
+    for path in library._data_dir.glob("*/*.tar"):
+        path.write_bytes(b"")
+    (tile,) = ask(library, "/api/posts", tags="artist_0", before=1001)["tiles"]
+    assert tile["data"] is None
+    assert tile["square"]
 
 
 def test_damaged_shard_is_never_shown(library: Library) -> None:

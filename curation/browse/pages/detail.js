@@ -23,6 +23,7 @@ export function tile(entry, link) {
 }
 
 function imageAddress(entry) {
+  if (entry.data) return entry.data;
   if (entry.square) return `/squares/${entry.post_id}?v=${entry.square}`;
   if (entry.original) return `/originals/${entry.post_id}?v=${entry.original}`;
   return null;
