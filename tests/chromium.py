@@ -27,8 +27,8 @@ _FLAGS = (
 
 
 @contextmanager
-def started() -> Iterator[Any]:
-    """Yields the driver of a new Chromium."""
+def started(*, logs: bool = True) -> Iterator[Any]:
+    """Yields the driver of a new Chromium; keeping its logs takes time of each request."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -36,7 +36,8 @@ def started() -> Iterator[Any]:
     options.binary_location = CHROMIUM
     for flag in _FLAGS:
         options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    if logs:
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     yield driver
     driver.quit()
