@@ -142,6 +142,16 @@ def test_port_in_use_is_exit_2(port: int, curated, capsys) -> None:
     assert "browse --port 0" in capsys.readouterr().err
 
 
+def test_default_port_is_the_documented_one(capsys) -> None:
+    """The help names the port of the links in the report and in the documentation."""
+    with pytest.raises(SystemExit):
+        main(["browse", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+
+    assert f"(default: {server.PORT})" in out
+    assert f"http://127.0.0.1:{server.PORT}/?run=flat&split=test&true=LABEL" in out
+
+
 def test_absent_catalog_is_exit_5(tmp_path: Path, capsys) -> None:
     """Without a catalog the command ends with exit code 5 and the stage that builds it."""
     assert 5 == main(["browse", "--port", "0", "--data", str(tmp_path)])

@@ -2,12 +2,15 @@
 
 import re
 from html.parser import HTMLParser
+from urllib.parse import parse_qsl, urlsplit
 
 import jinja2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from curation.browse import server
+from curation.browse.selection import Selection
 from tests.train.report_fixture import (
     EXPERIMENTS,
     HOSTILE,
@@ -125,6 +128,22 @@ def test_page_asks_for_nothing(folder):
 
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" == policy
     assert [source for source in sources if not source.startswith(("data:", "#"))] == []
+
+
+def test_confusions_lead_to_their_images(folder):
+    """Each share of the worst confusions links to the browse page, whose parameters it has."""
+    addresses = [
+        urlsplit(attrs["href"])
+        for tag, attrs in _parsed(folder).elements
+        if tag == "a" and attrs["href"].startswith("http")
+    ]
+    cells = [Selection.model_validate(dict(parse_qsl(url.query))) for url in addresses]
+
+    assert {("127.0.0.1", server.PORT)} == {(url.hostname, url.port) for url in addresses}
+    assert {"test"} == {cell.split for cell in cells}
+    assert {"flat"} < {cell.run for cell in cells}
+    assert {cell.true for cell in cells} <= set(LABELS)
+    assert all(cell.predicted in LABELS and cell.true != cell.predicted for cell in cells)
 
 
 def test_hostile_names_stay_text(folder):

@@ -19,7 +19,8 @@ class ReportTable:
     A table with its caption; every cell is text, and a newline in a cell starts a new line.
 
     Columns whose index is in `words` hold words and align left; all others hold numbers. Rows
-    whose index is in `marked` are emphasised. The first cell of a row is the row's heading.
+    whose index is in `marked` are emphasised. The first cell of a row is the row's heading. `links`
+    gives the address that a cell leads to, by the indices of its row and column.
     """
 
     head: tuple[str, ...]
@@ -27,6 +28,7 @@ class ReportTable:
     caption: str
     words: frozenset[int]
     marked: frozenset[int]
+    links: Mapping[tuple[int, int], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ def table(
     caption: str,
     words: Iterable[int] = (0,),
     marked: Iterable[int] = (),
+    links: Mapping[tuple[int, int], str] | None = None,
 ) -> ReportTable:
     """
     Returns a table whose headings keep a unit on the line of the word before it.
@@ -84,7 +87,7 @@ def table(
         if len(row) != len(head):
             raise ValueError(f"A row has {len(row)} cells and its table {len(head)} columns: {row}")
     headings = tuple(re.sub(r", (%|s|ms|M)$", ",\u00a0\\1", heading) for heading in head)
-    return ReportTable(headings, cells, caption, frozenset(words), frozenset(marked))
+    return ReportTable(headings, cells, caption, frozenset(words), frozenset(marked), links or {})
 
 
 def group(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from train.page.formatting import count, percent, points
 from train.page.results import Results
 from train.page.summary import per_label, shares
 
+BROWSE_PAGE = "http://127.0.0.1:8423/"
+"""Address of `python -m curation browse`, whose parameters docs/browse.md describes."""
 _LONG = 30  # labels; a longer table is folded
 
 
@@ -68,17 +71,25 @@ def difference(
 
 
 def worst(results: Results, comparison: RunComparison, *, limit: int) -> PageSection:
-    """Returns the `limit` most frequent confusions of the flat network; most images first."""
+    """
+    Returns the `limit` most frequent confusions of the flat network; most images first.
+
+    Each share links to its images on the browse page.
+    """
     leaves, main = len(results.labels), comparison.main
     flat = shares(comparison.flat.predictions, leaves)
     other = shares(main.predictions, leaves) if main else None
     tested = np.bincount(results.test_labels, minlength=leaves)
     pairs = flat * tested[:, None]
     np.fill_diagonal(pairs, 0)
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    links = {}
     for index in np.argsort(-pairs, axis=None, kind="stable")[:limit]:
         i, j = divmod(int(index), leaves)
         if pairs[i, j] > 0:
+            for column, run in enumerate((comparison.flat.name, main.name if main else None), 2):
+                if run is not None:
+                    links[len(rows), column] = _images(run, results.labels[i], results.labels[j])
             rows.append(
                 (
                     results.labels[i],
@@ -100,10 +111,18 @@ def worst(results: Results, comparison: RunComparison, *, limit: int) -> PageSec
             "the two are",
         ),
         rows,
-        caption="Shares of the true label's test images, mean over seeds; most images first.",
+        caption="Shares of the true label's test images, mean over seeds; most images first. A share "
+        "leads to its images while python -m curation browse runs.",
         words=(0, 1, 5),
+        links=links,
     )
     return PageSection("worst", "Worst confusions", WorstContent(confusions))
+
+
+def _images(run: str, true: str, predicted: str) -> str:
+    """Returns the address of the test images that a run confuses in one way."""
+    query = {"run": run, "split": "test", "true": true, "predicted": predicted}
+    return f"{BROWSE_PAGE}?{urlencode(query)}"
 
 
 def _layout(labels: int) -> str:
