@@ -64,7 +64,9 @@ def page(snapshot: Snapshot, selection: Selection, *, size: int = PAGE_POSTS) ->
         bound, order = "post_id < ?", "DESC"
         values.append(selection.before)
     sql = _PAGE.format(condition=condition, bound=bound, order=order)
-    (row,) = snapshot.rows(sql, [*values, size])
+    rows = snapshot.rows(sql, [*values, size])
+    # DuckDB 1.3 gives no row, not zeros, where it knows beforehand that no post fits.
+    row = rows[0] if rows else dict[str, Any](posts=None, count=0, ahead=0)
     posts, count, ahead = row["posts"] or [], row["count"], row["ahead"]
     return {
         "count": count,

@@ -105,9 +105,8 @@ class Selection(BaseModel):
             among("SELECT post_id FROM catalog.splits WHERE split = ?", self.split)
         for word in self.tags.split():
             is_excluded = word.startswith("-") and len(word) > 1
-            # The tags are an enum: comparing numbers is quick, and an unknown tag is NULL.
             among(
-                "SELECT post_id FROM catalog.post_tags WHERE tag = TRY_CAST(? AS catalog.tag)",
+                "SELECT post_id FROM catalog.post_tags WHERE tag = ?",
                 word[1:] if is_excluded else word,
                 negated=is_excluded,
             )

@@ -144,7 +144,7 @@ def _encoded(fields: list[tuple[str, str]]) -> str:
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=100)
 @given(path=PATHS | st.text().map("/".__add__), fields=FIELDS)
 def test_no_address_breaks_the_page(crafted_library, path: str, fields: list[Any]) -> None:
     """Any path with any parameters gives 200, 400 or 404, and never a file outside the data."""
