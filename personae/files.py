@@ -18,7 +18,8 @@ from typing import IO, Any
 from personae import stages
 from personae.errors import AlreadyRunning, DiskRefused, MissingInput
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of the system that mean a full disk, a quota or a limit on the size of a file."""
 # What `flock` answers when another process holds the lock, and nothing else.
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
@@ -50,7 +51,7 @@ def whole_file(path: Path, *, newline: str | None = None, text: bool = False) ->
         publish(part, path)
     except BaseException as error:
         part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+        if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
             error.filename = str(path)  # a write that fails does not name its file
         raise
 

@@ -7,7 +7,6 @@ tag. An image counts only when it is synced and then recorded; the next start cu
 killed run left behind.
 """
 
-import errno
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,6 @@ from personae.errors import DiskRefused
 BLOCK = tarfile.BLOCKSIZE
 # Two empty blocks end an archive (POSIX.1-1988, ustar).
 END_OF_ARCHIVE = bytes(2 * BLOCK)
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ def disk_errors_translated(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in files.NO_ROOM:
             raise
         raise DiskRefused(
             f"There is no room to write in {folder} ({error.strerror}). Everything recorded before "
