@@ -184,29 +184,13 @@ async def _reset_in_headers(strike: Strike) -> web.StreamResponse:
     return await _reset(strike)
 
 
-async def _chunked_cut(strike: Strike) -> web.StreamResponse:
-    """Sends half of the body in chunks without the last one, then closes the connection."""
-    response = await strike.handler(strike.request)
-    if not isinstance(response, web.Response):
-        return response
-    stream = web.StreamResponse(status=response.status, headers=response.headers.copy())
-    stream.headers.pop("Content-Length", None)
-    stream.enable_chunked_encoding()
-    await stream.prepare(strike.request)
-    body = _body(response)
-    await stream.write(body[: len(body) // 2])
-    if strike.request.transport is not None:
-        strike.request.transport.close()
-    return stream
-
-
-async def _reset_in_body(strike: Strike) -> web.StreamResponse:
+async def _cut_in_body(strike: Strike) -> web.StreamResponse:
     """Sends the right headers and the first half of the body, then closes the connection."""
     response = await strike.handler(strike.request)
     if not isinstance(response, web.Response):
         return response
     body = _body(response)
-    stream = await _started(strike.request, response)
+    stream = await _started(strike.request, response, is_chunked=strike.kind == "chunked_cut")
     await stream.write(body[: len(body) // 2])
     if strike.request.transport is not None:
         strike.request.transport.close()
@@ -228,11 +212,16 @@ async def _drip(strike: Strike) -> web.StreamResponse:
     return stream
 
 
-async def _started(request: web.Request, response: web.Response) -> web.StreamResponse:
-    """Sends the headers of an answer and returns the stream for its body."""
-    headers = response.headers.copy()
-    headers["Content-Length"] = str(len(_body(response)))
-    stream = web.StreamResponse(status=response.status, headers=headers)
+async def _started(
+    request: web.Request, response: web.Response, *, is_chunked: bool = False
+) -> web.StreamResponse:
+    """Sends the headers of an answer and returns the stream for its body, in chunks or of known length."""
+    stream = web.StreamResponse(status=response.status, headers=response.headers.copy())
+    if is_chunked:
+        stream.headers.pop("Content-Length", None)
+        stream.enable_chunked_encoding()
+    else:
+        stream.headers["Content-Length"] = str(len(_body(response)))
     await stream.prepare(request)
     return stream
 
@@ -342,8 +331,8 @@ _FAULTS: dict[str, Fault] = {
     "challenge": _challenge,
     "reset": _reset,
     "reset_in_headers": _reset_in_headers,
-    "reset_in_body": _reset_in_body,
-    "chunked_cut": _chunked_cut,
+    "reset_in_body": _cut_in_body,
+    "chunked_cut": _cut_in_body,
     "stall": _stall,
     "drip": _drip,
     **dict.fromkeys(FILES, _wrong_body),
