@@ -19,6 +19,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from pydantic import BaseModel
 
@@ -28,6 +29,8 @@ from personae.settings import Settings, add_options, overrides
 from personae.text import printable
 
 log = logging.getLogger("curation")
+
+_Commands: TypeAlias = "argparse._SubParsersAction[cli.Parser]"  # noqa: SLF001  # argparse gives it no public name
 
 STAGES = {
     "measure": "decode every image once, measure it, and normalise it",
@@ -195,7 +198,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
                 group = command.add_argument_group(f"section '{stage}' of params.yaml")
                 add_options(group, model)
         cli.add_shared_options(command, "data", "work")
-    _add_questions(commands)
+    for add in (_add_query, _add_get, _add_verify, _add_browse):
+        add(commands)
     return parser
 
 
@@ -209,7 +213,7 @@ def _opening(text: str, arguments: str) -> str:
     return f"{text}\n\nexample:\n  python -m curation {arguments}"
 
 
-def _add_questions(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
+def _add_query(commands: _Commands) -> None:
     query = commands.add_parser(
         "query",
         help="ask the catalog in SQL",
@@ -242,6 +246,9 @@ def _add_questions(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
         help="largest number of rows (default: 50 in a table, all in CSV and JSON)",
     )
     cli.add_shared_options(query, "data", "results")
+
+
+def _add_get(commands: _Commands) -> None:
     get = commands.add_parser(
         "get",
         help="write the image of one sample to a file",
@@ -265,6 +272,9 @@ def _add_questions(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
         "folder, by post id and format of the image)",
     )
     cli.add_shared_options(get, "data")
+
+
+def _add_verify(commands: _Commands) -> None:
     verify = commands.add_parser(
         "verify",
         help="check every hash, offset and table",
@@ -273,6 +283,9 @@ def _add_questions(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
         ),
     )
     cli.add_shared_options(verify, "data")
+
+
+def _add_browse(commands: _Commands) -> None:
     browse = commands.add_parser(
         "browse",
         help="see posts, images and predictions in a browser",

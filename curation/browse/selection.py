@@ -28,7 +28,9 @@ class Selection(BaseModel):
     )
     stage: _Text = Field("", description="stage that refused the post")
     reason: _Text = Field("", description="reason code of the refusal")
-    run: _Text = Field("", description="trained run, of which the next four speak")
+    run: _Text = Field(
+        "", description="trained run; with seed, true, predicted and verdict: its predictions"
+    )
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] | None = Field(
         None, description="seed of the run; all of them when absent"
     )

@@ -110,7 +110,7 @@ class Snapshot:
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def kept(self, name: str, compute: Callable[[], ValueT]) -> ValueT:
-        """Returns what `compute` returned when the name was first asked for: the catalog is fixed."""
+        """Returns what `compute` returned at the first call with this name: a snapshot never changes."""
         if name not in self._kept:
             self._kept[name] = compute()
         value: ValueT = self._kept[name]

@@ -67,6 +67,7 @@ def test_socket_listens_on_loopback_alone(port: int) -> None:
     """The socket is bound to 127.0.0.1, not to every address of the machine."""
     with socket.socket() as other:
         other.bind(("127.0.0.2", port))  # in use if the page had every address
+        assert ("127.0.0.2", port) == other.getsockname()
 
 
 @pytest.mark.parametrize("path", ["/", "/browse.js", "/api/posts", "/squares/1000", "/none"])
