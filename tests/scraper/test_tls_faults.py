@@ -102,38 +102,35 @@ def test_valid_certificate_is_accepted(authority):
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("method", ["get_json", "count"])
-@pytest.mark.parametrize("name", CERTIFICATES)
-def test_bad_certificate_is_named(authority, entry, name, method):
-    """A certificate that proves nothing ends the request at once, and nothing is sent."""
+def refused(authority, entry, method, problem, words):
+    """Returns the connections to a board without a sound handshake, which gets no request."""
 
     async def run():
         async with SecureBoard(authority[1]) as board, asyncio.timeout(30):
             board.handshake = lambda _number: entry
-            with pytest.raises(BadCertificate, match=CERTIFICATES[name]) as caught:
+            with pytest.raises(problem, match=words) as caught:
                 await getattr(Clients(site_of(board)), method)()
             assert Exit.UNFINISHED == caught.value.exit_code
-            assert board.connections == 1
             assert [] == board.requests
+            return board.connections
 
-    asyncio.run(run())
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("method", ["get_json", "count"])
+@pytest.mark.parametrize("name", CERTIFICATES)
+def test_bad_certificate_is_named(authority, entry, name, method):
+    """A certificate that proves nothing ends the request at once, and nothing is sent."""
+    assert 1 == refused(authority, entry, method, BadCertificate, CERTIFICATES[name])
 
 
 @pytest.mark.parametrize("method", ["get_json", "count"])
 @pytest.mark.parametrize("name", HANDSHAKES)
 def test_failed_handshake_is_a_lost_connection(authority, entry, name, method):
     """A server without TLS is named, is tried again, and never gets a request."""
+    connections = refused(authority, entry, method, ConnectionLost, WORDS[name])
 
-    async def run():
-        async with SecureBoard(authority[1]) as board, asyncio.timeout(30):
-            board.handshake = lambda _number: entry
-            with pytest.raises(ConnectionLost, match=WORDS[name]) as caught:
-                await getattr(Clients(site_of(board)), method)()
-            assert Exit.UNFINISHED == caught.value.exit_code
-            assert board.connections == (2 if method == "get_json" else 1)
-            assert [] == board.requests
-
-    asyncio.run(run())
+    assert connections == (2 if method == "get_json" else 1)
 
 
 @pytest.mark.parametrize("method", ["get_json", "count"])
