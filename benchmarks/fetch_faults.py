@@ -31,9 +31,7 @@ def run() -> Result:
         numbers = itertools.count()
 
         def scrape(*faults: str) -> int:
-            # Setting the faults makes them strike anew.
-            answer = requests.post(f"{url}/demo/faults", json=list(faults), timeout=60)
-            answer.raise_for_status()
+            board.set_faults(url, faults)
             return board.scrape(url, root / f"run{next(numbers)}")
 
         ratios, rates = pairs.compared(scrape, lambda: scrape(*FAULTS))

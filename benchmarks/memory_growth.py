@@ -35,7 +35,7 @@ def peak_mib(posts: int) -> float:
             raise SystemExit(f"not every image was requested once:\n{done.stdout}")
     mark = re.search(r"^VmHWM:\s+(\d+) kB$", done.stderr, flags=re.MULTILINE)
     if mark is None:
-        raise SystemExit("this system does not tell the peak resident size")
+        raise SystemExit("this system does not report the peak resident size")
     return int(mark[1]) / 1024
 
 

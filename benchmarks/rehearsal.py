@@ -15,7 +15,6 @@ import random
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import chain, repeat
@@ -48,7 +47,13 @@ OTHERS, SMALLER = 17, 10
 """Personae that fill the 25 labels, and personae with too few images for a label."""
 EXTRA_TAGS = (("comic",), ("greyscale", "monochrome"), ("cosplay",), ("multiple_views",))
 """Tags of posts that a filter must refuse, one set for every tenth post."""
-STAGES = ("plan", "scraper", "curation", "training", "report")
+COMMANDS = {
+    "plan": "python -m scraper plan",
+    "scraper": "python -m scraper",  # the whole command scores the plan, its stages do not
+    "curation": "dvc repro catalog",
+    "training": "dvc repro evaluate",
+    "report": "dvc repro",
+}
 
 
 def _names() -> list[str]:
@@ -83,9 +88,9 @@ def _figure(name: str, names: list[str]) -> Persona:
     )
 
 
-def _draw(folder: Path, persona: Persona, count: int) -> None:
+def _draw(root: Path, persona: Persona, count: int) -> None:
     chance = random.Random(persona.name)  # noqa: S311  # drawings, not secrets
-    target = folder / persona.name
+    target = root / persona.name
     target.mkdir(parents=True)
     for number in range(count):
         ground = "white" if chance.random() < 0.4 else chance.choice(GROUNDS)
@@ -153,28 +158,16 @@ def _preset(url: str) -> dict[str, Any]:
     return document
 
 
-def _steps(project: Path) -> Iterator[tuple[str, float]]:
-    """Runs plan and chain; yields each part with its seconds."""
-    targets: Mapping[str, list[str]] = {
-        "curation": ["catalog"],
-        "training": ["evaluate"],
-        "report": [],
-    }
-    for part in STAGES:
-        command = ["dvc", "repro", *targets.get(part, [])]
-        if part in ("plan", "scraper"):  # the whole command scores the plan, single stages do not
-            command = ["python", "-m", "scraper", *(["plan"] if part == "plan" else [])]
-        begun = time.perf_counter()
-        done = subprocess.run(
-            command, cwd=project, capture_output=True, text=True, check=False, env=_environment()
-        )
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)}:\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
-        yield part, round(time.perf_counter() - begun, 1)
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "DVC_NO_ANALYTICS": "true"}
+def _seconds(project: Path, command: str) -> float:
+    """Runs a command in the project; returns its seconds."""
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "true"}
+    begun = time.perf_counter()
+    done = subprocess.run(
+        command.split(), cwd=project, capture_output=True, text=True, check=False, env=environment
+    )
+    if done.returncode:
+        raise SystemExit(f"{command}:\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
+    return round(time.perf_counter() - begun, 1)
 
 
 def _checks(project: Path) -> tuple[dict[str, bool], dict[str, Any]]:
@@ -211,7 +204,7 @@ def run() -> Result:
         subprocess.run(["git", "clone", "-q", ".", str(project)], check=True)
         with serving(_board(root / "images"), Params(rate=0, cache="", workers=0)) as served:
             (project / "params.yaml").write_text(yaml.safe_dump(_preset(served.url)))
-            seconds = dict(_steps(project))
+            seconds = {part: _seconds(project, command) for part, command in COMMANDS.items()}
         checks, figures = _checks(project)
     return Result(
         value=float(sum(checks.values())),
@@ -220,5 +213,5 @@ def run() -> Result:
         ok=all(checks.values()),
         runs=[float(check) for check in checks.values()],
         details={"checks": checks, "seconds": seconds, **figures},
-        commands=["dvc repro"],
+        commands=list(COMMANDS.values()),
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.shared import operations, scraper_kills
+from benchmarks.shared.board import everything
 from benchmarks.shared.forked import Ended, Forked, Stop, trace
 from benchmarks.shared.result import Result
 
@@ -77,7 +78,7 @@ def _cause(stop: Stop) -> str:
 def attempt(run: Forked, root: Path, url: str, stop: Stop, expected: dict[int, str]) -> Trial:
     """Runs the command with one failing operation, then undisturbed."""
     folder = scraper_kills.new_folder(root, "torture")
-    ended = run(folder, *scraper_kills.arguments(url), stop=stop)
+    ended = run(folder, *everything(url), stop=stop)
     wrong = complaints(stop, ended) + scraper_kills.finished(run, folder, url, expected)
     shutil.rmtree(folder)
     return Trial(stop, ended.code, tuple(wrong))
@@ -88,7 +89,7 @@ def run() -> Result:
     board = scraper_kills.board(IMAGES)
     with board as (url, root), Forked(*scraper_kills.MODULES) as command:
         calm = scraper_kills.new_folder(root, "calm")
-        command(calm, *scraper_kills.arguments(url))
+        command(calm, *everything(url))
         expected = scraper_kills.outcome(calm)
         trials = [attempt(command, root, url, stop, expected) for stop in stops(trace(calm))]
     good = [float(not trial.problems) for trial in trials]

@@ -9,7 +9,7 @@ import contextlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,17 @@ def served(*options: str, count: int = IMAGES) -> Iterator[tuple[str, Path]]:
             yield url, root
 
 
+def everything(url: str) -> list[str]:
+    """Returns the options of a scrape of all that the board at `url` has, as fast as it can."""
+    limits = ["--api-rate", "1e6", "--cdn-rate", "1e6"]
+    return ["--site", url, "--min-images", "1", "--min-side", "0", *limits]
+
+
+def set_faults(url: str, faults: Sequence[str]) -> None:
+    """Sets the faults of a board with `--control`; they strike anew, whatever came before."""
+    requests.post(f"{url}/demo/faults", json=list(faults), timeout=60).raise_for_status()
+
+
 def scrape(url: str, folder: Path, *options: str, expected: int = IMAGES) -> int:
     """
     Runs `python -m scraper` over the whole board into the empty `folder`; returns the images stored.
@@ -60,8 +71,7 @@ def scrape(url: str, folder: Path, *options: str, expected: int = IMAGES) -> int
     """
     folder.mkdir(parents=True)
     (folder / "params.yaml").write_text("download: {side: null}\n")
-    command = [sys.executable, "-m", "scraper", "--site", url, "--min-images", "1"]
-    command += ["--min-side", "0", "--api-rate", "1e6", "--cdn-rate", "1e6", "--workers", "32"]
+    command = [sys.executable, "-m", "scraper", *everything(url), "--workers", "32"]
     done = subprocess.run(
         [*command, *options], cwd=folder, check=True, capture_output=True, text=True
     )

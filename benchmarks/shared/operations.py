@@ -121,7 +121,7 @@ class _Observed:
         sqlite3.connect = self._connect  # type: ignore[assignment]
 
     def at(self, when: str, kind: str, path: Path) -> None:
-        """Tells the observer of an operation on `path`."""
+        """Calls the observer with an operation on `path`."""
         name = str(path.relative_to(self._root)) if path != self._root else "."
         with self._turn:
             self._observer(Operation(when, kind, name), path)

@@ -25,6 +25,8 @@ from typing import Any
 import requests
 from aiohttp import web
 
+from benchmarks.shared.board import everything
+
 LABELS = 10
 _SIDE, _TAGS, _WORDS = 8, 25, 3000
 
@@ -151,8 +153,7 @@ def requested(url: str) -> dict[str, int]:
 
 def options(url: str) -> list[str]:
     """Returns the options of a scrape of everything that the board at `url` has."""
-    limits = ["--api-rate", "1e6", "--cdn-rate", "1e6", "--workers", "32"]
-    return ["--site", url, "--min-images", "1", "--min-side", "0", *limits]
+    return [*everything(url), "--workers", "32"]
 
 
 def new_folder(folder: Path) -> None:

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import requests
 from PIL import Image
 
 from benchmarks.shared import power
+from benchmarks.shared.board import everything, set_faults
 from benchmarks.shared.forked import Forked, Stop, trace
 from benchmarks.shared.kills import Kill
 from benchmarks.shared.operations import KINDS_THAT_CHANGE
@@ -104,12 +104,6 @@ def board(count: int, *options: str) -> Iterator[tuple[str, Path]]:
             yield url, root
 
 
-def arguments(url: str) -> list[str]:
-    """Returns the command line of a whole scrape of the board at `url`, as fast as it can."""
-    command = ["--site", url, "--min-images", "1", "--min-side", "0"]
-    return [*command, "--api-rate", "1e6", "--cdn-rate", "1e6"]
-
-
 def new_folder(root: Path, name: str, params: str = _PARAMS) -> Path:
     """Makes the working directory of one run."""
     folder = root / name
@@ -167,7 +161,7 @@ def problems(folder: Path, expected: dict[int, str]) -> list[str]:
 def finished(run: Forked, folder: Path, url: str, expected: dict[int, str]) -> list[str]:
     """Runs the command again, and returns what is wrong afterwards."""
     before = recorded(folder)
-    ended = run(folder, *arguments(url))
+    ended = run(folder, *everything(url))
     if ended.code:
         return [f"the run after it ended with {ended.code}: {ended.text[-300:]}"]
     wrong = problems(folder, expected)
@@ -190,11 +184,10 @@ def stops(operations: Iterable[str]) -> list[Stop]:
 def at_random(root: Path, url: str, rounds: int) -> Iterator[Kill]:
     """Kills the command at times spread over its whole length, under faults."""
     chance = random.Random(0)  # noqa: S311  # moments, not secrets
-    command = [sys.executable, "-m", "scraper", *arguments(url)]
+    command = [sys.executable, "-m", "scraper", *everything(url)]
 
     def begun(folder: Path) -> "subprocess.Popen[bytes]":
-        # The faults strike anew: the board counts them from here.
-        requests.post(f"{url}/demo/faults", json=list(FAULTS), timeout=60).raise_for_status()
+        set_faults(url, FAULTS)
         return subprocess.Popen(
             command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -224,7 +217,7 @@ def at_names(run: Forked, root: Path, url: str, chosen: Iterable[Stop]) -> Itera
     expected = outcome(root / "calm")
     for stop in chosen:
         folder = new_folder(root, "named")
-        ended = run(folder, *arguments(url), stop=stop)
+        ended = run(folder, *everything(url), stop=stop)
         wrong = finished(run, folder, url, expected) if ended.is_killed else ["it was not killed"]
         shutil.rmtree(folder)
         yield Kill("named", f"{stop.at}, number {stop.count}", tuple(wrong))
@@ -234,16 +227,16 @@ def in_recovery(run: Forked, root: Path, url: str, first: Stop, rounds: int) -> 
     """Kills the command at `first`, then the run after it at `rounds` of its operations."""
     expected = outcome(root / "calm")
     torn = new_folder(root, "torn")
-    if not run(torn, *arguments(url), stop=first).is_killed:
+    if not run(torn, *everything(url), stop=first).is_killed:
         raise SystemExit(f"the run was not killed at {first.at}")
     healed = root / "healed"
     shutil.copytree(torn, healed)
-    run(healed, *arguments(url))
+    run(healed, *everything(url))
     every = stops(trace(healed))
     for index in np.linspace(0, len(every) - 1, min(rounds, len(every))).astype(int):
         folder, stop = root / "again", every[index]
         shutil.copytree(torn, folder)
-        ended = run(folder, *arguments(url), stop=stop)
+        ended = run(folder, *everything(url), stop=stop)
         wrong = finished(run, folder, url, expected) if ended.is_killed else ["it was not killed"]
         shutil.rmtree(folder)
         yield Kill("recovery", f"{first.at}, then {stop.at}", tuple(wrong))
@@ -258,7 +251,7 @@ def without_power(
         zeros = bool(number % 2)
         folder, kept = new_folder(root, "power"), root / "kept"
         kept.mkdir()
-        ended = run(folder, *arguments(url), stop=stop, kept=kept, patch=patch)
+        ended = run(folder, *everything(url), stop=stop, kept=kept, patch=patch)
         before = recorded(folder)
         power.cut(folder / "data", kept, zeros=zeros)
         wrong = [] if ended.is_killed else ["it was not killed"]
@@ -287,7 +280,7 @@ def run() -> list[Kill]:
         kills = list(at_random(root, url, RANDOM))
     with board(24) as (url, root), Forked(*MODULES) as command:
         calm = new_folder(root, "calm")
-        command(calm, *arguments(url))
+        command(calm, *everything(url))
         every = stops(trace(calm))
         kills += at_names(command, root, url, every)
         first = Stop("torn write download/segments/00001.tar", 2)

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import torture
 from benchmarks.shared import scraper_kills
+from benchmarks.shared.board import everything
 from benchmarks.shared.forked import Forked, Stop
 
 LEDGER, SEGMENT = "download/ledger.sqlite", "download/segments/00000.tar"
@@ -21,7 +22,7 @@ def scrape():
         Forked(*scraper_kills.MODULES) as command,
     ):
         calm = scraper_kills.new_folder(root, "calm")
-        assert 0 == command(calm, *scraper_kills.arguments(url)).code
+        assert 0 == command(calm, *everything(url)).code
         yield command, root, url
 
 
