@@ -92,7 +92,7 @@ class DemoBoard:
         """
         if not _MD5.fullmatch(md5):
             return None
-        return await self.studio.find(md5, [post.post_id for post in self.posts])
+        return await self.studio.find(md5, (post.post_id for post in self.posts))
 
     def change(self, post: DemoPost) -> None:
         """

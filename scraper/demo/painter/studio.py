@@ -12,13 +12,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from multiprocessing.connection import wait
+from pathlib import Path
 
 from scraper.demo.facts.record import FileFacts, FileRecipe
 from scraper.demo.painter import files
 from scraper.demo.painter.files import ProducedFiles
 from scraper.demo.painter.shelf import Shelf
 
+ORIGINAL = "original"
+"""The variant that needs no drawing when the file lies on disk."""
 THUMBNAIL = "180x180"
 """The variant that the cache keeps: a scraper requests it for every post."""
 
@@ -119,7 +123,7 @@ class Studio:
                 rows.append((post_id, produced.facts, produced.files.get(THUMBNAIL, b"")))
         self._shelf.put(rows)
 
-    async def find(self, md5: str, post_ids: Sequence[int]) -> int | None:
+    async def find(self, md5: str, post_ids: Iterable[int]) -> int | None:
         """
         Returns the lowest id of a post with this md5, or None.
 
@@ -130,11 +134,9 @@ class Studio:
         Raises:
             OSError: A file on disk cannot be read.
         """
+        waiting = iter(post_ids)
         step = _CHUNK * 4 * max(1, self._workers)
-        for start in range(0, len(post_ids), step):
-            if md5 in self._by_md5:
-                break
-            part = post_ids[start : start + step]
+        while md5 not in self._by_md5 and (part := list(islice(waiting, step))):
             new = [post_id for post_id in part if post_id not in self._facts]
             if new:
                 await self.facts(new)
@@ -157,6 +159,9 @@ class Studio:
         if key in self._recent:
             self._recent.move_to_end(key)
             return self._recent[key]
+        on_disk = self._recipe(post_id).path
+        if on_disk is not None and variant_type == ORIGINAL:
+            return await asyncio.to_thread(Path(on_disk).read_bytes)
         (produced,) = await self._submit((post_id,), (variant_type,))
         content = produced.files[variant_type]
         self._remember(key, content)
