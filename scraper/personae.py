@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-import networkx as nx
-
 from personae.errors import BadParams
 from scraper.params.personae import Params
 
@@ -43,17 +41,12 @@ class Kinship:
     ) -> Self:
         """Returns the look-ups for (antecedent, consequent) pairs; cycles are harmless."""
         names = dict(sorted(aliases))
-        graph = nx.DiGraph(
+        ancestors = _ancestors(
             (_end_of_chain(antecedent, names), _end_of_chain(consequent, names))
             for antecedent, consequent in sorted(implications)
         )
-        graph.remove_edges_from(list(nx.selfloop_edges(graph)))
-        # networkx walks with a visited set, so redundant edges and cycles end.
-        ancestors = {
-            tag: frozenset(nx.descendants(graph, tag)) for tag in graph if graph.out_degree(tag)
-        }
         roots = {
-            tag: tuple(sorted(above for above in tags if not graph.out_degree(above)))
+            tag: tuple(sorted(above for above in tags if above not in ancestors))
             for tag, tags in ancestors.items()
         }
         return cls(
@@ -67,6 +60,18 @@ class Kinship:
         """Returns the tags under their current names."""
         get = self.aliases.get
         return frozenset([get(tag, tag) for tag in tags])
+
+
+def _ancestors(implications: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
+    """Returns each tag that implies another, with all that it implies, directly or not."""
+    pairs = [(tag, above) for tag, above in implications if tag != above]
+    if not pairs:
+        return {}
+    import networkx as nx  # slow to import, and a board may have no implications
+
+    graph = nx.DiGraph(pairs)
+    # networkx walks with a visited set, so redundant edges and cycles end.
+    return {tag: frozenset(nx.descendants(graph, tag)) for tag in graph if graph.out_degree(tag)}
 
 
 @dataclass(frozen=True, slots=True)
