@@ -150,7 +150,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     manifest = ManifestDocument.read(data_dir / "shards" / "manifest.json")
     certificate = CertificateDocument.read(data_dir / "split" / "certificate.json")
     path = data_dir / "catalog" / "catalog.duckdb"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     part = path.with_name(path.name + ".part")
     for leftover in path.parent.glob("*.part*"):
         leftover.unlink()

@@ -275,7 +275,7 @@ def _publish(partitions: Sequence[Partition], params: Params, out_dir: Path) -> 
 
     A table of an earlier run is removed only when a tar that it describes is about to change.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
+    files.make_folder(out_dir)
     table_path = out_dir / "measures.parquet"
     names = {partition.tar_name for partition in partitions}
     surplus = [path for path in sorted(out_dir.glob("images-*.tar")) if path.name not in names]

@@ -155,7 +155,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         TamperedData: An image does not have the sha256 that `measure` recorded.
     """
     out_dir = data_dir / "shards"
-    out_dir.mkdir(parents=True, exist_ok=True)
+    files.make_folder(out_dir)
     _clear(out_dir)
     recorded = _metadata(data_dir / "measure" / "measures.parquet")
     settings = recorded["personae.params"]

@@ -77,7 +77,7 @@ def run(
         "labels": json.dumps(trained.model.labels, ensure_ascii=False),
         "root_sha256": trained.model.root_sha256,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     part = path.with_name(path.name + ".part")
     try:
         write(part, classifier, side=side, facts=facts)

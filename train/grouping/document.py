@@ -22,7 +22,7 @@ def write(
     folder: Path, groupings: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]
 ) -> None:
     """Writes each grouping and `left_out.json`; removes the files of all other groupings."""
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     for path in [*folder.glob("*.json"), *folder.glob("*.dot")]:
         if path.stem not in groupings:
             path.unlink()
