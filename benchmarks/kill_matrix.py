@@ -9,11 +9,14 @@ run. A program that commits before it syncs must fail: otherwise the matrix woul
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from benchmarks.shared import scraper_kills
+from benchmarks.shared import curation_kills, scraper_kills
 from benchmarks.shared.kills import Kill
 from benchmarks.shared.result import Result
 
-PARTS: Mapping[str, Callable[[], list[Kill]]] = {"scraper": scraper_kills.run}
+PARTS: Mapping[str, Callable[[], list[Kill]]] = {
+    "scraper": scraper_kills.run,
+    "curation": curation_kills.run,
+}
 
 
 def run() -> Result:

@@ -254,9 +254,10 @@ def without_power(
         ended = run(folder, *everything(url), stop=stop, kept=kept, patch=patch)
         before = recorded(folder)
         power.cut(folder / "data", kept, zeros=zeros)
-        wrong = [] if ended.is_killed else ["it was not killed"]
-        if recorded(folder) < before:
-            wrong.append(f"{before} images were recorded, and {recorded(folder)} are left")
+        if not ended.is_killed:
+            raise SystemExit(f"the run was not killed at {stop.at}, number {stop.count}")
+        left = recorded(folder)
+        wrong = [] if left == before else [f"{before} images were recorded, and {left} are left"]
         wrong += finished(run, folder, url, expected)
         shutil.rmtree(folder)
         shutil.rmtree(kept)
@@ -268,7 +269,7 @@ def without_power(
         )
 
 
-def _matters(stop: Stop) -> bool:
+def matters(stop: Stop) -> bool:
     """Returns whether a loss of power differs here from one at the operations beside it."""
     when, kind = stop.at.split()[:2]
     return kind in {"fsync", "rename", "commit", "mkdir"} or (when, kind) == ("after", "write")
@@ -285,7 +286,7 @@ def run() -> list[Kill]:
         kills += at_names(command, root, url, every)
         first = Stop("torn write download/segments/00001.tar", 2)
         kills += in_recovery(command, root, url, first, IN_RECOVERY)
-        kills += without_power(command, root, url, [stop for stop in every if _matters(stop)])
+        kills += without_power(command, root, url, [stop for stop in every if matters(stop)])
         commits = [Stop("after commit download/ledger.sqlite", count) for count in (6, 8)]
         defect = f"{__name__}:{commit_before_sync.__name__}"
         kills += without_power(command, root, url, commits, patch=defect)
