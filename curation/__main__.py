@@ -1,6 +1,7 @@
 """
 python -m curation STAGE               run one stage: measure, filters, …, catalog
 python -m curation query "SELECT …"    ask the catalog in SQL
+python -m curation select "SELECT …"   write the samples of a query as a selection to train on
 python -m curation get KEY             write the image of one sample to a file
 python -m curation verify              check every hash, offset and table
 python -m curation browse              see posts, images and predictions in a browser
@@ -23,6 +24,7 @@ from typing import TypeAlias
 
 from pydantic import BaseModel
 
+from curation.documents import SPLITS
 from curation.errors import TamperedData
 from personae import cli, files, interrupt
 from personae.settings import Settings, add_options, overrides
@@ -60,6 +62,7 @@ examples:
   python -m curation query "SELECT step, outcome, detail FROM journey WHERE post_id = 1234"
   python -m curation query "SELECT * FROM label_counts" --csv > labels.csv
   python -m curation query "FROM dataset" --parquet dataset.parquet
+  python -m curation select "SELECT post_id FROM dataset WHERE NOT white_background" -o scenes.parquet
   python -m curation get 1234 -o image.png             one image out of its shard
   python -m curation get miku/03.jpg -o image.png      the same, by the path of its original
   python -m curation verify                            every hash, every offset, no leak
@@ -101,7 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> None:
     options = _parser(arguments).parse_args(arguments)
     cli.configure_logging(verbose=options.verbose)
-    questions = {"query": _query, "get": _get, "verify": _verify, "browse": _browse}
+    questions = {
+        "query": _query,
+        "select": _select,
+        "get": _get,
+        "verify": _verify,
+        "browse": _browse,
+    }
     if options.command in questions:
         interrupt.gracefully(within=_GRACE_SECONDS)
     questions.get(options.command, _stage)(options)
@@ -122,7 +131,7 @@ def _stage(options: argparse.Namespace) -> None:
 def _query(options: argparse.Namespace) -> None:
     from curation import query
 
-    sql = sys.stdin.read() if options.sql == "-" else options.sql
+    sql = _sql(options)
     catalog_path = options.data_dir / "catalog" / "catalog.duckdb"
     if options.parquet:
         count = query.export(
@@ -144,6 +153,28 @@ def _query(options: argparse.Namespace) -> None:
     sys.stdout.flush()
     if result.is_cut:
         print(f"(more than {limit} rows: raise --limit to see them)", file=sys.stderr)
+
+
+def _sql(options: argparse.Namespace) -> str:
+    return sys.stdin.read() if options.sql == "-" else str(options.sql)
+
+
+def _select(options: argparse.Namespace) -> None:
+    from curation import select
+
+    selected = select.run(
+        _sql(options),
+        options.output,
+        catalog_path=options.data_dir / "catalog" / "catalog.duckdb",
+        results_dir=options.results_dir,
+    )
+    counts = selected.counts()
+    totals = {split: sum(count[split] for count in counts.values()) for split in SPLITS}
+    print(
+        f"{options.output}: {selected.samples.num_rows} samples of {len(counts)} labels "
+        f"({', '.join(f'{split} {count}' for split, count in totals.items())})"
+    )
+    print(f"data.selection: {selected.reference(options.output)}")
 
 
 def _get(options: argparse.Namespace) -> None:
@@ -198,7 +229,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
                 group = command.add_argument_group(f"section '{stage}' of params.yaml")
                 add_options(group, model)
         cli.add_shared_options(command, "data", "work")
-    for add in (_add_query, _add_get, _add_verify, _add_browse):
+    for add in (_add_query, _add_select, _add_get, _add_verify, _add_browse):
         add(commands)
     return parser
 
@@ -223,9 +254,7 @@ def _add_query(commands: _Commands) -> None:
         ),
         epilog=_QUERY_HELP,
     )
-    query.add_argument(
-        "sql", metavar="SQL", help="one statement, or - to read it from standard input"
-    )
+    _add_sql(query)
     shape = query.add_mutually_exclusive_group()
     shape.add_argument(
         "--csv", action="store_true", help="print comma-separated values (default: a table)"
@@ -246,6 +275,23 @@ def _add_query(commands: _Commands) -> None:
         help="largest number of rows (default: 50 in a table, all in CSV and JSON)",
     )
     cli.add_shared_options(query, "data", "results")
+
+
+def _add_select(commands: _Commands) -> None:
+    select = commands.add_parser(
+        "select",
+        help="write the samples of a query as a selection to train on",
+        description=_opening(
+            "Writes the samples whose post ids a query gives, for the parameter data.selection.",
+            'select "SELECT post_id FROM dataset WHERE NOT white_background" -o scenes.parquet',
+        ),
+        epilog=_QUERY_HELP,
+    )
+    _add_sql(select)
+    select.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", required=True, help="Parquet file to write"
+    )
+    cli.add_shared_options(select, "data", "results")
 
 
 def _add_get(commands: _Commands) -> None:
@@ -304,6 +350,12 @@ def _add_browse(commands: _Commands) -> None:
         help="port of the page; 0 takes any free one (default: 8423)",
     )
     cli.add_shared_options(browse, "data", "results")
+
+
+def _add_sql(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "sql", metavar="SQL", help="one statement, or - to read it from standard input"
+    )
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def run_query(
         MissingInput: The catalog is absent, or predictions beside it cannot be read.
         BadQuery: The SQL is wrong, or it does more than read.
     """
-    with _asked(sql, catalog_path=catalog_path, results_dir=results_dir) as connection:
+    with sandboxed(sql, catalog_path=catalog_path, results_dir=results_dir) as connection:
         connection.execute(sql)
         columns = unique_names([column[0] for column in connection.description or ()])
         rows = connection.fetchall() if limit is None else connection.fetchmany(limit + 1)
@@ -64,7 +64,7 @@ def export(sql: str, path: Path, *, catalog_path: Path, results_dir: Path) -> in
 
     Memory holds one batch of rows. Raises as `run_query` does.
     """
-    with _asked(sql, catalog_path=catalog_path, results_dir=results_dir) as connection:
+    with sandboxed(sql, catalog_path=catalog_path, results_dir=results_dir) as connection:
         rows = connection.sql(sql)
         if rows is None:
             raise BadQuery("This statement gives no rows to write.")
@@ -134,10 +134,14 @@ def write_json(result: QueryResult, file: TextIO) -> None:
 
 
 @contextmanager
-def _asked(
+def sandboxed(
     sql: str, *, catalog_path: Path, results_dir: Path
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Gives a connection for one statement; the errors of DuckDB in the block become ours."""
+    """
+    Gives a connection for one statement, whose SQL can open no file; DuckDB's errors become ours.
+
+    Raises as `run_query` does.
+    """
     with closing(catalog.connect(catalog_path)) as connection:
         if "predictions" in sql.lower():
             _join_predictions(connection, results_dir)

@@ -67,13 +67,19 @@ class ModelDocument(Document):
     mean: tuple[float, float, float]
     """Mean of each channel of the training images, in 0..1."""
     root_sha256: str
-    """Root hash of the shards."""
+    """Root hash of the shards, or the hash of the selection of their samples."""
     versions: dict[str, str]
     extends: ExtendsDocument | None = None
     parts: tuple["ModelDocument", ...] | None = None
     """The merged runs of method `fusion`; unset for other methods."""
     weights_sha256: str | None = None
     """SHA-256 of weights.safetensors; unset in files of older versions of the program."""
+
+    @property
+    def selection(self) -> str | None:
+        """The parameter `data.selection` of the training; None: all samples of the shards."""
+        value = self.params.get("data", {}).get("selection")
+        return None if value is None else str(value)
 
     def facts(self) -> dict[str, Any]:
         """

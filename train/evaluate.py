@@ -22,12 +22,12 @@ from personae import files, tables
 from train import saved
 from train.classifier import HierarchicalClassifier
 from train.data.images import ImageSet, open_split
+from train.data.index import read_index
 from train.documents import (
     CostDocument,
     FitDocument,
     LatencyDocument,
     MetricsDocument,
-    ShardIndex,
 )
 from train.engine import loop
 from train.errors import BadCheckpoint
@@ -57,22 +57,25 @@ def run(
         MissingInput: The run was not trained, or the shards are absent.
         BadDocument: A JSON file has another shape.
         BadCheckpoint: The run was trained on other shards.
+        BadParams: The selection that the run was trained on has changed.
     """
     device = loop.prepare(loop_params)
     folder = results_dir / name / str(seed)
     run_saved = saved.load(folder)
     classifier, model = run_saved.classifier, run_saved.model
     fit = FitDocument.read(folder / "fit.json")
-    manifest = ShardIndex.read(data_dir / "shards" / "manifest.json")
-    if manifest.root_sha256 != model.root_sha256:
+    index = read_index(data_dir / "shards", model.selection)
+    if index.manifest.root_sha256 != model.root_sha256:
         raise BadCheckpoint(
             f"{folder} was trained on the shards {model.root_sha256[:12]}…, and "
-            f"{data_dir / 'shards'} holds {manifest.root_sha256[:12]}…. Train again."
+            f"{data_dir / 'shards'} holds {index.manifest.root_sha256[:12]}…. Train again."
         )
     classifier.to(device)
     splits = []
     for split in ("val", "test"):
-        images = open_split(data_dir / "shards", work_dir / "cache", split)
+        images = open_split(
+            data_dir / "shards", work_dir / "cache", split, selection=model.selection
+        )
         predictions = prediction.predict(classifier, images, device=device)
         splits.append(prediction.table(predictions, images, split=split))
     joined = pa.concat_tables(splits).sort_by("post_id")

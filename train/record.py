@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from personae.errors import BadParams, MissingInput
+from train.data.index import read_index
 from train.documents import (
     CostDocument,
     DataDocument,
@@ -19,7 +20,6 @@ from train.documents import (
     MetricsDocument,
     ModelDocument,
     RecordDocument,
-    ShardIndex,
 )
 
 log = logging.getLogger(__name__)
@@ -53,17 +53,12 @@ def run(
     paths = sorted(results_dir.glob("*/*/metrics.json"))
     if not paths:
         raise MissingInput(f"No metrics.json lies under {results_dir}: run `dvc repro` first.")
-    manifest = ShardIndex.read(data_dir / "shards" / "manifest.json")
-    data = DataDocument(
-        root_sha256=manifest.root_sha256,
-        labels=manifest.labels,
-        samples=manifest.samples,
-        image=manifest.image,
-    )
     written = []
     for path in paths:
         run_name, seed = path.parent.parent.name, int(path.parent.name)
         fit = FitDocument.read(path.with_name("fit.json"))
+        model = ModelDocument.read(path.with_name("model.json"))
+        manifest = read_index(data_dir / "shards", model.selection).manifest
         document = RecordDocument(
             preset=preset,
             run=run_name,
@@ -71,8 +66,13 @@ def run(
             metrics=MetricsDocument.read(path),
             cost=CostDocument.read(path.with_name("cost.json")),
             fit=fit,
-            params=ModelDocument.read(path.with_name("model.json")).params,
-            data=data,
+            params=model.params,
+            data=DataDocument(
+                root_sha256=manifest.root_sha256,
+                labels=manifest.labels,
+                samples=manifest.samples,
+                image=manifest.image,
+            ),
             machine=MachineDocument(cpu_cores=fit.cpu_cores, architecture=fit.device_name),
             commit=fit.commit,
             commands=(*commands, f"python -m train record {preset}"),

@@ -190,7 +190,7 @@ def fitted_tree(make_classifier, make_trainer, tiny_data):
     return build
 
 
-def _add(archive, name, content):
+def add_member(archive, name, content):
     member = tarfile.TarInfo(name)
     member.size = len(content)
     archive.addfile(member, io.BytesIO(content))
@@ -207,9 +207,9 @@ def write_shards(folder: Path, counts, *, side=SIDE, labels=LABELS, leaves=range
                 buffer = io.BytesIO()
                 Image.fromarray(draw(leaf, rng, side)).save(buffer, "PNG")
                 record = {"post_id": post_id, "white_background": post_id % 3 == 0, "leaf": leaf}
-                _add(archive, f"{post_id}.png", buffer.getvalue())
-                _add(archive, f"{post_id}.cls", str(leaf).encode())
-                _add(archive, f"{post_id}.json", json.dumps(record).encode())
+                add_member(archive, f"{post_id}.png", buffer.getvalue())
+                add_member(archive, f"{post_id}.cls", str(leaf).encode())
+                add_member(archive, f"{post_id}.json", json.dumps(record).encode())
                 post_id += 1
         entries.append({"shard": path.name, "split": split, "samples": per_label * len(leaves)})
     write_manifest(folder, entries, side=side)

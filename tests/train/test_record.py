@@ -6,6 +6,7 @@ import pytest
 
 from personae import files
 from personae.errors import BadParams, MissingInput
+from tests.train.conftest import LABELS
 from tests.train.documents_fixture import COST, FIT, MANIFEST, METRICS
 from train import record
 from train.tree import hierarchy
@@ -21,6 +22,7 @@ def evaluated(tmp_path, model_of):
     for name, document in {"metrics": METRICS, "cost": COST, "fit": FIT}.items():
         files.write_json(folder / f"{name}.json", document)
     files.write_json(tmp_path / "data" / "shards" / "manifest.json", MANIFEST)
+    files.write_json(tmp_path / "data" / "shards" / "classes.json", {"labels": list(LABELS)})
     return tmp_path
 
 

@@ -1,7 +1,8 @@
 """
 Loads each split as one uint8 array: decoded once into a memory-mapped cache, or streamed.
 
-Writes work/cache/SPLIT-KEY/*.npy; KEY is a hash of the split's entries in the manifest. `sha256.txt`
+Writes work/cache/SPLIT-KEY/*.npy; KEY is a hash of the split's entries in the manifest
+and of the selection. `sha256.txt`
 beside them has a hash of each, checked whenever the cache is opened. A split that is too large for a cache stays in its shards and is decoded on access. Training opens `train`
 and `val`; only `evaluate` opens `test`.
 """
@@ -26,8 +27,8 @@ from torch import Tensor
 from personae import files
 from personae.errors import AlreadyRunning, DiskRefused
 from train.data import shards, stream
+from train.data.index import DataIndex, SplitIndex, read_index
 from train.data.stream import Streamed
-from train.documents import IndexedShard
 from train.errors import BadShard
 from train.params.data import Params, Storage
 from train.runtime import distributed
@@ -86,7 +87,7 @@ class DataModule:
     side: int
     """Height and width of every image in pixels."""
     root_sha256: str
-    """Root hash of the shards, which names the data set."""
+    """Root hash of the shards, or the hash of the selection: it names the data set."""
     train: ImageSet
     val: ImageSet
 
@@ -117,10 +118,11 @@ def open_data(
         BadDocument: The manifest or the class list has another shape.
         BadShard: A shard has other bytes than the manifest says, a sample is damaged or of
             another size, a label has no image in a split, or `params.side` is not the shards'.
+        BadParams: `params.selection` names a selection of another build, or with another hash.
     """
     params = params or Params()
-    manifest, labels = shards.read_index(shards_dir)
-    actual = manifest.image.side
+    index = read_index(shards_dir, params.selection)
+    actual = index.manifest.image.side
     if params.side is not None and params.side != actual:
         raise BadShard(
             f"data.side is {params.side}, and the shards hold images of {actual} pixels. Set "
@@ -129,10 +131,9 @@ def open_data(
         )
     names = ("train+val" if params.train_on_val else "train", "val")
     train, val = (
-        open_split(shards_dir, cache_dir, name, storage=params.storage, device=device)
-        for name in names
+        _opened(index, cache_dir, name, storage=params.storage, device=device) for name in names
     )
-    return DataModule(labels, actual, manifest.root_sha256, train, val)
+    return DataModule(index.labels, actual, index.manifest.root_sha256, train, val)
 
 
 def open_split(
@@ -142,38 +143,33 @@ def open_split(
     *,
     storage: Storage = "cache",
     device: torch.device | None = None,
+    selection: str | None = None,
 ) -> ImageSet:
     """
     Returns the images of one split, or of several splits joined by `+`; raises as `open_data`.
 
-    The cache is filled on first use. The rows are the same for every storage.
+    The cache is filled on first use. The rows are the same for every storage. `selection` is the
+    value of the parameter `data.selection`.
     """
-    manifest, labels = shards.read_index(shards_dir)
-    splits = split.split("+")
-    entries = [entry for entry in manifest.shards if entry.split in splits]
-    absent = sorted(set(splits) - {entry.split for entry in entries})
-    if absent:
-        raise BadShard(
-            f"{shards_dir / 'manifest.json'} names no shard of split '{absent[0]}'. "
-            "Run stages 'split' and 'shards' again, with a share above zero for it."
-        )
-    side = manifest.image.side
-    size = sum(entry.samples for entry in entries) * side * side * 3
+    index = read_index(shards_dir, selection)
+    return _opened(index, cache_dir, split, storage=storage, device=device)
+
+
+def _opened(
+    index: DataIndex, cache_dir: Path, split: str, *, storage: Storage, device: torch.device | None
+) -> ImageSet:
+    source = index.split(split)
+    size = source.count * source.side * source.side * 3
     # Processes may see different amounts of free memory, and must choose the same storage.
-    index = _STORAGES.index(_chosen_storage(storage, size, device))
-    index = int(distributed.broadcast_value(float(index), device=device or torch.device("cpu")))
-    chosen = _STORAGES[index]
+    number = _STORAGES.index(_chosen_storage(storage, size, device))
+    number = int(distributed.broadcast_value(float(number), device=device or torch.device("cpu")))
+    chosen = _STORAGES[number]
     if chosen == "stream":
-        streamed, column = stream.open_rows(shards_dir, manifest, entries)
+        streamed, column = stream.open_rows(source, index.manifest)
         images = ImageSet(streamed, column["leaf"], column["post_id"], column["white"])
     else:
-        images = _cached(
-            cache_dir / f"{split}-{_key(split, side, labels, entries)}",
-            shards_dir,
-            entries,
-            side=side,
-        )
-    _check_labels(images, labels, split)
+        images = _cached(cache_dir / f"{split}-{_key(split, source)}", source)
+    _check_labels(images, index.labels, split)
     if chosen == "device" and device is not None:
         copy = torch.from_numpy(np.array(images.images))
         return replace(images, resident=copy.to(device))
@@ -213,36 +209,35 @@ def _chosen_storage(storage: Storage, size: int, device: torch.device | None) ->
     return "cache" if size < memory / 2 else "stream"
 
 
-def _key(split: str, side: int, labels: Sequence[str], entries: Sequence[IndexedShard]) -> str:
-    lines = [f"{entry.sha256}  {entry.shard}" for entry in entries]
-    identity = "\n".join([_FORMAT, split, str(side), *labels, *lines])
+def _key(split: str, source: SplitIndex) -> str:
+    lines = [f"{entry.sha256}  {entry.shard}" for entry in source.entries]
+    lines += [] if source.chosen is None else [source.chosen.sha256]
+    identity = "\n".join([_FORMAT, split, str(source.side), *source.labels, *lines])
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _cached(
-    folder: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, side: int
-) -> ImageSet:
+def _cached(folder: Path, source: SplitIndex) -> ImageSet:
     """Returns the images in `folder`; decodes the shards into it if it is absent or damaged."""
     with distributed.rank_zero_first():
         if not folder.is_dir():
-            _fill(folder, shards_dir, entries, side=side)
+            _fill(folder, source)
         try:
-            return _from_cache(folder, entries, side=side)
+            return _from_cache(folder, source)
         except (OSError, EOFError, ValueError) as error:
             if distributed.rank():
                 raise
             log.warning("%s is damaged (%s): decoding the shards again", folder, error)
         shutil.rmtree(folder)
-        _fill(folder, shards_dir, entries, side=side)
-        return _from_cache(folder, entries, side=side)
+        _fill(folder, source)
+        return _from_cache(folder, source)
 
 
-def _from_cache(folder: Path, entries: Sequence[IndexedShard], *, side: int) -> ImageSet:
+def _from_cache(folder: Path, source: SplitIndex) -> ImageSet:
     """Returns the cached images; raises `ValueError` where an array has another shape or type."""
     arrays = _arrays(folder)
-    count = sum(entry.samples for entry in entries)
+    count = source.count
     expected = {
-        "images": ((count, side, side, 3), np.uint8),
+        "images": ((count, source.side, source.side, 3), np.uint8),
         "labels": ((count,), np.int64),
         "post_ids": ((count,), np.int64),
         "white": ((count,), np.bool_),
@@ -278,7 +273,7 @@ def _arrays(folder: Path) -> dict[str, Any]:
     return {"images": np.load(folder / "images.npy", mmap_mode="r"), **columns}
 
 
-def _fill(folder: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, side: int) -> None:
+def _fill(folder: Path, source: SplitIndex) -> None:
     """Decodes the shards into `folder`, whole or not at all; every file is synced first."""
     _remove_abandoned(folder.parent)
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
@@ -287,7 +282,7 @@ def _fill(folder: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, si
         with contextlib.ExitStack() as held:
             with contextlib.suppress(DiskRefused):  # without locks nothing is removed either
                 held.enter_context(files.locked(part))
-            _decode(part, shards_dir, entries, side=side)
+            _decode(part, source)
         try:
             files.publish(part, folder)
         except OSError:  # another run has filled it meanwhile, with the same bytes
@@ -304,29 +299,23 @@ def _remove_abandoned(cache_dir: Path) -> None:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def _decode(part: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, side: int) -> None:
+def _decode(part: Path, source: SplitIndex) -> None:
     """Writes images.npy, labels.npy, post_ids.npy, white.npy and their hashes into `part`."""
-    for entry in entries:
-        shards.path_of(shards_dir, entry)  # a manifest that lies must not decide a size of memory
-    total = sum(entry.samples for entry in entries)
-    unfinished = part / "images.npy.part"
+    for entry in source.entries:
+        # A manifest that lies must not decide a size of memory.
+        shards.path_of(source.shards_dir, entry)
+    unfinished, side = part / "images.npy.part", source.side
     images = np.lib.format.open_memmap(
-        unfinished, mode="w+", dtype=np.uint8, shape=(total, side, side, 3)
+        unfinished, mode="w+", dtype=np.uint8, shape=(source.count, side, side, 3)
     )
     annotations: list[tuple[int, int, bool]] = []
     with ThreadPoolExecutor() as pool:
-        for entry in entries:
-            path = shards.verified(shards_dir, entry)
-            samples = list(shards.samples(path))
-            if len(samples) != entry.samples:
-                raise BadShard(
-                    f"{path} holds {len(samples)} samples, and the manifest says "
-                    f"{entry.samples}. Run stage 'shards' again."
-                )
+        for number in range(len(source.entries)):
+            path, samples, facts = _samples(source, number)
             decoded = pool.map(partial(shards.image, side=side, path=path), samples)
-            for sample, image in zip(samples, decoded, strict=True):
+            for image, fact in zip(decoded, facts, strict=True):
                 images[len(annotations)] = image
-                annotations.append(shards.annotation(sample, path))
+                annotations.append(fact)
     images.flush()
     files.publish(unfinished, part / "images.npy")
     leaves, post_ids, white = zip(*annotations, strict=True) if annotations else ((), (), ())
@@ -340,6 +329,30 @@ def _decode(part: Path, shards_dir: Path, entries: Sequence[IndexedShard], *, si
             np.save(file, column)
     hashes = [_hashed(part / f"{name}.npy") for name in sorted(("images", *columns))]
     files.write_text(part / _HASHES, "".join(hashes))
+
+
+def _samples(
+    source: SplitIndex, number: int
+) -> tuple[Path, list[dict[str, Any]], list[tuple[int, int, bool]]]:
+    """Returns path and samples of one shard with leaf, post id and white flag; the chosen, if any."""
+    entry = source.entries[number]
+    path = shards.verified(source.shards_dir, entry)
+    samples = list(shards.samples(path))
+    if len(samples) != entry.samples:
+        raise BadShard(
+            f"{path} holds {len(samples)} samples, and the manifest says "
+            f"{entry.samples}. Run stage 'shards' again."
+        )
+    facts = [shards.annotation(sample, path) for sample in samples]
+    if source.chosen is None:
+        return path, samples, facts
+    chosen = source.chosen.of([source.numbers[number]])
+    leaves, post_ids = (np.array([fact[at] for fact in facts], dtype=np.int64) for at in (0, 1))
+    rows = chosen.rows(post_ids, leaves, source=path)
+    renumbered = [
+        (leaf, *facts[row][1:]) for leaf, row in zip(chosen.leaves.tolist(), rows, strict=True)
+    ]
+    return path, [samples[row] for row in rows], renumbered
 
 
 def _check_labels(images: ImageSet, labels: Sequence[str], split: str) -> None:

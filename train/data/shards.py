@@ -1,7 +1,7 @@
 """
-Reads the shards: their index, their samples, single decoded images.
+Reads the shards: their samples, single decoded images.
 
-Reads data/shards/{manifest.json,classes.json,SPLIT-NNNNNN.tar} with tarfile and Pillow. Shards are
+Reads data/shards/SPLIT-NNNNNN.tar with tarfile and Pillow. Shards are
 input from outside: whatever is wrong in them ends in an error that names shard, sample and stage.
 """
 
@@ -22,12 +22,11 @@ from PIL import Image
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from personae.errors import MissingInput
-from train.documents import IndexedShard, LabelIndex, ShardIndex
+from train.documents import IndexedShard
 from train.errors import BadShard
 
 _SUFFIXES = (".png", ".webp", ".jpg")
 _FORMATS = ("PNG", "WEBP", "JPEG")
-_SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}\.tar")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}\.(png|webp|jpg|cls|json)")
 _LEAST_SAMPLE = 6 * tarfile.BLOCKSIZE  # three headers, each with data
 _Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -63,26 +62,6 @@ class _SampleRecord(BaseModel):
 
     post_id: _Int64
     white_background: bool
-
-
-def read_index(shards_dir: Path) -> tuple[ShardIndex, tuple[str, ...]]:
-    """
-    Returns the manifest and the class labels in leaf order.
-
-    Raises:
-        MissingInput: One of the two files is absent or no JSON.
-        BadDocument: One of the two files has another shape.
-        BadShard: The name of a shard leads out of the folder, or is no plain name.
-    """
-    manifest = ShardIndex.read(shards_dir / "manifest.json")
-    labels = LabelIndex.read(shards_dir / "classes.json").labels
-    for entry in manifest.shards:
-        if not _SHARD_NAME.fullmatch(entry.shard):
-            raise BadShard(
-                f"The manifest names the shard {entry.shard!r}, which is no plain name or leads out "
-                f"of {shards_dir}. Run stage 'shards' again."
-            )
-    return manifest, labels
 
 
 def path_of(shards_dir: Path, entry: IndexedShard) -> Path:

@@ -20,6 +20,7 @@ from jaxtyping import Int, UInt8
 from personae import tables
 from personae.errors import MissingInput
 from train.data import shards
+from train.data.index import SplitIndex
 from train.documents import IndexedShard, ShardIndex
 from train.errors import BadShard
 
@@ -104,11 +105,9 @@ class Streamed:
         return ThreadPoolExecutor(os.cpu_count())
 
 
-def open_rows(
-    shards_dir: Path, manifest: ShardIndex, entries: Sequence[IndexedShard]
-) -> tuple[Streamed, dict[str, np.ndarray]]:
+def open_rows(source: SplitIndex, manifest: ShardIndex) -> tuple[Streamed, dict[str, np.ndarray]]:
     """
-    Returns the images of the shards `entries`, unread, and their columns `leaf`, `post_id`, `white`.
+    Returns the images of `source`, unread, and their columns `leaf`, `post_id`, `white`.
 
     File sizes are compared with the manifest. SHA-256 is not: it would read every byte at every
     start. `python -m curation verify` compares it.
@@ -116,9 +115,10 @@ def open_rows(
     Raises:
         MissingInput: A shard or samples.parquet is absent.
         BadShard: A shard has another size than the manifest says, or samples.parquet disagrees
-            with the manifest.
+            with the manifest or with the selection.
         BadTable: A column of samples.parquet has another type, or empty values.
     """
+    shards_dir, entries = source.shards_dir, source.entries
     paths = tuple(_sized(shards_dir, entry) for entry in entries)
     path = shards_dir / "samples.parquet"
     _check_count(path, shards_dir, manifest)
@@ -135,10 +135,14 @@ def open_rows(
             f"{path} names {len(rows)} images of these shards, and the "
             f"manifest {expected}. Run stage 'shards' again."
         )
+    leaf = column["leaf"].astype(np.int64)
+    if source.chosen is not None:
+        rows = rows[source.chosen.rows(column["post_id"][rows], leaf[rows], source=path)]
+        leaf[rows] = source.chosen.leaves
     offset, size = column["image_offset"][rows], column["image_bytes"][rows]
     _check_ranges(paths, shard[rows], offset, size, source=path)
-    return Streamed(paths, shard[rows], offset, size, manifest.image.side), {
-        "leaf": column["leaf"][rows].astype(np.int64),
+    return Streamed(paths, shard[rows], offset, size, source.side), {
+        "leaf": leaf[rows],
         "post_id": column["post_id"][rows].astype(np.int64),
         "white": column["white_background"][rows].astype(bool),
     }

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 
 from personae import files, tables
 from personae.errors import MissingInput
+from train.data.index import read_index
 from train.documents import (
     CostDocument,
     FitDocument,
@@ -155,6 +156,7 @@ class Results:
     bases: Mapping[str, str | None]
     """The base form of each label that is a form of another label."""
     manifest: ShardIndex
+    """Samples, labels and root hash are those of the selection, where the runs have one."""
     runs: tuple[ComparedRun, ...]
     groupings: Mapping[tuple[str, int], Grouping]
     absent: tuple[str, ...] = ()
@@ -210,8 +212,11 @@ def read(
         MissingInput: A file is absent or unreadable; the message names the stage that writes it.
         MixedResults: Two runs were evaluated on different images or labels.
     """
-    classes = LabelIndex.read(data_dir / "shards" / "classes.json")
-    leaves = len(classes.labels)
+    shards_dir = data_dir / "shards"
+    model = ModelDocument.read(results_dir / FLAT / str(seeds[0]) / "model.json", stage=FLAT)
+    index = read_index(shards_dir, model.selection)
+    bases = LabelIndex.read(shards_dir / "classes.json").base
+    leaves = len(index.labels)
     flat = {seed: _trained(results_dir / FLAT / str(seed), FLAT, seed, leaves) for seed in seeds}
     read_runs = [ComparedRun(name=FLAT, method=FLAT, grouping=None, seeds=flat)]
     absent = []
@@ -230,14 +235,13 @@ def read(
         (name, seed): _grouping(folder / str(seed) / f"{name}.json", name, seed, leaves=leaves)
         for name, seed in dict.fromkeys(pairs)
     }
-    manifest = ShardIndex.read(data_dir / "shards" / "manifest.json")
-    _check_same_data(read_runs, labels=classes.labels, root_sha256=manifest.root_sha256)
+    _check_same_data(read_runs, labels=index.labels, root_sha256=index.manifest.root_sha256)
     _check_same_images(read_runs)
     _check_partitions(groupings, leaves=leaves)
     return Results(
-        labels=classes.labels,
-        bases=classes.base,
-        manifest=manifest,
+        labels=index.labels,
+        bases={label: bases[label] for label in index.labels if label in bases},
+        manifest=index.manifest,
         runs=tuple(read_runs),
         groupings=groupings,
         absent=tuple(absent),

@@ -1,8 +1,14 @@
 """Section `data` of params.yaml: how images are batched and kept."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 Storage = Literal["auto", "cache", "device", "stream"]
 
@@ -23,7 +29,19 @@ class Params(BaseModel):
         "auto",
         description="where decoded images are kept; same results",
     )
+    selection: str | None = Field(
+        None,
+        description="FILE@HASH of `curation select`: train on its samples alone; unset: on all",
+    )
     train_on_val: bool = Field(
         default=False,
         description="train on validation images too",
     )
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves an unset selection out, so that model.json is as older versions wrote it."""
+        values: dict[str, Any] = dump(self)
+        if self.selection is None:
+            values.pop("selection", None)
+        return values
