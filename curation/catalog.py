@@ -41,6 +41,7 @@ STAGES = (
     "split",
     "shards",
 )
+_FOLD = "NULL::INTEGER AS fold"  # split.parquet has the column only with `split.folds`
 DECIDING = ("listing", "decide", "download", "filters", "duplicates", "persona", "split")
 _TAGS = {"general": 0, "artist": 1, "copyright": 3, "character": 4, "meta": 5}
 # Where the original file is: an address on the board, or `folder:` and the quoted path in a folder.
@@ -126,7 +127,9 @@ SOURCES = (
     _source(
         "labels", "persona/classes.parquet", "label leaf base copyright available samples", "leaf"
     ),
-    _source("splits", "split/split.parquet", "post_id label leaf group_id split white_background"),
+    _source(
+        "splits", "split/split.parquet", "post_id label leaf group_id split fold white_background"
+    ),
     _source(
         "samples",
         "shards/samples.parquet",
@@ -269,7 +272,8 @@ def check_sources(data_dir: Path) -> None:
         MissingInput, MissingColumn: One is not.
     """
     for source in SOURCES:
-        tables.check(data_dir / source.stage / source.file, source.columns, stage=source.stage)
+        columns = [name for name in source.columns if name != "fold"]
+        tables.check(data_dir / source.stage / source.file, columns, stage=source.stage)
     for stage in DECIDING:
         path = data_dir / stage / "decisions.parquet"
         tables.check(path, DECISIONS.names, stage=stage)
@@ -278,8 +282,10 @@ def check_sources(data_dir: Path) -> None:
 def rows_of(source: CatalogTable, data_dir: Path) -> str:
     """Returns the SQL that selects the rows of a table from its Parquet file."""
     columns = ", ".join(map(_column, source.columns))
-    path = pattern(data_dir / source.stage / source.file)
-    return f"SELECT {columns} FROM read_parquet('{path}')"  # noqa: S608  # names are constants of this file, the path is quoted
+    rows = f"FROM read_parquet('{pattern(data_dir / source.stage / source.file)}')"
+    if "fold" in source.columns:
+        rows = f"FROM ({rows} UNION ALL BY NAME SELECT {_FOLD} WHERE false)"
+    return f"SELECT {columns} {rows}"  # names are constants of this file, the path is quoted
 
 
 def decisions(data_dir: Path) -> str:

@@ -170,7 +170,7 @@ ORDER BY ALL;
 -- Every sample, the position of its bytes, and what the board lists of its post.
 CREATE VIEW dataset AS
 SELECT
-    s.post_id, s.label, s.leaf, s.split, s.white_background, t.group_id,
+    s.post_id, s.label, s.leaf, s.split, t.fold, s.white_background, t.group_id,
     s.shard, s.byte_offset, s.sample_bytes, s.image_offset, s.image_bytes,
     p.rating, p.score, p.created_at_utc, p.image_width, p.image_height, m.sha256, m.border_white,
     list_concat(p.tags_general, p.tags_meta) AS tags, p.tags_copyright AS copyrights,

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation import certificate, given
-from curation.assignment import Assignment, assign, drawn
+from curation.assignment import Assignment, assign, assign_folds, drawn
 from curation.documents import SPLITS, CertificateDocument, LikePair
 from curation.edges import SIDE, stacked
 from curation.errors import LeakingSplit, TooFewSamples
@@ -61,10 +61,13 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         data_dir / "persona" / "labels.parquet", ["post_id", "label", "leaf"], stage="persona"
     ).sort_by("post_id")
     labelled = labels.to_pylist()
+    group_of = _by_post(_groups(data_dir), "group_id", stage="duplicates")
+    pairs = [*_linked_pairs(data_dir), *_given_pairs(data_dir, group_of)]
     if params.mode == "given":
-        assignments = _given(params, data_dir, {row["post_id"]: row["label"] for row in labelled})
+        label_of = {row["post_id"]: row["label"] for row in labelled}
+        assignments = _given(params, data_dir, _joined(group_of, pairs), label_of)
     else:
-        assignments = _drawn(params, data_dir)
+        assignments = assign(group_of, pairs, seed=params.seed, train=params.train, val=params.val)
     for row in labelled:
         if row["post_id"] not in assignments:
             raise MissingInput(
@@ -80,12 +83,21 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
             "split": assignment.splits[0],
             "white_background": white[row["post_id"]],
         }
+    schema = SCHEMA
+    if params.folds is not None:
+        schema = SCHEMA.append(pa.field("fold", pa.int32()))
+        folds = assign_folds(assignments, pairs, seed=params.seed, folds=params.folds)
+        for row in kept:
+            row["fold"] = folds.get(row["post_id"])
+        _check_folds(kept, params.folds)
     certified = _certificate(params, data_dir, kept, _shares(params, kept))
     out = data_dir / "split"
-    metadata = {"personae.params": params.model_dump_json()}
+    # Left out where it is unset, so that a split keeps the bytes that older versions gave it.
+    unset = {"folds"} if params.folds is None else set()
+    metadata = {"personae.params": params.model_dump_json(exclude=unset)}
     tables.write(
         out / "split.parquet",
-        pa.Table.from_pylist(kept, schema=SCHEMA).replace_schema_metadata(metadata),
+        pa.Table.from_pylist(kept, schema=schema).replace_schema_metadata(metadata),
     )
     tables.write(out / "decisions.parquet", _decisions(labelled, assignments))
     certified.write(out / "certificate.json")
@@ -100,12 +112,6 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     )
 
 
-def _drawn(params: Params, data_dir: Path) -> dict[int, Assignment]:
-    posts = _by_post(_groups(data_dir), "group_id", stage="duplicates")
-    pairs = [*_linked_pairs(data_dir), *_given_pairs(data_dir, posts)]
-    return assign(posts, pairs, seed=params.seed, train=params.train, val=params.val)
-
-
 def _linked_pairs(data_dir: Path) -> list[tuple[int, int]]:
     links = tables.read(
         data_dir / "duplicates" / "links.parquet", ["post_a", "post_b"], stage="duplicates"
@@ -114,11 +120,10 @@ def _linked_pairs(data_dir: Path) -> list[tuple[int, int]]:
     return list(zip(*ends, strict=True))
 
 
-def _given(params: Params, data_dir: Path, label_of: Mapping[int, str]) -> dict[int, Assignment]:
+def _given(
+    params: Params, data_dir: Path, group_of: Mapping[int, int], label_of: Mapping[int, str]
+) -> dict[int, Assignment]:
     """Takes the splits of the source; if the source has no val, part of `val_from` becomes val."""
-    group_of = _by_post(_groups(data_dir), "group_id", stage="duplicates")
-    pairs = [*_linked_pairs(data_dir), *_given_pairs(data_dir, group_of)]
-    group_of = _joined(group_of, pairs)
     of_source = _by_post(data_dir / "listing" / "posts.parquet", "given_split", stage="listing")
     names = {of_source.get(post) for post in group_of}
     if not names <= set(SPLITS):
@@ -237,6 +242,26 @@ def _shares(params: Params, kept: Sequence[Mapping[str, Any]]) -> dict[str, dict
                 "`split.seed`, or raise `persona.min_samples` to leave small labels out."
             )
     return shares
+
+
+def _check_folds(kept: Sequence[Mapping[str, Any]], folds: int) -> None:
+    """
+    Makes sure that every label has a sample in every fold.
+
+    Raises:
+        TooFewSamples: A label has none.
+    """
+    folds_of: dict[str, set[int | None]] = defaultdict(set)
+    for row in kept:
+        folds_of[row["label"]].add(row["fold"])
+    for label in sorted(folds_of):
+        empty = sorted(set(range(folds)) - folds_of[label])
+        if empty:
+            raise TooFewSamples(
+                f"Label '{label}' has no sample in fold {empty[0]} of {folds}: folds are drawn by hash "
+                "for each duplicate group of train and val. Lower `split.folds`, choose another "
+                "`split.seed`, or raise `persona.min_samples` to leave small labels out."
+            )
 
 
 def _certificate(

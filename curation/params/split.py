@@ -49,6 +49,13 @@ class Params(BaseModel):
         "stop the stage with mode hash. Copies in another format, size or hue are below 0.07. 0: do "
         "not compare",
     )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        le=100,
+        description="folds of cross-validation over train and val, drawn by group like the splits: "
+        "column `fold` of split.parquet; unset: none",
+    )
     white_border: float = Field(
         0.9,
         ge=0,

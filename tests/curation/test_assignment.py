@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.assignment import Assignment, assign, drawn
+from curation.assignment import Assignment, assign, assign_folds, drawn, drawn_fold
 from curation.documents import SPLITS
 from tests.curation.split_fixture import apart
 
@@ -91,3 +91,61 @@ def test_what_is_linked_to_a_bridging_post_is_refused_too() -> None:
     assigned = drawn_splits([first, second, 900, 901], [(first, 900), (second, 900), (900, 901)])
 
     assert ("train", "val") == assigned[901].splits
+
+
+def folds_of(posts: Any, links: Any) -> dict[int, int | None]:
+    """Returns the folds of posts with the default shares, three folds."""
+    return assign_folds(drawn_splits(posts, links), links, seed=0, folds=3)
+
+
+@given(GRAPHS, st.integers(1, 40))
+def test_no_post_changes_fold_when_higher_ids_are_added(graph, cut) -> None:
+    """Adding posts with higher ids changes the fold of no earlier post, also where groups merge."""
+    size, links = graph
+    before = folds_of(range(1, min(cut, size) + 1), [ends for ends in links if max(ends) <= cut])
+    after = folds_of(range(1, size + 1), links)
+
+    assert before == {post: after[post] for post in before}
+
+
+@given(GRAPHS)
+def test_linked_posts_share_a_fold_or_have_none(graph) -> None:
+    """Posts of train and val have folds, and linked posts share theirs unless one would join two."""
+    size, links = graph
+    assigned = drawn_splits(range(1, size + 1), links)
+    folds = folds_of(range(1, size + 1), links)
+
+    assert folds.keys() == {
+        p for p, each in assigned.items() if each.splits in (("train",), ("val",))
+    }
+    assert set(folds.values()) <= {0, 1, 2, None}
+    assert all(folds[a] == folds[b] for a, b in links if None not in (folds.get(a), folds.get(b)))
+    linked = {post for ends in links for post in ends}
+    assert all(
+        fold == drawn_fold(p, seed=0, folds=3) for p, fold in folds.items() if p not in linked
+    )
+
+
+@given(GRAPHS, st.randoms(use_true_random=False))
+def test_order_of_posts_and_links_does_not_matter_to_folds(graph, chance) -> None:
+    """Shuffled posts, shuffled links and swapped link ends give the same folds."""
+    size, links = graph
+    posts = list(range(1, size + 1))
+    shuffled = [chance.choice([(a, b), (b, a)]) for a, b in links]
+    chance.shuffle(posts)
+    chance.shuffle(shuffled)
+
+    assert folds_of(range(1, size + 1), links) == folds_of(posts, shuffled)
+
+
+@pytest.mark.parametrize("folds", [2, 5, 10])
+def test_folds_are_equal_and_independent_of_the_splits(folds) -> None:
+    """Of 20,000 groups each fold has its share within 1 point, and so it has of those of train."""
+    ids = range(20_000)
+    train = [post for post in ids if drawn(post, seed=1, train=0.6, val=0.15) == "train"]
+    for posts in (ids, train):
+        counts = Counter(drawn_fold(post, seed=1, folds=folds) for post in posts)
+        assert [*range(folds)] == sorted(counts)
+        assert pytest.approx([1 / folds] * folds, abs=0.01) == [
+            counts[fold] / len(posts) for fold in range(folds)
+        ]
