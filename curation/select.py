@@ -12,7 +12,7 @@ import duckdb
 from curation import query
 from curation.errors import BadQuery, TamperedData
 from personae import selection
-from personae.selection import Selection, SelectionOrigin
+from personae.selection import SampleSelection, SelectionOrigin
 
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
 # In the order of the build, which the order of the query does not change.
@@ -24,7 +24,7 @@ _CHOSEN = """
 """
 
 
-def run(sql: str, path: Path, *, catalog_path: Path, results_dir: Path) -> Selection:
+def run(sql: str, path: Path, *, catalog_path: Path, results_dir: Path) -> SampleSelection:
     """
     Writes the selection of a query, whole or not at all, and returns it.
 
@@ -45,7 +45,7 @@ def run(sql: str, path: Path, *, catalog_path: Path, results_dir: Path) -> Selec
         samples = chosen.to_arrow_table()
     try:
         origin = SelectionOrigin(root_sha256=builds[0][0], query=sql.strip())
-        selected = Selection(samples.cast(selection.SCHEMA), origin)
+        selected = SampleSelection(samples.cast(selection.SCHEMA), origin)
     except (ValueError, IndexError, NotImplementedError) as error:  # pyarrow's errors are of these
         raise TamperedData(
             f"{catalog_path} names no root hash, or its samples have other types. Run stage "

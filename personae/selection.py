@@ -49,7 +49,7 @@ class SelectionOrigin(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class SampleSelection:
     """The chosen rows of samples.parquet, in the order of shard and offset."""
 
     samples: pa.Table
@@ -102,7 +102,7 @@ class Selection:
         return dict(counts)
 
 
-def write(path: Path, selection: Selection) -> None:
+def write(path: Path, selection: SampleSelection) -> None:
     """Writes a selection, whole or not at all."""
     metadata = {_KEY: selection.origin.model_dump_json()}
     table = selection.samples.replace_schema_metadata(metadata)
@@ -110,7 +110,7 @@ def write(path: Path, selection: Selection) -> None:
         pq.write_table(table, file, compression="zstd")
 
 
-def read(path: Path, *, most: int) -> Selection:
+def read(path: Path, *, most: int) -> SampleSelection:
     """
     Returns the selection in a file, which may have been made by anyone.
 
@@ -135,7 +135,7 @@ def read(path: Path, *, most: int) -> Selection:
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise MissingInput(f"{path} is no readable selection ({reason}). {_AGAIN}") from error
-    return Selection(samples, origin)
+    return SampleSelection(samples, origin)
 
 
 _AGAIN: Final = (

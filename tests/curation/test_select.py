@@ -246,7 +246,7 @@ def test_counts_are_those_of_a_slow_count(rows) -> None:
         schema=selection.SCHEMA,
     )
     origin = selection.SelectionOrigin(root_sha256="0" * 64, query="")
-    chosen = selection.Selection(table, origin)
+    chosen = selection.SampleSelection(table, origin)
     leaves = sorted({leaf for leaf, _ in rows})
     expected = {
         f"l{leaf}": {split: rows.count((leaf, split)) for split in selection.SPLITS}

@@ -42,7 +42,7 @@ def select(shards: Path, path: Path, keep) -> str:
     """Writes the selection of the rows for which `keep` is true; returns its reference."""
     root = json.loads((shards / "manifest.json").read_text())["root_sha256"]
     rows = [row for row in samples_of(shards) if keep(row)]
-    chosen = selection.Selection(
+    chosen = selection.SampleSelection(
         pa.Table.from_pylist(rows, schema=selection.SCHEMA),
         selection.SelectionOrigin(root_sha256=root, query="SELECT …"),
     )

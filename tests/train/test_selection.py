@@ -221,7 +221,7 @@ def test_crafted_selection_is_refused(tiny_shards, tmp_path, way, storage):
     sound = selection.read(path, most=99)
     rows = CRAFTED[way](sound.samples.to_pylist())
     table = pa.Table.from_pylist(rows, schema=selection.SCHEMA)
-    crafted = selection.Selection(table, sound.origin)
+    crafted = selection.SampleSelection(table, sound.origin)
     selection.write(path, crafted)
     params = images.Params(storage=storage, selection=crafted.reference(path))
 

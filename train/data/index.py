@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from personae import selection
 from personae.errors import BadParams
-from personae.selection import Selection
+from personae.selection import SampleSelection
 from train.documents import IndexedShard, LabelIndex, ShardIndex
 from train.errors import BadShard
 
@@ -189,7 +189,7 @@ def read_index(shards_dir: Path, selected: str | None = None) -> DataIndex:
     )
 
 
-def _check_reference(path: Path, expected: str | None, chosen: Selection) -> None:
+def _check_reference(path: Path, expected: str | None, chosen: SampleSelection) -> None:
     """Compares the hash in `data.selection`, by which DVC sees a change, with that of the file."""
     if expected is None or not chosen.sha256.startswith(expected):
         actual = chosen.reference(path)
@@ -212,7 +212,7 @@ def _shards(samples: pa.Table, manifest: ShardIndex) -> Int[np.ndarray, " sample
 
 
 def _stored_leaves(
-    path: Path, chosen: Selection, manifest: ShardIndex, labels: tuple[str, ...]
+    path: Path, chosen: SampleSelection, manifest: ShardIndex, labels: tuple[str, ...]
 ) -> Int[np.ndarray, " sample"]:
     """Returns the leaf of each sample in the shards, after a check against manifest and labels."""
     table = chosen.samples
