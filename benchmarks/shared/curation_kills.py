@@ -59,8 +59,8 @@ def publish_without_sync() -> None:
     files.publish = defective
 
 
-def prepare(root: Path) -> Path:
-    """Returns a folder whose data hold every stage before `shards`, of small images of noise."""
+def collect(root: Path) -> Path:
+    """Returns a folder whose data hold every stage of the scraper, of small images of noise."""
     noise = np.random.default_rng(0)
     for number in range(IMAGES):
         path = root / "images" / f"label_{number % LABELS}" / f"{number:04d}.png"
@@ -70,6 +70,12 @@ def prepare(root: Path) -> Path:
     folder.mkdir()
     (folder / "params.yaml").write_text(_PARAMS)
     _run(folder, "scraper", "--folder", str(root / "images"), "--min-images", "1")
+    return folder
+
+
+def prepare(root: Path) -> Path:
+    """Returns a folder whose data hold every stage before `shards`."""
+    folder = collect(root)
     for stage in BEFORE:
         _run(folder, "curation", stage)
     return folder
