@@ -1,6 +1,9 @@
 """Pairs of near 256-bit hashes, by multi-index hashing in numpy instead of comparing all pairs."""
 
+import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +11,13 @@ import numpy.typing as npt
 Hashes = npt.NDArray[np.uint64]  # [rows, 4]: 256 bits each
 Indices = npt.NDArray[np.int64]
 
-BANDS = 16  # of 16 bits each
+BITS = 256
+MOST = 31  # largest distance that can be searched
+_THREADS = 2  # each needs 120 MB for a million rows
+_WIDEST = 24  # bits of a band: its table of 16 million numbers takes 64 MB
+_MIRROR = np.uint64(0x5555_5555_5555_5555)  # bits of a word that mirroring an image changes
+_STEP = 20_000  # rows that are looked up in the time that one more lookup of any length takes
+_COMPARISON = 10  # rows that are looked up in the time that two rows are compared
 
 
 def near_pairs(hashes: Hashes, distance: int) -> tuple[Indices, Indices, Indices]:
@@ -16,10 +25,10 @@ def near_pairs(hashes: Hashes, distance: int) -> tuple[Indices, Indices, Indices
     Returns all pairs of rows `i < j` whose hashes differ in at most `distance` bits.
 
     Multi-index hashing (Norouzi, Punjani and Fleet, "Fast Exact Search in Hamming Space with
-    Multi-Index Hashing", 2014, arXiv 1307.2982, section 3): 256 bits are 16 bands of 16 bits. By the
-    pigeonhole principle, two hashes at a distance of at most 15 share a band, and two at a distance
-    of at most 31 have a band that differs in at most one bit. Only rows that share a bucket are
-    compared. The result is exact.
+    Multi-Index Hashing", 2014, arXiv 1307.2982, section 3): 256 bits are cut into bands. By the
+    pigeonhole principle, two hashes at a distance of at most 31 have one of 16 bands that differs in
+    at most one bit, and one of 11 bands that differs in at most two. Only rows with such a band are
+    compared. The result is exact. Whichever bands are cheaper for the number of rows are taken.
 
     Equal hashes are one candidate, so that thousands of copies cost no more than their number: a row
     whose hash an earlier row has is only paired with the first such row.
@@ -31,10 +40,10 @@ def near_pairs(hashes: Hashes, distance: int) -> tuple[Indices, Indices, Indices
     Returns:
         Three arrays `[pairs]`: `i`, `j` and the different bits, sorted by `i`, then `j`.
     """
-    assert 0 <= distance < 2 * BANDS, "bands of 16 bits are exact to distance 31"  # noqa: S101  # a mistake of the caller
+    assert 0 <= distance <= MOST, "the bands are exact to distance 31"  # noqa: S101  # a mistake of the caller
     first, of_row = first_rows(hashes)
     repeats = np.setdiff1d(np.arange(len(hashes)), first)
-    low, high, bits = _joined(hashes[first], None, distance)
+    low, high, bits = _joined(hashes[first], np.uint64(0), distance)
     pairs = np.concatenate(
         [
             np.stack([first[low], first[high], bits]),
@@ -53,7 +62,7 @@ def mirrored_pairs(hashes: Hashes, distance: int) -> tuple[Indices, Indices, Ind
     Like `near_pairs`, it is exact for the mirrored hashes and takes equal hashes for one.
     """
     first, _ = first_rows(hashes)
-    low, high, bits = _joined(hashes[first], mirrored(hashes[first]), distance)
+    low, high, bits = _joined(hashes[first], _MIRROR, distance)
     return first[low], first[high], bits
 
 
@@ -65,7 +74,7 @@ def mirrored(hashes: Hashes) -> Hashes:
     median, which is near 0. Mirroring changes the sign of every second column. Of 300 illustrations
     the hash of the mirrored image differs in 6 bits (median) and 24 (most).
     """
-    return np.asarray(hashes ^ np.frombuffer(b"\x55" * 8, np.uint64), np.uint64)
+    return np.asarray(hashes ^ _MIRROR, np.uint64)
 
 
 def first_rows(hashes: Hashes) -> tuple[Indices, Indices]:
@@ -76,86 +85,110 @@ def first_rows(hashes: Hashes) -> tuple[Indices, Indices]:
     return np.sort(rows), rank[inverse]
 
 
-def _joined(
-    hashes: Hashes, others: Hashes | None, distance: int
-) -> tuple[Indices, Indices, Indices]:
-    """Returns the near pairs `i < j` of different hashes: of row `i`, and row `j` of `others`."""
+def _joined(hashes: Hashes, turn: np.uint64, distance: int) -> tuple[Indices, Indices, Indices]:
+    """Returns the near pairs `i < j` of different hashes: of row `i`, and row `j` xor `turn`."""
     count = max(1, len(hashes))
-    compared = hashes if others is None else others
-    bands, other_bands = _bands(hashes), _bands(compared)
-    words, other_words = np.ascontiguousarray(hashes.T), np.ascontiguousarray(compared.T)
-    codes: list[Indices] = [np.empty(0, np.int64)]
-    flips = [0] if distance < BANDS else [0, *(1 << bit for bit in range(16))]
-    for band in range(BANDS):
-        values = np.ascontiguousarray(bands[:, band])
-        if others is None:
-            meetings = _meetings(values, flips)
-        else:
-            meetings = _crossings(values, np.ascontiguousarray(other_bands[:, band]), flips)
-        for left, right in meetings:
-            near, far, _ = _close(words, other_words, left, right, distance)
-            low, high = np.minimum(near, far), np.maximum(near, far)
-            codes.append((low * count + high)[low < high])
-    pairs = np.unique(np.concatenate(codes))
-    return _close(words, other_words, pairs // count, pairs % count, distance)
+    bands, most = _cheapest(len(hashes), distance)
+    words = np.ascontiguousarray(hashes.T)
+    ends = np.arange(bands + 1) * BITS // bands
+
+    def codes_of(start: int, end: int) -> Indices:
+        values = _band(words, start, end - start)
+        order = np.argsort(values, kind="stable")
+        # In the order of their buckets, rows that are compared lie close to each other in memory.
+        of_band = words[:, order]
+        turned = int(_band(np.full((4, 1), turn), start, end - start)[0])
+        flips = [turned ^ flip for flip in _flips(end - start, most)]
+        codes = [np.empty(0, np.int64)]
+        for left, right in _meetings(values[order], flips, end - start):
+            near, far, _ = _close(of_band, turn, left, right, distance)
+            near, far = order[near], order[far]
+            codes.append(np.minimum(near, far) * count + np.maximum(near, far))
+        return np.unique(np.concatenate(codes))
+
+    # numpy lets other threads run while it computes.
+    with ThreadPoolExecutor(_THREADS) as pool:
+        pairs = np.unique(
+            np.concatenate([*pool.map(codes_of, ends[:-1].tolist(), ends[1:].tolist())])
+        )
+    return _close(words, turn, pairs // count, pairs % count, distance)
 
 
-def _bands(hashes: Hashes) -> npt.NDArray[np.uint16]:
-    return np.ascontiguousarray(hashes).view(np.uint16).reshape(len(hashes), BANDS)
+def _cheapest(count: int, distance: int) -> tuple[int, int]:
+    """Returns the number of bands, and of the bits that may differ in one, that cost least."""
+    costs = []
+    for most in range(3):
+        bands = max(distance // (most + 1) + 1, math.ceil(BITS / _WIDEST))
+        width = BITS / bands
+        lookups = bands * sum(math.comb(round(width), bits) for bits in range(most + 1))
+        costs.append((lookups * (_STEP + count + _COMPARISON * count**2 / 2**width), bands, most))
+    _, bands, most = min(costs)
+    return bands, most
+
+
+def _flips(width: int, most: int) -> list[int]:
+    """Returns the numbers of `width` bits of which at most `most` are 1."""
+    return [
+        sum(1 << bit for bit in bits)
+        for number in range(most + 1)
+        for bits in combinations(range(width), number)
+    ]
+
+
+def _band(words: Hashes, start: int, width: int) -> npt.NDArray[np.int32]:
+    """Returns the bits from `start` of each row as a number of `width` bits, `[rows]`."""
+    word, shift = divmod(start, 64)
+    value = words[word] >> np.uint64(shift)
+    if shift + width > 64:
+        value = value | words[word + 1] << np.uint64(64 - shift)
+    return np.asarray(value & np.uint64((1 << width) - 1), np.int32)
 
 
 def _close(
-    words: Hashes, other_words: Hashes, left: Indices, right: Indices, distance: int
+    words: Hashes, turn: np.uint64, left: Indices, right: Indices, distance: int
 ) -> tuple[Indices, Indices, Indices]:
     """Keeps the pairs within `distance`; most pairs exceed it after one or two of the four words."""
-    bits = np.zeros(len(left), np.int64)
-    for word, other in zip(words, other_words, strict=True):
-        bits = bits + np.bitwise_count(word[left] ^ other[right])
-        close = bits <= distance
+    bits = np.zeros(len(left), np.uint8)  # at most 31 of the words before, and 64 of this word
+    for word in words:
+        bits = bits + np.bitwise_count(word[left] ^ word[right] ^ turn)
+        close = np.flatnonzero(bits <= distance)
         left, right, bits = left[close], right[close], bits[close]
-    return left, right, bits
+    return left, right, bits.astype(np.int64)
 
 
 def _meetings(
-    values: npt.NDArray[np.uint16], flips: Sequence[int]
+    values: npt.NDArray[np.int32], flips: Sequence[int], width: int
 ) -> Iterator[tuple[Indices, Indices]]:
     """
     Yields, in arrays, every pair of rows whose values of one band differ by exactly one of `flips`.
 
-    A bucket holds the rows of one value. Each row is paired with the rows of one bucket, and step k
-    yields the k-th pair of every row, so that memory is proportional to the number of rows however
-    full a bucket is.
+    The values are ascending. A bucket holds the rows of one value. Each row is paired with the rows
+    of one bucket, and step k yields the k-th pair of every row, so that memory is proportional to the
+    number of rows however full a bucket is.
     """
-    order = np.argsort(values, kind="stable")
-    ends = np.cumsum(np.bincount(values, minlength=1 << 16))
-    for flip in flips:
+    has_next = np.append(values[1:] == values[:-1], False)  # in its bucket
+    starts = np.flatnonzero(np.diff(values, prepend=-1))
+    first = np.zeros(1 << width, np.int32)
+    first[values[starts]] = starts
+    is_held = np.zeros(1 << width, np.bool_)
+    is_held[values[starts]] = True
+    # Of two values that differ by a flip, the one without its highest bit is looked up. The flips of
+    # one highest bit are looked up one after another.
+    highest = 0
+    for flip in sorted(flips):
         if flip == 0:
-            left = order
-            low = np.arange(1, len(order) + 1)
-            high = ends[values[order]]
+            left = np.flatnonzero(has_next)
+            right = left + 1
         else:
-            left = order[values[order] & flip == 0]
-            partner = values[left].astype(np.int64) | flip
-            low, high = ends[partner - 1], ends[partner]
+            if flip.bit_length() != highest:
+                highest = flip.bit_length()
+                without = np.flatnonzero(values >> (highest - 1) & 1 == 0)
+                values_without = values[without].astype(np.int64)
+            partners = values_without ^ flip
+            # `clip` checks no bounds, which all numbers of `width` bits are in.
+            hits = np.flatnonzero(is_held.take(partners, mode="clip"))
+            left, right = without[hits], first[partners[hits]]
         while len(left):
-            waiting = low < high
-            left, low, high = left[waiting], low[waiting], high[waiting]
-            yield left, order[low]
-            low = low + 1
-
-
-def _crossings(
-    values: npt.NDArray[np.uint16], others: npt.NDArray[np.uint16], flips: Sequence[int]
-) -> Iterator[tuple[Indices, Indices]]:
-    """Yields, in arrays, every pair of a row and a row of `others`, as `_meetings` does."""
-    order = np.argsort(values, kind="stable")
-    ends = np.concatenate([[0], np.cumsum(np.bincount(values, minlength=1 << 16))])
-    for flip in flips:
-        right = np.arange(len(others))
-        partner = others.astype(np.int64) ^ flip
-        low, high = ends[partner], ends[partner + 1]
-        while len(right):
-            waiting = low < high
-            right, low, high = right[waiting], low[waiting], high[waiting]
-            yield order[low], right
-            low = low + 1
+            yield left, right
+            more = np.flatnonzero(has_next[right])
+            left, right = left[more], right[more] + 1
