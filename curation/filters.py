@@ -20,6 +20,8 @@ from personae.decisions import DECISIONS
 
 log = logging.getLogger(__name__)
 
+_BATCH = 10_000  # images decided at once
+
 
 @dataclass(frozen=True, slots=True)
 class Measures:
@@ -103,18 +105,24 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     """
     columns = list(Measures.__dataclass_fields__)
     table = tables.read(data_dir / "measure" / "measures.parquet", columns, stage="measure")
-    rows = [Measures(**row) for row in table.sort_by("post_id").to_pylist()]
-    decided = [(row.post_id, decide(row, params)) for row in rows]
-    decisions = pa.Table.from_pylist(list(_rows(decided)), schema=DECISIONS)
+    pieces: list[pa.RecordBatch] = []
+    counts: Counter[str] = Counter()
+    kept = 0
+    # Python objects of a batch at a time: those of a million images would need gigabytes.
+    for batch in table.sort_by("post_id").to_batches(max_chunksize=_BATCH):
+        decided = [(row["post_id"], decide(Measures(**row), params)) for row in batch.to_pylist()]
+        pieces.append(pa.RecordBatch.from_pylist(list(_rows(decided)), schema=DECISIONS))
+        counts.update(reason for _, reasons in decided for reason in reasons)
+        kept += sum(not reasons for _, reasons in decided)
+    decisions = pa.Table.from_batches(pieces, DECISIONS).combine_chunks()
     metadata = {"personae.params": params.model_dump_json()}
     tables.write(
         data_dir / "filters" / "decisions.parquet", decisions.replace_schema_metadata(metadata)
     )
-    counts = Counter(reason for _, reasons in decided for reason in reasons)
     log.info(
         "filters: %d of %d posts kept; refused: %s",
-        sum(not reasons for _, reasons in decided),
-        len(decided),
+        kept,
+        table.num_rows,
         ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())) or "none",
     )
 

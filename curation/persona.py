@@ -8,20 +8,23 @@ listed, the samples taken before are taken again as far as their number allows.
 
 import hashlib
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.errors import TooFewSamples
 from curation.params.persona import Params
-from personae import tables
-from personae.decisions import DECISIONS
+from personae import decisions, tables
 from personae.errors import MissingInput
 
 log = logging.getLogger(__name__)
+
+Ids = npt.NDArray[np.int64]
 
 LABELS = pa.schema({"post_id": pa.int64(), "label": pa.string(), "leaf": pa.int32()})
 CLASSES = pa.schema(
@@ -77,12 +80,11 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         TooFewSamples: No label reaches `min_samples`.
     """
     personae = _personae(data_dir)
-    posts: dict[str, list[int]] = defaultdict(list)
-    for post_id, row in personae.items():
-        posts[row["persona"]].append(post_id)
+    post_ids = personae["post_id"].to_numpy()
+    posts = _posts_of_labels(personae)
     available = {label: len(ids) for label, ids in posts.items()}
     most = allowance(available, params)
-    order = {label: ranked(ids) for label, ids in posts.items()}
+    order = {label: np.array(ranked(ids.tolist()), np.int64) for label, ids in posts.items()}
     leaves = sorted(
         (label for label in posts if available[label] >= params.min_samples),
         key=lambda label: label.encode(),
@@ -91,79 +93,96 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     out = data_dir / "persona"
     tables.write(out / "decisions.parquet", _decisions(order, taken, params.min_samples, most))
     tables.write(out / "classes.parquet", _classes(personae, available, taken))
-    rows: list[dict[str, Any]] = [
-        {"post_id": post_id, "label": label, "leaf": leaf}
-        for leaf, label in enumerate(leaves)
-        for post_id in taken[label]
-    ]
-    labels = pa.Table.from_pylist(sorted(rows, key=lambda row: row["post_id"]), schema=LABELS)
+    samples = np.concatenate([taken[label] for label in leaves])
+    leaf = np.repeat(np.arange(len(leaves), dtype=np.int32), [len(taken[n]) for n in leaves])
+    by_id = np.argsort(samples)
+    columns = {
+        "post_id": samples[by_id],
+        "label": pa.array(leaves, pa.string()).take(pa.array(leaf[by_id])),
+        "leaf": leaf[by_id],
+    }
     metadata = {"personae.params": params.model_dump_json()}
+    labels = pa.table(columns, schema=LABELS)
     tables.write(out / "labels.parquet", labels.replace_schema_metadata(metadata))
     small = sum(available[label] for label in posts if label not in taken)
     log.info(
         "persona: %d of %d posts kept in %d labels of %s; refused: label_too_small %d, over_cap %d",
-        len(rows),
-        len(personae),
+        len(samples),
+        len(post_ids),
         len(leaves),
         _span(Counter(len(ids) for ids in taken.values())),
         small,
-        len(personae) - small - len(rows),
+        len(post_ids) - small - len(samples),
     )
 
 
-def _personae(data_dir: Path) -> dict[int, dict[str, Any]]:
+def _personae(data_dir: Path) -> pa.Table:
     """Returns the persona of every post that `duplicates` kept, by post id."""
     path = data_dir / "duplicates" / "decisions.parquet"
-    decisions = tables.read(path, ["post_id", "kept"], stage="duplicates").to_pylist()
-    kept = sorted(row["post_id"] for row in decisions if row["kept"])
+    decided = tables.read(path, ["post_id", "kept"], stage="duplicates")
+    kept = np.unique(decided.filter(decided["kept"])["post_id"].to_numpy())
     path = data_dir / "decide" / "kept.parquet"
     columns = ["post_id", "persona", "base", "copyright"]
-    named = {row["post_id"]: row for row in tables.read(path, columns, stage="decide").to_pylist()}
-    for post_id in kept:
-        if post_id not in named:
-            raise MissingInput(
-                f"{path} lacks post {post_id}, which stage 'duplicates' kept: the tables come from "
-                "different runs. Run stage 'decide' and those after it again."
-            )
-    return {post_id: named[post_id] for post_id in kept}
+    named = tables.read(path, columns, stage="decide")
+    named = named.filter(pc.is_in(named["post_id"], pa.array(kept))).sort_by("post_id")
+    absent = np.setdiff1d(kept, named["post_id"].to_numpy())
+    if len(absent):
+        raise MissingInput(
+            f"{path} lacks post {absent[0]}, which stage 'duplicates' kept: the tables come from "
+            "different runs. Run stage 'decide' and those after it again."
+        )
+    return named.combine_chunks()
+
+
+def _posts_of_labels(personae: pa.Table) -> dict[str, Ids]:
+    """Returns the ids of the posts of each label, ascending."""
+    encoded = pc.dictionary_encode(personae["persona"]).combine_chunks()
+    codes = encoded.indices.to_numpy()
+    by_label = personae["post_id"].to_numpy()[np.argsort(codes, kind="stable")]
+    labels = encoded.dictionary.to_pylist()
+    ends = np.cumsum(np.bincount(codes, minlength=len(labels)))[:-1]
+    return dict(zip(labels, np.split(by_label, ends), strict=True)) if labels else {}
 
 
 def _decisions(
-    order: Mapping[str, Sequence[int]],
-    taken: Mapping[str, Sequence[int]],
-    min_samples: int,
-    most: int | None,
+    order: Mapping[str, Ids], taken: Mapping[str, Ids], min_samples: int, most: int | None
 ) -> pa.Table:
     """Returns one row per post; `over_cap` compares its rank, from 1, with the number taken."""
-    rows: list[dict[str, Any]] = []
+    post_ids = np.concatenate(list(order.values()))
+    reason, measured, threshold = (np.zeros(len(post_ids), np.int64) for _ in range(3))
+    start = 0
     for label, posts in order.items():
-        for rank, post_id in enumerate(posts, start=1):
-            row = {"post_id": post_id, "stage": "persona", "kept": False}
-            if label not in taken:
-                row |= {"reason": "label_too_small"}
-                row |= {"measured": len(posts), "threshold": min_samples}
-            elif rank > len(taken[label]):
-                row |= {"reason": "over_cap", "measured": rank, "threshold": most}
-            else:
-                row["kept"] = True
-            rows.append(row)
-    rows.sort(key=lambda row: row["post_id"])
-    return pa.Table.from_pylist(rows, schema=DECISIONS)
+        rows = slice(start, start := start + len(posts))
+        if label not in taken:
+            reason[rows], measured[rows], threshold[rows] = 1, len(posts), min_samples
+            continue
+        rank = np.arange(1, 1 + len(posts))
+        reason[rows] = np.where(rank > len(taken[label]), 2, 0)
+        measured[rows], threshold[rows] = rank, most or 0
+    by_id = np.argsort(post_ids)
+    reason, is_kept = reason[by_id], reason[by_id] == 0
+    return decisions.table(
+        "persona",
+        post_ids[by_id],
+        pa.array([None, "label_too_small", "over_cap"], pa.string()).take(pa.array(reason)),
+        measured=pa.array(measured[by_id].astype(np.float64), mask=is_kept),
+        threshold=pa.array(threshold[by_id].astype(np.float64), mask=is_kept),
+    )
 
 
 def _classes(
-    personae: Mapping[int, Mapping[str, Any]],
-    available: Mapping[str, int],
-    taken: Mapping[str, Sequence[int]],
+    personae: pa.Table, available: Mapping[str, int], taken: Mapping[str, Ids]
 ) -> pa.Table:
+    post_ids = personae["post_id"].to_numpy()
     rows = []
     for leaf, (label, posts) in enumerate(taken.items()):
-        copyrights = Counter(personae[post_id]["copyright"] for post_id in posts)
+        of_label = personae.take(pa.array(np.searchsorted(post_ids, posts)))
+        copyrights = Counter(of_label["copyright"].to_pylist())
         rows.append(
             {
                 "label": label,
                 "leaf": leaf,
-                "base": personae[posts[0]]["base"],
+                "base": of_label["base"][0].as_py(),
                 "copyright": max(copyrights, key=lambda name: (copyrights[name], name or "")),
                 "available": available[label],
                 "samples": len(posts),
