@@ -71,9 +71,11 @@ class ArtworkPair:
     """Share of the image that is covered less, 0..1."""
 
 
-def is_large_enough(width: int, height: int) -> bool:
-    """Returns whether an image of this size, pixels, has enough keypoints to be compared."""
-    return max(width, height) >= LEAST_SIDE
+def is_large_enough(
+    width: npt.NDArray[np.integer], height: npt.NDArray[np.integer]
+) -> npt.NDArray[np.bool_]:
+    """Returns whether images of these sizes, pixels, have enough keypoints to be compared."""
+    return np.asarray(np.maximum(width, height) >= LEAST_SIDE, np.bool_)
 
 
 def pairs_of_label(label: LabelImages) -> list[ArtworkPair]:

@@ -5,25 +5,33 @@ The functions read no file.
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from curation.documents import SPLITS
 from curation.groups import groups_of
 
-DrawT = TypeVar("DrawT", str, int)
+Ids = npt.NDArray[np.int64]
+
+_NO_FOLD = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The split of a post, or several splits if the post would bridge groups."""
+    """The split of each post, or several splits if the post would bridge groups."""
 
-    group_id: int
-    """Smallest post id of the group; posts that would bridge join no group."""
-    splits: tuple[str, ...]
-    """In the order train, val, test; several splits mean refused as `bridges_splits`."""
+    posts: Ids
+    """Ids, ascending, `[posts]`."""
+    group_ids: Ids
+    """Smallest post id of each post's group, `[posts]`; posts that would bridge join no group."""
+    splits: npt.NDArray[np.uint8]
+    """
+    Splits of each post, `[posts]`: bit 0 for train, 1 for val, 2 for test. Several splits mean refused
+    as `bridges_splits`.
+    """
 
 
 def drawn(group_id: int, *, seed: int, train: float, val: float) -> str:
@@ -44,14 +52,7 @@ def drawn_fold(group_id: int, *, seed: int, folds: int) -> int:
     return int(_number(f"{seed}:fold:{group_id}") * folds)
 
 
-def assign(
-    posts: Iterable[int],
-    links: Iterable[tuple[int, int]],
-    *,
-    seed: int,
-    train: float,
-    val: float,
-) -> dict[int, Assignment]:
+def assign(posts: Ids, links: Ids, *, seed: int, train: float, val: float) -> Assignment:
     """
     Assigns a split to every post, in the order of ids, from posts with smaller ids alone.
 
@@ -59,53 +60,66 @@ def assign(
     joins that split. A post linked to several splits gets all of them, and so do the posts that are
     linked to it later. Therefore no later post changes the split of an earlier post, and two linked
     posts with a single split each have the same split.
+
+    Args:
+        posts: Ids, in any order, `[posts]`.
+        links: Pairs of ids, `[links, 2]`; an id that is not among `posts` has no effect.
+        seed: Seed of the draw.
+        train: Share of the groups for train, 0..1.
+        val: Share of the groups for val, 0..1.
     """
-    splits_of, joined = _assigned(
-        posts, links, lambda post: drawn(post, seed=seed, train=train, val=val)
+    posts = np.unique(posts)
+    splits, joined = _assigned(
+        posts,
+        links,
+        lambda post: SPLITS.index(drawn(post, seed=seed, train=train, val=val)),
     )
-    group_of = groups_of(splits_of, joined)
-    return {
-        post: Assignment(group_of[post], tuple(name for name in SPLITS if name in splits))
-        for post, splits in splits_of.items()
-    }
+    return Assignment(posts, groups_of(posts, joined), np.array(splits, np.uint8))
 
 
 def assign_folds(
-    assignments: Mapping[int, Assignment],
-    links: Iterable[tuple[int, int]],
-    *,
-    seed: int,
-    folds: int,
-) -> dict[int, int | None]:
+    assignment: Assignment, links: Ids, *, seed: int, folds: int
+) -> npt.NDArray[np.int32]:
     """
-    Assigns a fold to every post of train and val, by the rule of `assign`.
+    Assigns a fold to every post of train and val, by the rule of `assign`; the others have -1.
 
     Train and val share the folds: what is left out of a fold of cross-validation is left out of both.
-    The fold of a post that is linked to several folds is None, since it would join them. Therefore no
+    The fold of a post that is linked to several folds is -1, since it would join them. Therefore no
     later post changes the fold of an earlier post, and two linked posts with a fold have the same.
     """
-    posts = {post for post, each in assignments.items() if each.splits in (("train",), ("val",))}
-    inside = (ends for ends in links if ends[0] in posts and ends[1] in posts)
-    folds_of, _ = _assigned(posts, inside, lambda post: drawn_fold(post, seed=seed, folds=folds))
-    return {post: min(each) if len(each) == 1 else None for post, each in folds_of.items()}
+    inside = np.flatnonzero(np.isin(assignment.splits, (1, 2)))
+    drawn_bits, _ = _assigned(
+        assignment.posts[inside], links, lambda post: drawn_fold(post, seed=seed, folds=folds)
+    )
+    result = np.full(len(assignment.posts), _NO_FOLD, np.int32)
+    result[inside] = [
+        bits.bit_length() - 1 if bits.bit_count() == 1 else _NO_FOLD for bits in drawn_bits
+    ]
+    return result
 
 
-def _assigned(
-    posts: Iterable[int], links: Iterable[tuple[int, int]], draw: Callable[[int], DrawT]
-) -> tuple[dict[int, frozenset[DrawT]], list[tuple[int, int]]]:
-    """Returns what each post draws or touches, and the links of posts that touch no second value."""
-    earlier: dict[int, list[int]] = defaultdict(list)
-    for post_a, post_b in links:
-        earlier[max(post_a, post_b)].append(min(post_a, post_b))
-    values_of: dict[int, frozenset[DrawT]] = {}
-    joined: list[tuple[int, int]] = []
-    for post in sorted(set(posts)):
-        near = [other for other in earlier[post] if other in values_of]
-        touched = frozenset(value for other in near for value in values_of[other])
-        if len(touched) <= 1:
-            joined += [(other, post) for other in near]
-        values_of[post] = touched or frozenset((draw(post),))
-    return values_of, joined
+def _assigned(posts: Ids, links: Ids, draw: Callable[[int], int]) -> tuple[list[int], Ids]:
+    """
+    Returns the numbers that each post draws or touches, and the links of posts that touch only one.
+
+    The numbers of a post are bits. Posts are ascending.
+    """
+    links = links.reshape(-1, 2)
+    links = links[np.isin(links, posts).all(axis=1) & (links[:, 0] != links[:, 1])]
+    rows = np.sort(np.searchsorted(posts, links), axis=1)
+    order = np.argsort(rows[:, 1], kind="stable")
+    earlier = rows[order, 0].tolist()
+    ends = np.searchsorted(rows[order, 1], np.arange(len(posts)), side="right").tolist()
+    values: list[int] = []
+    start = 0
+    for post, end in zip(posts.tolist(), ends, strict=True):
+        touched = 0
+        for other in earlier[start:end]:
+            touched |= values[other]
+        values.append(touched or 1 << draw(post))
+        start = end
+    is_single = np.array([value.bit_count() == 1 for value in values], np.bool_)
+    return values, links[is_single[rows[:, 1]]]
 
 
 def _number(text: str) -> float:

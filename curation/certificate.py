@@ -2,22 +2,28 @@
 The certificate of a split: the smallest distances between images of different splits.
 
 Compares the perceptual hashes of every pair of images of different splits. It uses neither the
-code nor the shortcuts of the search that made the duplicate groups. The edges of the images, which no
-rule for duplicates uses, are compared by `curation.like`.
+code nor the shortcuts of the search that made the duplicate groups. Where the pairs are more than four
+billion (some 120,000 images), that search finds those of different labels. The edges of the images,
+which no rule for duplicates uses, are compared by `curation.like`.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from curation import rows
 from curation.documents import SPLITS, CertificateDocument, CrossPair, LikePair
+from curation.hamming import first_rows, near_pairs
 
 _BLOCK = 512  # rows of each split compared at once: temporary arrays of 2 MB stay in the cache
+_MOST_PAIRS = 2**32  # compared one by one: some 30 s on one core
 _NEVER = 257  # more than the 256 bits of a hash can differ
 
 
@@ -34,9 +40,9 @@ class SplitComparison:
 def compare(
     post_ids: NDArray[np.int64],
     hashes: NDArray[np.uint64],
-    splits: Sequence[str],
+    splits: NDArray[np.str_],
     *,
-    apart: Collection[tuple[int, int]] = (),
+    apart: NDArray[np.int64],
     limit: int | None = None,
 ) -> SplitComparison:
     """
@@ -45,54 +51,97 @@ def compare(
     Args:
         post_ids: Ids, ascending, `[posts]`.
         hashes: 256 bits of each post as four words, `[posts, 4]`.
-        splits: Split of each post.
-        apart: Pairs that are left out.
+        splits: Split of each post, `[posts]`.
+        apart: Pairs of ids that are left out, `[pairs, 2]`.
         limit: Largest distance of duplicates, bits; None if it is unknown.
     """
-    row_of = {int(post): row for row, post in enumerate(post_ids)}
-    left_out = np.array(
-        [
-            (row_of[a], row_of[b])
-            for pair in apart
-            for a, b in (pair, pair[::-1])
-            if a in row_of and b in row_of
-        ],
-        np.int64,
-    ).reshape(-1, 2)
+    inside = np.searchsorted(post_ids, apart[np.isin(apart, post_ids).all(axis=1)])
+    left_out = np.concatenate([inside, inside[:, ::-1]])
     best = (_NEVER, 0, 0)
     within: Counter[str] = Counter()
-    for names, rows, others in _blocks(np.asarray(splits)):
-        distance = _distances(hashes[rows], hashes[others])
-        here = left_out[np.isin(left_out[:, 0], rows) & np.isin(left_out[:, 1], others)]
-        distance[np.searchsorted(rows, here[:, 0]), np.searchsorted(others, here[:, 1])] = _NEVER
+    for names, first, second in _blocks(splits):
+        distance = _distances(hashes[first], hashes[second])
+        here = left_out[np.isin(left_out[:, 0], first) & np.isin(left_out[:, 1], second)]
+        distance[np.searchsorted(first, here[:, 0]), np.searchsorted(second, here[:, 1])] = _NEVER
         if limit is not None:
             within[names] += int(np.count_nonzero(distance <= limit))
         smallest = int(distance.min())
         if smallest == _NEVER or smallest > best[0]:
             continue
         for row, other in zip(*np.nonzero(distance == smallest), strict=True):
-            ends = sorted((int(post_ids[rows[row]]), int(post_ids[others[other]])))
+            ends = sorted((int(post_ids[first[row]]), int(post_ids[second[other]])))
             best = min(best, (smallest, ends[0], ends[1]))
-    bits, post_a, post_b = best
+    return SplitComparison(_pair(best, post_ids, splits, limit), within)
+
+
+def compare_within(
+    post_ids: NDArray[np.int64],
+    hashes: NDArray[np.uint64],
+    splits: NDArray[np.str_],
+    *,
+    apart: NDArray[np.int64],
+    limit: int,
+) -> SplitComparison:
+    """
+    Compares the posts of different splits whose hashes differ in at most `limit` bits.
+
+    For sets whose pairs are too many to compare: the pairs come from `curation.hamming`. Arguments as
+    for `compare`.
+    """
+    distinct, of_row = first_rows(hashes)
+    low, high, bits = near_pairs(hashes[distinct], limit)
+    # Posts of one hash are near each other too.
+    low, high = (np.concatenate([np.arange(len(distinct)), ends]) for ends in (low, high))
+    bits = np.concatenate([np.zeros(len(distinct), np.int64), bits])
+    held = np.zeros(len(distinct), np.int64)  # splits of each hash, as bits
+    np.bitwise_or.at(held, of_row, 1 << np.argmax(splits == np.array(SPLITS)[:, None], axis=0))
+    crossing = np.bitwise_count(held[low] | held[high]) > 1
+    by_hash = np.argsort(of_row, kind="stable")
+    starts = np.searchsorted(of_row[by_hash], np.arange(len(distinct) + 1))
+    left_out = set(map(tuple, np.sort(apart, axis=1).tolist()))
+    best = (_NEVER, 0, 0)
+    within: Counter[str] = Counter()
+    for first, second, distance in zip(
+        low[crossing].tolist(), high[crossing].tolist(), bits[crossing].tolist(), strict=True
+    ):
+        others = by_hash[starts[second] : starts[second + 1]]
+        for row in by_hash[starts[first] : starts[first + 1]].tolist():
+            later = others[others > row] if first == second else others
+            for other in later[splits[later] != splits[row]].tolist():
+                ends = sorted((int(post_ids[row]), int(post_ids[other])))
+                if (ends[0], ends[1]) not in left_out:
+                    names = sorted((str(splits[row]), str(splits[other])), key=SPLITS.index)
+                    within["-".join(names)] += 1
+                    best = min(best, (distance, ends[0], ends[1]))
+    return SplitComparison(_pair(best, post_ids, splits, limit), within)
+
+
+def _pair(
+    best: tuple[int, int, int],
+    post_ids: NDArray[np.int64],
+    splits: NDArray[np.str_],
+    limit: int | None,
+) -> CrossPair | None:
+    """Returns the pair of a distance and two ids; None where the distance is that of no pair."""
+    bits, *ends = best
     if bits == _NEVER:
-        return SplitComparison(None, within)
-    split_of = dict(zip(post_ids.tolist(), splits, strict=True))
-    closest = CrossPair(
-        post_a=post_a,
-        post_b=post_b,
-        split_a=split_of[post_a],
-        split_b=split_of[post_b],
+        return None
+    split_a, split_b = (str(splits[np.searchsorted(post_ids, post)]) for post in ends)
+    return CrossPair(
+        post_a=ends[0],
+        post_b=ends[1],
+        split_a=split_a,
+        split_b=split_b,
         distance=bits,
         above=limit is None or bits > limit,
     )
-    return SplitComparison(closest, within)
 
 
 def certify(
-    rows: Sequence[Mapping[str, Any]],
+    kept: pa.Table,
     *,
-    hashes: Mapping[int, bytes],
-    apart: Iterable[tuple[int, int]],
+    hashes: pa.ChunkedArray,
+    apart: NDArray[np.int64],
     limit: int | None,
     like: Sequence[LikePair],
     least_difference: float,
@@ -104,9 +153,9 @@ def certify(
     Returns the closest pair of different splits, per label and overall, and all pairs too near.
 
     Args:
-        rows: Posts with `post_id`, `label` and `split`.
-        hashes: 32 bytes per post.
-        apart: Pairs with near hashes but different pixels, which are no duplicates.
+        kept: Posts by id, with `post_id`, `label` and `split`.
+        hashes: 32 bytes per post, or null.
+        apart: Pairs with near hashes but different pixels, which are no duplicates, `[pairs, 2]`.
         limit: Largest distance of duplicates, bits; None if it is unknown.
         like: The pairs of different splits with the most similar edges, closest first.
         least_difference: Parameter `split.least_difference`.
@@ -114,38 +163,57 @@ def certify(
         seed: Parameter `split.seed`.
         shares: Share of each split, 0..1, for each label.
     """
-    hashed = [row for row in rows if row["post_id"] in hashes]
-    split_of = {row["post_id"]: row["split"] for row in hashed}
-    crossing = {
-        (a, b) for a, b in apart if a in split_of and b in split_of and split_of[a] != split_of[b]
+    has_hash = hashes.is_valid()
+    hashed = kept.filter(has_hash)
+    post_ids = hashed["post_id"].to_numpy()
+    splits = np.array(SPLITS)[pc.index_in(hashed["split"], pa.array(SPLITS)).to_numpy()]
+    words = rows.hashes(hashes.filter(has_hash))
+    apart = apart[np.isin(apart, post_ids).all(axis=1)]
+    ends = splits[np.searchsorted(post_ids, apart)]
+    crossing = np.unique(apart[ends[:, 0] != ends[:, 1]], axis=0)
+    labels = {
+        label: compare(
+            post_ids[of_label], words[of_label], splits[of_label], apart=crossing, limit=limit
+        ).closest
+        for label, of_label in rows.by_value(hashed["label"])
     }
-
-    def compared(chosen: Sequence[Mapping[str, Any]]) -> SplitComparison:
-        ids = [row["post_id"] for row in chosen]
-        words = np.frombuffer(b"".join(hashes[post] for post in ids), np.uint64).reshape(-1, 4)
-        splits = [row["split"] for row in chosen]
-        return compare(np.array(ids, np.int64), words, splits, apart=crossing, limit=limit)
-
-    by_label: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in hashed:
-        by_label[row["label"]].append(row)
-    overall = compared(hashed)
+    searched = None
+    if limit is None or _pairs(splits) <= _MOST_PAIRS:
+        overall = compare(post_ids, words, splits, apart=crossing, limit=limit)
+    else:
+        searched = limit
+        # Arrow keeps the memory of tables that are gone, which the search needs.
+        pa.default_memory_pool().release_unused()
+        overall = compare_within(post_ids, words, splits, apart=crossing, limit=limit)
+    closest = overall.closest or min(
+        (pair for pair in labels.values() if pair is not None),
+        key=lambda pair: (pair.distance, pair.post_a, pair.post_b),
+        default=None,
+    )
     is_far = not like or like[0].difference > least_difference
-    return CertificateDocument(
+    certified = CertificateDocument(
         distance=limit,
-        passed=(overall.closest is None or overall.closest.above) and is_far,
-        posts=len(rows),
-        posts_without_hash=len(rows) - len(hashed),
+        passed=(closest is None or closest.above) and is_far,
+        posts=kept.num_rows,
+        posts_without_hash=kept.num_rows - hashed.num_rows,
         pairs_told_apart=len(crossing),
         pairs_within=dict(overall.within),
-        closest=overall.closest,
-        labels={label: compared(chosen).closest for label, chosen in sorted(by_label.items())},
+        closest=closest,
+        labels=labels,
         least_difference=least_difference,
         like=tuple(like),
         mode=mode,
         seed=seed,
         shares=shares,
     )
+    # Left out of the file where all pairs were compared.
+    return certified if searched is None else certified.model_copy(update={"searched": searched})
+
+
+def _pairs(splits: NDArray[np.str_]) -> int:
+    """Returns the number of pairs of posts of different splits."""
+    counts = [int((splits == name).sum()) for name in SPLITS]
+    return (sum(counts) ** 2 - sum(count**2 for count in counts)) // 2
 
 
 def _blocks(

@@ -119,6 +119,12 @@ class CertificateDocument(Document):
     """Largest distance of duplicates, bits of 256; None if it is unknown."""
     passed: bool
     """Whether the closest pair of each measure is above its limit, or there is none."""
+    searched: int | None = None
+    """
+    Bits up to which images of different labels were searched; absent: all their pairs were compared.
+
+    `closest` is then the closest pair up to these bits, else the closest pair of one label.
+    """
     posts: int
     posts_without_hash: int
     pairs_told_apart: int

@@ -11,36 +11,42 @@ groups, the decisions, every link, and the pairs with close hashes but different
 """
 
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from curation import artwork, workers
+from curation import artwork, rows, workers
 from curation import image as images
 from curation.groups import groups_of
 from curation.links import (
     JOINING,
     REASONS,
-    DuplicateCandidate,
     Link,
     family_links,
     same_key,
     source_links,
-    survivor,
+    survivors,
 )
 from curation.near import near_links
 from curation.params.duplicates import Params
 from curation.spans import SpanReader
-from personae import tables
-from personae.decisions import DECISIONS
+from personae import decisions, tables
 from personae.errors import MissingInput
 from personae.progress import Progress
 
 log = logging.getLogger(__name__)
+
+Ids = npt.NDArray[np.int64]
+
+_NO_BITS = 257  # more than the 256 bits of a hash can differ
+_THUMBNAILS = 10_000  # in memory, 3 KB each
 
 GROUPS = pa.schema(
     {
@@ -73,172 +79,171 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         TamperedData: A normalised or stored image does not have its recorded sha256.
         WorkerLost: A worker process was killed.
     """
-    posts, measures = _read(data_dir)
-    links = same_key(posts, "exact", lambda post: post.sha256)
-    links += same_key(posts, "exact", lambda post: post.md5)
-    links += same_key(posts, "pixel_hash", lambda post: post.pixel_hash)
-    near, apart = _near(params, posts, measures, data_dir / "measure")
-    links += near
-    links += family_links(posts) if params.families else []
-    links += source_links(posts, params.source_posts)
-    linked = {(link.post_a, link.post_b) for link in links}
-    drawings = _by_keypoints(params, posts, measures, data_dir)
-    links += [link for link in drawings if (link.post_a, link.post_b) not in linked]
-    links = sorted(set(links), key=_order)
+    posts = _kept_by_filters(data_dir)
+    listed = _listed_links(params, posts, data_dir)
+    near, apart = _near(params, posts, data_dir, listed)
+    links = pa.concat_tables([listed, _table(near)])
+    drawings = _table(_by_keypoints(params, posts, data_dir))
+    is_new = ~np.isin(_codes(posts, drawings), _codes(posts, links))
+    links = _ordered(pa.concat_tables([links, drawings.filter(pa.array(is_new))]))
     joining = (*JOINING, "artwork") if params.artwork == "one_image" else JOINING
-    pairs = ((link.post_a, link.post_b) for link in links if link.kind in joining)
-    group_of = groups_of((post.post_id for post in posts), pairs)
-    members: dict[int, list[DuplicateCandidate]] = defaultdict(list)
-    for post in posts:
-        members[group_of[post.post_id]].append(post)
-    chosen = {survivor(group) for group in members.values()}
-    kept = chosen if params.keep == "one" else set(group_of)
-    joined = [link for link in links if link.kind in joining]
-    groups = _groups(joined, group_of, chosen)
-    decisions = _decisions(joined, group_of, kept, params)
+    joined = links.filter(pc.is_in(links["link"], pa.array(joining)))
+    group_ids = groups_of(posts, _ends(joined))
+    chosen = survivors(group_ids, _survival(posts, data_dir))
+    is_chosen = np.isin(posts, chosen)
+    is_kept = is_chosen if params.keep == "one" else np.ones_like(is_chosen)
+    kinds = _kinds(posts, joined)
+    columns = {"post_id": posts, "group_id": group_ids, "representative": is_chosen}
+    groups = pa.table(columns | kinds.strongest(~is_chosen), schema=GROUPS)
     out = data_dir / "duplicates"
     metadata = {"personae.params": params.model_dump_json(exclude={"workers"})}
-    tables.write(out / "links.parquet", _pairs(links))
-    tables.write(out / "apart.parquet", _pairs(apart))
-    tables.write(out / "decisions.parquet", decisions)
+    tables.write(out / "links.parquet", links)
+    tables.write(out / "apart.parquet", _table(apart))
+    tables.write(out / "decisions.parquet", _decisions(posts, is_kept, kinds, params))
     tables.write(out / "groups.parquet", groups.replace_schema_metadata(metadata))
-    kinds = Counter(link.kind for link in links)
+    counts = Counter(links["link"].to_pylist())
+    sizes = np.unique_counts(group_ids).counts
     log.info(
         "duplicates: %d of %d posts kept, %d groups, largest %d; links: %s; near hashes with "
         "different pixels: %d",
-        len(kept),
+        is_kept.sum(),
         len(posts),
-        len(members),
-        max((len(group) for group in members.values()), default=0),
-        ", ".join(f"{kind} {kinds[kind]}" for kind in REASONS if kinds[kind]) or "none",
+        len(sizes),
+        sizes.max(initial=0),
+        ", ".join(f"{kind} {counts[kind]}" for kind in REASONS if counts[kind]) or "none",
         len(apart),
     )
 
 
-def _read(data_dir: Path) -> tuple[list[DuplicateCandidate], dict[int, dict[str, Any]]]:
-    """Returns the posts that `filters` kept, by id, and their rows of measures.parquet."""
+def _kept_by_filters(data_dir: Path) -> Ids:
+    """Returns the ids of the posts that `filters` kept, ascending."""
     path = data_dir / "filters" / "decisions.parquet"
-    decisions = tables.read(path, ["post_id", "kept"], stage="filters").to_pylist()
-    kept = sorted(row["post_id"] for row in decisions if row["kept"])
-    columns = ["post_id", "sha256", "phash", "width", "height"]
-    columns += ["image_tar", "offset", "image_bytes", "image_sha256"]
-    measures = _by_post(data_dir / "measure" / "measures.parquet", columns, "measure", kept)
-    columns = ["post_id", "md5", "pixel_hash", "parent_id", "source", "score"]
-    columns += ["image_width", "image_height"]
-    listed = _by_post(data_dir / "listing" / "posts.parquet", columns, "listing", kept)
-    posts = [
-        DuplicateCandidate(
-            post_id=post_id,
-            sha256=measures[post_id]["sha256"],
-            md5=row["md5"],
-            pixel_hash=row["pixel_hash"],
-            parent_id=row["parent_id"],
-            source=row["source"] or "",
-            score=row["score"] or 0,
-            pixels=(row["image_width"] or 0) * (row["image_height"] or 0),
-        )
-        for post_id, row in sorted(listed.items())
-    ]
-    return posts, measures
+    decided = tables.read(path, ["post_id", "kept"], stage="filters")
+    return np.unique(decided.filter(decided["kept"])["post_id"].to_numpy())
 
 
-def _by_post(
-    path: Path, columns: list[str], stage: str, kept: Sequence[int]
-) -> dict[int, dict[str, Any]]:
-    table = tables.read(path, columns, stage=stage)
-    is_kept = np.isin(table["post_id"].to_numpy(), np.asarray(kept, np.int64))
-    rows = {row["post_id"]: row for row in table.filter(pa.array(is_kept)).to_pylist()}
-    if len(rows) != len(kept):
-        absent = next(post_id for post_id in kept if post_id not in rows)
+def _of_posts(path: Path, columns: list[str], stage: str, posts: Ids) -> pa.Table:
+    table = rows.of_posts(path, columns, posts, stage=stage)
+    if table["post_id"].null_count:
+        absent = posts[table["post_id"].is_null().index(value=True).as_py()]
         raise MissingInput(
             f"{path} lacks post {absent}, which stage 'filters' kept: the tables come from "
             f"different runs. Run stage '{stage}' and those after it again."
         )
-    return rows
+    return table
+
+
+def _measures(data_dir: Path, columns: list[str], posts: Ids) -> pa.Table:
+    return _of_posts(data_dir / "measure" / "measures.parquet", columns, "measure", posts)
+
+
+def _listed(data_dir: Path, columns: list[str], posts: Ids) -> pa.Table:
+    return _of_posts(data_dir / "listing" / "posts.parquet", columns, "listing", posts)
+
+
+def _listed_links(params: Params, posts: Ids, data_dir: Path) -> pa.Table:
+    """Returns the links by the board's own data; one column is in memory at a time."""
+    sha256 = _measures(data_dir, ["sha256"], posts)["sha256"]
+    links = [_of_kind("exact", same_key(posts, sha256))]
+    for kind, column in (("exact", "md5"), ("pixel_hash", "pixel_hash")):
+        links.append(_of_kind(kind, same_key(posts, _listed(data_dir, [column], posts)[column])))
+    if params.families:
+        parents = _listed(data_dir, ["parent_id"], posts)["parent_id"]
+        links.append(_of_kind("family", family_links(posts, parents)))
+    sources = _listed(data_dir, ["source"], posts)["source"]
+    links.append(_of_kind("source", source_links(posts, sources, params.source_posts)))
+    return pa.concat_tables(links)
+
+
+def _survival(posts: Ids, data_dir: Path) -> pa.Table:
+    """Returns what decides which post of a group is kept."""
+    columns = ["parent_id", "score", "image_width", "image_height"]
+    table = _listed(data_dir, columns, posts)
+    width, height, score = (
+        pc.fill_null(table[name], 0).cast(pa.int64()) for name in columns[:0:-1]
+    )
+    return pa.table(
+        {
+            "post_id": posts,
+            "parent_id": table["parent_id"],
+            "pixels": pc.multiply(width, height),
+            "score": score,
+        }
+    )
 
 
 def _near(
-    params: Params,
-    posts: Sequence[DuplicateCandidate],
-    measures: Mapping[int, Mapping[str, Any]],
-    measure_dir: Path,
+    params: Params, posts: Ids, data_dir: Path, listed: pa.Table
 ) -> tuple[list[Link], list[Link]]:
     """Returns the near pairs of different files with like pixels, and those with different pixels."""
-    files: set[str] = set()
-    different = []
-    for post in posts:
-        if files.isdisjoint(names := {post.sha256, post.md5 or post.sha256}):
-            different.append(post)
-        files |= names
-    packed = b"".join(measures[post.post_id]["phash"] for post in different)
-    hashes = np.frombuffer(packed, np.uint64).reshape(-1, 4)
+    exact = listed.filter(pc.equal(listed["link"], "exact"))
+    is_first = ~np.isin(posts, exact["post_b"].to_numpy())  # of its file
+    hashes = rows.hashes(_measures(data_dir, ["phash"], posts)["phash"])[is_first]
+    # Arrow keeps the memory of tables that are gone, which the search needs.
+    pa.default_memory_pool().release_unused()
     measured = SpanReader(
-        measure_dir,
+        data_dir / "measure",
         stage="measure",
         table="measures.parquet",
         remedy="Run stage 'measure' again.",
     )
     with measured:
+        thumbnails = _Thumbnails(posts, data_dir, measured)
         return near_links(
-            different,
+            posts[is_first],
             hashes,
-            _Thumbnails(measures, measured).__getitem__,
+            lru_cache(_THUMBNAILS)(thumbnails.__getitem__),
             distance=params.distance,
             max_difference=params.max_difference,
         )
 
 
 class _Thumbnails:
-    """The normalised images by post id at 32 × 32 pixels, each read and decoded once."""
+    """The normalised images by post id at 32 × 32 pixels."""
 
-    def __init__(self, measures: Mapping[int, Mapping[str, Any]], measured: SpanReader) -> None:
-        self._measures, self._measured = measures, measured
-        self._known: dict[int, images.Pixels] = {}
+    def __init__(self, posts: Ids, data_dir: Path, measured: SpanReader) -> None:
+        self._posts, self._data_dir, self._measured = posts, data_dir, measured
+
+    @cached_property
+    def _measures(self) -> pa.Table:
+        columns = ["width", "height", "image_tar", "offset", "image_bytes", "image_sha256"]
+        return _measures(self._data_dir, columns, self._posts)
 
     def __getitem__(self, post_id: int) -> images.Pixels:
-        if post_id not in self._known:
-            row = self._measures[post_id]
-            data = self._measured.read(
-                post_id,
-                row["image_tar"],
-                offset=row["offset"],
-                size=row["image_bytes"],
-                sha256=row["image_sha256"],
-            )
-            shape = (row["width"], row["height"])
-            self._known[post_id] = images.thumbnail(data, shape=shape, side=32)
-        return self._known[post_id]
+        index = int(np.searchsorted(self._posts, post_id))
+        row = self._measures.slice(index, 1).to_pylist()[0]
+        data = self._measured.read(
+            post_id,
+            row["image_tar"],
+            offset=row["offset"],
+            size=row["image_bytes"],
+            sha256=row["image_sha256"],
+        )
+        return images.thumbnail(data, shape=(row["width"], row["height"]), side=32)
 
 
-def _by_keypoints(
-    params: Params,
-    posts: Sequence[DuplicateCandidate],
-    measures: Mapping[int, Mapping[str, Any]],
-    data_dir: Path,
-) -> list[Link]:
+def _by_keypoints(params: Params, posts: Ids, data_dir: Path) -> list[Link]:
     """Returns the links between posts of one label whose keypoints agree; equal files are one."""
     if params.artwork == "ignore":
         return []
-    table = tables.read(
-        data_dir / "decide" / "kept.parquet", ["post_id", "persona"], stage="decide"
-    )
-    label_of = dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
-    columns = ["post_id", "segment", "offset", "file_bytes", "sha256"]
-    kept = [post.post_id for post in posts]
-    stored = _by_post(data_dir / "download" / "images.parquet", columns, "download", kept)
-    by_label: dict[str, dict[str, artwork.StoredArtwork]] = defaultdict(dict)
-    for post_id in kept:
-        row, size = stored[post_id], measures[post_id]
-        if artwork.is_large_enough(size["width"], size["height"]):
+    sizes = _measures(data_dir, ["width", "height"], posts)
+    large = posts[artwork.is_large_enough(sizes["width"].to_numpy(), sizes["height"].to_numpy())]
+    kept = data_dir / "decide" / "kept.parquet"
+    names = _of_posts(kept, ["persona"], "decide", large)["persona"]
+    columns = ["segment", "offset", "file_bytes", "sha256"]
+    stored = _of_posts(data_dir / "download" / "images.parquet", columns, "download", large)
+    by_label: dict[str, tuple[artwork.StoredArtwork, ...]] = {}
+    for label, of_label in rows.by_value(names):
+        by_file: dict[str, artwork.StoredArtwork] = {}
+        for row in stored.take(pa.array(of_label)).to_pylist():
             image = artwork.StoredArtwork(
-                post_id, row["segment"], row["offset"], row["file_bytes"], row["sha256"]
+                row["post_id"], row["segment"], row["offset"], row["file_bytes"], row["sha256"]
             )
-            by_label[label_of[post_id]].setdefault(row["sha256"], image)
+            by_file.setdefault(row["sha256"], image)
+        by_label[label] = tuple(by_file.values())
     labels = [
-        artwork.LabelImages(
-            tuple(images.values()), data_dir / "download" / "segments", params.artwork_inliers
-        )
-        for _, images in sorted(by_label.items(), key=lambda item: (-len(item[1]), item[0]))
+        artwork.LabelImages(of_label, data_dir / "download" / "segments", params.artwork_inliers)
+        for _, of_label in sorted(by_label.items(), key=lambda item: (-len(item[1]), item[0]))
     ]
     processes = min(params.workers or workers.cores(), len(labels))
     pairs = workers.in_processes(
@@ -246,7 +251,7 @@ def _by_keypoints(
     )
     links: list[Link] = []
     with Progress("duplicates, labels", len(labels)) as progress:
-        for of_label in pairs:
+        for pairs_of_label in pairs:
             links += [
                 Link(
                     pair.post_a,
@@ -256,7 +261,7 @@ def _by_keypoints(
                     inliers=pair.inliers,
                     mirrored=pair.mirrored,
                 )
-                for pair in of_label
+                for pair in pairs_of_label
             ]
             progress.advance(text=f"{len(links)} pairs of one drawing")
     return links
@@ -267,12 +272,8 @@ def _is_copy(pair: artwork.ArtworkPair, params: Params) -> bool:
     return pair.difference <= params.copy_difference and pair.overlap >= params.copy_overlap
 
 
-def _order(link: Link) -> tuple[int, int, int]:
-    return link.post_a, link.post_b, list(REASONS).index(link.kind)
-
-
-def _pairs(links: Iterable[Link]) -> pa.Table:
-    rows = [
+def _table(links: Iterable[Link]) -> pa.Table:
+    rows_of_links = [
         {
             "post_a": link.post_a,
             "post_b": link.post_b,
@@ -284,46 +285,87 @@ def _pairs(links: Iterable[Link]) -> pa.Table:
         }
         for link in links
     ]
-    return pa.Table.from_pylist(rows, schema=LINKS)
+    return pa.Table.from_pylist(rows_of_links, schema=LINKS)
 
 
-def _kinds(links: Iterable[Link]) -> dict[int, dict[str, int | None]]:
-    """Returns the kinds of links of each post, with the smallest distance of `near`."""
-    kinds: dict[int, dict[str, int | None]] = defaultdict(dict)
-    for link in links:
-        for post in (link.post_a, link.post_b):
-            known = (kinds[post].get(link.kind), link.distance)
-            kinds[post][link.kind] = min((bits for bits in known if bits is not None), default=None)
-    return kinds
+def _of_kind(kind: str, ends: Ids) -> pa.Table:
+    """Returns links of one kind between pairs of ids, the smaller first, `[links, 2]`."""
+    known = {"post_a": ends[:, 0], "post_b": ends[:, 1], "link": pa.repeat(kind, len(ends))}
+    unknown = {
+        field.name: pa.nulls(len(ends), field.type) for field in LINKS if field.name not in known
+    }
+    return pa.table(known | unknown, schema=LINKS)
 
 
-def _groups(links: Iterable[Link], group_of: Mapping[int, int], chosen: set[int]) -> pa.Table:
-    """Returns one row per post; all but the representative of a group have the link that joins them."""
-    kinds = _kinds(links)
-    rows: list[dict[str, Any]] = []
-    for post_id, group_id in sorted(group_of.items()):
-        row: dict[str, Any] = {"post_id": post_id, "group_id": group_id}
-        row["representative"] = post_id in chosen
-        if post_id not in chosen:
-            strongest = next(kind for kind in REASONS if kind in kinds[post_id])
-            row |= {"link": strongest, "distance": kinds[post_id].get("near")}
-        rows.append(row)
-    return pa.Table.from_pylist(rows, schema=GROUPS)
+def _ends(links: pa.Table) -> Ids:
+    return np.stack([links["post_a"].to_numpy(), links["post_b"].to_numpy()], axis=1)
+
+
+def _codes(posts: Ids, links: pa.Table) -> Ids:
+    """Returns a number for the two posts of each link."""
+    first, second = np.searchsorted(posts, _ends(links)).T
+    return np.asarray(first * len(posts) + second, np.int64)
+
+
+def _ordered(links: pa.Table) -> pa.Table:
+    """Returns the links by posts, then strongest first; two rules may give the same link."""
+    kind = pc.index_in(links["link"], pa.array(REASONS)).to_numpy()
+    key = np.stack([*_ends(links).T, kind])
+    order = np.lexsort(key[::-1])
+    key = key[:, order]
+    is_same = np.zeros(links.num_rows, np.bool_)
+    is_same[1:] = (key[:, 1:] == key[:, :-1]).all(axis=0)
+    # Two images may be near as they are and mirrored.
+    by_pixels = np.isin(key[2], [list(REASONS).index(name) for name in ("near", "artwork")])
+    return links.take(pa.array(order[~is_same | by_pixels])).combine_chunks()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kinds:
+    """The kinds of links of each post."""
+
+    present: npt.NDArray[np.bool_]
+    """Whether a post has links of a kind, `[posts, kinds]`, in the order of `REASONS`."""
+    near_bits: npt.NDArray[np.int32]
+    """Smallest distance of the links `near` of a post, `[posts]`; 257 without any."""
+
+    def strongest(self, shown: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:
+        """Returns the strongest link of each post and its distance; null where `shown` is false."""
+        names = pa.array([*REASONS, None], pa.string())
+        kind = np.where(shown, self.present.argmax(axis=1), len(REASONS))
+        hidden = ~shown | (self.near_bits == _NO_BITS)
+        return {
+            "link": names.take(pa.array(kind)),
+            "distance": pa.array(self.near_bits, mask=hidden),
+        }
+
+
+def _kinds(posts: Ids, links: pa.Table) -> _Kinds:
+    present = np.zeros((len(posts), len(REASONS)), np.bool_)
+    near_bits = np.full(len(posts), _NO_BITS, np.int32)
+    kind = pc.index_in(links["link"], pa.array(REASONS)).to_numpy()
+    distance = pc.fill_null(links["distance"], _NO_BITS).to_numpy()
+    for ends in np.searchsorted(posts, _ends(links)).T:
+        present[ends, kind] = True
+        np.minimum.at(near_bits, ends, distance)
+    return _Kinds(present, near_bits)
 
 
 def _decisions(
-    links: Iterable[Link], group_of: Mapping[int, int], kept: set[int], params: Params
+    posts: Ids, is_kept: npt.NDArray[np.bool_], kinds: _Kinds, params: Params
 ) -> pa.Table:
     """Returns one row per kept post, and for a refused post one row per kind of its links."""
-    kinds = _kinds(links)
-    rows: list[dict[str, Any]] = []
-    for post_id in sorted(group_of):
-        row = {"post_id": post_id, "stage": "duplicates", "kept": post_id in kept}
-        if post_id in kept:
-            rows.append(row)
-            continue
-        for kind in [kind for kind in REASONS if kind in kinds[post_id]]:
-            bits = kinds[post_id][kind]
-            compared = {"measured": bits, "threshold": params.distance} if bits is not None else {}
-            rows.append(row | {"reason": REASONS[kind]} | compared)
-    return pa.Table.from_pylist(rows, schema=DECISIONS)
+    row, kind = np.nonzero(kinds.present & ~is_kept[:, None])
+    row = np.concatenate([np.flatnonzero(is_kept), row])
+    kind = np.concatenate([np.full(is_kept.sum(), len(REASONS)), kind])
+    order = np.lexsort([kind, row])
+    row, kind = row[order], kind[order]
+    bits = kinds.near_bits[row].astype(np.float64)
+    is_compared = (kind == list(REASONS).index("near")) & (bits != _NO_BITS)
+    return decisions.table(
+        "duplicates",
+        posts[row],
+        pa.array([*REASONS.values(), None], pa.string()).take(pa.array(kind)),
+        measured=pa.array(bits, mask=~is_compared),
+        threshold=pa.array(np.full(len(row), float(params.distance)), mask=~is_compared),
+    )

@@ -1,20 +1,29 @@
 """Groups of linked posts: the connected components of their links."""
 
-from collections.abc import Iterable
+import numpy as np
+import numpy.typing as npt
 
-from networkx.utils import UnionFind
+Ids = npt.NDArray[np.int64]
 
 
-def groups_of(posts: Iterable[int], links: Iterable[tuple[int, int]]) -> dict[int, int]:
+def groups_of(posts: Ids, links: Ids) -> Ids:
     """
     Returns, for each post, the smallest post id that it is linked to over any number of links.
 
     Args:
-        posts: Ids; the result has their order.
-        links: Pairs of these ids.
+        posts: Ids, ascending, each once, `[posts]`.
+        links: Pairs of these ids, `[links, 2]`.
     """
-    sets = UnionFind(posts)
-    for post_a, post_b in links:
-        sets.union(post_a, post_b)
-    smallest = {post: min(group) for group in sets.to_sets() for post in group}
-    return {post: smallest[post] for post in sets}
+    first, second = np.searchsorted(posts, links.reshape(-1, 2)).T
+    smallest = np.arange(len(posts))  # row of a post that is linked; in the end, of the first such
+    is_changed = True
+    while is_changed:
+        before = smallest
+        low = np.minimum(smallest[first], smallest[second])
+        smallest = smallest.copy()
+        for end in (first, second):
+            np.minimum.at(smallest, before[end], low)
+        while not np.array_equal(smallest, further := smallest[smallest]):
+            smallest = further
+        is_changed = not np.array_equal(before, smallest)
+    return posts[smallest]

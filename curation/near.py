@@ -6,16 +6,21 @@ of copies of a placeholder cost no more than their number.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
 
 from curation.hamming import Hashes, first_rows, mirrored_pairs, near_pairs
 from curation.image import Pixels
-from curation.links import DuplicateCandidate, Link
+from curation.links import Link
 from curation.pixels import difference
+
+Ids = npt.NDArray[np.int64]
 
 
 def near_links(
-    posts: Sequence[DuplicateCandidate],
+    posts: Ids,
     hashes: Hashes,
     thumbnail: Callable[[int], Pixels],
     *,
@@ -28,7 +33,7 @@ def near_links(
     Whether two posts are a pair depends on no post with a larger id than theirs.
 
     Args:
-        posts: Posts of different files, by id.
+        posts: Ids of posts of different files, ascending, `[posts]`.
         hashes: 256 bits of each post as four words, `[posts, 4]`.
         thumbnail: Returns the pixels of a post; all have one shape.
         distance: Largest distance of hashes, bits, 0..31.
@@ -38,7 +43,7 @@ def near_links(
     apart: list[Link] = []
 
     def compare(first: int, second: int, bits: int, *, mirrored: bool) -> bool:
-        post, other = sorted((posts[first].post_id, posts[second].post_id))
+        post, other = sorted((int(posts[first]), int(posts[second])))
         pixels = thumbnail(other)
         unlike = difference(thumbnail(post), pixels[:, ::-1] if mirrored else pixels)
         link = Link(post, other, "near", bits, unlike, mirrored=mirrored)
@@ -46,21 +51,20 @@ def near_links(
         return unlike <= max_difference
 
     distinct, of_row = first_rows(hashes)
-    rows_of: dict[int, list[int]] = defaultdict(list)
-    for row, index in enumerate(of_row.tolist()):
+    # Before any pixels are in memory: a million hashes need 300 MB.
+    searches = ((False, near_pairs), (True, mirrored_pairs))
+    searched = [(mirrored, search(hashes[distinct], distance)) for mirrored, search in searches]
+    repeated = np.bincount(of_row, minlength=len(distinct)) > 1
+    rows_of: dict[int, list[int]] = defaultdict(list)  # of hashes that several posts have
+    rows = np.flatnonzero(repeated[of_row])
+    for row, index in zip(rows.tolist(), of_row[rows].tolist(), strict=True):
         known = rows_of[index]
         # A post whose pixels are those of an earlier post with its hash is no candidate of its own.
         if not any(compare(first, row, 0, mirrored=False) for first in known):
             known.append(row)
-    for mirrored, first, second, bits in _pairs(hashes[distinct], distance):
-        for row in rows_of[first]:
-            for other in rows_of[second]:
-                compare(row, other, bits, mirrored=mirrored)
+    for mirrored, pairs in searched:
+        for first, second, bits in zip(*(ends.tolist() for ends in pairs), strict=True):
+            for row in rows_of.get(first) or [int(distinct[first])]:
+                for other in rows_of.get(second) or [int(distinct[second])]:
+                    compare(row, other, bits, mirrored=mirrored)
     return confirmed, apart
-
-
-def _pairs(hashes: Hashes, distance: int) -> Iterator[tuple[bool, int, int, int]]:
-    """Yields whether the second is mirrored, two rows of different hashes, and the bits between."""
-    for mirrored, search in ((False, near_pairs), (True, mirrored_pairs)):
-        for first, second, bits in zip(*search(hashes, distance), strict=True):
-            yield mirrored, int(first), int(second), int(bits)

@@ -8,30 +8,36 @@ splits.
 
 import json
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation import certificate, given
+from curation import rows as rows_by_id
 from curation.assignment import Assignment, assign, assign_folds, drawn
+from curation.background import white_background
 from curation.documents import SPLITS, CertificateDocument, LikePair
 from curation.edges import SIDE, stacked
 from curation.errors import LeakingSplit, TooFewSamples
 from curation.groups import groups_of
 from curation.image import Pixels, thumbnail
 from curation.like import MOST, like_pairs
+from curation.links import same_key
 from curation.params.split import Params
 from curation.spans import SpanReader
-from personae import tables
-from personae.decisions import DECISIONS
+from personae import decisions, tables
 from personae.errors import BadParams, MissingInput
 
 log = logging.getLogger(__name__)
+
+Ids = npt.NDArray[np.int64]
 
 SCHEMA = pa.schema(
     {
@@ -60,35 +66,35 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     labels = tables.read(
         data_dir / "persona" / "labels.parquet", ["post_id", "label", "leaf"], stage="persona"
     ).sort_by("post_id")
-    labelled = labels.to_pylist()
-    group_of = _by_post(_groups(data_dir), "group_id", stage="duplicates")
-    pairs = [*_linked_pairs(data_dir), *_given_pairs(data_dir, group_of)]
+    posts = labels["post_id"].to_numpy()
+    groups = tables.read(_groups(data_dir), ["post_id", "group_id"], stage="duplicates")
+    groups = groups.sort_by("post_id")
+    pairs = np.concatenate([_linked_pairs(data_dir), _given_pairs(data_dir, groups)])
     if params.mode == "given":
-        label_of = {row["post_id"]: row["label"] for row in labelled}
-        assignments = _given(params, data_dir, _joined(group_of, pairs), label_of)
+        assignment = _given(params, data_dir, groups, pairs, labels)
     else:
-        assignments = assign(group_of, pairs, seed=params.seed, train=params.train, val=params.val)
-    for row in labelled:
-        if row["post_id"] not in assignments:
-            raise MissingInput(
-                f"Post {row['post_id']} has a label but no duplicate group: the two tables come "
-                "from different runs. Run stages 'duplicates' and 'persona' again."
-            )
-    kept = [row for row in labelled if len(assignments[row["post_id"]].splits) == 1]
-    white = _white_background(params, data_dir, {row["post_id"]: row["label"] for row in kept})
-    for row in kept:
-        assignment = assignments[row["post_id"]]
-        row |= {
-            "group_id": assignment.group_id,
-            "split": assignment.splits[0],
-            "white_background": white[row["post_id"]],
-        }
+        assignment = assign(
+            groups["post_id"].to_numpy(),
+            pairs,
+            seed=params.seed,
+            train=params.train,
+            val=params.val,
+        )
+    absent = np.setdiff1d(posts, assignment.posts)
+    if len(absent):
+        raise MissingInput(
+            f"Post {absent[0]} has a label but no duplicate group: the two tables come "
+            "from different runs. Run stages 'duplicates' and 'persona' again."
+        )
+    rows = np.searchsorted(assignment.posts, posts)
+    touched = np.bitwise_count(assignment.splits[rows])
+    kept = _kept(params, data_dir, labels, assignment, rows)
     schema = SCHEMA
     if params.folds is not None:
         schema = SCHEMA.append(pa.field("fold", pa.int32()))
-        folds = assign_folds(assignments, pairs, seed=params.seed, folds=params.folds)
-        for row in kept:
-            row["fold"] = folds.get(row["post_id"])
+        folds = assign_folds(assignment, pairs, seed=params.seed, folds=params.folds)
+        folds = folds[rows[touched == 1]]
+        kept = kept.append_column("fold", pa.array(folds, pa.int32(), mask=folds < 0))
         _check_folds(kept, params.folds)
     certified = _certificate(params, data_dir, kept, _shares(params, kept))
     out = data_dir / "split"
@@ -97,145 +103,140 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     metadata = {"personae.params": params.model_dump_json(exclude=unset)}
     tables.write(
         out / "split.parquet",
-        pa.Table.from_pylist(kept, schema=schema).replace_schema_metadata(metadata),
+        kept.select(schema.names).cast(schema).replace_schema_metadata(metadata),
     )
-    tables.write(out / "decisions.parquet", _decisions(labelled, assignments))
+    tables.write(out / "decisions.parquet", _decisions(posts, touched))
     certified.write(out / "certificate.json")
-    counts = Counter(row["split"] for row in kept)
+    counts = Counter(
+        {row["values"]: row["counts"] for row in pc.value_counts(kept["split"]).to_pylist()}
+    )
     log.info(
         "split: %d of %d posts kept (%s), bridges_splits %d, closest pair %s",
-        len(kept),
-        len(labelled),
+        kept.num_rows,
+        len(posts),
         ", ".join(f"{name} {counts[name]}" for name in SPLITS),
-        len(labelled) - len(kept),
+        len(posts) - kept.num_rows,
         certified.closest and certified.closest.model_dump(),
     )
 
 
-def _linked_pairs(data_dir: Path) -> list[tuple[int, int]]:
+def _kept(
+    params: Params, data_dir: Path, labels: pa.Table, assignment: Assignment, rows: Ids
+) -> pa.Table:
+    """Returns the labelled posts with a single split, by id; `rows` are their rows of `assignment`."""
+    splits = assignment.splits[rows]
+    is_kept = np.bitwise_count(splits) == 1
+    kept = labels.filter(pa.array(is_kept)).combine_chunks()
+    columns = {
+        "group_id": assignment.group_ids[rows[is_kept]],
+        # Bit 0, 1 or 2.
+        "split": pa.array(SPLITS, pa.string()).take(pa.array(splits[is_kept] >> 1)),
+        "white_background": white_background(
+            data_dir,
+            kept["post_id"].to_numpy(),
+            kept["label"].combine_chunks(),
+            white_border=params.white_border,
+        ),
+    }
+    for name, column in columns.items():
+        kept = kept.append_column(name, pa.array(column))
+    return kept
+
+
+def _linked_pairs(data_dir: Path) -> Ids:
     links = tables.read(
         data_dir / "duplicates" / "links.parquet", ["post_a", "post_b"], stage="duplicates"
     )
-    ends = (links[name].to_numpy().tolist() for name in ("post_a", "post_b"))
-    return list(zip(*ends, strict=True))
+    return _stacked(links)
+
+
+def _stacked(pairs: pa.Table) -> Ids:
+    """Returns two columns of ids as an array `[rows, 2]`."""
+    return np.stack([pairs["post_a"].to_numpy(), pairs["post_b"].to_numpy()], axis=1)
 
 
 def _given(
-    params: Params, data_dir: Path, group_of: Mapping[int, int], label_of: Mapping[int, str]
-) -> dict[int, Assignment]:
+    params: Params, data_dir: Path, groups: pa.Table, pairs: Ids, labels: pa.Table
+) -> Assignment:
     """Takes the splits of the source; if the source has no val, part of `val_from` becomes val."""
-    of_source = _by_post(data_dir / "listing" / "posts.parquet", "given_split", stage="listing")
-    names = {of_source.get(post) for post in group_of}
-    if not names <= set(SPLITS):
-        post = min(post for post in group_of if of_source.get(post) not in SPLITS)
+    posts, group_ids = groups["post_id"].to_numpy(), groups["group_id"].to_numpy()
+    joined = np.unique(group_ids)
+    groups_of_pairs = group_ids[np.searchsorted(posts, pairs)]
+    group_ids = groups_of(joined, groups_of_pairs)[np.searchsorted(joined, group_ids)]
+    path = data_dir / "listing" / "posts.parquet"
+    of_source = rows_by_id.of_posts(path, ["given_split"], posts, stage="listing")["given_split"]
+    splits = pc.index_in(of_source, pa.array(SPLITS))
+    if splits.null_count:
+        row = splits.is_null().index(value=True).as_py()
         raise MissingInput(
-            f"Post {post} has the given split {of_source.get(post)!r}, not train, val or test: "
-            "`mode: given` needs a split for every post. Correct the source, or use `mode: hash`."
+            f"Post {posts[row]} has the given split {of_source[row].as_py()!r}, not train, val or "
+            "test: `mode: given` needs a split for every post. Correct the source, or use "
+            "`mode: hash`."
         )
-    if "val" in names and params.val_per_label is not None:
+    split = splits.to_numpy().copy()
+    val = SPLITS.index("val")
+    has_val = bool((split == val).any())
+    if has_val and params.val_per_label is not None:
         raise BadParams(
             "`split.val_per_label` takes a validation split from another split, but the source has a "
             "validation split of its own. Leave the parameter out to use it."
         )
-    giving = [post for post in group_of if of_source[post] == params.val_from]
-    chosen: set[int] = set()
+    giving = split == SPLITS.index(params.val_from)
     if params.val_per_label is not None:
+        group_of = dict(zip(posts[giving].tolist(), group_ids[giving].tolist(), strict=True))
+        label_of = dict(
+            zip(labels["post_id"].to_pylist(), labels["label"].to_pylist(), strict=True)
+        )
         chosen = given.validation(
-            {post: group_of[post] for post in giving if post in label_of},
+            {post: group for post, group in group_of.items() if post in label_of},
             label_of,
             per_label=params.val_per_label,
             seed=params.seed,
         )
-    elif "val" not in names:
+        split[np.isin(posts, np.array(sorted(chosen), np.int64))] = val
+    elif not has_val:
         keep = params.train / (params.train + params.val)
-        drawn_of = {
-            group: drawn(group, seed=params.seed, train=keep, val=1 - keep)
-            for group in set(group_of.values())
-        }
-        chosen = {post for post in giving if drawn_of[group_of[post]] == "val"}
-    return {
-        post: Assignment(group, ("val" if post in chosen else str(of_source[post]),))
-        for post, group in group_of.items()
-    }
+        names = np.unique(group_ids)
+        draws = [
+            drawn(group, seed=params.seed, train=keep, val=1 - keep) for group in names.tolist()
+        ]
+        split[giving & (np.array(draws) == "val")[np.searchsorted(names, group_ids)]] = val
+    return Assignment(posts, group_ids, (1 << split).astype(np.uint8))
 
 
-def _given_pairs(data_dir: Path, posts: Collection[int]) -> list[tuple[int, int]]:
+def _given_pairs(data_dir: Path, groups: pa.Table) -> Ids:
     """Returns pairs that join the posts of each group of the source to its smallest id."""
-    given_group = _by_post(data_dir / "listing" / "posts.parquet", "given_group", stage="listing")
-    first: dict[str, int] = {}
-    return [
-        (first.setdefault(given_group[post], post), post)
-        for post in sorted(posts)
-        if given_group.get(post) is not None
-    ]
-
-
-def _joined(group_of: Mapping[int, int], pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """Returns the groups after `pairs` of posts have joined some; a group is its smallest id."""
-    linked = [(group_of[post_a], group_of[post_b]) for post_a, post_b in pairs]
-    smallest = groups_of(group_of.values(), linked)
-    return {post: smallest[group] for post, group in group_of.items()}
-
-
-def _by_post(path: Path, column: str, *, stage: str) -> dict[int, Any]:
-    table = tables.read(path, ["post_id", column], stage=stage)
-    return dict(zip(table["post_id"].to_numpy().tolist(), table[column].to_pylist(), strict=True))
+    posts = groups["post_id"].to_numpy()
+    path = data_dir / "listing" / "posts.parquet"
+    of_source = rows_by_id.of_posts(path, ["given_group"], posts, stage="listing")
+    return same_key(posts, of_source["given_group"])
 
 
 def _groups(data_dir: Path) -> Path:
     return data_dir / "duplicates" / "groups.parquet"
 
 
-def _white_background(
-    params: Params, data_dir: Path, label_of: Mapping[int, str]
-) -> dict[int, bool]:
-    """
-    Returns whether each post is on white: by its border, and by its tags if it has tags.
-
-    Tags that only repeat the label say nothing about the background.
-    """
-    border = _by_post(data_dir / "measure" / "measures.parquet", "border_white", stage="measure")
-    tagged = _by_post(data_dir / "decide" / "kept.parquet", "white_background_tag", stage="decide")
-    kinds = [f"tags_{kind}" for kind in ("general", "character", "copyright", "artist", "meta")]
-    posts = tables.read(
-        data_dir / "listing" / "posts.parquet", ["post_id", "given_label", *kinds], stage="listing"
-    )
-    posts = posts.filter(pc.is_in(posts["post_id"], pa.array(list(label_of), pa.int64())))
-    has_tags = {
-        row["post_id"]: row["given_label"] is None
-        and any(tag != label_of[row["post_id"]] for kind in kinds for tag in row[kind])
-        for row in posts.to_pylist()
-    }
-    return {
-        post: (border.get(post) or 0.0) >= params.white_border
-        and (tagged.get(post, False) or not has_tags.get(post, False))
-        for post in label_of
-    }
-
-
-def _shares(params: Params, kept: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def _shares(params: Params, kept: pa.Table) -> dict[str, dict[str, float]]:
     """
     Returns the share of each split, 0..1, for each label.
 
     Raises:
         TooFewSamples: A share is outside the tolerance, or a split has no sample of a label.
     """
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in kept:
-        counts[row["label"]][row["split"]] += 1
     expected = {name: getattr(params, name) for name in SPLITS}
     shares = {}
-    for label in sorted(counts):
-        total = counts[label].total()
-        shares[label] = {name: round(counts[label][name] / total, 6) for name in SPLITS}
+    splits = pc.index_in(kept["split"], pa.array(SPLITS)).to_numpy()
+    for label, rows in rows_by_id.by_value(kept["label"]):
+        counts = dict(zip(SPLITS, np.bincount(splits[rows], minlength=3).tolist(), strict=True))
+        shares[label] = {name: round(counts[name] / len(rows), 6) for name in SPLITS}
         name = max(SPLITS, key=lambda name: (abs(shares[label][name] - expected[name]), name))
-        empty = [name for name in SPLITS if not counts[label][name]]
+        empty = [name for name in SPLITS if not counts[name]]
         far = abs(shares[label][name] - expected[name]) > params.tolerance + 1e-9
         if params.mode == "hash" and (far or empty):
             name = empty[0] if empty else name
             remedy = "Choose" if empty else "Raise `split.tolerance`, choose"
             raise TooFewSamples(
-                f"Label '{label}' has {counts[label][name]} of its {total} samples in {name}, a "
+                f"Label '{label}' has {counts[name]} of its {len(rows)} samples in {name}, a "
                 f"share of {shares[label][name]:.3f} where {expected[name]:g} ± "
                 f"{params.tolerance:g} and at least one sample are required: splits are drawn by "
                 f"hash, and the shares of few samples vary widely. {remedy} another "
@@ -244,19 +245,17 @@ def _shares(params: Params, kept: Sequence[Mapping[str, Any]]) -> dict[str, dict
     return shares
 
 
-def _check_folds(kept: Sequence[Mapping[str, Any]], folds: int) -> None:
+def _check_folds(kept: pa.Table, folds: int) -> None:
     """
     Makes sure that every label has a sample in every fold.
 
     Raises:
         TooFewSamples: A label has none.
     """
-    folds_of: dict[str, set[int | None]] = defaultdict(set)
-    for row in kept:
-        folds_of[row["label"]].add(row["fold"])
-    for label in sorted(folds_of):
-        empty = sorted(set(range(folds)) - folds_of[label])
-        if empty:
+    fold = pc.fill_null(kept["fold"], folds).to_numpy()
+    for label, rows in rows_by_id.by_value(kept["label"]):
+        empty = np.setdiff1d(np.arange(folds), fold[rows])
+        if len(empty):
             raise TooFewSamples(
                 f"Label '{label}' has no sample in fold {empty[0]} of {folds}: folds are drawn by hash "
                 "for each duplicate group of train and val. Lower `split.folds`, choose another "
@@ -267,7 +266,7 @@ def _check_folds(kept: Sequence[Mapping[str, Any]], folds: int) -> None:
 def _certificate(
     params: Params,
     data_dir: Path,
-    kept: Sequence[Mapping[str, Any]],
+    kept: pa.Table,
     shares: dict[str, dict[str, float]],
 ) -> CertificateDocument:
     """
@@ -277,15 +276,20 @@ def _certificate(
         LeakingSplit: The closest pair is a duplicate by its hashes or edges, and the split is not
             given.
     """
-    hash_of = _by_post(data_dir / "measure" / "measures.parquet", "phash", stage="measure")
+    measures = rows_by_id.of_posts(
+        data_dir / "measure" / "measures.parquet",
+        ["phash"],
+        kept["post_id"].to_numpy(),
+        stage="measure",
+    )
     apart = tables.read(
         data_dir / "duplicates" / "apart.parquet", ["post_a", "post_b"], stage="duplicates"
     )
     limit = _duplicate_distance(data_dir)
     certified = certificate.certify(
         kept,
-        hashes={post: value for post, value in hash_of.items() if value is not None},
-        apart=zip(*(apart[name].to_numpy().tolist() for name in apart.column_names), strict=True),
+        hashes=measures["phash"],
+        apart=_stacked(apart),
         limit=limit,
         like=_like(params, data_dir, kept),
         least_difference=params.least_difference,
@@ -316,27 +320,22 @@ def _certificate(
     return certified
 
 
-def _like(params: Params, data_dir: Path, kept: Sequence[Mapping[str, Any]]) -> list[LikePair]:
+def _like(params: Params, data_dir: Path, kept: pa.Table) -> list[LikePair]:
     """Returns the pairs of different splits whose edges are most similar, closest first."""
     if not params.least_difference:
         return []
     path = data_dir / "measure" / "measures.parquet"
-    columns = ["post_id", "width", "height", "image_tar", "offset", "image_bytes", "image_sha256"]
-    row_of = {
-        row["post_id"]: row for row in tables.read(path, columns, stage="measure").to_pylist()
-    }
-    by_label: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in kept:
-        by_label[row["label"]].append(row)
-    measured = SpanReader(
+    columns = ["width", "height", "image_tar", "offset", "image_bytes", "image_sha256"]
+    stored = rows_by_id.of_posts(path, columns, kept["post_id"].to_numpy(), stage="measure")
+    reader = SpanReader(
         path.parent, stage="measure", table=path.name, remedy="Run stage 'measure' again."
     )
     pairs: list[LikePair] = []
-    with measured:
-        for label, rows in sorted(by_label.items()):
-            pixels = [_pixels(row_of[row["post_id"]], measured) for row in rows]
-            posts, splits = ([row[name] for row in rows] for name in ("post_id", "split"))
-            pairs += like_pairs(label, posts, splits, stacked(pixels))
+    with reader:
+        for label, rows in rows_by_id.by_value(kept["label"]):
+            of_label = kept.select(["post_id", "split"]).take(pa.array(rows)).to_pydict()
+            pixels = [_pixels(row, reader) for row in stored.take(pa.array(rows)).to_pylist()]
+            pairs += like_pairs(label, of_label["post_id"], of_label["split"], stacked(pixels))
     return sorted(pairs, key=lambda pair: (pair.difference, pair.post_a, pair.post_b))[:MOST]
 
 
@@ -358,16 +357,14 @@ def _duplicate_distance(data_dir: Path) -> int | None:
     return None if value is None else int(value)
 
 
-def _decisions(
-    labelled: Sequence[Mapping[str, Any]], assignments: Mapping[int, Assignment]
-) -> pa.Table:
+def _decisions(posts: Ids, touched: npt.NDArray[np.uint8]) -> pa.Table:
     """Returns one row per labelled post; `bridges_splits` compares the number of splits with 1."""
-    rows = []
-    for row in labelled:
-        decision = {"post_id": row["post_id"], "stage": "split", "kept": True}
-        touched = len(assignments[row["post_id"]].splits)
-        if touched > 1:
-            decision |= {"kept": False, "reason": "bridges_splits"}
-            decision |= {"measured": float(touched), "threshold": 1.0}
-        rows.append(decision)
-    return pa.Table.from_pylist(rows, schema=DECISIONS)
+    is_kept = touched == 1
+    reasons = pa.array([None, "bridges_splits"], pa.string())
+    return decisions.table(
+        "split",
+        posts,
+        reasons.take(pa.array((~is_kept).astype(np.int8))),
+        measured=pa.array(touched.astype(np.float64), mask=is_kept),
+        threshold=pa.array(np.ones(len(posts)), mask=is_kept),
+    )

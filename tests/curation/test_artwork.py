@@ -150,8 +150,9 @@ def test_tampered_segment_is_an_error(tmp_path: Path) -> None:
 
 def test_small_images_are_left_out() -> None:
     """Images of 32 pixels have too few keypoints; thumbnails of 180 pixels have enough."""
-    assert not artwork.is_large_enough(32, 32)
-    assert artwork.is_large_enough(40, 180)
+    width, height = np.array([32, 40, 180]), np.array([32, 180, 40])
+
+    assert [False, True, True] == artwork.is_large_enough(width, height).tolist()
 
 
 def _label(stored: tuple[StoredArtwork, ...], folder: Path) -> LabelImages:

@@ -1,20 +1,39 @@
 """Tests the split assignment: drawn per group, stable under growth, independent of post order."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.assignment import Assignment, assign, assign_folds, drawn, drawn_fold
+from curation.assignment import assign, assign_folds, drawn, drawn_fold
 from curation.documents import SPLITS
 from tests.curation.split_fixture import apart
 
 
-def drawn_splits(posts: Any, links: Any) -> dict[int, Assignment]:
+class Assigned(NamedTuple):
+    """Group and splits of one post."""
+
+    group_id: int
+    splits: tuple[str, ...]
+
+
+def assigned_arrays(posts: Any, links: Any) -> Any:
+    """Returns the splits with the default shares, as arrays."""
+    pairs = np.array(list(links), np.int64).reshape(-1, 2)
+    return assign(np.array(posts), pairs, seed=0, train=0.6, val=0.15), pairs
+
+
+def drawn_splits(posts: Any, links: Any) -> dict[int, Assigned]:
     """Returns the splits with the default shares."""
-    return assign(posts, links, seed=0, train=0.6, val=0.15)
+    assignment, _ = assigned_arrays(posts, links)
+    columns = (assignment.posts, assignment.group_ids, assignment.splits)
+    return {
+        post: Assigned(group, tuple(name for bit, name in enumerate(SPLITS) if bits >> bit & 1))
+        for post, group, bits in zip(*(column.tolist() for column in columns), strict=True)
+    }
 
 
 GRAPHS = st.integers(2, 40).flatmap(
@@ -95,7 +114,17 @@ def test_what_is_linked_to_a_bridging_post_is_refused_too() -> None:
 
 def folds_of(posts: Any, links: Any) -> dict[int, int | None]:
     """Returns the folds of posts with the default shares, three folds."""
-    return assign_folds(drawn_splits(posts, links), links, seed=0, folds=3)
+    assignment, pairs = assigned_arrays(posts, links)
+    folds = assign_folds(assignment, pairs, seed=0, folds=3)
+    # Bits 1 and 2: train alone, val alone.
+    is_drawn = np.isin(assignment.splits, (1, 2))
+    assert (folds[~is_drawn] == -1).all()
+    return {
+        post: None if fold < 0 else fold
+        for post, fold in zip(
+            assignment.posts[is_drawn].tolist(), folds[is_drawn].tolist(), strict=True
+        )
+    }
 
 
 @given(GRAPHS, st.integers(1, 40))

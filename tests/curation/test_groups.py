@@ -1,6 +1,7 @@
 """Tests the groups of linked posts."""
 
 import networkx as nx
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,9 @@ def test_groups_are_connected_components(pairs: list[tuple[int, int]]) -> None:
     """Groups are connected components with their smallest id as number, in any order of links."""
     graph = nx.Graph(pairs)
     graph.add_nodes_from(range(31))
-    expected = {post: min(part) for part in nx.connected_components(graph) for post in part}
+    smallest = {post: min(part) for part in nx.connected_components(graph) for post in part}
+    expected = [3 * smallest[post] for post in range(31)]
+    posts, links = 3 * np.arange(31), 3 * np.array(pairs, np.int64).reshape(-1, 2)
 
-    assert expected == groups_of(range(31), pairs)
-    assert expected == groups_of(range(31), reversed(pairs))
+    assert expected == groups_of(posts, links).tolist()
+    assert expected == groups_of(posts, links[::-1, ::-1]).tolist()

@@ -1,44 +1,49 @@
 """Tests the rules that link posts of the same image, and the choice of the post to keep."""
 
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from curation import links
-from curation.links import DuplicateCandidate, Link
 
 
-def post(post_id: int, **known) -> DuplicateCandidate:
-    silent = {"md5": None, "pixel_hash": None, "parent_id": None, "source": "", "score": 0}
-    return DuplicateCandidate(
-        **{"post_id": post_id, "sha256": str(post_id), "pixels": 0} | silent | known
-    )
+def column(values: list[Any], kind: pa.DataType | None = None) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.array(values, kind)])
 
 
-def ends(linked: list[Link]) -> list[tuple[int, int]]:
-    return [(link.post_a, link.post_b) for link in linked]
+def ends(pairs: np.ndarray) -> list[tuple[int, int]]:
+    return [(first, second) for first, second in pairs.tolist()]
+
+
+def families(parents: dict[int, int | None]) -> list[tuple[int, int]]:
+    """Returns the links of posts with these parents."""
+    linked = links.family_links(np.array([*parents]), column([*parents.values()], pa.int64()))
+    return ends(linked)
 
 
 def test_same_key_links_to_the_smallest_id() -> None:
     """Posts with one key all link to the first of them; a key of None links nothing."""
-    posts = [post(9, md5="a"), post(3, md5="a"), post(5, md5="a"), post(4), post(6)]
+    keys = column(["a", None, "a", None, "a"], pa.string())
 
-    assert [(3, 5), (3, 9)] == ends(links.same_key(posts, "exact", lambda each: each.md5))
+    assert [(3, 5), (3, 9)] == ends(links.same_key(np.array([3, 4, 5, 6, 9]), keys))
 
 
 def test_families_link_children_and_siblings() -> None:
     """A child links to its parent and its siblings, whether or not the parent is present."""
-    posts = [post(1), post(2, parent_id=1), post(3, parent_id=2), post(8, parent_id=70)]
-    posts += [post(9, parent_id=70), post(10, parent_id=71), post(11, parent_id=11)]
+    parents = {1: None, 2: 1, 3: 2, 8: 70, 9: 70, 10: 71, 11: 11}
 
-    assert [(1, 2), (2, 3), (8, 9)] == ends(links.family_links(posts))
+    assert [(1, 2), (2, 3), (8, 9)] == families(parents)
 
 
 def test_siblings_stay_linked_when_their_parent_comes() -> None:
     """A parent listed after its children adds links to them and removes none."""
-    children = [post(number, parent_id=9) for number in (2, 5, 7)]
+    children = dict.fromkeys((2, 5, 7), 9)
     between = [(2, 5), (2, 7)]
 
-    assert between == ends(links.family_links(children))
-    assert {*between, (2, 9), (5, 9), (7, 9)} == set(ends(links.family_links([*children, post(9)])))
+    assert between == families(children)
+    assert {*between, (2, 9), (5, 9), (7, 9)} == set(families({**children, 9: None}))
 
 
 @pytest.mark.parametrize(
@@ -58,32 +63,58 @@ def test_sources_identify_images(source, is_specific) -> None:
     assert (source.strip() if is_specific else None) == links.image_url(source)
 
 
+def sources(posts: list[int], most: int) -> list[tuple[int, int]]:
+    """Returns the links of posts of one URL, with spaces around that of the last."""
+    urls = ["https://example.com/a"] * (len(posts) - 1) + [" https://example.com/a "]
+    return ends(links.source_links(np.array(posts), column(urls), most))
+
+
 def test_sources_link_their_first_posts() -> None:
     """A URL links at most the allowed number of posts, smallest ids first; 0 and 1 link none."""
-    posts = [post(number, source="https://example.com/a") for number in (7, 3, 5)]
+    posts = [3, 5, 7]
 
-    assert [(3, 5), (3, 7)] == ends(links.source_links(posts, 3))
-    assert [(3, 5)] == ends(links.source_links(posts, 2))
-    assert [] == links.source_links(posts, 1)
-    assert [] == links.source_links(posts, 0)
+    assert [(3, 5), (3, 7)] == sources(posts, 3)
+    assert [(3, 5)] == sources(posts, 2)
+    assert [] == sources(posts, 1)
+    assert [] == sources(posts, 0)
+
+
+def test_sources_that_name_no_image_link_nothing() -> None:
+    """Posts of one text, one site or no source at all stay unlinked."""
+    texts = ["mine", "mine", "https://example.com/", "https://example.com/", "", "", None, None]
+
+    assert [] == ends(links.source_links(np.arange(8), column(texts), 8))
 
 
 def test_one_more_post_of_a_source_takes_no_link_away() -> None:
     """The ninth post of a URL stays unlinked, and the first eight keep their links."""
-    posts = [post(number, source="https://example.com/a") for number in range(1, 10)]
-    first = ends(links.source_links(posts[:8], 8))
+    posts = [*range(1, 10)]
+    first = sources(posts[:8], 8)
 
     assert [(1, number) for number in range(2, 9)] == first
-    assert first == ends(links.source_links(posts, 8))
+    assert first == sources(posts, 8)
 
 
 def test_survivor_has_no_parent_then_size_score_age() -> None:
     """Posts without a parent come first, then more pixels, a higher score, the smaller id."""
-    child = post(1, parent_id=7, pixels=99, score=9)
-    small, low, young = post(2, pixels=10, score=9), post(3, pixels=20), post(9, pixels=20, score=5)
-    best = post(8, pixels=20, score=5)
+    # Post id, parent, pixels, score.
+    child, small, low = (1, 7, 99, 9), (2, None, 10, 9), (3, None, 20, 0)
+    young, best = (9, None, 20, 5), (8, None, 20, 5)
 
-    assert 8 == links.survivor([child, small, low, young, best])
-    assert 3 == links.survivor([child, small, low])
-    assert 2 == links.survivor([child, small])
-    assert 1 == links.survivor([child])
+    assert 8 == survivor(child, small, low, young, best)
+    assert 3 == survivor(child, small, low)
+    assert 2 == survivor(child, small)
+    assert 1 == survivor(child)
+
+
+def survivor(*posts: tuple[int, int | None, int, int]) -> int:
+    """Returns the post that is kept of a group, beside another group."""
+    names = ("post_id", "parent_id", "pixels", "score")
+    columns = zip(*posts, (4, None, 50, 9), strict=True)
+    table = pa.table(
+        {name: column([*c], pa.int64()) for name, c in zip(names, columns, strict=True)}
+    )
+    kept = set(links.survivors(np.array([1] * len(posts) + [4]), table).tolist())
+    assert 4 in kept
+    (single,) = kept - {4}
+    return int(single)

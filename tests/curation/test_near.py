@@ -4,18 +4,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from curation.image import Pixels, perceptual_hash
-from curation.links import DuplicateCandidate, Link
+from curation.links import Link
 from curation.near import near_links
 from tests.curation.entries_fixture import draw
 
 DRAWINGS = [draw("amber", seed=seed) for seed in range(6)]
-
-
-def posts_of(number: int) -> list[DuplicateCandidate]:
-    return [
-        DuplicateCandidate(post, str(post), None, None, None, source="", score=0, pixels=1)
-        for post in range(10, 10 + number)
-    ]
 
 
 def search(images: list[Image.Image]) -> tuple[list[Link], list[Link], int]:
@@ -29,7 +22,7 @@ def search(images: list[Image.Image]) -> tuple[list[Link], list[Link], int]:
 
     packed = b"".join(perceptual_hash(image)[0] for image in images)
     confirmed, apart = near_links(
-        posts_of(len(images)),
+        np.arange(10, 10 + len(images)),
         np.frombuffer(packed, np.uint64).reshape(-1, 4),
         thumbnail,
         distance=31,
@@ -67,7 +60,7 @@ def test_equal_hashes_with_other_pixels_stay_candidates() -> None:
     hashes = np.zeros((4, 4), np.uint64)
     images = [DRAWINGS[0], DRAWINGS[1], DRAWINGS[0], DRAWINGS[1]]
     confirmed, apart = near_links(
-        posts_of(4),
+        np.arange(10, 14),
         hashes,
         lambda post: np.asarray(images[post - 10].resize((32, 32))),
         distance=31,

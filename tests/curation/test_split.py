@@ -257,7 +257,8 @@ def test_closest_equals_a_slow_search(size, seed) -> None:
         ),
         default=None,
     )
-    comparison = certificate.compare(ids, hashes, names, apart=apart, limit=8)
+    left_out = np.array(sorted(apart), np.int64).reshape(-1, 2)
+    comparison = certificate.compare(ids, hashes, np.array(names), apart=left_out, limit=8)
     pair = comparison.closest
     within = Counter(
         "-".join(sorted((names[i], names[j]), key=SPLITS.index))
