@@ -1,19 +1,22 @@
 """
-Stage `filters`: refuses images by their measures, with reasons.
+Stage `filters`: refuses images by their measures and by the exclude file, with reasons.
 
 Reads measures.parquet, writes decisions.parquet. A rule is a function whose name is its reason code;
 it returns the two numbers compared if the image falls short, else None. All rules are evaluated, so
-an image may have several reasons.
+an image may have several reasons. A post that a rule of the exclude file matches has the reason
+`excluded`, and tombstones.parquet, which is written where there are such rules, names the rules.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
+from curation import exclusions
+from curation.exclusions import ExclusionRule
 from curation.params.filters import Params
 from personae import tables
 from personae.decisions import DECISIONS
@@ -21,6 +24,10 @@ from personae.decisions import DECISIONS
 log = logging.getLogger(__name__)
 
 _BATCH = 10_000  # images decided at once
+EXCLUDED = "excluded"
+"""Reason code of the posts that a rule of the exclude file matches."""
+TOMBSTONES = pa.schema({"post_id": pa.int64(), "rule": pa.string(), "why": pa.string()})
+"""Columns of tombstones.parquet: one row for each excluded post and rule that matches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,30 +108,57 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     Decides on every measured image.
 
     Raises:
-        MissingInput, MissingColumn: measures.parquet is absent or lacks a column.
+        MissingInput, MissingColumn: measures.parquet is absent or lacks a column, or so does a table
+            that the rules of the exclude file are compared with.
+        BadParams: The exclude file cannot be read, or a line of it is no rule.
     """
+    rules = exclusions.read(Path(params.exclude))
+    excluded = exclusions.matches(rules, data_dir)
     columns = list(Measures.__dataclass_fields__)
     table = tables.read(data_dir / "measure" / "measures.parquet", columns, stage="measure")
     pieces: list[pa.RecordBatch] = []
     counts: Counter[str] = Counter()
+    dead: dict[int, list[ExclusionRule]] = {}
     kept = 0
     # Python objects of a batch at a time: those of a million images would need gigabytes.
     for batch in table.sort_by("post_id").to_batches(max_chunksize=_BATCH):
-        decided = [(row["post_id"], decide(Measures(**row), params)) for row in batch.to_pylist()]
+        measured = [Measures(**row) for row in batch.to_pylist()]
+        decided = [
+            (row.post_id, _exclusion(row.post_id, excluded) | decide(row, params))
+            for row in measured
+        ]
         pieces.append(pa.RecordBatch.from_pylist(list(_rows(decided)), schema=DECISIONS))
+        dead |= {row.post_id: excluded[row.post_id] for row in measured if row.post_id in excluded}
         counts.update(reason for _, reasons in decided for reason in reasons)
         kept += sum(not reasons for _, reasons in decided)
     decisions = pa.Table.from_batches(pieces, DECISIONS).combine_chunks()
-    metadata = {"personae.params": params.model_dump_json()}
-    tables.write(
-        data_dir / "filters" / "decisions.parquet", decisions.replace_schema_metadata(metadata)
-    )
+    # Without rules the table has the bytes that it had before posts could be excluded.
+    unset = set() if rules else {"exclude"}
+    metadata = {"personae.params": params.model_dump_json(exclude=unset)}
+    out_dir = data_dir / "filters"
+    (out_dir / "tombstones.parquet").unlink(missing_ok=True)
+    if rules:
+        tables.write(out_dir / "tombstones.parquet", _tombstones(dead))
+    tables.write(out_dir / "decisions.parquet", decisions.replace_schema_metadata(metadata))
     log.info(
         "filters: %d of %d posts kept; refused: %s",
         kept,
         table.num_rows,
         ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())) or "none",
     )
+
+
+def _exclusion(post_id: int, excluded: Container[int]) -> dict[str, Shortfall]:
+    return {EXCLUDED: Shortfall()} if post_id in excluded else {}
+
+
+def _tombstones(excluded: Mapping[int, Iterable[ExclusionRule]]) -> pa.Table:
+    rows = [
+        {"post_id": post_id, "rule": rule.key, "why": rule.why}
+        for post_id, rules in excluded.items()
+        for rule in rules
+    ]
+    return pa.Table.from_pylist(rows, schema=TOMBSTONES)
 
 
 def _below(measured: float | None, threshold: float) -> Shortfall | None:

@@ -1,4 +1,4 @@
-"""Section `filters` of params.yaml: the measures below which an image is refused."""
+"""Section `filters` of params.yaml: the measures below which an image is refused, and the exclude file."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,4 +33,10 @@ class Params(BaseModel):
         ge=0,
         description="least variance of the Laplacian at 64 pixels, squared grey levels; of 7,256 "
         "illustrations a blank image and a speck are below 20, the next is at 53",
+    )
+    exclude: str = Field(
+        "exclude.txt",
+        min_length=1,
+        description="file of rules that exclude posts, as `python -m curation remove` writes; without "
+        "the file, none. Another path is to be named in dvc.yaml too",
     )
