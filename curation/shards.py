@@ -2,15 +2,16 @@
 Stage `shards`: packs the normalised images of `measure` into WebDataset tars.
 
 Equal inputs and parameters give equal bytes: USTAR headers with zeroed metadata, a fixed order, no
-compression. Each shard is a pure function of its `ShardSpec`. manifest.json is written last, so its
-presence says that the data set is complete; `verify` checks everything that it promises.
+compression. Each shard is a pure function of its `ShardSpec`. A shard that is there with these bytes
+is kept as it is, so that a small change of the data set rewrites few files. manifest.json is written
+last, so its presence says that the data set is complete; `verify` checks everything that it promises.
 """
 
 import hashlib
 import json
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,62 +89,107 @@ def plan(samples: Sequence[ShardSample], params: Params, *, extension: str) -> l
     """
     Distributes the samples to shards: each split in the order of sha256 of `seed:post_id`.
 
-    The order mixes the labels and does not depend on the order of `samples`.
+    The order mixes the labels and does not depend on the order of `samples`. With boundaries by hash,
+    the first bits of the hash are the number of the shard.
     """
-
-    def position(sample: ShardSample) -> tuple[bytes, int]:
-        digest = hashlib.sha256(f"{params.seed}:{sample.post_id}".encode()).digest()
-        return digest, sample.post_id
-
     specs = []
     for split in SPLITS:
-        ordered = sorted((sample for sample in samples if sample.split == split), key=position)
-        step = params.samples_per_shard
-        for number, start in enumerate(range(0, len(ordered), step)):
-            name = f"{split}-{number:06d}.tar"
-            specs.append(ShardSpec(name, extension, tuple(ordered[start : start + step])))
+        ordered = sorted(
+            (
+                (_digest(sample.post_id, params), sample)
+                for sample in samples
+                if sample.split == split
+            ),
+            key=lambda entry: (entry[0], entry[1].post_id),
+        )
+        bits = _bits(len(ordered), params.samples_per_shard)
+        by_shard: dict[int, list[ShardSample]] = defaultdict(list)
+        for rank, (digest, sample) in enumerate(ordered):
+            is_by_hash = params.boundaries == "hash"
+            number = _first(digest, bits) if is_by_hash else rank // params.samples_per_shard
+            by_shard[number].append(sample)
+        for number, members in by_shard.items():
+            specs.append(ShardSpec(f"{split}-{number:06d}.tar", extension, tuple(members)))
     return sorted(specs, key=lambda spec: spec.shard)
 
 
-def pack(spec: ShardSpec, *, measure_dir: Path, out_dir: Path) -> list[dict[str, Any]]:
+def pack(spec: ShardSpec, *, measure_dir: Path, out_dir: Path) -> tuple[list[dict[str, Any]], bool]:
     """
-    Writes one shard, whole or not at all; returns the rows of samples.parquet.
+    Writes one shard, whole or not at all, unless it is there with the same bytes.
+
+    Returns the rows of samples.parquet, and whether the shard was written.
 
     Raises:
         MissingInput: A tar of `measure` is absent.
         TamperedData: An image does not have the sha256 that `measure` recorded.
     """
-    rows = []
+    path = out_dir / spec.shard
     measured = SpanReader(
         measure_dir,
         stage="measure",
         table="measures.parquet",
         remedy="Run stage 'measure' again.",
     )
-    with files.whole_file(out_dir / spec.shard) as file, measured:
-        for sample in spec.samples:
-            image = measured.read(
-                sample.post_id,
-                sample.image_tar,
-                offset=sample.offset,
-                size=sample.image_bytes,
-                sha256=sample.image_sha256,
-            )
-            start = file.tell()
-            file.write(tars.member(f"{sample.post_id}.{spec.extension}", image))
-            file.write(tars.member(f"{sample.post_id}.cls", str(sample.leaf).encode()))
-            file.write(tars.member(f"{sample.post_id}.json", sample.described()))
-            rows.append(
-                {name: getattr(sample, name, None) for name in SCHEMA.names}
-                | {
-                    "shard": spec.shard,
-                    "offset": start,
-                    "sample_bytes": file.tell() - start,
-                    "image_offset": start + tars.BLOCK,
-                }
-            )
-        file.write(tars.end(file.tell()))
-    return rows
+    rows: list[dict[str, Any]] = []
+    with measured:
+        if _is_equal(path, _pieces(spec, measured, rows)):
+            return rows, False
+        rows.clear()
+        with files.whole_file(path) as file:
+            file.writelines(_pieces(spec, measured, rows))
+    return rows, True
+
+
+def _pieces(spec: ShardSpec, measured: SpanReader, rows: list[dict[str, Any]]) -> Iterator[bytes]:
+    """Yields the bytes of a shard sample by sample, and adds the row of each sample to `rows`."""
+    start = 0
+    for sample in spec.samples:
+        image = measured.read(
+            sample.post_id,
+            sample.image_tar,
+            offset=sample.offset,
+            size=sample.image_bytes,
+            sha256=sample.image_sha256,
+        )
+        piece = (
+            tars.member(f"{sample.post_id}.{spec.extension}", image)
+            + tars.member(f"{sample.post_id}.cls", str(sample.leaf).encode())
+            + tars.member(f"{sample.post_id}.json", sample.described())
+        )
+        rows.append(
+            {name: getattr(sample, name, None) for name in SCHEMA.names}
+            | {
+                "shard": spec.shard,
+                "offset": start,
+                "sample_bytes": len(piece),
+                "image_offset": start + tars.BLOCK,
+            }
+        )
+        start += len(piece)
+        yield piece
+    yield tars.end(start)
+
+
+def _is_equal(path: Path, pieces: Iterable[bytes]) -> bool:
+    """Returns whether `path` is a file of exactly these bytes; stops at the first difference."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
+
+
+def _digest(post_id: int, params: Params) -> bytes:
+    return hashlib.sha256(f"{params.seed}:{post_id}".encode()).digest()
+
+
+def _bits(samples: int, per_shard: int) -> int:
+    """Returns the bits of the hash that number the shards: 2 to this power hold the samples."""
+    return max(0, -(-samples // per_shard) - 1).bit_length()
+
+
+def _first(digest: bytes, bits: int) -> int:
+    """Returns the first `bits` bits of a digest as a number."""
+    return int.from_bytes(digest) >> (8 * len(digest) - bits)
 
 
 def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG001  # every stage has this signature
@@ -156,19 +202,25 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     """
     out_dir = data_dir / "shards"
     files.make_folder(out_dir)
-    _clear(out_dir)
+    (out_dir / "manifest.json").unlink(missing_ok=True)  # the build is unfinished from here on
     recorded = _metadata(data_dir / "measure" / "measures.parquet")
     settings = recorded["personae.params"]
     samples = _samples(data_dir)
     if params.provenance:
         samples = _with_provenance(samples, data_dir)
+    specs = plan(samples, params, extension=settings["format"])
+    _clear(out_dir, keep={spec.shard for spec in specs})
     rows: list[dict[str, Any]] = []
-    for spec in plan(samples, params, extension=settings["format"]):
-        rows += pack(spec, measure_dir=data_dir / "measure", out_dir=out_dir)
+    written = 0
+    for spec in specs:
+        packed, is_written = pack(spec, measure_dir=data_dir / "measure", out_dir=out_dir)
+        rows += packed
+        written += is_written
     rows.sort(key=lambda row: int(row["post_id"]))
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     # Left out where it is off, so that a data set keeps the bytes that older versions gave it.
     unset = set() if params.provenance else {"provenance"}
+    unset |= {"boundaries"} if params.boundaries == "count" else set()
     metadata = {"personae.params": params.model_dump_json(exclude=unset)}
     tables.write(out_dir / "samples.parquet", table.replace_schema_metadata(metadata))
     classes = _classes(data_dir)
@@ -187,10 +239,11 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     )
     manifest.write(out_dir / "manifest.json")
     log.info(
-        "shards: %d samples (%s) in %d shards, root %s",
+        "shards: %d samples (%s) in %d shards, %d of them written, root %s",
         len(rows),
         ", ".join(f"{split} {counts[split]}" for split in SPLITS),
         len(shards),
+        written,
         manifest.root_sha256,
     )
 
@@ -272,12 +325,12 @@ def _metadata(path: Path) -> dict[str, Any]:
     return {name: json.loads(metadata[name.encode()]) for name in names}
 
 
-def _clear(out_dir: Path) -> None:
-    """Removes an earlier build, its manifest first: without a manifest a build is unfinished."""
-    (out_dir / "manifest.json").unlink(missing_ok=True)
+def _clear(out_dir: Path, *, keep: Collection[str]) -> None:
+    """Removes what an earlier build left, the shards of the names in `keep` apart."""
     for pattern in ("*-??????.tar", "*.part", "samples.parquet", "classes.json"):
         for path in out_dir.glob(pattern):
-            path.unlink()
+            if path.name not in keep or not path.is_file():
+                path.unlink()
 
 
 def _entry(path: Path, samples: int) -> ShardEntry:

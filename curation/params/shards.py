@@ -1,5 +1,7 @@
 """Section `shards` of params.yaml: samples per shard, their order, and what they say of their origin."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -13,6 +15,12 @@ class Params(BaseModel):
         ge=1,
         description="samples in a shard; the last of a split may have fewer. 1000 images of a "
         "few kilobytes make a file that copies fast and still spreads over workers",
+    )
+    boundaries: Literal["count", "hash"] = Field(
+        "count",
+        description="where a shard ends; count: after `samples_per_shard` samples; hash: by the hash of "
+        "the post id, so that a removed or new sample changes its own shard alone. A split then has "
+        "1, 2, 4, … shards with `samples_per_shard` samples at most on average",
     )
     provenance: bool = Field(
         False,

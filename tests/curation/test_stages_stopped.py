@@ -46,12 +46,19 @@ def forked(steps=0):
             os._exit(code)
     return os.waitpid(child, 0)[1]
 
+def changed():
+    # A shard that is there with its bytes is not written: each run begins with other shards.
+    for path in sorted(out.glob("*.tar")) if name == "shards" else ():
+        path.with_name(path.name.replace("-0000", "-0001")).write_bytes(path.read_bytes())
+        path.write_bytes(path.read_bytes()[:-1])
+
 def digests():
     names = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(out.iterdir())}
     return names if name != "catalog" else sorted(names)  # a database differs in its bytes
 
 sound, results = digests(), []
 for steps in range(1, 200):
+    changed()
     status = forked(steps)
     results.append([status, forked(), digests() == sound])
     if status == 0:
