@@ -2,8 +2,7 @@
 Stage `catalog`: builds one DuckDB file over the tables of every stage.
 
 Loads the Parquet files in order of key and adds the views of catalog.sql. The catalog holds nothing
-that the files do not: it is always built anew, and every other program opens it read-only. A column
-named after a keyword of SQL is renamed: `offset` becomes `byte_offset`.
+that the files do not: it is always built anew, and every other program opens it read-only.
 """
 
 import hashlib
@@ -12,18 +11,18 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
 
+from curation import catalog_tables, history
+from curation.catalog_tables import DECIDING, SOURCES, TAGS, CatalogTable, quoted
 from curation.documents import CatalogDocument, CertificateDocument, ManifestDocument
 from curation.errors import TamperedData
 from curation.params.catalog import Params
-from personae import files, stages, tables
-from personae.decisions import DECISIONS
+from personae import files, stages
 from personae.errors import AlreadyRunning, DiskRefused, MissingInput
 
 log = logging.getLogger(__name__)
@@ -41,101 +40,12 @@ STAGES = (
     "split",
     "shards",
 )
-_FOLD = "NULL::INTEGER AS fold"  # split.parquet has the column only with `split.folds`
-DECIDING = ("listing", "decide", "download", "filters", "duplicates", "persona", "split")
-_TAGS = {"general": 0, "artist": 1, "copyright": 3, "character": 4, "meta": 5}
-# Where the original file is: an address on the board, or `folder:` and the quoted path in a folder.
-_ORIGINAL = "[variant.url FOR variant IN variants IF variant.type = 'original'][1]"
-_ORIGINAL_PATH = (
-    f"CASE WHEN {_ORIGINAL} LIKE 'folder:%' THEN try(url_decode(substr({_ORIGINAL}, 8))) END"
-)
 # DuckDB names the program that holds a file, and its process.
 _HOLDER = re.compile(r"Conflicting lock is held in (.+?) \(PID (\d+)\)")
 OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogTable:
-    """One Parquet file and the table that it becomes."""
-
-    table: str
-    stage: str
-    file: str
-    columns: tuple[str, ...]
-    order: str | None
-    """SQL of the order; None where the file is in the order of post ids, which loading keeps."""
-
-
-def _source(table: str, path: str, columns: str, order: str | None = None) -> CatalogTable:
-    stage, file = path.split("/")
-    return CatalogTable(table, stage, file, tuple(columns.split()), order)
-
-
-SOURCES = (
-    _source(
-        "posts",
-        "listing/posts.parquet",
-        "post_id created_at_utc updated_at_utc md5 pixel_hash rating image_width image_height "
-        "file_ext file_bytes duration_seconds parent_id has_children is_pending is_flagged "
-        "is_deleted is_banned score uploader_id source tags_general tags_character tags_copyright "
-        "tags_artist tags_meta variants given_label given_split given_group",
-    ),
-    _source("tags", "listing/tags.parquet", "name category post_count", "name"),
-    _source(
-        "implications",
-        "listing/implications.parquet",
-        "antecedent consequent",
-        "antecedent, consequent",
-    ),
-    _source("aliases", "listing/aliases.parquet", "antecedent consequent", "antecedent"),
-    _source(
-        "kept",
-        "decide/kept.parquet",
-        "post_id persona base base_source copyright white_background_tag",
-    ),
-    _source(
-        "personae",
-        "decide/personae.parquet",
-        "persona base copyright listed kept qualifies",
-        "persona",
-    ),
-    _source(
-        "images",
-        "download/images.parquet",
-        "post_id segment offset file_bytes sha256 md5 variant file_ext width height",
-    ),
-    _source(
-        "measures",
-        "measure/measures.parquet",
-        "post_id error detail file_format mode width height sha256 phash phash_quality border_white "
-        "saturation sharpness contrast image_tar offset image_bytes image_sha256",
-    ),
-    _source(
-        "groups",
-        "duplicates/groups.parquet",
-        "post_id group_id representative link distance",
-    ),
-    _source(
-        "links",
-        "duplicates/links.parquet",
-        "post_a post_b link distance inliers mirrored",
-        "post_a, post_b, link",
-    ),
-    _source(
-        "labels", "persona/classes.parquet", "label leaf base copyright available samples", "leaf"
-    ),
-    _source(
-        "splits", "split/split.parquet", "post_id label leaf group_id split fold white_background"
-    ),
-    _source(
-        "samples",
-        "shards/samples.parquet",
-        "post_id split label leaf white_background shard offset sample_bytes image_offset image_bytes",
-    ),
-)
 
 
 def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG001  # every stage has this signature
@@ -149,7 +59,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         BadDocument: The manifest or the certificate has another version or shape.
         DiskRefused: The file cannot be written.
     """
-    check_sources(data_dir)
+    catalog_tables.check(data_dir)
     manifest = ManifestDocument.read(data_dir / "shards" / "manifest.json")
     certificate = CertificateDocument.read(data_dir / "split" / "certificate.json")
     path = data_dir / "catalog" / "catalog.duckdb"
@@ -162,6 +72,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     described = CatalogDocument(
         sha256=sha256(part), bytes=part.stat().st_size, root_sha256=manifest.root_sha256
     )
+    history.record(data_dir, manifest)
     files.publish(part, path)
     described.write(path.with_suffix(".json"))
     if leaks and certificate.mode == "given":
@@ -264,64 +175,29 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_sources(data_dir: Path) -> None:
-    """
-    Makes sure that every table that the catalog loads is there, with its columns.
-
-    Raises:
-        MissingInput, MissingColumn: One is not.
-    """
-    for source in SOURCES:
-        columns = [name for name in source.columns if name != "fold"]
-        tables.check(data_dir / source.stage / source.file, columns, stage=source.stage)
-    for stage in DECIDING:
-        path = data_dir / stage / "decisions.parquet"
-        tables.check(path, DECISIONS.names, stage=stage)
-
-
-def rows_of(source: CatalogTable, data_dir: Path) -> str:
-    """Returns the SQL that selects the rows of a table from its Parquet file."""
-    columns = ", ".join(map(_column, source.columns))
-    rows = f"FROM read_parquet('{pattern(data_dir / source.stage / source.file)}')"
-    if "fold" in source.columns:
-        rows = f"FROM ({rows} UNION ALL BY NAME SELECT {_FOLD} WHERE false)"
-    return f"SELECT {columns} {rows}"  # names are constants of this file, the path is quoted
-
-
-def decisions(data_dir: Path) -> str:
-    """Returns the SQL that selects the decisions of every stage from their Parquet files."""
-    columns = ", ".join(DECISIONS.names)
-    paths = [pattern(data_dir / stage / "decisions.parquet") for stage in DECIDING]
-    return " UNION ALL ".join(f"SELECT {columns} FROM read_parquet('{path}')" for path in paths)  # noqa: S608  # see _rows_of
-
-
-def tagged(posts: str) -> str:
-    """Returns the SQL that selects one row for each tag of each post of the table `posts`."""
-    return " UNION ALL ".join(
-        f"SELECT post_id, unnest(tags_{kind}) AS tag, {number}::TINYINT AS category FROM {posts}"  # noqa: S608  # constants of this file
-        for kind, number in _TAGS.items()
-    )
-
-
 def _load(
     connection: duckdb.DuckDBPyConnection, source: CatalogTable, data_dir: Path, rows: int | None
 ) -> None:
     order = f" ORDER BY {source.order}" if source.order else ""
-    select = f"{rows_of(source, data_dir)}{order}{_limited(rows)}"
+    select = f"{catalog_tables.rows_of(source, data_dir)}{order}{_limited(rows)}"
     connection.execute(f"CREATE TABLE {source.table} AS {select}")
 
 
 def _derive(connection: duckdb.DuckDBPyConnection, data_dir: Path, rows: int | None) -> None:
-    """Makes the tables of several files or of lists: stages, decisions and post_tags."""
+    """Makes the tables of several files or of lists: stages, decisions, tombstones and post_tags."""
     connection.execute("CREATE TABLE stages (position INTEGER, stage VARCHAR)")
     for position, stage in enumerate(STAGES, start=1):
         connection.execute("INSERT INTO stages VALUES (?, ?)", [position, stage])
-    connection.execute(f"CREATE TABLE decisions AS {decisions(data_dir)}{_limited(rows)}")
+    connection.execute(
+        f"CREATE TABLE decisions AS {catalog_tables.decisions(data_dir)}{_limited(rows)}"
+    )
+    excluded = f"{catalog_tables.tombstones(data_dir)} ORDER BY post_id, rule{_limited(rows)}"
+    connection.execute(f"CREATE TABLE tombstones AS {excluded}")
     # An enum stores a tag as a number: 25 million tags are compared as fast as integers.
-    names = " UNION ".join(f"SELECT unnest(tags_{kind}) AS name FROM posts" for kind in _TAGS)  # noqa: S608  # constants of this file
+    names = " UNION ".join(f"SELECT unnest(tags_{kind}) AS name FROM posts" for kind in TAGS)  # noqa: S608  # constants of catalog_tables.py
     connection.execute(f"CREATE TYPE tag AS ENUM (SELECT name FROM ({names}) ORDER BY name)")  # noqa: S608  # see above
     connection.execute(
-        f"CREATE TABLE post_tags AS SELECT post_id, tag::tag AS tag, category FROM ({tagged('posts')})"  # noqa: S608  # see above
+        f"CREATE TABLE post_tags AS SELECT post_id, tag::tag AS tag, category FROM ({catalog_tables.tagged('posts')})"  # noqa: S608  # see above
     )
 
 
@@ -379,22 +255,3 @@ def _params(data_dir: Path) -> dict[str, Any]:
 def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608  # names are constants of this file
     return int(row[0]) if row else 0
-
-
-def _column(name: str) -> str:
-    if name == "offset":
-        return '"offset" AS byte_offset'
-    if name == "variants":
-        return f"{_ORIGINAL} AS original_url, {_ORIGINAL_PATH} AS original_path"
-    return f"{name}::TIMESTAMP AS {name}" if name.endswith("_at_utc") else name
-
-
-def pattern(path: Path) -> str:
-    """Returns a path for `read_parquet`, which takes patterns: `[`, `]`, `*` and `?` are escaped."""
-    text = "".join(f"[{sign}]" if sign in "[]*?" else sign for sign in str(path))
-    return text.replace("'", "''")
-
-
-def quoted(path: Path) -> str:
-    """Returns a path for a string literal of SQL."""
-    return str(path).replace("'", "''")

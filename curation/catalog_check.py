@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
-from curation import catalog
+from curation import catalog, catalog_tables
 from curation.documents import CatalogDocument, CertificateDocument, ManifestDocument
 from personae import stages
 from personae.errors import AlreadyRunning, PersonaeError
@@ -50,7 +50,7 @@ def problems(data_dir: Path, manifest: ManifestDocument) -> Iterator[str]:
         if wrong:
             yield wrong
             return
-        catalog.check_sources(data_dir)
+        catalog_tables.check(data_dir)
         certificate = CertificateDocument.read(data_dir / "split" / "certificate.json")
         catalog.connect(path).close()  # names who has it open for writing
         with (
@@ -60,8 +60,8 @@ def problems(data_dir: Path, manifest: ManifestDocument) -> Iterator[str]:
             # A view's SQL is compared after a file has kept it: DuckDB words it anew then.
             empty = Path(folder) / "empty.duckdb"
             catalog.build(connection, empty, data_dir, manifest, certificate, rows=0)
-            connection.execute(f"ATTACH '{catalog.quoted(empty)}' AS expected (READ_ONLY)")
-            connection.execute(f"ATTACH '{catalog.quoted(path)}' AS catalog (READ_ONLY)")
+            connection.execute(f"ATTACH '{catalog_tables.quoted(empty)}' AS expected (READ_ONLY)")
+            connection.execute(f"ATTACH '{catalog_tables.quoted(path)}' AS catalog (READ_ONLY)")
             changed = list(_definitions(connection))
             yield from changed
             if not changed:
@@ -107,9 +107,12 @@ def _rows(connection: duckdb.DuckDBPyConnection, data_dir: Path) -> Iterator[str
     All rows of both are read, which also checks DuckDB's own checksums of their blocks, and compared
     by number and sum of hashes, in whatever order they are.
     """
-    expected = {source.table: catalog.rows_of(source, data_dir) for source in catalog.SOURCES}
-    expected["decisions"] = catalog.decisions(data_dir)
-    expected["post_tags"] = catalog.tagged("catalog.posts")
+    expected = {
+        source.table: catalog_tables.rows_of(source, data_dir) for source in catalog_tables.SOURCES
+    }
+    expected["decisions"] = catalog_tables.decisions(data_dir)
+    expected["tombstones"] = catalog_tables.tombstones(data_dir)
+    expected["post_tags"] = catalog_tables.tagged("catalog.posts")
     for table in ("stages", "shards", "builds"):
         expected[table] = f"SELECT * FROM expected.{table}"  # noqa: S608  # names are constants of this file
     for table, rows in expected.items():

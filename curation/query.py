@@ -2,7 +2,8 @@
 Queries of the catalog: takes read-only SQL, returns rows, writes a table, CSV, JSON or Parquet.
 
 The predictions in RESULTS/RUN/SEED/ become the temporary table `predictions`, with the columns `run`
-and `seed` before their own. After that the connection is locked: SQL cannot open a file, use the
+and `seed` before their own, and what the runs were trained on becomes `runs`, `build_samples` and
+`seen`. After that the connection is locked: SQL cannot open a file, use the
 network or change a setting.
 """
 
@@ -18,7 +19,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation import catalog, predictions
+from curation import catalog, catalog_tables, history, predictions
 from curation.errors import BadQuery
 from curation.values import plain
 from personae.errors import MissingInput
@@ -145,6 +146,8 @@ def sandboxed(
     with closing(catalog.connect(catalog_path)) as connection:
         if "predictions" in sql.lower():
             _join_predictions(connection, results_dir)
+        if history.NAMES.search(sql):
+            history.join(connection, catalog_path, results_dir)
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         try:
@@ -166,7 +169,7 @@ def sandboxed(
 
 def _join_predictions(connection: duckdb.DuckDBPyConnection, results_dir: Path) -> None:
     parts = [
-        f"SELECT '{catalog.quoted(Path(run))}' AS run, {seed} AS seed, * FROM read_parquet('{catalog.pattern(path)}')"  # noqa: S608  # quoted; the query itself is the reader's own SQL
+        f"SELECT '{catalog_tables.quoted(Path(run))}' AS run, {seed} AS seed, * FROM read_parquet('{catalog_tables.pattern(path)}')"  # noqa: S608  # quoted; the query itself is the reader's own SQL
         for run, seed, path in predictions.files(results_dir)
     ]
     if not parts:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from curation import catalog, predictions
+from curation import catalog, catalog_tables, predictions
 from personae.errors import MissingInput, PersonaeError
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,9 @@ class Snapshot:
         self._connection = duckdb.connect(config=catalog.OFFLINE)
         try:
             self._connection.execute("SET enable_progress_bar = false")
-            self._connection.execute(f"ATTACH '{catalog.quoted(path)}' AS catalog (READ_ONLY)")
+            self._connection.execute(
+                f"ATTACH '{catalog_tables.quoted(path)}' AS catalog (READ_ONLY)"
+            )
             notices = self._load(results_dir)
             # A view of a crafted catalog could read a file: nothing of it is queried before this.
             self._connection.execute("SET enable_external_access = false")
@@ -138,7 +140,9 @@ class Snapshot:
         self._connection.execute(_TABLE)
         for run, seed, path in predictions.files(results_dir):
             try:
-                self._connection.execute(_INSERT.format(path=catalog.pattern(path)), [run, seed])
+                self._connection.execute(
+                    _INSERT.format(path=catalog_tables.pattern(path)), [run, seed]
+                )
             except duckdb.Error as error:
                 log.warning("%s cannot be read: %s", path, str(error).splitlines()[0])
                 notices.append(

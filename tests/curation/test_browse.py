@@ -102,7 +102,7 @@ def reference(
     posts = set()
     for post in table("listing/posts.parquet"):
         post_id = post["post_id"]
-        tags = {tag for kind in catalog._TAGS for tag in post[f"tags_{kind}"]}
+        tags = {tag for kind in catalog.TAGS for tag in post[f"tags_{kind}"]}
         own = [row for row in refusals if row["post_id"] == post_id]
         named = [
             row

@@ -280,7 +280,9 @@ def test_rebuild_gives_the_same_answers(curated, path: Path) -> None:
     run(curated.data_dir)
 
     assert before == {sql: rows(path, sql) for _, sql in questions()}
-    assert ["catalog.duckdb", "catalog.json"] == sorted(file.name for file in path.parent.iterdir())
+    ((root,),) = rows(path, "SELECT root_sha256 FROM builds")
+    expected = ["catalog.duckdb", "catalog.json", f"samples-{root}.parquet"]
+    assert expected == sorted(file.name for file in path.parent.iterdir())
 
 
 def test_readers_cannot_write(path: Path) -> None:
