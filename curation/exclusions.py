@@ -22,11 +22,10 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.params.filters import EXCLUDABLE
 from personae import files, tables
 from personae.errors import BadParams
 
-KINDS: Final = ("post", "tag", "artist", "sha256", "md5")
-"""What a rule may name."""
 _VALUES: Final = {
     "post": (re.compile(r"[0-9]{1,19}"), "a post id"),
     "tag": (re.compile(r"\S+"), "a tag with underscores instead of spaces"),
@@ -65,7 +64,7 @@ def rule(kind: str, value: str, why: str = "", *, where: str = "The rule") -> Ex
         BadParams: `kind` is unknown, or `value` has another form; the message begins with `where`.
     """
     if kind not in _VALUES:
-        raise BadParams(f"{where} has the kind {kind!r:.40}, not {', '.join(KINDS)}.")
+        raise BadParams(f"{where} has the kind {kind!r:.40}, not {', '.join(EXCLUDABLE)}.")
     pattern, form = _VALUES[kind]
     plain = value.lower() if kind in ("sha256", "md5") else value
     is_post = kind == "post"
@@ -96,7 +95,7 @@ def read(path: Path) -> list[ExclusionRule]:
         if not value or len(value.split()) > 1:
             raise BadParams(
                 f"{path}, line {number}: {line.strip()!r:.80} is no rule. A rule is a kind "
-                f"({', '.join(KINDS)}) and one value, such as `post 1234`; a comment begins with `# `."
+                f"({', '.join(EXCLUDABLE)}) and one value, such as `post 1234`; a comment begins with `# `."
             )
         read_rule = rule(kind, value.strip(), why, where=f"{path}, line {number}")
         rules.setdefault(read_rule.key, read_rule)

@@ -46,9 +46,13 @@ class SpanReader:
             os.close(descriptor)
         self._open.clear()
 
-    def read(self, post_id: int, name: str, *, offset: int, size: int, sha256: str) -> bytes:
+    def read(
+        self, post_id: int, name: str, *, offset: int, size: int, sha256: str | None = None
+    ) -> bytes:
         """
         Returns the `size` bytes of a post's image at byte `offset` of the file `name`.
+
+        Without a `sha256`, only the number of bytes is checked.
 
         Raises:
             MissingInput: The file cannot be opened.
@@ -59,9 +63,11 @@ class SpanReader:
             descriptor = self._descriptor(name)
             if offset + size <= os.fstat(descriptor).st_size:
                 data = os.pread(descriptor, size, offset)
-        if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
+        is_whole = len(data) == size
+        if not is_whole or sha256 not in (None, hashlib.sha256(data).hexdigest()):
+            what = "sha256" if sha256 else "bytes"
             raise TamperedData(
-                f"The image of post {post_id} at byte {offset} of {name} does not have the sha256 "
+                f"The image of post {post_id} at byte {offset} of {name} does not have the {what} "
                 f"that {self._table} records: one of the two files was changed or cut. "
                 f"{self._remedy}"
             )

@@ -69,7 +69,7 @@ def problems(data_dir: Path) -> Iterator[str]:
         manifest = ManifestDocument.read(folder / "manifest.json")
         classes = ClassesDocument.read(folder / "classes.json")
         yield from _manifest(folder, manifest)
-        rows = _sample_rows(folder, manifest)
+        rows: list[dict[str, Any]] = sample_table(folder, manifest).to_pylist()
         yield from _counts(rows, manifest)
         yield from _labels(rows, manifest, classes)
         yield from _shards(folder, manifest, rows, _image_hashes(data_dir))
@@ -113,9 +113,9 @@ def _manifest(folder: Path, manifest: ManifestDocument) -> Iterator[str]:
                 yield f"{name} has the sha256 {actual}, not {sha256}."
 
 
-def _sample_rows(folder: Path, manifest: ManifestDocument) -> list[dict[str, Any]]:
+def sample_table(folder: Path, manifest: ManifestDocument) -> pa.Table:
     """
-    Returns the rows of samples.parquet.
+    Returns samples.parquet of a folder of shards, which may have been made by anyone.
 
     Raises:
         BadTable: The table has more rows than its shards can hold: a small file of Parquet may
@@ -127,8 +127,7 @@ def _sample_rows(folder: Path, manifest: ManifestDocument) -> list[dict[str, Any
         count = pq.read_metadata(path).num_rows
     if count > sizes // _LEAST_SAMPLE:
         raise BadTable(f"{path} has {count} rows, more than its shards can hold.")
-    rows: list[dict[str, Any]] = tables.read_complete(path, SAMPLES, stage="shards").to_pylist()
-    return rows
+    return tables.read_complete(path, SAMPLES, stage="shards")
 
 
 def _size(path: Path) -> int:

@@ -1,6 +1,11 @@
 """Section `filters` of params.yaml: the measures below which an image is refused, and the exclude file."""
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict, Field
+
+EXCLUDABLE: Final = ("post", "tag", "artist", "sha256", "md5")
+"""What a rule of the exclude file may name."""
 
 
 class Params(BaseModel):

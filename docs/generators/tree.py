@@ -13,6 +13,7 @@ TOP = {
     "mkdocs.yml": "the documentation site: its pages, in order",
     "params.yaml": "every number a person may change, one section per stage or method",
     "dvc.yaml": "the pipeline, top to bottom",
+    "exclude.txt": "posts that stay out of the data set, by rules",
     "dvc.lock": "hashes of the inputs and outputs of each stage of the default preset",
     "README.md": "what it is, and the two commands that show it",
     "CHANGELOG.md": "what changed for users, by version",

@@ -77,7 +77,7 @@ def test_wrong_usage_is_exit_2(arguments: list[str], capsys) -> None:
     assert 1 == len(err.splitlines())
 
 
-@pytest.mark.parametrize("command", [*STAGES, "query", "get", "verify", "browse"])
+@pytest.mark.parametrize("command", [*STAGES, "query", "get", "verify", "browse", "remove", "diff"])
 def test_every_command_explains_itself(command: str, capsys, monkeypatch) -> None:
     """`--help` of each command exits with 0, fits on a screen, and shows an example."""
     monkeypatch.setenv("COLUMNS", "100")
@@ -86,7 +86,7 @@ def test_every_command_explains_itself(command: str, capsys, monkeypatch) -> Non
     out = capsys.readouterr().out
 
     assert 0 == caught.value.code
-    assert "--data DIR" in out
+    assert ("OLD NEW" if command == "diff" else "--data DIR") in out
     assert f"example:\n  python -m curation {command}" in out
     assert len(out.splitlines()) <= 50
 

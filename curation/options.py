@@ -1,0 +1,289 @@
+"""The parser of `python -m curation`: its commands, their help and their options."""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from pydantic import BaseModel
+
+from curation.params.filters import EXCLUDABLE
+from personae import cli
+from personae.settings import add_options
+
+_Commands: TypeAlias = "argparse._SubParsersAction[cli.Parser]"  # noqa: SLF001  # argparse gives it no public name
+
+STAGES = {
+    "measure": "decode every image once, measure it, and normalise it",
+    "filters": "refuse images by their measures, with reasons",
+    "duplicates": "group exact and near duplicates, and keep one image of each group",
+    "persona": "give every image its label, and balance the labels",
+    "split": "draw train, validation and test by duplicate group",
+    "shards": "pack WebDataset tars: the same inputs give the same bytes",
+    "catalog": "build one DuckDB file over every table",
+}
+_OPTIONS = {
+    "measure": "--side 64",
+    "filters": "--min-saturation 0",
+    "duplicates": "--distance 20",
+    "persona": "--min-samples 50",
+    "split": "--seed 1",
+    "shards": "--samples-per-shard 500",
+    "catalog": "--data data",
+}
+_DESCRIPTION = """\
+From downloaded images to a data set: seven stages, and queries about it.
+
+examples:
+  python -m curation measure --side 64                 one stage, one parameter changed
+  python -m curation split --help                      the parameters of a stage
+  python -m curation query "SELECT * FROM funnel"      where the posts went, and why
+  python -m curation query "SELECT step, outcome, detail FROM journey WHERE post_id = 1234"
+  python -m curation query "SELECT * FROM label_counts" --csv > labels.csv
+  python -m curation query "FROM dataset" --parquet dataset.parquet
+  python -m curation select "SELECT post_id FROM dataset WHERE NOT white_background" -o scenes.parquet
+  python -m curation get 1234 -o image.png             one image out of its shard
+  python -m curation get miku/03.jpg -o image.png      the same, by the path of its original
+  python -m curation verify                            every hash, every offset, no leak
+  python -m curation browse                            posts, images, predictions in a browser
+  python -m curation remove post 1234 --why "request"  leave a post out, now and later
+  python -m curation diff old data                     the samples of two builds
+"""
+_EPILOG = """\
+The stages run in the order above; `dvc repro` runs those whose inputs changed.
+docs/queries.sql holds ten queries to start from.
+
+"""
+_QUERY_HELP = """\
+tables  posts tags post_tags implications aliases kept personae decisions stages images measures
+        groups links labels splits samples shards builds tombstones
+views   journey funnel rejections label_counts white_background unusual_ground
+        look_alikes leaks dataset
+also    predictions (run, seed, post_id, split, label, predicted, …) where models were evaluated
+        seen (run, seed, post_id, split) and runs (run, seed, root_sha256, is_known) of trained models
+
+The catalog is opened for reading only, and SQL cannot open any other file.
+"""
+
+
+_BROWSE_HELP = """\
+The address holds every filter, so that a view can be kept or linked to. The images of one cell of a
+confusion matrix:
+  http://127.0.0.1:8423/?run=flat&split=test&true=LABEL&predicted=LABEL
+Keys: / filters, arrows or h j k l choose an image, Enter opens it, Esc closes it, n p turn pages.
+"""
+
+
+def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Returns the parser; only the command that is called gets the options of its `Params`."""
+    top = cli.Parser(
+        prog="python -m curation",
+        description=_DESCRIPTION,
+        epilog=cli.with_exit_codes(_EPILOG),
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for stage, line in STAGES.items():
+        description = _opening(f"{line[0].upper()}{line[1:]}.", f"{stage} {_OPTIONS[stage]}")
+        command = commands.add_parser(stage, help=line, description=description)
+        if stage in arguments[:1]:
+            fields = model(stage)
+            if fields.model_fields:
+                group = command.add_argument_group(f"section '{stage}' of params.yaml")
+                add_options(group, fields)
+        cli.add_shared_options(command, "data", "work")
+    for add in (
+        _add_query,
+        _add_select,
+        _add_get,
+        _add_verify,
+        _add_browse,
+        _add_remove,
+        _add_diff,
+    ):
+        add(commands)
+    return top
+
+
+def model(stage: str) -> type[BaseModel]:
+    """Returns the parameters of a stage."""
+    params: type[BaseModel] = importlib.import_module(f"curation.params.{stage}").Params
+    return params
+
+
+def _opening(text: str, arguments: str) -> str:
+    """Returns the beginning of a help page: what the command does, and an example."""
+    return f"{text}\n\nexample:\n  python -m curation {arguments}"
+
+
+def _add_query(commands: _Commands) -> None:
+    query = commands.add_parser(
+        "query",
+        help="ask the catalog in SQL",
+        description=_opening(
+            "Runs one SQL statement on the catalog and prints its rows.",
+            'query "SELECT * FROM funnel"',
+        ),
+        epilog=_QUERY_HELP,
+    )
+    _add_sql(query)
+    shape = query.add_mutually_exclusive_group()
+    shape.add_argument(
+        "--csv", action="store_true", help="print comma-separated values (default: a table)"
+    )
+    shape.add_argument(
+        "--json", action="store_true", help="print a list of objects (default: a table)"
+    )
+    shape.add_argument(
+        "--parquet",
+        type=Path,
+        metavar="FILE",
+        help="write all rows to a Parquet file (default: print a table)",
+    )
+    query.add_argument(
+        "--limit",
+        type=cli.whole_number,
+        metavar="N",
+        help="largest number of rows (default: 50 in a table, all in CSV and JSON)",
+    )
+    cli.add_shared_options(query, "data", "results")
+
+
+def _add_select(commands: _Commands) -> None:
+    select = commands.add_parser(
+        "select",
+        help="write the samples of a query as a selection to train on",
+        description=_opening(
+            "Writes the samples whose post ids a query gives, for the parameter data.selection.",
+            'select "SELECT post_id FROM dataset WHERE NOT white_background" -o scenes.parquet',
+        ),
+        epilog=_QUERY_HELP,
+    )
+    _add_sql(select)
+    select.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", required=True, help="Parquet file to write"
+    )
+    cli.add_shared_options(select, "data", "results")
+
+
+def _add_get(commands: _Commands) -> None:
+    get = commands.add_parser(
+        "get",
+        help="write the image of one sample to a file",
+        description=_opening(
+            "Writes the image of one sample to a file, as it is stored in its shard.",
+            "get 1234 -o image.png",
+        ),
+    )
+    get.add_argument(
+        "key",
+        metavar="KEY",
+        help="post id of the sample, its key in the shard (1234.png), or the path or address of its "
+        "original file",
+    )
+    get.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="file to write, - for standard output (default: ID.png, ID.webp or ID.jpg in the current "
+        "folder, by post id and format of the image)",
+    )
+    cli.add_shared_options(get, "data")
+
+
+def _add_verify(commands: _Commands) -> None:
+    verify = commands.add_parser(
+        "verify",
+        help="check every hash, offset and table",
+        description=_opening(
+            "Checks segments, normalised images, shards, manifest, samples and catalog.", "verify"
+        ),
+    )
+    cli.add_shared_options(verify, "data")
+
+
+def _add_browse(commands: _Commands) -> None:
+    browse = commands.add_parser(
+        "browse",
+        help="see posts, images and predictions in a browser",
+        description=_opening(
+            "Serves a page over the catalog, to this machine alone, until Ctrl-C: posts by label, tag, "
+            "split,\nreason and prediction, with their images.",
+            "browse",
+        ),
+        epilog=_BROWSE_HELP,
+    )
+    browse.add_argument(
+        "--port",
+        type=cli.whole_number,
+        default=8423,
+        metavar="N",
+        help="port of the page; 0 takes any free one (default: 8423)",
+    )
+    cli.add_shared_options(browse, "data", "results")
+
+
+def _add_remove(commands: _Commands) -> None:
+    remove = commands.add_parser(
+        "remove",
+        help="exclude posts from the data set, now and in later listings",
+        description=_opening(
+            "Adds rules to the exclude file, and says which samples, shards and trained runs they "
+            "concern.\nThe stages from 'filters' on then leave the posts out.",
+            'remove post 1234 --why "by request of the artist"',
+        ),
+        epilog="Undo it by deleting the line of the rule in the exclude file.",
+    )
+    remove.add_argument(
+        "kind", metavar="KIND", choices=EXCLUDABLE, help=f"what VALUE is: {', '.join(EXCLUDABLE)}"
+    )
+    remove.add_argument(
+        "values",
+        metavar="VALUE",
+        nargs="+",
+        help="post id, tag, tag of an artist, or hash of a file",
+    )
+    remove.add_argument(
+        "--why", default="", metavar="TEXT", help="comment of the rule (default: none)"
+    )
+    remove.add_argument(
+        "--copies",
+        action="store_true",
+        help="also exclude the posts that `duplicates` grouped with these (default: name them)",
+    )
+    remove.add_argument(
+        "--anyway",
+        action="store_true",
+        help="add rules that match no listed post, for later listings (default: refuse them)",
+    )
+    cli.add_shared_options(remove, "data", "results")
+
+
+def _add_diff(commands: _Commands) -> None:
+    diff = commands.add_parser(
+        "diff",
+        help="compare the samples of two builds",
+        description=_opening(
+            "Compares two builds by their shards: samples added, removed, moved to another split, "
+            "relabelled,\nand with other bytes. Reasons come from the decisions of NEW.",
+            "diff old data",
+        ),
+    )
+    diff.add_argument("old", metavar="OLD", type=Path, help="data folder of the first build")
+    diff.add_argument("new", metavar="NEW", type=Path, help="data folder of the second build")
+    diff.add_argument("--json", action="store_true", help="print JSON, for programs")
+    diff.add_argument(
+        "--limit",
+        type=cli.whole_number,
+        default=20,
+        metavar="N",
+        help="samples that are listed of each kind of change; JSON has all (default: 20)",
+    )
+    cli.add_shared_options(diff)
+
+
+def _add_sql(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "sql", metavar="SQL", help="one statement, or - to read it from standard input"
+    )
