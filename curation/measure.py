@@ -5,7 +5,8 @@ Reads images.parquet and the segments of `download`; writes measures.parquet and
 The images are measured in partitions, each a pure function of its `Partition`, so the bytes do not
 depend on the number of workers. A finished partition lies in `work/measure`, named by the hash of
 everything that it depends on, until the result is published: a stage killed at any moment continues
-from there.
+from there. What the run before has measured of the same stored bytes is copied, so that a grown
+listing costs only its new images.
 """
 
 import filecmp
@@ -16,7 +17,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from PIL import __version__ as pillow_version
 from PIL import features
 
 from curation import image as images
-from curation import tars, workers
+from curation import measured, tars, workers
 from curation.params.measure import Params
 from curation.spans import SpanReader
 from personae import container, files, squares, tables
@@ -90,6 +91,10 @@ class Partition:
     segments_dir: Path
     work_dir: Path
     versions: tuple[tuple[str, str], ...]
+    measure_dir: Path
+    """Folder of the earlier run."""
+    earlier: pa.Table | None = field(default=None, compare=False, repr=False)
+    """Rows of the earlier run, which change no byte; None if there are none to use."""
 
     @property
     def tar_name(self) -> str:
@@ -139,13 +144,16 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:
         waiting = [partition for partition in partitions if not partition.is_done()]
         total = sum(len(partition.rows) for partition in partitions)
         log.info(
-            "measure: %d images in %d partitions, %d of them done by an earlier run",
+            "measure: %d images in %d partitions, %d of them done by a run that was stopped; %d images "
+            "were measured before",
             total,
             len(partitions),
             len(partitions) - len(waiting),
+            sum(len(part.earlier) for part in partitions if part.earlier is not None),
         )
         _measure_all(waiting, params.workers or workers.cores())
         table = _publish(partitions, params, data_dir / "measure")
+        measured.remember(data_dir, code=_code())
         # The folder itself stays: it carries the lock.
         for path in sorted(work.iterdir()):
             path.unlink()
@@ -171,17 +179,22 @@ def measure_partition(partition: Partition) -> int:
         remedy="Restore the segment from a copy. Without a copy, move data/download away and run "
         "stage 'download' again.",
     )
-    with files.whole_file(partition.tar_path) as tar, segments:
+    earlier = measured.EarlierImages(partition.earlier, partition.measure_dir)
+    with files.whole_file(partition.tar_path) as tar, segments, earlier:
         for stored in partition.rows:
             workers.check_for_stop()
-            data = segments.read(
-                stored.post_id,
-                stored.segment,
-                offset=stored.offset,
-                size=stored.file_bytes,
-                sha256=stored.sha256,
-            )
-            row, encoded = measure_one(data, stored, partition.params)
+            known = earlier.get(stored.post_id, stored.sha256)
+            if known and _has_listed_size(known.row, stored):
+                row, encoded = known
+            else:
+                data = segments.read(
+                    stored.post_id,
+                    stored.segment,
+                    offset=stored.offset,
+                    size=stored.file_bytes,
+                    sha256=stored.sha256,
+                )
+                row, encoded = measure_one(data, stored, partition.params)
             if encoded:
                 row |= {"image_tar": partition.tar_name, "offset": tar.tell() + tars.BLOCK}
                 tar.write(tars.member(f"{stored.post_id}.{partition.params.format}", encoded))
@@ -220,34 +233,31 @@ def measure_one(data: bytes, stored: SegmentImage, params: Params) -> tuple[dict
 
 
 def _partitions(params: Params, source: Path, work: Path) -> list[Partition]:
+    data_dir = source.parent
     table = tables.read(source / "images.parquet", _STORED, stage="download").sort_by("post_id")
     stored = [SegmentImage(**row) for row in table.to_pylist()]
     size, versions = params.pictures_per_tar, tuple(_versions().items())
-    return [
-        Partition(
+    earlier = measured.earlier(data_dir, params, dict(versions), code=_code(), schema=SCHEMA)
+    partitions = []
+    for start in range(0, len(stored), size):
+        rows = tuple(stored[start : start + size])
+        partition = Partition(
             number=start // size,
-            rows=tuple(stored[start : start + size]),
+            rows=rows,
             params=params,
             segments_dir=source / "segments",
             work_dir=work,
             versions=(*versions, ("code", _code())),
+            measure_dir=data_dir / "measure",
+            earlier=measured.of_posts(earlier, [row.post_id for row in rows]),
         )
-        for start in range(0, len(stored), size)
-    ]
+        partitions.append(partition)
+    return partitions
 
 
 def _check_size(decoded: squares.DecodedImage, stored: SegmentImage) -> None:
-    """
-    Refuses an image whose size is not the listed size.
-
-    Boards round the sides of a thumbnail, and list some images before they are turned upright: one
-    pixel more or less and exchanged sides are accepted.
-    """
-    if not stored.width or not stored.height:
-        return
-    listed = sorted((stored.width, stored.height))
-    actual = sorted((decoded.width, decoded.height))
-    difference = max(abs(listed[0] - actual[0]), abs(listed[1] - actual[1]))
+    """Refuses an image whose size is not the listed size."""
+    difference = _difference(decoded.width, decoded.height, stored)
     if difference > _ROUNDED:
         raise UnreadableImage(
             "wrong_size",
@@ -255,6 +265,25 @@ def _check_size(decoded: squares.DecodedImage, stored: SegmentImage) -> None:
             measured=difference,
             threshold=_ROUNDED,
         )
+
+
+def _has_listed_size(row: dict[str, Any], stored: SegmentImage) -> bool:
+    """Returns whether an image that was measured before has the size that is listed now."""
+    return _difference(row["width"], row["height"], stored) <= _ROUNDED
+
+
+def _difference(width: int, height: int, stored: SegmentImage) -> int:
+    """
+    Returns the largest difference of a side to the listed side, pixels; 0 where no size is listed.
+
+    Boards round the sides of a thumbnail, and list some images before they are turned upright: one
+    pixel more or less and exchanged sides are accepted.
+    """
+    if not stored.width or not stored.height:
+        return 0
+    listed = sorted((stored.width, stored.height))
+    actual = sorted((width, height))
+    return max(abs(listed[0] - actual[0]), abs(listed[1] - actual[1]))
 
 
 def _measure_all(waiting: Sequence[Partition], processes: int) -> None:

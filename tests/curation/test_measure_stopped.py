@@ -157,7 +157,7 @@ def test_killed_before_any_step_the_next_run_gives_the_same_bytes(tiny_data) -> 
     changed = [trial for trial in results if trial.side == 32]
 
     assert [signal.SIGKILL] * 9 + [0] == [trial.status for trial in repeated]
-    assert [signal.SIGKILL] * 12 + [0] == [trial.status for trial in changed]
+    assert [signal.SIGKILL] * 13 + [0] == [trial.status for trial in changed]
     assert all(trial.next_status == 0 and trial.is_equal for trial in results)
     assert all(trial.has_table for trial in repeated), "a finished table was removed"
 
