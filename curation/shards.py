@@ -90,7 +90,8 @@ def plan(samples: Sequence[ShardSample], params: Params, *, extension: str) -> l
     Distributes the samples to shards: each split in the order of sha256 of `seed:post_id`.
 
     The order mixes the labels and does not depend on the order of `samples`. With boundaries by hash,
-    the first bits of the hash are the number of the shard.
+    it is that of sha256 of `shards:seed:post_id`, whose first bits are the number of the shard: stage
+    `split` draws by the other hash, so that a split has a narrow range of it.
     """
     specs = []
     for split in SPLITS:
@@ -179,7 +180,8 @@ def _is_equal(path: Path, pieces: Iterable[bytes]) -> bool:
 
 
 def _digest(post_id: int, params: Params) -> bytes:
-    return hashlib.sha256(f"{params.seed}:{post_id}".encode()).digest()
+    salt = "shards:" if params.boundaries == "hash" else ""
+    return hashlib.sha256(f"{salt}{params.seed}:{post_id}".encode()).digest()
 
 
 def _bits(samples: int, per_shard: int) -> int:

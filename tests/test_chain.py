@@ -217,6 +217,19 @@ def test_loosened_rule_downloads_only_what_it_admits(project):
     assert admitted == log.json()["requests"]["cdn"]
 
 
+def test_removed_post_reruns_the_stages_after_measure(project):
+    """DVC sees a new rule of exclude.txt: it runs no stage before `filters`, and the sample is gone."""
+    (sample, *_) = pq.read_table(project.root / "data/shards/samples.parquet").to_pylist()
+    name = str(sample["post_id"])
+    output = project.run(sys.executable, "-m", "curation", "remove", "post", name, "--copies")
+    ran = project.repro("shards")
+    left = pq.read_table(project.root / "data/shards/samples.parquet")["post_id"].to_pylist()
+
+    assert f"exclude.txt: added `post {name}`\n" in output
+    assert {"filters", "duplicates", "persona", "split", "shards"} == ran
+    assert sample["post_id"] not in left
+
+
 def test_changed_folder_is_listed_again(tmp_path):
     """An added, a changed and a removed image are each seen by the next `dvc repro`."""
     project = _copy(tmp_path / "personae")

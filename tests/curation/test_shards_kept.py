@@ -1,5 +1,6 @@
 """Tests that a changed data set rewrites few shards: equal shards are kept, boundaries go by hash."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -82,25 +83,38 @@ def test_a_removed_sample_changes_its_own_shard_alone(data_dir: Path, images) ->
         assert post_id not in {row["post_id"] for row in samples_of(folder)}
 
 
+def planned(count: int, per_shard: int, seed: int, split_of) -> list[shards.ShardSpec]:
+    """Returns the plan of samples 0, 1, …, with boundaries by hash."""
+    samples = [
+        shards.ShardSample(n, "a", 0, split_of(n), False, n, "t", 0, 1, "0") for n in range(count)
+    ]
+    params = shards.Params(samples_per_shard=per_shard, boundaries="hash", seed=seed)
+    return shards.plan(samples, params, extension="png")
+
+
 @given(count=st.integers(1, 200), per_shard=st.integers(1, 50), seed=st.integers(0, 3))
 @settings(max_examples=40)
-def test_boundaries_by_hash_keep_the_order(count: int, per_shard: int, seed: int) -> None:
-    """Both kinds of boundaries give the same order of samples; the shards differ, and no sample is lost."""
-    samples = [
-        shards.ShardSample(n, "a", 0, "train", False, n, "t", 0, 1, "0") for n in range(count)
-    ]
-    orders = {}
-    for boundaries in ("count", "hash"):
-        params = shards.Params(samples_per_shard=per_shard, boundaries=boundaries, seed=seed)
-        specs = shards.plan(samples, params, extension="png")
-        orders[boundaries] = [sample.post_id for spec in specs for sample in spec.samples]
-        assert all(spec.samples for spec in specs)
-        numbers = [int(spec.shard[6:12]) for spec in specs]
-        most = max(1, 2 * -(-count // per_shard) - 1)
-        assert max(numbers) < most
+def test_boundaries_by_hash_lose_no_sample(count: int, per_shard: int, seed: int) -> None:
+    """Every sample is in one shard, and there are less than twice the shards that are needed."""
+    specs = planned(count, per_shard, seed, lambda _: "train")
+    posts = [sample.post_id for spec in specs for sample in spec.samples]
 
-    assert sorted(orders["count"]) == list(range(count))
-    assert orders["count"] == orders["hash"]
+    assert list(range(count)) == sorted(posts)
+    assert all(spec.samples for spec in specs)
+    assert max(int(spec.shard[6:12]) for spec in specs) < max(1, 2 * -(-count // per_shard) - 1)
+
+
+def test_boundaries_by_hash_give_shards_of_like_size() -> None:
+    """Shards have like sizes, though stage `split` has drawn by a hash of the same ids and seed."""
+
+    def split_of(post_id: int) -> str:
+        return "train" if hashlib.sha256(f"0:{post_id}".encode()).digest()[0] < 150 else "test"
+
+    specs = planned(4000, 200, 0, split_of)
+    sizes = [len(spec.samples) for spec in specs if spec.shard.startswith("train")]
+
+    assert 16 == len(sizes)
+    assert sum(sizes) / 16 / 1.4 < min(sizes) < max(sizes) < sum(sizes) / 16 * 1.4
 
 
 def test_boundaries_by_hash_read_back(curated) -> None:
