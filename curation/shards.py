@@ -204,7 +204,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     """
     out_dir = data_dir / "shards"
     files.make_folder(out_dir)
-    (out_dir / "manifest.json").unlink(missing_ok=True)  # the build is unfinished from here on
+    files.remove(out_dir / "manifest.json")  # the build is unfinished from here on
     recorded = _metadata(data_dir / "measure" / "measures.parquet")
     settings = recorded["personae.params"]
     samples = _samples(data_dir)

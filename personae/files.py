@@ -71,6 +71,13 @@ def publish(part: Path, path: Path) -> None:
     _sync(path.parent)
 
 
+def remove(path: Path) -> None:
+    """Removes `path`, if it is there, so that it does not return after a loss of power."""
+    if path.exists() or path.is_symlink():
+        path.unlink()
+        _sync(path.parent)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes `content` to `path`, whole or not at all."""
     with whole_file(path) as file:

@@ -64,6 +64,19 @@ def test_failed_sync_names_the_file(tmp_path, monkeypatch):
         files.write_bytes(tmp_path / "table.bin", b"new")
 
 
+def test_removed_file_stays_removed(tmp_path, monkeypatch):
+    """The folder is synced after a removal; where there is no file, nothing is done."""
+    synced = []
+    monkeypatch.setattr(files, "_sync", synced.append)
+    path = tmp_path / "manifest.json"
+    path.write_bytes(b"{}")
+    files.remove(path)
+    files.remove(path)
+
+    assert not path.exists()
+    assert [tmp_path] == synced
+
+
 def test_failed_block_leaves_the_old_file(tmp_path):
     """If the block raises, the old file stays and no `.part` file remains."""
     path = tmp_path / "table.bin"
