@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import catalog, duplicates, exclusions, filters, measure, persona, shards, split
+from curation import (
+    catalog,
+    duplicates,
+    exclusions,
+    filters,
+    measure,
+    persona,
+    shards,
+    split,
+    verify,
+)
 from personae.errors import BadParams
 from tests.curation.conftest import IMAGES, POSTS
 
@@ -200,6 +210,11 @@ def test_excluded_posts_leave_the_data_set_and_stay_out(curated, tmp_path: Path)
     assert [("filters", "excluded")] == decisions_of(data, removed)
     dead = {row["post_id"]: row for row in rows(data / "filters/tombstones.parquet")}
     assert {"post_id": removed, "rule": f"post {removed}", "why": "by request"} == dead[removed]
+    assert [] == list(verify.problems(data))
+    path = data / "filters/tombstones.parquet"
+    pq.write_table(pq.read_table(path).slice(1), path)
+    (problem,) = verify.problems(data)
+    assert "Table 'tombstones' of the catalog differs" in problem
 
     # A re-scrape lists a new post of the artist: the file of an excluded post under a new id.
     listed = rows(data / "listing/posts.parquet")
