@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.browse import server
-from curation.browse.selection import SampleSelection
+from curation.browse.selection import Selection
 from tests.train.report_fixture import (
     EXPERIMENTS,
     HOSTILE,
@@ -137,7 +137,7 @@ def test_confusions_lead_to_their_images(folder):
         for tag, attrs in _parsed(folder).elements
         if tag == "a" and attrs["href"].startswith("http")
     ]
-    cells = [SampleSelection.model_validate(dict(parse_qsl(url.query))) for url in addresses]
+    cells = [Selection.model_validate(dict(parse_qsl(url.query))) for url in addresses]
 
     assert {("127.0.0.1", server.PORT)} == {(url.hostname, url.port) for url in addresses}
     assert {"test"} == {cell.split for cell in cells}
