@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+# A spreadsheet reads a cell with such a first character as a formula.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _UNLIMITED = 1_000_000  # columns; no line is folded at the width of a terminal
 
 
@@ -18,6 +20,13 @@ def printable(text: str) -> str:
     Tags and file names come from outside, and a control character could write on the terminal.
     """
     return "".join(sign if sign.isprintable() or sign == "\n" else "·" for sign in text)
+
+
+def spreadsheet_cell(value: object) -> object:
+    """Returns a text that a spreadsheet would read as a formula with an apostrophe before it."""
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return value
 
 
 def print_table(

@@ -6,6 +6,7 @@ python -m train control RUN EQUAL --seed 0     train a flat control with the sam
 python -m train extend FOLDER NEW_RUN          add labels to a trained tree
 python -m train merge FOLDER FOLDER NEW_RUN    join two trained trees under a new root
 python -m train evaluate RUN --seed 0          predict the test images
+python -m train noise                          list the samples whose label is doubtful
 python -m train report                         compare the runs on one page
 python -m train predict RUN IMAGE…             print labels, probabilities and paths
 python -m train results                        print a table of the evaluated runs
@@ -76,6 +77,13 @@ def _evaluate(options: argparse.Namespace, folders: dict[str, Path]) -> None:
         work_dir=options.work_dir,
         **folders,
     )
+
+
+def _noise(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    settings = _settings(options, Run(method=FLAT))
+    from train import noise
+
+    print(noise.run(settings, seed=options.seed, work_dir=options.work_dir, **folders))
 
 
 def _report(options: argparse.Namespace, folders: dict[str, Path]) -> None:
@@ -202,6 +210,7 @@ _STEPS: dict[str, Callable[[argparse.Namespace, dict[str, Path]], None]] = {
     "extend": _extend_or_merge,
     "merge": _extend_or_merge,
     "evaluate": _evaluate,
+    "noise": _noise,
     "report": _report,
     "predict": _predict,
     "results": _results,

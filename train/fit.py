@@ -333,7 +333,7 @@ def describe(
         side=shards.side,
         mean=mean,
         root_sha256=shards.root_sha256,
-        versions=_versions(),
+        versions=versions(),
     )
 
 
@@ -348,7 +348,8 @@ def _key(model: ModelDocument, start: Mapping[str, Tensor] | None, device: torch
     return digest.hexdigest()[:16]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the libraries that a training depends on."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -384,7 +385,7 @@ def _fit_document(
         threads=torch.get_num_threads(),
         processes=distributed.world_size(),
         cpu_cores=os.cpu_count(),
-        versions=_versions(),
+        versions=versions(),
         needs_flat=needs_flat,
         match=_reached(match, report),
         commit=commit,

@@ -23,6 +23,7 @@ COMMANDS = {
     "extend": "add labels to a trained tree; only the root and the changed clusters are trained",
     "merge": "join two trained trees under a new root; only that root is trained",
     "evaluate": "predict the test images with a trained run",
+    "noise": "list the samples whose label networks, not trained on them, doubt most",
     "report": "compare all runs on one page",
     "predict": "print the labels of your own images",
     "results": "print a table of the evaluated runs, or of the recorded runs of a preset",
@@ -39,6 +40,7 @@ examples:
   python -m train predict uppsala image.png --seed 0
   python -m train results                              the evaluated runs in results/
   python -m train results demo --csv                   the recorded runs of a preset
+  python -m train noise --epochs 10                    samples whose label is doubtful
   python -m train evaluate flat --latency-seconds 300  all 200 timed calls, even on a slow CPU
   python -m train export uppsala --seed 0 --out uppsala.onnx
 
@@ -51,6 +53,13 @@ _EPILOGS = {
     "fit": "example:\n  python -m train fit uppsala_random --seed 1",
     "control": "example:\n  python -m train control uppsala macs --seed 1",
     "evaluate": "example:\n  python -m train evaluate uppsala --seed 0",
+    "noise": """\
+The split needs folds (split.folds). A flat network is trained for each fold on all others and predicts
+it: results/noise/noise.parquet, and relabel.csv for a person to edit. Finished folds are kept.
+
+example:
+  python -m train noise --epochs 10
+""",
     "report": "example:\n  python -m train report",
     "predict": "example:\n  python -m train predict uppsala image.png --seed 0",
     "results": "example:\n  python -m train results demo --csv",
@@ -81,7 +90,7 @@ example: a tree of cats and a tree of dogs, merged with shards of both
 _TRAINING = ("flat", "fit", "control", "extend", "merge")
 # One line for most options of a command, at 100 columns.
 _HELP = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=34)
-_WITH_SEED = (*_TRAINING, "clustering", "evaluate", "predict", "export")
+_WITH_SEED = (*_TRAINING, "noise", "clustering", "evaluate", "predict", "export")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -166,7 +175,7 @@ def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequen
     """Adds the options of the called command's sections, that of the method among them."""
     if name in ("clustering", "report", "evaluate"):
         _add_group(command, name)
-    if name not in _TRAINING:
+    if name not in (*_TRAINING, "noise"):
         return
     for method in _methods(name, arguments):
         if method in params.METHODS:
@@ -184,7 +193,7 @@ def _methods(name: str, arguments: Sequence[str]) -> Sequence[str]:
     """Returns the methods whose options the command takes."""
     if name in ("extend", "merge"):
         return ("uppsala",)
-    if name == "flat":
+    if name in ("flat", "noise"):
         return (FLAT,)
     if name == "control":
         return (FLAT, "ensemble")

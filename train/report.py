@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from personae import files, tables
+from personae.text import spreadsheet_cell
 from train.page import (
     answer,
     comparison,
@@ -29,9 +30,6 @@ from train.page.figures import Drawing
 from train.params.report import Params
 
 log = logging.getLogger(__name__)
-
-# A spreadsheet reads a cell with such a first character as a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def run(
@@ -103,12 +101,5 @@ def _csv(drawing: Drawing) -> str:
     # With this line end a carriage return inside a label is quoted, and starts no new row.
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(drawing.columns)
-    writer.writerows([_cell(value) for value in row] for row in drawing.rows)
+    writer.writerows([spreadsheet_cell(value) for value in row] for row in drawing.rows)
     return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    """A text that a spreadsheet would read as a formula, with an apostrophe before it."""
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return value

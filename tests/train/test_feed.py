@@ -207,3 +207,23 @@ def test_validation_pictures_may_be_trained_on(tiny_shards, tmp_path):
 
     assert set(plain.train.post_ids) | set(plain.val.post_ids) == set(both.train.post_ids)
     assert (plain.val.post_ids == both.val.post_ids).all()
+
+
+@pytest.mark.parametrize("storage", ["cache", "stream"])
+def test_chosen_rows_are_those_of_the_whole_split(tiny_shards, tmp_path, storage):
+    """Images, labels and means at chosen rows, in their order, from a memory map and from shards."""
+    write_index(tiny_shards)
+    whole = images.open_split(tiny_shards, tmp_path / "cache", "train+val", storage=storage)
+    rows = np.array([39, 3, 17, 3])
+    chosen = whole.at(rows)
+    within = np.array([2, 0])
+
+    assert 4 == len(chosen) == len(chosen.images)
+    assert (4, 16, 16, 3) == chosen.images.shape
+    assert torch.equal(whole.batch(rows[within]), chosen.batch(within))
+    assert whole.post_ids[rows].tolist() == chosen.post_ids.tolist()
+    assert whole.labels[rows].tolist() == chosen.labels.tolist()
+    assert whole.slow == chosen.slow
+    assert np.allclose(
+        images.channel_mean(np.asarray(whole.images[rows])), images.channel_mean(chosen.images)
+    )

@@ -28,6 +28,7 @@ from personae import files
 from personae.errors import AlreadyRunning, DiskRefused
 from train.data import shards, stream
 from train.data.index import DataIndex, SplitIndex, read_index
+from train.data.rows import ImageRows
 from train.data.stream import Streamed
 from train.errors import BadShard
 from train.params.data import Params, Storage
@@ -46,8 +47,8 @@ _STORAGES = ("cache", "device", "stream")
 class ImageSet:
     """The images of one split, in shard order."""
 
-    images: UInt8[np.ndarray, "image height width 3"] | Streamed
-    """RGB: an array, often a read-only memory map, or images that are decoded when indexed."""
+    images: UInt8[np.ndarray, "image height width 3"] | Streamed | ImageRows
+    """RGB: an array, often a read-only memory map, or images that are read when indexed."""
     labels: Int[np.ndarray, " image"]
     """Leaf of each image, int64."""
     post_ids: Int[np.ndarray, " image"]
@@ -70,6 +71,14 @@ class ImageSet:
         if self.resident is not None:
             return self.resident[torch.from_numpy(rows).to(self.resident.device)]
         return torch.from_numpy(self.images[rows])
+
+    def at(self, rows: Int[np.ndarray, " row"]) -> "ImageSet":
+        """Returns the images at `rows` of a whole split, in that order; no pixel is copied."""
+        images = self.images
+        if isinstance(images, ImageRows):
+            raise TypeError("rows are chosen from a whole split")
+        chosen = images.at(rows) if isinstance(images, Streamed) else ImageRows(images, rows)
+        return ImageSet(chosen, self.labels[rows], self.post_ids[rows], self.white[rows])
 
     def __reduce__(self) -> Any:
         """Pickles the path of the cache instead of the pixels, where there is a cache."""
@@ -177,7 +186,7 @@ def _opened(
 
 
 def channel_mean(
-    images: UInt8[np.ndarray, "image height width 3"] | Streamed,
+    images: UInt8[np.ndarray, "image height width 3"] | Streamed | ImageRows,
 ) -> Float[np.ndarray, "3"]:
     """
     Returns the mean of each channel in 0..1, float32.

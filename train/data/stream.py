@@ -8,7 +8,7 @@ order of an epoch is free, nothing is read twice, and a resumed epoch reads only
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -71,6 +71,10 @@ class Streamed:
 
         list(self._pool.map(fill, range(len(chosen)), chunksize=8))
         return result
+
+    def at(self, rows: Int[np.ndarray, " row"]) -> "Streamed":
+        """Returns the images at `rows`, unread, in that order."""
+        return replace(self, shard=self.shard[rows], offset=self.offset[rows], size=self.size[rows])
 
     def encoded(self, row: int) -> bytes:
         """Returns the bytes of one image as they lie in the shard; raises `BadShard`."""
