@@ -59,6 +59,7 @@ it: results/noise/noise.parquet, and relabel.csv for a person to edit. Finished 
 
 example:
   python -m train noise --epochs 10
+  python -m train report                               its section "Label noise" shows them
 """,
     "report": "example:\n  python -m train report",
     "predict": "example:\n  python -m train predict uppsala image.png --seed 0",

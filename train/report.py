@@ -1,7 +1,8 @@
 """
 `python -m train report`: compares all predictions, with intervals and figures, on one page.
 
-Reads results/RUN/SEED/*, data/clustering, data/shards and, where there is one, the catalog.
+Reads results/RUN/SEED/*, data/clustering, data/shards and, where they are, the catalog and
+results/noise.
 Writes results/report/{index.html, comparison.parquet} and each figure as SVG with its CSV.
 """
 
@@ -22,6 +23,7 @@ from train.page import (
     drawings,
     funnel,
     mosaic,
+    noise,
     page,
     results,
     tree,
@@ -65,6 +67,11 @@ def run(
         drawings=drawn,
         tiles=_tiles(read, compared, params, shards_dir=data_dir / "shards"),
         trees=trees,
+        doubts=noise.read(
+            results_dir / "noise" / "noise.parquet",
+            root_sha256=read.manifest.root_sha256,
+            each=params.suspects,
+        ),
         confusions=params.confusions,
         params=params.model_dump(),
         versions={name: metadata.version(name) for name in ("matplotlib", "numpy")},

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from train.page.figures import Drawing
 
+BROWSE_PAGE = "http://127.0.0.1:8423/"
+"""Address of `python -m curation browse`, whose parameters docs/browse.md describes."""
 _FALLBACK_WIDTH = "480pt"
 
 

@@ -9,6 +9,7 @@ from train.page.comparison import RunComparison
 from train.page.figures import Drawing
 from train.page.funnel import Funnel
 from train.page.mosaic import Tile
+from train.page.noise import LabelNoise
 from train.page.results import FLAT, Results
 from train.page.sections import (
     clustering,
@@ -18,6 +19,7 @@ from train.page.sections import (
     funnel,
     made,
     mosaic,
+    noise,
     published,
     results,
     tree,
@@ -35,6 +37,7 @@ def sections(
     drawings: Mapping[str, Drawing],
     tiles: Sequence[Sequence[Tile]],
     trees: Mapping[str, TreeNode],
+    doubts: LabelNoise | None,
     confusions: int,
     params: Mapping[str, Any],
     versions: Mapping[str, str],
@@ -50,6 +53,7 @@ def sections(
         drawings: Every figure by its name.
         tiles: Test images, a row for each label.
         trees: The tree of each hierarchy, by the name of its run.
+        doubts: Samples with doubtful labels; None: not searched for.
         confusions: Rows in the table of the worst confusions.
         params: The effective parameters of the report.
         versions: Versions of the libraries that made the report.
@@ -85,5 +89,6 @@ def sections(
         curves.section(drawn("curves", [FLAT, *names]), leading, read),
         white.section(read, comparison),
         confusion.worst(read, comparison, limit=confusions),
+        *([] if doubts is None else [noise.section(doubts)]),
         made.section(read, params=params, versions=versions),
     ]

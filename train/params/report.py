@@ -18,3 +18,6 @@ class Params(BaseModel):
     confusions: int = Field(
         12, ge=0, le=1000, description="rows in the table of worst confusions; a screen full"
     )
+    suspects: int = Field(
+        5, ge=0, le=1000, description="samples of each label in the table of doubtful labels"
+    )

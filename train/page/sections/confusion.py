@@ -6,15 +6,21 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from train.page.blocks import FigureGroup, PageSection, ReportFigure, ReportTable, group, table
+from train.page.blocks import (
+    BROWSE_PAGE,
+    FigureGroup,
+    PageSection,
+    ReportFigure,
+    ReportTable,
+    group,
+    table,
+)
 from train.page.comparison import RunComparison
 from train.page.figures import ANNOTATED_LABELS, Drawing
 from train.page.formatting import count, percent, points
 from train.page.results import Results
 from train.page.summary import per_label, shares
 
-BROWSE_PAGE = "http://127.0.0.1:8423/"
-"""Address of `python -m curation browse`, whose parameters docs/browse.md describes."""
 _LONG = 30  # labels; a longer table is folded
 
 
