@@ -27,7 +27,13 @@ from personae import files, tables
 from personae.errors import BadParams, MissingInput
 from personae.text import printable, spreadsheet_cell
 from train import fit, saved
-from train.data.images import DataModule, ImageSet, channel_mean, open_split
+from train.data.images import (
+    DataModule,
+    ImageSet,
+    channel_mean,
+    check_side,
+    open_split,
+)
 from train.data.index import read_index
 from train.engine import loop
 from train.engine.trainer import Trainer
@@ -94,12 +100,16 @@ def run(
     Actions that a person wrote into relabel.csv are kept.
 
     Raises:
-        BadParams: The split has no folds, a fold cannot be left out, or several processes run this.
+        BadParams: The split has no folds, a fold cannot be left out, a batch has one image, or several
+            processes run this.
+        BadShard: A shard is damaged, or `data.side` is not the side of its images.
         MissingInput: A table is absent, disagrees with the shards, or relabel.csv cannot be read.
         AlreadyRunning: Another process does the same.
     """
     if distributed.launched() > 1:
         raise BadParams(f"`python -m train {NAME}` runs in one process. Start it without torchrun.")
+    if settings.data.batch_size < 2:
+        raise BadParams("data.batch_size is 1, and an update needs two images. Raise it.")
     out = results_dir / NAME
     _actions(out / "relabel.csv")  # an unreadable file is an error before the training
     device = loop.prepare(settings.loop)
@@ -148,6 +158,7 @@ def _samples(settings: RunSettings, *, data_dir: Path, work_dir: Path) -> Folded
             "others. Set split.folds: 5 in params.yaml, then run the stages again:\n  dvc repro shards"
         )
     index = read_index(shards_dir, selected)
+    check_side(settings.data.side, index.manifest.image.side)
     images = open_split(
         shards_dir,
         work_dir / "cache",

@@ -113,7 +113,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             formatter_class=_HELP,
         )
         _add_arguments(command, name)
-        if name in _TRAINING:
+        if name in (*_TRAINING, "noise"):
             words = [action.metavar for action in command._actions if not action.option_strings]  # noqa: SLF001  # argparse offers no other list
             command.usage = " ".join(["%(prog)s", *map(str, words), "[options]"])
         command.epilog = _EPILOGS[name]

@@ -243,6 +243,20 @@ def test_split_without_folds_is_an_error(project, capsys):
     assert "Set split.folds: 5 in params.yaml" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--side", "32"], 5, "the shards hold images of 16 pixels"),
+        (["--batch-size", "1"], 2, "data.batch_size is 1"),
+    ],
+)
+def test_wrong_parameter_stops_before_training(project, capsys, options, code, message):
+    """What `flat` refuses is refused here too."""
+    assert main(["noise", *options]) == code
+    assert message in capsys.readouterr().err
+    assert not (project / "results").exists()
+
+
 @pytest.mark.parametrize("change", ["absent", "empty", "test"])
 def test_split_of_another_run_is_an_error(project, capsys, change):
     """Every sample of the shards must be in train or val of split.parquet."""

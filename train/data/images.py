@@ -132,17 +132,21 @@ def open_data(
     params = params or Params()
     index = read_index(shards_dir, params.selection)
     actual = index.manifest.image.side
-    if params.side is not None and params.side != actual:
-        raise BadShard(
-            f"data.side is {params.side}, and the shards hold images of {actual} pixels. Set "
-            f"data.side to {actual} or null, or run stage 'measure' again with measure.side: "
-            f"{params.side}."
-        )
+    check_side(params.side, actual)
     names = ("train+val" if params.train_on_val else "train", "val")
     train, val = (
         _opened(index, cache_dir, name, storage=params.storage, device=device) for name in names
     )
     return DataModule(index.labels, actual, index.manifest.root_sha256, train, val)
+
+
+def check_side(expected: int | None, actual: int) -> None:
+    """Raises `BadShard` if `data.side` is set and is not the side of the images in the shards."""
+    if expected is not None and expected != actual:
+        raise BadShard(
+            f"data.side is {expected}, and the shards hold images of {actual} pixels. Set data.side "
+            f"to {actual} or null, or run stage 'measure' again with measure.side: {expected}."
+        )
 
 
 def open_split(
