@@ -278,7 +278,7 @@ def _key(
 def _kept(path: Path, shape: tuple[int, int]) -> Float[np.ndarray, "image leaf"] | None:
     """Returns the probabilities in `path`; None if it is absent or damaged."""
     try:
-        probabilities = np.load(path, allow_pickle=False)
+        probabilities = np.load(path)
     except FileNotFoundError:
         return None
     except (OSError, EOFError, ValueError):
