@@ -1,5 +1,5 @@
 """
-A synthetic data folder for the benchmark of the browse page: 250,000 posts, 100,000 samples.
+A synthetic data folder for the benchmarks of the catalog and of the browse page.
 
 Every table that the catalog loads, with 20 of 5,000 tags a post, some much more frequent than others,
 120 labels, and refusals of two stages; predictions of three runs and two seeds. The bytes of 10,000
@@ -18,22 +18,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from curation import catalog
 from curation.documents import CertificateDocument, ManifestDocument, NormalisedFormat, ShardEntry
 
-POSTS, LABELS, TAGS, DRAWINGS, SIDE = 250_000, 120, 5_000, 10_000, 64
-SAMPLES = POSTS * 2 // 5
+LABELS, TAGS, DRAWINGS, SIDE = 120, 5_000, 10_000, 64
 RUNS = (("flat", 0), ("flat", 1), ("uppsala", 0), ("uppsala", 1), ("hdcnn", 0), ("hdcnn", 1))
+MOST_PREDICTED = 100_000
+"""Images with a prediction; a run predicts test images alone."""
 _NO_SHA256 = "0" * 64
-_SIZES = {"posts": POSTS, "labels": LABELS, "tags": TAGS, "drawings": DRAWINGS}
 
 
-def write(folder: Path) -> tuple[Path, Path]:
-    """Writes tables, images, catalog and predictions; returns the data and the results folder."""
+def write(folder: Path, posts: int) -> tuple[Path, Path]:
+    """Writes tables and images of `posts` posts, and predictions; returns data and results folder."""
     data_dir, results_dir = folder / "data", folder / "results"
     with duckdb.connect() as connection:
+        connection.execute(f"SET temp_directory = '{folder / 'spilled'}'")
+        connection.execute("SET preserve_insertion_order = false")
         connection.register("drawings", _images(data_dir))
-        for name, value in _SIZES.items():
+        sizes = {"posts": posts, "labels": LABELS, "tags": TAGS, "drawings": DRAWINGS}
+        sizes["predicted"] = MOST_PREDICTED
+        for name, value in sizes.items():
             connection.execute(f"SET VARIABLE {name} = {value}")
         connection.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
         views = (
@@ -45,10 +48,9 @@ def write(folder: Path) -> tuple[Path, Path]:
             connection.execute(f"COPY (FROM \"{name}\") TO '{path}' (FORMAT parquet)")
         tested = connection.sql(
             "SELECT post_id, split, leaf FROM named WHERE sampled AND split <> 'train' "
-            "ORDER BY post_id"
+            "ORDER BY post_id LIMIT getvariable('predicted')"
         ).to_arrow_table()
-    _documents(data_dir)
-    catalog.run(catalog.Params(), data_dir=data_dir, work_dir=folder / "work")
+    _documents(data_dir, posts * 2 // 5)
     _predictions(results_dir, tested)
     return data_dir, results_dir
 
@@ -72,8 +74,9 @@ def _images(data_dir: Path) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def _documents(data_dir: Path) -> None:
-    splits: dict[Any, int] = {"train": 60_000, "val": 15_000, "test": 25_000}
+def _documents(data_dir: Path, samples: int) -> None:
+    shares = {"train": 0.6, "val": 0.15, "test": 0.25}
+    splits: dict[Any, int] = {split: int(samples * share) for split, share in shares.items()}
     ManifestDocument(
         shards=tuple(
             ShardEntry(
@@ -91,7 +94,7 @@ def _documents(data_dir: Path) -> None:
     CertificateDocument(
         distance=31,
         passed=True,
-        posts=SAMPLES,
+        posts=samples,
         posts_without_hash=0,
         pairs_told_apart=0,
         pairs_within={},
