@@ -75,7 +75,7 @@ whenShown("?").then((end) => done(end - start));
 def run() -> Result:
     """Returns the largest of the medians: of the first page, and of each change of a filter."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        data_dir, results_dir = browse_data.write(Path(folder), POSTS)
+        data_dir, results_dir = browse_data.write(Path(folder), POSTS, shared_images=True)
         catalog.run(catalog.Params(), data_dir=data_dir, work_dir=Path(folder) / "work")
         address = stack.enter_context(_served(data_dir, results_dir))
         browser = stack.enter_context(chromium.started(logs=False))

@@ -27,15 +27,23 @@ MOST_PREDICTED = 100_000
 _NO_SHA256 = "0" * 64
 
 
-def write(folder: Path, posts: int) -> tuple[Path, Path]:
-    """Writes tables and images of `posts` posts, and predictions; returns data and results folder."""
+def write(folder: Path, posts: int, *, shared_images: bool) -> tuple[Path, Path]:
+    """
+    Writes the tables, the images and the predictions; returns the data and the results folder.
+
+    Args:
+        folder: An empty folder.
+        posts: Number of posts.
+        shared_images: Whether the recorded hashes are those of the drawings, so that images can be
+            read. If not, each post has a hash of its own, as in a data set without copies.
+    """
     data_dir, results_dir = folder / "data", folder / "results"
     with duckdb.connect() as connection:
         connection.execute(f"SET temp_directory = '{folder / 'spilled'}'")
         connection.execute("SET preserve_insertion_order = false")
         connection.register("drawings", _images(data_dir))
         sizes = {"posts": posts, "labels": LABELS, "tags": TAGS, "drawings": DRAWINGS}
-        sizes["predicted"] = MOST_PREDICTED
+        sizes |= {"predicted": MOST_PREDICTED, "shared_images": shared_images}
         for name, value in sizes.items():
             connection.execute(f"SET VARIABLE {name} = {value}")
         connection.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))

@@ -45,7 +45,9 @@ def measured(
         # In a process of its own: the kernel counts the peak of a parent as that of its children.
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            data_dir, results_dir = pool.submit(browse_data.write, root, posts).result()
+            data_dir, results_dir = pool.submit(
+                browse_data.write, root, posts, shared_images=False
+            ).result()
         seconds, gib = _build(data_dir)
         catalog_path = data_dir / "catalog" / "catalog.duckdb"
         size = catalog_path.stat().st_size
