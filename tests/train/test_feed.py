@@ -1,9 +1,7 @@
 """Batches: an order that can start at any position, parts of several processes, streaming."""
 
 import itertools
-import json
 import pickle
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personae.errors import MissingInput
+from tests.train.selection_fixture import samples_of
 from train.data import augment, images, sampling
 from train.data.images import DataModule, ImageSet, channel_mean, open_data
 from train.engine.feed import Feed, Order, spans
@@ -30,25 +29,7 @@ def order_of(pictures, *, seed=0, batch_size=4, rank=0, ranks=1, balance="none")
 
 def write_index(folder):
     """Writes samples.parquet for the shards in `folder`, as stage `shards` does."""
-    rows = []
-    for entry in json.loads((folder / "manifest.json").read_text())["shards"]:
-        with tarfile.open(folder / entry["shard"]) as archive:
-            for member in archive:
-                key, _, kind = member.name.partition(".")
-                if kind == "png":
-                    rows.append(
-                        {
-                            "post_id": int(key),
-                            "split": entry["split"],
-                            "shard": entry["shard"],
-                            "image_offset": member.offset_data,
-                            "image_bytes": member.size,
-                        }
-                    )
-                elif kind == "json":
-                    record = json.loads(archive.extractfile(member).read())
-                    rows[-1] |= {key: record[key] for key in ("leaf", "white_background")}
-    pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet")
+    pq.write_table(pa.Table.from_pylist(samples_of(folder)), folder / "samples.parquet")
 
 
 @given(count=st.integers(1, 200), batch_size=st.integers(1, 50), least=st.integers(1, 8))
