@@ -32,23 +32,9 @@ from curation.params.shards import Params
 from curation.spans import SpanReader
 from personae import files, tables
 from personae.errors import MissingInput
+from personae.selection import SCHEMA
 
 log = logging.getLogger(__name__)
-
-SCHEMA = pa.schema(
-    {
-        "post_id": pa.int64(),
-        "split": pa.string(),
-        "label": pa.string(),
-        "leaf": pa.int32(),
-        "white_background": pa.bool_(),
-        "shard": pa.string(),
-        "offset": pa.int64(),
-        "sample_bytes": pa.int64(),
-        "image_offset": pa.int64(),
-        "image_bytes": pa.int64(),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ from PIL import Image
 
 from curation import catalog_check
 from curation.documents import ClassesDocument, ManifestDocument, NormalisedFormat
-from curation.shards import SCHEMA as SAMPLES
 from curation.spans import SpanReader
 from personae import tables
 from personae.errors import AlreadyRunning, BadTable, PersonaeError
+from personae.selection import SCHEMA as SAMPLES
 
 _DOWNLOADED = pa.schema(
     {

@@ -33,6 +33,7 @@ SCHEMA: Final = pa.schema(
         "image_bytes": pa.int64(),
     }
 )
+"""Columns of a selection, and of the samples.parquet that stage `shards` writes."""
 SPLITS: Final = ("train", "val", "test")
 _DIGITS: Final = 16  # of the hash in a reference: 64 bits tell selections apart
 _KEY: Final = b"personae.selection"
