@@ -5,17 +5,13 @@ The build is a process of its own. Each query of docs/queries.sql opens the cata
 `python -m curation query` does, and gives all its rows.
 """
 
-import multiprocessing
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from benchmarks.shared import browse_data
+from benchmarks.shared import browse_data, peak
 from benchmarks.shared.result import Result
 from curation import query
 
@@ -42,13 +38,9 @@ def measured(
     """
     with tempfile.TemporaryDirectory(dir=os.environ.get("PERSONAE_BENCH_DIR")) as folder:
         root = Path(folder)
-        # In a process of its own: the kernel counts the peak of a parent as that of its children.
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            data_dir, results_dir = pool.submit(
-                browse_data.write, root, posts, shared_images=False
-            ).result()
-        seconds, gib = _build(data_dir)
+        data_dir, results_dir = peak.apart(browse_data.write, root, posts, shared_images=False)
+        cost = peak.of_stage(["catalog"], data_dir)
+        gib = cost.peak_mib / 1024
         catalog_path = data_dir / "catalog" / "catalog.duckdb"
         size = catalog_path.stat().st_size
         times = {
@@ -57,7 +49,7 @@ def measured(
         }
     medians = {title: statistics.median(values) for title, values in times.items()}
     median, worst = statistics.median(medians.values()), max(medians.values())
-    is_built = (build_seconds is None or seconds <= build_seconds) and (
+    is_built = (build_seconds is None or cost.seconds <= build_seconds) and (
         build_gib is None or gib <= build_gib
     )
     bar = f"<= {median_ms:g} ms, the slowest <= {worst_ms:g} ms"
@@ -73,7 +65,7 @@ def measured(
             "posts": posts,
             "milliseconds": {title: round(value, 1) for title, value in medians.items()},
             "worst_ms": worst,
-            "build_seconds": round(seconds, 1),
+            "build_seconds": round(cost.seconds, 1),
             "build_peak_gib": round(gib, 2),
             "catalog_bytes": size,
         },
@@ -85,20 +77,6 @@ def _queries() -> dict[str, str]:
     pieces = QUERIES.read_text(encoding="utf-8").split(";")
     titled = [piece.strip().partition("\n") for piece in pieces if piece.strip()]
     return {title.removeprefix("-- "): sql for title, _, sql in titled}
-
-
-def _build(data_dir: Path) -> tuple[float, float]:
-    """Runs stage `catalog`; returns its seconds and its peak resident size in GiB."""
-    command = [sys.executable, "-m", "curation", "catalog", "--data", str(data_dir)]
-    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
-    start = time.perf_counter()
-    with subprocess.Popen(command, cwd=data_dir.parent, env=environment) as process:
-        # Only `wait4` tells the peak of one process; after it, Popen has nothing to wait for.
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"stage 'catalog' ended with {process.returncode}")
-    return time.perf_counter() - start, usage.ru_maxrss / 2**20  # Linux counts in KiB
 
 
 def _milliseconds(sql: str, catalog_path: Path, results_dir: Path) -> list[float]:
