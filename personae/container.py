@@ -12,6 +12,21 @@ MAX_SCANS = 100  # progressive JPEG files have about ten; each scan costs a pass
 MAX_CHUNKS = 100_000  # PNG files have thousands at most; each costs Pillow a call
 
 
+SIGNATURE_BYTES = 12
+"""So many bytes tell the format."""
+
+
+def signature(head: bytes) -> str | None:
+    """Returns the format that the first bytes announce: JPEG, PNG or WEBP; None for any other."""
+    if head[:3] == b"\xff\xd8\xff":
+        return "JPEG"
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        return "PNG"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    return None
+
+
 def format_of(data: bytes) -> str:
     """
     Returns the format by the first bytes: JPEG, PNG or WEBP.
@@ -20,7 +35,8 @@ def format_of(data: bytes) -> str:
         UnreadableImage: The file is of another format, ends early, or is made to be slow; `reason`
             is undecodable or truncated.
     """
-    if data[:3] == b"\xff\xd8\xff":
+    kind = signature(data)
+    if kind == "JPEG":
         scans = data.count(b"\xff\xda")
         if scans > MAX_SCANS:
             raise UnreadableImage(
@@ -29,11 +45,9 @@ def format_of(data: bytes) -> str:
                 measured=scans,
                 threshold=MAX_SCANS,
             )
-        return "JPEG"
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
+    elif kind == "PNG":
         _check_chunks(data)
-        return "PNG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+    elif kind == "WEBP":
         announced = 8 + int.from_bytes(data[4:8], "little")
         if len(data) < announced:
             raise UnreadableImage(
@@ -42,11 +56,13 @@ def format_of(data: bytes) -> str:
                 measured=len(data),
                 threshold=announced,
             )
-        return "WEBP"
-    shown = data[:12].decode("ascii", "replace").encode("ascii", "backslashreplace").decode()
-    raise UnreadableImage(
-        "undecodable", f"begins with {shown!r}: no JPEG, PNG or WebP" if data else "no bytes at all"
-    )
+    else:
+        shown = data[:12].decode("ascii", "replace").encode("ascii", "backslashreplace").decode()
+        raise UnreadableImage(
+            "undecodable",
+            f"begins with {shown!r}: no JPEG, PNG or WebP" if data else "no bytes at all",
+        )
+    return kind
 
 
 def without_damaged_extras(data: bytes) -> bytes:

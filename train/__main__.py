@@ -8,7 +8,7 @@ python -m train merge FOLDER FOLDER NEW_RUN    join two trained trees under a ne
 python -m train evaluate RUN --seed 0          predict the test images
 python -m train noise                          list the samples whose label is doubtful
 python -m train report                         compare the runs on one page
-python -m train predict RUN IMAGE…             print labels, probabilities and paths
+python -m train predict RUN IMAGE…             labels, probabilities and paths of images
 python -m train results                        print a table of the evaluated runs
 python -m train export RUN --seed 0            write one ONNX file
 python -m train record PRESET                  record the figures in experiments/
@@ -102,8 +102,15 @@ def _report(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 def _predict(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import predict
 
-    results_dir = folders["results_dir"]
-    predict.run(options.run, options.pictures, seed=options.seed, results_dir=results_dir)
+    predict.run(
+        options.run,
+        options.images,
+        seed=options.seed,
+        results_dir=folders["results_dir"],
+        top=options.top,
+        form="csv" if options.csv else "json",
+        parquet=options.parquet,
+    )
 
 
 def _results(options: argparse.Namespace, folders: dict[str, Path]) -> None:

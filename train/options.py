@@ -25,7 +25,7 @@ COMMANDS = {
     "evaluate": "predict the test images with a trained run",
     "noise": "list the samples whose label networks, not trained on them, doubt most",
     "report": "compare all runs on one page",
-    "predict": "print the labels of your own images",
+    "predict": "predict the labels of your own images, files or folders",
     "results": "print a table of the evaluated runs, or of the recorded runs of a preset",
     "export": "write a trained run as one ONNX file, checked equal to torch",
     "record": "record the figures of the evaluated runs in experiments/",
@@ -62,7 +62,15 @@ example:
   python -m train report                               its section "Label noise" shows them
 """,
     "report": "example:\n  python -m train report",
-    "predict": "example:\n  python -m train predict uppsala image.png --seed 0",
+    "predict": """\
+One line for each image. The probability of a node of the path is the sum of its labels'. An image that
+cannot be read has an error instead, and the command then ends with exit code 5.
+
+examples:
+  python -m train predict uppsala image.png --seed 0
+  python -m train predict uppsala folder/ --csv > predictions.csv
+  python -m train predict uppsala folder/ --parquet predictions.parquet --top 1
+""",
     "results": "example:\n  python -m train results demo --csv",
     "extend": """\
 data/shards holds the labels of the old tree and new labels. Each new label joins the cluster with the
@@ -152,7 +160,17 @@ def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
             "--seed", type=cli.whole_number, default=0, help="random seed (default: 0)"
         )
     if name == "predict":
-        command.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="image files")
+        command.add_argument(
+            "images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them"
+        )
+        command.add_argument(
+            "--top", type=_rank, default=5, metavar="N", help="labels for each image (default: 5)"
+        )
+        form = command.add_mutually_exclusive_group()
+        form.add_argument("--csv", action="store_true", help="print CSV (default: JSON lines)")
+        form.add_argument(
+            "--parquet", type=Path, metavar="FILE", help="write a Parquet file instead"
+        )
     if name == "export":
         command.add_argument(
             "--out", type=Path, metavar="FILE", help="file to write (default: RUN-SEED.onnx)"
@@ -170,6 +188,12 @@ def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
             metavar="COMMAND",
             help="command that made the results; may be given again (default: dvc repro)",
         )
+
+
+def _rank(text: str) -> int:
+    if (number := cli.whole_number(text)) < 1:
+        raise argparse.ArgumentTypeError("an image needs at least 1 label")
+    return number
 
 
 def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequence[str]) -> None:

@@ -1,33 +1,80 @@
 """
 `python -m train predict RUN IMAGE…`: labels, probabilities, and the path through the tree.
 
+Takes image files and folders; gives one prediction for each image, as JSON lines, CSV or Parquet.
 Images are untrusted input. The function that stage `measure` uses turns them into squares: the long
 side is scaled to the run's image side, and the margin gets the mean colour of the border.
 """
 
+import csv
 import json
+import logging
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import UInt8
 
-from personae import squares
-from personae.errors import UnreadableImage
+from personae import container, squares, tables
+from personae.errors import MissingInput, UnreadableImage
+from personae.progress import Progress
 from train import saved
 from train.data import augment
 from train.errors import BadImage
 from train.tree import hierarchy
 
+_log = logging.getLogger(__name__)
+
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_PIXELS = 50_000_000  # 200 MB decoded; Pillow warns at 89 million
+_BATCH = 64
+
+Form = Literal["json", "csv"]
+Write = Callable[[Sequence["Prediction"]], None]
 
 
-@torch.no_grad()
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a run predicts for one image; without labels and path if the image cannot be read."""
+
+    image: str
+    """The path as given, or below the folder that was given."""
+    labels: tuple[str, ...] = ()
+    """The most probable labels, the best first."""
+    probabilities: tuple[float, ...] = ()
+    """Of these labels."""
+    path: tuple[tuple[str, float], ...] = ()
+    """Nodes from the root to the best label. The probability of a node is that of its labels."""
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the prediction as one JSON object."""
+        if self.error is not None:
+            return {"image": self.image, "error": self.error}
+        return {
+            "image": self.image,
+            "label": self.labels[0],
+            "probabilities": dict(zip(self.labels, self.probabilities, strict=True)),
+            "path": [{"node": node, "probability": share} for node, share in self.path],
+        }
+
+    def to_row(self) -> dict[str, Any]:
+        """Returns the prediction as one row of a table, with the columns of `_schema`."""
+        row: dict[str, Any] = {"image": self.image}
+        for rank, (label, share) in enumerate(zip(self.labels, self.probabilities, strict=True), 1):
+            row |= {_ranked("label", rank): label, _ranked("probability", rank): share}
+        path = " > ".join(node for node, _ in self.path) or None
+        return row | {"path": path, "error": self.error}
+
+
 def run(
     name: str,
     paths: Sequence[Path],
@@ -35,43 +82,91 @@ def run(
     seed: int,
     results_dir: Path,
     top: int = 5,
+    form: Form = "json",
+    parquet: Path | None = None,
     out: TextIO | None = None,
-) -> list[dict[str, Any]]:
+) -> None:
     """
-    Prints one JSON line for each image, and returns the lines.
+    Predicts image files, and the images in folders and their subfolders, in the order given.
+
+    Args:
+        name: A trained run.
+        paths: Image files and folders. Files of a folder that are no images are passed over.
+        seed: Random seed of the run.
+        results_dir: Folder of the trained runs.
+        top: Number of labels for each image, at least 1.
+        form: JSON lines, or CSV with a header.
+        parquet: Parquet file to write instead.
+        out: Where lines go; standard output if None.
 
     Raises:
-        MissingInput: The run was not trained.
+        MissingInput: The run was not trained, or a folder holds no images.
         BadDocument: model.json has another shape.
-        BadImage: An image is absent, no regular file, too large, animated or damaged; nothing is
-            printed then.
+        BadImage: An image is absent, no regular file, too large, animated or damaged. The other
+            images are predicted first, and the prediction of this one holds the error.
     """
-    run_saved = saved.load(results_dir / name / str(seed))
-    classifier, labels = run_saved.classifier, run_saved.model.labels
-    squares = np.stack([square(path, side=run_saved.model.side) for path in paths])
-    inputs = augment.scale(torch.from_numpy(squares))
-    outputs = {key: values.numpy() for key, values in classifier.outputs(inputs).items()}
-    nodes = hierarchy.paths(classifier.hierarchy)
-    clusters = hierarchy.clusters(classifier.hierarchy)
-    lines = []
-    for row, path in enumerate(paths):
-        probabilities = outputs["default"][row]
-        best = np.argsort(-probabilities, kind="stable")[:top].tolist()
-        line: dict[str, Any] = {
-            "picture": str(path),
-            "label": labels[best[0]],
-            "probabilities": {labels[leaf]: round(float(probabilities[leaf]), 6) for leaf in best},
-            "path": _path(nodes[best[0]], labels),
-        }
-        if "coarse" in outputs:
-            chosen = int(outputs["coarse"][row].argmax())
-            line["cluster"] = [labels[leaf] for leaf in clusters[chosen]]
-            line["cluster_probability"] = round(float(outputs["coarse"][row, chosen]), 6)
-        lines.append(line)
-    stream = out or sys.stdout
-    for line in lines:
-        stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return lines
+    model = saved.load(results_dir / name / str(seed))
+    images = [image for path in paths for image in _images(path)]
+    top = min(top, len(model.model.labels))
+    errors: list[str] = []
+    with ExitStack() as stack:
+        if parquet is not None:
+            write = _parquet_writer(stack, parquet, top)
+        else:
+            write = (_json_writer if form == "json" else _csv_writer)(out or sys.stdout, top)
+        progress = stack.enter_context(Progress("predict", len(images)))
+        remaining = iter(images)
+        while batch := list(islice(remaining, _BATCH)):
+            predictions = predict(model, batch, top=top)
+            write(predictions)
+            for prediction in predictions:
+                progress.advance("failed" if prediction.error else "predicted")
+            errors += [entry.error for entry in predictions if entry.error is not None]
+    if len(errors) > 1:
+        raise BadImage(f"{len(errors)} of {len(images)} images failed. The first: {errors[0]}")
+    if errors:
+        raise BadImage(errors[0])
+
+
+@torch.no_grad()
+def predict(model: saved.Saved, paths: Sequence[Path], *, top: int) -> list[Prediction]:
+    """Returns the prediction of each image file, in order."""
+    pixels: dict[int, UInt8[np.ndarray, "side side 3"]] = {}
+    errors: dict[int, str] = {}
+    for index, path in enumerate(paths):
+        try:
+            pixels[index] = square(path, side=model.model.side)
+        except BadImage as error:
+            errors[index] = str(error)
+    rows: dict[int, Any] = {}
+    if pixels:
+        inputs = augment.scale(torch.from_numpy(np.stack(list(pixels.values()))))
+        rows = dict(zip(pixels, model.classifier.outputs(inputs)["default"].numpy(), strict=True))
+    graph, labels = model.classifier.hierarchy, model.model.labels
+    paths_of = hierarchy.paths(graph)
+    predictions = []
+    for index, path in enumerate(paths):
+        if index in errors:
+            predictions.append(Prediction(str(path), error=errors[index]))
+            continue
+        shares = rows[index]
+        best = np.argsort(-shares, kind="stable")[:top].tolist()
+        nodes = paths_of[best[0]]
+        predictions.append(
+            Prediction(
+                str(path),
+                labels=tuple(labels[leaf] for leaf in best),
+                probabilities=tuple(round(float(shares[leaf]), 6) for leaf in best),
+                path=tuple(
+                    (
+                        labels[best[0]] if node == nodes[-1] else node,
+                        round(float(shares[list(graph.nodes[node]["members"])].sum()), 6),
+                    )
+                    for node in nodes
+                ),
+            )
+        )
+    return predictions
 
 
 def square(path: Path, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
@@ -96,9 +191,62 @@ def square(path: Path, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
         raise BadImage(_refusal(path, f"{error.reason} ({error.detail})")) from error
 
 
-def _path(nodes: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Returns the node names from the root down, the leaf by its label."""
-    return [*nodes[:-1], labels[int(nodes[-1].removeprefix("label-"))]]
+def _images(path: Path) -> list[Path]:
+    """Returns a file itself, or the images in a folder and its subfolders, sorted by path."""
+    if not path.is_dir():
+        return [path]
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    images = [file for file in files if _is_image(file)]
+    if not images:
+        raise MissingInput(f"{path} holds no JPEG, PNG or WebP images. Name another folder.")
+    if len(images) < len(files):
+        passed = len(files) - len(images)
+        _log.info("predict: %d files in %s are no images and are passed over", passed, path)
+    return images
+
+
+def _is_image(path: Path) -> bool:
+    """Returns whether a file begins as an image does; one that cannot be read is left to `square`."""
+    try:
+        with path.open("rb") as file:
+            return container.signature(file.read(container.SIGNATURE_BYTES)) is not None
+    except OSError:
+        return True
+
+
+def _json_writer(out: TextIO, _top: int) -> Write:
+    def write(predictions: Sequence[Prediction]) -> None:
+        out.writelines(
+            json.dumps(entry.to_json(), ensure_ascii=False) + "\n" for entry in predictions
+        )
+
+    return write
+
+
+def _csv_writer(out: TextIO, top: int) -> Write:
+    writer = csv.DictWriter(out, _schema(top).names, lineterminator="\n")
+    writer.writeheader()
+    return lambda predictions: writer.writerows(entry.to_row() for entry in predictions)
+
+
+def _parquet_writer(stack: ExitStack, path: Path, top: int) -> Write:
+    schema = _schema(top)
+    writer = stack.enter_context(tables.writer(path, schema))
+    return lambda predictions: writer.write_table(
+        pa.Table.from_pylist([entry.to_row() for entry in predictions], schema=schema)
+    )
+
+
+def _schema(top: int) -> pa.Schema:
+    """Returns the columns of the tables: image, label, probability, label_2, …, path, error."""
+    columns = {"image": pa.string()}
+    for rank in range(1, top + 1):
+        columns |= {_ranked("label", rank): pa.string(), _ranked("probability", rank): pa.float64()}
+    return pa.schema(columns | {"path": pa.string(), "error": pa.string()})
+
+
+def _ranked(column: str, rank: int) -> str:
+    return column if rank == 1 else f"{column}_{rank}"
 
 
 def _refusal(path: Path, reason: str) -> str:

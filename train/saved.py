@@ -17,7 +17,8 @@ from jaxtyping import Float
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from personae import files
+from personae import files, stages
+from personae.errors import MissingInput
 from train import backbone, params
 from train.backbone import Network
 from train.classifier import HierarchicalClassifier
@@ -115,11 +116,14 @@ def load(folder: Path) -> Saved:
     Returns the run in `folder`.
 
     Raises:
-        MissingInput: There is no trained run.
+        MissingInput: There is no trained run; the message lists those that there are.
         BadDocument: model.json has another shape.
         BadCheckpoint: The weights are damaged, or do not fit model.json.
     """
-    model = ModelDocument.read(folder / "model.json")
+    path = folder / "model.json"
+    if not path.exists():
+        raise MissingInput(f"{stages.absent(path, ModelDocument.stage)}{_known(folder)}")
+    model = ModelDocument.read(path)
     try:
         classifier = _untrained(model)
         leaves = len(classifier.hierarchy.nodes[hierarchy.ROOT]["members"])
@@ -136,6 +140,13 @@ def load(folder: Path) -> Saved:
     _check_description(folder, model, described)
     classifier.eval()
     return Saved(classifier, model)
+
+
+def _known(folder: Path) -> str:
+    """Returns a line with the trained runs beside `folder`; empty if there are none."""
+    trained = sorted(path.parent for path in folder.parent.parent.glob("*/*/model.json"))
+    names = ", ".join(f"{path.parent.name} (seed {path.name})" for path in trained)
+    return f"\nTrained are: {names}." if names else ""
 
 
 def _untrained(model: ModelDocument) -> HierarchicalClassifier:

@@ -60,7 +60,7 @@ def test_whole_story_by_hand(project, capsys):
 
     assert main(["predict", "tree", "mine.png"]) == 0
     line = json.loads(capsys.readouterr().out)
-    assert "mine.png" == line["picture"]
+    assert "mine.png" == line["image"]
     took = json.loads((project / "results" / "flat" / "0" / "fit.json").read_text())
     assert 3 == took["networks"][0]["epochs"]
     facts = json.loads((project / "results" / "flat" / "0" / "model.json").read_text())

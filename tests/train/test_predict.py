@@ -1,16 +1,20 @@
 """Predictions for the user's images: squaring as in `curation`, paths, refusals."""
 
+import csv
 import io
 import json
+import math
 import os
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
 from personae.errors import BadDocument, BadParams, MissingInput
 from train import backbone, predict, saved
+from train.__main__ import main
 from train.errors import BadCheckpoint, BadHierarchy, BadImage
 from train.tree import hierarchy
 
@@ -33,25 +37,135 @@ def picture(path, *, size=(30, 20), colour="red", **options):
     return path
 
 
-def test_prints_labels_probabilities_and_path(results_dir, tmp_path):
+@pytest.fixture
+def predicted(results_dir):
+    """Predicts with a run and returns the printed JSON lines: `predicted("tree", paths)`."""
+
+    def lines(name, paths, **options):
+        out = io.StringIO()
+        predict.run(name, paths, seed=0, results_dir=results_dir, out=out, **options)
+        return [json.loads(line) for line in out.getvalue().splitlines()]
+
+    return lines
+
+
+def test_prints_labels_probabilities_and_path(predicted, tmp_path):
     """Each image gives one JSON line: best labels in order, and the path from root to leaf."""
     paths = [picture(tmp_path / "a.png"), picture(tmp_path / "b.jpg", colour="blue")]
-    out = io.StringIO()
-    predict.run("tree", paths, seed=0, results_dir=results_dir, out=out)
-    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    lines = predicted("tree", paths)
 
-    assert [str(path) for path in paths] == [line["picture"] for line in lines]
+    assert [str(path) for path in paths] == [line["image"] for line in lines]
     for line in lines:
         values = list(line["probabilities"].values())
         assert sorted(values, reverse=True) == values
         assert next(iter(line["probabilities"])) == line["label"]
-        assert "root" == line["path"][0]
-        assert line["label"] == line["path"][-1]
-        assert line["label"] in line["cluster"]
+        assert ["root", line["label"]] == [line["path"][0]["node"], line["path"][-1]["node"]]
         assert 3 == len(line["path"])
-    flat = predict.run("flat", paths[:1], seed=0, results_dir=results_dir, out=io.StringIO())
-    assert ["root", flat[0]["label"]] == flat[0]["path"]
-    assert "cluster" not in flat[0]
+    (flat,) = predicted("flat", paths[:1])
+    assert ["root", flat["label"]] == [entry["node"] for entry in flat["path"]]
+
+
+@pytest.mark.parametrize("method", ["uppsala", "hdcnn", "merged"])
+def test_probabilities_agree_along_the_path(
+    method, results_dir, tmp_path, make_classifier, model_of
+):
+    """A node has the sum of its labels: one at the root, never less above, the label's at the end."""
+    tree = hierarchy.from_clusters([[0, 1], [2, 3]], 4)
+    classifier = make_classifier(method, tree, network=NETWORK)
+    saved.save(results_dir / method / "0", classifier, model_of(method, tree, NETWORK))
+    out = io.StringIO()
+    paths = [picture(tmp_path / "a.png")]
+    predict.run(method, paths, seed=0, results_dir=results_dir, out=out)
+    line = json.loads(out.getvalue())
+    shares = line["probabilities"]
+    labels = list(model_of(method, tree).labels)
+    cluster = labels[:2] if line["label"] in labels[:2] else labels[2:]
+    root, middle, leaf = (entry["probability"] for entry in line["path"])
+
+    assert math.isclose(1, root, abs_tol=1e-5)
+    assert math.isclose(sum(shares[label] for label in cluster), middle, abs_tol=1e-5)
+    assert shares[line["label"]] == leaf
+    assert root + 1e-5 >= middle >= leaf
+
+
+def test_folder_gives_its_images_by_content(predicted, tmp_path, caplog):
+    """A folder gives the images in it and below it, whatever their names; other files are counted."""
+    folder = tmp_path / "mine"
+    (folder / "inner").mkdir(parents=True)
+    picture(folder / "b.png")
+    picture(folder / "inner" / "a.png").rename(folder / "inner" / "no-suffix")
+    (folder / "notes.png").write_text("no image", encoding="utf-8")
+    (folder / "loop").symlink_to(folder)
+    with caplog.at_level("INFO"):
+        lines = predicted("flat", [folder])
+
+    assert [str(folder / "b.png"), str(folder / "inner" / "no-suffix")] == [
+        line["image"] for line in lines
+    ]
+    assert "1 files in" in caplog.text
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MissingInput, match="holds no JPEG, PNG or WebP"):
+        predicted("flat", [tmp_path / "empty"])
+
+
+def test_many_images_come_in_batches(predicted, tmp_path, monkeypatch):
+    """Batches change neither order nor predictions."""
+    paths = [
+        picture(tmp_path / f"{shade}.png", colour=(shade, 9, 90)) for shade in range(0, 250, 50)
+    ]
+    whole = predicted("tree", paths)
+    monkeypatch.setattr(predict, "_BATCH", 2)
+
+    assert [line["image"] for line in whole] == [str(path) for path in paths]
+    for line, other in zip(whole, predicted("tree", paths), strict=True):
+        assert line["image"] == other["image"]
+        assert pytest.approx(line["probabilities"], abs=1e-5) == other["probabilities"]
+
+
+def test_one_bad_image_stops_no_other(results_dir, tmp_path):
+    """A damaged image has an error in its place, and the others their predictions."""
+    good, torn = picture(tmp_path / "good.png"), tmp_path / "torn.png"
+    torn.write_bytes(good.read_bytes()[:40])
+    out = io.StringIO()
+    with pytest.raises(BadImage, match=r"2 of 3 images failed. The first: .*torn.png"):
+        predict.run(
+            "flat", [torn, good, tmp_path / "absent.png"], seed=0, results_dir=results_dir, out=out
+        )
+    first, second, third = (json.loads(line) for line in out.getvalue().splitlines())
+
+    assert "truncated" in first["error"]
+    assert "error" not in second
+    assert "No such file" in third["error"]
+
+
+def test_tables_have_the_values_of_the_lines(results_dir, predicted, tmp_path):
+    """CSV and Parquet hold the same predictions, one column for each rank and an empty error."""
+    paths = [picture(tmp_path / "a.png"), tmp_path / "absent.png"]
+    (line,) = predicted("tree", paths[:1])
+    csv_text = io.StringIO()
+    for options in ({"form": "csv"}, {"parquet": tmp_path / "out.parquet"}):
+        with pytest.raises(BadImage, match=r"absent.png"):
+            predict.run(
+                "tree", paths, seed=0, results_dir=results_dir, top=2, out=csv_text, **options
+            )
+    first, second = csv.DictReader(io.StringIO(csv_text.getvalue()))
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+
+    assert ["image", "label", "probability", "label_2", "probability_2", "path", "error"] == list(
+        first
+    )
+    assert (line["label"], " > ".join(entry["node"] for entry in line["path"]), "") == (
+        first["label"],
+        first["path"],
+        first["error"],
+    )
+    assert list(line["probabilities"])[:2] == [rows[0]["label"], rows[0]["label_2"]]
+    assert list(line["probabilities"].values())[:2] == [
+        rows[0]["probability"],
+        rows[0]["probability_2"],
+    ]
+    assert rows[1]["label"] is None
+    assert rows[1]["error"] == second["error"] != ""
 
 
 def test_squares_with_the_border_colour(tmp_path):
@@ -102,7 +216,6 @@ def test_bad_pictures_are_named(results_dir, tmp_path):
         "giant.png",
         "drawing.bmp",
         "moving.webp",
-        ".",
     ):
         with pytest.raises(BadImage, match="cannot be predicted"):
             predict.run("flat", [tmp_path / name], seed=0, results_dir=results_dir)
@@ -154,19 +267,30 @@ def test_changed_weights_are_refused(results_dir, tmp_path):
     del facts["weights_sha256"], facts["version"]
     (folder / "model.json").write_text(json.dumps(facts), encoding="utf-8")
 
-    assert predict.run("flat", [path], seed=0, results_dir=results_dir, out=io.StringIO())
+    out = io.StringIO()
+    predict.run("flat", [path], seed=0, results_dir=results_dir, out=out)
+    assert "label" in json.loads(out.getvalue())
 
 
-def test_missing_run_names_its_file(tmp_path):
-    """Without a trained run the error names the stage that trains it."""
+def test_number_of_labels_is_checked(capsys):
+    """No labels at all is wrong usage."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "flat", "a.png", "--top", "0"])
+    assert "needs at least 1 label" in capsys.readouterr().err
+
+
+def test_missing_run_names_its_file(results_dir, tmp_path):
+    """Without a trained run the error names the stage that trains it, and the runs that there are."""
     with pytest.raises(MissingInput, match="stage 'flat'"):
         predict.run("flat", [picture(tmp_path / "a.png")], seed=0, results_dir=tmp_path)
+    with pytest.raises(MissingInput, match=r"Trained are: flat \(seed 0\), tree \(seed 0\)"):
+        predict.run("three", [tmp_path / "a.png"], seed=0, results_dir=results_dir)
 
 
-def test_agrees_with_the_classifier(results_dir, tmp_path):
+def test_agrees_with_the_classifier(results_dir, predicted, tmp_path):
     """The printed probabilities equal those of the classifier for the squared image."""
     path = picture(tmp_path / "a.png", size=(16, 16))
-    line = predict.run("flat", [path], seed=0, results_dir=results_dir, out=io.StringIO())[0]
+    (line,) = predicted("flat", [path])
     classifier = saved.load(results_dir / "flat" / "0").classifier
     pixels = torch.from_numpy(predict.square(path, side=16).copy())[None]
     with torch.no_grad():
