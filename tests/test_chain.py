@@ -185,6 +185,23 @@ def test_metrics_and_params_are_shown(project):
     assert "loop.epochs" in project.run("dvc", "params", "diff")
 
 
+def test_plots_are_drawn(project):
+    """`dvc plots show` has the curves of each run, the costs, the confusions and the funnel."""
+    shown = json.loads(project.run("dvc", "plots", "show", "--json"))["data"]
+    report, results = "results/report", "results/*/0/curves.csv"
+    curves = {str(path.relative_to(project.root)) for path in project.root.glob(results)}
+
+    assert {f"{report}/{name}.csv" for name in ("cost", "confusion", "funnel")} | curves == set(
+        shown
+    )
+    assert "results/flat/0/curves.csv" in curves
+    for (plot,) in shown.values():
+        drawn = plot["content"]
+        columns = set(re.findall(r'"field": "(\w+)"', json.dumps(drawn)))
+        assert drawn["data"]["values"]
+        assert columns <= set(drawn["data"]["values"][0]), plot
+
+
 def test_tightened_rule_runs_without_a_board(project):
     """A tighter tag rule re-runs the pipeline from `decide`, without a board."""
     before = project.ask("SELECT count(*) FROM samples")[0][0]
