@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -44,10 +45,21 @@ def started(*, logs: bool = True) -> Iterator[Any]:
 
 
 def show_as(browser: Any, *, width: int = 1280, scheme: str = "light") -> None:
-    """Sets the size of the screen and the colour scheme."""
+    """Sets the size of the screen and the colour scheme; scrolling takes no time."""
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
     )
-    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    media = [
+        {"name": "prefers-color-scheme", "value": scheme},
+        {"name": "prefers-reduced-motion", "value": "reduce"},
+    ]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+
+
+def accessibility_findings(browser: Any) -> dict[str, list[str]]:
+    """Returns the rules of axe-core that the open page breaks, each with its first elements."""
+    script = resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    browser.execute_script(script)
+    found = browser.execute_async_script("axe.run().then(arguments[0])")["violations"]
+    return {rule["id"]: [node["html"] for node in rule["nodes"][:3]] for rule in found}

@@ -83,7 +83,9 @@ def run(
         files.write_text(out_dir / f"{drawing.name}.csv", _csv(drawing))
     tables.write(out_dir / "comparison.parquet", comparison.table(read, compared))
     # Last: where the page exists, everything beside it is complete.
-    files.write_text(out_dir / "index.html", page.assemble(sections))
+    files.write_text(
+        out_dir / "index.html", page.assemble(sections, [run.name for run in read.runs])
+    )
     log.info(
         "report: %d runs, %d seeds, %s: %s", len(read.runs), len(seeds), out_dir, written.verdict
     )

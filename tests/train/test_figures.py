@@ -224,20 +224,34 @@ def test_names_beside_points_keep_apart(heights, expected):
     assert expected == pytest.approx(scatter.spaced(heights, 0.2))
 
 
-@pytest.mark.parametrize(
-    ("labels", "side", "letters"), [(4, 3.2, 8), (16, 5.76, 8), (25, 5.8, 8), (100, 9.4, 6.5)]
-)
-def test_a_hundred_labels_fit_the_width_of_the_page(labels, side, letters):
-    """A matrix of a hundred labels with its names fits the page: 1,088 pixels, 816 pt."""
+@pytest.mark.parametrize(("labels", "side"), [(4, 3.2), (16, 5.76), (25, 5.8), (100, 12)])
+def test_letters_of_a_matrix_have_eleven_pixels(labels, side):
+    """Letters keep 8.5 pt, which are 11 pixels, and a row is never lower than they are."""
     names = [str(number) for number in range(labels)]
     svg = figures.confusion(np.eye(labels), names, name="c").svg
     width = float(re.search(r'width="([\d.]+)pt"', svg).group(1))
+    letters = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", svg)]
 
     assert 72 * (side + 1.9) == pytest.approx(width)
-    assert width <= 816
-    assert letters == pytest.approx(
-        min(map(float, re.findall(r"font-size: ([\d.]+)px[^>]*rotate\(-90", svg)))
-    )
+    assert 8.5 == min(letters)  # of the drawing, whose unit is a point
+    assert 72 * side / labels >= min(letters)
+
+
+def test_cells_of_a_matrix_are_where_they_are_drawn():
+    """The box of the cells is that of the drawn image, and the order is that of the clusters."""
+    drawn = figures.confusion(np.eye(4), [*"abcd"], name="c", clusters=[[1, 3], [0, 2]])
+    size = [
+        float(re.search(rf'{side}="([\d.]+)pt"', drawn.svg).group(1))
+        for side in ("width", "height")
+    ]
+    frames = re.findall(r'id="c-patch_\d+">\s*<path d="M ([\d.]+) ([\d.]+)', drawn.svg)
+    box = drawn.matrix
+
+    assert (1, 3, 0, 2) == box.order
+    assert box.width * size[0] == pytest.approx(box.height * size[1], rel=1e-3)
+    # A frame of the axes begins at the lower left corner of the cells.
+    corner = (box.left * size[0], (box.top + box.height) * size[1])
+    assert any(corner == pytest.approx(tuple(map(float, frame)), abs=0.1) for frame in frames)
 
 
 def test_deep_tree_has_a_column_for_each_level():

@@ -7,6 +7,7 @@ A part holds text and numbers and no markup; `templates/blocks.html` holds its m
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from train.page.figures import Drawing
 
@@ -34,17 +35,35 @@ class ReportTable:
 
 
 @dataclass(frozen=True, slots=True)
+class CellLink:
+    """A link over one cell of a matrix; its box in percent of the figure."""
+
+    address: str
+    title: str
+    left: str
+    top: str
+    width: str
+    height: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReportFigure:
-    """A drawing with the sentence below it."""
+    """A drawing with the sentence below it, and the links of its cells if it is a matrix."""
 
     drawing: Drawing
     note: str = ""
+    cells: tuple[CellLink, ...] = ()
 
     @property
     def natural_width(self) -> str:
         """The width at which the drawing was made, as a CSS length."""
         width = re.search(r'width="([\d.]+pt)"', self.drawing.svg)
         return width.group(1) if width else _FALLBACK_WIDTH
+
+
+def browse_address(**filters: str) -> str:
+    """Returns the address of the browse page with these filters."""
+    return f"{BROWSE_PAGE}?{urlencode(filters)}"
 
 
 @dataclass(frozen=True, slots=True)

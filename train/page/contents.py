@@ -74,9 +74,7 @@ def sections(
         published.section(read, comparison),
         funnel.section(steps, drawings.get("funnel")),
         mosaic.section(tiles, read.labels, comparison.flat),
-        confusion.confusion(
-            drawings["confusion"], drawings["confusion-clusters"], labels=len(read.labels)
-        ),
+        confusion.confusion(drawings["confusion"], drawings["confusion-clusters"], read),
     ]
     if names:
         parts += [

@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from train.page.figures import INKS, STYLE, Drawing, figure, render, shown
+from train.page.figures import INKS, SMALLEST_LETTERS, STYLE, Drawing, figure, render, shown
 
 _COLUMNS = 3
 _CUT = 0.6  # of the rate of the epoch before; a lower rate is a cut and no decay
@@ -78,7 +78,14 @@ def draw(curves: Sequence[Curve], *, name: str) -> Drawing:
         for axes in panels[len(curves) :]:
             axes.set_visible(False)
         handles, names = panels[0].get_legend_handles_labels()
-        drawn.legend(handles, names, loc="outside upper left", ncols=4, frameon=False, fontsize=8)
+        drawn.legend(
+            handles,
+            names,
+            loc="outside upper left",
+            ncols=4,
+            frameon=False,
+            fontsize=SMALLEST_LETTERS,
+        )
     return Drawing(
         name=name,
         description="Training and validation loss per epoch of each network.",
@@ -106,11 +113,11 @@ def _panel(axes: Axes, curve: Curve) -> None:
             label=None if index else "rate cut",
         )
     axes.set_title(shown(curve.network))
-    axes.set_xlabel("epoch", fontsize=8)
-    axes.set_ylabel("loss, nats", fontsize=8)
+    axes.set_xlabel("epoch", fontsize=SMALLEST_LETTERS)
+    axes.set_ylabel("loss, nats", fontsize=SMALLEST_LETTERS)
     axes.grid(axis="y")
     axes.set_ylim(bottom=0)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=SMALLEST_LETTERS)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 

@@ -37,6 +37,7 @@ INKS = {
 }
 WIDEST_NAME = 24  # characters of a tag that fit beside a figure
 ANNOTATED_LABELS = 16  # above it the numbers in the cells would not be readable
+SMALLEST_LETTERS = 8.5  # points: 11 pixels on the page
 CLIP = 0.3  # as in Figure 10 of the Uppsala report (Colin and Nagarajan 2018)
 
 Rows = Sequence[Sequence[object]]
@@ -67,6 +68,18 @@ STYLE: dict[Any, Any] = {  # matplotlib types these keys as literals, one by one
 
 
 @dataclass(frozen=True, slots=True)
+class MatrixBox:
+    """Where the cells of a matrix lie in its figure: shares of the figure's width and height."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    order: tuple[int, ...]
+    """Leaves of the rows from the top, and of the columns from the left."""
+
+
+@dataclass(frozen=True, slots=True)
 class Drawing:
     """A figure: its file name, a description in words, the SVG, and the rows behind it."""
 
@@ -75,6 +88,8 @@ class Drawing:
     svg: str
     columns: tuple[str, ...]
     rows: Rows
+    matrix: MatrixBox | None = None
+    """The cells, if the figure is a matrix."""
 
 
 def shown(name: str) -> str:
@@ -270,23 +285,25 @@ def _matrix(
         if len(order) <= ANNOTATED_LABELS:
             _annotate(axes, values[np.ix_(order, order)], colours[np.ix_(order, order)][..., 3])
         _legend(bar, *strip, caption=caption)
+    svg = render(drawn, name=name)
+    box = axes.get_position()  # known once it is drawn; from the bottom up
     return Drawing(
         name=name,
         description=description,
-        svg=render(drawn, name=name),
+        svg=svg,
         columns=("true_label", "predicted_label", "value"),
         rows=[
             (labels[i], labels[j], float(values[i, j]))
             for i in range(len(labels))
             for j in range(len(labels))
         ],
+        matrix=MatrixBox(box.x0, 1 - box.y1, box.width, box.height, tuple(order)),
     )
 
 
 def _size(labels: int) -> tuple[float, float]:
-    """The side in inches and the letters in points: a hundred labels still fit the page."""
-    side = max(3.2, min(0.36 * labels, 5.8), min(0.2 * labels, 9.4), 0.094 * labels)
-    return side, 8.0 if side / labels > 0.13 else 6.5
+    """The side in inches and the letters in points; a row is never lower than its letters."""
+    return max(3.2, min(0.36 * labels, 5.8), 0.12 * labels), SMALLEST_LETTERS
 
 
 def _outline(axes: Axes, clusters: Sequence[Sequence[int]]) -> None:
@@ -314,7 +331,7 @@ def _annotate(
                 f"{percent}".replace("-", "−"),
                 ha="center",
                 va="center",
-                fontsize=7.5,
+                fontsize=SMALLEST_LETTERS,
                 color="#ffffff" if opacity[row, column] > 0.75 else INKS["ink"],
             )
 
@@ -333,5 +350,5 @@ def _legend(
     sign = "+" if low < 0 else ""
     names = [f"{100 * tick:{sign if tick else ''}g}".replace("-", "−") for tick in ticks]
     axes.set_xticks(ticks, names)
-    axes.tick_params(length=2, labelsize=7.5)
+    axes.tick_params(length=2, labelsize=SMALLEST_LETTERS)
     axes.set_title(caption, fontsize=8.5)

@@ -1,11 +1,14 @@
 """
-Renders sections to one HTML file that opens offline: styles and images inside, no script.
+Renders sections to one HTML file that opens offline: styles, images and one script inside.
 
-All markup lies in `templates`; `autoescape` makes text of every label and parameter, never markup.
+Everything can be read without the script. All markup lies in `templates`; `autoescape` makes text of every label and parameter, never markup.
 """
 
+import base64
+import hashlib
 import re
 from collections.abc import Sequence
+from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -17,9 +20,26 @@ from train.page.formatting import count
 TITLE = "Does a hierarchy of CNNs beat one flat CNN?"
 
 
-def assemble(sections: Sequence[PageSection]) -> str:
-    """Returns the whole page as HTML, one `<section>` for each of `sections`, in their order."""
-    return _environment().get_template("page.html").render(title=TITLE, sections=sections)
+_OPEN = ("answer", "results")
+"""Sections that are open at first; the others are a line each until a reader opens them."""
+
+
+def assemble(sections: Sequence[PageSection], runs: Sequence[str] = ()) -> str:
+    """
+    Returns the whole page as HTML, one `<section>` for each of `sections`, in their order.
+
+    `runs` are the names that a reader can hide. The policy of the page allows its own script alone.
+    """
+    environment = _environment()
+    script = Markup(files(__package__).joinpath("templates/page.js").read_text(encoding="utf-8"))  # noqa: S704  # our own file
+    return environment.get_template("page.html").render(
+        title=TITLE,
+        sections=sections,
+        open=_OPEN,
+        runs=list(runs),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    )
 
 
 def render(section: PageSection) -> str:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from train.page.comparison import RunComparison
-from train.page.figures import INKS, STYLE, Drawing, figure, render, shown
+from train.page.figures import INKS, SMALLEST_LETTERS, STYLE, Drawing, figure, render, shown
 from train.page.summary import RunSummary
 
 _LOG_BEYOND = 4  # a wider range of costs would leave the cheap runs on one spot
@@ -70,7 +70,7 @@ def draw(marks: Sequence[CostPoint], *, name: str) -> Drawing:
             bbox_to_anchor=(-0.02, 1.0),
             ncols=3,
             frameon=False,
-            fontsize=8,
+            fontsize=SMALLEST_LETTERS,
             handletextpad=0.1,
             columnspacing=1.0,
         )
@@ -141,7 +141,7 @@ def _name(axes: Axes, marks: Sequence[CostPoint], *, spacing: float) -> None:
             xytext=(1.03, height),
             textcoords="axes fraction",
             va="center",
-            fontsize=8,
+            fontsize=SMALLEST_LETTERS,
             color=INKS[_LOOKS[each.kind][0]],
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": INKS["grid"], "linewidth": 0.7, "shrinkB": 4},

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse, FancyBboxPatch
 
 from train.evaluation.metrics import confusion_counts, micp, micp_random, normalise_rows
-from train.page.figures import INKS, STYLE, Drawing, figure, render, shown
+from train.page.figures import INKS, SMALLEST_LETTERS, STYLE, Drawing, figure, render, shown
 from train.page.results import TrainedRun
 from train.page.summary import RunSummary, per_label
 from train.tree import hierarchy
@@ -211,14 +211,14 @@ def _network(axes: Axes, node: TreeNode, across: float, down: float) -> None:
     axes.add_patch(
         FancyBboxPatch(corner, width, height, boxstyle=style, fc=INKS["panel"], ec=INKS["blue"])
     )
-    axes.text(across, down - 0.09, node.name, ha="center", va="center", fontsize=8.5)
+    axes.text(across, down - 0.09, node.name, ha="center", va="center", fontsize=SMALLEST_LETTERS)
     axes.text(
         across,
         down + 0.1,
         f"{_percent(node.accuracy)} of {node.images:,}",
         ha="center",
         va="center",
-        fontsize=8,
+        fontsize=SMALLEST_LETTERS,
         color=INKS["muted"],
     )
 
@@ -228,19 +228,28 @@ def _label(axes: Axes, node: TreeNode, across: float, down: float) -> None:
     centre = (across, down)
     ellipse = Ellipse(centre, width, height, fc=INKS["panel"], ec=INKS["muted"], linewidth=0.8)
     axes.add_patch(ellipse)
-    axes.text(across - 0.28, down, shown(node.name), ha="center", va="center", fontsize=7.5)
+    axes.text(
+        across - 0.28, down, shown(node.name), ha="center", va="center", fontsize=SMALLEST_LETTERS
+    )
     axes.text(
         across + width / 2 - 0.13,
         down,
         _percent(node.accuracy),
         ha="right",
         va="center",
-        fontsize=8,
+        fontsize=SMALLEST_LETTERS,
     )
     if node.change is not None and round(100 * node.change):
         colour = INKS["blue"] if node.change > 0 else INKS["orange"]
         text = f"{100 * node.change:+.0f}".replace("-", "−")
-        axes.text(across + width / 2 + 0.06, down, text, va="center", fontsize=8, color=colour)
+        axes.text(
+            across + width / 2 + 0.06,
+            down,
+            text,
+            va="center",
+            fontsize=SMALLEST_LETTERS,
+            color=colour,
+        )
 
 
 def _percent(share: float) -> str:

@@ -2,23 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlencode
 
 import numpy as np
 
 from train.page.blocks import (
-    BROWSE_PAGE,
+    CellLink,
     FigureGroup,
     PageSection,
     ReportFigure,
     ReportTable,
+    browse_address,
     group,
     table,
 )
 from train.page.comparison import RunComparison
 from train.page.figures import ANNOTATED_LABELS, Drawing
 from train.page.formatting import count, percent, points
-from train.page.results import Results
+from train.page.results import FLAT, Results
 from train.page.summary import per_label, shares
 
 _LONG = 30  # labels; a longer table is folded
@@ -49,13 +49,22 @@ class WorstContent:
     confusions: ReportTable
 
 
-def confusion(plain: Drawing, ordered: Drawing, *, labels: int) -> PageSection:
-    """Returns the flat confusion in the order of the labels and in that of the clusters."""
+def confusion(plain: Drawing, ordered: Drawing, results: Results) -> PageSection:
+    """
+    Returns the flat confusion in the order of the labels and in that of the clusters.
+
+    Each cell with images links to them on the browse page.
+    """
+    hint = "A cell leads to its images while python -m curation browse runs."
     figures = (
-        ReportFigure(plain, "Labels in the order of the data set."),
-        ReportFigure(ordered, "Labels in the order of the clusters, which are outlined."),
+        ReportFigure(plain, f"Labels in the order of the data set. {hint}", _cells(plain)),
+        ReportFigure(
+            ordered,
+            f"Labels in the order of the clusters, which are outlined. {hint}",
+            _cells(ordered),
+        ),
     )
-    content = ConfusionContent(figures, _layout(labels))
+    content = ConfusionContent(figures, _layout(len(results.labels)))
     return PageSection("confusion", "What the flat network confuses", content)
 
 
@@ -127,8 +136,32 @@ def worst(results: Results, comparison: RunComparison, *, limit: int) -> PageSec
 
 def _images(run: str, true: str, predicted: str) -> str:
     """Returns the address of the test images that a run confuses in one way."""
-    query = {"run": run, "split": "test", "true": true, "predicted": predicted}
-    return f"{BROWSE_PAGE}?{urlencode(query)}"
+    return browse_address(run=run, split="test", true=true, predicted=predicted)
+
+
+def _cells(drawing: Drawing) -> tuple[CellLink, ...]:
+    """Returns a link for each cell of the flat confusion that has images."""
+    box = drawing.matrix
+    if box is None:
+        return ()
+    labels = len(box.order)
+    place = {leaf: index for index, leaf in enumerate(box.order)}
+    width, height = 100 * box.width / labels, 100 * box.height / labels
+    links = []
+    for number, (true, predicted, share) in enumerate(drawing.rows):
+        if isinstance(share, float) and share > 0:
+            row, column = (place[leaf] for leaf in divmod(number, labels))
+            links.append(
+                CellLink(
+                    address=_images(FLAT, str(true), str(predicted)),
+                    title=f"{true} predicted as {predicted}: {percent(share)} %",
+                    left=f"{100 * box.left + column * width:.3f}",
+                    top=f"{100 * box.top + row * height:.3f}",
+                    width=f"{width:.3f}",
+                    height=f"{height:.3f}",
+                )
+            )
+    return tuple(links)
 
 
 def _layout(labels: int) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from train.page.blocks import PageSection, ReportFigure
+from train.page.blocks import PageSection, ReportFigure, browse_address
 from train.page.figures import Drawing
 from train.page.funnel import Funnel, Step
 
@@ -11,11 +11,12 @@ _THINNEST = 0.004  # of the widest bar; a thinner bar would not be visible
 
 @dataclass(frozen=True, slots=True)
 class ReasonBar:
-    """One reason of a stage: its posts, and its bar in percent of the widest."""
+    """One reason of a stage: its posts, its bar in percent of the widest, and where they are."""
 
     reason: str
     posts: int
     width: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,12 @@ def section(funnel: Funnel, drawing: Drawing | None) -> PageSection:
 
 def _reasons(step: Step, widest: int) -> StageReasons:
     bars = tuple(
-        ReasonBar(reason, posts, f"{100 * max(posts / widest, _THINNEST):.1f}%")
+        ReasonBar(
+            reason,
+            posts,
+            f"{100 * max(posts / widest, _THINNEST):.1f}%",
+            browse_address(stage=step.stage, reason=reason),
+        )
         for reason, posts in step.reasons
     )
     return StageReasons(step.stage, step.refused, step.entered, bars)
