@@ -164,6 +164,7 @@ def test_confusion_cell_shows_its_images(page: Page, curated, tmp_path) -> None:
     for width, scheme in ((390, "dark"), (1280, "light")):
         chromium.show_as(page.browser, width=width, scheme=scheme)
         assert width == page.browser.execute_script("return document.documentElement.scrollWidth")
+        assert {} == chromium.accessibility_findings(page.browser)
     _check_logs(page)
 
 
