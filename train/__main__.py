@@ -96,6 +96,7 @@ def _report(options: argparse.Namespace, folders: dict[str, Path]) -> None:
         **folders,
         runs=compared,
         seeds=settings.value("seeds", list[int], [0]),
+        project_dir=settings.path.parent,
     )
 
 

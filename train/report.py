@@ -25,6 +25,7 @@ from train.page import (
     mosaic,
     noise,
     page,
+    provenance,
     results,
     tree,
 )
@@ -41,9 +42,12 @@ def run(
     results_dir: Path,
     runs: Mapping[str, results.RunLike],
     seeds: Sequence[int],
+    project_dir: Path = Path(),
 ) -> None:
     """
     Writes the report of the flat run and of `runs` over `seeds` into `results_dir`/report.
+
+    `project_dir` is the folder of params.yaml and dvc.lock, which the page names as its origin.
 
     Raises:
         MissingInput: A stage above has not written what the report needs.
@@ -74,6 +78,10 @@ def run(
         ),
         confusions=params.confusions,
         params=params.model_dump(),
+        provenance=provenance.facts(
+            project_dir,
+            commits=(made.fit.commit for run in read.runs for made in run.seeds.values()),
+        ),
         versions={name: metadata.version(name) for name in ("matplotlib", "numpy")},
     )
     out_dir = results_dir / "report"

@@ -41,6 +41,7 @@ def sections(
     confusions: int,
     params: Mapping[str, Any],
     versions: Mapping[str, str],
+    provenance: Mapping[str, str],
 ) -> list[PageSection]:
     """
     Returns every section of the page; those on hierarchies only where a hierarchy was trained.
@@ -57,6 +58,7 @@ def sections(
         confusions: Rows in the table of the worst confusions.
         params: The effective parameters of the report.
         versions: Versions of the libraries that made the report.
+        provenance: Named facts about the project, see `page.provenance`.
     """
     names = [row.run.name for row in comparison.hierarchies]
     leading = [row.run.name for row in comparison.leading]
@@ -88,5 +90,5 @@ def sections(
         white.section(read, comparison),
         confusion.worst(read, comparison, limit=confusions),
         *([] if doubts is None else [noise.section(doubts)]),
-        made.section(read, params=params, versions=versions),
+        made.section(read, params=params, versions=versions, provenance=provenance),
     ]

@@ -21,17 +21,21 @@ class MadeContent:
 
 
 def section(
-    results: Results, *, params: Mapping[str, Any], versions: Mapping[str, str]
+    results: Results,
+    *,
+    params: Mapping[str, Any],
+    versions: Mapping[str, str],
+    provenance: Mapping[str, str],
 ) -> PageSection:
     """Returns what a person needs to make the same page again."""
     fit = results.flat.seeds[results.seeds[0]].fit
-    device = ", ".join(f"{unit} {getattr(fit, name)}".strip() for name, unit in _DEVICE.items())
     samples = results.manifest.samples
     all_versions = {**results.manifest.versions, **fit.versions, **versions}
     facts = {
+        **provenance,
         "Root hash of the shards": results.manifest.root_sha256,
         "Images": ", ".join(f"{split} {count(n)}" for split, n in samples.items()),
-        "Device": device,
+        "Machine": _machines(results),
         "Versions": ", ".join(
             f"{name} {version}" for name, version in sorted(all_versions.items())
         ),
@@ -46,3 +50,15 @@ def section(
         for name, values in settings.items()
     }
     return PageSection("made", "How this was made", MadeContent(facts, parameters))
+
+
+def _machines(results: Results) -> str:
+    """Returns the machine of the trainings; of several, each with the runs that it trained."""
+    trained: dict[str, list[str]] = {}
+    for run in results.runs:
+        for seed, made in run.seeds.items():
+            parts = (f"{unit} {getattr(made.fit, name)}".strip() for name, unit in _DEVICE.items())
+            trained.setdefault(", ".join(parts), []).append(f"{run.name} {seed}")
+    if len(trained) == 1:
+        return next(iter(trained))
+    return "; ".join(f"{machine}: {', '.join(runs)}" for machine, runs in trained.items())
