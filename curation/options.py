@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from curation.params.filters import EXCLUDABLE
 from personae import cli
-from personae.settings import add_options
+from personae.settings import Settings, add_options
 
 _Commands: TypeAlias = "argparse._SubParsersAction[cli.Parser]"  # noqa: SLF001  # argparse gives it no public name
 
@@ -90,7 +90,8 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             fields = model(stage)
             if fields.model_fields:
                 group = command.add_argument_group(f"section '{stage}' of params.yaml")
-                add_options(group, fields)
+                file = Settings.named_in(arguments)
+                add_options(group, fields, values=file.values(stage) if file else {})
         cli.add_shared_options(command, "data", "work")
     for add in (
         _add_query,

@@ -14,13 +14,14 @@ import typing
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from yaml.nodes import MappingNode, Node
 
-from personae.errors import BadParams
+from personae.errors import BadParams, PersonaeError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 ValueT = TypeVar("ValueT")
@@ -58,6 +59,25 @@ class Settings:
         settings = cls(options.params)
         settings.check_sections()
         return settings
+
+    @classmethod
+    def named_in(cls, arguments: Sequence[str]) -> Self | None:
+        """
+        Returns the settings of the file that an unparsed command line names, or of params.yaml.
+
+        None where the file cannot be read: the command itself says why.
+        """
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        parser.add_argument("--params", type=Path)
+        try:
+            return cls(parser.parse_known_args(arguments)[0].params)
+        except (PersonaeError, argparse.ArgumentError):
+            return None
+
+    def values(self, name: str) -> Mapping[str, Any]:
+        """Returns section `name` as the file has it, unchecked; empty if it has no such mapping."""
+        values = self._sections.get(name)
+        return values if isinstance(values, dict) else {}
 
     def check_sections(self) -> None:
         """
@@ -130,18 +150,23 @@ def add_options(
     model: type[BaseModel],
     *,
     skip: frozenset[str] = frozenset(),
+    values: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """
     Gives `parser` one option per field of `model`: `min_images` becomes `--min-images`.
 
-    A literal type becomes the choices of the option. Fields in `skip` get none.
+    A literal type becomes the choices of the option. Fields in `skip` get none. The help shows
+    `values`, those of the file, beside the defaults.
     """
     for name, field in model.model_fields.items():
         if name in skip:
             continue
         kind, choices, is_many = _option_type(field.annotation)
         default = field.get_default(call_default_factory=True)
-        shown = f"{field.description or name} (default: {_default_text(default)})"
+        shown = f"{field.description or name} (default: {_default_text(default)}"
+        if name in values:
+            shown += f"; params.yaml: {_default_text(values[name])}"
+        shown += ")"
         keywords: dict[str, Any] = {"help": shown.replace("%", "%%"), "dest": name}
         if kind is bool:
             keywords["action"] = argparse.BooleanOptionalAction

@@ -96,6 +96,7 @@ def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
             metavar="INT",
             help="personae of which one page is read for the estimate (default: 20)",
         )
+    file = settings.Settings.named_in(arguments)
     for name in SECTIONS[command]:
         group = parser.add_argument_group(f"section '{name}' of params.yaml")
         if name == "site":
@@ -110,7 +111,7 @@ def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
                 metavar="PATH",
                 help="labelled images instead of a board (default: none)",
             )
-        settings.add_options(group, _OPTIONS[name])
+        settings.add_options(group, _OPTIONS[name], values=file.values(name) if file else {})
     if command in ("plan", "status"):
         parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     cli.add_shared_options(parser, "data")

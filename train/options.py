@@ -8,12 +8,13 @@ import argparse
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from personae import cli
 from personae.errors import PersonaeError
 from personae.settings import Settings, add_options
 from train import params
-from train.runs import EQUALS, FLAT, Runs
+from train.runs import EQUALS, FLAT, Run, Runs
 
 COMMANDS = {
     "flat": "train one network over all labels, the baseline",
@@ -198,23 +199,25 @@ def _rank(text: str) -> int:
 
 def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequence[str]) -> None:
     """Adds the options of the called command's sections, that of the method among them."""
+    file = Settings.named_in(arguments)
+    values = file.values if file else lambda _section: {}
     if name in ("clustering", "report", "evaluate"):
-        _add_group(command, name)
+        _add_group(command, name, values(name))
     if name not in (*_TRAINING, "noise"):
         return
-    for method in _methods(name, arguments):
-        if method in params.METHODS:
-            _add_group(command, method)
-    for section in ("loop", "data", "augment", "backbone"):
-        _add_group(command, section)
-    if name == "fit" and not _methods(name, arguments):
+    run = _run(name, arguments, file)
+    own = {"loop": run.loop, "backbone": run.backbone, run.method: run.params} if run else {}
+    methods = [method for method in _methods(name, run) if method in params.METHODS]
+    for section in (*methods, "loop", "data", "augment", "backbone"):
+        _add_group(command, section, {**values(section), **own.get(section, {})})
+    if name == "fit" and run is None:
         command.epilog = (
             f"{command.epilog}\n\nThe options of RUN's method are shown when RUN is named:\n"
             "  python -m train fit uppsala --help"
         )
 
 
-def _methods(name: str, arguments: Sequence[str]) -> Sequence[str]:
+def _methods(name: str, run: Run | None) -> Sequence[str]:
     """Returns the methods whose options the command takes."""
     if name in ("extend", "merge"):
         return ("uppsala",)
@@ -222,22 +225,20 @@ def _methods(name: str, arguments: Sequence[str]) -> Sequence[str]:
         return (FLAT,)
     if name == "control":
         return (FLAT, "ensemble")
-    runs = _runs(arguments)
-    return [runs[word] for word in arguments if word in runs][:1]
+    return [run.method] if run else []
 
 
-def _runs(arguments: Sequence[str]) -> Mapping[str, str]:
-    """Returns the method of each run of params.yaml; the command itself reports a bad file."""
-    paths = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    paths.add_argument("--params", type=Path)
+def _run(name: str, arguments: Sequence[str], file: Settings | None) -> Run | None:
+    """Returns the run that `fit` trains; None for other commands, and where it is not known."""
+    if name != "fit" or file is None:
+        return None
     try:
-        settings = Settings(paths.parse_known_args(arguments)[0].params)
-        runs = settings.section("runs", Runs).named()
-    except PersonaeError:
-        return {}
-    return {name: run.method for name, run in runs.items()}
+        runs = file.section("runs", Runs).named()
+    except PersonaeError:  # the command itself reports it
+        return None
+    return next((runs[word] for word in arguments if word in runs), None)
 
 
-def _add_group(command: argparse.ArgumentParser, section: str) -> None:
+def _add_group(command: argparse.ArgumentParser, section: str, values: Mapping[str, Any]) -> None:
     group = command.add_argument_group(f"section '{section}' of params.yaml")
-    add_options(group, params.model_of(section))
+    add_options(group, params.model_of(section), values=values)

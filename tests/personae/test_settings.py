@@ -157,6 +157,29 @@ def test_options_carry_names_types_and_help():
     assert "Largest number kept. (default: unset)" in shown
 
 
+def test_help_shows_the_values_of_the_file(tmp_path):
+    """Beside a default stands the value of the file that the command line names."""
+    path = _file(tmp_path, "example: {cap: 4, fast: true, other: 1}")
+    file = Settings.named_in(["stage", "--params", str(path), "--cap", "9"])
+    parser = argparse.ArgumentParser()
+    settings.add_options(parser, Example, values=file.values("example"))
+    shown = " ".join(parser.format_help().split())
+
+    assert "Largest number kept. (default: unset; params.yaml: 4)" in shown
+    assert "Images a persona needs. (default: 300)" in shown
+    assert {} == file.values("absent")
+
+
+@pytest.mark.parametrize("arguments", [["--params", "absent.yaml"], ["--params"], ["-h"]])
+def test_help_needs_no_readable_file(tmp_path, monkeypatch, arguments):
+    """Where no file can be read, the help shows the defaults; a list is no section."""
+    monkeypatch.chdir(tmp_path)
+    file = Settings.named_in(arguments)
+    assert file is None or {} == file.values("example")
+    (tmp_path / "params.yaml").write_text("example: [1]", encoding="utf-8")
+    assert {} == Settings.named_in([]).values("example")
+
+
 def test_literals_become_choices(capsys):
     """A Literal field becomes an option with choices, and any other value is wrong usage."""
     parser = argparse.ArgumentParser()

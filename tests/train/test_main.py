@@ -75,6 +75,16 @@ def test_whole_story_by_hand(project, capsys):
     assert "results is a folder: name a file in it with --out." in capsys.readouterr().err
 
 
+def test_help_shows_the_values_in_force(project, capsys):
+    """`fit RUN --help` shows the sections of the file, with the values of the run over them."""
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "other", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+
+    assert "params.yaml: resnet20" in shown
+    assert "section 'dhnn' of params.yaml" in shown
+
+
 def test_option_of_several_sections_sets_each(project):
     """`--epochs` sets the loop's and the method's value, `--balance` that of the method."""
     assert main(["flat", "--epochs", "1"]) == 0

@@ -299,7 +299,9 @@ def run(argv: Sequence[str] | None = None) -> None:
         type=Path,
         help="CSV file with the label in its first column and a column family, for --folder",
     )
-    settings.add_options(parser.add_argument_group("section 'demo' of params.yaml"), Params)
+    file = Settings.named_in(argv if argv is not None else sys.argv[1:])
+    group = parser.add_argument_group("section 'demo' of params.yaml")
+    settings.add_options(group, Params, values=file.values("demo") if file else {})
     cli.add_shared_options(parser)
     options = parser.parse_args(argv)
     cli.configure_logging(verbose=options.verbose)
