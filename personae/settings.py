@@ -164,9 +164,8 @@ def add_options(
         kind, choices, is_many = _option_type(field.annotation)
         default = field.get_default(call_default_factory=True)
         shown = f"{field.description or name} (default: {_default_text(default)}"
-        if name in values:
-            shown += f"; params.yaml: {_default_text(values[name])}"
-        shown += ")"
+        given = _default_text(values.get(name, default))
+        shown += ")" if given == _default_text(default) else f"; params.yaml: {given})"
         keywords: dict[str, Any] = {"help": shown.replace("%", "%%"), "dest": name}
         if kind is bool:
             keywords["action"] = argparse.BooleanOptionalAction

@@ -9,7 +9,7 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # 1000 is the size of the second data set in the Uppsala report.
-    min_images: int = Field(1000, ge=1, description="images a persona needs to be a label")
+    min_images: int = Field(1000, ge=1, description="images a label needs")
     # No limit by default, because every image helps.
     max_images: int | None = Field(
         None, ge=1, description="most images per persona, at least min_images; unset: all"
