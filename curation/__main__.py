@@ -7,6 +7,7 @@ python -m curation verify              check every hash, offset and table
 python -m curation browse              see posts, images and predictions in a browser
 python -m curation remove KIND VALUE   exclude posts, now and in later listings
 python -m curation diff OLD NEW        compare the samples of two builds
+python -m curation export FORMAT DIR   write the samples for other programs
 
 Reads the stage's section of params.yaml, runs the stage, and explains a failure in one line.
 """
@@ -55,6 +56,7 @@ def _run(arguments: Sequence[str]) -> None:
         "browse": _browse,
         "remove": _remove,
         "diff": _diff,
+        "export": _export,
     }
     if options.command in questions:
         interrupt.gracefully(within=_GRACE_SECONDS)
@@ -182,6 +184,20 @@ def _diff(options: argparse.Namespace) -> None:
         print(json.dumps(diff.to_json(changes), indent=1, sort_keys=True))
     else:
         print("\n".join(map(printable, diff.described(changes, limit=options.limit))))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from curation.export import command
+
+    build = command.run(
+        options.format,
+        options.folder,
+        data_dir=options.data_dir,
+        selected=options.selection,
+    )
+    totals = ", ".join(f"{split} {build.total(split)}" for split in build.splits)
+    print(f"{options.folder}: {len(build.labels)} labels ({totals})")
+    print(f"What it is and who owns it: {options.folder / 'README.md'}")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ examples:
   python -m curation browse                            posts, images, predictions in a browser
   python -m curation remove post 1234 --why "request"  leave a post out, now and later
   python -m curation diff old data                     the samples of two builds
+  python -m curation export parquet my-data            for load_dataset("my-data")
 """
 _EPILOG = """\
 The stages run in the order above; `dvc repro` runs those whose inputs changed.
@@ -67,6 +68,14 @@ The catalog is opened for reading only, and SQL cannot open any other file.
 """
 
 
+_EXPORT_HELP = """\
+parquet   images and columns in Parquet files, with Croissant metadata:
+            datasets.load_dataset("DIR")
+folder    SPLIT/LABEL/POST.png with tables of labels (index.csv, metadata.csv, coco.json):
+            torchvision.datasets.ImageFolder("DIR/train"), timm, FiftyOne;
+            python -m scraper --folder DIR reads it again
+A plain table without images: python -m curation query "FROM dataset" --csv
+"""
 _BROWSE_HELP = """\
 The address holds every filter, so that a view can be kept or linked to. The images of one cell of a
 confusion matrix:
@@ -101,6 +110,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         _add_browse,
         _add_remove,
         _add_diff,
+        _add_export,
     ):
         add(commands)
     return top
@@ -282,6 +292,27 @@ def _add_diff(commands: _Commands) -> None:
         help="samples that are listed of each kind of change; JSON has all (default: 20)",
     )
     cli.add_shared_options(diff)
+
+
+def _add_export(commands: _Commands) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write the samples for other programs",
+        description=_opening(
+            "Writes a build, or a selection of it, to a new folder, with a data set card.",
+            "export parquet my-data",
+        ),
+        epilog=_EXPORT_HELP,
+    )
+    export.add_argument("format", choices=("parquet", "folder"), help="parquet or folder")
+    export.add_argument("folder", type=Path, metavar="DIR", help="folder to make")
+    export.add_argument(
+        "--selection",
+        type=Path,
+        metavar="FILE",
+        help="file of `python -m curation select` (default: all samples)",
+    )
+    cli.add_shared_options(export, "data")
 
 
 def _add_sql(command: argparse.ArgumentParser) -> None:

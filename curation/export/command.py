@@ -1,0 +1,57 @@
+"""
+`python -m curation export FORMAT FOLDER`: writes a build, or a selection of it, for other programs.
+
+The folder appears when it is whole. A data set card (README.md) comes with every export, and
+Croissant metadata with the Parquet files.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Literal
+
+from curation.export import card, croissant, folder, parquet
+from curation.export.build import ExportedBuild
+from personae import files
+from personae.errors import BadParams
+from personae.progress import Progress
+
+Form = Literal["parquet", "folder"]
+_WRITERS: Final[dict[Form, Callable[..., None]]] = {
+    "parquet": parquet.write,
+    "folder": folder.write,
+}
+
+
+def run(form: Form, out_dir: Path, *, data_dir: Path, selected: Path | None) -> ExportedBuild:
+    """
+    Writes the samples of a build to the new folder `out_dir`, and returns what was written.
+
+    Args:
+        form: parquet, for `datasets`; folder, for torchvision, timm and FiftyOne.
+        out_dir: A folder that does not exist yet, or is empty.
+        data_dir: Folder of the build.
+        selected: A file of `python -m curation select`; None: all samples.
+
+    Raises:
+        BadParams: `out_dir` has files in it, or the selection belongs to another build.
+        MissingInput, TamperedData: The build is not complete, or was changed.
+    """
+    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+        raise BadParams(f"{out_dir} exists. Name a new folder, or move that one elsewhere.")
+    build = ExportedBuild.open(data_dir, selected)
+    part = out_dir.with_name(f"{out_dir.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of an export that was stopped
+    files.make_folder(part)
+    total = sum(build.total(split) for split in build.splits)
+    with Progress("export", total) as progress:
+        _WRITERS[form](build, part, advance=progress.advance)
+    if form == "parquet":
+        document = croissant.document(build, part)
+        (part / croissant.NAME).write_text(json.dumps(document, indent=1), encoding="utf-8")
+    (part / "README.md").write_text(card.write(build, form=form), encoding="utf-8")
+    if out_dir.exists():
+        out_dir.rmdir()
+    part.rename(out_dir)
+    return build
