@@ -4,10 +4,12 @@ import importlib.metadata
 import shlex
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -112,3 +114,14 @@ def test_wheel_holds_every_module_and_template(tmp_path):
 
     assert set(tracked) == held
     assert {f"{package}/py.typed" for package in PACKAGES} <= held
+
+
+def test_citation_names_the_released_version():
+    """CITATION.cff has the version of pyproject.toml and the day of its section in CHANGELOG.md."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert project["version"] == citation["version"]
+    assert f"\n## {citation['version']} - {citation['date-released']}\n" in changes

@@ -171,6 +171,7 @@ def test_croissant_names_each_file_with_its_hash(export) -> None:
         assert columns == {field["name"] for field in records["field"]}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its graph library
 def test_croissant_satisfies_its_own_library(export) -> None:
     """The reference library finds no error, and reads images and labels."""
     mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
