@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from curation import tars
 from curation.documents import SHARD_NAME, ManifestDocument
 from curation.errors import TamperedData
-from personae import tables
+from personae import container, tables
 from personae.errors import BadParams, MissingInput
 
 COLUMNS = pa.schema(
@@ -31,11 +31,7 @@ COLUMNS = pa.schema(
 )
 _LISTED = ("post_id", "variants")
 _KEY = re.compile(r"(\d{1,19})(\.(png|jpg|webp|cls|json))?")
-_SIGNATURES = {
-    "png": (b"\x89PNG\r\n\x1a\n", b""),
-    "jpg": (b"\xff\xd8\xff", b""),
-    "webp": (b"RIFF", b"WEBP"),
-}
+_EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 
 def post_id_of(data_dir: Path, key: str) -> int:
@@ -111,7 +107,7 @@ def stored_bytes(data_dir: Path, post_id: int) -> bytes:
         member = tarfile.TarInfo.frombuf(header, "ascii", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError) as error:
         raise _tampered(post_id, f"no tar header at byte {offset} of {shard}: {error}") from error
-    names = [f"{post_id}.{extension}" for extension in _SIGNATURES]
+    names = [f"{post_id}.{extension}" for extension in _EXTENSIONS.values()]
     if not member.isreg() or member.name not in names or member.size != size:
         raise _tampered(
             post_id,
@@ -130,10 +126,10 @@ def extension_of(data: bytes, post_id: int) -> str:
     Raises:
         TamperedData: The bytes are of none of the three formats.
     """
-    for extension, (start, inner) in _SIGNATURES.items():
-        if data.startswith(start) and data[8:].startswith(inner):
-            return extension
-    raise _tampered(post_id, "the stored bytes are no PNG, WebP or JPEG image")
+    kind = container.signature(data[: container.SIGNATURE_BYTES])
+    if kind is None:
+        raise _tampered(post_id, "the stored bytes are no PNG, WebP or JPEG image")
+    return _EXTENSIONS[kind]
 
 
 def _check_shard(path: Path, manifest: ManifestDocument, post_id: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from curation.browse.snapshot import Snapshot
 from curation.errors import TamperedData
 from curation.spans import SpanReader
+from personae import container
 from personae.errors import MissingInput
 
 _LARGEST_INLINE = 32 << 10  # bytes; a page of larger images is shown sooner one by one
@@ -28,12 +29,7 @@ FROM catalog.measures AS m LEFT JOIN catalog.samples AS s USING (post_id) WHERE 
 _ORIGINAL = """
 SELECT segment, byte_offset, file_bytes, sha256 AS original FROM catalog.images WHERE post_id = ?
 """
-_SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", 0, b"", "image/png"),
-    (b"\xff\xd8\xff", 0, b"", "image/jpeg"),
-    (b"RIFF", 8, b"WEBP", "image/webp"),
-    (b"GIF8", 0, b"", "image/gif"),
-)
+_GIF = b"GIF8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +110,9 @@ def _read(snapshot: Snapshot, post_id: int, span: _Span, sha256: str) -> ServedI
     )
     with reader:
         data = reader.read(post_id, name, offset=offset, size=size, sha256=sha256)
-    for start, position, inner, kind in _SIGNATURES:
-        if data.startswith(start) and data[position:].startswith(inner):
-            return ServedImage(data, kind, sha256)
-    raise TamperedData(f"The file of post {post_id} is of no image type that a browser shows.")
+    kind = container.signature(data[: container.SIGNATURE_BYTES])
+    if kind is None and data.startswith(_GIF):
+        kind = "GIF"
+    if kind is None:
+        raise TamperedData(f"The file of post {post_id} is of no image type that a browser shows.")
+    return ServedImage(data, f"image/{kind.lower()}", sha256)

@@ -16,7 +16,7 @@ TOP = {
     "exclude.txt": "posts that stay out of the data set, by rules",
     "dvc.lock": "hashes of the inputs and outputs of each stage of the default preset",
     "README.md": "what it is, and the two commands that show it",
-    "CITATION.cff": "How to cite the program",
+    "CITATION.cff": "how to cite the program",
     "CHANGELOG.md": "what changed for users, by version",
     "CONTRIBUTING.md": "how a change is made, checked and released",
     "LICENSE": "the terms of use",
