@@ -6,7 +6,7 @@ The same bytes and the same library versions give the same numbers and bytes.
 
 import io
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from personae.squares import (
     placed,
 )
 
-__all__ = ["DecodedImage", "ImageMeasures", "decode", "encode", "measure", "normalise"]
+__all__ = ["DecodedImage", "ImageMeasures", "border", "decode", "encode", "measure", "normalise"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -33,8 +33,7 @@ SMALL_SIDE = 64  # side of the rendering for saturation, sharpness and contrast
 WHITE = 245  # least channel value that counts as white: JPEG noise on white stays above it
 
 
-@dataclass(frozen=True, slots=True)
-class ImageMeasures:
+class ImageMeasures(NamedTuple):
     """The measures of one decoded image."""
 
     phash: bytes  # 256 bits of PDQ
@@ -45,18 +44,20 @@ class ImageMeasures:
     contrast: float  # standard deviation of grey, 0..0.5
 
 
-def measure(image: Image.Image) -> ImageMeasures:
-    """Returns the measures of a decoded image."""
-    phash, quality = perceptual_hash(image)
-    small = image.resize(fitted(image.size, SMALL_SIDE), Image.Resampling.BILINEAR)
-    grey = np.asarray(small.convert("L"), dtype=np.float64)
+def measure(image: Image.Image, *, edge: Pixels | None = None) -> ImageMeasures:
+    """Returns the measures of a decoded image; `edge` is its border, if the caller has it."""
+    square = _rendered(image, (HASH_SIDE, HASH_SIDE))
+    phash, quality = _hash(square)
+    size = fitted(image.size, SMALL_SIDE)
+    small = square if size == square.size else _rendered(image, size)
+    grey = _grey(small)
     return ImageMeasures(
         phash=phash,
         phash_quality=quality,
-        border_white=border_white(image),
+        border_white=white_share(border(image) if edge is None else edge),
         saturation=saturation(small),
         sharpness=_sharpness(grey),
-        contrast=float(grey.std() / 255),
+        contrast=float(grey.astype(np.float64).std() / 255),
     )
 
 
@@ -72,9 +73,9 @@ def encode(image: Image.Image, kind: Format, *, quality: int = 95) -> bytes:
     return buffer.getvalue()
 
 
-def border_white(image: Image.Image) -> float:
-    """Returns the share of the border, 0..1, in which every channel is at least 245."""
-    return float((_lowest(border(np.asarray(image))) >= WHITE).mean())
+def white_share(pixels: Pixels) -> float:
+    """Returns the share of pixels `[n, 3]`, 0..1, in which every channel is at least 245."""
+    return int(np.count_nonzero(_lowest(pixels) >= WHITE)) / len(pixels)
 
 
 def saturation(image: Image.Image) -> float:
@@ -85,13 +86,17 @@ def saturation(image: Image.Image) -> float:
     figure on white is a coloured image. An image of white pixels alone gives 0.
     """
     pixels = np.asarray(image).reshape(-1, 3)
-    drawn = pixels[_lowest(pixels) < WHITE]
-    if not len(drawn):
+    low = _lowest(pixels)
+    is_drawn = low < WHITE
+    low = low[is_drawn]
+    if not len(low):
         return 0.0
-    high = np.maximum(np.maximum(drawn[:, 0], drawn[:, 1]), drawn[:, 2])
-    shares = (high - _lowest(drawn)) / np.maximum(high, 1)
+    high = np.maximum(np.maximum(pixels[:, 0], pixels[:, 1]), pixels[:, 2])[is_drawn]
+    # 32 bits tell all fractions of numbers up to 255 apart, and halve the time.
+    shares = np.divide(high - low, np.maximum(high, 1), dtype=np.float32)
     rank = math.ceil(0.95 * len(shares)) - 1
-    return float(np.partition(shares, rank)[rank])
+    chosen = np.argpartition(shares, rank)[rank]
+    return int(high[chosen] - low[chosen]) / max(int(high[chosen]), 1)
 
 
 def perceptual_hash(image: Image.Image) -> tuple[bytes, int]:
@@ -103,9 +108,7 @@ def perceptual_hash(image: Image.Image) -> tuple[bytes, int]:
     hash cheap and nearly independent of the size of the fetched image: of 600 illustrations, 99.8 %
     of the copies at half size have a distance of at most 10; with a 128-pixel rendering, 94.5 %.
     """
-    square = image.resize((HASH_SIDE, HASH_SIDE), Image.Resampling.BILINEAR)
-    bits, quality = pdqhash.compute(np.asarray(square))
-    return np.packbits(bits).tobytes(), int(quality)
+    return _hash(_rendered(image, (HASH_SIDE, HASH_SIDE)))
 
 
 def thumbnail(data: bytes, *, shape: tuple[int, int], side: int) -> Pixels:
@@ -120,15 +123,30 @@ def thumbnail(data: bytes, *, shape: tuple[int, int], side: int) -> Pixels:
         return np.asarray(content.resize((side, side), Image.Resampling.BILINEAR))
 
 
+def _rendered(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def _hash(square: Image.Image) -> tuple[bytes, int]:
+    bits, quality = pdqhash.compute(np.asarray(square))
+    return np.packbits(bits).tobytes(), int(quality)
+
+
+def _grey(image: Image.Image) -> npt.NDArray[np.int16]:
+    """Returns the grey levels `[height, width]`, in the smallest type that holds their differences."""
+    levels = np.frombuffer(image.convert("L").tobytes(), np.uint8)
+    return levels.reshape(image.height, image.width).astype(np.int16)
+
+
 def _lowest(pixels: Pixels) -> Pixels:
     """Returns the least channel of each pixel, `[n]`; faster than `min` over an axis of three."""
     return np.minimum(np.minimum(pixels[:, 0], pixels[:, 1]), pixels[:, 2])
 
 
-def _sharpness(grey: npt.NDArray[np.float64]) -> float:
+def _sharpness(grey: npt.NDArray[np.int16]) -> float:
     """Returns the variance of the 4-neighbour Laplacian of a grey rendering, without its border."""
     if min(grey.shape) < 3:
         return 0.0
     middle = grey[1:-1, 1:-1]
     around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
-    return float((around - 4 * middle).var())
+    return float((around - 4 * middle).astype(np.float64).var())

@@ -2,27 +2,29 @@
 Stage `measure`: decodes each image once, measures it, and stores the normalised image.
 
 Reads images.parquet and the segments of `download`; writes measures.parquet and images-NNNNN.tar.
-The images are measured in partitions, each a pure function of its `Partition`, so the bytes do not
-depend on the number of workers. A finished partition lies in `work/measure`, named by the hash of
-everything that it depends on, until the result is published: a stage killed at any moment continues
+The images are measured in partitions of a tar, each a pure function of its `Partition`, so the bytes
+do not depend on the number of workers. A finished partition lies in `work/measure`, named by the hash
+of everything that it depends on, until the tars are published: a stage killed at any moment continues
 from there. What the run before has measured of the same stored bytes is copied, so that a grown
 listing costs only its new images.
 """
 
-import filecmp
+import functools
 import hashlib
 import json
 import logging
-import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import __version__ as pillow_version
 from PIL import features
@@ -64,10 +66,11 @@ SCHEMA = pa.schema(
 _STORED = ("post_id", "segment", "offset", "file_bytes", "sha256", "width", "height")
 _ROUNDED = 1  # pixels: boards round the sides of a thumbnail
 _TAR_BYTES = b"personae.tar_bytes"
+_MOST_IMAGES = 200  # of a partition: few enough that the workers end at about the same time
+_BLOCK = 1 << 20  # bytes that are copied or compared at once
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentImage:
+class SegmentImage(NamedTuple):
     """The bytes of one post in a segment, and the size that the board listed."""
 
     post_id: int
@@ -83,14 +86,15 @@ class SegmentImage:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Everything that decides the bytes of one tar and its rows, and the folder they go to."""
+    """Consecutive images of one tar."""
 
     number: int
+    """Of the tar."""
     rows: tuple[SegmentImage, ...]
     params: Params
     segments_dir: Path
-    work_dir: Path
-    versions: tuple[tuple[str, str], ...]
+    stem: Path
+    """Path of the unfinished work without suffix: the hash of all that decides its bytes."""
     measure_dir: Path
     """Folder of the earlier run."""
     earlier: pa.Table | None = field(default=None, compare=False, repr=False)
@@ -102,15 +106,8 @@ class Partition:
         return f"images-{self.number:05d}.tar"
 
     @property
-    def stem(self) -> Path:
-        """Path of the unfinished work without suffix: the hash of all that decides its bytes."""
-        inputs = [self.number, self.params.model_dump(exclude={"workers"}), self.versions]
-        described = json.dumps([*inputs, [asdict(row) for row in self.rows]], sort_keys=True)
-        return self.work_dir / hashlib.sha256(described.encode()).hexdigest()[:32]
-
-    @property
     def tar_path(self) -> Path:
-        """Path of the tar until it is published."""
+        """Path of the members of the tar until they are published."""
         return self.stem.with_suffix(".tar")
 
     @property
@@ -119,7 +116,7 @@ class Partition:
         return self.stem.with_suffix(".parquet")
 
     def is_done(self) -> bool:
-        """Returns whether tar and rows are both there, readable and complete."""
+        """Returns whether members and rows are both there, readable and complete."""
         try:
             table = pq.read_table(self.table_path)
             tar_bytes = int((table.schema.metadata or {})[_TAR_BYTES])
@@ -169,7 +166,8 @@ def measure_partition(partition: Partition) -> int:
     """
     Measures the images of one partition; returns their number.
 
-    The rows are written after the tar and record its size; `Partition.is_done` compares both.
+    Offsets are those within the partition. The rows are written after the members of the tar and
+    record their size; `Partition.is_done` compares both.
     """
     rows = []
     segments = SpanReader(
@@ -199,7 +197,6 @@ def measure_partition(partition: Partition) -> int:
                 row |= {"image_tar": partition.tar_name, "offset": tar.tell() + tars.BLOCK}
                 tar.write(tars.member(f"{stored.post_id}.{partition.params.format}", encoded))
             rows.append(row)
-        tar.write(tars.end(tar.tell()))
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     metadata = {_TAR_BYTES: str(partition.tar_path.stat().st_size)}
     tables.write(partition.table_path, table.replace_schema_metadata(metadata))
@@ -225,9 +222,12 @@ def measure_one(data: bytes, stored: SegmentImage, params: Params) -> tuple[dict
             "measured": error.measured,
             "threshold": error.threshold,
         }, b""
-    square = squares.normalise(decoded.image, side=params.side, background=params.background)
+    edge = squares.border(decoded.image)
+    square = squares.normalise(
+        decoded.image, side=params.side, background=params.background, edge=edge
+    )
     encoded = images.encode(square, params.format, quality=params.quality)
-    row |= asdict(images.measure(decoded.image))
+    row |= images.measure(decoded.image, edge=edge)._asdict()
     row |= {"image_bytes": len(encoded), "image_sha256": hashlib.sha256(encoded).hexdigest()}
     return row, encoded
 
@@ -236,23 +236,33 @@ def _partitions(params: Params, source: Path, work: Path) -> list[Partition]:
     data_dir = source.parent
     table = tables.read(source / "images.parquet", _STORED, stage="download").sort_by("post_id")
     stored = [SegmentImage(**row) for row in table.to_pylist()]
-    size, versions = params.pictures_per_tar, tuple(_versions().items())
-    earlier = measured.earlier(data_dir, params, dict(versions), code=_code(), schema=SCHEMA)
+    versions = _versions()
+    earlier = measured.earlier(data_dir, params, versions, code=_code(), schema=SCHEMA)
     partitions = []
-    for start in range(0, len(stored), size):
-        rows = tuple(stored[start : start + size])
-        partition = Partition(
-            number=start // size,
-            rows=rows,
-            params=params,
-            segments_dir=source / "segments",
-            work_dir=work,
-            versions=(*versions, ("code", _code())),
-            measure_dir=data_dir / "measure",
-            earlier=measured.of_posts(earlier, [row.post_id for row in rows]),
-        )
-        partitions.append(partition)
+    for first in range(0, len(stored), params.pictures_per_tar):
+        number, end = first // params.pictures_per_tar, first + params.pictures_per_tar
+        for start in range(first, min(end, len(stored)), _MOST_IMAGES):
+            rows = tuple(stored[start : min(end, start + _MOST_IMAGES)])
+            partition = Partition(
+                number=number,
+                rows=rows,
+                params=params,
+                segments_dir=source / "segments",
+                stem=work / _digest(number, rows, params, versions),
+                measure_dir=data_dir / "measure",
+                earlier=measured.of_posts(earlier, [row.post_id for row in rows]),
+            )
+            partitions.append(partition)
     return partitions
+
+
+def _digest(
+    number: int, rows: Sequence[SegmentImage], params: Params, versions: Mapping[str, str]
+) -> str:
+    """Returns the hash of everything that decides the bytes of a partition."""
+    settings = params.model_dump(exclude={"workers"})
+    described = json.dumps([number, settings, versions, _code(), rows], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()[:32]
 
 
 def _check_size(decoded: squares.DecodedImage, stored: SegmentImage) -> None:
@@ -292,7 +302,7 @@ def _measure_all(waiting: Sequence[Partition], processes: int) -> None:
         measure_partition, waiting, workers=min(processes, len(waiting)), stage="measure"
     )
     done = 0
-    with Progress("measure, tars", len(waiting)) as progress:
+    with Progress("measure, partitions", len(waiting)) as progress:
         for count in counts:
             done += count
             progress.advance(text=f"{done} images")
@@ -300,28 +310,24 @@ def _measure_all(waiting: Sequence[Partition], processes: int) -> None:
 
 def _publish(partitions: Sequence[Partition], params: Params, out_dir: Path) -> pa.Table:
     """
-    Copies the tars to `out_dir`, then writes the table: if the table is there, all is there.
+    Joins the partitions to tars in `out_dir`, then writes the table: if it is there, all is there.
 
     A table of an earlier run is removed only when a tar that it describes is about to change.
     """
     files.make_folder(out_dir)
     table_path = out_dir / "measures.parquet"
-    names = {partition.tar_name for partition in partitions}
-    surplus = [path for path in sorted(out_dir.glob("images-*.tar")) if path.name not in names]
-    changed = [part for part in partitions if not _is_equal(part.tar_path, out_dir / part.tar_name)]
+    by_tar = {name: list(parts) for name, parts in groupby(partitions, attrgetter("tar_name"))}
+    surplus = [path for path in sorted(out_dir.glob("images-*.tar")) if path.name not in by_tar]
+    changed = [name for name, parts in by_tar.items() if not _is_equal(parts, out_dir / name)]
     if surplus or changed:
         table_path.unlink(missing_ok=True)
     for path in [*surplus, *sorted(out_dir.glob("*.part"))]:
         path.unlink()
-    for partition in changed:
-        with (
-            partition.tar_path.open("rb") as source,
-            files.whole_file(out_dir / partition.tar_name) as target,
-        ):
-            shutil.copyfileobj(source, target, 1 << 20)
-    columns = list(SCHEMA.names)
-    pieces = [tables.read(part.table_path, columns, stage="measure") for part in partitions]
-    table = pa.concat_tables([SCHEMA.empty_table(), *(_plain(piece) for piece in pieces)])
+    for name in changed:
+        with files.whole_file(out_dir / name) as file:
+            file.writelines(_content(by_tar[name]))
+    pieces = [_rows(parts) for parts in by_tar.values()]
+    table = pa.concat_tables([SCHEMA.empty_table(), *pieces])
     metadata = {
         "personae.params": params.model_dump_json(exclude={"workers"}),
         "personae.versions": json.dumps(_versions(), sort_keys=True),
@@ -331,13 +337,36 @@ def _publish(partitions: Sequence[Partition], params: Params, out_dir: Path) -> 
     return table
 
 
-def _plain(piece: pa.Table) -> pa.Table:
-    return piece.replace_schema_metadata(None)
+def _content(partitions: Sequence[Partition]) -> Iterator[bytes]:
+    """Yields the bytes of one tar: the members of its partitions, and its end."""
+    size = 0
+    for partition in partitions:
+        with partition.tar_path.open("rb") as members:
+            while block := members.read(_BLOCK):
+                size += len(block)
+                yield block
+    yield tars.end(size)
 
 
-def _is_equal(first: Path, second: Path) -> bool:
-    """Returns whether two files have the same bytes; false if the second is absent."""
-    return second.exists() and filecmp.cmp(first, second, shallow=False)
+def _is_equal(partitions: Sequence[Partition], path: Path) -> bool:
+    """Returns whether `path` is a file of exactly the bytes of one tar."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        blocks = _content(partitions)
+        return all(file.read(len(block)) == block for block in blocks) and not file.read(1)
+
+
+def _rows(partitions: Sequence[Partition]) -> pa.Table:
+    """Returns the rows of one tar."""
+    tables_of, start = [], 0
+    for partition in partitions:
+        rows = tables.read(partition.table_path, list(SCHEMA.names), stage="measure")
+        offsets = pc.add(rows["offset"], start)
+        rows = rows.set_column(SCHEMA.get_field_index("offset"), SCHEMA.field("offset"), offsets)
+        tables_of.append(rows.replace_schema_metadata(None))
+        start += partition.tar_path.stat().st_size
+    return pa.concat_tables(tables_of)
 
 
 def _versions() -> dict[str, str]:
@@ -355,6 +384,7 @@ def _versions() -> dict[str, str]:
     } | {name: version or "absent" for name, version in codecs.items()}
 
 
+@functools.cache
 def _code() -> str:
     """Returns a digest of the program, so that unfinished work of another version is not used."""
     modules = (container, images, squares, tars)

@@ -89,34 +89,44 @@ def decode(data: bytes, *, max_pixels: int, side: int) -> DecodedImage:
             raise UnreadableImage("undecodable", _described(error)) from error
 
 
-def normalise(image: Image.Image, *, side: int, background: Background) -> Image.Image:
+def normalise(
+    image: Image.Image, *, side: int, background: Background, edge: Pixels | None = None
+) -> Image.Image:
     """
     Fits an image into the centre of a square of `side` pixels; its aspect ratio is kept.
 
-    The margin has the mean colour of the border of the image, or is white.
+    The margin has the mean colour of the border of the image, or is white. `edge` is the border, if
+    the caller has it.
     """
     left, top, right, bottom = placed(image.size, side)
     fitted = image.resize((right - left, bottom - top), Image.Resampling.BICUBIC)
-    colour = (255, 255, 255) if background == "white" else _mean_colour(border(np.asarray(image)))
+    if background == "white":
+        colour = (255, 255, 255)
+    else:
+        colour = _mean_colour(border(image) if edge is None else edge)
     square = Image.new("RGB", (side, side), colour)
     square.paste(fitted, (left, top))
     return square
 
 
-def border(pixels: Pixels) -> Pixels:
-    """Returns the pixels `[n, 3]` of the border: 2 % of the shorter side wide, at least one pixel."""
-    height, width = pixels.shape[:2]
-    depth = max(1, round(0.02 * min(height, width)))
-    if 2 * depth >= min(height, width):
-        return pixels.reshape(-1, 3)
-    middle = pixels[depth : height - depth]
-    parts = (
-        pixels[:depth],
-        pixels[height - depth :],
-        middle[:, :depth],
-        middle[:, width - depth :],
-    )
-    return np.concatenate([part.reshape(-1, 3) for part in parts])
+def border(image: Image.Image) -> Pixels:
+    """
+    Returns the pixels `[n, 3]` of the border of an RGB image.
+
+    It is 2 % of the shorter side wide, at least one pixel. Only its pixels are copied out of the image.
+    """
+    width, height = image.size
+    depth = max(1, round(0.02 * min(width, height)))
+    boxes = [(0, 0, width, height)]
+    if 2 * depth < min(width, height):
+        boxes = [
+            (0, 0, width, depth),
+            (0, height - depth, width, height),
+            (0, depth, depth, height - depth),
+            (width - depth, depth, width, height - depth),
+        ]
+    content = b"".join(image.crop(box).tobytes() for box in boxes)
+    return np.frombuffer(content, np.uint8).reshape(-1, 3)
 
 
 def _pixels(error: Exception) -> int | None:
@@ -255,5 +265,5 @@ def placed(size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
 
 
 def _mean_colour(pixels: Pixels) -> tuple[int, int, int]:
-    red, green, blue = (round(float(pixels[:, channel].mean())) for channel in range(3))
-    return red, green, blue
+    red, green, blue = np.ascontiguousarray(pixels.T).sum(axis=1).tolist()
+    return round(red / len(pixels)), round(green / len(pixels)), round(blue / len(pixels))

@@ -35,9 +35,7 @@ class Params(BaseModel):
         le=MAX_PIXELS,
         description="largest image to decode, pixels; 40 million need up to 1.3 GB per worker",
     )
-    pictures_per_tar: int = Field(
-        1000, ge=1, description="images in a tar; a killed stage repeats at most one tar per worker"
-    )
+    pictures_per_tar: int = Field(1000, ge=1, description="images in a tar")
     workers: int | None = Field(
         None, ge=1, description="processes; unset: one per core. The output does not depend on it"
     )

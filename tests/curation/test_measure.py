@@ -1,10 +1,10 @@
 """Tests stage `measure` on the small data folder: measures, reasons, bytes, and tampering."""
 
-import dataclasses
 import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -89,6 +89,20 @@ def test_same_bytes_for_any_number_of_workers(tiny_data) -> None:
     assert [] == list((tiny_data.work_dir / "measure").iterdir())
 
 
+def test_partitions_of_any_size_give_the_same_bytes(tiny_data, monkeypatch) -> None:
+    """Tars that are joined of many partitions, or are one, have the same bytes and rows."""
+    folder = tiny_data.data_dir / "measure"
+    contents = []
+    for most in (200, 7, 1):
+        monkeypatch.setattr(measure, "_MOST_IMAGES", most)
+        shutil.rmtree(folder, ignore_errors=True)
+        run(tiny_data)
+        contents.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+
+    assert len(contents[0]) > 2
+    assert contents[0] == contents[1] == contents[2]
+
+
 def test_fewer_partitions_leave_no_old_tar(tiny_data) -> None:
     """A run with larger partitions removes the surplus tars of an earlier run."""
     run(tiny_data, pictures_per_tar=5)
@@ -157,7 +171,7 @@ def test_refuses_an_image_of_another_size() -> None:
 
     assert measure.measure_one(buffer.getvalue(), right, params)[0].get("error") is None
     for width, height, difference in ((60, 42, 2), (120, 80, 60), (1, 1, 59)):
-        wrong = dataclasses.replace(right, width=width, height=height)
+        wrong = right._replace(width=width, height=height)
         row, encoded = measure.measure_one(buffer.getvalue(), wrong, params)
         assert ("wrong_size", b"") == (row["error"], encoded)
         assert f"60 × 40, listed as {width} × {height}" == row["detail"]
