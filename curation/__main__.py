@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from curation import options as command_line
+from curation import workers
 from curation.documents import SPLITS
 from curation.errors import TamperedData
 from personae import cli, files, interrupt
@@ -36,6 +37,7 @@ log = logging.getLogger("curation")
 
 STAGES = command_line.STAGES
 
+_WITH_WORKERS = ("measure", "duplicates")
 _GRACE_SECONDS = 1.7  # after Ctrl-C; every stage may be killed at any moment
 
 
@@ -64,6 +66,8 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _stage(options: argparse.Namespace) -> None:
+    if options.command in _WITH_WORKERS and options.workers != 1:
+        workers.prepare(f"curation.{options.command}")
     module = importlib.import_module(f"curation.{options.command}")
     model = command_line.model(options.command)
     params = Settings.of(options).section(options.command, model, overrides(options, model))

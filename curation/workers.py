@@ -4,15 +4,20 @@ Worker processes for a stage: they stop within seconds when asked, and end with 
 Whatever a worker writes must be whole or absent at each moment, because it may be killed.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import TypeVar
 
 from curation.errors import WorkerLost
@@ -33,6 +38,48 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def prepare(module: str) -> None:
+    """
+    Starts the server that forks the workers, which imports `module` while this process does the same.
+
+    Without this call, `in_processes` starts the server when it needs the first worker.
+    """
+    if sys.platform != "linux":
+        return
+    from multiprocessing import forkserver, resource_tracker
+
+    multiprocessing.set_forkserver_preload([module] if module != "__main__" else [])
+    resource_tracker.ensure_running()  # here, because it unblocks the signal
+    # Workers inherit the blocked signal, so Ctrl-C on a terminal reaches the parent alone.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _environment(_of_server()):
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _of_server() -> dict[str, str]:
+    """Returns variables by which the server imports from where this process does, and has one thread."""
+    # There is a worker per core, so more threads would only wait for each other.
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
+    return dict.fromkeys(threads, "1") | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables of the environment until the block ends."""
+    before = os.environ.copy()
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def check_for_stop() -> None:
@@ -62,8 +109,7 @@ def in_processes(
     if workers <= 1:
         yield from map(function, items)
         return
-    # Spawned processes copy no lock that a thread of this process holds.
-    context = multiprocessing.get_context("spawn")
+    context = _context(function)
     # Nothing is ever sent: the reader sees the end when the parent closes its side, or ends.
     reader, writer = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
@@ -89,7 +135,21 @@ def in_processes(
         reader.close()
 
 
+def _context(function: Callable[..., object]) -> BaseContext:
+    """
+    Returns how workers are started, so that they copy no lock which a thread of this process holds.
+
+    Linux forks them from a server without threads, which imports the libraries once. Elsewhere each
+    worker is a new process: the libraries of macOS do not all survive a fork.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    prepare(function.__module__)
+    return multiprocessing.get_context("forkserver")
+
+
 def _begin_worker(reader: Connection) -> None:
+    gc.freeze()  # the imported libraries stay: no collection needs to look at them
     threading.Thread(target=_end_with_parent, args=(reader,), daemon=True).start()
 
 
