@@ -1,8 +1,9 @@
 """
 Stage `catalog`: builds one DuckDB file over the tables of every stage.
 
-Loads the Parquet files in order of key and adds the views of catalog.sql. The catalog holds nothing
-that the files do not: it is always built anew, and every other program opens it read-only.
+Loads the Parquet files in order of key, then adds the tables of catalog_derived.sql and the views of
+catalog.sql. The catalog holds nothing that the files do not: it is always built anew, and every other
+program opens it read-only.
 """
 
 import hashlib
@@ -76,9 +77,9 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     files.publish(part, path)
     described.write(path.with_suffix(".json"))
     if leaks and certificate.mode == "given":
-        log.info("catalog: the given split leaks: the view `leaks` has %d rows", leaks)
+        log.info("catalog: the given split leaks: `leaks` has %d rows", leaks)
     elif leaks:
-        log.warning("catalog: the view `leaks` has %d rows and should be empty", leaks)
+        log.warning("catalog: `leaks` has %d rows and should be empty", leaks)
     log.info("catalog: %s", ", ".join(f"{table} {count}" for table, count in counts.items()))
 
 
@@ -102,9 +103,10 @@ def build(
     connection.execute("USE built")
     for source in SOURCES:
         _load(connection, source, data_dir, rows)
-    _derive(connection, data_dir, rows)
+    _load_joined(connection, data_dir, rows)
     _describe_build(connection, data_dir, manifest, certificate)
-    connection.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+    derive(connection)
+    connection.execute(_script("catalog.sql"))
     counts = {source.table: _count(connection, source.table) for source in SOURCES}
     leaks = _count(connection, "leaks")
     connection.execute("CHECKPOINT built")
@@ -183,21 +185,34 @@ def _load(
     connection.execute(f"CREATE TABLE {source.table} AS {select}")
 
 
-def _derive(connection: duckdb.DuckDBPyConnection, data_dir: Path, rows: int | None) -> None:
+def derive(connection: duckdb.DuckDBPyConnection) -> None:
+    """Makes the tables of catalog_derived.sql from the loaded ones, in the current database."""
+    connection.execute(_script("catalog_derived.sql"))
+
+
+def _script(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _load_joined(connection: duckdb.DuckDBPyConnection, data_dir: Path, rows: int | None) -> None:
     """Makes the tables of several files or of lists: stages, decisions, tombstones and post_tags."""
     connection.execute("CREATE TABLE stages (position INTEGER, stage VARCHAR)")
     for position, stage in enumerate(STAGES, start=1):
         connection.execute("INSERT INTO stages VALUES (?, ?)", [position, stage])
     connection.execute(
-        f"CREATE TABLE decisions AS {catalog_tables.decisions(data_dir)}{_limited(rows)}"
+        f"CREATE TABLE decisions AS {catalog_tables.decisions(data_dir, 'kept')}{_limited(rows)}"
     )
     excluded = f"{catalog_tables.tombstones(data_dir)} ORDER BY post_id, rule{_limited(rows)}"
     connection.execute(f"CREATE TABLE tombstones AS {excluded}")
     # An enum stores a tag as a number: 25 million tags are compared as fast as integers.
     names = " UNION ".join(f"SELECT unnest(tags_{kind}) AS name FROM posts" for kind in TAGS)  # noqa: S608  # constants of catalog_tables.py
     connection.execute(f"CREATE TYPE tag AS ENUM (SELECT name FROM ({names}) ORDER BY name)")  # noqa: S608  # see above
+    # The samples come first: a query of the data set skips the blocks of all other posts.
+    tagged = (
+        f"SELECT * REPLACE (tag::tag AS tag) FROM ({catalog_tables.tagged('posts', 'samples')})"  # noqa: S608  # see above
+    )
     connection.execute(
-        f"CREATE TABLE post_tags AS SELECT post_id, tag::tag AS tag, category FROM ({catalog_tables.tagged('posts')})"  # noqa: S608  # see above
+        f"CREATE TABLE post_tags AS {tagged} WHERE leaf IS NOT NULL UNION ALL {tagged} WHERE leaf IS NULL"
     )
 
 

@@ -13,6 +13,8 @@ from personae.decisions import DECISIONS
 
 _FOLD = "NULL::INTEGER AS fold"  # split.parquet has the column only with `split.folds`
 DECIDING = ("listing", "decide", "download", "filters", "duplicates", "persona", "split")
+DERIVED = ("funnel", "duplicate_groups", "label_counts", "look_alikes", "leaks")
+"""The tables of catalog_derived.sql."""
 TAGS = {"general": 0, "artist": 1, "copyright": 3, "character": 4, "meta": 5}
 # Where the original file is: an address on the board, or `folder:` and the quoted path in a folder.
 _ORIGINAL = "[variant.url FOR variant IN variants IF variant.type = 'original'][1]"
@@ -126,11 +128,16 @@ def rows_of(source: CatalogTable, data_dir: Path) -> str:
     return f"SELECT {columns} {rows}"  # names are constants of this file, the path is quoted
 
 
-def decisions(data_dir: Path) -> str:
-    """Returns the SQL that selects the decisions of every stage from their Parquet files."""
+def decisions(data_dir: Path, kept: str) -> str:
+    """
+    Returns the SQL that selects the decisions of every stage, each with the persona of its post.
+
+    `kept` is the table that has the personae: with their column, counts by persona need no join.
+    """
     columns = ", ".join(DECISIONS.names)
     paths = [pattern(data_dir / stage / "decisions.parquet") for stage in DECIDING]
-    return " UNION ALL ".join(f"SELECT {columns} FROM read_parquet('{path}')" for path in paths)  # noqa: S608  # see rows_of
+    rows = " UNION ALL ".join(f"SELECT {columns} FROM read_parquet('{path}')" for path in paths)  # noqa: S608  # see rows_of
+    return f"SELECT {columns}, persona FROM ({rows}) LEFT JOIN {kept} USING (post_id)"  # noqa: S608  # constants
 
 
 def tombstones(data_dir: Path) -> str:
@@ -141,10 +148,16 @@ def tombstones(data_dir: Path) -> str:
     return f"SELECT post_id, rule, why FROM read_parquet('{pattern(path)}')"  # noqa: S608  # see rows_of
 
 
-def tagged(posts: str) -> str:
-    """Returns the SQL that selects one row for each tag of each post of the table `posts`."""
+def tagged(posts: str, samples: str) -> str:
+    """
+    Returns the SQL that selects one row for each tag of each post of the table `posts`.
+
+    Where the post is a sample, the row repeats what `samples` has of it: a count of tags in the data
+    set reads the largest table alone, where a join would look up each of its rows.
+    """
+    joined = f"SELECT p.*, s.leaf, s.split, s.white_background FROM {posts} AS p LEFT JOIN {samples} AS s USING (post_id)"  # noqa: S608  # names of tables
     return " UNION ALL ".join(
-        f"SELECT post_id, unnest(tags_{kind}) AS tag, {number}::TINYINT AS category FROM {posts}"  # noqa: S608  # constants of this file
+        f"SELECT post_id, unnest(tags_{kind}) AS tag, {number}::TINYINT AS category, leaf, split, white_background FROM ({joined})"  # noqa: S608  # constants of this file
         for kind, number in TAGS.items()
     )
 

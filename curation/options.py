@@ -58,9 +58,9 @@ docs/queries.sql holds ten queries to start from.
 """
 _QUERY_HELP = """\
 tables  posts tags post_tags implications aliases kept personae decisions stages images measures
-        groups links labels splits samples shards builds tombstones
-views   journey funnel rejections label_counts white_background unusual_ground
-        look_alikes leaks dataset
+        groups links labels splits samples shards builds tombstones funnel duplicate_groups
+        label_counts look_alikes leaks
+views   journey rejections white_background unusual_ground dataset
 also    predictions (run, seed, post_id, split, label, predicted, …) where models were evaluated
         seen (run, seed, post_id, split) and runs (run, seed, root_sha256, is_known) of trained models
 

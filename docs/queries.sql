@@ -5,7 +5,7 @@ SELECT stage, outcome, posts FROM funnel;
 SELECT step, outcome, detail
 FROM journey
 WHERE post_id = (SELECT max(post_id) FROM rejections WHERE stage = 'duplicates')
-ORDER BY position;
+ORDER BY position, outcome;
 
 -- How many samples has each label, in which split, and how many have a white background?
 SELECT label, base, listed, samples, train, val, test, white_background FROM label_counts;
@@ -28,11 +28,11 @@ ORDER BY posts DESC, reason;
 
 -- Which general tags distinguish a form of a persona from its base?
 SELECT l.label_a, l.label_b, t.tag,
-       round(count(*) FILTER (s.label = l.label_a) / any_value(a.samples), 2) AS share_a,
-       round(count(*) FILTER (s.label = l.label_b) / any_value(b.samples), 2) AS share_b
+       round(count(*) FILTER (c.label = l.label_a) / any_value(a.samples), 2) AS share_a,
+       round(count(*) FILTER (c.label = l.label_b) / any_value(b.samples), 2) AS share_b
 FROM (SELECT *, unnest([label_a, label_b]) AS label FROM look_alikes) AS l
-JOIN samples AS s USING (label)
-JOIN post_tags AS t USING (post_id)
+JOIN label_counts AS c USING (label)
+JOIN post_tags AS t USING (leaf)
 JOIN label_counts AS a ON a.label = l.label_a
 JOIN label_counts AS b ON b.label = l.label_b
 WHERE l.kind = 'form_and_base' AND t.category = 0
@@ -41,12 +41,12 @@ ORDER BY abs(share_a - share_b) DESC, tag, label_a
 LIMIT 10;
 
 -- Which tags go with a white background, and which with any other?
-SELECT t.tag, count(*) AS samples, round(avg(s.white_background::INTEGER), 3) AS share_on_white
-FROM samples AS s JOIN post_tags AS t USING (post_id)
-WHERE t.category = 0
-GROUP BY t.tag
+SELECT tag, count(*) AS samples, round(avg(white_background::INTEGER), 3) AS share_on_white
+FROM post_tags
+WHERE category = 0 AND leaf IS NOT NULL
+GROUP BY tag
 HAVING count(*) >= 10
-ORDER BY share_on_white DESC, samples DESC, t.tag
+ORDER BY share_on_white DESC, samples DESC, tag
 LIMIT 10;
 
 -- Where do the tag white_background and the measured border disagree the most?
@@ -59,11 +59,8 @@ ORDER BY m.border_white, s.post_id
 LIMIT 10;
 
 -- Which images were posted most often, and which of the copies was kept?
-SELECT group_id, count(*) AS posts, max(post_id) FILTER (representative) AS kept,
-       string_agg(DISTINCT link, ' ' ORDER BY link) AS joined_by, max(distance) AS farthest
-FROM groups
-GROUP BY group_id
-HAVING count(*) > 1
+SELECT group_id, posts, kept, joined_by, farthest
+FROM duplicate_groups
 ORDER BY posts DESC, group_id
 LIMIT 10;
 

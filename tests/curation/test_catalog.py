@@ -63,8 +63,8 @@ def test_question_of_the_readme_has_an_answer(path: Path, question) -> None:
     assert rows(path, sql) or "disagree" in comment
 
 
-def test_there_are_ten_questions_of_which_three_join_tags() -> None:
-    """docs/queries.sql has ten queries, and three of them join the largest table."""
+def test_there_are_ten_questions_of_which_three_read_tags() -> None:
+    """docs/queries.sql has ten queries, and three of them read the largest table."""
     assert 10 == len(questions())
     assert 3 == sum("post_tags" in sql for _, sql in questions())
 
@@ -117,6 +117,79 @@ def test_journey_of_a_refused_post_ends_where_it_was_refused(curated, path: Path
 
     assert ("filters", "low_saturation") == last[2:4]
     assert " against " in last[4]
+
+
+JOINED = """
+SELECT d.post_id, s.position, d.stage, coalesce(d.reason, 'kept') AS outcome, coalesce(
+    CASE WHEN d.stage = 'duplicates' THEN concat_ws(', ', 'group of ' || g.group_id,
+                                                    'joined by ' || g.link, 'distance ' || g.distance)
+         WHEN d.threshold IS NOT NULL THEN printf('%g against %g', d.measured, d.threshold)
+         ELSE printf('%g', d.measured) END,
+    CASE d.stage WHEN 'decide' THEN k.persona WHEN 'persona' THEN k.persona
+         WHEN 'download' THEN i.variant || ', ' || i.file_bytes || ' bytes in ' || i.segment
+         WHEN 'split' THEN p.split || if(p.white_background, ', white background', '') END) AS detail
+FROM decisions AS d JOIN stages AS s USING (stage) LEFT JOIN kept AS k USING (post_id)
+LEFT JOIN images AS i USING (post_id) LEFT JOIN groups AS g USING (post_id)
+LEFT JOIN splits AS p USING (post_id)
+"""
+
+
+def test_journey_has_each_decision_with_its_detail(path: Path) -> None:
+    """The steps with a decision are those of `decisions`, joined with the tables that they describe."""
+    journey = rows(
+        path, "FROM journey WHERE step NOT IN ('measure', 'shards') AND outcome <> 'listed'"
+    )
+
+    assert Counter(rows(path, JOINED)) == Counter(journey)
+    assert {"duplicates", "split", "download"} < {step for _, _, step, _, _ in journey}
+
+
+def test_journey_of_a_post_of_a_subquery_shares_no_branch(path: Path) -> None:
+    """The branches share no part that is kept whole: a condition on the post reaches each of them."""
+    with catalog.connect(path) as connection:
+        plan = connection.execute(
+            "EXPLAIN FROM journey WHERE post_id = (SELECT max(post_id) FROM rejections)"
+        ).fetchall()[0][1]
+
+    assert "UNION" in plan.upper()
+    assert "CTE" not in plan
+
+
+def test_duplicate_groups_are_the_groups_of_several_posts(path: Path) -> None:
+    """The table has one row for each group of several posts, with their number and the kept post."""
+    counted = rows(
+        path,
+        "SELECT group_id, count(*), max(post_id) FILTER (representative), "
+        "string_agg(DISTINCT link, ' ' ORDER BY link), max(distance) FROM groups "
+        "GROUP BY group_id HAVING count(*) > 1 ORDER BY group_id",
+    )
+
+    assert counted
+    assert counted == rows(path, "FROM duplicate_groups")
+
+
+def test_post_tags_repeat_the_sample(path: Path) -> None:
+    """Each tag has leaf, split and slice of the sample of its post; null where there is no sample."""
+    joined = "FROM post_tags AS t LEFT JOIN samples AS s USING (post_id) WHERE "
+
+    assert [] == rows(
+        path,
+        f"SELECT * {joined} (t.leaf, t.split, t.white_background) "
+        "IS DISTINCT FROM (s.leaf, s.split, s.white_background)",
+    )
+    assert [(2,)] == rows(path, f"SELECT count(DISTINCT t.split IS NULL) {joined} true")
+
+
+def test_decisions_name_the_persona(path: Path) -> None:
+    """Each decision has the persona of its post, and null where the tag rules refused the post."""
+    assert [] == rows(
+        path,
+        "SELECT * FROM decisions AS d LEFT JOIN kept AS k USING (post_id) "
+        "WHERE d.persona IS DISTINCT FROM k.persona",
+    )
+    assert [(True,)] == rows(
+        path, "SELECT DISTINCT persona IS NULL FROM decisions WHERE stage = 'decide' AND NOT kept"
+    )
 
 
 def test_funnel_adds_up(path: Path) -> None:

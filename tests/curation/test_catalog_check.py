@@ -35,28 +35,36 @@ ROWS = {
     "samples": "UPDATE samples SET label = 'zzz' WHERE post_id = 1000",
     "samples, offset": "UPDATE samples SET byte_offset = byte_offset + 512 WHERE post_id = 1000",
     "decisions": "UPDATE decisions SET threshold = 5 WHERE stage = 'filters'",
+    "decisions, persona": "UPDATE decisions SET persona = 'amber'",
     "stages": "UPDATE stages SET position = 1",
     "post_tags": "DELETE FROM post_tags WHERE tag = 'solo'",
     "post_tags, category": "UPDATE post_tags SET category = 5",
+    "post_tags, split": "UPDATE post_tags SET split = 'train' WHERE split = 'test'",
     "shards": "UPDATE shards SET sha256 = 'x' WHERE split = 'val'",
     "builds": "UPDATE builds SET versions = '{}'",
     "builds, params": "UPDATE builds SET params = '{}'",
     "builds, none": "DELETE FROM builds",
+    "funnel": "UPDATE funnel SET posts = posts + 1 WHERE stage = 'decide'",
+    "duplicate_groups": "DELETE FROM duplicate_groups",
+    "label_counts": "UPDATE label_counts SET test = test - 1, train = train + 1 WHERE leaf = 0",
+    "look_alikes": "UPDATE look_alikes SET kind = 'one_base'",
+    "leaks": "INSERT INTO leaks VALUES ('one_file', 1000, 1001, 'train', 'test')",
 }
 DEFINITIONS = {
     "leaks empty": (
-        "CREATE OR REPLACE VIEW leaks AS SELECT 'a' AS kind, 1 AS post_a, 'b' AS split_a, "
+        "DROP TABLE leaks; CREATE VIEW leaks AS SELECT 'a' AS kind, 1 AS post_a, 'b' AS split_a, "
         "2 AS post_b, 'c' AS split_b WHERE false"
     ),
     "leaks without end": (
-        "CREATE OR REPLACE VIEW leaks AS SELECT range AS kind, 1 AS post_a, 'b' AS split_a, "
+        "DROP TABLE leaks; CREATE VIEW leaks AS SELECT range AS kind, 1 AS post_a, 'b' AS split_a, "
         "2 AS post_b, 'c' AS split_b FROM range(1000000000000)"
     ),
     "leaks of a file": (
-        "CREATE OR REPLACE VIEW leaks AS SELECT content AS kind, 1 AS post_a, 'b' AS split_a, "
+        "DROP TABLE leaks; CREATE VIEW leaks AS SELECT content AS kind, 1 AS post_a, 'b' AS split_a, "
         "2 AS post_b, 'c' AS split_b FROM read_text('/etc/hostname')"
     ),
-    "funnel": "CREATE OR REPLACE VIEW funnel AS SELECT 1 AS a",
+    "funnel": "DROP TABLE funnel; CREATE VIEW funnel AS SELECT 1 AS a",
+    "journey": "CREATE OR REPLACE VIEW journey AS SELECT 1 AS a",
     "a view removed": "DROP VIEW rejections",
     "a view added": "CREATE VIEW more AS SELECT 1 AS a",
     "a table removed": "DROP TABLE tags",
