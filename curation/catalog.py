@@ -1,8 +1,8 @@
 """
 Stage `catalog`: builds one DuckDB file over the tables of every stage.
 
-Loads the Parquet files in order of key, then adds the tables of catalog_derived.sql and the views of
-catalog.sql. The catalog holds nothing that the files do not: it is always built anew, and every other
+Loads the Parquet files in order of key, then adds the tables of catalog_derived.sql, the views of
+catalog.sql, and the comments that docs/make.py writes from docs/formats.md. The catalog holds nothing that the files do not: it is always built anew, and every other
 program opens it read-only.
 """
 
@@ -107,6 +107,7 @@ def build(
     _describe_build(connection, data_dir, manifest, certificate)
     derive(connection)
     connection.execute(_script("catalog.sql"))
+    connection.execute(_script("catalog_comments.sql"))
     counts = {source.table: _count(connection, source.table) for source in SOURCES}
     leaks = _count(connection, "leaks")
     connection.execute("CHECKPOINT built")

@@ -1,5 +1,4 @@
--- The views of the catalog: its documented interface, with the tables that catalog.py loads and those of
--- catalog_derived.sql.
+-- The views of the catalog: its documented interface, beside its tables.
 
 -- One post through all stages in order: SELECT step, outcome, detail FROM journey WHERE post_id = …
 -- A condition on post_id reaches every table only if no branch of the union needs a large join: that is

@@ -21,7 +21,7 @@ from personae.errors import AlreadyRunning, PersonaeError
 _AGAIN = "Run stage 'catalog' again."
 # Every object that a database may hold. The values of the enum `tag` depend on the rows.
 _DEFINITIONS = """
-    SELECT 'view ' || view_name AS name, sql FROM duckdb_views()
+    SELECT 'view ' || view_name AS name, concat_ws(' ', sql, comment) FROM duckdb_views()
     WHERE database_name = '{database}' AND NOT internal
     UNION ALL
     SELECT 'table ' || table_name, string_agg(
@@ -29,6 +29,9 @@ _DEFINITIONS = """
                   is_nullable, column_default, comment), ', ' ORDER BY column_index)
     FROM duckdb_columns() WHERE database_name = '{database}' AND NOT internal
     GROUP BY table_name
+    UNION ALL
+    SELECT 'table ' || table_name, comment FROM duckdb_tables()
+    WHERE database_name = '{database}' AND NOT internal
     UNION ALL
     SELECT 'macro ' || function_name, macro_definition FROM duckdb_functions()
     WHERE database_name = '{database}' AND NOT internal

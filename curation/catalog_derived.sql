@@ -1,5 +1,5 @@
--- The tables that the catalog derives from those that catalog.py loads: what many queries would count over
--- all rows is counted once. `verify` makes them again and compares.
+-- The tables that the catalog derives from the loaded ones: what many queries count is counted once.
+-- `verify` makes them again and compares.
 
 -- Posts by stage and outcome, from the board to the shards.
 CREATE TABLE funnel AS

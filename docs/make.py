@@ -3,7 +3,8 @@
 
 The tree comes from the first line of each module's docstring, tables from the committed files of
 `experiments/` and `benchmarks/results/`, queries from `docs/queries.sql` with their output on the
-catalog at hand (kept as they are where there is no catalog), drawings from `generators/drawings.py`.
+catalog at hand (kept as they are where there is no catalog), drawings from `generators/drawings.py`,
+the comments of the catalog (`curation/catalog_comments.sql`) from the tables of `formats.md`.
 `--check` writes nothing and exits 1 if a part is out of date. `--curves` also draws the figures of
 experiments.md, which takes matplotlib; `--report results/report/index.html` also takes the image of
 the report at the top of the README, which takes Chromium, and `--browse http://127.0.0.1:8423/` that
@@ -14,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from generators import answer, bars, drawings, experiments, queries, records, tree
+from generators import answer, bars, comments, drawings, experiments, queries, records, tree
 from generators.text import ROOT, fill
 
 DOCS = ROOT / "docs"
@@ -43,10 +44,11 @@ def documents() -> list[Path]:
 
 
 def made() -> dict[Path, str]:
-    """Returns the text of every document and drawing as it should be."""
+    """Returns the text of every document, drawing and comment of the catalog as it should be."""
     filled = parts()
     texts = {path: fill(path.read_text(encoding="utf-8"), filled) for path in documents()}
-    return texts | {DOCS / "drawings" / name: text for name, text in drawings.drawings().items()}
+    texts |= {DOCS / "drawings" / name: text for name, text in drawings.drawings().items()}
+    return texts | {comments.SCRIPT: comments.comments()}
 
 
 def outdated() -> list[str]:

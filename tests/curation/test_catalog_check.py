@@ -71,6 +71,10 @@ DEFINITIONS = {
     "a table added": "CREATE TABLE more (a INTEGER)",
     "a column added": "ALTER TABLE stages ADD COLUMN more INTEGER",
     "a column of another type": "ALTER TABLE shards ALTER samples TYPE VARCHAR",
+    "a comment of a table": "COMMENT ON TABLE posts IS 'other'",
+    "a comment of a view": "COMMENT ON VIEW journey IS 'other'",
+    "a comment of a column": "COMMENT ON COLUMN posts.rating IS 'other'",
+    "a comment of a column of a view": "COMMENT ON COLUMN dataset.rating IS 'other'",
     "a macro": "CREATE MACRO leaf_of(a) AS a + 1",
     "an index": "CREATE INDEX more ON stages (position)",
 }
