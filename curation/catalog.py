@@ -213,7 +213,7 @@ def _load_joined(connection: duckdb.DuckDBPyConnection, data_dir: Path, rows: in
         f"SELECT * REPLACE (tag::tag AS tag) FROM ({catalog_tables.tagged('posts', 'samples')})"  # noqa: S608  # see above
     )
     connection.execute(
-        f"CREATE TABLE post_tags AS {tagged} WHERE leaf IS NOT NULL UNION ALL {tagged} WHERE leaf IS NULL"
+        f"CREATE TABLE post_tags AS {tagged} WHERE sample_leaf IS NOT NULL UNION ALL {tagged} WHERE sample_leaf IS NULL"
     )
 
 

@@ -15,7 +15,7 @@ SELECT
     CASE WHEN d.measured IS NOT NULL AND d.threshold IS NOT NULL
          THEN printf('%g against %g', d.measured, d.threshold)
          WHEN d.measured IS NOT NULL THEN printf('%g', d.measured)
-         WHEN d.stage IN ('decide', 'persona') THEN d.persona
+         WHEN d.stage IN ('decide', 'persona') THEN d.post_persona
     END
 FROM decisions AS d JOIN stages AS s USING (stage)
 WHERE d.stage <> 'duplicates' AND NOT (d.kept AND d.stage IN ('download', 'split'))
@@ -41,7 +41,7 @@ SELECT post_id, 9, 'shards', 'packed', shard || ' at byte ' || byte_offset FROM 
 
 -- Every reason for which a post was refused, with the two numbers compared.
 CREATE VIEW rejections AS
-SELECT d.post_id, s.position, d.stage, d.reason, d.measured, d.threshold, d.persona
+SELECT d.post_id, s.position, d.stage, d.reason, d.measured, d.threshold, d.post_persona AS persona
 FROM decisions AS d JOIN stages AS s USING (stage)
 WHERE NOT d.kept;
 

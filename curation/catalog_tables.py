@@ -137,7 +137,9 @@ def decisions(data_dir: Path, kept: str) -> str:
     columns = ", ".join(DECISIONS.names)
     paths = [pattern(data_dir / stage / "decisions.parquet") for stage in DECIDING]
     rows = " UNION ALL ".join(f"SELECT {columns} FROM read_parquet('{path}')" for path in paths)  # noqa: S608  # see rows_of
-    return f"SELECT {columns}, persona FROM ({rows}) LEFT JOIN {kept} USING (post_id)"  # noqa: S608  # constants
+    return (
+        f"SELECT {columns}, persona AS post_persona FROM ({rows}) LEFT JOIN {kept} USING (post_id)"  # noqa: S608  # constants
+    )
 
 
 def tombstones(data_dir: Path) -> str:
@@ -153,11 +155,12 @@ def tagged(posts: str, samples: str) -> str:
     Returns the SQL that selects one row for each tag of each post of the table `posts`.
 
     Where the post is a sample, the row repeats what `samples` has of it: a count of tags in the data
-    set reads the largest table alone, where a join would look up each of its rows.
+    set reads the largest table alone, where a join would look up each of its rows. The names are not
+    those of `samples`, so that SQL which joins the two tables needs no prefix.
     """
-    joined = f"SELECT p.*, s.leaf, s.split, s.white_background FROM {posts} AS p LEFT JOIN {samples} AS s USING (post_id)"  # noqa: S608  # names of tables
+    joined = f"SELECT p.*, s.leaf AS sample_leaf, s.split AS sample_split, s.white_background AS sample_white_background FROM {posts} AS p LEFT JOIN {samples} AS s USING (post_id)"  # noqa: S608  # names of tables
     return " UNION ALL ".join(
-        f"SELECT post_id, unnest(tags_{kind}) AS tag, {number}::TINYINT AS category, leaf, split, white_background FROM ({joined})"  # noqa: S608  # constants of this file
+        f"SELECT post_id, unnest(tags_{kind}) AS tag, {number}::TINYINT AS category, sample_leaf, sample_split, sample_white_background FROM ({joined})"  # noqa: S608  # constants of this file
         for kind, number in TAGS.items()
     )
 

@@ -32,7 +32,7 @@ SELECT l.label_a, l.label_b, t.tag,
        round(count(*) FILTER (c.label = l.label_b) / any_value(b.samples), 2) AS share_b
 FROM (SELECT *, unnest([label_a, label_b]) AS label FROM look_alikes) AS l
 JOIN label_counts AS c USING (label)
-JOIN post_tags AS t USING (leaf)
+JOIN post_tags AS t ON t.sample_leaf = c.leaf
 JOIN label_counts AS a ON a.label = l.label_a
 JOIN label_counts AS b ON b.label = l.label_b
 WHERE l.kind = 'form_and_base' AND t.category = 0
@@ -41,9 +41,9 @@ ORDER BY abs(share_a - share_b) DESC, tag, label_a
 LIMIT 10;
 
 -- Which tags go with a white background, and which with any other?
-SELECT tag, count(*) AS samples, round(avg(white_background::INTEGER), 3) AS share_on_white
+SELECT tag, count(*) AS samples, round(avg(sample_white_background::INTEGER), 3) AS share_on_white
 FROM post_tags
-WHERE category = 0 AND leaf IS NOT NULL
+WHERE category = 0 AND sample_leaf IS NOT NULL
 GROUP BY tag
 HAVING count(*) >= 10
 ORDER BY share_on_white DESC, samples DESC, tag

@@ -109,10 +109,10 @@ def test_post_tags_repeat_the_sample(path: Path) -> None:
 
     assert [] == rows(
         path,
-        f"SELECT * {joined} (t.leaf, t.split, t.white_background) "
-        "IS DISTINCT FROM (s.leaf, s.split, s.white_background)",
+        f"SELECT * {joined} (sample_leaf, sample_split, sample_white_background) "
+        "IS DISTINCT FROM (leaf, split, white_background)",
     )
-    assert [(2,)] == rows(path, f"SELECT count(DISTINCT t.split IS NULL) {joined} true")
+    assert [(2,)] == rows(path, f"SELECT count(DISTINCT sample_split IS NULL) {joined} true")
 
 
 def test_decisions_name_the_persona(path: Path) -> None:
@@ -120,10 +120,11 @@ def test_decisions_name_the_persona(path: Path) -> None:
     assert [] == rows(
         path,
         "SELECT * FROM decisions AS d LEFT JOIN kept AS k USING (post_id) "
-        "WHERE d.persona IS DISTINCT FROM k.persona",
+        "WHERE post_persona IS DISTINCT FROM persona",
     )
     assert [(True,)] == rows(
-        path, "SELECT DISTINCT persona IS NULL FROM decisions WHERE stage = 'decide' AND NOT kept"
+        path,
+        "SELECT DISTINCT post_persona IS NULL FROM decisions WHERE stage = 'decide' AND NOT kept",
     )
 
 
