@@ -169,6 +169,8 @@ def connect(path: Path) -> duckdb.DuckDBPyConnection:
             "from the tables: run that stage again."
         ) from error
     connection.execute("SET enable_progress_bar = false")
+    # Groups by tag, of at most 2**16 tags, are counted in an array and not in a hash table.
+    connection.execute("SET perfect_ht_threshold = 16")
     return connection
 
 

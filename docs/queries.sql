@@ -54,7 +54,7 @@ SELECT s.post_id, s.label, round(m.border_white, 2) AS border_white, s.shard, s.
 FROM post_tags AS t
 JOIN samples AS s USING (post_id)
 JOIN measures AS m USING (post_id)
-WHERE t.tag = 'white_background' AND NOT s.white_background
+WHERE t.tag = 'white_background' AND NOT t.sample_white_background
 ORDER BY m.border_white, s.post_id
 LIMIT 10;
 
