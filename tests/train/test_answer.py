@@ -7,13 +7,18 @@ import pytest
 
 from personae.errors import BadDocument
 from tests.train.report_fixture import (
+    CONTROLLED,
+    EQUAL,
     EXPERIMENTS,
     OTHERS,
-    asked,
     compare,
     say,
     write,
 )
+from train.evaluation import statistics
+from train.page import comparison, verdict
+from train.page.verdict import CONTROLS
+from train.runs import EQUALS
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +45,88 @@ def _text(method):
 
 
 @pytest.mark.parametrize(
-    ("gain", "random_gain", "expected"),
+    ("gain", "random_gain", "equal_gain", "expected"),
     [
-        (0.8, 0.0, "Yes"),
-        (-0.9, 0.0, "No"),
-        (0.0, 0.0, "No measurable difference"),
-        (1.2, 2.6, "Yes, but no measurable advantage over random groups"),
+        (2.0, -1.0, -1.0, "Helps against all 5 controls"),
+        (-2.0, 1.0, 1.0, "Hurts against all 5 controls"),
+        (0.0, 0.0, 0.0, "No difference shown"),
+        (2.0, 2.0, -1.0, "No difference shown against 1 of 5 controls; helps against 4"),
+        (-1.0, -1.0, 2.0, "Hurts against 4 of 5 controls"),
+        (1.5, 4.0, -1.5, "Mixed: helps against 4 and hurts against 1 of 5 controls"),
     ],
 )
-def test_verdict_follows_the_numbers(tmp_path, gain, random_gain, expected):
-    """The verdict follows both intervals and the intervals against the random groups."""
+def test_verdict_follows_every_control(tmp_path, gain, random_gain, equal_gain, expected):
+    """Better, equal and worse than the controls: the verdict says which and against how many."""
     folder = write(
-        tmp_path, seeds=(0, 1, 2), each=15, gain=gain, random_gain=random_gain, catalog=False
+        tmp_path,
+        seeds=(0, 1, 2),
+        each=15,
+        gain=gain,
+        random_gain=random_gain,
+        equal_gain=equal_gain,
+        catalog=False,
+        runs=CONTROLLED,
+        matches=EQUAL,
     )
 
     assert expected == say(folder).verdict
+
+
+@pytest.mark.parametrize("gain", [2.5, -2.5])
+@pytest.mark.parametrize("missing", ["random", *EQUALS])
+def test_verdict_without_a_control_is_not_yet_comparable(tmp_path, gain, missing):
+    """However large a difference is, a missing control of any kind leaves no verdict."""
+    runs = {name: run for name, run in CONTROLLED.items() if name != f"uppsala_{missing}"}
+    folder = write(
+        tmp_path, seeds=(0, 1, 2), each=15, gain=gain, catalog=False, runs=runs, matches=EQUAL
+    )
+    answer = say(folder)
+    cells = dict(zip(answer.controls.head, answer.controls.rows[0], strict=True))
+
+    assert "Not yet comparable: 1 of 5 controls not trained" == answer.verdict
+    assert "not yet comparable\nnot trained" == cells[CONTROLS[missing]]
+    assert 1 == str(answer.controls.rows).count("not trained")
+
+
+def test_unequal_cost_and_other_sizes_are_not_yet_comparable(experiments):
+    """A control of another or unknown cost, and random groups of other sizes, are no control."""
+    loaded, compared = compare(experiments)
+    first = compared.verdicts[0]
+    causes = {each.control: each.cause for each in first.controls}
+    deep = next(row for row in compared.hierarchies if row.name == "uppsala_deep")
+    of_deep = verdict.verdicts([deep], compared.control_groups)[0]
+
+    assert 3 == len(loaded.seeds)
+    assert {
+        "train_flops": "",
+        "macs": "",
+        "params": "without a record of the cost",
+        "ensemble": "of another cost",
+        "random": "",
+    } == causes
+    assert "of other sizes" == of_deep.controls[-1].cause
+    assert first.text.startswith("Not yet comparable: 1 of 5 controls without a record")
+
+
+def test_comparisons_are_corrected_together(experiments):
+    """Holm's correction is over every comparison of the answer, which states their number."""
+    loaded, compared = compare(experiments)
+    tested = [
+        each
+        for method in compared.verdicts
+        for each in (method.flat, *method.controls)
+        if each.difference is not None
+    ]
+    raw = [each.difference.p_value for each in tested]
+    rows = comparison.table(loaded, compared).to_pylist()
+    written = [row["value"] for row in rows if row["measure"] == "verdict_p_holm"]
+
+    assert 7 == len(tested)  # uppsala against flat and five controls, hiernet against flat
+    assert statistics.holm(raw) == [each.p_value for each in tested]
+    assert sorted(written) == pytest.approx(sorted(each.p_value for each in tested))
+    assert "Holm's correction for multiple comparisons over the 7 of this answer" in (
+        say(experiments).certainty
+    )
 
 
 @pytest.mark.parametrize("gain", [0.8, -0.9])
@@ -63,7 +135,9 @@ def test_one_seed_gives_no_verdict(tmp_path, gain):
     answer = say(write(tmp_path, seeds=(0,), gain=gain, catalog=False))
     text = _text(answer.methods[0])
 
-    assert "One seed, no conclusion" == answer.verdict
+    assert (
+        "Not yet comparable: 4 of 5 controls not trained, 1 of 5 controls with one seed"
+    ) == answer.verdict
     assert "Difference to flat: " in text
     assert "points (one seed, no conclusion; 95\u00a0% interval" in text
     assert not [
@@ -80,19 +154,22 @@ def test_interval_over_seeds_that_includes_zero_gives_no_verdict(experiments):
     assert difference.over_images.low > 0.1
     assert difference.over_seeds.low < 0 < difference.over_seeds.high
     first = answer.methods[0].sentences[0]
-    assert "No measurable difference" == answer.methods[0].verdict
+    assert compared.verdicts[0].flat.outcome == "no difference shown"
     assert first.startswith("No conclusive difference from flat: +15.3 points")
     assert first.endswith("; the interval over seeds includes zero.")
 
 
 def test_verdict_without_a_measurable_difference(tmp_path):
-    """If both intervals include zero, the verdict is no measurable difference."""
-    folder = write(tmp_path, seeds=(0, 1), each=6, catalog=False)
-    shutil.rmtree(folder.results_dir / "uppsala")
-    shutil.copytree(folder.results_dir / "flat", folder.results_dir / "uppsala")
+    """If both intervals include zero, the verdict is no difference shown."""
+    folder = write(tmp_path, seeds=(0, 1), each=6, catalog=False, runs=CONTROLLED, matches=EQUAL)
+    for run in ("uppsala", "uppsala_random"):
+        for seed in ("0", "1"):
+            name = "predictions.parquet"
+            source = folder.results_dir / "flat" / seed / name
+            shutil.copy(source, folder.results_dir / run / seed / name)
     answer = say(folder)
 
-    assert "No measurable difference (provisional: 2 seeds)" == answer.verdict
+    assert "No difference shown (provisional: 2 seeds)" == answer.verdict
     assert "both intervals include zero" in answer.methods[0].sentences[0]
 
 
@@ -105,7 +182,7 @@ def test_one_seed_is_called_one_seed(small, folder):
     assert "95\u00a0% interval" in alone.sentence
     assert "one seed" not in two.certainty
     assert "With fewer than 3 seeds a verdict is provisional." in two.certainty
-    assert two.verdict.endswith(" (provisional: 2 seeds)")
+    assert "Not yet comparable: 4 of 5 controls not trained" == two.verdict
 
 
 def test_every_difference_of_the_answer_names_its_seeds(experiments):
@@ -156,22 +233,14 @@ def test_answer_gives_the_cost_of_routing_where_one_branch_is_executed(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("equal_gain", "verdict", "expected"),
+    ("equal_gain", "outcome", "expected"),
     [
-        (-1.5, "Yes", "uppsala is better than flat with equal MACs (+"),
-        (
-            2.5,
-            "Yes, but no measurable advantage over a control of equal cost",
-            "uppsala is worse than flat with equal MACs (−",
-        ),
+        (-1.5, "helps", "uppsala is better than flat with equal training operations (+"),
+        (2.5, "hurts", "uppsala is worse than flat with equal training operations (−"),
     ],
 )
-def test_verdict_knows_controls_of_equal_cost(tmp_path, equal_gain, verdict, expected):
+def test_sentences_know_controls_of_equal_cost(tmp_path, equal_gain, outcome, expected):
     """A gain that a cost-matched flat control also has does not count for the hierarchy."""
-    runs = {
-        "uppsala": asked("uppsala", "modularity"),
-        "uppsala_macs": asked("flat", None, "uppsala", "macs"),
-    }
     folder = write(
         tmp_path,
         seeds=(0, 1, 2),
@@ -179,27 +248,32 @@ def test_verdict_knows_controls_of_equal_cost(tmp_path, equal_gain, verdict, exp
         gain=0.8,
         equal_gain=equal_gain,
         catalog=False,
-        runs=runs,
+        runs=CONTROLLED,
+        matches=EQUAL,
     )
-    method = say(folder).methods[0]
+    answer = say(folder)
+    cells = dict(zip(answer.controls.head, answer.controls.rows[0], strict=True))
 
-    assert verdict == method.verdict
-    assert expected in _text(method)
+    assert cells[CONTROLS["macs"]].startswith(f"{outcome}\n")
+    assert expected in _text(answer.methods[0])
 
 
 def test_control_with_one_common_seed_gives_no_verdict_on_it(tmp_path):
     """A control with one common seed gives no conclusion, although flat has three."""
-    runs = {
-        "uppsala": asked("uppsala", "modularity"),
-        "uppsala_macs": asked("flat", None, "uppsala", "macs"),
-    }
     folder = write(
-        tmp_path, seeds=(0, 1, 2), each=15, gain=0.8, equal_gain=-1.5, catalog=False, runs=runs
+        tmp_path,
+        seeds=(0, 1, 2),
+        each=15,
+        gain=0.8,
+        equal_gain=-1.5,
+        catalog=False,
+        runs=CONTROLLED,
+        matches=EQUAL,
     )
     for seed in (1, 2):
         shutil.rmtree(folder.results_dir / "uppsala_macs" / str(seed))
     method = say(folder).methods[0]
 
-    assert "Yes, but no measurable advantage over a control of equal cost" == method.verdict
+    assert "Not yet comparable: 1 of 5 controls with one seed" == method.verdict
     assert "Difference to flat with equal MACs (+" in _text(method)
     assert "one seed, no conclusion" in method.sentences[-1]

@@ -27,6 +27,7 @@ def test_t_interval_is_that_of_scipy(seeds):
     interval = t_interval(values.tolist())
 
     assert expected == pytest.approx((interval.low, interval.high))
+    assert stats.ttest_1samp(values, 0).pvalue == pytest.approx(interval.p_value)
 
 
 @pytest.mark.parametrize("values", [(), (0.3,)])
@@ -36,8 +37,18 @@ def test_fewer_than_two_values_have_no_interval(values):
 
 
 def test_equal_values_have_an_interval_without_width():
-    """If all seeds agree, mean and ends are equal."""
+    """If all seeds agree, mean and ends are equal, and only a mean of zero is not conclusive."""
     assert t_interval((0.25, 0.25)) == Interval(0.25, 0.25, 0.25)
+    assert (0.0, 1.0) == (t_interval((0.25, 0.25)).p_value, t_interval((0.0, 0.0)).p_value)
+
+
+def test_p_value_of_a_difference_is_the_larger_of_two():
+    """A difference must hold over images and over seeds; one seed gives 1, so no conclusion."""
+    images, seeds = Interval(0.02, 0.01, 0.03, 0.004), Interval(0.02, 0.001, 0.039, 0.03)
+
+    assert 0.03 == PairedDifference(images, (0.01, 0.02, 0.03), seeds).p_value
+    assert 0.004 == PairedDifference(images, (0.01, 0.02, 0.03), images).p_value
+    assert 1.0 == PairedDifference(images, (0.02,), None).p_value
 
 
 @pytest.mark.parametrize(
@@ -102,11 +113,13 @@ def test_equal_methods_are_called_equal_although_trainings_vary(seeds):
     deviation = np.std([each.by_seed for each in differences]) / 2**0.5
     held = np.mean([not each.over_seeds.excludes_zero for each in differences])
     called = np.mean([each.is_conclusive for each in differences])
+    tested = np.mean([each.p_value < 0.05 for each in differences])
     by_images = np.mean([each.over_images.excludes_zero for each in differences])
 
     assert 0.034 == pytest.approx(deviation, abs=0.002)  # 2.9 points, and the chance of each image
     assert 0.93 <= held <= 0.97
     assert called <= 0.06
+    assert tested <= 0.06
     assert by_images > 1 / 3
 
 

@@ -66,6 +66,21 @@ def test_interval_holds_zero_in_95_percent_of_null_simulations():
     assert 0.95 == pytest.approx(held / 500, abs=0.03)
 
 
+@pytest.mark.parametrize("shift", [-0.12, -0.03, 0.0, 0.05, 0.4])
+def test_p_value_of_the_bootstrap_is_near_the_z_test(shift):
+    """With many images the p value is that of a z test; it is never zero, and 1 without a change."""
+    random = np.random.default_rng(3)
+    change = random.choice([-1.0, 0.0, 1.0], size=800, p=[0.1, 0.8, 0.1])
+    change = change - change.mean() + shift
+    error = change.std() / len(change) ** 0.5
+    expected = 2 * scipy.stats.norm.sf(abs(shift) / error)
+    p_value = paired_interval(change, resamples=10_000, seed=0).p_value
+
+    assert expected == pytest.approx(p_value, abs=0.015)
+    assert p_value >= 2 / 10_001
+    assert paired_interval(np.zeros(50), resamples=100, seed=0).p_value == 1.0
+
+
 @pytest.mark.parametrize(
     ("images", "counts", "half"),
     [

@@ -5,7 +5,7 @@ docs/methods/evaluation.md says which comparisons each of them serves.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -20,6 +20,8 @@ class Interval:
     mean: float
     low: float
     high: float
+    p_value: float = field(default=float("nan"), compare=False)
+    """Two-sided p value of a mean of zero; NaN where it was not computed."""
 
     @property
     def excludes_zero(self) -> bool:
@@ -53,6 +55,9 @@ def paired_interval(
     """
     Returns the mean of `difference` with its bootstrap percentile interval over images.
 
+    The p value is twice the smaller share of resampled means at or beyond zero, with one resample
+    added to the count, so that it is never zero (Davison and Hinkley, *Bootstrap Methods*, 1997).
+
     How often each distinct difference is drawn in n draws with replacement has a multinomial
     distribution. Drawing these counts is the same bootstrap as drawing images, and costs less if
     there are few distinct values.
@@ -80,7 +85,13 @@ def paired_interval(
         ]
     )
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean=float(np.mean(difference)), low=float(low), high=float(high))
+    beyond = min(int(np.sum(means <= 0)), int(np.sum(means >= 0)))
+    return Interval(
+        mean=float(np.mean(difference)),
+        low=float(low),
+        high=float(high),
+        p_value=min(1.0, 2 * (1 + beyond) / (1 + resamples)),
+    )
 
 
 def flips(before: Bool[np.ndarray, " image"], after: Bool[np.ndarray, " image"]) -> Flips:

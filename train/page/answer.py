@@ -5,18 +5,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from train.page.blocks import ReportTable, table
 from train.page.comparison import RunComparison
 from train.page.controls import ControlGroup, ControlResult, kind
 from train.page.differences import PairedDifference
-from train.page.formatting import brief, count, described, percent
+from train.page.formatting import brief, count, described, p_value, percent, points
 from train.page.summary import RunSummary
+from train.page.verdict import (
+    CONTROLS,
+    FEWEST_SEEDS,
+    LEVEL,
+    ControlVerdict,
+    MethodVerdict,
+    Outcome,
+    control_of,
+    outcome_of,
+)
 
 # Methods that follow one route by default. `merged`, `hdcnn` and `dhnn` combine several outputs.
 _ROUTED = ("uppsala", "hiernet")
-# With fewer, a verdict is provisional: with two, Student's t interval reaches 12.7 standard errors
-# to each side.
-_FEWEST_SEEDS = 3
-_ALONE = "One seed, no conclusion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +40,14 @@ class ReportAnswer:
     """
     What stands first on the page.
 
-    `verdict` is a few words, `sentence` the accuracy of flat and of each method, `methods` the
-    sentences on each method, `certainty` the number of seeds and the meaning of the intervals.
+    `verdict` is a few words, `sentence` the accuracy of flat and of each method, `controls` the
+    outcome of each method against each control, `methods` the sentences on each method,
+    `certainty` the number of seeds and the meaning of the intervals.
     """
 
     verdict: str
     sentence: str
+    controls: ReportTable | None = None
     methods: tuple[MethodAnswer, ...] = ()
     certainty: str = ""
 
@@ -47,9 +56,9 @@ def write(comparison: RunComparison, *, images: int) -> ReportAnswer:
     """
     Returns the answer; `images` is the number of test images.
 
-    A run is called better or worse than another only where the interval over test images and,
-    over two or more seeds, the interval over seeds exclude zero. With one seed no run is, and
-    with two the verdict is called provisional.
+    A method helps or hurts only where it differs from a control both over test images and over
+    seeds, after Holm's correction over all comparisons of the answer. With one seed, or where a
+    control is missing, it is not yet comparable; with two seeds the verdict is provisional.
     """
     flat, rows = comparison.flat, comparison.leading
     accuracy = f"Accuracy on {count(images)} test images: flat CNN {percent(flat.msr.mean)} %"
@@ -57,7 +66,10 @@ def write(comparison: RunComparison, *, images: int) -> ReportAnswer:
         return ReportAnswer(
             "No comparison", _unbroken(f"Only the flat CNN was trained. {accuracy}.")
         )
-    methods = tuple(_method(comparison, row) for row in rows)
+    methods = tuple(
+        _method(comparison, row, verdict)
+        for row, verdict in zip(rows, comparison.verdicts, strict=True)
+    )
     verdict = methods[0].verdict
     if len(methods) > 1:
         verdict = "; ".join(f"{each.run}: {_lowered(each.verdict)}" for each in methods)
@@ -65,6 +77,7 @@ def write(comparison: RunComparison, *, images: int) -> ReportAnswer:
     return ReportAnswer(
         verdict=verdict,
         sentence=_unbroken(f"{'; '.join([accuracy, *others])}."),
+        controls=_controls(comparison.verdicts),
         methods=methods,
         certainty=_unbroken(_certainty(comparison)),
     )
@@ -75,22 +88,50 @@ def _accuracy(row: RunSummary) -> str:
     return f"{text}, {described(row.difference)}" if row.difference else text
 
 
-def _method(comparison: RunComparison, row: RunSummary) -> MethodAnswer:
+def _method(comparison: RunComparison, row: RunSummary, verdict: MethodVerdict) -> MethodAnswer:
     flat, group = comparison.flat, comparison.control_group(row)
     sentences = [
-        _against_flat(row),
+        _against_flat(row, verdict),
         _full(comparison.full(row)),
         _mistakes(row),
         _routing(row),
         _cost(flat, row),
-        _against_random(row, group),
-        *_against_equals(row, group),
+        _against_random(row, group, verdict),
+        *_against_equals(row, group, verdict),
     ]
     return MethodAnswer(
         run=row.run.name,
-        verdict=_verdict(row, group),
+        verdict=verdict.text,
         sentences=tuple(_unbroken(sentence) for sentence in sentences if sentence),
     )
+
+
+def _controls(verdicts: Sequence[MethodVerdict]) -> ReportTable:
+    """A row for each method and a column for each control: outcome, difference and p."""
+    head = ("method", *CONTROLS.values())
+    rows = [(each.run, *(_outcome(control) for control in each.controls)) for each in verdicts]
+    caption = (
+        "Does it help at the same cost? Each method against five controls: the outcome, the "
+        "difference in points (method minus control), and p after Holm's correction."
+    )
+    return table(head, rows, caption=caption, words=range(len(head)))
+
+
+def _outcome(verdict: ControlVerdict) -> str:
+    """The cell of a control: its outcome, and below it the difference or what is missing."""
+    if verdict.difference is None:
+        return f"{verdict.outcome}\n{verdict.cause}"
+    detail = points(verdict.difference.mean)
+    detail += f", {verdict.cause}" if verdict.cause else ""
+    if verdict.p_value is not None:
+        detail += f", p {_p(verdict.p_value)}"
+    return f"{verdict.outcome}\n{detail}"
+
+
+def _p(value: float) -> str:
+    """A p value after a letter p: = 0.012, or < 0.001."""
+    text = p_value(value)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def _unbroken(text: str) -> str:
@@ -102,30 +143,10 @@ def _lowered(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _verdict(row: RunSummary, group: ControlGroup | None) -> str:
-    difference = row.difference
-    if difference is None or difference.seeds < 2:
-        return _ALONE
-    text = "No measurable difference"
-    if difference.is_worse:
-        text = "No"
-    elif difference.is_better:
-        text = f"Yes{_reservation(group)}" if group else "Yes"
-    provisional = f" (provisional: {difference.seeds} seeds)"
-    return text + provisional if difference.seeds < _FEWEST_SEEDS else text
-
-
-def _reservation(group: ControlGroup) -> str:
-    """What takes back a difference to flat: a control that the run is not better than."""
-    if group.against_random is not None and not group.against_random.is_better:
-        return ", but no measurable advantage over random groups"
-    if not all(control.difference.is_better for control in group.equals):
-        return ", but no measurable advantage over a control of equal cost"
-    return ""
-
-
-def _against_flat(row: RunSummary) -> str:
-    return _compared(row.run.name, row.difference, "flat") if row.difference else ""
+def _against_flat(row: RunSummary, verdict: MethodVerdict) -> str:
+    if row.difference is None:
+        return ""
+    return _compared(row.run.name, row.difference, "flat", verdict.flat.p_value)
 
 
 def _full(full: RunSummary | None) -> str:
@@ -137,26 +158,28 @@ def _full(full: RunSummary | None) -> str:
     )
 
 
-def _compared(name: str, difference: PairedDifference, other: str) -> str:
-    """One sentence on a difference, with its seeds and its intervals."""
-    if difference.seeds < 2:
+def _compared(name: str, difference: PairedDifference, other: str, p: float | None) -> str:
+    """One sentence on a difference, with its seeds, its intervals and its corrected p value."""
+    if p is None:
         return f"Difference to {other}: {described(difference)}."
-    if difference.is_better:
-        return f"{name} is better than {other}: {described(difference)}."
-    if difference.is_worse:
-        return f"{name} is worse than {other}: {described(difference)}."
-    return (
-        f"No conclusive difference from {other}: {described(difference)}; {_with_zero(difference)}."
-    )
+    text = f"{described(difference)}; p {_p(p)}"
+    outcome = outcome_of(difference, p)
+    if outcome is Outcome.HELPS:
+        return f"{name} is better than {other}: {text}."
+    if outcome is Outcome.HURTS:
+        return f"{name} is worse than {other}: {text}."
+    return f"No conclusive difference from {other}: {text}{_with_zero(difference)}."
 
 
 def _with_zero(difference: PairedDifference) -> str:
     """Which interval includes zero."""
     intervals = {"images": difference.over_images, "seeds": difference.over_seeds}
     names = [name for name, each in intervals.items() if each and not each.excludes_zero]
+    if not names:
+        return ""
     if len(names) > 1:
-        return "both intervals include zero"
-    return f"the interval over {''.join(names)} includes zero"
+        return "; both intervals include zero"
+    return f"; the interval over {names[0]} includes zero"
 
 
 def _mistakes(row: RunSummary) -> str:
@@ -209,7 +232,7 @@ def _times(ours: float, theirs: float) -> str:
     return f"{ours / theirs:.2f} times" if theirs else "an unknown multiple of"
 
 
-def _against_random(row: RunSummary, group: ControlGroup | None) -> str:
+def _against_random(row: RunSummary, group: ControlGroup | None, verdict: MethodVerdict) -> str:
     difference = group.against_random if group else None
     if group is None or difference is None:
         return f"{row.run.name} was not compared with random groups."
@@ -217,40 +240,41 @@ def _against_random(row: RunSummary, group: ControlGroup | None) -> str:
     sizes = "the same" if all(control.is_same_shape for control in random) else "other"
     draws = f" ({len(random)} draws)" if len(random) > 1 else ""
     accuracy = percent(float(np.mean([control.summary.msr.mean for control in random])))
-    compared = _compared(row.run.name, difference, "random groups")
+    compared = _compared(row.run.name, difference, "random groups", _p_of(verdict, "random"))
     return f"Random groups of {sizes} sizes{draws} have an accuracy of {accuracy} %. {compared}"
 
 
-def _against_equals(row: RunSummary, group: ControlGroup | None) -> list[str]:
+def _against_equals(
+    row: RunSummary, group: ControlGroup | None, verdict: MethodVerdict
+) -> list[str]:
     """A sentence for each kind of outcome, with all controls of equal cost that had it."""
     name, controls = row.run.name, group.equals if group else ()
     if not controls:
         return [f"{name} was not compared with runs of equal cost."]
-    # Each control is in exactly one of these lists.
-    lists = {
-        f"{name} is better than": [each for each in controls if each.difference.is_better],
-        "No conclusive difference from": [
-            each
-            for each in controls
-            if each.difference.seeds > 1 and not each.difference.is_conclusive
-        ],
-        f"{name} is worse than": [each for each in controls if each.difference.is_worse],
-        "Difference to": [each for each in controls if each.difference.seeds < 2],
+    words = {
+        Outcome.HELPS: f"{name} is better than",
+        Outcome.NO_DIFFERENCE: "No conclusive difference from",
+        Outcome.HURTS: f"{name} is worse than",
+        Outcome.NOT_COMPARABLE: "Difference to",
     }
-    return [
-        f"{words} {', '.join(_control(each, name) for each in listed)}."
-        for words, listed in lists.items()
-        if listed
-    ]
+    lists: dict[Outcome, list[str]] = {outcome: [] for outcome in words}
+    for each in controls:
+        p = _p_of(verdict, control_of(each))
+        lists[outcome_of(each.difference, p)].append(_control(each, name, p))
+    return [f"{words[outcome]} {', '.join(listed)}." for outcome, listed in lists.items() if listed]
 
 
-def _control(control: ControlResult, run: str) -> str:
-    """A control of `run` in a list: what it is, and the difference."""
-    flag = ""
+def _p_of(verdict: MethodVerdict, control: str) -> float | None:
+    return next(each.p_value for each in verdict.controls if each.control == control)
+
+
+def _control(control: ControlResult, run: str, p: float | None) -> str:
+    """A control of `run` in a list: what it is, the difference, and its corrected p value."""
+    flag = "" if p is None else f"; p {_p(p)}"
     if control.match is None:
-        flag = "; whether its cost is equal was not recorded"
+        flag += "; whether its cost is equal was not recorded"
     elif not control.match.is_equal:
-        flag = f"; its cost is {control.match.ratio:.2f} times that of {run}, so not equal"
+        flag += f"; its cost is {control.match.ratio:.2f} times that of {run}, so not equal"
     name = kind(control.equal, control.summary.run.method)
     return f"{name} ({brief(control.difference)}{flag})"
 
@@ -261,14 +285,22 @@ def _certainty(comparison: RunComparison) -> str:
     if seeds == 1:
         return (
             "This is one seed: the intervals cover the choice of test images and not the variation "
-            f"between training runs, so no conclusion is drawn. Train {_FEWEST_SEEDS} or more seeds "
+            f"between training runs, so no conclusion is drawn. Train {FEWEST_SEEDS} or more seeds "
             f"for a result. {clusters}"
         )
+    tested = [
+        each.p_value
+        for verdict in comparison.verdicts
+        for each in (verdict.flat, *verdict.controls)
+        if each.p_value is not None
+    ]
     return (
-        f"{_seeds(comparison.leading, seeds)} A difference is called better or worse only where two "
-        "95 % intervals exclude zero: the paired bootstrap over test images, and Student's t over "
-        "seeds. The intervals are not corrected for multiple comparisons: about 1 in 20 misses "
-        f"the true value. {clusters}"
+        f"{_seeds(comparison.leading, seeds)} p is the larger of two p values, of the paired "
+        "bootstrap over test images and of Student's t over seeds, after Holm's correction for "
+        f"multiple comparisons over the {len(tested)} of this answer. A method is called better "
+        f"or worse only where p is below {LEVEL}: the chance of any false claim is at most "
+        f"{LEVEL:.0%}. The 95 % intervals beside p, and those of all other tables, are not "
+        f"corrected. {clusters}"
     )
 
 
@@ -279,6 +311,6 @@ def _seeds(rows: Sequence[RunSummary], seeds: int) -> str:
         if len(row.predictions) < seeds
     ]
     few = ""
-    if min(seeds, *(len(row.predictions) for row in rows)) < _FEWEST_SEEDS:
-        few = f" With fewer than {_FEWEST_SEEDS} seeds a verdict is provisional."
+    if min(seeds, *(len(row.predictions) for row in rows)) < FEWEST_SEEDS:
+        few = f" With fewer than {FEWEST_SEEDS} seeds a verdict is provisional."
     return f"{seeds} seeds{''.join(fewer)}.{few}"

@@ -18,6 +18,7 @@ from train.page.differences import PairedDifference
 from train.page.results import FLAT as _FLAT
 from train.page.results import Results
 from train.page.summary import RunSummary, changes, modes, paired_difference, per_label, summarise
+from train.page.verdict import CONTROLS, ControlVerdict, MethodVerdict, verdicts
 
 _TYPES: dict[str, pa.DataType] = {
     "run": pa.string(),
@@ -47,6 +48,8 @@ class RunComparison:
     control_groups: tuple[ControlGroup, ...]
     resamples: int
     seed: int
+    verdicts: tuple[MethodVerdict, ...] = ()
+    """On each of `leading`, in the same order."""
 
     @property
     def flat(self) -> RunSummary:
@@ -102,7 +105,8 @@ def compare(results: Results, *, resamples: int, seed: int) -> RunComparison:
         ]
     )
     groups = control_groups(summaries, resamples=resamples, seed=seed)
-    return RunComparison(summaries, groups, resamples, seed)
+    comparison = RunComparison(summaries, groups, resamples, seed)
+    return replace(comparison, verdicts=verdicts(comparison.leading, groups))
 
 
 def table(results: Results, comparison: RunComparison) -> pa.Table:
@@ -112,6 +116,9 @@ def table(results: Results, comparison: RunComparison) -> pa.Table:
         rows += _rows(summary, results)
     for group in comparison.control_groups:
         rows += _rows_of_controls(group, images=len(results.white))
+    for summary, verdict in zip(comparison.leading, comparison.verdicts, strict=True):
+        for each in (verdict.flat, *verdict.controls):
+            rows += _rows_of_verdict(summary, each)
     rows.sort(key=lambda row: tuple((row[name] is not None, row[name]) for name in KEY))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
@@ -179,6 +186,15 @@ def _rows_of_controls(group: ControlGroup, *, images: int) -> list[dict[str, Any
             group.run, control.flips, control.p_values, against=name, count=images
         )
     return rows
+
+
+def _rows_of_verdict(summary: RunSummary, verdict: ControlVerdict) -> list[dict[str, Any]]:
+    """The p values behind a verdict: of the difference, and after Holm's correction."""
+    if verdict.difference is None or verdict.p_value is None:
+        return []
+    against = CONTROLS.get(verdict.control, _FLAT)
+    values = {"verdict_p": verdict.difference.p_value, "verdict_p_holm": verdict.p_value}
+    return [_row(summary, name, against=against, value=value) for name, value in values.items()]
 
 
 def _rows_of(

@@ -47,6 +47,17 @@ class PairedDifference:
         )
 
     @property
+    def p_value(self) -> float:
+        """
+        The larger p value of the two intervals; 1 with one seed.
+
+        It is below 0.05 only where both are: a difference must hold over images and over seeds.
+        """
+        if self.over_seeds is None:
+            return 1.0
+        return max(self.over_images.p_value, self.over_seeds.p_value)
+
+    @property
     def is_better(self) -> bool:
         """Says whether the difference is conclusive and above zero."""
         return self.is_conclusive and self.mean > 0
@@ -66,7 +77,7 @@ def t_interval(values: Sequence[float], *, level: float = 0.95) -> Interval | No
     Student's t with $n - 1$ degrees of freedom (Student, "The Probable Error of a Mean", 1908).
 
     Example:
-        (1, 2, 3): mean 2, s = 1, t = 4.302653, so 2 ± 2.484138.
+        (1, 2, 3): mean 2, s = 1, t = 4.302653, so 2 ± 2.484138; p = 0.074180.
     """
     if len(values) < 2:
         return None
@@ -75,4 +86,8 @@ def t_interval(values: Sequence[float], *, level: float = 0.95) -> Interval | No
     mean = float(np.mean(values))
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     reach = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
-    return Interval(mean=mean, low=mean - reach, high=mean + reach)
+    if error == 0:
+        p_value = float(mean == 0)
+    else:
+        p_value = 2 * float(stats.t.sf(abs(mean) / error, len(values) - 1))
+    return Interval(mean=mean, low=mean - reach, high=mean + reach, p_value=p_value)

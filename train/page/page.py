@@ -17,7 +17,7 @@ from train.page.blocks import PageSection
 from train.page.figures import INKS
 from train.page.formatting import count
 
-TITLE = "Does a hierarchy of CNNs beat one flat CNN?"
+TITLE = "Does a hierarchy of CNNs beat one flat CNN at the same cost?"
 
 
 _OPEN = ("answer", "results")
