@@ -85,7 +85,7 @@ def _longer(
     images = network.images_seen / network.epochs
     per_epoch = 6.0 * images * cost_of(settings).macs_max
     epochs = max(1, round(wanted / per_epoch))
-    longer = settings.loop.model_copy(update={"epochs": epochs})
+    longer = settings.loop.model_copy(update={"epochs": epochs, "min_updates": None})
     return replace(settings, loop=longer), epochs * per_epoch
 
 

@@ -1,6 +1,7 @@
 """Controls: as many epochs or as wide a network as the cost of another run, within 5 %."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -73,6 +74,17 @@ def test_longer_by_what_the_tree_and_its_flat_network_cost(finished):
     assert 7 == found.loop.epochs
     assert pytest.approx(1.0) == match.ratio
     assert settings_of().backbone == found.backbone
+
+
+def test_minimum_of_updates_does_not_lengthen_a_control_of_equal_cost(finished):
+    """The epochs of the control are those of the cost, whatever `min_updates` says."""
+    settings = settings_of()
+    many = replace(settings, loop=settings.loop.model_copy(update={"min_updates": 10_000}))
+    longer, _ = settled(finished, "train_flops", many)
+    wider, _ = settled(finished, "macs", many)
+
+    assert (7, None) == (longer.loop.epochs, longer.loop.min_updates)
+    assert 10_000 == wider.loop.min_updates
 
 
 def test_flat_network_that_is_not_needed_is_not_counted(finished):

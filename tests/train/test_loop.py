@@ -177,6 +177,31 @@ def test_budget_in_operations_ends_the_cycle_in_time(tiny_data, make_trainer):
     assert trainer.curves[-1]["lr"] < 1e-9
 
 
+@pytest.mark.parametrize(
+    ("options", "epochs"),
+    [
+        ({"min_updates": 9}, 5),  # an epoch of 32 images has two updates
+        ({"min_updates": 10}, 5),
+        ({"min_updates": 4}, 3),
+        ({"min_updates": 10, "max_train_flops": 2.5 * 32 * 6 * 1000}, 2),
+    ],
+)
+def test_few_images_train_more_epochs(tiny_data, make_trainer, options, epochs):
+    """A training has at least `min_updates` updates, its whole schedule within them."""
+    trainer = make_trainer(tiny_data(), params=params_of(epochs=3, **options), batch_size=16)
+    report = trainer.fit(network(), task_of(tiny_data()), seed=0)
+
+    assert epochs == report.epochs
+    assert 2 * epochs == trainer.curves[-1]["step"]
+    assert trainer.curves[-1]["lr"] < 1e-9
+
+
+def test_unset_minimum_leaves_no_trace():
+    """The description in the weights is that of a version without `min_updates`."""
+    assert "min_updates" not in loop.Params().model_dump(mode="json")
+    assert 5 == loop.Params(min_updates=5).model_dump(mode="json")["min_updates"]
+
+
 def test_budget_in_seconds_stops(tiny_data, make_trainer):
     """A limit in seconds stops training after the epoch that exceeds it."""
     trainer = make_trainer(tiny_data(), params=params_of(max_seconds=1e-9))

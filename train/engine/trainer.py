@@ -7,6 +7,7 @@ ends with the same weights.
 """
 
 import logging
+import math
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
@@ -137,15 +138,17 @@ class _Job:
         self.optimiser = schedule.optimiser(self.recipe, self.network, slow=task.slow)
         self.state = _State()
         self.kept: checkpoint.Tensors = self._copy()
-        self.budget = _budget(self.params, task)
         self.val_rows = np.flatnonzero(task.outputs[task.data.val.labels] >= 0)
         weights = task.sampler.weights()
         self.weights = None if weights is None else torch.tensor(weights).float().to(trainer.device)
         self.order = Order(
             task, seed, trainer.batch_size, distributed.rank(), distributed.world_size()
         )
+        updates = len(self.order.spans(task.sampler.epoch_images))
+        self.epochs = _epochs(self.params, task, updates=updates)
+        self.budget = _budget(self.params, task, epochs=self.epochs)
         # Updates of the whole training.
-        self.steps = len(self.order.spans(task.sampler.epoch_images)) * self.budget.max_epochs
+        self.steps = updates * self.budget.max_epochs
         self.feed = Feed(
             self.order,
             augmentation=trainer.augment,
@@ -341,7 +344,7 @@ class _Job:
         if self.recipe.stops_early and self.state.plateau.stopped:
             return "early_stop"
         if self.state.epoch >= self.budget.max_epochs:
-            is_complete = self.budget.max_epochs == _epochs(self.params, self.task)
+            is_complete = self.budget.max_epochs == self.epochs
             return "epochs" if is_complete else "flops"
         seconds = distributed.broadcast_value(self.state.seconds, device=self.trainer.device)
         if self.budget.max_seconds is not None and seconds >= self.budget.max_seconds:
@@ -367,13 +370,15 @@ class _Job:
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
 
-def _epochs(params: LoopParams, task: Task) -> int:
-    return params.epochs if task.epochs is None else task.epochs
+def _epochs(params: LoopParams, task: Task, *, updates: int) -> int:
+    """Returns the passes of a task, at least `loop.min_updates`; an epoch has `updates` updates."""
+    epochs = params.epochs if task.epochs is None else task.epochs
+    return max(epochs, math.ceil((params.min_updates or 0) / updates))
 
 
-def _budget(params: LoopParams, task: Task) -> Budget:
+def _budget(params: LoopParams, task: Task, *, epochs: int) -> Budget:
     """Returns the limits; one in operations becomes one in epochs, so that the cycle is complete."""
-    budget = Budget(_epochs(params, task), params.max_seconds, params.max_train_flops)
+    budget = Budget(epochs, params.max_seconds, params.max_train_flops)
     if budget.max_train_flops is None:
         return budget
     per_epoch = task.sampler.epoch_images * task.flops_per_image

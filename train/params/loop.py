@@ -1,8 +1,8 @@
 """Section `loop` of params.yaml: how networks are trained."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 
 class Params(BaseModel):
@@ -15,6 +15,13 @@ class Params(BaseModel):
         description="report: as in the Uppsala report; step: as in HierNet; fast: one cycle",
     )
     epochs: int = Field(30, ge=1, le=10_000, description="passes over the training set, at most")
+    min_updates: int | None = Field(
+        None,
+        ge=1,
+        le=10_000_000,
+        description="fewest weight updates of each network: where few images give fewer in its "
+        "epochs, it trains more epochs; unset: the epochs alone",
+    )
     max_seconds: float | None = Field(None, gt=0, description="limit in seconds for each network")
     max_train_flops: float | None = Field(None, gt=0, description="limit in FLOPs for each network")
     lr: float | None = Field(
@@ -62,3 +69,11 @@ class Params(BaseModel):
     threads: int | None = Field(
         None, ge=1, le=1024, description="CPU threads per network; unset: all cores"
     )
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out `min_updates` if it is unset: weights hold this description to the byte."""
+        values: dict[str, Any] = handler(self)
+        if values.get("min_updates") is None:
+            values.pop("min_updates", None)
+        return values
