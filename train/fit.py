@@ -28,7 +28,7 @@ from torch import Tensor
 
 from personae import files, tables
 from personae.errors import BadParams
-from train import revision, saved
+from train import guards, revision, saved
 from train.classifier import Cost, FitReport, HierarchicalClassifier
 from train.data.images import DataModule, channel_mean, open_data
 from train.documents import (
@@ -223,7 +223,7 @@ def train(
     )
     report = learn(trainer)
     classifier.eval()
-    tree = _tree_document(classifier.hierarchy)  # it may have grown
+    tree = HierarchyDocument(**hierarchy.to_json(classifier.hierarchy))  # it may have grown
     model = model.model_copy(update={"hierarchy": tree})
     folder = results_dir / name / str(seed)
     if distributed.rank() == 0:
@@ -260,7 +260,7 @@ def _keep(
         folder / "validation.parquet", prediction.table(predictions, shards.val, split="val")
     )
     _write_curves(folder / "curves.csv", trainer.curves)
-    _fit_document(
+    fitted = _fit_document(
         report,
         classifier.cost(),
         trainer.device,
@@ -268,7 +268,8 @@ def _keep(
         needs_flat=report.needs_flat(model.grouping),
         match=match,
         commit=commit,
-    ).write(folder / "fit.json")
+    )
+    fitted.write(folder / "fit.json")
     log.info(
         "%s: %d networks in %.1f s, critical path %.1f s, val MSR %.4f",
         folder,
@@ -277,6 +278,9 @@ def _keep(
         report.critical_path_seconds,
         np.mean(predictions.probabilities.argmax(axis=1) == shards.val.labels),
     )
+    record = guards.record_of(model, fitted, validation=len(shards.val), curves=trainer.curves)
+    for warning in guards.of_training(record):
+        log.warning("%s: %s", folder, warning)
 
 
 def _reached(match: MatchDocument | None, report: FitReport) -> MatchDocument | None:
@@ -297,10 +301,6 @@ def _tree(grouping: str | None, shards: DataModule, folder: Path) -> nx.DiGraph:
             "and 'clustering' again on these shards."
         )
     return document.tree(clusters)
-
-
-def _tree_document(tree: nx.DiGraph) -> HierarchyDocument:
-    return HierarchyDocument(**hierarchy.to_json(tree))
 
 
 def _flat_network(folder: Path, *, root_sha256: str) -> Mapping[str, Tensor] | None:
@@ -327,7 +327,7 @@ def describe(
         run=name,
         seed=seed,
         labels=shards.labels,
-        hierarchy=_tree_document(tree),
+        hierarchy=HierarchyDocument(**hierarchy.to_json(tree)),
         params=settings.document(),
         backbone=settings.backbone.name,
         side=shards.side,

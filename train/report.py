@@ -16,6 +16,7 @@ from pathlib import Path
 
 from personae import files, tables
 from personae.text import spreadsheet_cell
+from train import guards
 from train.page import (
     answer,
     comparison,
@@ -62,7 +63,13 @@ def run(
         for row in compared.hierarchies
     }
     drawn = drawings.draw(read, compared, steps, trees)
-    written = answer.write(compared, images=len(read.white))
+    warnings = _warnings(read)
+    written = answer.write(
+        compared,
+        images=len(read.white),
+        warnings=warnings,
+        is_ungrouped=bool(read.ungrouped),
+    )
     sections = contents.sections(
         read,
         compared,
@@ -90,6 +97,8 @@ def run(
         files.write_text(out_dir / f"{drawing.name}.svg", f'<?xml version="1.0"?>\n{drawing.svg}')
         files.write_text(out_dir / f"{drawing.name}.csv", _csv(drawing))
     tables.write(out_dir / "comparison.parquet", comparison.table(read, compared))
+    for warning in warnings:
+        log.warning("report: %s", warning)
     # Last: where the page exists, everything beside it is complete.
     files.write_text(
         out_dir / "index.html", page.assemble(sections, [run.name for run in read.runs])
@@ -97,6 +106,30 @@ def run(
     log.info(
         "report: %d runs, %d seeds, %s: %s", len(read.runs), len(seeds), out_dir, written.verdict
     )
+
+
+def _warnings(read: results.Results) -> list[str]:
+    """What weakens every conclusion; the page and the log show each sentence once."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in read.ungrouped.items():
+        by_reason.setdefault(reason, []).append(name)
+    ungrouped = [
+        f"Nothing to group for {', '.join(names)}: left out, because they would be the flat "
+        f"network. {reason}"
+        for reason, names in by_reason.items()
+    ]
+    records = [
+        guards.record_of(
+            trained.model,
+            trained.fit,
+            run=run.name,
+            validation=read.manifest.samples.get("val", 0),
+            curves=trained.curves,
+        )
+        for run in read.runs
+        for trained in run.seeds.values()
+    ]
+    return [*ungrouped, *guards.of_results(records)]
 
 
 def _tiles(

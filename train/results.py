@@ -1,7 +1,7 @@
 """
 `python -m train results [PRESET]`: one table of all evaluated runs, with means over seeds.
 
-Reads results/RUN/SEED/{metrics,model,cost}.json, or the committed experiments/PRESET/*.json; writes
+Reads results/RUN/SEED/{metrics,model,cost,fit}.json with curves and validation, or the committed experiments/PRESET/*.json; writes
 text or CSV to a stream. A cell without a measurement is empty.
 """
 
@@ -10,13 +10,23 @@ import logging
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+import pyarrow.parquet as pq
+
 from personae.errors import MissingInput
 from personae.text import print_table
-from train.documents import CostDocument, MetricsDocument, ModelDocument, RecordDocument
+from train import guards
+from train.documents import (
+    CostDocument,
+    FitDocument,
+    MetricsDocument,
+    ModelDocument,
+    RecordDocument,
+)
+from train.guards import TrainingRecord
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +71,8 @@ class Evaluated:
     """None if there is no cost.json."""
     root_sha256: str
     """Root hash of the shards."""
+    training: TrainingRecord | None = None
+    """What the warnings need to know; None where fit.json is absent."""
 
 
 def run(
@@ -77,6 +89,13 @@ def run(
     rows = summary(evaluated)
     if len({entry.root_sha256 for entry in evaluated}) > 1:
         log.warning("These runs used different shards: their figures cannot be compared.")
+    trainings = [entry.training for entry in evaluated if entry.training is not None]
+    copies = guards.copied(trainings)
+    if copies:
+        names = ", ".join(each.name for each in copies)
+        log.warning("nothing to group, so that these runs are the flat network: %s", names)
+    for warning in guards.of_results([each for each in trainings if each not in copies]):
+        log.warning(warning)
     if as_csv:
         writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -135,14 +154,31 @@ def _results(folder: Path) -> list[Evaluated]:
 
 def _evaluated(path: Path) -> Evaluated:
     """Returns the run whose metrics.json is `path`."""
-    cost_path = path.with_name("cost.json")
-    return Evaluated(
+    cost_path, fit_path = path.with_name("cost.json"), path.with_name("fit.json")
+    model = ModelDocument.read(path.with_name("model.json"))
+    entry = Evaluated(
         run=path.parent.parent.name,
         seed=_seed(path.parent),
         metrics=MetricsDocument.read(path),
         cost=CostDocument.read(cost_path) if cost_path.exists() else None,
-        root_sha256=ModelDocument.read(path.with_name("model.json")).root_sha256,
+        root_sha256=model.root_sha256,
     )
+    if not fit_path.exists():
+        return entry
+    validation, curves = path.with_name("validation.parquet"), path.with_name("curves.csv")
+    training = guards.record_of(
+        model,
+        FitDocument.read(fit_path),
+        run=entry.run,
+        validation=pq.read_metadata(validation).num_rows if validation.exists() else None,
+        curves=_rows(curves) if curves.exists() else (),
+    )
+    return replace(entry, training=training)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _experiments(folder: Path, preset: str) -> list[Evaluated]:
@@ -155,7 +191,20 @@ def _experiments(folder: Path, preset: str) -> list[Evaluated]:
         )
     records = [RecordDocument.read(path) for path in paths]
     return [
-        Evaluated(record.run, record.seed, record.metrics, record.cost, record.data.root_sha256)
+        Evaluated(
+            run=record.run,
+            seed=record.seed,
+            metrics=record.metrics,
+            cost=record.cost,
+            root_sha256=record.data.root_sha256,
+            training=TrainingRecord(
+                run=record.run,
+                seed=record.seed,
+                fit=record.fit,
+                batch_size=guards.batch_size_of(record.params),
+                validation=record.data.samples.get("val", 0) / record.data.labels,
+            ),
+        )
         for record in records
     ]
 

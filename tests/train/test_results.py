@@ -6,10 +6,12 @@ import json
 import logging
 import re
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from personae.errors import MissingInput
-from tests.train.documents_fixture import COST, METRICS, record
+from tests.train.documents_fixture import COST, FIT, METRICS, record
 from train import results
 from train.tree import hierarchy
 
@@ -139,6 +141,39 @@ def test_nothing_is_said_clearly(write, show, tmp_path):
     (tmp_path / "results" / "flat" / "0").rename(tmp_path / "results" / "flat" / "old")
     with pytest.raises(MissingInput, match="old is not named by a seed"):
         show()
+
+
+def test_warns_once_of_each_weakness(write, show, caplog, tmp_path):
+    """Few updates, images and seeds and a curve that climbs are counted, in results and records."""
+    rows = ["network,epoch,val_accuracy", *(f"root,{epoch},0.{epoch}" for epoch in (1, 2, 3, 4))]
+    for run, trained in (("flat", FIT), ("tree", FIT | {"total_seconds": 2.0}), ("copy", FIT)):
+        folder = write(run, 0)
+        (folder / "fit.json").write_text(json.dumps(trained), encoding="utf-8")
+        (folder / "curves.csv").write_text("\n".join(rows), encoding="utf-8")
+        pq.write_table(pa.table({"label": [0] * 12}), folder / "validation.parquet")
+        model = json.loads((folder / "model.json").read_text())
+        model["params"]["data"] = {"batch_size": 8}
+        (folder / "model.json").write_text(json.dumps(model), encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        show()
+    texts = [entry.message for entry in caplog.records]
+
+    assert 5 == len(texts)
+    assert "these runs are the flat network: copy seed 0" in texts[0]
+    assert "Too few seeds: 2 of 2 runs" in texts[1]
+    assert "2 of 2 networks had fewer than 200 (fewest: flat seed 0, root, 4)" in texts[2]
+    assert "3.0 per label" in texts[3]
+    assert "in 2 of 2 networks" in texts[4]
+    caplog.clear()
+    folder = tmp_path / "experiments" / "demo"
+    folder.mkdir(parents=True)
+    content = record(params={"data": {"batch_size": 8}})
+    content["data"] |= {"samples": {"test": 8, "val": 8}}
+    (folder / "flat-0.json").write_text(json.dumps(content), encoding="utf-8")
+    show("demo")
+    assert ["seeds:", "weight", "validation"] == [
+        entry.message.split()[2] for entry in caplog.records
+    ]
 
 
 def test_warns_of_what_does_not_compare(write, show, caplog):

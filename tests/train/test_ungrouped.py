@@ -20,8 +20,9 @@ LOOP = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
 QUICK = evaluate.Params(latency_batches=(1,), latency_calls=1, latency_seconds=1)
 
 
-def test_run_with_nothing_to_group_is_the_flat_network(tiny_shards, tmp_path):
-    """Where no rule groups the labels, a run with a grouping is a copy of the flat run."""
+@pytest.mark.parametrize("missing", [("modularity", "random"), ("random",)])
+def test_run_with_nothing_to_group_is_the_flat_network(tiny_shards, tmp_path, missing, caplog):
+    """A run whose grouping does not exist is a copy of the flat run, whatever other rules give."""
     places = {
         "data_dir": tmp_path / "data",
         "results_dir": tmp_path / "results",
@@ -38,7 +39,7 @@ def test_run_with_nothing_to_group_is_the_flat_network(tiny_shards, tmp_path):
     )
     flat = fit.run(settings, name="flat", seed=0, **places)
     reason = "The 4 labels have no grouping."
-    reasons = dict.fromkeys(("modularity", "random"), reason)
+    reasons = dict.fromkeys(missing, reason)
     document.write(places["data_dir"] / "clustering" / "0", {}, reasons)
     method = {"method": "uppsala", "own": METHODS["uppsala"].Params(), "grouping": "random"}
     tree = fit.run(replace(settings, **method), name="tree", seed=0, **places)
@@ -49,6 +50,9 @@ def test_run_with_nothing_to_group_is_the_flat_network(tiny_shards, tmp_path):
     for name in ("validation.parquet", "curves.csv", "fit.json"):
         assert (flat / name).read_bytes() == (tree / name).read_bytes()
     assert (tree / "metrics.json").exists()
+    warnings = [entry.message for entry in caplog.records if entry.levelname == "WARNING"]
+    assert 1 == sum("1 of 1 networks had fewer than 200" in text for text in warnings)
+    assert 1 == sum("tree: nothing to group" in text and reason in text for text in warnings)
 
 
 def test_report_reads_one_group_of_all_labels_and_the_reason(tmp_path):

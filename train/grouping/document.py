@@ -15,7 +15,6 @@ from train.errors import BadHierarchy
 from train.tree import dot, hierarchy
 
 LEFT_OUT = "left_out"
-_MAIN = "modularity"  # `train.grouping.rules.MAIN`: without it there is no grouping
 
 
 def write(
@@ -53,10 +52,11 @@ def read(folder: Path, name: str) -> dict[str, Any]:
 
 
 def nothing_to_group(folder: Path, name: str) -> str | None:
-    """Returns the reason if no rule has a grouping, and so the grouping `name` is left out too."""
+    """Returns why the stage left the grouping `name` out; None where it did not."""
     path = folder / f"{LEFT_OUT}.json"
     reasons = files.read_json(path, stage="clustering") if path.exists() else {}
-    return reasons.get(name) if _MAIN in reasons else None
+    reason = reasons.get(name)
+    return None if reason is None else str(reason)
 
 
 def tree(document: Mapping[str, Any]) -> nx.DiGraph:

@@ -7,7 +7,6 @@ partition. The recursion, the acceptance of a division and the sweep also serve 
 propose a division, such as `laplacian`.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +16,6 @@ from jaxtyping import Float, Int
 from train.errors import BadHierarchy
 from train.evaluation import metrics
 from train.grouping.partition import ZERO, Partition, affinity, isolated
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +245,8 @@ def select(candidates: Sequence[SweptPartition]) -> SweptPartition:
     """
     Returns the accepted partition, or if all are refused the best one that groups labels.
 
+    Its `refused` then names the reason, for the caller to report.
+
     Raises:
         BadHierarchy: No resolution gives at least two clusters of which one has two labels.
     """
@@ -255,8 +254,6 @@ def select(candidates: Sequence[SweptPartition]) -> SweptPartition:
     if chosen is None:
         grouping = [one for one in candidates if 1 < len(one.clusters) < _labels(one)]
         chosen = _best(grouping)
-        if chosen is not None:
-            log.warning("every partition of the sweep is refused; the best of them is taken")
     if chosen is None:
         sizes = sorted({len(candidate.clusters) for candidate in candidates})
         raise BadHierarchy(

@@ -6,6 +6,7 @@ predictions do not group the labels (docs/methods/grouping.md).
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +63,12 @@ class GroupingTree:
         """Returns the number of labels."""
         return len(hierarchy.leaves(self.tree))
 
+    @property
+    def refusals(self) -> dict[str, int]:
+        """Returns each reason of the sweep with its count, if all was refused; else nothing."""
+        chosen = any(row["selected"] and row["refused"] is not None for row in self.sweep)
+        return dict(Counter(row["refused"] for row in self.sweep)) if chosen else {}
+
 
 Rule = Callable[[LabelledPredictions, Params], GroupingTree]
 
@@ -87,6 +94,13 @@ def search(
     for name, rule in RULES.items():
         try:
             groupings[name] = main if name == MAIN else rule(predictions, filled)
+            if refusals := groupings[name].refusals:
+                log.warning(
+                    "clustering: %s: every partition of the sweep is refused (%s); the best of "
+                    "them is taken. Train longer, or take more validation images.",
+                    name,
+                    ", ".join(f"{count} {reason}" for reason, count in refusals.items()),
+                )
         except BadHierarchy as error:
             reasons[name] = str(error)
             log.warning("clustering: %s is left out. %s", name, error)

@@ -1,5 +1,7 @@
 """Stability of groupings: how similar the groupings of resampled validation images are."""
 
+import logging
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +12,8 @@ from train.grouping.predictions import LabelledPredictions
 from train.grouping.rules import RULES, GroupingTree
 from train.params.clustering import Params
 from train.tree import hierarchy
+
+log = logging.getLogger(__name__)
 
 _RESAMPLING = 23  # separates this random stream from others of the same seed
 
@@ -36,15 +40,29 @@ def stability(
     """
     rng = np.random.default_rng([seed, _RESAMPLING])
     indices: dict[str, list[float]] = {}
+    ungrouped: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
     for _ in range(params.bootstrap):
         images = len(predictions.labels)
         drawn = predictions.drawn(rng.integers(images, size=images))
         for name, grouping in groupings.items():
             reference = hierarchy.parents(grouping.clusters)
             try:
-                clusters = RULES[name](drawn, params).clusters
+                regrouped = RULES[name](drawn, params)
+                clusters = regrouped.clusters
+                refused[name] += bool(regrouped.refusals)
             except BadHierarchy:
+                ungrouped[name] += 1
                 clusters = [[label] for label in range(len(reference))]
             index = metrics.adjusted_rand(reference, hierarchy.parents(clusters))
             indices.setdefault(name, []).append(index)
+    for counts, what in ((ungrouped, "no grouping"), (refused, "a sweep with all refused")):
+        if few := {name: count for name, count in counts.items() if count}:
+            log.warning(
+                "clustering: of %d resamples of the validation images, these have %s: %s. Their "
+                "stability says little. Take more validation images.",
+                params.bootstrap,
+                what,
+                ", ".join(f"{name} {count}" for name, count in few.items()),
+            )
     return {name: float(np.mean(values)) for name, values in indices.items()}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from train.guards import FEWEST_SEEDS
 from train.page.blocks import ReportTable, table
 from train.page.comparison import RunComparison
 from train.page.controls import ControlGroup, ControlResult, kind
@@ -13,7 +14,6 @@ from train.page.formatting import brief, count, described, p_value, percent, poi
 from train.page.summary import RunSummary
 from train.page.verdict import (
     CONTROLS,
-    FEWEST_SEEDS,
     LEVEL,
     ControlVerdict,
     MethodVerdict,
@@ -42,7 +42,8 @@ class ReportAnswer:
 
     `verdict` is a few words, `sentence` the accuracy of flat and of each method, `controls` the
     outcome of each method against each control, `methods` the sentences on each method,
-    `certainty` the number of seeds and the meaning of the intervals.
+    `certainty` the number of seeds and the meaning of the intervals, `warnings` what weakens all of
+    it.
     """
 
     verdict: str
@@ -50,11 +51,18 @@ class ReportAnswer:
     controls: ReportTable | None = None
     methods: tuple[MethodAnswer, ...] = ()
     certainty: str = ""
+    warnings: tuple[str, ...] = ()
 
 
-def write(comparison: RunComparison, *, images: int) -> ReportAnswer:
+def write(
+    comparison: RunComparison,
+    *,
+    images: int,
+    warnings: Sequence[str] = (),
+    is_ungrouped: bool = False,
+) -> ReportAnswer:
     """
-    Returns the answer; `images` is the number of test images.
+    Returns the answer.
 
     A method helps or hurts only where it differs from a control both over test images and over
     seeds, after Holm's correction over all comparisons of the answer. With one seed, or where a
@@ -63,8 +71,15 @@ def write(comparison: RunComparison, *, images: int) -> ReportAnswer:
     flat, rows = comparison.flat, comparison.leading
     accuracy = f"Accuracy on {count(images)} test images: flat CNN {percent(flat.msr.mean)} %"
     if not rows:
+        reason = (
+            "The labels have no grouping, so there is no hierarchy"
+            if is_ungrouped
+            else "Only the flat CNN was trained"
+        )
         return ReportAnswer(
-            "No comparison", _unbroken(f"Only the flat CNN was trained. {accuracy}.")
+            "Nothing to group" if is_ungrouped else "No comparison",
+            _unbroken(f"{reason}. {accuracy}."),
+            warnings=tuple(warnings),
         )
     methods = tuple(
         _method(comparison, row, verdict)
@@ -80,6 +95,7 @@ def write(comparison: RunComparison, *, images: int) -> ReportAnswer:
         controls=_controls(comparison.verdicts),
         methods=methods,
         certainty=_unbroken(_certainty(comparison)),
+        warnings=tuple(warnings),
     )
 
 

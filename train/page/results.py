@@ -7,7 +7,7 @@ that hold test images only, rows in the order of `post_id`.
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -150,6 +150,8 @@ class Results:
     Everything that the report is made from. The first of `runs` is the flat run.
 
     `absent` lists runs, and seeds of runs, that were never trained; the report leaves them out.
+    `ungrouped` maps runs, and seeds of runs, to the reason why their labels have no grouping: they
+    are copies of the flat run, which the report leaves out too.
     """
 
     labels: tuple[str, ...]
@@ -160,6 +162,7 @@ class Results:
     runs: tuple[ComparedRun, ...]
     groupings: Mapping[tuple[str, int], Grouping]
     absent: tuple[str, ...] = ()
+    ungrouped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -220,11 +223,17 @@ def read(
     flat = {seed: _trained(results_dir / FLAT / str(seed), FLAT, seed, leaves) for seed in seeds}
     read_runs = [ComparedRun(name=FLAT, method=FLAT, grouping=None, seeds=flat)]
     absent = []
+    ungrouped: dict[str, str] = {}
     for name, entry in runs.items():
         trained = [seed for seed in seeds if (results_dir / name / str(seed)).is_dir()]
         missing = [str(seed) for seed in seeds if seed not in trained]
         if missing:
             absent.append(f"{name} (seed {', '.join(missing)})" if trained else name)
+        reasons = {seed: _left_out(data_dir, entry.grouping, seed) for seed in trained}
+        for seed in trained:
+            if reasons[seed]:
+                ungrouped[f"{name} seed {seed}"] = reasons[seed]
+        trained = [seed for seed in trained if not reasons[seed]]
         if trained:
             read_runs.append(_run(results_dir, name, entry, trained, leaves=leaves))
     pairs = [(REFERENCE, seed) for seed in seeds]
@@ -245,7 +254,16 @@ def read(
         runs=tuple(read_runs),
         groupings=groupings,
         absent=tuple(absent),
+        ungrouped=ungrouped,
     )
+
+
+def _left_out(data_dir: Path, grouping: str | None, seed: int) -> str:
+    """Returns why stage `clustering` left a grouping out; empty: it did not."""
+    path = data_dir / "clustering" / str(seed) / "left_out.json"
+    if grouping is None or not path.exists():
+        return ""
+    return str(files.read_json(path, stage="clustering").get(grouping, ""))
 
 
 def _run(

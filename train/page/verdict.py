@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from train.evaluation.statistics import holm
+from train.guards import FEWEST_SEEDS
 from train.page.controls import ControlGroup, ControlResult
 from train.page.differences import PairedDifference
 from train.page.summary import RunSummary
 
-# With fewer, a verdict is provisional: with two, Student's t interval reaches 12.7 standard errors
-# to each side.
-FEWEST_SEEDS = 3
 LEVEL = 0.05  # of all claims of the answer together
 CONTROLS = {
     "train_flops": "flat, equal training cost",
