@@ -9,6 +9,7 @@ import argparse
 import difflib
 import importlib.util
 import pkgutil
+import re
 import types
 import typing
 from collections import Counter
@@ -30,6 +31,8 @@ DEFAULT_PATH: Final = Path("params.yaml")
 # A file of parameters has a few kB. The limits stop a file that was made to exhaust the memory.
 _MOST_BYTES = 1 << 20
 _MOST_ALIASES = 16
+RUN_NAME: Final = re.compile(r"\w[\w-]*")
+"""A name of a run: DVC reads a dot in `runs.NAME` as the next level, and names a stage after it."""
 # Sections whose models lie elsewhere: the demo board's, and those of the runs.
 _WITHOUT_MODULE: Final = ("seeds", "demo", "runs", "compare")
 
@@ -83,14 +86,27 @@ class Settings:
         """
         Checks that every section is one that a command reads: a misspelt one would change nothing.
 
+        The names of runs are checked too: otherwise the first stage that trains would refuse them,
+        days after a scraper has begun.
+
         Raises:
-            BadParams: One is not; the message names the nearest section.
+            BadParams: One is not, and the message lists the sections; or a run has a name that DVC
+                cannot address.
         """
         known = _sections()
         for name in self._sections:
             if name not in known:
-                hint = near_miss(str(name), known) or f"Known: {', '.join(known)}."
-                raise BadParams(f"{self.path}: '{name}' is no section. {hint}")
+                hint = near_miss(str(name), known)
+                raise BadParams(
+                    f"{self.path}: '{name}' is no section. {hint} Known: {', '.join(known)}."
+                )
+        runs = self._sections.get("runs")
+        for name in runs if isinstance(runs, dict) else ():
+            if not RUN_NAME.fullmatch(str(name)):
+                raise BadParams(
+                    f"{self.path}: section 'runs': '{name}' cannot be the name of a run, because DVC "
+                    "could not address it: write letters, digits, _ and -."
+                )
 
     def section(
         self,

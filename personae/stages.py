@@ -9,7 +9,7 @@ from personae.errors import BadParams, MissingInput
 _STAGES: Final = {
     "scraper": ("listing", "decide", "download"),
     "curation": ("measure", "filters", "duplicates", "persona", "split", "shards", "catalog"),
-    "train": ("flat", "clustering", "fit", "control", "evaluate", "report"),
+    "train": ("settings", "flat", "clustering", "fit", "control", "evaluate", "report"),
 }
 _ARGUMENTS: Final = {"fit": " RUN", "control": " RUN EQUAL", "evaluate": " RUN"}
 _OF_A_RUN: Final = ("flat", "fit", "evaluate")  # their files lie in results/RUN/SEED

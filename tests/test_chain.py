@@ -29,7 +29,16 @@ from PIL import Image
 from scraper.demo.server.process import running
 
 ROOT = Path(__file__).resolve().parent.parent
-TRAINING = {"flat", "clustering", "fit", "control", "evaluate", "evaluate_control", "report"}
+TRAINING = {
+    "settings",
+    "flat",
+    "clustering",
+    "fit",
+    "control",
+    "evaluate",
+    "evaluate_control",
+    "report",
+}
 
 pytestmark = pytest.mark.chain
 

@@ -1,4 +1,5 @@
 """
+python -m train settings                       write the effective parameters of each run
 python -m train flat --seed 0                  train one network over all labels
 python -m train clustering --seed 0            group the labels by its validation confusions
 python -m train fit RUN --seed 0               train a run of params.yaml
@@ -56,6 +57,14 @@ def _run(arguments: Sequence[str]) -> None:
     folders = {"data_dir": options.data_dir, "results_dir": options.results_dir}
     interrupt.gracefully()
     _STEPS[options.command](options, folders)
+
+
+def _settings_of_runs(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    from train import settings
+
+    runs = _runs(options)
+    sections = {name: _sections(options, entry) for name, entry in runs.items()}
+    print(settings.run(runs, sections, data_dir=folders["data_dir"]))
 
 
 def _clustering(options: argparse.Namespace, folders: dict[str, Path]) -> None:
@@ -198,19 +207,25 @@ def _settings(options: argparse.Namespace, run: Run) -> Any:
     """Returns all parameters of a run; values of the run win over those of the sections."""
     from train import fit
 
-    return fit.RunSettings(
-        method=run.method,
-        grouping=run.grouping,
-        own=_section(options, params.known_method(run.method), run.params),
-        data=_section(options, "data"),
-        augment=_section(options, "augment"),
+    sections = _sections(options, run)
+    own = sections.pop(run.method)
+    return fit.RunSettings(method=run.method, grouping=run.grouping, own=own, **sections)
+
+
+def _sections(options: argparse.Namespace, run: Run) -> dict[str, Any]:
+    """Returns the effective sections of a run by name."""
+    return {
+        params.known_method(run.method): _section(options, run.method, run.params),
+        "data": _section(options, "data"),
+        "augment": _section(options, "augment"),
         # If the run names a backbone, section `backbone` describes another network: ignore it.
-        backbone=_section(options, "backbone", run.backbone, alone="name" in run.backbone),
-        loop=_section(options, "loop", run.loop),
-    )
+        "backbone": _section(options, "backbone", run.backbone, alone="name" in run.backbone),
+        "loop": _section(options, "loop", run.loop),
+    }
 
 
 _STEPS: dict[str, Callable[[argparse.Namespace, dict[str, Path]], None]] = {
+    "settings": _settings_of_runs,
     "flat": _flat,
     "clustering": _clustering,
     "fit": _fit,
@@ -243,8 +258,13 @@ def _file(options: argparse.Namespace) -> Settings:
     """Returns the file of parameters, which is read once, and only by a command that needs it."""
     if "file" not in options:
         options.file = Settings.of(options)
-        # A bad name of a run is an error of the first stage, not of the last.
-        options.file.section("runs", Runs)
+        # A bad name is an error of the first stage that trains, not of the last.
+        runs = options.file.section("runs", Runs).named()
+        for run in runs.values():
+            params.known_method(run.method)
+            if run.grouping is not None:
+                params.known_grouping(run.grouping)
+        options.file.section("compare", Compare).compared(runs)
     file: Settings = options.file
     return file
 

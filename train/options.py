@@ -17,6 +17,7 @@ from train import params
 from train.runs import EQUALS, FLAT, Run, Runs
 
 COMMANDS = {
+    "settings": "write the effective parameters of each run; checks params.yaml",
     "flat": "train one network over all labels, the baseline",
     "clustering": "group the labels by the flat network's confusions on validation images",
     "fit": "train a run of params.yaml: a method with a grouping",
@@ -49,6 +50,7 @@ examples:
 that was stopped continues after its last finished epoch when the same command is run again.
 """
 _EPILOGS = {
+    "settings": "example:\n  python -m train settings",
     "flat": "example:\n  python -m train flat --seed 0 --epochs 5",
     "clustering": "example:\n  python -m train clustering --seed 0",
     "fit": "example:\n  python -m train fit uppsala_random --seed 1",

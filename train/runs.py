@@ -5,13 +5,13 @@ The name of a run is that of its folder in results/. The control with the same c
 is called `LIKE_EQUAL`: `uppsala_macs` has the expected MACs of `uppsala`.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from personae.errors import BadParams
+from personae.settings import RUN_NAME
 
 Equal = Literal["train_flops", "macs", "params", "ensemble"]
 EQUALS: tuple[Equal, ...] = get_args(Equal)
@@ -85,9 +85,9 @@ class Runs(BaseModel):
 
     @model_validator(mode="after")
     def _names_fit_dvc(self) -> Self:
-        """DVC reads a dot in `runs.NAME` as the next level, and names a stage after the run."""
+        """Checks each name as `Settings.check_sections` does, which `--help` does not call."""
         for name in self.__pydantic_extra__:
-            if not re.fullmatch(r"\w[\w-]*", name):
+            if not RUN_NAME.fullmatch(name):
                 raise ValueError(
                     f"'{name}' cannot be the name of a run: write letters, digits, _ and -"
                 )
@@ -149,7 +149,7 @@ def check_new(name: str, runs: Mapping[str, Run]) -> str:
         BadParams: The name is no plain folder name, or that of a run which another command writes.
     """
     taken = {FLAT, *runs}
-    if name in taken or not re.fullmatch(r"\w[\w-]*", name):
+    if name in taken or not RUN_NAME.fullmatch(name):
         raise BadParams(
             f"'{name}' cannot be a new run: it must be a plain folder name, and other commands "
             f"write {', '.join(sorted(taken))}. Choose another name."

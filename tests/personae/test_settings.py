@@ -101,6 +101,16 @@ def test_an_unknown_section_is_an_error_of_the_commands(tmp_path):
         Settings.of(options)
 
 
+@pytest.mark.parametrize("name", ["uppsala_v1.1", "a/b", "-x", "a b", "''"])
+def test_run_that_dvc_cannot_address_is_an_error_of_every_command(tmp_path, name):
+    """The first stage of the chain refuses the name, not the first that trains."""
+    path = tmp_path / "params.yaml"
+    path.write_text(f"runs: {{{name}: {{method: flat}}}}", encoding="utf-8")
+
+    with pytest.raises(BadParams, match="cannot be the name of a run, because DVC"):
+        Settings.of(argparse.Namespace(params=path))
+
+
 @pytest.mark.parametrize("preset", sorted(ROOT.glob("presets/*.yaml")), ids=lambda path: path.stem)
 def test_every_section_of_a_preset_is_known(preset):
     """All presets pass the check of sections."""

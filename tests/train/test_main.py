@@ -33,7 +33,6 @@ runs:
   other: {method: dhnn, grouping: modularity, backbone: {name: resnet20, width: 0.25, attention: se}}
   long: {method: flat, loop: {epochs: 3}}
   smooth: {method: recover, loop: {epochs: 1, label_smoothing: 0.3}}
-  wrong: {method: upsala, grouping: modularity}
 """
 
 
@@ -153,7 +152,6 @@ def test_run_has_a_backbone_of_its_own(project):
     ("command", "code", "message"),
     [
         (["fit", "absent"], 2, "'absent' is not a run. "),
-        (["fit", "wrong"], 2, "'upsala' is no method. Did you mean 'uppsala'? Known: flat"),
         (["evaluate", "flat"], 5, "stage 'flat' writes it"),
         (["clustering"], 5, "Stage 'flat' writes it"),
         (["predict", "flat", "x.png"], 5, "stage 'flat' writes it"),
@@ -218,6 +216,74 @@ def test_a_run_that_dvc_cannot_name_is_an_error_of_the_first_stage(project, caps
     assert 2 == main(["flat"])
     assert f"'{name}' cannot be the name of a run" in capsys.readouterr().err
     assert not (project / "results").exists()
+
+
+WRONG = [
+    ("method: uppsala", "method: upsala", "'upsala' is no method. Did you mean 'uppsala'? Known: "),
+    ("grouping: modularity", "grouping: families2", "Did you mean 'families'? Known: modularity"),
+    ("loop:", "lop:", "'lop' is no section. Did you mean 'loop'? Known: augment, backbone, "),
+    ("runs:", "compare: {fit: [treee]}\nruns:", "section 'runs': both, grown, long, other"),
+    ("runs:", "compare: {like: [tree]}\nruns:", "which is none of compare.fit: nothing"),
+]
+"""A text of PARAMS, the wrong text in its place, and the message."""
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong[1])
+@pytest.mark.parametrize("command", [["settings"], ["flat"], ["fit", "long"], ["report"]])
+def test_unknown_name_is_an_error_of_every_command(project, capsys, command, wrong):
+    """A wrong name in params.yaml stops each command before it works, and lists what is known."""
+    old, new, message = wrong
+    (project / "params.yaml").write_text(PARAMS.replace(old, new, 1), encoding="utf-8")
+
+    assert 2 == main(command)
+    assert message in capsys.readouterr().err
+    assert not (project / "results").exists()
+
+
+def test_settings_hold_what_a_run_is_trained_with(project, capsys):
+    """A file for each run has its own values over those of the sections, and no other method's."""
+    (project / "data" / "settings").mkdir(parents=True)
+    (project / "data" / "settings" / "gone.json").write_text("{}", encoding="utf-8")
+    assert 0 == main(["settings"])
+    folder = project / "data" / "settings"
+    both = json.loads((folder / "both.json").read_text())
+
+    assert "data/settings\n" == capsys.readouterr().out
+    assert {"tree", "grown", "both", "other", "long", "smooth"} == {
+        path.stem for path in folder.iterdir()
+    }
+    assert ("merged", "modularity", 16, 1) == (
+        both["method"],
+        both["grouping"],
+        both["params"]["backbone"]["dense"],
+        both["params"]["merged"]["epochs"],
+    )
+    assert {"merged", "data", "augment", "backbone", "loop"} == set(both["params"])
+
+
+def test_change_of_a_method_concerns_its_runs_alone(project):
+    """Another `hiernet.epochs` changes the settings of the hiernet run, to the byte no other file."""
+
+    def written():
+        assert 0 == main(["settings"])
+        return {p.stem: p.read_bytes() for p in (project / "data" / "settings").iterdir()}
+
+    before = written()
+    text = f"{PARAMS}hiernet: {{epochs: 7}}\nreport: {{samples: 3}}\nhdcnn: {{beta: 6}}\n"
+    (project / "params.yaml").write_text(text, encoding="utf-8")
+    after = written()
+
+    assert ["grown"] == [name for name in before if before[name] != after[name]]
+
+
+def test_every_known_grouping_is_one_that_the_stage_can_write():
+    """The list that names are checked with is that of the rules, the controls and the families."""
+    from train.grouping.controls import SIZED, SOURCES
+    from train.grouping.rules import RULES
+    from train.params.clustering import GROUPINGS
+
+    assert {*RULES, *SOURCES, *SIZED, "given", "given_deep", "families"} == set(GROUPINGS)
+    assert len(set(GROUPINGS)) == len(GROUPINGS)
 
 
 def test_full_disk_is_said(project, capsys):

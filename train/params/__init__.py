@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from personae.errors import BadParams
 from personae.settings import near_miss
+from train.params.clustering import GROUPINGS
 
 METHODS = ("flat", "ensemble", "uppsala", "hiernet", "hdcnn", "merged", "dhnn", "recover")
 
@@ -34,3 +35,19 @@ def known_method(method: str) -> str:
             "run in section 'runs' of params.yaml."
         )
     return method
+
+
+def known_grouping(grouping: str) -> str:
+    """
+    Returns the name of a grouping.
+
+    Raises:
+        BadParams: Stage `clustering` writes no such grouping.
+    """
+    if grouping not in GROUPINGS:
+        hint = near_miss(grouping, GROUPINGS)
+        raise BadParams(
+            f"'{grouping}' is no grouping. {hint} Known: {', '.join(GROUPINGS)}. Correct `grouping` "
+            "of the run in section 'runs' of params.yaml."
+        )
+    return grouping

@@ -5,6 +5,33 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+GROUPINGS = (
+    "modularity",
+    "bisection",
+    "laplacian",
+    "average_linkage",
+    "spectral",
+    "agglomerative",
+    "dendrogram",
+    "hdcnn",
+    "hdcnn_spectral",
+    "hdcnn_disjoint",
+    "given",
+    "given_deep",
+    "families",
+    "random",
+    "random_1",
+    "random_2",
+    "random_given",
+    "random_given_deep",
+    "random_families",
+    "random_average_linkage",
+    "random_bisection",
+    "random_dendrogram",
+    "random_hdcnn",
+)
+"""Every grouping that stage `clustering` can write; a run names one."""
+
 
 class Params(BaseModel):
     """Section `clustering`."""
