@@ -2,14 +2,16 @@
 `python -m train record PRESET`: records the figures of every evaluated run.
 
 Reads results/RUN/SEED/{metrics,cost,fit,model}.json and the shards' manifest; writes
-experiments/PRESET/RUN-SEED.json, which is committed. The next preset overwrites results/.
+experiments/PRESET/RUN-SEED.json and experiments/SHA256SUMS, which are committed. The next preset overwrites results/.
 """
 
+import hashlib
 import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from personae import files
 from personae.errors import BadParams, MissingInput
 from train.data.index import read_index
 from train.documents import (
@@ -80,5 +82,21 @@ def run(
         target = experiments_dir / preset / f"{run_name}-{seed}.json"
         document.write(target)
         written.append(target)
+    _add_sums(experiments_dir, written)
     log.info("recorded %d runs in %s", len(written), experiments_dir / preset)
     return written
+
+
+def _add_sums(folder: Path, paths: Sequence[Path]) -> None:
+    """
+    Writes the sha256 of each path into SHA256SUMS of `folder`, and keeps the lines of other files.
+
+    `sha256sum -c` reads the file. A test compares it, so that a figure edited by hand is noticed.
+    """
+    sums = folder / "SHA256SUMS"
+    lines = sums.read_text(encoding="utf-8").splitlines() if sums.exists() else []
+    known = dict(reversed(line.split("  ", 1)) for line in lines)
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        known[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    files.write_text(sums, "".join(f"{known[name]}  {name}\n" for name in sorted(known)))

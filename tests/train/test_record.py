@@ -1,5 +1,6 @@
 """Records: the content of a committed file, and refusals."""
 
+import hashlib
 import json
 
 import pytest
@@ -56,6 +57,22 @@ def test_keeps_metrics_cost_fit_params_and_data(evaluated):
         kept["commit"],
         kept["commands"],
     )
+
+
+def test_sums_of_records_change_for_what_was_recorded_alone(evaluated):
+    """A record has its sha256 beside it; the line of another file stays, even of an edited one."""
+    (path,) = keep(evaluated)
+    other = evaluated / "experiments" / "old" / "flat-0.json"
+    other.parent.mkdir()
+    other.write_text("{}", encoding="utf-8")
+    sums = evaluated / "experiments" / "SHA256SUMS"
+    sums.write_text(f"{'0' * 64}  old/flat-0.json\n{sums.read_text()}", encoding="utf-8")
+    keep(evaluated)
+
+    assert [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  demo/flat-3.json",
+        f"{'0' * 64}  old/flat-0.json",
+    ] == sums.read_text().splitlines()
 
 
 def test_refuses_what_is_not_whole(evaluated):
