@@ -95,7 +95,7 @@ def _add_sums(folder: Path, paths: Sequence[Path]) -> None:
     """
     sums = folder / "SHA256SUMS"
     lines = sums.read_text(encoding="utf-8").splitlines() if sums.exists() else []
-    known = dict(reversed(line.split("  ", 1)) for line in lines)
+    known = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     for path in paths:
         name = path.relative_to(folder).as_posix()
         known[name] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -118,7 +118,7 @@ def table(results: Results, comparison: RunComparison) -> pa.Table:
         rows += _rows_of_controls(group, images=len(results.white))
     for summary, verdict in zip(comparison.leading, comparison.verdicts, strict=True):
         for each in (verdict.flat, *verdict.controls):
-            rows += _rows_of_verdict(summary, each)
+            rows += _rows_of_verdict(summary, each, images=len(results.white))
     rows.sort(key=lambda row: tuple((row[name] is not None, row[name]) for name in KEY))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
@@ -167,6 +167,8 @@ def _rows(summary: RunSummary, results: Results) -> list[dict[str, Any]]:
     for measure, difference, count in (
         ("difference", summary.difference, images),
         ("difference_white", summary.difference_white, white),
+        ("difference_wrong_inside", summary.change_inside, images),
+        ("difference_wrong_across", summary.change_across, images),
     ):
         if difference is not None:
             rows += _rows_of(summary, measure, difference, against=_FLAT, count=count)
@@ -188,13 +190,20 @@ def _rows_of_controls(group: ControlGroup, *, images: int) -> list[dict[str, Any
     return rows
 
 
-def _rows_of_verdict(summary: RunSummary, verdict: ControlVerdict) -> list[dict[str, Any]]:
-    """The p values behind a verdict: of the difference, and after Holm's correction."""
-    if verdict.difference is None or verdict.p_value is None:
+def _rows_of_verdict(
+    summary: RunSummary, verdict: ControlVerdict, *, images: int
+) -> list[dict[str, Any]]:
+    """The difference behind a verdict, and its p value before and after Holm's correction."""
+    difference, against = verdict.difference, CONTROLS.get(verdict.control, _FLAT)
+    if difference is None:
         return []
-    against = CONTROLS.get(verdict.control, _FLAT)
-    values = {"verdict_p": verdict.difference.p_value, "verdict_p_holm": verdict.p_value}
-    return [_row(summary, name, against=against, value=value) for name, value in values.items()]
+    rows = _rows_of(summary, "verdict_difference", difference, against=against, count=images)
+    if verdict.p_value is None:
+        return rows
+    values = {"verdict_p": difference.p_value, "verdict_p_holm": verdict.p_value}
+    return rows + [
+        _row(summary, name, against=against, value=value) for name, value in values.items()
+    ]
 
 
 def _rows_of(
