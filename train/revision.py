@@ -17,6 +17,14 @@ def commit() -> str:
     return head + ("+" if any(line.endswith(".py") for line in changed.splitlines()) else "")
 
 
+def day() -> str:
+    """Returns the day of the checked-out commit, as 2026-11-29; empty outside of a git checkout."""
+    try:
+        return _git("show", "--no-patch", "--format=%cs", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
 def _git(*arguments: str) -> str:
     done = subprocess.run(  # noqa: S603  # fixed arguments
         ["git", *arguments],  # noqa: S607  # git is where the user has it

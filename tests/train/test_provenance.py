@@ -1,20 +1,20 @@
 """Where a report comes from: what the page says about the project."""
 
-from datetime import UTC, datetime
+import re
 
+import pytest
 import yaml
 
+from train import revision
 from train.page import provenance
 
-NOW = datetime(2026, 11, 29, 12, 30, tzinfo=UTC)
 
-
-def _facts(folder, **changed):
-    return provenance.facts(folder, commits=["b1", "", "a2", "b1"], now=NOW, **changed)
+def _facts(folder):
+    return provenance.facts(folder, commits=["b1", "", "a2", "b1"])
 
 
 def test_facts_of_a_project(tmp_path):
-    """Date, commits, preset and the hash of the stages above are named."""
+    """Commits, preset and the hash of the stages above are named."""
     (tmp_path / "presets").mkdir()
     for name, epochs in (("demo", 16), ("long", 128)):
         (tmp_path / f"presets/{name}.yaml").write_text(yaml.safe_dump({"loop": {"epochs": epochs}}))
@@ -22,7 +22,6 @@ def test_facts_of_a_project(tmp_path):
     (tmp_path / "dvc.lock").write_text("stages: {flat@0: {cmd: x}}", encoding="utf-8")
     facts = _facts(tmp_path)
 
-    assert "2026-11-29 12:30 UTC" == facts["Made"]
     assert "a2, b1" == facts["Commit of the trainings"]
     assert "long" == facts["Preset"]
     assert 64 == len(next(value for name, value in facts.items() if "dvc.lock" in name))
@@ -46,8 +45,16 @@ def test_hash_is_that_of_the_stages_above(tmp_path):
 
 
 def test_what_is_not_known_is_left_out(tmp_path):
-    """Without project files only date and commits are named; a damaged file is no error."""
-    assert {"Made", "Commit of the trainings"} == {*_facts(tmp_path)} - {"Commit of the report"}
+    """Without project files only commits are named; a damaged file is no error."""
+    assert {"Commit of the trainings"} == {*_facts(tmp_path)} - {"Commit of the report"}
     for name in ("params.yaml", "dvc.lock"):
         (tmp_path / name).write_text("a: [", encoding="utf-8")
-    assert {"Made", "Commit of the trainings"} == {*_facts(tmp_path)} - {"Commit of the report"}
+    assert {"Commit of the trainings"} == {*_facts(tmp_path)} - {"Commit of the report"}
+
+
+def test_commit_of_the_report_has_its_day(tmp_path):
+    """In a checkout, the short hash is followed by the day of the commit."""
+    if not revision.commit():
+        pytest.skip("no git checkout")
+    commit = _facts(tmp_path)["Commit of the report"]
+    assert re.fullmatch(r"[0-9a-f]{7,}\+? of \d{4}-\d\d-\d\d", commit)

@@ -1,9 +1,12 @@
-"""Where a report comes from: commit, preset, date, and the hash of the stages above it."""
+"""
+Where a report comes from: commit with its day, preset, and the hash of the stages above it.
+
+The time of the report is no fact about it: the same inputs give the same page.
+"""
 
 import hashlib
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +17,17 @@ from train import revision
 _STAGE = "report"
 
 
-def facts(project: Path, *, commits: Iterable[str], now: datetime | None = None) -> dict[str, str]:
+def facts(project: Path, *, commits: Iterable[str]) -> dict[str, str]:
     """
     Returns named facts about the project in the folder `project`; what is not known is left out.
 
     Args:
         project: The folder of params.yaml, presets and dvc.lock.
         commits: The commits at which the runs were trained.
-        now: The time of the report; None: the time of this call.
     """
     trained = ", ".join(sorted({commit for commit in commits if commit}))
     found = {
-        "Made": (now or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
-        "Commit of the report": revision.commit(),
+        "Commit of the report": " of ".join(filter(None, (revision.commit(), revision.day()))),
         "Commit of the trainings": trained,
         "Preset": _preset(project),
         "Stages above, SHA-256 of their part of dvc.lock": _stages_above(project / "dvc.lock"),
