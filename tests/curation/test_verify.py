@@ -113,7 +113,7 @@ TAMPERING = {
     "a decision in the catalog": lambda folder: _sql(folder, "UPDATE decisions SET kept = true"),
     "a view that reads files": lambda folder: _sql(
         folder,
-        "CREATE OR REPLACE VIEW leaks AS SELECT content AS kind, 1 AS post_a, 'a' AS split_a, "
+        "DROP TABLE leaks; CREATE VIEW leaks AS SELECT content AS kind, 1 AS post_a, 'a' AS split_a, "
         "2 AS post_b, 'b' AS split_b FROM read_text('/etc/hostname')",
     ),
     "catalog of another build": lambda folder: shards.run(
