@@ -101,14 +101,14 @@ def test_two_processes_equal_one(project):
 
 def test_term_of_the_whole_batch_in_two_processes(project):
     """The HD-CNN consistency term uses the mean over both processes: the weights are the same."""
-    run = {"method": "hdcnn", "grouping": "cover", "params": {"consistency": 50.0}}
+    run = {"method": "hdcnn", "grouping": "hdcnn", "params": {"consistency": 50.0}}
     loose = {**run, "params": {"consistency": 0.0}}
     params = {**PARAMS, "runs": {"one": run, "two": run, "without": loose}, "hdcnn": {}}
     (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     folder = project / "data" / "clustering" / "0"
     folder.mkdir(parents=True)
     cover = {"labels": list(LABELS), "clusters": FAMILIES, "cover": ((0, 1, 2), (1, 2, 3))}
-    (folder / "cover.json").write_text(json.dumps(cover), encoding="utf-8")
+    (folder / "hdcnn.json").write_text(json.dumps(cover), encoding="utf-8")
     options = ["--batch-size", "9", "--joint-lr-scale", "1.0"]
     assert main(["flat", "--batch-size", "9"]) == 0
     assert main(["fit", "one", *options]) == 0

@@ -220,10 +220,9 @@ def test_missing_inputs_name_the_stage(tiny_shards, tmp_path):
     write_clusters(tmp_path)
     reasons = tmp_path / "data" / "clustering" / "0" / "left_out.json"
     reasons.write_text('{"spectral": "Nothing is confused."}', encoding="utf-8")
-    with pytest.raises(BadHierarchy, match=r"'spectral' was left out of .*: Nothing is confused\."):
-        fit.run(settings("uppsala", grouping="spectral"), name="tree", seed=0, **places(tmp_path))
-    with pytest.raises(MissingInput, match="stage 'flat'"):
-        fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(tmp_path))
+    for grouping in ("spectral", "given"):  # one is left out: the run would be a copy of flat
+        with pytest.raises(MissingInput, match="stage 'flat'"):
+            fit.run(settings("uppsala", grouping=grouping), name="tree", seed=0, **places(tmp_path))
     assert not (tmp_path / "results").exists()
 
 

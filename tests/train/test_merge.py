@@ -233,7 +233,9 @@ def test_command_writes_a_run_like_any_other(project, capsys):
     x = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
     assert ("fusion", ("ann", "bea", "cem", "dua")) == (run.model.method, run.model.labels)
-    assert ["root", "cluster-0" if line["label"] in NAMES["a"] else "cluster-1"] == line["path"][:2]
+    assert ["root", "cluster-0" if line["label"] in NAMES["a"] else "cluster-1"] == [
+        entry["node"] for entry in line["path"][:2]
+    ]
     assert 16 == json.loads((folder / "metrics.json").read_text())["n_test"]
     assert dict(run.classifier.cost().macs) == cost["macs"]
     assert math.isclose(1.0, cost["shares"]["cluster-0"] + cost["shares"]["cluster-1"])
