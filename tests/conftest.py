@@ -13,7 +13,7 @@ settings.register_profile(
     "personae",
     deadline=None,  # two shared cores: a slow example is not a defect
     derandomize=True,
-    max_examples=60,
+    max_examples=40,
     suppress_health_check=[
         HealthCheck.too_slow,  # as for the deadline
         HealthCheck.function_scoped_fixture,  # these fixtures hold no state
