@@ -6,7 +6,7 @@ a path here or in the formats.
 """
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -89,7 +89,7 @@ class ExportedBuild:
         manifest = ManifestDocument.read(folder / "manifest.json")
         labels = ClassesDocument.read(folder / "classes.json").labels
         samples = tables.read_complete(folder / "samples.parquet", selection.SCHEMA, stage="shards")
-        with closing(catalog.connect(_catalog(data_dir))) as connection:
+        with _opened(data_dir) as connection:
             described = connection.execute("SELECT root_sha256 FROM builds").fetchall()
         if described != [(manifest.root_sha256,)]:
             raise MissingInput(
@@ -135,12 +135,12 @@ class ExportedBuild:
             table="the catalog",
             remedy="Run stages 'shards' and 'catalog' again.",
         )
-        with closing(catalog.connect(_catalog(self.data_dir))) as connection, spans:
+        with _opened(self.data_dir) as connection, spans:
             connection.register("chosen", self.chosen)
             try:
-                found = connection.execute(_SAMPLES, [split])
-                names = [column[0] for column in found.description or ()]
-                while rows := found.fetchmany(_BATCH):
+                cursor = connection.execute(_SAMPLES, [split])
+                names = [column[0] for column in cursor.description or ()]
+                while rows := cursor.fetchmany(_BATCH):
                     for values in rows:
                         row = dict(zip(names, values, strict=True))
                         image = spans.read(
@@ -163,13 +163,13 @@ class ExportedBuild:
             SELECT coalesce({expression}, '') AS value, count(*)
             FROM dataset SEMI JOIN chosen USING (post_id) GROUP BY 1 ORDER BY 2 DESC, 1
         """  # noqa: S608  # our own expressions
-        with closing(catalog.connect(_catalog(self.data_dir))) as connection:
+        with _opened(self.data_dir) as connection:
             connection.register("chosen", self.chosen)
             return connection.execute(sql).fetchall()
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Returns the rows of a query of the whole catalog."""
-        with closing(catalog.connect(_catalog(self.data_dir))) as connection:
+        with _opened(self.data_dir) as connection:
             return connection.execute(sql).fetchall()
 
     @property
@@ -182,6 +182,14 @@ class ExportedBuild:
     def splits(self) -> tuple[str, ...]:
         """The splits that have samples."""
         return tuple(split for split in SPLITS if self.total(split))
+
+
+@contextmanager
+def _opened(data_dir: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Opens the catalog; a view in it, which anyone may have made, can read no file."""
+    with closing(catalog.connect(_catalog(data_dir))) as connection:
+        connection.execute("SET enable_external_access = false")
+        yield connection
 
 
 def _catalog(data_dir: Path) -> Path:

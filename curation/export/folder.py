@@ -29,7 +29,9 @@ def write(build: ExportedBuild, folder: Path, *, advance: Callable[[], None]) ->
     annotations: list[dict[str, Any]] = []
     side = build.manifest.image.side
     with ExitStack() as stack:
-        index = csv.writer(stack.enter_context((folder / "index.csv").open("w", encoding="utf-8")))
+        index = csv.writer(
+            stack.enter_context((folder / "index.csv").open("w", encoding="utf-8", newline=""))
+        )
         index.writerow(_INDEX)
         for split in build.splits:
             for label in build.labels:

@@ -247,3 +247,19 @@ def test_catalog_of_other_shards_is_refused(export, curated) -> None:
     code, _, error = export("parquet")
     assert 5 == code
     assert "describes other shards" in error
+
+
+def test_view_of_a_foreign_catalog_reads_no_file(export, curated, tmp_path) -> None:
+    """A catalog whose view reads a file of this machine is refused, and nothing is exported."""
+    (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
+    columns = "s.*, NULL AS rating, [] AS tags, [] AS copyrights, NULL AS artist"
+    edit_catalog(
+        curated.data_dir,
+        f"CREATE OR REPLACE VIEW dataset AS SELECT {columns}, t.content AS source_url, "
+        "NULL AS original_url, NULL AS original_path FROM samples AS s, "
+        f"read_text('{tmp_path / 'secret.txt'}') AS t",
+    )
+    code, folder, _ = export("folder")
+
+    assert 5 == code
+    assert not folder.exists()
