@@ -18,6 +18,7 @@ from PIL import Image
 from curation.__main__ import main
 from curation.export.folder import folder_name
 from tests.curation.browse_fixture import edit_catalog
+from tests.curation.stored_fixture import stored as stored_samples
 from train.backbone import vision
 
 HOSTILE = "../../<b>|`x`\u202e\n=cmd"
@@ -35,17 +36,6 @@ def export(curated, capsys, tmp_path: Path):
     return run
 
 
-def _stored(data_dir: Path) -> dict[int, tuple[str, str, bytes]]:
-    """Returns split, label and image of each sample, read out of the shards."""
-    rows = pq.read_table(data_dir / "shards" / "samples.parquet").to_pylist()
-    stored = {}
-    for row in rows:
-        content = (data_dir / "shards" / row["shard"]).read_bytes()
-        image = content[row["image_offset"] : row["image_offset"] + row["image_bytes"]]
-        stored[row["post_id"]] = (row["split"], row["label"], image)
-    return stored
-
-
 def test_parquet_holds_the_images_of_the_shards(export, curated) -> None:
     """Each split is a file, in the order of the shards; the features name image and labels."""
     code, folder, _ = export("parquet")
@@ -59,7 +49,7 @@ def test_parquet_holds_the_images_of_the_shards(export, curated) -> None:
             found[row["post_id"]] = (split, names[row["label"]], row["image"]["bytes"])
 
     assert 0 == code
-    assert _stored(curated.data_dir) == found
+    assert stored_samples(curated.data_dir / "shards") == found
     assert {"_type": "Image"} == features["image"]
     assert {"string", "int64", "bool"} == {
         value["dtype"] for name, value in features.items() if "dtype" in value
@@ -71,7 +61,7 @@ def test_folder_is_read_by_torchvision_and_its_tables_agree(export, curated) -> 
     """Classes are the leaves in their order; index.csv, metadata.csv and coco.json agree."""
     folders = vision.torchvision().datasets  # its wheels alone do not load beside a CPU build
     code, folder, _ = export("folder")
-    stored = _stored(curated.data_dir)
+    stored = stored_samples(curated.data_dir / "shards")
     labels = json.loads((curated.data_dir / "shards" / "classes.json").read_text())["labels"]
     images = {}
     for split in ("train", "val", "test"):
@@ -147,7 +137,7 @@ def test_card_has_counts_funnel_and_rights(export, curated) -> None:
         entry["split"] for entry in head["configs"][0]["data_files"]
     ]
     assert "unknown" == head["license"]
-    assert len(_stored(curated.data_dir)) == sum(map(int, total.split("|")[2:5]))
+    assert len(stored_samples(curated.data_dir / "shards")) == sum(map(int, total.split("|")[2:5]))
     for section in (
         "## From board to data set",
         "## Splits",
@@ -191,7 +181,7 @@ def test_datasets_loads_the_parquet_files(export, curated, tmp_path) -> None:
     datasets = pytest.importorskip("datasets", reason="datasets is not installed")
     _, folder, _ = export("parquet")
     read = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
-    stored = _stored(curated.data_dir)
+    stored = stored_samples(curated.data_dir / "shards")
 
     assert {"train", "validation", "test"} == set(read)
     for part in read.values():

@@ -4,12 +4,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
 from curation.__main__ import main as curation
 from scraper.__main__ import main as scraper
+from tests.curation.stored_fixture import stored
 
 STAGES = ("measure", "filters", "duplicates", "persona", "split", "shards")
 PARAMS = {
@@ -26,11 +26,9 @@ PARAMS = {
 def _pixels(shards: Path) -> dict[tuple[str, str], list[bytes]]:
     """Returns the pixels of every image, sorted, by split and label."""
     found: dict[tuple[str, str], list[bytes]] = {}
-    for row in pq.read_table(shards / "samples.parquet").to_pylist():
-        content = (shards / row["shard"]).read_bytes()
-        image = content[row["image_offset"] : row["image_offset"] + row["image_bytes"]]
+    for split, label, image in stored(shards).values():
         pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB")).tobytes()
-        found.setdefault((row["split"], row["label"]), []).append(pixels)
+        found.setdefault((split, label), []).append(pixels)
     return {key: sorted(values) for key, values in found.items()}
 
 
