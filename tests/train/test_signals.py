@@ -14,7 +14,13 @@ from tests.train.conftest import BACKBONE, FAMILIES, LABELS, LOOP, SIDE
 from train import backbone
 from train.engine import signals
 from train.engine.losses import Counting, cross_entropy
-from train.engine.signals import Curriculum, OnlineTargets, TreeSmoothing, WithCoarseHead
+from train.engine.signals import (
+    Curriculum,
+    HierarchicalCrossEntropy,
+    OnlineTargets,
+    TreeSmoothing,
+    WithCoarseHead,
+)
 from train.methods import flat
 from train.tree import hierarchy
 from train.tree.hierarchy import Clusters
@@ -26,6 +32,7 @@ SIGNALS = {
     "tree": {"smoothing": "tree"},
     "online": {"smoothing": "online"},
     "curriculum": {"curriculum": 0.4},
+    "hierarchical": {"hierarchical_decay": 0.5},
     "coarse head": {"coarse_weight": 0.5},
 }
 WITH_SIGNAL = pytest.mark.parametrize("own", SIGNALS.values(), ids=SIGNALS)
@@ -87,13 +94,25 @@ def test_curriculum_learns_groups_then_labels():
     assert loss(LOGITS, TARGET, counting(progress=0.25)).item() == pytest.approx(-math.log(0.4))
 
 
+def test_hierarchical_cross_entropy_of_the_worked_example():
+    """Conditionals .5 in the group and .8 of the group give 0.828491 with a decay of .5."""
+    logits = torch.log(torch.tensor([[0.4, 0.4, 0.1, 0.1]]))
+    loss = HierarchicalCrossEntropy(GROUPS, decay=0.5)
+
+    assert math.isclose(0.828491, loss(logits, TARGET, counting()).item(), abs_tol=1e-6)
+    plain = HierarchicalCrossEntropy(GROUPS, decay=0.0)(LOGITS, TARGET, counting())
+    assert plain.item() == pytest.approx(-math.log(0.4), rel=1e-6)
+
+
 def test_class_weights_count_in_the_losses_of_groups():
     """The group loss uses the class weight of the image's label."""
     weights = torch.tensor([2.0, 1.0, 1.0, 1.0])
     coarse = torch.log(torch.tensor([[0.7, 0.3]]))
     loss = signals.CoarseHeadLoss(GROUPS, weight=0.5)
     early = Curriculum(GROUPS, until=0.5)(LOGITS, TARGET, counting(weights=weights))
+    levels = HierarchicalCrossEntropy(GROUPS, decay=0.0)(LOGITS, TARGET, counting(weights=weights))
 
+    assert levels.item() == pytest.approx(-2 * math.log(0.4), rel=1e-6)
     assert early.item() == pytest.approx(-2 * math.log(0.7), rel=1e-6)
     assert loss((LOGITS, coarse), TARGET, counting(weights=weights)).item() == pytest.approx(
         -2 * math.log(0.4) - 0.5 * 2 * math.log(0.7), rel=1e-6

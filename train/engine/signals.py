@@ -5,6 +5,7 @@ They act in training only: the trained network, its predictions and their cost a
 that was trained without them. Formulas and sources: `docs/methods/flat.md`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,35 @@ class Curriculum:
         logits = logits_of(output)
         groups = self.groups.to(logits.device)
         return _group_loss(_group_logits(logits, groups), groups[targets], targets, counting)
+
+
+@dataclass(frozen=True, slots=True)
+class HierarchicalCrossEntropy:
+    r"""
+    Cross-entropy of each decision on the path to the label: of the label in its group, and of the group.
+
+    $-\log p(y \mid g(y)) - e^{-\alpha} \log p(g(y))$, where the probability of a group is the sum over
+    its labels. With $\alpha = 0$ it is the cross-entropy of the labels.
+
+    Source: Bertinetto, Mueller, Tertikas, Samangooei and Lord, Making Better Mistakes, CVPR 2020,
+    section on hierarchical cross-entropy, with the two levels of one grouping.
+    """
+
+    groups: Int[Tensor, " label"]
+    """The group of each label."""
+    decay: float
+    """Alpha: each level further up counts exp(-alpha) times the level below it."""
+
+    def __call__(
+        self, output: Any, targets: Int[Tensor, " batch"], counting: Counting
+    ) -> Float[Tensor, ""]:
+        """Returns the sum over the images; targets are not smoothed."""
+        logits, groups = logits_of(output), self.groups.to(targets.device)
+        of_groups = _group_logits(logits, groups)
+        label = F.cross_entropy(logits, targets, reduction="none")
+        group = F.cross_entropy(of_groups, groups[targets], reduction="none")
+        each = label - group + math.exp(-self.decay) * group
+        return (each if counting.weights is None else each * counting.weights[targets]).sum()
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,9 @@ class Classifier(nn.Module):
             return network, replace(task, loss=signals.TreeSmoothing(rows))
         if params.curriculum:
             return network, replace(task, loss=signals.Curriculum(groups, params.curriculum))
+        if params.hierarchical_decay is not None:
+            loss = signals.HierarchicalCrossEntropy(groups, params.hierarchical_decay)
+            return network, replace(task, loss=loss)
         blocks = len(network.blocks)
         if (params.coarse_after or 0) > blocks:
             raise BadParams(
@@ -124,8 +127,8 @@ class Classifier(nn.Module):
         after = params.coarse_after or max(1, blocks // 2)
         with_head = signals.WithCoarseHead(network, after=after, groups=int(groups.max()) + 1)
         macs = task.macs_trained + with_head.macs
-        loss = signals.CoarseHeadLoss(groups, params.coarse_weight)
-        return with_head, replace(task, loss=loss, macs_trained=macs)
+        coarse = signals.CoarseHeadLoss(groups, params.coarse_weight)
+        return with_head, replace(task, loss=coarse, macs_trained=macs)
 
     def predict_proba(
         self,

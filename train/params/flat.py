@@ -36,6 +36,13 @@ class Params(BaseModel):
         description="share of the schedule in which the groups of the run's tree are learnt, before "
         "the labels; 0: none",
     )
+    hierarchical_decay: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="hierarchical cross-entropy: the group of the run's tree counts exp(-decay) times "
+        "the label within the group; unset: plain cross-entropy",
+    )
     coarse_weight: float = Field(
         0.0,
         ge=0,
@@ -50,11 +57,21 @@ class Params(BaseModel):
     @property
     def uses_groups(self) -> bool:
         """Whether training needs the groups of a tree."""
-        return self.smoothing == "tree" or self.curriculum > 0 or self.coarse_weight > 0
+        return self.smoothing == "tree" or any(
+            (self.curriculum > 0, self.hierarchical_decay is not None, self.coarse_weight > 0)
+        )
 
     @model_validator(mode="after")
     def _check_signals(self) -> "Params":
-        signals = (self.smoothing != "uniform", self.curriculum > 0, self.coarse_weight > 0)
+        signals = (
+            self.smoothing != "uniform",
+            self.curriculum > 0,
+            self.hierarchical_decay is not None,
+            self.coarse_weight > 0,
+        )
         if sum(signals) > 1:
-            raise ValueError("smoothing, curriculum and coarse_weight exclude each other: use one")
+            raise ValueError(
+                "smoothing, curriculum, hierarchical_decay and coarse_weight exclude each other: "
+                "use one"
+            )
         return self
