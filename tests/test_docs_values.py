@@ -238,7 +238,7 @@ def test_data_values_hold(group, share):
 def test_evaluation_values_hold():
     """The page has accuracy, calibration, the tests, and the greedy cover."""
     from benchmarks.shared import cover
-    from train.evaluation import metrics, statistics
+    from train.evaluation import calibration, metrics, statistics
 
     page = _page("evaluation")
     labels, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
@@ -260,7 +260,12 @@ def test_evaluation_values_hold():
     chosen = cover.greedy_cover(weights, experts=3, largest=3)
 
     assert f"| {', '.join(f'{value:.6f}' for value in accuracy)} |" in page
-    assert f"| {metrics.ece(confidences, correct, bins=5):.6f} |" in page
+    assert f"| {calibration.ece(confidences, correct, bins=5):.6f} |" in page
+    brier = calibration.brier(np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]]), np.array([0, 2]))
+    assert f"with label 2 | {brier:.6f} |" in page
+    heights, ranked = np.array([[0, 1, 2]] * 3), np.array([[0.4, 0.5, 0.1]])
+    distance = metrics.hierarchical_distance(ranked, np.array([0]), heights, k=2)
+    assert f"heights 1 and 0 | {distance:.6f} |" in page
     assert f"| {'; '.join(f'{value:.6f}' for value in p_values)} |" in page
     assert (
         f"| {' '.join(f'{value:.6f}' for value in statistics.holm([0.01, 0.04, 0.03]))} |" in page

@@ -200,6 +200,9 @@ class CostDocument(Document):
     device_name: str
     precision: str
     threads: int
+    load: float | None = None
+    """Processes that used or awaited a core in the minute before the timing, mean; this one is
+    among them. Older records lack it, and systems without it."""
 
     def median_ms(self, batch: int) -> float | None:
         """Returns the median milliseconds of a call with `batch` images; None if not measured."""
@@ -226,6 +229,14 @@ class MetricsDocument(Document):
     params: int
     seconds_total: float
     seconds_critical: float
+    brier: float | None = None
+    """Brier score, 0..2. Records older than this figure lack it and the next three."""
+    temperature: float | None = None
+    """Temperature with the least NLL on the validation images."""
+    nll_scaled: float | None = None
+    """NLL at that temperature."""
+    ece_scaled: float | None = None
+    """ECE at that temperature."""
     msr_mirrored: float | None = None
     """Accuracy of the mean over image and mirror image; only with `evaluate.mirror`."""
     msr_full: float | None = None

@@ -31,7 +31,7 @@ from train.documents import (
 )
 from train.engine import loop
 from train.errors import BadCheckpoint
-from train.evaluation import latency, metrics, prediction
+from train.evaluation import calibration, latency, metrics, prediction
 from train.evaluation.prediction import Predictions
 from train.params.evaluate import Params
 from train.params.loop import Params as LoopParams
@@ -72,15 +72,19 @@ def run(
         )
     classifier.to(device)
     splits = []
+    temperature = 1.0
     for split in ("val", "test"):
         images = open_split(
             data_dir / "shards", work_dir / "cache", split, selection=model.selection
         )
         predictions = prediction.predict(classifier, images, device=device)
         splits.append(prediction.table(predictions, images, split=split))
+        if split == "val":
+            temperature = calibration.fit_temperature(predictions.probabilities, images.labels)
     joined = pa.concat_tables(splits).sort_by("post_id")
     tables.write(folder / "predictions.parquet", joined)
     figures = measure(classifier, predictions, images)
+    figures |= scaled(predictions, images, temperature=temperature)
     if params.mirror:
         both = prediction.mirrored(classifier, images, device=device)
         figures["msr_mirrored"] = metrics.msr(images.labels, both.argmax(axis=1))
@@ -123,8 +127,9 @@ def measure(
         "msr_macro": metrics.msr_macro(labels, predicted, leaves=probabilities.shape[1]),
         "msr_white": metrics.msr(labels[white], predicted[white]),
         "top5": metrics.top_k(probabilities, labels, k=5),
-        "nll": metrics.nll(probabilities, labels),
-        "ece": metrics.ece(probabilities.max(axis=1), predicted == labels),
+        "nll": calibration.nll(probabilities, labels),
+        "brier": calibration.brier(probabilities, labels),
+        "ece": calibration.ece(probabilities.max(axis=1), predicted == labels),
         "n_test": len(labels),
         "n_white": int(white.sum()),
         "macs_expected": cost.macs_expected(predictions.executed),
@@ -152,6 +157,21 @@ def measure(
     }
 
 
+def scaled(
+    predictions: Predictions, images: ImageSet, *, temperature: float
+) -> dict[str, float | None]:
+    """Returns the temperature, and NLL and ECE of the probabilities at it; None without images."""
+    if not len(images):
+        return {"temperature": temperature, "nll_scaled": None, "ece_scaled": None}
+    at = calibration.at_temperature(predictions.probabilities, temperature)
+    correct = at.argmax(axis=1) == images.labels
+    return {
+        "temperature": temperature,
+        "nll_scaled": calibration.nll(at, images.labels),
+        "ece_scaled": calibration.ece(at.max(axis=1), correct),
+    }
+
+
 def cost(
     params: Params,
     classifier: HierarchicalClassifier,
@@ -163,6 +183,7 @@ def cost(
     """Returns cost.json: the cost of a prediction, counted, and measured on these images."""
     counted = classifier.cost()
     latency.reset_peak_memory(device)
+    load = latency.load()
     measured = [
         latency.measure(
             classifier,
@@ -191,6 +212,7 @@ def cost(
         macs_max=counted.macs_max,
         macs_expected=counted.macs_expected(predictions.executed),
         shares=predictions.executed,
+        load=load,
         latency=tuple(LatencyDocument(**asdict(row)) for row in measured),
         **figures,
     )

@@ -28,6 +28,7 @@ from train.page import (
     page,
     provenance,
     results,
+    slices,
     tree,
 )
 from train.page.figures import Drawing
@@ -57,7 +58,8 @@ def run(
     """
     read = results.read(data_dir=data_dir, results_dir=results_dir, runs=runs, seeds=seeds)
     compared = comparison.compare(read, resamples=params.resamples, seed=params.seed)
-    steps = funnel.read(data_dir / "catalog" / "catalog.duckdb")
+    catalog = data_dir / "catalog" / "catalog.duckdb"
+    steps = funnel.read(catalog)
     trees = {
         row.run.name: tree.build(row, compared.flat, read.labels, seed=next(iter(row.predictions)))
         for row in compared.hierarchies
@@ -78,6 +80,7 @@ def run(
         drawings=drawn,
         tiles=_tiles(read, compared, params, shards_dir=data_dir / "shards"),
         trees=trees,
+        parts=slices.slices(read, slices.read_posts(catalog)),
         doubts=noise.read(
             results_dir / "noise" / "noise.parquet",
             root_sha256=read.manifest.root_sha256,

@@ -21,6 +21,7 @@ from tests.train.report_fixture import (
 )
 from train.evaluation import metrics
 from train.page import comparison
+from train.page.sections import results as section
 from train.tree import hierarchy
 
 
@@ -221,12 +222,34 @@ def test_time_of_an_image_is_the_mean_of_the_seeds_that_were_timed(folder, small
     path.unlink()
     untimed = compare(small)[1].main.cost
 
-    assert (2.5, 0.25) == pytest.approx((costs["flat"].ms_alone, costs["flat"].ms_in_batch))
-    assert (4.375, 0.5) == pytest.approx((costs["uppsala"].ms_alone, costs["uppsala"].ms_in_batch))
+    def medians(cost):
+        return tuple(time and time.median for time in (cost.alone, cost.in_batch))
+
+    assert (2.5, 0.25) == pytest.approx(medians(costs["flat"]))
+    assert (4.375, 0.5) == pytest.approx(medians(costs["uppsala"]))
+    assert (6.0, 400) == (costs["flat"].alone.p95, costs["flat"].alone.calls)
     for name in ("uppsala (full)", "uppsala_random"):
-        assert (None, None) == (costs[name].ms_alone, costs[name].ms_in_batch)
-    assert (4.0, None) == (alone.ms_alone, alone.ms_in_batch)
-    assert (None, None) == (untimed.ms_alone, untimed.ms_in_batch)
+        assert (None, None) == medians(costs[name])
+        assert costs[name].timed is None
+    assert (4.0, None) == medians(alone)
+    assert (None, None) == medians(untimed)
+
+
+@pytest.mark.parametrize(
+    ("load", "threads", "mark"),
+    [(1.2, 1, ""), (2.9, 1, "\u2021"), (None, 1, "\u00a7"), (1.2, 8, "\u2020")],
+)
+def test_times_that_cannot_be_compared_are_marked(small, load, threads, mark):
+    """Another machine than that of flat, other work on its cores and an unknown load are marked."""
+    for run in ("flat", "uppsala"):
+        path = small.results_dir / run / "0" / "cost.json"
+        own = {"load": load, "threads": threads} if run == "uppsala" else {"load": 1.0}
+        path.write_text(json.dumps(COST | own))
+    rows = {row[0]: row for row in section.costs(compare(small)[1]).rows}
+
+    assert "2.5 (300; 2)" == rows["flat"][-2]
+    assert f"2.5{mark} (300; 2)" == rows["uppsala"][-2]
+    assert f"0.977{mark} (1.17; 2)" == rows["uppsala"][-1]
 
 
 def test_runs_that_were_not_trained_are_left_out(experiments, tmp_path):

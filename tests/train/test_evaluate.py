@@ -121,6 +121,7 @@ def test_cost_counts_and_measures(trained):
     assert ("cpu", "float32", 1) == tuple(cost[key] for key in ("device", "precision", "threads"))
     assert "whole process" in cost["peak_memory_of"]
     assert 10 < cost["peak_memory_mib"] < 1e5
+    assert 0 <= cost["load"] < 1e4
 
 
 def test_files_of_a_run_tell_the_whole_story(trained):

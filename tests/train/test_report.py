@@ -90,6 +90,7 @@ def test_writes_page_table_and_every_figure_with_its_rows(folder):
         "difference-uppsala",
         "differences",
         "funnel",
+        "reliability",
         "tree-uppsala",
     } == drawn
     assert {f"{name}.csv" for name in drawn} == {name for name in names if name.endswith(".csv")}
@@ -114,6 +115,8 @@ def test_page_has_every_section_in_order(folder):
         "tree",
         "clustering",
         "curves",
+        "calibration",
+        "slices",
         "white",
         "worst",
         "made",
@@ -264,15 +267,15 @@ def test_f1_and_consistency_stand_in_the_tables(folder):
 
 
 def test_time_of_an_image_stands_with_the_costs(folder):
-    """The last two columns of the cost table are 2.5 and 0.25 ms for flat, empty if untimed."""
+    """The last two columns have median, 95th percentile and calls; they are empty if untimed."""
     _, compared = compare(folder)
     made = costs(compared)
     times = {row[0]: row[-2:] for row in made.rows}
 
-    assert ("an image alone,\u00a0ms", "an image in batches of 256,\u00a0ms") == made.head[-2:]
+    assert [True, True] == ["ms (p95; calls)" in heading for heading in made.head[-2:]]
     assert {
-        "flat": ("2.5", "0.25"),
-        "uppsala": ("4.38", "0.5"),
+        "flat": ("2.5\u00a7 (6; 400)", "0.25\u00a7 (0.6; 400)"),
+        "uppsala": ("4.38\u00a7 (10.5; 400)", "0.5\u00a7 (1.2; 400)"),
         "uppsala (full)": ("", ""),
         "uppsala_random": ("", ""),
         "uppsala_random (full)": ("", ""),

@@ -70,7 +70,7 @@ def _trained(tree, networks, *, total=0.0):
     ]
     fit = FitDocument(**{**FIT, "networks": whole, "total_seconds": total})
     model = ModelDocument.model_construct(hierarchy=HierarchyDocument(**document))
-    return results.TrainedRun("run", 0, *[None] * 6, None, fit, model, ())
+    return results.TrainedRun("run", 0, *[None] * 7, None, fit, model, ())
 
 
 def _run(tree, networks, *, name="uppsala", total=0.0):

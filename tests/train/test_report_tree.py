@@ -75,9 +75,8 @@ def test_tree_without_full_probabilities_counts_what_arrived(small):
         }
         | {"full": None}
     )
-    row = summary.replace(
-        main, predictions={0: summary.SeedPredictions(trained=trained, predicted=trained.predicted)}
-    )
+    alone = summary.SeedPredictions(trained, trained.predicted, trained.probabilities)
+    row = summary.replace(main, predictions={0: alone})
     root = tree.build(row, compared.flat, loaded.labels, seed=0)
     arrived = np.isin(trained.label, CLUSTERS[0]) & np.isin(trained.predicted, CLUSTERS[0])
 

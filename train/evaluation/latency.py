@@ -5,6 +5,7 @@ Times and memory differ between machines and runs, so they are stored apart from
 not. The methods count operations (`train.classifier.Cost`).
 """
 
+import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -137,6 +138,14 @@ def machine(device: torch.device) -> dict[str, str | int]:
         "precision": "float32",
         "threads": torch.get_num_threads(),
     }
+
+
+def load() -> float | None:
+    """Returns the mean number of processes on or before a core in the last minute; None if unknown."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # no such figure on Windows
+        return None
 
 
 def _wait(device: torch.device) -> None:

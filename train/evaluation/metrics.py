@@ -1,5 +1,5 @@
 """
-Metrics of predictions: accuracy, calibration, clusters, and severity of mistakes.
+Metrics of predictions: accuracy, clusters, and severity of mistakes.
 
 `labels` and `predicted` are leaves (integers), `probabilities` has one row for each image in leaf
 order, `clusters` is a partition of the leaves, and `heights` is the result of `hierarchy.heights`.
@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 Clusters = Sequence[Sequence[int]]
-_SMALLEST = 1e-12  # smaller probabilities count as this one, so that the NLL is finite
 
 
 def msr(labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"]) -> float:
@@ -54,42 +53,6 @@ def top_k(
         return float("nan")
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return float(np.mean(np.any(best == labels[:, None], axis=1)))
-
-
-def nll(
-    probabilities: Float[np.ndarray, "image label"], labels: Int[np.ndarray, " image"]
-) -> float:
-    """
-    Returns the mean negative log-likelihood of the true labels, in nats.
-
-    A routed prediction gives most labels the probability zero; a probability below 1e-12 counts as
-    1e-12.
-    """
-    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(np.mean(-np.log(np.maximum(chosen, _SMALLEST)))) if len(labels) else float("nan")
-
-
-def ece(
-    confidences: Float[np.ndarray, " image"], correct: Bool[np.ndarray, " image"], *, bins: int = 15
-) -> float:
-    r"""
-    Returns the expected calibration error over `bins` bins of equal width, closed on the right.
-
-    $$\sum_b \frac{n_b}{n} \left| acc_b - conf_b \right|$$
-
-    with $n_b$ images in bin $b$, their accuracy $acc_b$ and their mean confidence $conf_b$ (Guo et
-    al. 2017, "On calibration of modern neural networks", eq. 3).
-
-    Example:
-        Five bins, confidences .95 .9 .85 .6 .55 .3, correct 1 1 0 1 0 0 give 0.191667.
-    """
-    if not len(confidences):
-        return float("nan")
-    # 1e-9: a confidence on the edge of two bins, up to rounding, belongs to the lower bin.
-    bin_of = np.clip(np.ceil(confidences * bins - 1e-9).astype(int) - 1, 0, bins - 1)
-    hits = np.bincount(bin_of, weights=correct.astype(np.float64), minlength=bins)
-    trust = np.bincount(bin_of, weights=confidences.astype(np.float64), minlength=bins)
-    return float(np.abs(hits - trust).sum() / len(confidences))
 
 
 def confusion_counts(
@@ -175,6 +138,25 @@ def average_cost(
 ) -> float:
     """Returns the mean height of the common ancestor over all images; a correct prediction counts 0."""
     return float(heights[labels, predicted].mean()) if len(labels) else float("nan")
+
+
+def hierarchical_distance(
+    probabilities: Float[np.ndarray, "image label"],
+    labels: Int[np.ndarray, " image"],
+    heights: Int[np.ndarray, "label label"],
+    *,
+    k: int,
+) -> float:
+    """
+    Returns the mean height of the common ancestor of the true leaf and the `k` most probable leaves.
+
+    The true leaf itself counts 0. Of equal probabilities the lower leaf comes first. With `k` = 1
+    this is `average_cost` (Bertinetto et al. 2020, "Making better mistakes", section 4).
+    """
+    if not len(labels):
+        return float("nan")
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    return float(heights[labels[:, None], best].mean())
 
 
 def node_accuracy(

@@ -147,6 +147,7 @@ def _rows(summary: RunSummary, results: Results) -> list[dict[str, Any]]:
         "wrong_across_clusters": (summary.wrong_across, images),
         "severity": (summary.severity, images),
         "average_cost": (summary.average_cost, images),
+        "distance_at_5": (summary.distance_at_5, images),
         "node_f1": (summary.node_f1, images),
         "node_accuracy": (summary.node_accuracy, images),
         "path_f1": (summary.path_f1, images),

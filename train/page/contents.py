@@ -12,6 +12,7 @@ from train.page.mosaic import Tile
 from train.page.noise import LabelNoise
 from train.page.results import FLAT, Results
 from train.page.sections import (
+    calibration,
     clustering,
     confusion,
     controls,
@@ -22,9 +23,11 @@ from train.page.sections import (
     noise,
     published,
     results,
+    slices,
     tree,
     white,
 )
+from train.page.slices import ImageSlice
 from train.page.tree import TreeNode
 
 
@@ -37,6 +40,7 @@ def sections(
     drawings: Mapping[str, Drawing],
     tiles: Sequence[Sequence[Tile]],
     trees: Mapping[str, TreeNode],
+    parts: Sequence[ImageSlice],
     doubts: LabelNoise | None,
     confusions: int,
     params: Mapping[str, Any],
@@ -54,6 +58,7 @@ def sections(
         drawings: Every figure by its name.
         tiles: Test images, a row for each label.
         trees: The tree of each hierarchy, by the name of its run.
+        parts: The slices of the test images.
         doubts: Samples with doubtful labels; None: not searched for.
         confusions: Rows in the table of the worst confusions.
         params: The effective parameters of the report.
@@ -66,27 +71,29 @@ def sections(
     def drawn(prefix: str, runs: Sequence[str]) -> dict[str, Drawing]:
         return {name: drawings[f"{prefix}-{name}"] for name in runs}
 
-    parts = [
+    listed = [
         PageSection("answer", "The answer", answer),
         results.section(read, comparison, drawings),
     ]
     if comparison.control_groups:
-        parts.append(controls.section(comparison))
-    parts += [
+        listed.append(controls.section(comparison))
+    listed += [
         published.section(read, comparison),
         funnel.section(steps, drawings.get("funnel")),
         mosaic.section(tiles, read.labels, comparison.flat),
         confusion.confusion(drawings["confusion"], drawings["confusion-clusters"], read),
     ]
     if names:
-        parts += [
+        listed += [
             confusion.difference(drawn("difference", names), leading, read, comparison),
             tree.section(drawn("tree", names), trees, leading, read),
         ]
     return [
-        *parts,
+        *listed,
         clustering.section(read),
         curves.section(drawn("curves", [FLAT, *names]), leading, read),
+        calibration.section(comparison, drawings["reliability"]),
+        slices.section(comparison, parts),
         white.section(read, comparison),
         confusion.worst(read, comparison, limit=confusions),
         *([] if doubts is None else [noise.section(doubts)]),

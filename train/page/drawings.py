@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from train.page import curves, figures, scatter, summary, tree
+from train.page import curves, figures, reliability, scatter, summary, tree
 from train.page.comparison import RunComparison
 from train.page.figures import Drawing
 from train.page.funnel import Funnel
@@ -28,6 +28,9 @@ def draw(
         figures.confusion(flat, results.labels, name="confusion"),
         figures.confusion(flat, results.labels, name="confusion-clusters", clusters=clusters),
         curves.draw(curves.read(results.flat.seeds[first].curves), name="curves-flat"),
+        reliability.draw(
+            [results.flat, *(row.run for row in comparison.leading)], name="reliability"
+        ),
     ]
     intervals = {
         row.name: row.difference

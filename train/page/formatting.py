@@ -8,7 +8,7 @@ import math
 
 from train.evaluation.statistics import Interval
 from train.page.differences import PairedDifference
-from train.page.summary import Spread
+from train.page.spread import Spread
 
 NO_CONCLUSION = "one seed, no conclusion"
 

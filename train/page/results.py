@@ -37,7 +37,7 @@ REFERENCE = "modularity"  # the grouping whose clusters every run is measured ag
 UNGROUPED = "ungrouped"  # the key of the reason, where the labels have no grouping
 GIVEN = "given"  # the tree that comes with the data, fixed before any network was trained
 CONTROL = "random"
-_COLUMNS = ("post_id", "split", "white_background", "label", "predicted")
+_COLUMNS = ("post_id", "split", "white_background", "label", "predicted", "probabilities")
 
 
 class RunLike(Protocol):
@@ -65,8 +65,8 @@ class TrainedRun:
     """
     One run with one seed, on the test images.
 
-    `full` and `coarse` are probabilities over labels and over the run's own clusters; None for
-    a run that has no hierarchy. `cost` is cost.json, empty where nothing was measured.
+    `probabilities` are those of the default mode. `full` and `coarse` are probabilities over labels
+    and over the run's own clusters; None for a run that has no hierarchy. `cost` is cost.json, empty where nothing was measured.
     """
 
     run: str
@@ -75,6 +75,7 @@ class TrainedRun:
     label: Int[np.ndarray, " image"]
     predicted: Int[np.ndarray, " image"]
     white: Bool[np.ndarray, " image"]
+    probabilities: Float[np.ndarray, "image leaf"]
     full: Float[np.ndarray, "image leaf"] | None
     coarse: Float[np.ndarray, "image cluster"] | None
     metrics: MetricsDocument
@@ -295,6 +296,7 @@ def _trained(folder: Path, run: str, seed: int, leaves: int) -> TrainedRun:
         label=label.astype(np.int64),
         predicted=predicted.astype(np.int64),
         white=table["white_background"].to_numpy(zero_copy_only=False),
+        probabilities=_rows(table["probabilities"], len(table)),
         full=_matrix(table, "full"),
         coarse=_matrix(table, "coarse"),
         metrics=MetricsDocument.read(folder / "metrics.json"),
@@ -308,8 +310,12 @@ def _trained(folder: Path, run: str, seed: int, leaves: int) -> TrainedRun:
 def _matrix(table: pa.Table, name: str) -> Float[np.ndarray, "image column"] | None:
     if name not in table.column_names or table[name].null_count:
         return None
-    values = pc.list_flatten(table[name]).to_numpy()
-    return np.asarray(values, dtype=np.float64).reshape(len(table), -1)
+    return _rows(table[name], len(table))
+
+
+def _rows(lists: pa.ChunkedArray, rows: int) -> Float[np.ndarray, "image column"]:
+    values = pc.list_flatten(lists).to_numpy()
+    return np.asarray(values, dtype=np.float64).reshape(rows, -1)
 
 
 def _curves(path: Path) -> list[dict[str, str]]:

@@ -9,6 +9,7 @@ forward pass that the run's method uses by default: over one route, or over seve
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,6 +18,7 @@ from train.evaluation.metrics import (
     average_cost,
     confusion_counts,
     consistency,
+    hierarchical_distance,
     micp,
     msr,
     msr_macro,
@@ -28,8 +30,10 @@ from train.evaluation.metrics import (
     severity,
 )
 from train.evaluation.statistics import Flips, flips, paired_interval
+from train.page.cost import RunCost, cost_of
 from train.page.differences import PairedDifference, t_interval
 from train.page.results import ComparedRun, Results, TrainedRun
+from train.page.spread import Spread
 from train.tree import label_path
 from train.tree.hierarchy import (
     clusters,
@@ -42,47 +46,17 @@ from train.tree.hierarchy import (
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """One value for each seed, in the order of the seeds."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """The mean over seeds."""
-        return float(np.mean(self.values))
-
-    @property
-    def deviation(self) -> float | None:
-        """The standard deviation over seeds, divided by n - 1; None with one seed."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
-
-
-@dataclass(frozen=True, slots=True)
 class SeedPredictions:
     """The predicted labels of one run with one seed on the test images, in one mode."""
 
     trained: TrainedRun
     predicted: Int[np.ndarray, " image"]
+    probabilities: Float[np.ndarray, "image leaf"]
 
     @property
     def correct(self) -> Bool[np.ndarray, " image"]:
         """Says of each image whether the predicted label is the true label."""
         return np.asarray(self.trained.label == self.predicted)
-
-
-@dataclass(frozen=True, slots=True)
-class RunCost:
-    """The cost of a run, means over seeds: parameters, MACs of one image, operations and times."""
-
-    params: float
-    macs: float
-    seconds_total: Spread
-    seconds_critical: Spread
-    seconds_clustering: Spread | None  # of the flat network that gave the clusters
-    flops: Spread  # of training with that network
-    ms_alone: float | None  # milliseconds of one image; None where not measured
-    ms_in_batch: float | None  # the same in batches of 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +80,7 @@ class RunSummary:
     )
     severity: Spread | None = None  # of mistakes in the given tree; None without one
     average_cost: Spread | None = None  # the same over all images; a right image counts 0
+    distance_at_5: Spread | None = None  # mean height over the 5 likeliest labels
     node_f1: Spread | None = None  # of the nodes of true and predicted path in that tree
     node_accuracy: Spread | None = None  # of those nodes, level by level
     difference: PairedDifference | None = None
@@ -154,8 +129,11 @@ def predictions_of(run: ComparedRun, mode: str) -> dict[int, SeedPredictions]:
     predictions = {}
     for seed, trained in run.seeds.items():
         whole = trained.full if mode == "full" else None
-        predicted = trained.predicted if whole is None else whole.argmax(axis=1)
-        predictions[seed] = SeedPredictions(trained=trained, predicted=predicted)
+        predictions[seed] = (
+            SeedPredictions(trained, trained.predicted, trained.probabilities)
+            if whole is None
+            else SeedPredictions(trained, whole.argmax(axis=1), whole)
+        )
     return predictions
 
 
@@ -205,7 +183,6 @@ def summarise(
     macro = [msr_macro(a.trained.label, a.predicted, leaves=leaves) for a in predictions.values()]
     reference = [micp(each, results.reference(s).clusters) for s, each in confusions.items()]
     inside, across = _mistakes(results, predictions)
-    height, cost_of_mistakes, nodes, levels = _in_given_tree(results, predictions)
     summary = RunSummary(
         run=run,
         mode=mode,
@@ -218,12 +195,9 @@ def summarise(
         wrong_inside=inside,
         wrong_across=across,
         path_f1=Spread(tuple(path_f1(a.trained.label, a.predicted) for a in predictions.values())),
-        cost=_cost(results, run, mode),
+        cost=cost_of(results, run, mode),
         consistency=_consistency(predictions, leaves),
-        severity=height,
-        average_cost=cost_of_mistakes,
-        node_f1=nodes,
-        node_accuracy=levels,
+        **_in_given_tree(results, predictions),
     )
     if run is results.flat:
         return summary
@@ -311,56 +285,22 @@ def _changes_of_mistakes(
     return inside, across
 
 
-def _in_given_tree(
-    results: Results, predictions: Mapping[int, SeedPredictions]
-) -> tuple[Spread, Spread, Spread, Spread] | tuple[None, None, None, None]:
-    """Severity, average cost, node F1 and node accuracy in the given tree; None without one."""
-    severities, costs, nodes, levels = [], [], [], []
+def _in_given_tree(results: Results, predictions: Mapping[int, SeedPredictions]) -> dict[str, Any]:
+    """Measures of the mistakes in the given tree, by field of `RunSummary`; empty without a tree."""
+    measures: dict[str, list[float]] = {}
     for seed, each in predictions.items():
         given = results.given(seed)
         if given is None:
-            return None, None, None, None
+            return {}
         tree = from_nested(given.tree, len(results.labels))
         label, predicted, height = each.trained.label, each.predicted, heights(tree)
-        severities.append(severity(label, predicted, height))
-        costs.append(average_cost(label, predicted, height))
-        nodes.append(node_f1(label, predicted, nodes_of_paths(tree)))
         level = label_path.encode(tree).targets()
-        levels.append(node_accuracy(level[label], level[predicted]))
-    return (
-        Spread(tuple(severities)),
-        Spread(tuple(costs)),
-        Spread(tuple(nodes)),
-        Spread(tuple(levels)),
-    )
-
-
-def _cost(results: Results, run: ComparedRun, mode: str) -> RunCost:
-    fits = [trained.fit for trained in run.seeds.values()]
-    metrics = [trained.metrics for trained in run.seeds.values()]
-    macs = "macs_max" if mode == "full" else "macs_expected"
-    needs = bool(run.grouping) and all(fit.needs_flat for fit in fits)
-    paid = [results.flat.seeds[seed].fit for seed in run.seeds] if needs else []
-    flops = [fit.train_flops for fit in fits]
-    if paid:
-        flops = [own + flat.train_flops for own, flat in zip(flops, paid, strict=True)]
-    return RunCost(
-        params=float(np.mean([each.params for each in metrics])),
-        macs=float(np.mean([getattr(each, macs) for each in metrics])),
-        seconds_total=Spread(tuple(fit.total_seconds for fit in fits)),
-        seconds_critical=Spread(tuple(fit.critical_path_seconds for fit in fits)),
-        seconds_clustering=(Spread(tuple(fit.total_seconds for fit in paid)) if paid else None),
-        flops=Spread(tuple(flops)),
-        ms_alone=None if mode == "full" else _milliseconds(run, batch=1),
-        ms_in_batch=None if mode == "full" else _milliseconds(run, batch=256),
-    )
-
-
-def _milliseconds(run: ComparedRun, *, batch: int) -> float | None:
-    """The median time of an image in milliseconds, mean over the seeds that were timed."""
-    known = [
-        median / batch
-        for trained in run.seeds.values()
-        if trained.cost is not None and (median := trained.cost.median_ms(batch)) is not None
-    ]
-    return float(np.mean(known)) if known else None
+        for name, value in {
+            "severity": severity(label, predicted, height),
+            "average_cost": average_cost(label, predicted, height),
+            "distance_at_5": hierarchical_distance(each.probabilities, label, height, k=5),
+            "node_f1": node_f1(label, predicted, nodes_of_paths(tree)),
+            "node_accuracy": node_accuracy(level[label], level[predicted]),
+        }.items():
+            measures.setdefault(name, []).append(value)
+    return {name: Spread(tuple(values)) for name, values in measures.items()}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from train.page.blocks import PageSection, ReportFigure, ReportTable, table
 from train.page.comparison import RunComparison
+from train.page.cost import ImageTime, TimingConditions
 from train.page.figures import Drawing
 from train.page.formatting import (
     count,
@@ -17,7 +18,8 @@ from train.page.formatting import (
     with_intervals,
 )
 from train.page.results import Results
-from train.page.summary import RunSummary, Spread
+from train.page.spread import Spread
+from train.page.summary import RunSummary
 
 _LONG = 12  # rows; with more, the tables of routing and cost are folded
 _ROUTING = ("router_accuracy", "oracle_msr", "route_msr", "msr_full")  # keys of metrics.json
@@ -131,6 +133,7 @@ def mistakes(comparison: RunComparison) -> ReportTable | None:
             spread(row.msr),
             plain_spread(row.severity),
             plain_spread(row.average_cost),
+            "" if row.distance_at_5 is None else plain_spread(row.distance_at_5),
             spread(row.node_f1),
             spread(row.path_f1),
         )
@@ -142,11 +145,20 @@ def mistakes(comparison: RunComparison) -> ReportTable | None:
         "mistake is that of the lowest node above the true and the predicted label: in a tree of "
         "two levels, 1 inside a group and 2 across groups. Severity is the mean height over the "
         "mistakes; cost is the mean over all images, where a right image counts 0. Severity alone "
-        "falls with every mild mistake added. Node F1 compares the nodes on the path to the "
+        "falls with every mild mistake added. Distance at 5 is the mean height over the five "
+        "likeliest labels of all images. Node F1 compares the nodes on the path to the "
         "predicted label with those on the path to the true label, mean over images. Path F1 "
         "compares whole paths, mean over labels."
     )
-    head = ("run", "accuracy, %", "severity", "average cost", "node F1, %", "path F1, %")
+    head = (
+        "run",
+        "accuracy, %",
+        "severity",
+        "average cost",
+        "distance at 5",
+        "node F1, %",
+        "path F1, %",
+    )
     return table(head, rows, caption=caption, marked=(0,)) if rows else None
 
 
@@ -161,10 +173,11 @@ def costs(comparison: RunComparison) -> ReportTable:
         "critical path, s",
         "training with clustering root, s",
         "critical path with it, s",
-        "an image alone, ms",
-        "an image in batches of 256, ms",
+        "an image alone, ms (p95; calls)",
+        "an image in batches of 256, ms (p95; calls)",
     )
     flat = comparison.flat.cost.macs
+    timed = comparison.flat.cost.timed
     rows = [
         (
             row.name,
@@ -174,8 +187,8 @@ def costs(comparison: RunComparison) -> ReportTable:
             seconds(row.cost.seconds_total.mean),
             seconds(row.cost.seconds_critical.mean),
             *_with_root(row),
-            milliseconds(row.cost.ms_alone),
-            milliseconds(row.cost.ms_in_batch),
+            _time(row.cost.alone, row.cost.timed, flat=timed),
+            _time(row.cost.in_batch, row.cost.timed, flat=timed),
         )
         for row in comparison.summaries
     ]
@@ -184,10 +197,32 @@ def costs(comparison: RunComparison) -> ReportTable:
         "branches for full). Seconds are means over seeds on one machine. The critical path is the "
         "time when networks that do not depend on one another train in parallel. The clustering "
         "root is the flat network whose confusion gave the clusters. Milliseconds are medians over "
-        "calls and means over seeds, on the machine that evaluated, with whatever else ran there. "
-        "An empty cell was not measured."
+        "calls, means over seeds; in brackets the 95th percentile of the slowest seed and the timed "
+        f"calls of all seeds. {_machine(timed)}An empty cell was not measured."
     )
     return table(head, rows, caption=caption, marked=(0,))
+
+
+def _time(
+    time: ImageTime | None, timed: TimingConditions | None, *, flat: TimingConditions | None
+) -> str:
+    """Returns median, 95th percentile and calls, with a mark where the times are not comparable."""
+    if time is None or timed is None:
+        return ""
+    marks = "†" if flat is None or timed.machines != flat.machines else ""
+    marks += {True: "", False: "‡", None: "§"}[timed.is_quiet]
+    median, p95 = milliseconds(time.median), milliseconds(time.p95)
+    return f"{median}{marks} ({p95}; {count(time.calls)})"
+
+
+def _machine(flat: TimingConditions | None) -> str:
+    if flat is None:
+        return ""
+    return (
+        f"Flat was timed on: {'; '.join(flat.machines)}. Times with a mark cannot be compared: "
+        "† on another machine than flat, ‡ beside other work on the same cores, § the "
+        "load was not recorded. "
+    )
 
 
 def _changes(comparison: RunComparison) -> ReportTable:
