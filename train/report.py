@@ -146,7 +146,8 @@ def _tiles(
     flat = compared.flat.predictions[seed]
     other = compared.main.predictions.get(seed) if compared.main else None
     rows = mosaic.choose(flat, leaves=len(read.labels), each=params.samples, seed=params.seed)
-    return mosaic.read(rows, flat, other, shards_dir=shards_dir)
+    side = read.manifest.image.side
+    return mosaic.read(rows, flat, other, shards_dir=shards_dir, side=side)
 
 
 def _csv(drawing: Drawing) -> str:

@@ -1,8 +1,10 @@
 """Writes shards, their tables and a catalog in the format of the `curation` stages."""
 
+import csv
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,20 @@ ROOT_HASH = "ab" * 32
 SIDE = 24
 
 
-def write_shards(folder: Path, images: dict[str, np.ndarray], labels: tuple[str, ...]) -> None:
+def write_shards(
+    folder: Path,
+    images: dict[str, np.ndarray],
+    labels: tuple[str, ...],
+    *,
+    draw: Callable[[int, int], bytes],
+    side: int,
+) -> None:
     folder.mkdir(parents=True)
     rows = []
     chosen = images["split"] == "test"
     with (folder / "test-000000.tar").open("wb") as file:
         for post_id, leaf in zip(images["post_id"][chosen], images["label"][chosen], strict=True):
-            data = _image(int(leaf), int(post_id))
+            data = draw(int(leaf), int(post_id))
             member = tarfile.TarInfo(f"{post_id}.png")
             member.size = len(data)
             header = member.tobuf(tarfile.USTAR_FORMAT)
@@ -43,14 +52,14 @@ def write_shards(folder: Path, images: dict[str, np.ndarray], labels: tuple[str,
             "root_sha256": ROOT_HASH,
             "samples": {"train": 1200, **counts},
             "labels": len(labels),
-            "image": {"side": SIDE, "format": "png"},
+            "image": {"side": side, "format": "png"},
             "versions": {"pillow": "12.0"},
             "shards": [],
         },
     )
 
 
-def _image(leaf: int, post_id: int) -> bytes:
+def image_bytes(leaf: int, post_id: int) -> bytes:
     rng = np.random.default_rng(post_id)
     image = Image.new("RGB", (SIDE, SIDE), (255, 255, 255) if post_id % 3 == 0 else (220, 224, 232))
     draw = ImageDraw.Draw(image)
@@ -98,3 +107,25 @@ def write_catalog(path: Path) -> None:
 def write_json(path: Path, document: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def write_curves(path: Path, networks: list[str]) -> None:
+    names = ["network", "epoch", "step", "lr", "train_loss", "val_loss", "val_accuracy", "seconds"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        for network in networks:
+            for epoch in range(1, 13):
+                loss = 2.4 * np.exp(-epoch / 5)
+                writer.writerow(
+                    [
+                        network,
+                        epoch,
+                        epoch * 9,
+                        0.01 if epoch < 8 else 0.005,
+                        loss,
+                        loss + 0.02 * epoch,
+                        0.5,
+                        1.5,
+                    ]
+                )

@@ -1,8 +1,8 @@
 """Writes a small results folder in the format of the stages: labels, runs, seeds, shards."""
 
-import csv
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.train.report_data_fixture import ROOT_HASH, write_catalog, write_json, write_shards
+from tests.train.report_data_fixture import (
+    ROOT_HASH,
+    SIDE,
+    image_bytes,
+    write_catalog,
+    write_curves,
+    write_json,
+    write_shards,
+)
 from train.page import answer, comparison, results
 from train.report import Params
 from train.tree import hierarchy
@@ -109,13 +117,16 @@ def write(
     labels: tuple[str, ...] = LABELS,
     trees: dict[str, Any] = TREES,
     matches: dict[str, tuple[float, float]] = MATCHES,
+    draw: Callable[[int, int], bytes] = image_bytes,
+    side: int = SIDE,
 ) -> Folder:
     """
     Writes results of a flat run and of `runs` with `each` test images per label.
 
     `gain`, `random_gain` and `equal_gain` raise the logit of the true label: for hierarchies, for
     hierarchies with random groups, and for cost-matched controls. `matches` has the cost that a
-    control aimed at and the cost that it reached, by run.
+    control aimed at and the cost that it reached, by run. `draw` returns the image of a leaf and a
+    post as PNG, with `side` pixels.
     """
     folder = Folder(root / "data", root / "results", seeds, runs, labels)
     leaves = np.repeat(np.arange(len(labels)), each + each // 2)
@@ -124,7 +135,7 @@ def write(
     order = np.argsort(post_id)
     images = {"post_id": post_id[order], "label": leaves[order], "split": split[order]}
     images["white"] = images["post_id"] % 3 == 0
-    write_shards(folder.data_dir / "shards", images, labels)
+    write_shards(folder.data_dir / "shards", images, labels, draw=draw, side=side)
     for seed in seeds:
         for name, tree in trees.items():
             _grouping(folder, name, tree, seed)
@@ -242,7 +253,7 @@ def _run(folder, run, entry, trees, *, seed, images, surer) -> None:
         networks.append(FINDER)
     fit = _fit(networks, graph, critical_path_seconds=39.0 if clusters else 20.0)
     write_json(out / "fit.json", fit)
-    _curves(out / "curves.csv", networks)
+    write_curves(out / "curves.csv", networks)
 
 
 def _match(path: Path, entry: Any, wanted: float, reached: float) -> None:
@@ -320,28 +331,6 @@ def _fit(networks: list[str], graph: Any, *, critical_path_seconds: float) -> di
 
 def _lists(values: np.ndarray) -> pa.Array:
     return pa.array(values.astype(np.float32).tolist(), pa.list_(pa.float32()))
-
-
-def _curves(path: Path, networks: list[str]) -> None:
-    names = ["network", "epoch", "step", "lr", "train_loss", "val_loss", "val_accuracy", "seconds"]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        for network in networks:
-            for epoch in range(1, 13):
-                loss = 2.4 * np.exp(-epoch / 5)
-                writer.writerow(
-                    [
-                        network,
-                        epoch,
-                        epoch * 9,
-                        0.01 if epoch < 8 else 0.005,
-                        loss,
-                        loss + 0.02 * epoch,
-                        0.5,
-                        1.5,
-                    ]
-                )
 
 
 def _grouping(folder: Folder, name: str, tree: Any, seed: int) -> None:

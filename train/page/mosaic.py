@@ -1,16 +1,25 @@
-"""Draws test images for the mosaic by seed and reads them from the shards, with predictions."""
+"""
+Draws test images for the mosaic by seed and reads them from the shards, with predictions.
 
+The page shows small copies: 730 images of 128 pixels would make it larger than all else on it.
+"""
+
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 
 from personae import tables
+from train.data.shards import decoded
 from train.errors import BadShard
 from train.page.summary import SeedPredictions
 
-_MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+_SIDE = 96  # pixels; the page shows 76
+_QUALITY = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +27,8 @@ class Tile:
     """One test image. `hierarchical` is None where there is no run with a hierarchy."""
 
     post_id: int
-    media_type: str
-    data: bytes
+    webp: bytes
+    """A small copy of the image."""
     label: int
     flat: int
     hierarchical: int | None
@@ -47,9 +56,17 @@ def read(
     hierarchical: SeedPredictions | None,
     *,
     shards_dir: Path,
+    side: int,
 ) -> list[list[Tile]]:
     """
     Reads the images of the chosen rows from the shards, label by label.
+
+    Args:
+        rows: For each label, rows of its test images.
+        flat: Predictions of the flat network.
+        hierarchical: Predictions of a hierarchy, if there is one.
+        shards_dir: Folder of the shards.
+        side: Height and width of their images in pixels.
 
     Raises:
         BadShard: A shard is absent, is shorter than its table states, or holds no image at an offset.
@@ -64,8 +81,9 @@ def read(
             tiles.append(
                 Tile(
                     post_id=post_id,
-                    media_type=_media_type(data, post_id),
-                    data=data,
+                    webp=_small(
+                        decoded(data, side=side, source=f"post {post_id} in {places[post_id][0]}")
+                    ),
                     label=int(flat.trained.label[row]),
                     flat=int(flat.predicted[row]),
                     hierarchical=None if hierarchical is None else int(hierarchical.predicted[row]),
@@ -106,11 +124,9 @@ def _bytes(shards_dir: Path, places: Mapping[int, tuple[str, int, int]], post_id
     return data
 
 
-def _media_type(data: bytes, post_id: int) -> str:
-    for magic, media_type in _MAGIC.items():
-        if data.startswith(magic):
-            return media_type
-    raise BadShard(
-        f"The shards hold no PNG, JPEG or WebP where image {post_id} should be: run stage "
-        "'shards' again."
-    )
+def _small(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:
+    image = Image.fromarray(pixels)
+    image.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=_QUALITY)
+    return buffer.getvalue()

@@ -70,9 +70,9 @@ def _image(tile: Tile, labels: Sequence[str]) -> MosaicImage:
     predicted = [f"flat: {labels[tile.flat]}"]
     if tile.hierarchical is not None:
         predicted.append(f"hierarchy: {labels[tile.hierarchical]}")
-    data = base64.b64encode(tile.data).decode("ascii")
+    data = base64.b64encode(tile.webp).decode("ascii")
     return MosaicImage(
         outcome=tile.outcome,
-        source=f"data:{tile.media_type};base64,{data}",
+        source=f"data:image/webp;base64,{data}",
         title=f"post {tile.post_id}, {labels[tile.label]} ({', '.join(predicted)})",
     )
