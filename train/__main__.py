@@ -275,6 +275,11 @@ def _runs(options: argparse.Namespace) -> dict[str, Run]:
 
 def _known_run(options: argparse.Namespace) -> Run:
     runs = _runs(options)
+    if options.run == FLAT:
+        raise BadParams(
+            "The flat network is no run of section 'runs': every run needs it first. Train it with "
+            f"python -m train flat --seed {options.seed}."
+        )
     if options.run not in runs:
         path = _file(options).path
         if not path.exists():
