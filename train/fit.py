@@ -7,14 +7,13 @@ Checkpoints lie in work/train/RUN-SEED-KEY until the run is finished; KEY is a h
 """
 
 import copy
-import csv
 import hashlib
 import json
 import logging
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from personae import files, tables
+from personae import tables
 from personae.errors import BadParams
 from train import guards, revision, saved
 from train.classifier import Cost, FitReport, HierarchicalClassifier
@@ -39,7 +38,7 @@ from train.documents import (
     ModelDocument,
     NetworkDocument,
 )
-from train.engine import loop
+from train.engine import curves, loop
 from train.engine.trainer import Trainer
 from train.errors import BadCheckpoint, BadHierarchy
 from train.evaluation import prediction
@@ -53,17 +52,6 @@ from train.runtime import checkpoint, distributed, seeds
 from train.tree import hierarchy
 
 log = logging.getLogger(__name__)
-
-_CURVES = (
-    "network",
-    "epoch",
-    "step",
-    "lr",
-    "train_loss",
-    "val_loss",
-    "val_accuracy",
-    "seconds",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +208,7 @@ def train(
         mean=torch.tensor(model.mean, dtype=torch.float32, device=device),
         device=device,
         work_dir=checkpoints,
+        events_dir=curves.events_dir(name, seed),
     )
     report = learn(trainer)
     classifier.eval()
@@ -259,7 +248,7 @@ def _keep(
     tables.write(
         folder / "validation.parquet", prediction.table(predictions, shards.val, split="val")
     )
-    _write_curves(folder / "curves.csv", trainer.curves)
+    curves.write_csv(folder / "curves.csv", trainer.curves)
     fitted = _fit_document(
         report,
         classifier.cost(),
@@ -390,10 +379,3 @@ def _fit_document(
         match=_reached(match, report),
         commit=commit,
     )
-
-
-def _write_curves(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with files.whole_file(path, text=True, newline="") as file:
-        writer = csv.DictWriter(file, _CURVES, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -11,7 +11,7 @@ import math
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from personae.progress import Progress
 from train.classifier import Budget, NetworkReport
 from train.data import augment
 from train.engine import loop, losses, parallel, schedule
+from train.engine.curves import Events
 from train.engine.feed import Batch, Feed, Order
 from train.engine.task import Task
 from train.errors import Diverged
@@ -71,6 +72,8 @@ class Trainer:
     """Folder of this run's checkpoints; its name is a hash of all inputs."""
     curves: list[dict[str, Any]] = field(default_factory=list)
     """One row per network and epoch."""
+    events_dir: Path | None = None
+    """Folder of TensorBoard events; None: none are written."""
     clock: Callable[[], float] = time.perf_counter
     """Returns seconds since any start."""
 
@@ -89,10 +92,15 @@ class Trainer:
             title, total = task.name, job.budget.max_epochs
             # Processes that train at once cannot share a progress bar.
             plain = multiprocessing.parent_process() is not None
-            with Progress(title, total, done=job.state.epoch, plain=plain) as progress:
+            watched = self.events_dir if distributed.rank() == 0 else None
+            with (
+                Progress(title, total, done=job.state.epoch, plain=plain) as progress,
+                closing(Events(watched, task.name, epochs=job.state.epoch)) as events,
+            ):
                 while job.state.stopped_by is None:
                     job.run_epoch()
                     job.save()
+                    events.add(job.state.curves[-1])
                     progress.advance(text=_line(job.state))
             report = job.finish()
         self.curves += job.state.curves
