@@ -7,10 +7,10 @@ import re
 import pytest
 
 from tests.train.documents_fixture import FIT, NETWORK
-from tests.train.report_fixture import EXPERIMENTS, FINDER, OTHERS, compare, write
+from tests.train.report_fixture import EXPERIMENTS, FINDER, OTHERS, asked, compare, write
 from train.documents import FitDocument, HierarchyDocument, ModelDocument
 from train.page import page, published, results
-from train.page.papers import uppsala
+from train.page.papers import hiernet, uppsala
 from train.page.sections import controls
 from train.page.sections import published as published_section
 from train.tree import hierarchy
@@ -341,13 +341,41 @@ def test_claims_compare_only_runs_that_are_alike(tmp_path):
 
 
 def test_published_rows_have_the_depth_of_a_backbone():
-    """N = 3 is ResNet-20 and n = 18 ResNet-110; the gains follow from HierNet's table."""
-    rows = published.HIERNET
+    """N = 3 is ResNet-20 and n = 18 ResNet-110; the gains follow from HierNet's two tables."""
+    for act, gains in (
+        ("relu", [2.93, 3.57, 3.13, 3.77, 2.12]),
+        ("elu", [2.76, 2.83, 2.04, 3.44, 1.44]),
+    ):
+        rows = [row for row in published.HIERNET if row.act == act]
 
-    assert ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"] == [
-        row.backbone for row in rows
-    ]
-    assert [2.93, 3.57, 3.13, 3.77, 2.12] == [round(row.full - row.flat, 2) for row in rows]
+        assert ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"] == [
+            row.backbone for row in rows
+        ]
+        assert gains == [round(row.full - row.flat, 2) for row in rows]
+
+
+def test_elu_runs_stand_below_the_elu_table(tmp_path):
+    """A HierNet with ELU is compared with the paper's Table 2, one with ReLU with its Table 1."""
+    folder = write(
+        tmp_path,
+        seeds=(0,),
+        each=4,
+        catalog=False,
+        runs={"hiernet": asked("hiernet", "modularity")},
+    )
+    path = folder.results_dir / "hiernet" / "0" / "model.json"
+    params = json.loads(path.read_text())["params"]
+
+    def rows():
+        loaded, compared = compare(folder)
+        made = hiernet.part(loaded, compared, [compared.hierarchies[0]])
+        return [row[:3] for row in made.tables[0].rows]
+
+    assert ("published, n = 5", "resnet32", "67.08") == rows()[0]
+    _change(path, params=params | {"backbone": {"act": "elu"}})
+
+    assert ("published, n = 5", "resnet32, elu", "67.88") == rows()[0]
+    assert ("here (hiernet)", "resnet32, elu") == rows()[1][:2]
 
 
 def test_controls_are_printed_with_what_they_cost(folder):

@@ -72,12 +72,14 @@ class UppsalaSeconds:
 
 @dataclass(frozen=True, slots=True)
 class HierNetAccuracy:
-    """A row of HierNet's table: accuracy in percent of flat ResNet-(6n + 2), and of HierNet."""
+    """A row of HierNet's tables: accuracy in percent of flat ResNet-(6n + 2), and of HierNet."""
 
     n: int
     flat: float
     full: float
     route: float
+    act: str = "relu"
+    """The activation: relu in its Table 1, elu in its Table 2."""
 
     @property
     def backbone(self) -> str:
@@ -156,6 +158,11 @@ HIERNET = (
     HierNetAccuracy(7, 68.12, 71.25, 70.75),
     HierNetAccuracy(9, 68.38, 72.15, 72.01),
     HierNetAccuracy(18, 71.33, 73.45, 73.27),
+    HierNetAccuracy(3, 65.54, 68.30, 68.16, act="elu"),
+    HierNetAccuracy(5, 67.88, 70.71, 70.43, act="elu"),
+    HierNetAccuracy(7, 68.79, 70.83, 70.79, act="elu"),
+    HierNetAccuracy(9, 69.03, 72.47, 72.29, act="elu"),
+    HierNetAccuracy(18, 72.93, 74.37, 74.15, act="elu"),
 )
 
 DATA = (

@@ -1,4 +1,4 @@
-"""HierNet's table (Tempfli and Sándor), and our runs below it."""
+"""HierNet's tables (Tempfli and Sándor), and our runs below them."""
 
 from collections.abc import Sequence
 
@@ -22,14 +22,15 @@ _HEAD = (
 
 
 def part(results: Results, comparison: RunComparison, ours: Sequence[RunSummary]) -> PaperPart:
-    """Returns the paper's row of our depth, or its smallest, above the runs `ours`."""
-    name = backbone(ours[0])
-    theirs = [row for row in published.HIERNET if row.backbone == name] or [published.HIERNET[0]]
+    """Returns the paper's rows of our networks, or its smallest, above the runs `ours`."""
+    networks = {(backbone(row), _act(row)) for row in ours}
+    theirs = [row for row in published.HIERNET if (row.backbone, row.act) in networks]
+    theirs = theirs or [published.HIERNET[0]]
     flat = comparison.flat.msr.mean
     rows: list[tuple[str, ...]] = [
         (
             f"published, n = {row.n}",
-            row.backbone,
+            _named(row.backbone, row.act),
             f"{row.flat:.2f}",
             f"{row.full:.2f}",
             f"{row.route:.2f}",
@@ -43,7 +44,7 @@ def part(results: Results, comparison: RunComparison, ours: Sequence[RunSummary]
         rows.append(
             (
                 f"here ({row.run.name})",
-                backbone(row),
+                _named(backbone(row), _act(row)),
                 percent(flat),
                 "" if full is None else percent(full.msr.mean),
                 percent(row.msr.mean),
@@ -54,8 +55,8 @@ def part(results: Results, comparison: RunComparison, ours: Sequence[RunSummary]
     accuracy = table(
         _HEAD,
         rows,
-        caption="Accuracy in the HierNet paper's table (ReLU): its row with our backbone, or else "
-        "its smallest. Ours stand below, means over seeds; differences are to the flat network of "
+        caption="Accuracy in the HierNet paper's tables (1: ReLU, 2: ELU): its rows with our "
+        "backbone and activation, or else its smallest. Ours stand below, means over seeds; differences are to the flat network of "
         "the same seed. Full: the forward pass over all branches. Route: the forward pass over one "
         "route.",
         words=(0, 1),
@@ -67,3 +68,11 @@ def part(results: Results, comparison: RunComparison, ours: Sequence[RunSummary]
         here=f"Flat: {epochs(results.flat)}. HierNet: {epochs(ours[0].run)}.",
         tables=(accuracy,),
     )
+
+
+def _act(row: RunSummary) -> str:
+    return str(row.run.first.model.params.get("backbone", {}).get("act", "relu"))
+
+
+def _named(name: str, act: str) -> str:
+    return name if act == "relu" else f"{name}, {act}"
