@@ -239,6 +239,8 @@ class MetricsDocument(Document):
     """ECE at that temperature."""
     msr_mirrored: float | None = None
     """Accuracy of the mean over image and mirror image; only with `evaluate.mirror`."""
+    msr_ten_views: float | None = None
+    """Accuracy of the mean over ten crops; only with `evaluate.ten_views` and `augment.crop`."""
     msr_full: float | None = None
     """Accuracy of a forward pass over all branches; only for methods with a router."""
     route_msr: float | None = None

@@ -88,6 +88,10 @@ def run(
     if params.mirror:
         both = prediction.mirrored(classifier, images, device=device)
         figures["msr_mirrored"] = metrics.msr(images.labels, both.argmax(axis=1))
+    crop = model.params.get("augment", {}).get("crop")
+    if params.ten_views and crop is not None and crop < model.side:
+        views = prediction.ten_views(classifier, images, side=crop, device=device)
+        figures["msr_ten_views"] = metrics.msr(images.labels, views.argmax(axis=1))
     document = MetricsDocument(
         **figures,
         seconds_total=fit.total_seconds,

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -94,6 +95,33 @@ def test_predictions_and_metrics_agree(trained):
     )
     assert figures.to_json() == json.loads((folder / "metrics.json").read_text())
     assert np.allclose(1, np.sum([row["full"] for row in test], axis=1), atol=1e-5)
+
+
+def test_ten_views_are_corners_centre_and_mirror_images(tiny_data, tiny_shards, tmp_path):
+    """The mean over ten crops equals that by hand; a run without crops has no such figure."""
+    crops = augment.Params(rotation=0, zoom=1, shift=0, crop=12)
+    runs = {"flat": settings("flat"), "cropped": replace(settings("flat"), augment=crops)}
+    params = QUICK.model_copy(update={"ten_views": True})
+    figures = {}
+    for name, run in runs.items():
+        fit.run(run, name=name, seed=0, **places(tmp_path))
+        figures[name] = evaluate.run(
+            params, loop_params=LOOP, name=name, seed=0, **places(tmp_path)
+        )
+    classifier = saved.load(tmp_path / "results" / "cropped" / "0").classifier
+    pixels = augment.scale(tiny_data().val.batch(np.arange(8)))
+    with torch.no_grad():
+        by_hand = [
+            classifier.predict_proba(crop.flip(3) if mirrored else crop).numpy()
+            for y, x in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
+            for crop in [pixels[:, :, y : y + 12, x : x + 12]]
+            for mirrored in (False, True)
+        ]
+    views = prediction.ten_views(classifier, tiny_data().val, side=12, device=torch.device("cpu"))
+
+    assert np.allclose(np.mean(by_hand, axis=0), views[:8], atol=1e-6)
+    assert figures["flat"].msr_ten_views is None
+    assert 0 <= figures["cropped"].msr_ten_views <= 1
 
 
 def test_cost_counts_and_measures(trained):

@@ -61,6 +61,27 @@ def mirrored(
 
 
 @torch.no_grad()
+def ten_views(
+    classifier: HierarchicalClassifier, images: ImageSet, *, side: int, device: torch.device
+) -> Float[np.ndarray, "image leaf"]:
+    """
+    Returns the mean of the probabilities over ten crops of `side` pixels of each image.
+
+    The crops lie in the four corners and in the centre; each counts with its mirror image
+    (Krizhevsky, Sutskever and Hinton 2012, section 4.1, as in HD-CNN's ten-view testing).
+    """
+    means = []
+    for inputs in batches(images, device):
+        far = inputs.shape[-1] - side
+        corners = [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]
+        crops = [inputs[:, :, y : y + side, x : x + side] for y, x in corners]
+        views = [view for crop in crops for view in (crop, crop.flip(3))]
+        total = torch.stack([classifier.predict_proba(view) for view in views]).mean(dim=0)
+        means.append(total.float().cpu().numpy())
+    return np.concatenate(means)
+
+
+@torch.no_grad()
 def predict(
     classifier: HierarchicalClassifier, images: ImageSet, *, device: torch.device
 ) -> Predictions:

@@ -14,6 +14,11 @@ class Params(BaseModel):
         default=False,
         description="also evaluate the mean over each image and its mirror image (msr_mirrored)",
     )
+    ten_views: bool = Field(
+        default=False,
+        description="also evaluate the mean over ten views: the crops at the corners and the centre, "
+        "and their mirror images (msr_ten_views); of runs with `augment.crop`",
+    )
     latency_batches: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
         (1, 256), description="images per timed call"
     )

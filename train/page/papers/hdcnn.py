@@ -38,12 +38,15 @@ def part(results: Results, comparison: RunComparison, ours: Sequence[RunSummary]
     ]
     theirs = len(rows)
     flat = 100 * (1 - comparison.flat.msr.mean)
-    rows.append(("here, flat", "", fixed(flat, digits=2), "", _less(flat, flat), "", ""))
+    flat_ten = _ten_views(comparison.flat)
+    rows.append(_row("here, flat", flat_ten, flat, (_less(flat_ten, flat_ten), _less(flat, flat))))
     for row in ours:
         for summary in (row, comparison.full(row)):
             if summary is not None:
-                error = fixed(100 * (1 - summary.msr.mean), digits=2)
-                rows.append((f"here ({summary.name})", "", error, "", gain(summary), "", ""))
+                error = 100 * (1 - summary.msr.mean)
+                ten = _ten_views(summary)
+                less = (_less(flat_ten, ten), gain(summary))
+                rows.append(_row(f"here ({summary.name})", ten, error, less))
     errors = table(
         _HEAD,
         rows,
@@ -60,6 +63,19 @@ def part(results: Results, comparison: RunComparison, ours: Sequence[RunSummary]
         here=f"Flat: {epochs(results.flat)}. HD-CNN: {epochs(ours[0].run)}, all networks together.",
         tables=(errors,),
     )
+
+
+def _row(name: str, ten: float | None, error: float, less: tuple[str, str]) -> tuple[str, ...]:
+    return (name, fixed(ten, digits=2), fixed(error, digits=2), *less, "", "")
+
+
+def _ten_views(row: RunSummary) -> float | None:
+    """Returns the error over ten views in percent, mean over seeds; None where not measured."""
+    values = [trained.metrics.msr_ten_views for trained in row.run.seeds.values()]
+    known = [value for value in values if value is not None]
+    if row.mode != "default" or len(known) < len(values):
+        return None
+    return 100 * (1 - sum(known) / len(known))
 
 
 def _less(block: float | None, error: float | None) -> str:
