@@ -1,0 +1,142 @@
+"""
+The test of experiments/PROTOCOL.md: each finalist against all its controls, over five fresh seeds.
+
+Run after the trainings of preset `finalists`. A difference is paired by seed and image; its interval
+is the wider one of the bootstrap over test images and Student's t over seeds. p is that of the paired
+t test over seeds, with Holm's correction over all comparisons.
+"""
+
+import json
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks.shared.result import Result
+from train.evaluation.statistics import holm, paired_interval
+from train.page.differences import t_interval
+
+SEEDS = (11, 12, 13, 14, 15)
+CONTROLS = {
+    "tree_s30": ("flat", "flat_s30", "tree_s30_random"),
+    "online": ("flat",),
+    "recover": ("flat", "recover_train_flops", "recover_macs", "recover_one", "recover_random"),
+}
+LEVEL, LEAST = 0.01, 0.005  # of p after the correction; of the difference, as a share
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A finalist minus one control, in points of test accuracy."""
+
+    finalist: str
+    control: str
+    difference: float
+    low: float
+    high: float
+    by_seed: tuple[float, ...]
+    p: float
+    p_holm: float = 1.0
+    train_flops_ratio: float = 1.0
+    macs_ratio: float = 1.0
+
+    @property
+    def is_won(self) -> bool:
+        """Whether the finalist is ahead by enough, beyond chance."""
+        return self.p_holm < LEVEL and self.difference >= 100 * LEAST
+
+
+def run(results_dir: Path = Path("results")) -> Result:
+    """Returns the number of finalists that win against every control, with all comparisons."""
+    absent = [
+        f"{name} {seed}"
+        for name in {*CONTROLS, *(each for names in CONTROLS.values() for each in names)}
+        for seed in SEEDS
+        if not (results_dir / name / str(seed) / "predictions.parquet").exists()
+    ]
+    if absent:
+        raise SystemExit(f"not evaluated yet: {', '.join(sorted(absent))}. Run dvc repro first.")
+    compared = [
+        _compare(results_dir, finalist, control)
+        for finalist, controls in CONTROLS.items()
+        for control in controls
+    ]
+    corrected = holm([each.p for each in compared])
+    rows = [
+        Comparison(**(asdict(each) | {"p_holm": p}))
+        for each, p in zip(compared, corrected, strict=True)
+    ]
+    winners = [
+        finalist
+        for finalist in CONTROLS
+        if all(row.is_won for row in rows if row.finalist == finalist)
+    ]
+    return Result(
+        value=len(winners),
+        unit=f"of {len(CONTROLS)} finalists ahead of every control",
+        bar="none: the answer of the protocol",
+        ok=True,
+        runs=[row.difference for row in rows],
+        details={
+            "winners": winners,
+            "comparisons": [asdict(row) for row in rows],
+            "accuracy": {name: _accuracies(results_dir, name) for name in _names()},
+        },
+        commands=["dvc repro"],
+    )
+
+
+def _names() -> list[str]:
+    every = [name for finalist, controls in CONTROLS.items() for name in (finalist, *controls)]
+    return list(dict.fromkeys(every))
+
+
+def _compare(results_dir: Path, finalist: str, control: str) -> Comparison:
+    changes = [
+        _correct(results_dir, finalist, seed).astype(float) - _correct(results_dir, control, seed)
+        for seed in SEEDS
+    ]
+    by_seed = [float(change.mean()) for change in changes]
+    over_images = paired_interval(np.mean(changes, axis=0), resamples=RESAMPLES, seed=0)
+    over_seeds = t_interval(by_seed)
+    assert over_seeds is not None, "there are five seeds"  # noqa: S101  # our own mistake
+    wider = max((over_images, over_seeds), key=lambda interval: interval.high - interval.low)
+    costs = [_costs(results_dir, name) for name in (finalist, control)]
+    return Comparison(
+        finalist=finalist,
+        control=control,
+        difference=100 * over_images.mean,
+        low=100 * wider.low,
+        high=100 * wider.high,
+        by_seed=tuple(100 * each for each in by_seed),
+        p=over_seeds.p_value,
+        train_flops_ratio=costs[0][0] / costs[1][0],
+        macs_ratio=costs[0][1] / costs[1][1],
+    )
+
+
+def _correct(results_dir: Path, name: str, seed: int) -> np.ndarray:
+    """Returns of each test image, in the order of posts, whether its label is predicted."""
+    path = results_dir / name / str(seed) / "predictions.parquet"
+    table = pq.read_table(path, columns=["post_id", "split", "label", "predicted"])
+    table = table.filter(pc.field("split") == "test").sort_by("post_id")
+    return np.asarray(table["label"].to_numpy() == table["predicted"].to_numpy())
+
+
+def _accuracies(results_dir: Path, name: str) -> list[float]:
+    return [100 * float(_correct(results_dir, name, seed).mean()) for seed in SEEDS]
+
+
+def _costs(results_dir: Path, name: str) -> tuple[float, float]:
+    """Returns operations of the training and expected MACs of a prediction, means over seeds."""
+    flops, macs = [], []
+    for seed in SEEDS:
+        folder = results_dir / name / str(seed)
+        fit = json.loads((folder / "fit.json").read_text())
+        flops.append(sum(network["train_flops"] for network in fit["networks"]))
+        macs.append(json.loads((folder / "metrics.json").read_text())["macs_expected"])
+    return statistics.mean(flops), statistics.mean(macs)
