@@ -138,7 +138,7 @@ def _validation(records: Sequence[TrainingRecord]) -> str:
         return ""
     return (
         f"Too few validation images: {min(known):.1f} per label, fewer than {FEWEST_VALIDATION}. "
-        "Groups and choices made on them are mostly chance. Take more images, or a larger split.val."
+        "Groups and settings chosen on so few vary much by chance. Take more images, or raise split.val, their share."
     )
 
 

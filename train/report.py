@@ -66,9 +66,14 @@ def run(
     }
     drawn = drawings.draw(read, compared, steps, trees)
     warnings = _warnings(read)
+    origin = provenance.facts(
+        project_dir,
+        commits=(made.fit.commit for run in read.runs for made in run.seeds.values()),
+    )
     written = answer.write(
         compared,
         images=len(read.white),
+        data=_data(read, origin.get("Preset")),
         warnings=warnings,
         is_ungrouped=bool(read.ungrouped),
     )
@@ -88,10 +93,7 @@ def run(
         ),
         confusions=params.confusions,
         params=params.model_dump(),
-        provenance=provenance.facts(
-            project_dir,
-            commits=(made.fit.commit for run in read.runs for made in run.seeds.values()),
-        ),
+        provenance=origin,
         versions={name: metadata.version(name) for name in ("matplotlib", "numpy")},
     )
     out_dir = results_dir / "report"
@@ -109,6 +111,12 @@ def run(
     log.info(
         "report: %d runs, %d seeds, %s: %s", len(read.runs), len(seeds), out_dir, written.verdict
     )
+
+
+def _data(read: results.Results, preset: str | None) -> str:
+    images = ", ".join(f"{split} {n:,}" for split, n in read.manifest.samples.items())
+    origin = f"; preset {preset}" if preset and " " not in preset else ""
+    return f"Data: {len(read.labels)} labels; images: {images}{origin}."
 
 
 def _warnings(read: results.Results) -> list[str]:

@@ -16,7 +16,8 @@ from tests.train.report_fixture import (
     write,
 )
 from train.evaluation import statistics
-from train.page import comparison, verdict
+from train.methods import METHODS
+from train.page import comparison, methods, verdict
 from train.page.verdict import CONTROLS
 from train.runs import EQUALS
 
@@ -277,3 +278,14 @@ def test_control_with_one_common_seed_gives_no_verdict_on_it(tmp_path):
     assert "Not yet comparable: 1 of 5 controls with one seed" == method.verdict
     assert "Difference to flat with equal MACs (+" in _text(method)
     assert "one seed, no conclusion" in method.sentences[-1]
+
+
+def test_first_words_say_what_each_run_is(experiments):
+    """Flat and each leading run have a sentence on their method, and a link to its paper."""
+    terms = dict(say(experiments).terms)
+
+    assert ["flat", "uppsala", "hiernet"] == list(terms)
+    assert "baseline" in terms["flat"].sentence
+    assert "https://doi.org/10.5220/0012321100003636" == terms["hiernet"].address
+    assert not terms["uppsala"].address
+    assert set(METHODS) - {"ensemble", "fusion"} <= set(methods.METHODS)

@@ -114,6 +114,7 @@ def test_page_has_every_section_in_order(folder):
         "funnel",
         "mosaic",
         "confusion",
+        "worst",
         "difference",
         "tree",
         "clustering",
@@ -121,7 +122,6 @@ def test_page_has_every_section_in_order(folder):
         "calibration",
         "slices",
         "white",
-        "worst",
         "made",
     ] == sections
 

@@ -79,7 +79,7 @@ def test_every_heading_is_visible(browser, page_path):
         ".filter(a => !document.querySelector(a.getAttribute('href'))).length"
     )
 
-    assert 14 == len(headings)
+    assert 16 == len(headings)
     assert [name for name, boxes, visible in headings if not (boxes and visible)] == []
     assert 0 == broken
 
@@ -160,9 +160,9 @@ def test_page_is_short_until_sections_are_opened(browser, page_path):
     folded = (
         "return [...document.querySelectorAll('section > details')].filter(e => !e.open).length"
     )
-    assert 12 == browser.execute_script(folded)
+    assert 14 == browser.execute_script(folded)
     browser.execute_script("document.querySelector('nav a[href=\"#mosaic\"]').click()")
-    assert 11 == browser.execute_script(folded)
+    assert 13 == browser.execute_script(folded)
     top = browser.execute_script(
         "return document.querySelector('#mosaic').getBoundingClientRect().top"
     )
@@ -171,7 +171,7 @@ def test_page_is_short_until_sections_are_opened(browser, page_path):
     toggle.click()
     assert 0 == browser.execute_script(folded)
     toggle.click()
-    assert 12 == browser.execute_script(folded)
+    assert 14 == browser.execute_script(folded)
 
 
 def test_table_is_sorted_by_a_click(browser, page_path):

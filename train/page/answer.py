@@ -11,6 +11,7 @@ from train.page.comparison import RunComparison
 from train.page.controls import ControlGroup, ControlResult, kind
 from train.page.differences import PairedDifference
 from train.page.formatting import brief, count, described, p_value, percent, points
+from train.page.methods import METHODS, MethodText
 from train.page.summary import RunSummary
 from train.page.verdict import (
     CONTROLS,
@@ -48,6 +49,10 @@ class ReportAnswer:
 
     verdict: str
     sentence: str
+    terms: tuple[tuple[str, MethodText], ...] = ()
+    """Each run that the answer is about, and what its method is."""
+    data: str = ""
+    """The labels, images and preset that the runs were trained on."""
     controls: ReportTable | None = None
     methods: tuple[MethodAnswer, ...] = ()
     certainty: str = ""
@@ -58,11 +63,12 @@ def write(
     comparison: RunComparison,
     *,
     images: int,
+    data: str = "",
     warnings: Sequence[str] = (),
     is_ungrouped: bool = False,
 ) -> ReportAnswer:
     """
-    Returns the answer.
+    Returns the answer; `data` says what the runs were trained on.
 
     A method helps or hurts only where it differs from a control both over test images and over
     seeds, after Holm's correction over all comparisons of the answer. With one seed, or where a
@@ -79,6 +85,8 @@ def write(
         return ReportAnswer(
             "Nothing to group" if is_ungrouped else "No comparison",
             _unbroken(f"{reason}. {accuracy}."),
+            terms=_terms(rows),
+            data=data,
             warnings=tuple(warnings),
         )
     methods = tuple(
@@ -92,11 +100,18 @@ def write(
     return ReportAnswer(
         verdict=verdict,
         sentence=_unbroken(f"{'; '.join([accuracy, *others])}."),
+        terms=_terms(rows),
+        data=data,
         controls=_controls(comparison.verdicts),
         methods=methods,
         certainty=_unbroken(_certainty(comparison)),
         warnings=tuple(warnings),
     )
+
+
+def _terms(rows: Sequence[RunSummary]) -> tuple[tuple[str, MethodText], ...]:
+    runs = [("flat", "flat"), *((row.name, row.run.method) for row in rows)]
+    return tuple((name, METHODS[method]) for name, method in runs if method in METHODS)
 
 
 def _accuracy(row: RunSummary) -> str:

@@ -82,6 +82,7 @@ def sections(
         funnel.section(steps, drawings.get("funnel")),
         mosaic.section(tiles, read.labels, comparison.flat),
         confusion.confusion(drawings["confusion"], drawings["confusion-clusters"], read),
+        confusion.worst(read, comparison, limit=confusions),
     ]
     if names:
         listed += [
@@ -95,7 +96,6 @@ def sections(
         calibration.section(comparison, drawings["reliability"]),
         slices.section(comparison, parts),
         white.section(read, comparison),
-        confusion.worst(read, comparison, limit=confusions),
         *([] if doubts is None else [noise.section(doubts)]),
         made.section(read, params=params, versions=versions, provenance=provenance),
     ]

@@ -14,7 +14,7 @@ _HEAD = (
     "accuracy, %",
     "difference, points",
     "difference to full, points",
-    "p of each seed, Holm",
+    "McNemar p of each seed, Holm",
 )
 
 

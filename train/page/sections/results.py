@@ -143,7 +143,7 @@ def mistakes(comparison: RunComparison) -> ReportTable | None:
     caption = (
         "Mistakes in the given tree (grouping given, which comes with the data). The height of a "
         "mistake is that of the lowest node above the true and the predicted label: in a tree of "
-        "two levels, 1 inside a group and 2 across groups. Severity is the mean height over the "
+        "two levels, 1 inside a group and 2 across groups; in a deeper tree up to its depth. Severity is the mean height over the "
         "mistakes; cost is the mean over all images, where a right image counts 0. Severity alone "
         "falls with every mild mistake added. Distance at 5 is the mean height over the five "
         "likeliest labels of all images. Node F1 compares the nodes on the path to the "
@@ -168,7 +168,7 @@ def costs(comparison: RunComparison) -> ReportTable:
         "run",
         "parameters, M",
         "MACs of an image, M",
-        "× flat",
+        "MACs, × flat",
         "training, s",
         "critical path, s",
         "training with clustering root, s",
