@@ -25,7 +25,7 @@ def test_fixed_draws_repeat_and_resampled_ones_do_not():
     labels = np.array([0] * 50 + [1] * 10)
     shown = {}
     for balance in ("fixed", "resample"):
-        sampler = sampling.by_class(labels, [[0], [1]], balance=balance)
+        sampler = sampling.by_label(labels, [0, 1], balance=balance)
         shown[balance] = [
             sampler.draw(fixed=seeds.seed("f"), epoch=seeds.seed(epoch)).tolist()
             for epoch in range(2)

@@ -98,3 +98,10 @@ def by_class(
         classes=[[np.flatnonzero(labels == leaf) for leaf in group] for group in groups],
         balance=balance,
     )
+
+
+def by_label(
+    labels: Int[np.ndarray, " image"], leaves: Sequence[int], *, balance: Balance
+) -> Sampler:
+    """Returns the sampler over `leaves`, one output for each leaf."""
+    return by_class(labels, [[leaf] for leaf in leaves], balance=balance)

@@ -60,8 +60,9 @@ class Classifier(nn.Module):
         start: Mapping[str, Tensor] | None = None,  # noqa: ARG002  # the signature of every method
     ) -> FitReport:
         """Trains every member from its own random initialisation."""
-        leaves = [[leaf] for leaf in range(self.leaves)]
-        sampler = sampling.by_class(data.train.labels, leaves, balance=self.params.balance)
+        sampler = sampling.by_label(
+            data.train.labels, range(self.leaves), balance=self.params.balance
+        )
         pairs = [
             (
                 network,

@@ -70,8 +70,9 @@ class Classifier(nn.Module):
             BadParams: A training signal needs groups of labels and the run's tree has none, or it has
                 no effect with this recipe or network.
         """
-        leaves = [[leaf] for leaf in range(self.leaves)]
-        sampler = sampling.by_class(data.train.labels, leaves, balance=self.params.balance)
+        sampler = sampling.by_label(
+            data.train.labels, range(self.leaves), balance=self.params.balance
+        )
         task = Task(
             name="root",
             data=data,

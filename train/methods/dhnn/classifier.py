@@ -188,10 +188,8 @@ class Classifier(nn.Module):
             name=trees.ROOT,
             data=data,
             outputs=np.arange(self.leaves),
-            sampler=sampling.by_class(
-                data.train.labels,
-                [[leaf] for leaf in range(self.leaves)],
-                balance=self.params.balance,
+            sampler=sampling.by_label(
+                data.train.labels, range(self.leaves), balance=self.params.balance
             ),
             macs_trained=self._read_macs() + self.network.decoder.macs_of_path,
             loss=self.network.losses,

@@ -280,8 +280,7 @@ class Classifier(nn.Module):
         )
 
     def _sampler(self, data: DataModule, members: list[int]) -> sampling.Sampler:
-        labels = [[leaf] for leaf in members]
-        return sampling.by_class(data.train.labels, labels, balance=self.params.balance)
+        return sampling.by_label(data.train.labels, members, balance=self.params.balance)
 
     def _check_batches(self, trainer: Trainer) -> None:
         """Refuses divided batches before the training starts, if the consistency term is used."""

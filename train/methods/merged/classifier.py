@@ -7,7 +7,7 @@ weights. Method, example and sources: `docs/methods/merged.md`.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import networkx as nx
 import numpy as np
@@ -210,13 +210,12 @@ class Classifier(nn.Module):
 
     def _joint_task(self, data: DataModule) -> Task:
         """Returns the training task of both branches together."""
-        every = [[leaf] for leaf in range(self.leaves)]
         loss: losses.Loss = losses.cross_entropy
         if self.network.coarse is not None:
             loss = BothLosses(self.parents.cpu(), self.params.coarse_weight)
         return self._task(
             data,
-            every,
+            self._every_label(data),
             name=trees.ROOT,
             outputs=np.arange(self.leaves),
             macs=self.cost().macs_max,
@@ -225,24 +224,31 @@ class Classifier(nn.Module):
 
     def _separate_tasks(self, data: DataModule) -> list[Pair]:
         """Returns each branch, which is a whole network, with its own training task."""
-        every = [[leaf] for leaf in range(self.leaves)]
         macs = self.cost().macs
         task = self._task(
-            data, every, name=trees.ROOT, outputs=np.arange(self.leaves), macs=macs[trees.ROOT]
+            data,
+            self._every_label(data),
+            name=trees.ROOT,
+            outputs=np.arange(self.leaves),
+            macs=macs[trees.ROOT],
         )
         pairs: list[Pair] = [(self.network.fine, task)]
         if self.network.coarse is not None:
             parents = self.parents.cpu().numpy()
-            task = self._task(
-                data, self.clusters, name=_COARSE, outputs=parents, macs=macs[_COARSE]
+            sampler = sampling.by_class(
+                data.train.labels, self.clusters, balance=self.params.balance
             )
+            task = self._task(data, sampler, name=_COARSE, outputs=parents, macs=macs[_COARSE])
             pairs.append((self.network.coarse, task))
         return pairs
+
+    def _every_label(self, data: DataModule) -> sampling.Sampler:
+        return sampling.by_label(data.train.labels, range(self.leaves), balance=self.params.balance)
 
     def _task(
         self,
         data: DataModule,
-        classes: Sequence[Sequence[int]],
+        sampler: sampling.Sampler,
         *,
         name: str,
         outputs: Int[np.ndarray, " leaf"],
@@ -253,7 +259,7 @@ class Classifier(nn.Module):
             name=name,
             data=data,
             outputs=outputs,
-            sampler=sampling.by_class(data.train.labels, classes, balance=self.params.balance),
+            sampler=sampler,
             macs_trained=macs,
             epochs=self.params.epochs,
             lr_scale=self.params.lr_scale if self.params.transfer else 1.0,

@@ -111,13 +111,14 @@ class Classifier(nn.Module):
             BadParams: They would be chosen on images that are trained on.
         """
         self._check_images(data)
-        every = [[leaf] for leaf in range(self.leaves)]
         macs = self.cost().macs
         task = Task(
             name=trees.ROOT,
             data=data,
             outputs=np.arange(self.leaves),
-            sampler=sampling.by_class(data.train.labels, every, balance=self.params.balance),
+            sampler=sampling.by_label(
+                data.train.labels, range(self.leaves), balance=self.params.balance
+            ),
             macs_trained=macs[trees.ROOT] + self._tail_macs(data.train.labels),
             loss=ExitAndTail(),
             shows_targets=True,
