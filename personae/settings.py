@@ -212,13 +212,27 @@ def near_miss(word: str, known: Sequence[str], *, least: float = 0.4) -> str:
     return f"Did you mean '{near[0]}'?" if near else ""
 
 
+def modules_in(package: str, *, packages: bool = True) -> set[str]:
+    """
+    Returns the names of the modules in the folder of `package`, without importing it.
+
+    Args:
+        package: Full name of a package; one that is not installed has no modules.
+        packages: Whether the folders in it count as modules.
+    """
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:  # the parent is not installed
+        return set()
+    folders = spec.submodule_search_locations if spec else None
+    return {each.name for each in pkgutil.iter_modules(folders or []) if packages or not each.ispkg}
+
+
 def _sections() -> list[str]:
     """Returns the names that a file of parameters may have; each model lies in its own module."""
     names = set(_WITHOUT_MODULE)
     for package in ("scraper", "curation", "train"):
-        spec = importlib.util.find_spec(f"{package}.params")
-        folders = spec.submodule_search_locations if spec else None
-        names |= {module.name for module in pkgutil.iter_modules(folders)}
+        names |= modules_in(f"{package}.params", packages=False)
     return sorted(names)
 
 

@@ -19,7 +19,7 @@ from train.engine import loop
 from train.errors import Diverged
 from train.evaluation import prediction
 from train.methods import METHODS
-from train.runtime import checkpoint
+from train.runtime import checkpoint, seeds
 from train.tree import hierarchy
 
 FAST = loop.Params(epochs=1, lr=0.05, threads=1, device="cpu")
@@ -27,8 +27,22 @@ NETWORK = backbone.Params(
     widths=(8, 16, 16, 16, 16), dense=32, batch_norm=True, dropout=0.0, noise=0.0, init="he"
 )
 ROOT = Path(__file__).resolve().parents[2]
-TREELESS = {"flat", "ensemble"}
 ALL = pytest.mark.parametrize("method", sorted(METHODS))
+
+
+@torch.no_grad()
+def _predicts_clusters(method):
+    seeds.seed(0, method)
+    classifier = METHODS[method].Classifier(
+        METHODS[method].Params(),
+        hierarchy=hierarchy.from_clusters(FAMILIES, 4),
+        build=lambda outputs: backbone.build(NETWORK, outputs=outputs, side=16),
+        mean=np.zeros(3, dtype=np.float32),
+    )
+    return classifier.eval().coarse_proba(torch.zeros(1, 3, 16, 16)) is not None
+
+
+TREELESS = {method for method in METHODS if not _predicts_clusters(method)}
 
 
 def fitting(make_classifier, make_trainer, tiny_data):
@@ -221,18 +235,23 @@ def test_divergence_is_named(fitted, tmp_path, method):
     assert all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
 
 
-def test_every_method_has_a_section():
-    """The method names of the help, which imports no torch, equal those of METHODS."""
+def test_methods_are_the_files():
+    """The names of the help, which imports no torch, are METHODS; those with a tree are known."""
+    trees = {"uppsala", "merged", "dhnn", "hiernet", "hdcnn", "recover"}
+
     assert tuple(METHODS) == params.METHODS
+    assert {"flat", "ensemble", *trees} <= set(METHODS)
+    assert {"flat", "ensemble"} <= TREELESS
+    assert not trees & TREELESS
 
 
 @ALL
 def test_source_is_cited_and_parameters_have_a_section(method):
-    """The class names its source, and params.yaml has a valid section for the method."""
+    """The class names its source, and its section has valid values and describes each parameter."""
     document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
     assert "Source:" in METHODS[method].Classifier.__doc__
-    assert METHODS[method].Params(**(document[method] or {}))
+    assert METHODS[method].Params(**(document.get(method) or {}))
     assert all(field.description for field in METHODS[method].Params.model_fields.values())
 
 

@@ -221,6 +221,11 @@ def test_a_run_that_dvc_cannot_name_is_an_error_of_the_first_stage(project, caps
 
 WRONG = [
     ("method: uppsala", "method: upsala", "'upsala' is no method. Did you mean 'uppsala'? Known: "),
+    (
+        "method: uppsala",
+        "method: fusion",
+        "section is missing: train/params/fusion.py. Known: dhnn,",
+    ),
     ("grouping: modularity", "grouping: families2", "Did you mean 'families'? Known: modularity"),
     ("loop:", "lop:", "'lop' is no section. Did you mean 'loop'? Known: augment, backbone, "),
     ("runs:", "compare: {fit: [treee]}\nruns:", "section 'runs': both, grown, long, other"),

@@ -1,21 +1,20 @@
-"""METHODS: the registry, from name to module. params.yaml and dvc.yaml use the same names."""
+"""
+METHODS: the module of each method by name, which defines its `Classifier` and knows its `Params`.
 
+A method is a module here, or the module `classifier` of a folder here, with a section of the same name
+in train/params. Nothing else names the methods (docs/howto/method.md).
+"""
+
+import importlib
 from types import ModuleType
 
-from train.methods import ensemble, flat, hiernet
-from train.methods.dhnn import classifier as dhnn
-from train.methods.hdcnn import classifier as hdcnn
-from train.methods.merged import classifier as merged
-from train.methods.recover import classifier as recover
-from train.methods.uppsala import classifier as uppsala
+from train import params
 
-METHODS: dict[str, ModuleType] = {
-    "flat": flat,
-    "ensemble": ensemble,
-    "uppsala": uppsala,
-    "hiernet": hiernet,
-    "hdcnn": hdcnn,
-    "merged": merged,
-    "dhnn": dhnn,
-    "recover": recover,
-}
+
+def _module(name: str) -> ModuleType:
+    module = importlib.import_module(f"{__name__}.{name}")
+    is_folder = hasattr(module, "__path__")
+    return importlib.import_module(f"{__name__}.{name}.classifier") if is_folder else module
+
+
+METHODS: dict[str, ModuleType] = {name: _module(name) for name in params.METHODS}

@@ -1,8 +1,8 @@
 """
 `fusion`: trained trees below a new root that chooses between them (`docs/methods/uppsala.md`).
 
-METHODS has no such entry and params.yaml no such section: `python -m train merge` makes it from
-trained runs, not stage `fit` from a grouping. Once saved, it is a classifier like any other.
+It has no section in train/params, so METHODS has no such entry: `python -m train merge` makes it
+from trained runs, not stage `fit` from a grouping. Once saved, it is a classifier like any other.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,18 +1,21 @@
 """
 The sections of params.yaml that hold options: one module for each, with its model `Params`.
 
-Nothing here imports torch, so that `--help` answers at once.
+A method is a module in train/methods with a section of the same name here. Nothing here imports
+torch, so that `--help` answers at once.
 """
 
 import importlib
+from typing import Final
 
 from pydantic import BaseModel
 
 from personae.errors import BadParams
-from personae.settings import near_miss
+from personae.settings import modules_in, near_miss
 from train.params.clustering import GROUPINGS
 
-METHODS = ("flat", "ensemble", "uppsala", "hiernet", "hdcnn", "merged", "dhnn", "recover")
+METHODS: Final = tuple(sorted(modules_in("train.methods") & modules_in("train.params")))
+"""The names of the methods: the modules that both folders have."""
 
 
 def model_of(section: str) -> type[BaseModel]:
@@ -30,6 +33,8 @@ def known_method(method: str) -> str:
     """
     if method not in METHODS:
         hint = near_miss(method, METHODS)
+        if method in modules_in("train.methods"):
+            hint = f"train/methods has it, but its section is missing: train/params/{method}.py."
         raise BadParams(
             f"'{method}' is no method. {hint} Known: {', '.join(METHODS)}. Correct `method` of the "
             "run in section 'runs' of params.yaml."
