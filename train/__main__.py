@@ -250,8 +250,12 @@ def _section(
     alone: bool = False,
 ) -> Any:
     """Returns a section. Values of the run win over the file, the command line wins over both."""
-    model = params.model_of(name)
-    return _file(options).section(name, model, overrides(options, model), own=own, alone=alone)
+    file = _file(options)
+    values = {**({} if alone else file.values(name)), **(own or {})}
+    if getattr(options, "name", None):
+        values["name"] = options.name
+    model = params.model_in(name, values)
+    return file.section(name, model, overrides(options, model), own=own, alone=alone)
 
 
 def _file(options: argparse.Namespace) -> Settings:
@@ -260,8 +264,10 @@ def _file(options: argparse.Namespace) -> Settings:
         options.file = Settings.of(options)
         # A bad name is an error of the first stage that trains, not of the last.
         runs = options.file.section("runs", Runs).named()
+        params.known_network(options.file.values("backbone"))
         for run in runs.values():
             params.known_method(run.method)
+            params.known_network(run.backbone)
             if run.grouping is not None:
                 params.known_grouping(run.grouping)
         options.file.section("compare", Compare).compared(runs)

@@ -21,7 +21,6 @@ from train import saved
 from train.classifier import Cost
 from train.documents import FitDocument, MatchDocument, ModelDocument
 from train.fit import RunSettings
-from train.params.backbone import TORCHVISION
 from train.runs import TOLERANCE, Control
 from train.tree import hierarchy
 
@@ -93,6 +92,11 @@ def _wider(
     settings: RunSettings, wanted: float, cost_of: Callable[[RunSettings], Cost], *, macs: bool
 ) -> tuple[RunSettings, float]:
     """Returns settings with the width that is nearest to `wanted` MACs or parameters, by bisection."""
+    if "width" not in type(settings.backbone).model_fields:
+        raise BadParams(
+            f"{settings.backbone.name} has no width, so no control can have the MACs or parameters of "
+            "another network. Take the controls train_flops and ensemble (compare.equal)."
+        )
 
     @cache  # the last steps of the bisection repeat a width
     def at(width: float) -> tuple[float, RunSettings]:
@@ -110,8 +114,8 @@ def _wider(
 
 
 def _cost(settings: RunSettings, *, side: int, labels: int) -> Cost:
-    # Shapes are enough, but some networks of torchvision compute their sizes with tensors.
-    device = "cpu" if settings.backbone.name.startswith(TORCHVISION) else "meta"
+    # Shapes are enough, but some networks of a library compute their sizes with tensors.
+    device = "cpu" if "/" in settings.backbone.name else "meta"
     with torch.random.fork_rng(devices=[]), torch.device(device):
         classifier = saved.build(
             settings.method,

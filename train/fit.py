@@ -44,7 +44,7 @@ from train.errors import BadCheckpoint, BadHierarchy
 from train.evaluation import prediction
 from train.grouping import document
 from train.params.augment import Params as AugmentParams
-from train.params.backbone import Params as BackboneParams
+from train.params.backbone import Backbone
 from train.params.data import Params as DataParams
 from train.params.loop import Params as LoopParams
 from train.runs import FLAT
@@ -65,7 +65,7 @@ class RunSettings:
     """The section of the method."""
     data: DataParams
     augment: AugmentParams
-    backbone: BackboneParams
+    backbone: Backbone
     loop: LoopParams
 
     def document(self) -> dict[str, Any]:

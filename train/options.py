@@ -210,8 +210,11 @@ def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequen
     run = _run(name, arguments, file)
     own = {"loop": run.loop, "backbone": run.backbone, run.method: run.params} if run else {}
     methods = [method for method in _methods(name, run) if method in params.METHODS]
-    for section in (*methods, "loop", "data", "augment", "backbone"):
+    for section in (*methods, "loop", "data", "augment"):
         _add_group(command, section, {**values(section), **own.get(section, {})})
+    network = own.get("backbone", {})
+    network = network if "name" in network else {**values("backbone"), **network}
+    _add_group(command, "backbone", {**network, **_named_network(arguments)})
     if name == "fit" and run is None:
         command.epilog = (
             f"{command.epilog}\n\nThe options of RUN's method are shown when RUN is named:\n"
@@ -243,4 +246,14 @@ def _run(name: str, arguments: Sequence[str], file: Settings | None) -> Run | No
 
 def _add_group(command: argparse.ArgumentParser, section: str, values: Mapping[str, Any]) -> None:
     group = command.add_argument_group(f"section '{section}' of params.yaml")
-    add_options(group, params.model_of(section), values=values)
+    add_options(group, params.model_in(section, values), values=values)
+
+
+def _named_network(arguments: Sequence[str]) -> dict[str, str]:
+    """Returns `name` if the command line gives it: a network may have options of its own."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--name", default=argparse.SUPPRESS)
+    try:
+        return vars(parser.parse_known_args(arguments)[0])
+    except argparse.ArgumentError:  # the parser of the command reports it
+        return {}

@@ -7,7 +7,6 @@ from train import saved
 from train.errors import BadCheckpoint
 from train.fit import RunSettings
 from train.params.augment import Params as AugmentParams
-from train.params.backbone import Params as BackboneParams
 
 METHOD = "uppsala"
 
@@ -36,9 +35,10 @@ def load(folder: Path, settings: RunSettings, *, side: int, target: Path) -> sav
             f"{folder} was trained on images of {model.side} pixels, and the shards hold images of "
             f"{side}. Make shards of {model.side} pixels (measure.side), or train the tree again."
         )
-    before = BackboneParams(**model.params["backbone"])
-    for name in BackboneParams.model_fields:
-        check(folder, f"backbone.{name}", getattr(before, name), getattr(settings.backbone, name))
+    before = saved.network_params(model)
+    for name in type(before).model_fields:  # the name of the network is the first
+        now = getattr(settings.backbone, name, None)
+        check(folder, f"backbone.{name}", getattr(before, name), now)
     augmentation = AugmentParams(**model.params["augment"])
     if augmentation.network_side(side) != settings.augment.network_side(side):
         check(folder, "augment.crop", augmentation.crop, settings.augment.crop)

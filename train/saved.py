@@ -26,7 +26,7 @@ from train.documents import ModelDocument
 from train.errors import BadCheckpoint
 from train.methods import METHODS, fusion
 from train.params.augment import Params as AugmentParams
-from train.params.backbone import Params as BackboneParams
+from train.params.backbone import Backbone, model_of_network
 from train.runtime import checkpoint
 from train.tree import hierarchy
 
@@ -42,7 +42,7 @@ class Saved:
 def build(
     method: str,
     own: BaseModel,
-    backbone_params: BackboneParams,
+    backbone_params: Backbone,
     *,
     tree: nx.DiGraph,
     side: int,
@@ -152,7 +152,7 @@ def _known(folder: Path) -> str:
 def _untrained(model: ModelDocument) -> HierarchicalClassifier:
     """Returns the untrained classifier that model.json describes."""
     mean = np.array(model.mean, dtype=np.float32)
-    network = BackboneParams(**model.params["backbone"])
+    network = network_params(model)
     side = AugmentParams(**model.params["augment"]).network_side(model.side)
     if model.method == fusion.NAME:
         if model.parts is None:
@@ -168,5 +168,11 @@ def _untrained(model: ModelDocument) -> HierarchicalClassifier:
     return build(model.method, own, network, tree=tree, side=side, mean=mean)
 
 
-def _network(params: BackboneParams, side: int, outputs: int) -> Network:
+def network_params(model: ModelDocument) -> Backbone:
+    """Returns the parameters of the network that model.json describes."""
+    values = model.params["backbone"]
+    return model_of_network(values.get("name"))(**values)
+
+
+def _network(params: Backbone, side: int, outputs: int) -> Network:
     return backbone.build(params, outputs=outputs, side=side)

@@ -14,8 +14,8 @@ from train import backbone
 from train.backbone import vision
 from train.backbone.attention import attention
 from train.backbone.network import activation
-from train.backbone.uppsala_cnn import Noise
 from train.errors import MissingPackage
+from train.networks.uppsala_cnn import Noise
 from train.params.backbone import NAMES, Params
 from train.runtime import seeds
 

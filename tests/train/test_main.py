@@ -226,6 +226,8 @@ WRONG = [
         "method: fusion",
         "section is missing: train/params/fusion.py. Known: dhnn,",
     ),
+    ("name: resnet20", "name: resnett20", "Did you mean 'resnet20'? Known: uppsala_cnn, fast_cnn,"),
+    ("dense: 32", "name: fastcnn", "'fastcnn' is no backbone. Did you mean 'fast_cnn'? Known: "),
     ("grouping: modularity", "grouping: families2", "Did you mean 'families'? Known: modularity"),
     ("loop:", "lop:", "'lop' is no section. Did you mean 'loop'? Known: augment, backbone, "),
     ("runs:", "compare: {fit: [treee]}\nruns:", "section 'runs': both, grown, long, other"),

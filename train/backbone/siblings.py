@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from train.backbone.network import Branch
 from train.backbone.parts import parts_by_name
-from train.backbone.resnet import BasicBlock, Bottleneck
+from train.backbone.residual import BasicBlock, Bottleneck
 
 # Time of eight branches in a loop / grouped on one core, for 1, 2, 8 and 32 images: resnet20 1.5, 1.3,
 # 0.8, 0.6; nin 1.05, 0.95, 0.9, 0.7 (`python -m benchmarks grouped`). No accelerator was measured.

@@ -19,7 +19,7 @@ from personae.errors import BadParams, MissingInput
 from train import backbone
 from train.backbone import Branch, Network
 from train.backbone.parts import parts_by_name
-from train.backbone.resnet import BasicBlock
+from train.backbone.residual import BasicBlock
 from train.backbone.siblings import Siblings
 from train.classifier import Cost, FitReport, Mode
 from train.data import augment, sampling

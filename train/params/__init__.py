@@ -6,7 +6,8 @@ torch, so that `--help` answers at once.
 """
 
 import importlib
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from pydantic import BaseModel
 
@@ -22,6 +23,15 @@ def model_of(section: str) -> type[BaseModel]:
     """Returns the model of a section."""
     model: type[BaseModel] = importlib.import_module(f"train.params.{section}").Params
     return model
+
+
+def model_in(section: str, values: Mapping[str, Any]) -> type[BaseModel]:
+    """Returns the model of a section with these values: a network may have its own parameters."""
+    if section == "backbone":
+        from train.params.backbone import model_of_network
+
+        return model_of_network(values.get("name"))
+    return model_of(section)
 
 
 def known_method(method: str) -> str:
@@ -40,6 +50,24 @@ def known_method(method: str) -> str:
             "run in section 'runs' of params.yaml."
         )
     return method
+
+
+def known_network(values: Mapping[str, Any]) -> None:
+    """
+    Checks the name of a network if `values`, those of section `backbone` or of a run, have one.
+
+    Raises:
+        BadParams: There is no such network.
+    """
+    from train.params.backbone import is_known, names
+
+    name = values.get("name")
+    if name is not None and not is_known(name):
+        hint = near_miss(str(name), names())
+        raise BadParams(
+            f"'{name}' is no backbone. {hint} Known: {', '.join(names())}. Correct `name` in section "
+            "'backbone', or in `backbone` of the run, in params.yaml."
+        )
 
 
 def known_grouping(grouping: str) -> str:

@@ -1,14 +1,25 @@
-"""Section `backbone` of params.yaml: which network, and how large."""
+"""
+Section `backbone` of params.yaml: which network, and how large.
 
+`Params` is the model of the networks that come with the program and share most parameters. Any other
+network has its own, a subclass of `Backbone` in train/params/networks.
+"""
+
+import importlib
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from personae.settings import modules_in, near_miss
 
 Attention = Literal["none", "se", "cbam"]
 BASIC = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}
 """Basic blocks in each of the three stages."""
 NAMES = ("uppsala_cnn", "fast_cnn", "nin", *BASIC, "resnet164", "densenet_bc_100")
 TORCHVISION = "torchvision/"
+_OWN_MODELS = "train.params.networks"
+_MODULES = {**dict.fromkeys((*BASIC, "resnet164"), "resnet"), "densenet_bc_100": "densenet"}
+"""Module in train/networks where it has another name than the network."""
 # Fields that only these backbones have.
 _OWN = {
     "uppsala_cnn": (
@@ -24,25 +35,36 @@ _OWN = {
 }
 
 
-class Params(BaseModel):
-    """Section `backbone`."""
+class Backbone(BaseModel):
+    """What every network has: a name, FAMILY/NAME for a family of networks, and an initialisation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    init: Literal["glorot", "he", "gaussian"] | None = Field(
+        None,
+        description="initialisation; unset: that of the network",
+    )
+
+    @property
+    def module(self) -> str:
+        """The module in train/networks that builds the network."""
+        return _MODULES.get(self.name, self.name.partition("/")[0])
+
+
+class Params(Backbone):
+    """Section `backbone`."""
 
     name: str = Field(
         "uppsala_cnn",
         description="uppsala_cnn, fast_cnn (for CPUs), nin, resnet20, resnet32, resnet44, resnet56, "
-        "resnet110, resnet164, densenet_bc_100, or torchvision/NAME",
+        "resnet110, resnet164, densenet_bc_100, torchvision/NAME, or a network of train/networks",
     )
     width: float = Field(
         1.0, gt=0, le=8, description="factor for all channel counts; 1: published size"
     )
     act: Literal["relu", "selu", "elu"] = Field(
         "relu", description="activation; elu: as in HierNet's ResNet"
-    )
-    init: Literal["glorot", "he", "gaussian"] | None = Field(
-        None,
-        description="initialisation; unset: that of the network",
     )
     attention: Attention = Field(
         "none",
@@ -77,10 +99,10 @@ class Params(BaseModel):
 
     @model_validator(mode="after")
     def _check_fields(self) -> "Params":
-        if self.name not in NAMES and not self.name.startswith(TORCHVISION):
-            raise ValueError(
-                f"'{self.name}' is no backbone; known: {', '.join(NAMES)}, torchvision/NAME"
-            )
+        if not is_known(self.name):
+            known = names()
+            hint = near_miss(self.name, known)
+            raise ValueError(f"'{self.name}' is no backbone. {hint} Known: {', '.join(known)}")
         if self.attention != "none" and self.name not in (*BASIC, "resnet164"):
             raise ValueError(f"{self.name} has no attention: leave the parameter out")
         fields = type(self).model_fields
@@ -97,3 +119,32 @@ class Params(BaseModel):
         if self.name == "uppsala_cnn" and self.act == "elu":
             raise ValueError("uppsala_cnn takes relu or selu")
         return self
+
+
+def model_of_network(name: object) -> type[Backbone]:
+    """Returns the model of a network's parameters; `Params` also for a name that is none."""
+    module = str(name).partition("/")[0]
+    if module not in modules_in(_OWN_MODELS):
+        return Params
+    model: type[Backbone] = importlib.import_module(f"{_OWN_MODELS}.{module}").Params
+    return model
+
+
+def is_known(name: object) -> bool:
+    """Returns whether a network has this name; a library checks the names of its networks itself."""
+    if model_of_network(name) is Params:
+        return name in NAMES or str(name).startswith(TORCHVISION)
+    module, _, rest = str(name).partition("/")
+    return bool(rest) == (module in _families())
+
+
+def names() -> list[str]:
+    """Returns the known names; FAMILY/NAME stands for those of a family."""
+    own = sorted(modules_in(_OWN_MODELS) - _families())
+    return [*NAMES, *own, f"{TORCHVISION}NAME", *(f"{family}/NAME" for family in _families())]
+
+
+def _families() -> set[str]:
+    """Returns the modules whose networks have a name of their own in the module."""
+    own = {name: model_of_network(name) for name in sorted(modules_in(_OWN_MODELS))}
+    return {name for name, model in own.items() if model.model_fields["name"].is_required()}

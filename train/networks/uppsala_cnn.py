@@ -31,7 +31,7 @@ class Noise(nn.Module):
         return x + self.sigma * torch.randn_like(x) if self.training and self.sigma else x
 
 
-def uppsala_cnn(params: Params, *, outputs: int, side: int) -> Network:
+def network(params: Params, *, outputs: int, side: int) -> Network:
     """
     Returns the network; with the defaults at 128 pixels and 25 labels it has 2,285,721 parameters.
 

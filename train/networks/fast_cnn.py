@@ -11,13 +11,14 @@ from itertools import pairwise
 from torch import nn
 
 from train.backbone.network import Network, pooled_head
+from train.params.backbone import Params
 
 _WIDTHS = (32, 64, 128, 256)  # channels of the stem and of the three blocks, which halve the map
 
 
-def fast_cnn(*, width: float, outputs: int, side: int) -> Network:
+def network(params: Params, *, outputs: int, side: int) -> Network:
     """Returns the network: a stem, then three blocks of two 3 × 3 convolutions."""
-    widths = [max(1, round(own * width)) for own in _WIDTHS]
+    widths = [max(1, round(own * params.width)) for own in _WIDTHS]
     blocks = nn.Sequential(_convolution(3, widths[0], pool=False))
     for channels, own in pairwise(widths):
         first = _convolution(channels, own, pool=True)

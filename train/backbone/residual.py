@@ -1,20 +1,12 @@
-"""
-Residual networks for small images.
-
-`resnet20` … `resnet110`: basic blocks in three stages (He et al., Deep Residual Learning, 2016,
-section 4.2), as in HierNet; `resnet164`: pre-activation bottlenecks (He et al., Identity Mappings,
-2016), as in Dutt et al. The stem is block 0 and each residual block is one more block, so a method
-can cut the network between any two of them.
-"""
+"""The blocks of residual networks, with two or three convolutions and a shortcut."""
 
 from torch import Tensor, nn
 
 from train.backbone.attention import attention
-from train.backbone.network import Network, activation, pooled_head
-from train.params.backbone import BASIC, Attention
+from train.backbone.network import activation
+from train.params.backbone import Attention
 
-_BOTTLENECKS, _EXPANSION = 18, 4  # of resnet164
-_STAGES = (16, 32, 64)
+EXPANSION = 4  # of a bottleneck's last convolution
 
 
 class BasicBlock(nn.Module):
@@ -58,7 +50,7 @@ class Bottleneck(nn.Module):
     ) -> None:
         """Builds the block; where the width changes the shortcut starts from the activated maps."""
         super().__init__()
-        outer = inner * _EXPANSION
+        outer = inner * EXPANSION
         self.pre = nn.Sequential(nn.BatchNorm2d(channels), activation(act, inplace=True))
         self.inside = nn.Sequential(
             nn.Conv2d(channels, inner, 1, bias=False),
@@ -80,37 +72,3 @@ class Bottleneck(nn.Module):
         kept = x if self.shortcut is None else self.shortcut(active)
         result: Tensor = self.attention(self.inside(active)) + kept
         return result
-
-
-def basic(
-    name: str, *, width: float, act: str, outputs: int, side: int, attends: Attention = "none"
-) -> Network:
-    """Returns resnet20 to resnet110; at width 1 and 100 labels resnet20 has 278,324 parameters."""
-    widths = [max(1, round(stage * width)) for stage in _STAGES]
-    channels = widths[0]
-    stem = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
-    stem.append(activation(act, inplace=True))
-    blocks = nn.Sequential(stem)
-    for stage, own in enumerate(widths):
-        for place in range(BASIC[name]):
-            stride = 2 if stage and not place else 1
-            blocks.append(BasicBlock(channels, own, stride=stride, act=act, attends=attends))
-            channels = own
-    last = activation("elu") if act == "elu" else None
-    return Network(blocks, pooled_head(channels, outputs, before=last), side=side)
-
-
-def bottleneck(
-    *, width: float, act: str, outputs: int, side: int, attends: Attention = "none"
-) -> Network:
-    """Returns resnet164; at width 1 and 100 labels it has 1,726,388 parameters."""
-    widths = [max(1, round(stage * width)) for stage in _STAGES]
-    channels = widths[0]
-    blocks = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False))
-    for stage, inner in enumerate(widths):
-        for place in range(_BOTTLENECKS):
-            stride = 2 if stage and not place else 1
-            blocks.append(Bottleneck(channels, inner, stride=stride, act=act, attends=attends))
-            channels = inner * _EXPANSION
-    blocks.append(nn.Sequential(nn.BatchNorm2d(channels), activation(act, inplace=True)))
-    return Network(blocks, pooled_head(channels, outputs), side=side)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from personae.errors import BadParams
 from train.backbone.network import Network, Pixels
+from train.params.backbone import Params
 
 
 class MeanOfPixels(nn.Module):
@@ -26,7 +27,7 @@ class MeanOfPixels(nn.Module):
         return (rows.relu() if self.relu else rows).mean(dim=1)
 
 
-def nin(*, width: float, dropout: float, logit_relu: bool, outputs: int, side: int) -> Network:
+def network(params: Params, *, outputs: int, side: int) -> Network:
     """
     Returns the network; at width 1, 26 pixels and 100 labels it has 984,356 parameters.
 
@@ -35,8 +36,8 @@ def nin(*, width: float, dropout: float, logit_relu: bool, outputs: int, side: i
     Raises:
         BadParams: The image is too small for two pools.
     """
-    first, second, full = (max(1, round(own * width)) for own in (160, 96, 192))
-    last = _pooled(_pooled(side))
+    first, second, full = (max(1, round(own * params.width)) for own in (160, 96, 192))
+    dropout, last = params.dropout, _pooled(_pooled(side))
     if side < 6:
         raise BadParams(
             f"nin takes images of 6 pixels or more, and these have {side}. Set measure.side, or "
@@ -51,7 +52,7 @@ def nin(*, width: float, dropout: float, logit_relu: bool, outputs: int, side: i
         OrderedDict(
             pixels=Pixels(last * last),
             predictions=nn.Linear(full, outputs),
-            mean=MeanOfPixels(relu=logit_relu),
+            mean=MeanOfPixels(relu=params.logit_relu),
         )
     )
     return Network(blocks, head, side=side)

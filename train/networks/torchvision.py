@@ -9,25 +9,29 @@ from collections import OrderedDict
 from torch import nn
 
 from personae.errors import BadParams
+from personae.settings import near_miss
 from train.backbone import vision
 from train.backbone.network import Network
+from train.params.backbone import TORCHVISION, Params
 
 _TWO_HEADS = ("googlenet", "inception_v3")
 
 
-def classifier(name: str, *, outputs: int, side: int) -> Network:
+def network(params: Params, *, outputs: int, side: int) -> Network:
     """
-    Returns torchvision's classifier `name`; a new dense layer replaces its last one as the head.
+    Returns torchvision's classifier; a new dense layer replaces its last one as the head.
 
     Raises:
-        BadParams: torchvision has no classifier `name`, or the classifier ends in no dense layer.
+        BadParams: torchvision has no such classifier, or the classifier ends in no dense layer.
+        MissingPackage: torchvision cannot be imported.
     """
+    name = params.name.removeprefix(TORCHVISION)
     models = vision.torchvision().models
     known = models.list_models(module=models)
     if name not in known:
         raise BadParams(
-            f"torchvision has no classifier '{name}'. It has {', '.join(known)}: set backbone.name "
-            "to torchvision/ and one of them."
+            f"torchvision has no classifier '{name}'. {near_miss(name, known)} It has "
+            f"{', '.join(known)}: set backbone.name to torchvision/ and one of them."
         )
     # With their auxiliary heads they return more than logits.
     single = {"aux_logits": False, "init_weights": False} if name in _TWO_HEADS else {}

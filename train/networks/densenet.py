@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from train.backbone.network import Network, pooled_head
+from train.params.backbone import Params
 
 _GROWTH, _LAYERS, _STAGES, _BOTTLENECK = 12, 16, 3, 4
 
@@ -34,9 +35,9 @@ class DenseLayer(nn.Module):
         return torch.cat([x, self.inside(x)], dim=1)
 
 
-def densenet_bc(*, width: float, outputs: int, side: int) -> Network:
+def network(params: Params, *, outputs: int, side: int) -> Network:
     """Returns DenseNet-BC-100; at width 1 and 100 labels it has 800,032 parameters."""
-    growth = max(1, round(_GROWTH * width))
+    growth = max(1, round(_GROWTH * params.width))
     channels = 2 * growth
     blocks = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False))
     for stage in range(_STAGES):
