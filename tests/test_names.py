@@ -1,5 +1,7 @@
 """Tests that module, parameter section, stage and output folder have the same name."""
 
+import functools
+import hashlib
 import importlib
 import re
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import yaml
 from dvc.utils.serialize import parse_yaml
 
+from personae.settings import modules_in
 from personae.stages import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,6 +25,8 @@ FIT_OUTPUTS = {"weights.safetensors", "model.json", "fit.json", "curves.csv", "v
 SAME_COMMAND = {"evaluate_control": "evaluate"}
 # Modules that change no output, so that no stage depends on them.
 PLUMBING = ("errors",)
+# What section `runs` does to a training stands in data/settings/RUN.json.
+SETTLED = {"flat": {"train/runs.py"}, "fit": {"train/runs.py"}}
 
 
 def _package(stage: str) -> str:
@@ -119,22 +124,79 @@ def test_runs_name_methods_and_are_compared(preset):
 def test_every_section_is_read_by_a_stage():
     """Each section of params.yaml is read by a stage, and each stage reads existing sections."""
     read = {name.split(".")[0] for stage in PIPELINE.values() for name in stage.get("params", ())}
+    trained = {
+        "data",
+        "augment",
+        "backbone",
+        "loop",
+        *importlib.import_module("train.params").METHODS,
+    }
 
-    assert set(PARAMS) == read
+    assert read <= set(PARAMS) <= read | trained
+    assert "params.yaml" in PIPELINE["settings"]["deps"]  # it writes what a run is trained with
 
 
-@pytest.mark.parametrize("stage", [name for name in PIPELINE if name not in ("fit", "flat")])
+@functools.cache
+def _imports(module: str) -> set[str]:
+    """Returns the files of a module and of all that it imports, without PLUMBING."""
+    package = module.split(".", maxsplit=1)[0]
+    needed = {module} | _graph(package).find_upstream_modules(module)
+    files = {name.replace(".", "/") for name in needed if name != package}
+    files = {f"{file}/__init__.py" if (ROOT / file).is_dir() else f"{file}.py" for file in files}
+    return {file for file in files if Path(file).stem not in PLUMBING}
+
+
+@functools.cache
+def _graph(package: str) -> grimp.ImportGraph:
+    return grimp.build_graph(package)
+
+
+def _uncovered(files: set[str], stage: str) -> set[str]:
+    """Returns the files that no dependency of a stage is or contains."""
+    listed = [*PIPELINE[stage]["deps"], *SETTLED.get(stage, ())]
+    return {f for f in files if not any(f == dep or f.startswith(f"{dep}/") for dep in listed)}
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
 def test_code_dependencies_are_the_imports(stage):
     """The code dependencies of a stage are its module and its imports, without PLUMBING."""
-    package = _package(stage)
-    graph = grimp.build_graph(package)
-    needed = {_module(stage)} | graph.find_upstream_modules(_module(stage))
-    files = {f"{module.replace('.', '/')}.py" for module in needed if module != package}
-    files = {f for f in files if (ROOT / f).exists() and Path(f).stem not in PLUMBING}
-    listed = [dep for dep in PIPELINE[stage]["deps"] if dep.startswith(f"{package}/")]
+    module = "train.fit" if stage == "flat" else _module(stage)
 
-    covered = {f for f in files if any(f == dep or f.startswith(f"{dep}/") for dep in listed)}
-    assert files == covered
+    assert set() == _uncovered(_imports(module), stage)
+
+
+@pytest.mark.parametrize("stage", ["flat", "fit", "control", "evaluate", "evaluate_control"])
+def test_code_of_methods_and_networks_is_a_dependency(stage):
+    """What a run imports by name is a dependency of its stages, or stands in data/settings/RUN.json."""
+    params = importlib.import_module("train.params")
+    code_of = importlib.import_module("train.settings").code_of
+    networks = modules_in("train.networks")
+    methods = params.METHODS if stage in ("fit", "evaluate") else ("flat", "ensemble")
+    # A control has the network of its run, not the method.
+    is_control = stage in ("control", "evaluate_control")
+
+    assert any(dep.startswith("data/settings/") for dep in PIPELINE[stage]["deps"])
+    for method in methods if stage != "flat" else ("flat",):
+        module = importlib.import_module("train.methods").METHODS[method].__name__
+        own = set() if is_control else set(code_of(method, "none"))
+        assert set() == _uncovered(_imports(module), stage) - own, method
+    for network in networks:
+        own = set(code_of("none", network))
+        assert own
+        assert set() == _uncovered(_imports(f"train.networks.{network}"), stage) - own, network
+
+
+def test_code_of_a_run_is_its_own():
+    """The hashes of a run are those of its method and its network, and of no other."""
+    code_of = importlib.import_module("train.settings").code_of
+    hdcnn, flat = code_of("hdcnn", "resnet"), code_of("flat", "resnet")
+
+    assert {"train/params/hdcnn.py", "train/methods/hdcnn/mixture.py"} < set(hdcnn)
+    assert {"train/methods/flat.py", "train/params/flat.py", "train/networks/resnet.py"} == set(
+        flat
+    )
+    path = "train/networks/resnet.py"
+    assert hashlib.sha256((ROOT / path).read_bytes()).hexdigest() == hdcnn[path] == flat[path]
 
 
 @pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda p: p.stem)

@@ -62,7 +62,7 @@ def _run(arguments: Sequence[str]) -> None:
 def _settings_of_runs(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import settings
 
-    runs = _runs(options)
+    runs = {FLAT: Run(method=FLAT)} | _runs(options)
     sections = {name: _sections(options, entry) for name, entry in runs.items()}
     print(settings.run(runs, sections, data_dir=folders["data_dir"]))
 

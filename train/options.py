@@ -17,7 +17,7 @@ from train import params
 from train.runs import EQUALS, FLAT, Run, Runs
 
 COMMANDS = {
-    "settings": "write the effective parameters of each run; checks params.yaml",
+    "settings": "write the effective parameters of each run and the hashes of its own code",
     "flat": "train one network over all labels, the baseline",
     "clustering": "group the labels by the flat network's confusions on validation images",
     "fit": "train a run of params.yaml: a method with a grouping",

@@ -257,7 +257,7 @@ def test_settings_hold_what_a_run_is_trained_with(project, capsys):
     both = json.loads((folder / "both.json").read_text())
 
     assert "data/settings\n" == capsys.readouterr().out
-    assert {"tree", "grown", "both", "other", "long", "smooth"} == {
+    assert {"flat", "tree", "grown", "both", "other", "long", "smooth"} == {
         path.stem for path in folder.iterdir()
     }
     assert ("merged", "modularity", 16, 1) == (
@@ -267,6 +267,10 @@ def test_settings_hold_what_a_run_is_trained_with(project, capsys):
         both["params"]["merged"]["epochs"],
     )
     assert {"merged", "data", "augment", "backbone", "loop"} == set(both["params"])
+    assert {"train/params/merged.py", "train/networks/uppsala_cnn.py"} < set(both["code"])
+    other = json.loads((folder / "other.json").read_text())["code"]
+    assert "train/networks/resnet.py" in other
+    assert "train/networks/uppsala_cnn.py" not in other
 
 
 def test_change_of_a_method_concerns_its_runs_alone(project):
