@@ -124,5 +124,6 @@ def _cost(settings: RunSettings, *, side: int, labels: int) -> Cost:
             tree=hierarchy.flat(labels),
             side=settings.augment.network_side(side),
             mean=np.zeros(3, dtype=np.float32),
+            trains=False,
         )
     return classifier.cost()

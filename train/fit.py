@@ -27,7 +27,7 @@ from torch import Tensor
 
 from personae import tables
 from personae.errors import BadParams
-from train import guards, revision, saved
+from train import backbone, guards, revision, saved
 from train.classifier import Cost, FitReport, HierarchicalClassifier
 from train.data.images import DataModule, channel_mean, open_data
 from train.documents import (
@@ -322,7 +322,7 @@ def describe(
         side=shards.side,
         mean=mean,
         root_sha256=shards.root_sha256,
-        versions=versions(),
+        versions=versions() | backbone.origin(settings.backbone),
     )
 
 

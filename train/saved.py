@@ -47,14 +47,16 @@ def build(
     tree: nx.DiGraph,
     side: int,
     mean: Float[np.ndarray, "3"],
+    trains: bool = True,
 ) -> HierarchicalClassifier:
     """
     Returns an untrained classifier of `method` with the parameters `own`.
 
     The weights are drawn from torch's generator, so seed it before. `side` is that of the network's
-    input in pixels; `mean` is the mean of each channel in 0..1.
+    input in pixels; `mean` is the mean of each channel in 0..1. If `trains`, the networks start from
+    the pretrained weights that their parameters name.
     """
-    network: Callable[[int], Network] = partial(_network, backbone_params, side)
+    network: Callable[[int], Network] = partial(_network, backbone_params, side, trains)
     classifier: HierarchicalClassifier = METHODS[method].Classifier(
         own, hierarchy=tree, build=network, mean=np.asarray(mean, dtype=np.float32)
     )
@@ -160,12 +162,12 @@ def _untrained(model: ModelDocument) -> HierarchicalClassifier:
         return fusion.Classifier(
             [_untrained(part) for part in model.parts],
             leaves=[[model.labels.index(label) for label in part.labels] for part in model.parts],
-            build=partial(_network, network, side),
+            build=partial(_network, network, side, False),
             mean=mean,
         )
     tree = hierarchy.from_json(model.hierarchy.model_dump(mode="json", exclude_unset=True))
     own = params.model_of(params.known_method(model.method))(**model.params[model.method])
-    return build(model.method, own, network, tree=tree, side=side, mean=mean)
+    return build(model.method, own, network, tree=tree, side=side, mean=mean, trains=False)
 
 
 def network_params(model: ModelDocument) -> Backbone:
@@ -174,5 +176,5 @@ def network_params(model: ModelDocument) -> Backbone:
     return model_of_network(values.get("name"))(**values)
 
 
-def _network(params: Backbone, side: int, outputs: int) -> Network:
-    return backbone.build(params, outputs=outputs, side=side)
+def _network(params: Backbone, side: int, trains: bool, outputs: int) -> Network:  # noqa: FBT001  # bound by `partial`
+    return backbone.build(params, outputs=outputs, side=side, trains=trains)

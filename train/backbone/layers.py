@@ -66,7 +66,7 @@ def layer_table(network: Network) -> list[Layer]:
         rows.append(Layer(block, inside or number or rest, shape, count(part), macs))
 
     for name, part in shadow.named_modules():
-        if not list(part.children()) and (isinstance(part, _POOLS) or count(part)):
+        if _is_counted(part):
             part.register_forward_pre_hook(lambda _part, _given, name=name: start(name))
             part.register_forward_hook(
                 lambda part, _given, output, name=name: note(name, part, output)
@@ -74,7 +74,7 @@ def layer_table(network: Network) -> list[Layer]:
     try:
         with torch.no_grad(), counter:
             logits = shadow(torch.zeros(1, 3, network.side, network.side, device="meta"))
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # timm asserts sizes
         raise BadParams(
             f"The backbone cannot take images of {network.side} pixels ({error}). Choose another "
             "backbone.name, or larger images (measure.side)."
@@ -88,6 +88,14 @@ def layer_table(network: Network) -> list[Layer]:
             "(attention, for example), so its MACs cannot be counted. Choose another backbone.name."
         )
     return rows
+
+
+def _is_counted(part: nn.Module) -> bool:
+    """Returns whether a part is a row of the table: the parts in it, if any, have no parameters."""
+    if not list(part.children()):
+        return isinstance(part, _POOLS) or count(part) > 0
+    # timm's norms hold their activation.
+    return count(part) > 0 and not count(*part.children())
 
 
 def macs_of_blocks(network: Network) -> list[int]:

@@ -6,6 +6,7 @@ network has its own, a subclass of `Backbone` in train/params/networks.
 """
 
 import importlib
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -50,6 +51,11 @@ class Backbone(BaseModel):
     def module(self) -> str:
         """The module in train/networks that builds the network."""
         return _MODULES.get(self.name, self.name.partition("/")[0])
+
+    @property
+    def weights(self) -> Path | None:
+        """The file of pretrained weights that training starts from; None: they are drawn."""
+        return None
 
 
 class Params(Backbone):
