@@ -101,7 +101,7 @@ def test_runs_name_methods_and_are_compared(preset):
     A preset of trials evaluates flat alone: its other runs must not see the test images.
     """
     methods = importlib.import_module("train.methods").METHODS
-    backbone = importlib.import_module("train.backbone")
+    params = importlib.import_module("train.params")
     loop = importlib.import_module("train.params.loop")
     runs = importlib.import_module("train.runs")
     sections = yaml.safe_load(preset.read_text())
@@ -114,7 +114,8 @@ def test_runs_name_methods_and_are_compared(preset):
         assert methods[run.method].Params(**{**sections.get(run.method, {}), **run.params})
         assert loop.Params(**{**sections["loop"], **run.loop})
         own = {} if "name" in run.backbone else sections["backbone"]
-        assert backbone.Params(**{**own, **run.backbone})
+        network = {**own, **run.backbone}
+        assert params.model_in("backbone", network)(**network)
     if sections["compare"]["evaluate"] != ["flat"]:
         assert set(sections["compare"]["fit"]) <= set(compared)
     trained = [name for name, run in compared.items() if run.like is None]

@@ -49,7 +49,7 @@ evaluate: {latency_seconds: 0.05}
 @pytest.fixture
 def copied(tmp_path, tiny_shards):
     """Copies the program to `tmp_path`, with the files of the page; `work` has params and shards."""
-    ignored = shutil.ignore_patterns("__pycache__", "browse")
+    ignored = shutil.ignore_patterns("__pycache__")
     for name in ("personae", "scraper", "curation", "train", "tests", "presets"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     for name in ("pyproject.toml", "dvc.yaml", "params.yaml"):
