@@ -89,6 +89,31 @@ def test_report_recipe_has_the_report_numbers():
     assert [4e-5] == [group["weight_decay"] for group in optimiser.param_groups]
 
 
+def test_report_recipe_trains_with_adam_too():
+    """With Adam the recipe still stops early; its first update is the rate in every coordinate."""
+    recipe = loop.recipe_of(loop.Params(recipe="report", optimiser="adam", lr_decay=0))
+    made = network()
+    optimiser = schedule.optimiser(recipe, made)
+    weight = schedule.trained(made)[0][1]
+    before = weight.detach().clone()
+    weight.grad = torch.randn_like(weight)
+    optimiser.step()
+
+    assert schedule.TrainingRecipe("report_adam", 1e-3, 0.9, 4e-5) == recipe
+    assert recipe.stops_early
+    assert isinstance(optimiser, torch.optim.Adam)
+    assert torch.allclose((weight - before).abs(), torch.full_like(weight, 1e-3), rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "optimiser"), [("step", "adamw"), ("fast", "adam"), ("report", "adamw")]
+)
+def test_optimiser_of_another_recipe_is_refused(recipe, optimiser):
+    """An optimiser without effect would be a silent mistake."""
+    with pytest.raises(ValueError, match=f"optimiser {optimiser} is for recipe"):
+        loop.Params(recipe=recipe, optimiser=optimiser)
+
+
 def test_one_cycle_rises_and_falls():
     """The rate rises to its maximum over the warm-up and ends at zero."""
     rates = [schedule.one_cycle(0.1, step, steps=100, warm_up=0.25) for step in range(100)]
@@ -131,7 +156,7 @@ def test_step_recipe_has_the_rates_of_hiernet(own, rates):
 
 def test_step_recipe_is_plain_sgd():
     """The recipe uses momentum 0.9 without Nesterov, and weight decay 1e-4 on every weight."""
-    recipe = loop.recipe_of(loop.Params(recipe="step", optimiser="adamw"))
+    recipe = loop.recipe_of(loop.Params(recipe="step"))
     optimiser = schedule.optimiser(recipe, network())
     (group,) = optimiser.param_groups
 

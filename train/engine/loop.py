@@ -54,10 +54,12 @@ def threads(params: Params, *, at_once: int = 1) -> int:
 def recipe_of(params: Params) -> schedule.TrainingRecipe:
     """Returns the recipe of the section; a parameter of None takes the recipe's own value."""
     name = f"fast_{params.optimiser}" if params.recipe == "fast" else params.recipe
+    if params.recipe == "report" and params.optimiser == "adam":
+        name = "report_adam"
     recipe = schedule.RECIPES[name]
     given = {key: getattr(params, key) for key in ("lr", "momentum", "weight_decay")}
     recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
-    if name == "report":
+    if recipe.stops_early:
         return replace(recipe, lr_decay=params.lr_decay)
     if params.warm_up is not None:
         recipe = replace(recipe, warm_up=params.warm_up)

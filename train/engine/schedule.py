@@ -23,7 +23,7 @@ class TrainingRecipe:
     """The numbers of a training recipe, without defaults left open."""
 
     name: str
-    """report, step, fast_sgd or fast_adamw."""
+    """report, report_adam, step, fast_sgd or fast_adamw."""
     lr: float
     momentum: float
     weight_decay: float
@@ -42,7 +42,7 @@ class TrainingRecipe:
     @property
     def stops_early(self) -> bool:
         """Whether the validation loss halves the rate, stops the training and selects the weights."""
-        return self.name == "report"
+        return self.name in ("report", "report_adam")
 
     def rate(self, step: int, *, steps: int, factor: float) -> float:
         """Returns the learning rate of update `step` of `steps`; `factor` is that of `Plateau`."""
@@ -57,6 +57,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         TrainingRecipe("report", lr=1e-3, momentum=0.5, weight_decay=4e-5),
+        TrainingRecipe("report_adam", lr=1e-3, momentum=0.9, weight_decay=4e-5),
         TrainingRecipe("step", lr=0.1, momentum=0.9, weight_decay=1e-4),
         TrainingRecipe("fast_sgd", lr=0.05, momentum=0.9, weight_decay=5e-4, warm_up=0.25),
         TrainingRecipe("fast_adamw", lr=3e-3, momentum=0.9, weight_decay=0.05, warm_up=0.25),
@@ -85,6 +86,8 @@ def optimiser(
     momentum = recipe.momentum
     if recipe.name == "report":
         return Nesterov(options, lr=recipe.lr, momentum=momentum)
+    if recipe.name == "report_adam":
+        return torch.optim.Adam(options, lr=recipe.lr, betas=(momentum, 0.999))
     if recipe.name == "fast_adamw":
         return torch.optim.AdamW(options, lr=recipe.lr, betas=(momentum, 0.999))
     nesterov = recipe.name == "fast_sgd" and momentum > 0

@@ -38,7 +38,7 @@ class ImageSlice:
 
 
 @dataclass(frozen=True, slots=True)
-class PostFacts:
+class CatalogFacts:
     """What the catalog says of a test image's post."""
 
     rating: str
@@ -47,7 +47,7 @@ class PostFacts:
     """Whether a duplicate or another copy of the drawing is a training image."""
 
 
-def read_posts(catalog_path: Path) -> dict[int, PostFacts]:
+def read_posts(catalog_path: Path) -> dict[int, CatalogFacts]:
     """Returns the facts of each test image by its post; empty without a catalog or without duckdb."""
     if not catalog_path.is_file():
         return {}
@@ -61,12 +61,12 @@ def read_posts(catalog_path: Path) -> dict[int, PostFacts]:
     except duckdb.Error:  # the funnel names the reason on the page
         return {}
     return {
-        post: PostFacts(rating or "", year or 0, is_linked)
+        post: CatalogFacts(rating or "", year or 0, is_linked)
         for post, rating, year, is_linked in rows
     }
 
 
-def slices(results: Results, posts: Mapping[int, PostFacts]) -> list[ImageSlice]:
+def slices(results: Results, posts: Mapping[int, CatalogFacts]) -> list[ImageSlice]:
     """Returns the slices of the test images; those of `posts` only if it covers every image."""
     labels = results.test_labels
     clusters = results.reference(results.seeds[0]).clusters
@@ -102,7 +102,7 @@ def _forms(results: Results) -> set[int]:
     return {leaf for leaf, name in enumerate(base) if base.count(name) > 1}
 
 
-def _of_posts(results: Results, posts: Mapping[int, PostFacts]) -> list[ImageSlice]:
+def _of_posts(results: Results, posts: Mapping[int, CatalogFacts]) -> list[ImageSlice]:
     ids = results.flat.seeds[results.seeds[0]].post_id.tolist()
     if not posts.keys() >= set(ids):
         return []

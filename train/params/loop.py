@@ -2,7 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 
 class Params(BaseModel):
@@ -38,7 +45,9 @@ class Params(BaseModel):
         description="weight decay; unset: as in the recipe",
     )
     lr_decay: float = Field(1e-5, ge=0, description="report: decay of the learning rate per update")
-    optimiser: Literal["sgd", "adamw"] = Field("sgd", description="optimiser of recipe fast")
+    optimiser: Literal["sgd", "adam", "adamw"] = Field(
+        "sgd", description="sgd; adamw with recipe fast, adam with recipe report"
+    )
     warm_up: float | None = Field(
         None,
         ge=0,
@@ -69,6 +78,15 @@ class Params(BaseModel):
     threads: int | None = Field(
         None, ge=1, le=1024, description="CPU threads per network; unset: all cores"
     )
+
+    @model_validator(mode="after")
+    def _check_optimiser(self) -> "Params":
+        of_recipe = {"adam": "report", "adamw": "fast"}.get(self.optimiser, self.recipe)
+        if of_recipe != self.recipe:
+            raise ValueError(
+                f"optimiser {self.optimiser} is for recipe {of_recipe}, and recipe is {self.recipe}"
+            )
+        return self
 
     @model_serializer(mode="wrap")
     def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
