@@ -95,8 +95,10 @@ def _parameters_of_hdcnn():
 @cache
 def _times_of_a_tree(*, is_shared):
     from train import backbone
-    from train.methods import flat, uppsala
+    from train.methods import METHODS
     from train.tree import hierarchy
+
+    flat, uppsala = METHODS["flat"], METHODS["uppsala"]
 
     def build(outputs):
         return backbone.build(backbone.Params(), outputs=outputs, side=128)

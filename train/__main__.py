@@ -169,7 +169,10 @@ def _control(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     run = _known_run(options)
     target = Control(like=options.run, equal=options.equal)
     settings, match = control.settle(
-        _settings(options, Run(method=target.method, backbone=run.backbone, loop=run.loop)),
+        _settings(
+            options,
+            Run(method=target.method, backbone=run.backbone, loop=run.loop, data=run.data),
+        ),
         target,
         seed=options.seed,
         results_dir=options.results_dir,
@@ -216,7 +219,7 @@ def _sections(options: argparse.Namespace, run: Run) -> dict[str, Any]:
     """Returns the effective sections of a run by name."""
     return {
         params.known_method(run.method): _section(options, run.method, run.params),
-        "data": _section(options, "data"),
+        "data": _section(options, "data", run.data),
         "augment": _section(options, "augment"),
         # If the run names a backbone, section `backbone` describes another network: ignore it.
         "backbone": _section(options, "backbone", run.backbone, alone="name" in run.backbone),

@@ -208,7 +208,8 @@ def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequen
     if name not in (*_TRAINING, "noise"):
         return
     run = _run(name, arguments, file)
-    own = {"loop": run.loop, "backbone": run.backbone, run.method: run.params} if run else {}
+    own = {"loop": run.loop, "data": run.data, "backbone": run.backbone} if run else {}
+    own |= {run.method: run.params} if run else {}
     methods = [method for method in _methods(name, run) if method in params.METHODS]
     for section in (*methods, "loop", "data", "augment"):
         _add_group(command, section, {**values(section), **own.get(section, {})})

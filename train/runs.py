@@ -42,6 +42,11 @@ class Run(BaseModel):
         description="values of this run that replace those of section `loop`, such as `epochs`",
     )
 
+    data: dict[str, Any] = Field(
+        default_factory=dict,
+        description="values of this run that replace those of section `data`, such as `share`",
+    )
+
     @property
     def like(self) -> None:
         """None: not a control with equal cost."""

@@ -6,6 +6,7 @@ import tarfile
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -161,3 +162,26 @@ def test_channel_mean_equals_the_plain_one(seed, count):
     images = np.random.default_rng(seed).integers(0, 256, size=(count, 4, 4, 3), dtype=np.uint8)
 
     assert np.allclose(images.mean(axis=(0, 1, 2)) / 255, channel_mean(images), atol=1e-6)
+
+
+def test_share_of_the_training_images_is_the_same_for_each_label(tiny_shards, tmp_path):
+    """Half of each label's images train, always the same ones; a larger share holds a smaller one."""
+    opened = {
+        share: images.open_data(
+            tmp_path / "data" / "shards", tmp_path / "cache", params=images.Params(share=share)
+        )
+        for share in (0.1, 0.5, 1.0)
+    }
+    counts = {share: np.bincount(data.train.labels).tolist() for share, data in opened.items()}
+    posts = {share: set(data.train.post_ids.tolist()) for share, data in opened.items()}
+
+    assert [count // 2 for count in counts[1.0]] == counts[0.5]
+    assert [max(1, round(0.1 * count)) for count in counts[1.0]] == counts[0.1]
+    assert posts[0.1] < posts[0.5] < posts[1.0]
+    assert (opened[0.5].val.post_ids == opened[1.0].val.post_ids).all()
+    whole = dict(zip(opened[1.0].train.post_ids, opened[1.0].train.labels, strict=True))
+    half = opened[0.5].train
+    assert [whole[post] for post in half.post_ids] == half.labels.tolist()
+    rows = np.flatnonzero(np.isin(opened[1.0].train.post_ids, half.post_ids))
+    assert torch.equal(half.batch(np.arange(len(half))), opened[1.0].train.batch(rows))
+    assert "share" not in images.Params().model_dump()

@@ -137,7 +137,21 @@ def open_data(
     train, val = (
         _opened(index, cache_dir, name, storage=params.storage, device=device) for name in names
     )
+    if params.share < 1:
+        train = train.at(_share_of_each_label(train, params.share))
     return DataModule(index.labels, actual, index.manifest.root_sha256, train, val)
+
+
+def _share_of_each_label(images: "ImageSet", share: float) -> Int[np.ndarray, " row"]:
+    """Returns the rows of the images of each label whose hash is smallest, at least one a label."""
+    keys = [hashlib.sha256(f"share:{post}".encode()).digest() for post in images.post_ids.tolist()]
+    order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
+    labels = images.labels[order]
+    chosen = [
+        rows[: max(1, round(share * len(rows)))]
+        for rows in (order[labels == label] for label in np.unique(labels))
+    ]
+    return np.sort(np.concatenate(chosen))
 
 
 def check_side(expected: int | None, actual: int) -> None:

@@ -33,6 +33,13 @@ class Params(BaseModel):
         None,
         description="FILE@HASH of `curation select`: train on its samples alone; unset: on all",
     )
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of each label's training images that is trained on, chosen by a hash of "
+        "their post ids",
+    )
     train_on_val: bool = Field(
         default=False,
         description="train on validation images too",
@@ -40,8 +47,10 @@ class Params(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves an unset selection out, so that model.json is as older versions wrote it."""
+        """Leaves out what is not set, so that model.json is as older versions wrote it."""
         values: dict[str, Any] = dump(self)
         if self.selection is None:
             values.pop("selection", None)
+        if self.share == 1:
+            values.pop("share", None)
         return values
