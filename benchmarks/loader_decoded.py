@@ -12,8 +12,8 @@ from PIL import Image
 
 from benchmarks.shared import loader_data, pairs
 from benchmarks.shared.result import Result
+from personae.build.stream import Streamed
 from train.data.images import open_split
-from train.data.stream import Streamed
 
 BAR = 0.95
 BATCH = 128

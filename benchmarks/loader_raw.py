@@ -9,8 +9,8 @@ import webdataset as wds
 
 from benchmarks.shared import loader_data, pairs
 from benchmarks.shared.result import Result
+from personae.build.stream import Streamed
 from train.data.images import open_split
-from train.data.stream import Streamed
 
 BAR = 3.0
 

@@ -9,7 +9,6 @@ program opens it read-only.
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -23,8 +22,9 @@ from curation.catalog_tables import DECIDING, SOURCES, TAGS, CatalogTable, quote
 from curation.documents import CatalogDocument, CertificateDocument, ManifestDocument
 from curation.errors import TamperedData
 from curation.params.catalog import Params
-from personae import files, stages
-from personae.errors import AlreadyRunning, DiskRefused, MissingInput
+from personae import files
+from personae.catalog import OFFLINE
+from personae.errors import DiskRefused
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,6 @@ STAGES = (
     "split",
     "shards",
 )
-# DuckDB names the program that holds a file, and its process.
-_HOLDER = re.compile(r"Conflicting lock is held in (.+?) \(PID (\d+)\)")
-OFFLINE: dict[str, str | bool | int | float | list[str]] = {
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-}
 
 
 def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG001  # every stage has this signature
@@ -142,36 +136,6 @@ def translated_errors(path: Path) -> Iterator[None]:
             f"{path} could not be built: {str(error).splitlines()[0]}. A table of an earlier stage "
             "does not have the values that it should. Run `dvc repro`, or the stage that writes it."
         ) from error
-
-
-def connect(path: Path) -> duckdb.DuckDBPyConnection:
-    """
-    Opens a catalog for reading.
-
-    Raises:
-        MissingInput: The file is absent, or no catalog.
-        AlreadyRunning: Another program has the file open for writing.
-    """
-    if not path.is_file():
-        raise stages.absent(path, "catalog")
-    try:
-        connection = duckdb.connect(str(path), read_only=True, config=OFFLINE)
-    except duckdb.Error as error:
-        holder = _HOLDER.search(str(error))
-        if holder or "Could not set lock" in str(error):
-            program = f"{holder[1]} (process {holder[2]})" if holder else "another program"
-            raise AlreadyRunning(
-                f"{path} is open for writing in {program}. Close it there, or open it there for "
-                "reading only (duckdb -readonly FILE), and run the same command again."
-            ) from error
-        raise MissingInput(
-            f"{path} cannot be opened: {str(error).splitlines()[0]} Stage 'catalog' builds it anew "
-            "from the tables: run that stage again."
-        ) from error
-    connection.execute("SET enable_progress_bar = false")
-    # Groups by tag, of at most 2**16 tags, are counted in an array and not in a hash table.
-    connection.execute("SET perfect_ht_threshold = 16")
-    return connection
 
 
 def sha256(path: Path) -> str:

@@ -16,6 +16,7 @@ import duckdb
 from curation import catalog, catalog_tables
 from curation.documents import CatalogDocument, CertificateDocument, ManifestDocument
 from personae import stages
+from personae.catalog import OFFLINE, connect
 from personae.errors import AlreadyRunning, PersonaeError
 
 _AGAIN = "Run stage 'catalog' again."
@@ -55,10 +56,10 @@ def problems(data_dir: Path, manifest: ManifestDocument) -> Iterator[str]:
             return
         catalog_tables.check(data_dir)
         certificate = CertificateDocument.read(data_dir / "split" / "certificate.json")
-        catalog.connect(path).close()  # names who has it open for writing
+        connect(path).close()  # names who has it open for writing
         with (
             TemporaryDirectory() as folder,
-            closing(duckdb.connect(config=catalog.OFFLINE)) as connection,
+            closing(duckdb.connect(config=OFFLINE)) as connection,
         ):
             # A view's SQL is compared after a file has kept it: DuckDB words it anew then.
             empty = Path(folder) / "empty.duckdb"

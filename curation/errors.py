@@ -5,8 +5,7 @@ CurationError
 ├── TooFewSamples
 ├── LeakingSplit
 ├── TamperedData       (a hash or an offset does not hold)
-├── WorkerLost         (unfinished, but resumable)
-└── BadQuery           (SQL that the catalog does not answer)
+└── WorkerLost         (unfinished, but resumable)
 
 Errors that the packages share are in personae/errors.py.
 """
@@ -34,9 +33,3 @@ class WorkerLost(CurationError):
     """A worker process was killed; finished work is kept for the next run."""
 
     exit_code = Exit.UNFINISHED
-
-
-class BadQuery(CurationError):
-    """The catalog refuses a query: its SQL is wrong, or it does more than read."""
-
-    exit_code = Exit.USAGE

@@ -9,24 +9,22 @@ network or change a setting.
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation import catalog, catalog_tables, history, predictions
-from curation.errors import BadQuery
+from curation import catalog_tables, history, predictions
 from curation.values import plain
-from personae.errors import MissingInput
+from personae import catalog
+from personae.errors import BadQuery, MissingInput
 from personae.files import whole_file
 from personae.text import print_table
 
-_BATCH_ROWS = 100_000
 _WIDEST = 60  # characters of a cell in a table; CSV and JSON carry the whole value
 
 
@@ -53,7 +51,7 @@ def run_query(
     """
     with sandboxed(sql, catalog_path=catalog_path, results_dir=results_dir) as connection:
         connection.execute(sql)
-        columns = unique_names([column[0] for column in connection.description or ()])
+        columns = catalog.unique_names([column[0] for column in connection.description or ()])
         rows = connection.fetchall() if limit is None else connection.fetchmany(limit + 1)
     kept = rows if limit is None else rows[:limit]
     return QueryResult(columns, tuple(kept), len(kept) < len(rows))
@@ -66,38 +64,16 @@ def export(sql: str, path: Path, *, catalog_path: Path, results_dir: Path) -> in
     Memory holds one batch of rows. Raises as `run_query` does.
     """
     with sandboxed(sql, catalog_path=catalog_path, results_dir=results_dir) as connection:
-        rows = connection.sql(sql)
-        if rows is None:
-            raise BadQuery("This statement gives no rows to write.")
-        # DuckDB 2 has renamed the method, and warns of the name of DuckDB 1.
-        method = "to_arrow_reader" if hasattr(rows, "to_arrow_reader") else "fetch_arrow_reader"
-        reader = getattr(rows, method)(_BATCH_ROWS)
-        schema = pa.schema(
-            [
-                field.with_name(name)
-                for field, name in zip(
-                    reader.schema, unique_names(reader.schema.names), strict=True
-                )
-            ]
-        )
+        reader = catalog.reader(connection, sql)
         count = 0
-        with whole_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        with (
+            whole_file(path) as file,
+            pq.ParquetWriter(file, reader.schema, compression="zstd") as writer,
+        ):
             for batch in reader:
                 count += batch.num_rows
-                writer.write_batch(batch.rename_columns(schema.names))
+                writer.write_batch(batch)
     return count
-
-
-def unique_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names with a number after each that stood before: a, a, b gives a, a_1, b."""
-    unique: dict[str, None] = {}
-    for name in names:
-        candidate, number = name, 0
-        while candidate in unique or (number and candidate in names):
-            number += 1
-            candidate = f"{name}_{number}"
-        unique[candidate] = None
-    return tuple(unique)
 
 
 def write_table(result: QueryResult, file: TextIO) -> None:
@@ -148,23 +124,17 @@ def sandboxed(
             _join_predictions(connection, results_dir)
         if history.NAMES.search(sql):
             history.join(connection, catalog_path, results_dir)
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
         try:
-            if len(connection.extract_statements(sql)) != 1:
-                raise BadQuery("Give one statement at a time: this is none, or several.")
-            yield connection
-        except (duckdb.Error, RuntimeError) as error:
-            if "interrupt" in str(error).lower():  # what DuckDB makes of Ctrl-C
-                raise KeyboardInterrupt from error
-            if not isinstance(error, duckdb.Error):
-                raise
-            if "predictions" in sql.lower() and not predictions.files(results_dir):
+            with catalog.sandboxed(connection, sql):
+                yield connection
+        except BadQuery as error:
+            is_refused = isinstance(error.__cause__, duckdb.Error)
+            if is_refused and "predictions" in sql.lower() and not predictions.files(results_dir):
                 raise BadQuery(
                     f"There are no predictions in {results_dir}: stage 'evaluate' writes them. Run "
                     "that stage first, or name another folder with --results."
                 ) from error
-            raise BadQuery(_first_line(error)) from error
+            raise
 
 
 def _join_predictions(connection: duckdb.DuckDBPyConnection, results_dir: Path) -> None:
@@ -178,16 +148,9 @@ def _join_predictions(connection: duckdb.DuckDBPyConnection, results_dir: Path) 
         connection.execute("CREATE TEMP TABLE predictions AS " + " UNION ALL BY NAME ".join(parts))
     except duckdb.Error as error:
         raise MissingInput(
-            f"The predictions in {results_dir} cannot be read: {_first_line(error)} "
+            f"The predictions in {results_dir} cannot be read: {catalog.first_line(error)} "
             "Run the stage 'evaluate' again."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    """Returns DuckDB's message in one line, without its copy of the SQL."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("LINE ", "^"))]
-    return " ".join(kept)
 
 
 def _cell(value: Any) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 import duckdb
 
 from curation import query
-from curation.errors import BadQuery, TamperedData
+from curation.errors import TamperedData
 from personae import selection
+from personae.errors import BadQuery
 from personae.selection import SampleSelection, SelectionOrigin
 
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")

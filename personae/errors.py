@@ -8,6 +8,9 @@ PersonaeError
 │   └── BadTable         (5: a column of a table has another type, or empty values)
 ├── UnreadableImage  (5: the bytes of an image cannot be decoded; a stage makes it a decision)
 ├── MissingColumn    (5: a table lacks a column that its reader states)
+├── BadShard         (5: a shard is damaged or disagrees with the manifest)
+├── MissingPackage   (5: an optional package is not installed)
+├── BadQuery         (2: SQL that the catalog does not answer)
 ├── AlreadyRunning   (3: another process holds the folder or the file)
 ├── DiskRefused      (3: the disk is full, or the folder may not be written)
 ├── ScraperError     (scraper/errors.py)
@@ -63,6 +66,20 @@ class MissingInput(PersonaeError):
 
 class MissingColumn(PersonaeError):
     """A table lacks a column that its reader states."""
+
+
+class BadShard(PersonaeError):
+    """A shard is damaged, or disagrees with the manifest."""
+
+
+class MissingPackage(PersonaeError):
+    """A package that only some commands need is not installed, or cannot be imported."""
+
+
+class BadQuery(PersonaeError):
+    """The catalog refuses a query: its SQL is wrong, or it does more than read."""
+
+    exit_code = Exit.USAGE
 
 
 class BadDocument(MissingInput):

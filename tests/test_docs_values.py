@@ -200,7 +200,7 @@ def test_grouping_values_hold():
 
 def test_training_values_hold():
     """The page has Nesterov's update, the decayed rate, the plateau rule and a cluster's quotas."""
-    from train.data.sampling import quotas
+    from personae.sampling import quotas
     from train.engine import schedule
 
     page = _page("training")

@@ -1,20 +1,20 @@
 """
-The JSON documents of trained runs and of the shards, each with one reader and one writer.
+The JSON documents of trained runs, each with one reader and one writer. Those of the shards:
+`personae.build.documents`.
 
 ModelDocument    results/RUN/SEED/model.json          how to build the classifier around its weights
 FitDocument      results/RUN/SEED/fit.json            what the training took
 CostDocument     results/RUN/SEED/cost.json           what a prediction costs
 MetricsDocument  results/RUN/SEED/metrics.json        figures on the test images
 RecordDocument   experiments/PRESET/RUN-SEED.json     all of the above, recorded
-ShardIndex       data/shards/manifest.json            the shards and their hashes
-LabelIndex       data/shards/classes.json             the class labels in leaf order
 """
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import Field
 
-from personae.documents import MAX_SIDE, Count, Document, Part
+from personae.build.documents import ImageDocument
+from personae.documents import Document, Part
 from train.runs import Equal
 
 
@@ -249,13 +249,6 @@ class MetricsDocument(Document):
     """Accuracy if the router always chose the right cluster; None where clusters overlap."""
 
 
-class ImageDocument(Part):
-    """Format and side in pixels of every image in the shards."""
-
-    side: int = Field(ge=1, le=MAX_SIDE)
-    format: str
-
-
 class DataDocument(Part):
     """What a record keeps of the shards' manifest."""
 
@@ -289,52 +282,3 @@ class RecordDocument(Document):
     machine: MachineDocument
     commit: str
     commands: tuple[str, ...]
-
-
-class IndexedShard(Part):
-    """One shard of the manifest."""
-
-    shard: str
-    """File name, without a folder."""
-    split: str
-    samples: Count
-    sha256: str
-    bytes: Count | None = None
-
-
-class ShardIndex(Document):
-    """data/shards/manifest.json: every shard with its hash, and the root hash over them."""
-
-    stage: ClassVar[str] = "shards"
-
-    shards: tuple[IndexedShard, ...]
-    root_sha256: str
-    """Names the data set."""
-    image: ImageDocument
-    labels: Count
-    """Number of class labels."""
-    samples: dict[str, Count]
-    """Images of each split."""
-    files: dict[str, str] = Field(default_factory=dict)
-    """SHA-256 of the other files."""
-    versions: dict[str, str] = Field(default_factory=dict)
-
-    @field_validator("shards")
-    @classmethod
-    def _named_once(cls, shards: tuple[IndexedShard, ...]) -> tuple[IndexedShard, ...]:
-        if len({entry.shard for entry in shards}) != len(shards):
-            raise ValueError("a shard stands in the list twice")
-        return shards
-
-
-class LabelIndex(Document):
-    """data/shards/classes.json: the class labels; what else it holds is not read here."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    stage: ClassVar[str] = "shards"
-
-    labels: tuple[str, ...] = Field(min_length=1)
-    """In leaf order."""
-    base: dict[str, str | None] = Field(default_factory=dict)
-    """The base form of each label that is a form of another label."""

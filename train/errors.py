@@ -2,15 +2,13 @@
 The errors of training and evaluation.
 
 TrainError
-├── BadShard          (a shard is damaged or disagrees with the manifest)
 ├── BadHierarchy      (a graph is no tree over the labels)
 ├── BadCheckpoint     (weights are absent, damaged or of another shape)
 ├── MixedResults      (runs of one comparison used different images or labels)
 ├── Diverged          (the loss is not finite)
 ├── OutOfMemory       (a batch does not fit the memory)
 ├── BadImage          (an image to predict cannot be read)
-├── BadExport         (a run cannot be exported, or computes other probabilities than torch)
-└── MissingPackage    (an optional package is not installed)
+└── BadExport         (a run cannot be exported, or computes other probabilities than torch)
 
 Errors that the packages share are in personae/errors.py.
 """
@@ -24,10 +22,6 @@ class TrainError(PersonaeError):
 
 class MixedResults(TrainError):
     """The runs of one comparison used different images or labels."""
-
-
-class BadShard(TrainError):
-    """A shard is damaged, or disagrees with the manifest."""
 
 
 class BadHierarchy(TrainError):
@@ -44,10 +38,6 @@ class BadImage(TrainError):
 
 class BadExport(TrainError):
     """A classifier cannot be exported, or the exported file computes other probabilities."""
-
-
-class MissingPackage(TrainError):
-    """A package that only some commands need is not installed, or cannot be imported."""
 
 
 class OutOfMemory(TrainError):

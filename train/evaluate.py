@@ -19,10 +19,10 @@ import pyarrow as pa
 import torch
 
 from personae import files, tables
+from personae.build.index import read_index
 from train import saved
 from train.classifier import HierarchicalClassifier
 from train.data.images import ImageSet, open_split
-from train.data.index import read_index
 from train.documents import (
     CostDocument,
     FitDocument,

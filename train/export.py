@@ -20,10 +20,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from personae import files
-from personae.errors import BadParams
+from personae.errors import BadParams, MissingPackage
 from train import saved
 from train.classifier import HierarchicalClassifier
-from train.errors import BadExport, MissingPackage
+from train.errors import BadExport
 
 log = logging.getLogger(__name__)
 

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from personae import files, tables
+from personae.build.index import read_index
 from personae.errors import BadParams, MissingInput
 from personae.text import printable, spreadsheet_cell
 from train import fit, saved
@@ -34,7 +35,6 @@ from train.data.images import (
     check_side,
     open_split,
 )
-from train.data.index import read_index
 from train.engine import loop
 from train.engine.trainer import Trainer
 from train.evaluation import confident, prediction

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from personae import files
+from personae.build.index import read_index
 from personae.errors import BadParams, MissingInput
-from train.data.index import read_index
 from train.documents import (
     CostDocument,
     DataDocument,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from train.documents import ImageDocument, IndexedShard, LabelIndex, ShardIndex
+from personae.build.documents import ImageDocument, IndexedShard, LabelIndex, ShardIndex
 
 SAMPLES, PER_SHARD, SIDE, LABELS = 5000, 1000, 128, 10
 

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from curation import catalog, catalog_tables, predictions
+from curation import catalog_tables, predictions
+from personae.catalog import OFFLINE, connect
 from personae.errors import MissingInput, PersonaeError
 
 log = logging.getLogger(__name__)
@@ -82,8 +83,8 @@ class Snapshot:
         self._positions: dict[int, dict[str, Any]] = {}
         self._lock = threading.Lock()
         path = data_dir / "catalog" / "catalog.duckdb"
-        catalog.connect(path).close()  # names who has it open for writing
-        self._connection = duckdb.connect(config=catalog.OFFLINE)
+        connect(path).close()  # names who has it open for writing
+        self._connection = duckdb.connect(config=OFFLINE)
         try:
             self._connection.execute("SET enable_progress_bar = false")
             self._connection.execute(

@@ -14,11 +14,11 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 
-from curation import catalog
 from curation.documents import SPLITS, CertificateDocument, ClassesDocument, ManifestDocument
 from curation.errors import TamperedData
 from curation.spans import SpanReader
 from personae import selection, tables
+from personae.catalog import connect
 from personae.errors import BadParams, MissingInput
 
 _BATCH = 1000
@@ -187,7 +187,7 @@ class ExportedBuild:
 @contextmanager
 def _opened(data_dir: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Opens the catalog; a view in it, which anyone may have made, can read no file."""
-    with closing(catalog.connect(_catalog(data_dir))) as connection:
+    with closing(connect(_catalog(data_dir))) as connection:
         connection.execute("SET enable_external_access = false")
         yield connection
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation import catalog
+from personae.catalog import connect
 from personae.errors import DiskRefused, MissingColumn, MissingInput, PersonaeError
 
 QUERIES = Path(__file__).resolve().parents[2] / "docs" / "queries.sql"
@@ -35,7 +36,7 @@ def run(data_dir: Path) -> Path:
 
 def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
     """Returns the rows of a query."""
-    with catalog.connect(path) as connection:
+    with connect(path) as connection:
         return connection.execute(sql).fetchall()
 
 
@@ -297,7 +298,7 @@ def test_rebuild_gives_the_same_answers(curated, path: Path) -> None:
 def test_readers_cannot_write(path: Path) -> None:
     """The catalog opens read-only."""
     with (
-        catalog.connect(path) as connection,
+        connect(path) as connection,
         pytest.raises(duckdb.InvalidInputException, match="read-only"),
     ):
         connection.execute("DELETE FROM posts")

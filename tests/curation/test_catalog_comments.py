@@ -1,7 +1,7 @@
 """Tests that the catalog describes itself: each table, view and column has a comment."""
 
-from curation import catalog
 from curation.__main__ import main
+from personae.catalog import connect
 
 
 def test_every_table_view_and_column_has_a_comment(curated) -> None:
@@ -11,7 +11,7 @@ def test_every_table_view_and_column_has_a_comment(curated) -> None:
         SELECT view_name, comment FROM duckdb_views() WHERE NOT internal UNION ALL
         SELECT table_name || '.' || column_name, comment FROM duckdb_columns() WHERE NOT internal
     """
-    with catalog.connect(curated.data_dir / "catalog" / "catalog.duckdb") as connection:
+    with connect(curated.data_dir / "catalog" / "catalog.duckdb") as connection:
         comments = dict(connection.execute(objects).fetchall())
 
     assert {"posts", "journey", "funnel.outcome", "dataset.artist"} < set(comments)

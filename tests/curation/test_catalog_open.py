@@ -9,6 +9,7 @@ import pytest
 
 from curation import catalog
 from curation.__main__ import main
+from personae.catalog import connect
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def run(data_dir: Path) -> None:
 
 
 def rows(path: Path, sql: str) -> list[Any]:
-    with catalog.connect(path) as connection:
+    with connect(path) as connection:
         return connection.execute(sql).fetchall()
 
 

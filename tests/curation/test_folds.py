@@ -9,10 +9,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from curation import catalog, split
+from curation import split
 from curation.__main__ import main
 from curation.errors import TooFewSamples
 from personae import selection
+from personae.catalog import connect
 from tests.curation.split_fixture import Folder
 
 FOLDS = split.Params(tolerance=1.0, least_difference=0, folds=3)
@@ -123,7 +124,7 @@ def test_a_query_selects_the_training_data_of_a_fold(curated, tmp_path: Path, ca
 
 def test_catalog_without_folds_has_an_empty_column(curated) -> None:
     """Where no folds were drawn, `fold` is NULL, so that queries are the same."""
-    with catalog.connect(curated.data_dir / "catalog" / "catalog.duckdb") as connection:
+    with connect(curated.data_dir / "catalog" / "catalog.duckdb") as connection:
         rows = connection.execute("SELECT DISTINCT fold FROM dataset").fetchall()
         order = connection.execute("SELECT post_id FROM splits").fetchall()
 

@@ -18,6 +18,7 @@ from PIL import Image
 from curation import catalog, sample
 from curation.__main__ import main
 from curation.documents import ManifestDocument
+from personae.catalog import connect
 from personae.errors import BadDocument, BadParams
 
 KEY = 1000
@@ -263,7 +264,7 @@ def test_get_of_an_unknown_original_is_named(originals: Path, capsys) -> None:
 def test_catalog_has_the_original_of_every_sample(originals: Path) -> None:
     """Path or address of the original, source, artist and rating of each sample are columns."""
     catalog.run(catalog.Params(), data_dir=originals, work_dir=originals)
-    with catalog.connect(originals / "catalog" / "catalog.duckdb") as connection:
+    with connect(originals / "catalog" / "catalog.duckdb") as connection:
         rows = connection.execute(
             "SELECT post_id, original_path, original_url, artist, rating, source_url FROM dataset "
             "WHERE original_url IS NOT NULL ORDER BY post_id"

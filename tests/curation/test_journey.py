@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from curation import catalog
+from personae.catalog import connect
 
 JOINED = """
 SELECT d.post_id, s.position, d.stage, coalesce(d.reason, 'kept') AS outcome, coalesce(
@@ -25,7 +26,7 @@ LEFT JOIN splits AS p USING (post_id)
 
 def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
     """Returns the rows of a query."""
-    with catalog.connect(path) as connection:
+    with connect(path) as connection:
         return connection.execute(sql).fetchall()
 
 
@@ -76,7 +77,7 @@ def test_journey_has_each_decision_with_its_detail(path: Path) -> None:
 
 def test_journey_of_a_post_of_a_subquery_shares_no_branch(path: Path) -> None:
     """The branches share no part that is kept whole: a condition on the post reaches each of them."""
-    with catalog.connect(path) as connection:
+    with connect(path) as connection:
         plan = connection.execute(
             "EXPLAIN FROM journey WHERE post_id = (SELECT max(post_id) FROM rejections)"
         ).fetchall()[0][1]

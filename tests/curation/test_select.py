@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curation import catalog, query
+from curation import query
 from curation.__main__ import main
 from personae import selection
+from personae.catalog import connect
 from personae.errors import BadParams, MissingInput
 from train.data.images import open_split
 
@@ -172,7 +173,7 @@ def parts(sample: bytes) -> dict[str, bytes]:
 def test_samples_of_the_catalog_are_those_of_the_table(curated) -> None:
     """The catalog's offsets are those of samples.parquet, under the name `byte_offset`."""
     table = pq.read_table(curated.data_dir / "shards" / "samples.parquet")
-    with catalog.connect(curated.data_dir / "catalog" / "catalog.duckdb") as connection:
+    with connect(curated.data_dir / "catalog" / "catalog.duckdb") as connection:
         rows = connection.execute(
             "SELECT post_id, shard, byte_offset, sample_bytes, image_offset, image_bytes "
             "FROM dataset ORDER BY post_id"

@@ -14,9 +14,9 @@ from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 from curation import image as images
 from curation import measure
 from personae import squares
+from personae.build import shards
 from personae.errors import UnreadableImage
 from train import predict
-from train.data import shards
 
 WIDTH, HEIGHT = 200, 120
 LEFT, RIGHT, WHITE = (230, 120, 30), (30, 60, 200), (255, 255, 255)

@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from personae.errors import BadParams
+from personae.errors import BadParams, MissingPackage
 from train import backbone
 from train.backbone import vision
 from train.backbone.attention import attention
 from train.backbone.network import activation
-from train.errors import MissingPackage
 from train.networks.uppsala_cnn import Noise
 from train.params.backbone import NAMES, Params
 from train.runtime import seeds

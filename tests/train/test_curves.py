@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from personae.errors import MissingPackage
 from tests.train.test_loop import network, params_of, task_of
 from train.engine import curves
-from train.errors import MissingPackage
 
 
 def scalars(folder):

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from personae.errors import MissingInput
+from personae.errors import BadShard, MissingInput
 from train.data import images
 from train.data.images import channel_mean, open_data, open_split
-from train.errors import BadShard
 
 
 def repack(path, change):

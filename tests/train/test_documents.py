@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from personae import files
+from personae.build.documents import ShardIndex
 from personae.errors import BadDocument, MissingInput
 from tests.train.documents_fixture import COST, FIT, MANIFEST, METRICS, record
 from train import documents
@@ -15,7 +16,6 @@ from train.documents import (
     MetricsDocument,
     ModelDocument,
     RecordDocument,
-    ShardIndex,
 )
 from train.tree import hierarchy
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from personae.errors import MissingInput
+from personae.errors import MissingInput, MissingPackage
 from train import backbone, export, saved
-from train.errors import BadExport, MissingPackage
+from train.errors import BadExport
 from train.methods import METHODS
 from train.tree import hierarchy
 

@@ -12,13 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personae.errors import MissingInput
+from personae.errors import BadShard, MissingInput
 from tests.train.selection_fixture import samples_of
 from train.data import augment, images, sampling
 from train.data.images import DataModule, ImageSet, channel_mean, open_data
 from train.engine.feed import Feed, Order, spans
 from train.engine.task import Task
-from train.errors import BadShard
 
 
 def order_of(pictures, *, seed=0, batch_size=4, rank=0, ranks=1, balance="none"):

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from personae import files
-from personae.errors import BadDocument, MissingInput
+from personae.errors import BadDocument, BadShard, MissingInput
 from train.data.images import open_data, open_split
-from train.errors import BadShard
 
 TRAIN = "train-000000.tar"
 

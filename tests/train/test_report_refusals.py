@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from personae.errors import BadParams, MissingInput
+from personae.errors import BadParams, BadShard, MissingInput
 from personae.settings import Settings
 from tests.train.report_fixture import arguments, read, write
 from train import report
-from train.errors import BadShard, MixedResults
+from train.errors import MixedResults
 from train.page import funnel
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from personae.sampling import quotas
 from train.data import sampling
 from train.runtime import seeds
 
@@ -38,5 +39,5 @@ def test_fixed_draws_repeat_and_resampled_ones_do_not():
 
 def test_scarce_label_is_made_up_for():
     """A label with too few images gives all of them, and the other labels fill its share."""
-    assert [10, 45, 45] == sampling.quotas([10, 200, 200], 100)
-    assert [34, 33, 33] == sampling.quotas([100, 100, 100], 100)
+    assert [10, 45, 45] == quotas([10, 200, 200], 100)
+    assert [34, 33, 33] == quotas([100, 100, 100], 100)

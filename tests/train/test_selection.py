@@ -15,15 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from personae import selection
-from personae.errors import BadParams, MissingInput
+from personae.build.index import read_index
+from personae.errors import BadParams, BadShard, MissingInput
 from tests.train.selection_fixture import alone, samples_of, select
 from tests.train.test_feed import write_index
 from tests.train.test_main import PARAMS
 from train.__main__ import main
 from train.data import images
 from train.data.images import open_data, open_split
-from train.data.index import read_index
-from train.errors import BadShard
 from train.runtime import checkpoint
 
 

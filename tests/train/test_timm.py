@@ -8,10 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from personae.errors import BadParams
+from personae.errors import BadParams, MissingPackage
 from train import backbone
 from train.__main__ import main
-from train.errors import MissingPackage
 from train.networks import timm as networks
 from train.params.backbone import names
 from train.params.networks.timm import Params

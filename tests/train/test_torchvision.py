@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from personae.errors import MissingPackage
 from train.backbone import vision
 from train.data import augment
 from train.data.augment import Draws
-from train.errors import MissingPackage
 
 TOLERANCE = 1e-4  # for pixels in 0..1: both sum in float32, in another order
 MOVEMENTS = {

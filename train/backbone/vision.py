@@ -13,7 +13,7 @@ from types import ModuleType
 
 import torch
 
-from train.errors import MissingPackage
+from personae.errors import MissingPackage
 
 _OPERATORS = ("nms", "qnms")  # registered as fake when torchvision 0.26 to 0.28 is imported
 _declared: list[torch.library.Library] = []  # a declaration lives as long as its object

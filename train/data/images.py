@@ -25,12 +25,11 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from personae import files
-from personae.errors import AlreadyRunning, DiskRefused
-from train.data import shards, stream
-from train.data.index import DataIndex, SplitIndex, read_index
+from personae.build import shards, stream
+from personae.build.index import DataIndex, SplitIndex, read_index
+from personae.build.stream import Streamed
+from personae.errors import AlreadyRunning, BadShard, DiskRefused
 from train.data.rows import ImageRows
-from train.data.stream import Streamed
-from train.errors import BadShard
 from train.params.data import Params, Storage
 from train.runtime import distributed
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from personae import files
-from train.errors import MissingPackage
+from personae.errors import MissingPackage
 
 _CURVES = (
     "network",

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from personae import sampling
 from train.data import augment
 from train.data.augment import Draws
 from train.engine.task import Task
@@ -76,11 +77,12 @@ class Order:
         return rows, augment.draw(params, len(rows), rng, side=self.task.data.side)
 
     def _drawn(self, epoch: int) -> tuple[Int[np.ndarray, " position"], np.random.Generator]:
-        fixed = seeds.seed(self.seed, self.task.name, "fixed")
-        rng = seeds.seed(self.seed, self.task.name, "epoch", epoch)
-        if self.rank:  # torch's generator, for dropout, differs by rank; the order does not
-            seeds.seed(self.seed, self.task.name, "epoch", epoch, "rank", self.rank)
-        return self.task.sampler.draw(fixed=fixed, epoch=rng), rng
+        # torch's generator, for dropout, differs by rank; the order does not.
+        rank = ("rank", self.rank) if self.rank else ()
+        seeds.seed(self.seed, self.task.name, "epoch", epoch, *rank)
+        return sampling.epoch_rows(
+            self.task.sampler, seed=self.seed, network=self.task.name, epoch=epoch
+        )
 
 
 class Feed:

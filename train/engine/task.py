@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
+from personae.sampling import Sampler
 from train.data.images import DataModule
-from train.data.sampling import Sampler
 from train.engine import losses
 
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from personae.balance import Balance
 from train import backbone
 from train.backbone import Network
 from train.backbone.parts import parts_of
@@ -21,7 +22,6 @@ from train.data import augment, sampling
 from train.data.images import DataModule
 from train.engine.task import Task
 from train.engine.trainer import Trainer
-from train.params.balance import Balance
 from train.runtime import checkpoint
 from train.tree import grafting
 

@@ -18,10 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from personae.errors import BadParams
+from personae.errors import BadParams, MissingPackage
 from train.backbone import vision
 from train.backbone.network import Network
-from train.errors import MissingPackage
 from train.params.networks.timm import Params
 
 _MODEL = "0.model"  # in the blocks

@@ -14,8 +14,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from personae import tables
-from train.data.shards import decoded
-from train.errors import BadShard
+from personae.build.shards import decoded
+from personae.errors import BadShard
 from train.page.summary import SeedPredictions
 
 _SIDE = 96  # pixels; the page shows 76

@@ -19,16 +19,10 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
 from personae import files, tables
+from personae.build.documents import LabelIndex, ShardIndex
+from personae.build.index import read_index
 from personae.errors import MissingInput
-from train.data.index import read_index
-from train.documents import (
-    CostDocument,
-    FitDocument,
-    LabelIndex,
-    MetricsDocument,
-    ModelDocument,
-    ShardIndex,
-)
+from train.documents import CostDocument, FitDocument, MetricsDocument, ModelDocument
 from train.errors import MixedResults
 from train.tree.hierarchy import Nested, from_json, leaves
 

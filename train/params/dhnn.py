@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from train.params.balance import Balance
+from personae.balance import Balance
 
 Order = Literal["root_first", "leaf_first"]
 ConversionKind = Literal["pool", "linear", "conv"]

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from train.params.balance import Balance
+from personae.balance import Balance
 
 
 class Params(BaseModel):

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from train.params.balance import Balance
+from personae.balance import Balance
 
 
 class Params(BaseModel):

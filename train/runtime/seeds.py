@@ -1,9 +1,9 @@
 """The seed of every random choice of training."""
 
-import hashlib
-
 import numpy as np
 import torch
+
+from personae import sampling
 
 
 def seed(*parts: int | str) -> np.random.Generator:
@@ -13,11 +13,10 @@ def seed(*parts: int | str) -> np.random.Generator:
     Equal parts give equal numbers on every machine and after every resume, so no random state has
     to be stored.
     """
-    digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
-    number = int.from_bytes(digest[:8], "little") >> 1
+    number = int.from_bytes(sampling.digest(*parts)[:8], "little") >> 1
     # Without an accelerator torch.manual_seed formats a traceback for it, which takes milliseconds.
     if torch.cuda.is_available():
         torch.manual_seed(number)
     else:
         torch.default_generator.manual_seed(number)
-    return np.random.default_rng(list(digest))
+    return sampling.generator(*parts)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from personae.errors import BadParams, MissingInput
+from personae.sampling import Sampler
 from train import backbone
 from train.backbone import Attached, Branch, Network
 from train.backbone.parts import parts_by_name
@@ -279,7 +280,7 @@ class Classifier(nn.Module):
             ),
         )
 
-    def _sampler(self, data: DataModule, members: list[int]) -> sampling.Sampler:
+    def _sampler(self, data: DataModule, members: list[int]) -> Sampler:
         return sampling.by_label(data.train.labels, members, balance=self.params.balance)
 
     def _check_batches(self, trainer: Trainer) -> None:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from personae.errors import BadParams, MissingInput
+from personae.sampling import Sampler
 from train import backbone
 from train.backbone import Branch, Network
 from train.classifier import Cost, FitReport, Mode
@@ -242,13 +243,13 @@ class Classifier(nn.Module):
             pairs.append((self.network.coarse, task))
         return pairs
 
-    def _every_label(self, data: DataModule) -> sampling.Sampler:
+    def _every_label(self, data: DataModule) -> Sampler:
         return sampling.by_label(data.train.labels, range(self.leaves), balance=self.params.balance)
 
     def _task(
         self,
         data: DataModule,
-        sampler: sampling.Sampler,
+        sampler: Sampler,
         *,
         name: str,
         outputs: Int[np.ndarray, " leaf"],

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from personae.errors import BadParams, MissingInput
+from personae.sampling import Sampler
 from train import backbone
 from train.backbone import Attached, Branch, Network
 from train.backbone.parts import parts_by_name
@@ -330,7 +331,7 @@ class Classifier(nn.Module):
         distributed.broadcast([predicted])
         return metrics.confusion_counts(outputs[rows], predicted.cpu().numpy(), leaves=children)
 
-    def _sampler(self, data: DataModule, node: str) -> sampling.Sampler:
+    def _sampler(self, data: DataModule, node: str) -> Sampler:
         return sampling.by_class(
             data.train.labels, self._classes(node), balance=self.params.balance
         )

@@ -1,5 +1,5 @@
 """
-The index of what is trained on: all samples of the shards, or those of a selection.
+The index of a build: all samples of the shards, or those of a selection.
 
 Reads data/shards/{manifest.json,classes.json} and the selection that `data.selection` names. The
 labels of a selection are those with a sample in it, and their leaves are numbered anew in the old
@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int
 
 from personae import selection
-from personae.errors import BadParams
+from personae.build.documents import IndexedShard, LabelIndex, ShardIndex
+from personae.errors import BadParams, BadShard
 from personae.selection import SampleSelection
-from train.documents import IndexedShard, LabelIndex, ShardIndex
-from train.errors import BadShard
 
+Ints = npt.NDArray[np.int64]
+"""One whole number for each sample, `[sample]`."""
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}\.tar")
 _REFERENCE = re.compile(r"(.+)@([0-9a-f]{16,64})")
 
@@ -32,12 +33,12 @@ class ChosenSamples:
 
     sha256: str
     """Names the selection."""
-    shard: Int[np.ndarray, " sample"]
+    shard: Ints
     """Index of each sample's shard in the manifest."""
-    post_ids: Int[np.ndarray, " sample"]
-    stored_leaves: Int[np.ndarray, " sample"]
+    post_ids: Ints
+    stored_leaves: Ints
     """Leaf of each sample in the shards."""
-    leaves: Int[np.ndarray, " sample"]
+    leaves: Ints
     """Leaf of each sample among the labels of the selection, int64."""
 
     def of(self, shards: Collection[int]) -> "ChosenSamples":
@@ -48,11 +49,11 @@ class ChosenSamples:
 
     def rows(
         self,
-        post_ids: Int[np.ndarray, " stored"],
-        leaves: Int[np.ndarray, " stored"],
+        post_ids: Ints,
+        leaves: Ints,
         *,
         source: Path,
-    ) -> Int[np.ndarray, " sample"]:
+    ) -> Ints:
         """
         Returns the rows of the chosen samples among stored samples, in the same order.
 
@@ -204,7 +205,7 @@ def _check_reference(path: Path, expected: str | None, chosen: SampleSelection) 
         )
 
 
-def _shards(samples: pa.Table, manifest: ShardIndex) -> Int[np.ndarray, " sample"]:
+def _shards(samples: pa.Table, manifest: ShardIndex) -> Ints:
     """Returns the index of each sample's shard in the manifest; -1 for an unknown shard."""
     names = pa.array([entry.shard for entry in manifest.shards], pa.string())
     indices = pc.fill_null(pc.index_in(samples["shard"], value_set=names), -1)
@@ -213,7 +214,7 @@ def _shards(samples: pa.Table, manifest: ShardIndex) -> Int[np.ndarray, " sample
 
 def _stored_leaves(
     path: Path, chosen: SampleSelection, manifest: ShardIndex, labels: tuple[str, ...]
-) -> Int[np.ndarray, " sample"]:
+) -> Ints:
     """Returns the leaf of each sample in the shards, after a check against manifest and labels."""
     table = chosen.samples
     shard, offset = _shards(table, manifest), table["offset"].to_numpy()

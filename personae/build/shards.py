@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from personae.errors import MissingInput
-from train.documents import IndexedShard
-from train.errors import BadShard
+from personae.build.documents import IndexedShard
+from personae.errors import BadShard, MissingInput
+from personae.squares import Pixels
 
 _SUFFIXES = (".png", ".webp", ".jpg")
 _FORMATS = ("PNG", "WEBP", "JPEG")
@@ -134,9 +133,9 @@ def samples(path: Path) -> Iterator[dict[str, Any]]:
         yield sample
 
 
-def image(sample: dict[str, Any], *, side: int, path: Path) -> UInt8[np.ndarray, "side side 3"]:
+def image(sample: dict[str, Any], *, side: int, path: Path) -> Pixels:
     """
-    Returns the decoded image of a sample, RGB.
+    Returns the decoded image of a sample, RGB, `[side, side, 3]`.
 
     Raises:
         BadShard: The sample has no image, or one that is damaged or of another size.
@@ -150,9 +149,9 @@ def image(sample: dict[str, Any], *, side: int, path: Path) -> UInt8[np.ndarray,
     return decoded(content, side=side, source=f"sample {sample['key']} in {path}")
 
 
-def decoded(content: bytes, *, side: int, source: str) -> UInt8[np.ndarray, "side side 3"]:
+def decoded(content: bytes, *, side: int, source: str) -> Pixels:
     """
-    Returns the RGB pixels of an encoded image with `side` pixels; `source` names it in errors.
+    Returns the RGB pixels `[side, side, 3]` of an encoded image; `source` names it in errors.
 
     Raises:
         BadShard: The image is damaged, or of another size.

@@ -15,14 +15,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int, UInt8
 
 from personae import tables
-from personae.errors import MissingInput
-from train.data import shards
-from train.data.index import SplitIndex
-from train.documents import IndexedShard, ShardIndex
-from train.errors import BadShard
+from personae.build import shards
+from personae.build.documents import IndexedShard, ShardIndex
+from personae.build.index import Ints, SplitIndex
+from personae.errors import BadShard, MissingInput
+from personae.squares import Pixels
 
 _COLUMNS = pa.schema(
     {
@@ -41,11 +40,11 @@ class Streamed:
     """Encoded images on disk, indexed like an array of decoded images: `streamed[rows]`."""
 
     paths: tuple[Path, ...]
-    shard: Int[np.ndarray, " image"]
+    shard: Ints
     """Index of each image's shard in `paths`."""
-    offset: Int[np.ndarray, " image"]
+    offset: Ints
     """First byte of each image in its shard."""
-    size: Int[np.ndarray, " image"]
+    size: Ints
     """Bytes of each image."""
     side: int
     """Height and width in pixels."""
@@ -59,10 +58,8 @@ class Streamed:
         """Images, height, width, channels."""
         return len(self), self.side, self.side, 3
 
-    def __getitem__(
-        self, rows: Int[np.ndarray, " batch"] | slice
-    ) -> UInt8[np.ndarray, "batch height width 3"]:
-        """Returns the decoded images at `rows`, in that order; raises `BadShard`."""
+    def __getitem__(self, rows: Ints | slice) -> Pixels:
+        """Returns the decoded images at `rows`, `[row, height, width, 3]`; raises `BadShard`."""
         chosen = np.arange(len(self))[rows].tolist()
         result = np.empty((len(chosen), *self.shape[1:]), dtype=np.uint8)
 
@@ -72,7 +69,7 @@ class Streamed:
         list(self._pool.map(fill, range(len(chosen)), chunksize=8))
         return result
 
-    def at(self, rows: Int[np.ndarray, " row"]) -> "Streamed":
+    def at(self, rows: Ints) -> "Streamed":
         """Returns the images at `rows`, unread, in that order."""
         return replace(self, shard=self.shard[rows], offset=self.offset[rows], size=self.size[rows])
 
@@ -100,7 +97,7 @@ class Streamed:
         """Pickles the index without open files and threads."""
         return Streamed, (self.paths, self.shard, self.offset, self.size, self.side)
 
-    def _decoded(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+    def _decoded(self, row: int) -> Pixels:
         source = f"row {row} in {self.paths[int(self.shard[row])]}"
         return shards.decoded(self.encoded(row), side=self.side, source=source)
 
@@ -187,9 +184,9 @@ def _sized(shards_dir: Path, entry: IndexedShard) -> Path:
 
 def _check_ranges(
     paths: Sequence[Path],
-    shard: Int[np.ndarray, " image"],
-    offset: Int[np.ndarray, " image"],
-    size: Int[np.ndarray, " image"],
+    shard: Ints,
+    offset: Ints,
+    size: Ints,
     *,
     source: Path,
 ) -> None:
