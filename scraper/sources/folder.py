@@ -4,10 +4,12 @@ A folder of labelled images as a source of posts, and as the transport of their 
 A label becomes the only character tag of a post, a family the copyright tag. Label, split and group
 stand in the `given_*` columns too, so that stage `decide` needs no tags. A file that is no image, or
 lies in the folder of no label, is listed as well, so that a decision names it. A file is returned as it
-is. A tile of a mosaic becomes a PNG whose bytes depend on its pixels alone.
+is, and so is an image of an archive or a table. A tile of a mosaic becomes a PNG whose bytes depend on
+its pixels alone.
 """
 
 import hashlib
+import io
 import logging
 import os
 import stat
@@ -31,12 +33,13 @@ from scraper.errors import (
 )
 from scraper.image import Header, header
 from scraper.params.site import FOLDER
-from scraper.post import CATEGORIES, Post, Variant
+from scraper.post import CATEGORIES, TAG_KINDS, Post, Variant
 from scraper.sources import Page, Tag
 from scraper.sources.labels import tag_names
-from scraper.sources.layout.images import MOST_TILES, LabelledImage, Layout
+from scraper.sources.layout.images import MOST_TILES, Description, LabelledImage, Layout
 from scraper.sources.layout.read import files, read
 from scraper.sources.mosaic import HEADER_BYTES, Sheets, start_of, unreadable
+from scraper.sources.packed import PackedImages
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +47,14 @@ _SCHEME = "folder:"
 _NO_LABEL = "no_label"  # the search for files that lie in the folder of no label
 _NO_PAIRS: tuple[tuple[str, str], ...] = ()
 _UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+_UNDESCRIBED = Description(
+    tags=dict.fromkeys(TAG_KINDS, ()),
+    rating="g",
+    source="",
+    created_at_utc=None,
+    score=0,
+    flags=frozenset(),
+)
 
 
 class Folder:
@@ -69,6 +80,7 @@ class Folder:
         self._layout = read(self._root)
         self._identity = f"{FOLDER} {_state(self._root, self._layout)[:32]}"
         self._sheets = Sheets(self.open, self._layout.mosaics)
+        self._packed = PackedImages(self.open, self._layout)
         labels = sorted({image.label for image in self._layout.images if image.label})
         families = sorted({image.family for image in self._layout.images if image.family})
         self._tags = tag_names(labels, taken={_NO_LABEL})
@@ -152,11 +164,8 @@ class Folder:
             )
         quoted, _, tile = url.removeprefix(_SCHEME).partition("#")
         path = os.fsdecode(unquote_to_bytes(quoted))
-        if tile:
-            payload = self._sheets.tile(path, tile)
-        else:
-            with self.open(path) as file:
-                payload = start_of(file, max_bytes + 1, path)
+        with self._opened(path, tile) as file:
+            payload = start_of(file, max_bytes + 1, path)
         if len(payload) > max_bytes:
             raise TooLarge(
                 f"{path} has more than {max_bytes} bytes (`max_bytes`).", size=len(payload), url=url
@@ -185,6 +194,14 @@ class Folder:
             raise NotFound(f"{path} is no plain file.", url=path)
         return os.fdopen(descriptor, "rb")
 
+    def _opened(self, path: str, tile: str) -> BinaryIO:
+        """Opens a file, or the image `tile` of a file of many; raises as `get_bytes` does."""
+        if not tile:
+            return self.open(path)
+        if path in self._packed:
+            return self._packed.open(path, tile)
+        return io.BytesIO(self._sheets.tile(path, tile))
+
     def _by_tag(
         self, number_of: Callable[[str, int | None], int]
     ) -> dict[str, list[tuple[int, LabelledImage]]]:
@@ -198,14 +215,16 @@ class Folder:
                     "their sha256 begins alike. Rename one of them."
                 )
             known[number] = image
-            by_tag[self._tag_of(image)].append((number, image))
+            for tag in self._tags_of(image):
+                by_tag[tag].append((number, image))
         return {name: sorted(posts, key=lambda post: post[0]) for name, posts in by_tag.items()}
 
     def _tag(self, name: str) -> Tag:
         return Tag(name, CATEGORIES["character"], len(self._posts[name]))
 
-    def _tag_of(self, image: LabelledImage) -> str:
-        return self._tags[image.label] if image.label else _NO_LABEL
+    def _tags_of(self, image: LabelledImage) -> tuple[str, ...]:
+        """Returns the searches that have the image."""
+        return (self._tags[image.label],) if image.label else image.personae or (_NO_LABEL,)
 
     def _searched(self, search: str) -> str:
         if search not in self._posts:
@@ -220,13 +239,16 @@ class Folder:
         path = quote_from_bytes(os.fsencode(image.path))
         url = f"{_SCHEME}{path}" + ("" if image.tile is None else f"#{image.tile}")
         variants = (Variant("original", url, size.width, size.height, file_ext),)
+        described = image.description or _UNDESCRIBED
+        moment = described.created_at_utc or _UNKNOWN_TIME
+        family = (self._families[image.family],) if image.family else ()
         return Post(
             post_id=number,
-            created_at_utc=_UNKNOWN_TIME,
-            updated_at_utc=_UNKNOWN_TIME,
+            created_at_utc=moment,
+            updated_at_utc=moment,
             md5=md5,
             pixel_hash=None,
-            rating="g",
+            rating=described.rating,
             image_width=size.width,
             image_height=size.height,
             file_ext=file_ext,
@@ -234,18 +256,18 @@ class Folder:
             duration_seconds=None,
             parent_id=None,
             has_children=False,
-            is_pending=False,
-            is_flagged=False,
-            is_deleted=False,
-            is_banned=False,
-            score=0,
+            is_pending="is_pending" in described.flags,
+            is_flagged="is_flagged" in described.flags,
+            is_deleted="is_deleted" in described.flags,
+            is_banned="is_banned" in described.flags,
+            score=described.score,
             uploader_id=0,
-            source="",
-            tags_general=(),
-            tags_character=(self._tags[image.label],) if image.label else (),
-            tags_copyright=(self._families[image.family],) if image.family else (),
-            tags_artist=(),
-            tags_meta=(),
+            source=described.source,
+            tags_general=described.tags["general"],
+            tags_character=(self._tags[image.label],) if image.label else image.personae,
+            tags_copyright=family or described.tags["copyright"],
+            tags_artist=described.tags["artist"],
+            tags_meta=described.tags["meta"],
             variants=variants if md5 else (),
             given_label=image.label,
             given_split=image.split,
@@ -256,18 +278,16 @@ class Folder:
         """Returns md5, bytes, size and type of an image; no md5 when the file cannot be read."""
         file_ext = PurePosixPath(image.path).suffix.lower().lstrip(".")
         try:
-            if image.tile is not None:
-                payload = self._sheets.tile(image.path, str(image.tile))
-                return _md5(payload), len(payload), header(payload) or Header("png", 0, 0), "png"
-            with self.open(image.path) as file:
+            with self._opened(image.path, "" if image.tile is None else str(image.tile)) as file:
                 start = start_of(file, HEADER_BYTES, image.path)
-                digest = hashlib.md5(start, usedforsecurity=False)
+                digest, length = hashlib.md5(start, usedforsecurity=False), len(start)
                 while more := start_of(file, HEADER_BYTES, image.path):
                     digest.update(more)
+                    length += len(more)
                 size = header(start) or Header(file_ext, 0, 0)
-                return digest.hexdigest(), file.tell(), size, size.file_ext
+                return digest.hexdigest(), length, size, size.file_ext
         except (CorruptImage, RequestRefused) as error:
-            if image.tile is not None:
+            if image.path in self._layout.mosaics:
                 raise BadFolder(f"{error} Restore the file, or correct the index.") from error
             _log.warning("listing: %s It is listed without a file.", error)
             return None, 0, Header(file_ext, 0, 0), file_ext
@@ -300,7 +320,3 @@ def _state(root: Path, layout: Layout) -> str:
         digest.update(repr(image).encode("utf-8", "surrogateescape"))
     digest.update(repr(sorted(layout.mosaics.items())).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def _md5(payload: bytes) -> str:
-    return hashlib.md5(payload, usedforsecurity=False).hexdigest()

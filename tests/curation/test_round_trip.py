@@ -1,9 +1,12 @@
 """What is exported as a folder and read again has the same labels, splits and pixels."""
 
+import hashlib
 import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
+import pytest
 import yaml
 from PIL import Image
 
@@ -45,3 +48,22 @@ def test_exported_folder_comes_back_equal(curated, tmp_path, monkeypatch) -> Non
         assert 0 == curation([stage, "--data", "again", "--work", "work"]), stage
 
     assert _pixels(curated.data_dir / "shards") == _pixels(tmp_path / "again" / "shards")
+
+
+@pytest.mark.parametrize("source", ["exported", "shards"])
+def test_parquet_files_and_shards_come_back_equal(curated, tmp_path, monkeypatch, source) -> None:
+    """The Parquet export, and the shards themselves, are read with the same labels, splits and bytes."""
+    monkeypatch.chdir(tmp_path)
+    shards = curated.data_dir / "shards"
+    folder = shards if source == "shards" else tmp_path / "exported"
+    if source == "exported":
+        assert 0 == curation(["export", "parquet", "exported", "--data", str(curated.data_dir)])
+    params = {**PARAMS, "site": {"name": "folder", "folder": str(folder)}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    assert 0 == scraper(["listing", "--data", "again"])
+    posts = pq.read_table("again/listing/posts.parquet").to_pylist()
+
+    assert sorted(
+        (split, label, hashlib.md5(image).hexdigest())
+        for split, label, image in stored(shards).values()
+    ) == sorted((post["given_split"], post["given_label"], post["md5"]) for post in posts)

@@ -1,13 +1,17 @@
 """
-What the layouts of a folder have in common: labelled images, mosaics, and the checks of names.
+What the layouts of a folder have in common: labelled images, files of many images, checks of names.
 
 A folder may come from strangers: no path leaves it, and every label is printable text.
 """
 
 import os
+import re
 import stat
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
@@ -26,26 +30,52 @@ SPLIT_OF: Final[Mapping[str, Split]] = {
 }
 """The split that a name in lower case means, as torchvision, Hugging Face and Kaggle write it."""
 MOST_TILES = 1 << 20
-"""Most tiles of a mosaic: the number of a tile is the low 20 bits of its post id."""
+"""Most images of a file: the number of an image in its file is the low 20 bits of its post id."""
 _MOST_INDEX_BYTES = 512 * 2**20
 _LONGEST_LABEL = 200
 
 
 @dataclass(frozen=True, slots=True)
+class Description:
+    """What a file beside an image says about its post, as a board would."""
+
+    tags: Mapping[str, tuple[str, ...]]
+    """By kind: general, character, copyright, artist, meta."""
+    rating: str
+    """`g`, `s`, `q` or `e`."""
+    source: str
+    created_at_utc: datetime | None
+    score: int
+    flags: frozenset[str]
+    """Those of `is_deleted`, `is_banned`, `is_pending` and `is_flagged` that are set."""
+
+
+@dataclass(frozen=True, slots=True)
 class LabelledImage:
-    """One file with its label, or a tile of one; the file may turn out to be no image."""
+    """One file with its label, or one image of a file of many; it may turn out to be no image."""
 
     path: str
     """Of the file, relative to the folder, with slashes."""
     label: str | None
-    """None of a file that lies in the folder of no label."""
+    """None of a file that lies in the folder of no label, or whose character tags decide it."""
     split: Split | None = None
     """train, val, test; None where the folder has no splits."""
     group: str | None = None
     """Images of one group show the same thing and stay in one split."""
     family: str | None = None
     tile: int | None = None
-    """Number of the tile in its mosaic, row by row; None for a whole file."""
+    """
+    Number of the image in its file: of the tile in its mosaic, row by row; of the row in its table; of
+    the image in its archive. None for a whole file.
+    """
+    description: Description | None = None
+
+    @property
+    def personae(self) -> tuple[str, ...]:
+        """The character tags that decide the label; none where the folder gives the label."""
+        if self.label or not self.description:
+            return ()
+        return self.description.tags["character"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +88,21 @@ class Mosaic:
     """Of a tile, in pixels; tiles are squares."""
 
 
+@dataclass(slots=True)
+class Spans:
+    """Where the images of a file lie in it, in bytes, by the number of the image."""
+
+    offsets: "array[int]" = field(default_factory=lambda: array("q"))
+    sizes: "array[int]" = field(default_factory=lambda: array("q"))
+    """0 for an image that the file does not hold."""
+
+    def add(self, offset: int, size: int) -> int:
+        """Adds the next image; returns its number."""
+        self.offsets.append(offset)
+        self.sizes.append(size)
+        return len(self.sizes) - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """All images of a folder."""
@@ -65,6 +110,10 @@ class Layout:
     images: tuple[LabelledImage, ...]
     mosaics: Mapping[str, Mosaic] = field(default_factory=dict)
     """By path; empty where every image is a file."""
+    spans: Mapping[str, Spans] = field(default_factory=dict)
+    """Tar archives and Arrow files, by path."""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """Parquet files by path: the column of the encoded image."""
 
 
 def inside(path: str | None, where: str) -> str:
@@ -100,6 +149,51 @@ def named(text: str | None, what: str, where: str) -> str:
         )
     _check_encodable(text, what, where)
     return text
+
+
+def is_label(text: str) -> bool:
+    """Returns whether a text is a valid label: 1 to 200 printable characters."""
+    try:
+        return named(text, "label", "") == text
+    except BadFolder:
+        return False
+
+
+def split_of(path: str) -> Split | None:
+    """Returns the split that the name of a file says, else those of its folders; None if none does."""
+    for part in reversed(PurePosixPath(path).parts):
+        for word in re.split(r"[-_. ]+", part.lower()):
+            if word in SPLIT_OF:
+                return SPLIT_OF[word]
+    return None
+
+
+def plain_file(root: Path, path: str) -> Path:
+    """
+    Returns the path of a plain file in the folder; links within the folder are followed.
+
+    Raises:
+        BadFolder: It is absent, no plain file, or a link that leaves the folder.
+    """
+    try:
+        target = (root / path).resolve(strict=True)
+        if target.is_relative_to(root.resolve()) and target.is_file():
+            return target
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BadFolder(f"{root / path} cannot be read ({error}). Check it.") from error
+    raise BadFolder(f"{root / path} is no plain file in {root}. Copy the file there, or remove it.")
+
+
+@contextmanager
+def damage_named(path: Path, errors: tuple[type[BaseException], ...]) -> Iterator[None]:
+    """Turns the `errors` of a library that reads `path` into `BadFolder`."""
+    try:
+        yield
+    except errors as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadFolder(
+            f"{path} is damaged or cut short ({reason:.200}). Copy or download it again, or remove it."
+        ) from error
 
 
 def check_size(index: Path) -> None:

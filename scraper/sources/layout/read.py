@@ -1,19 +1,33 @@
 """
 The layout of a folder of labelled images: which images, with which label and split.
 
-Four layouts are recognised: an `index.csv`, an `index.json` of mosaics, `LABEL/…`, and
-`{train,val,test}/LABEL/…`. No image is opened here. A folder may come from strangers: an invalid
-index is an error that names line or key, and no path leaves the folder.
+Recognised are an `index.csv`, an `index.json` of mosaics, `LABEL/…`, `{train,val,test}/LABEL/…`, and what
+other programs write: WebDataset archives, Parquet and Arrow files of `datasets`, and downloads of
+gallery-dl. No image is opened here. A folder may come from strangers: an invalid index is an error that
+names line or key, and no path leaves the folder.
 """
 
 import itertools
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from personae.errors import MissingInput
-from scraper.sources.layout import csv_index, json_index, label_folders
-from scraper.sources.layout.images import Layout
+from scraper.sources.layout import (
+    csv_index,
+    gallery_dl,
+    hugging_face,
+    json_index,
+    label_folders,
+    webdataset,
+)
+from scraper.sources.layout.images import Layout, files_below
 
 _INDEX_CSV, _INDEX_JSON = "index.csv", "index.json"
+_PACKED = {
+    ".tar": webdataset.archives,
+    ".parquet": hugging_face.parquet_files,
+    ".arrow": hugging_face.arrow_files,
+}
+"""Files of many images. An archive goes before a table, which then lists its samples."""
 
 
 def read(root: Path) -> Layout:
@@ -36,13 +50,27 @@ def read(root: Path) -> Layout:
     elif (root / _INDEX_JSON).is_file():
         layout = json_index.mosaics(root / _INDEX_JSON)
     else:
-        layout = Layout(tuple(label_folders.labelled(root)))
-    if not any(image.label for image in layout.images):
+        layout = _of_other_programs(root) or Layout(tuple(label_folders.labelled(root)))
+    if not any(image.label or image.personae for image in layout.images):
         raise MissingInput(
             f"{root} holds no labelled image. Give a folder with one sub-folder a label (or "
             f"train, val and test with such in them), or with an {_INDEX_CSV} of path and label."
         )
     return layout
+
+
+def _of_other_programs(root: Path) -> Layout | None:
+    """Returns the layout of what another program wrote; None for folders of labels."""
+    paths = files_below(root)
+    if gallery_dl.is_download(root, paths):
+        return Layout(tuple(gallery_dl.described(root, paths)))
+    if any(PurePosixPath(path).suffix.lower().lstrip(".") in webdataset.IMAGES for path in paths):
+        return None
+    for suffix, layout_of in _PACKED.items():
+        packed = [path for path in paths if PurePosixPath(path).suffix.lower() == suffix]
+        if packed:
+            return layout_of(root, packed)
+    return None
 
 
 def files(layout: Layout) -> list[str]:
