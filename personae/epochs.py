@@ -15,7 +15,8 @@ from personae.build.stream import Streamed
 from personae.errors import BadParams
 from personae.sampling import Sampler
 
-_DECODED: Final = 256  # images that are decoded at once, on all cores
+_DECODED: Final = 256  # most images that are decoded at once, on all cores
+_DECODED_BYTES: Final = 1 << 26  # and most of their bytes
 
 
 class EpochImages(IterableDataset[tuple[Tensor, int]]):
@@ -84,8 +85,9 @@ class EpochImages(IterableDataset[tuple[Tensor, int]]):
                 "resumed. Images are decoded by threads already: set num_workers=0."
             )
         rows = self.order(self.epoch)
-        for start in range(self._position, len(rows), _DECODED):
-            chunk = rows[start : start + _DECODED]
+        at_once = max(1, min(_DECODED, _DECODED_BYTES // (3 * self._images.side**2)))
+        for start in range(self._position, len(rows), at_once):
+            chunk = rows[start : start + at_once]
             images = torch.from_numpy(self._images[chunk]).permute(0, 3, 1, 2)
             leaves = self._leaves[chunk].tolist()
             for offset, leaf in enumerate(leaves):
