@@ -161,6 +161,15 @@ def test_webdataset_of_its_own_library(tmp_path):
     } == facts
 
 
+def test_loose_images_go_before_archives(tmp_path, caplog):
+    """A folder of labels with an archive beside stays one, and a warning says so."""
+    archive(tmp_path / "backup.tar", {"0": {"png": encoded(0), "cls": 0}})
+    downloaded(tmp_path / "ann" / "1.png", 1)
+
+    assert [None, "ann"] == [post.given_label for post, _ in _sorted(tmp_path)]
+    assert "ann/1.png, so that its .tar files are no images" in caplog.text
+
+
 def test_names_in_an_archive_are_no_paths(tmp_path):
     """Members called ../x and /x are read from the archive; links and devices are left out."""
     with tarfile.open(tmp_path / "train.tar", "w") as tar:

@@ -8,6 +8,8 @@ names line or key, and no path leaves the folder.
 """
 
 import itertools
+import logging
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from personae.errors import MissingInput
@@ -20,6 +22,8 @@ from scraper.sources.layout import (
     webdataset,
 )
 from scraper.sources.layout.images import Layout, files_below
+
+_log = logging.getLogger(__name__)
 
 _INDEX_CSV, _INDEX_JSON = "index.csv", "index.json"
 _PACKED = {
@@ -64,13 +68,20 @@ def _of_other_programs(root: Path) -> Layout | None:
     paths = files_below(root)
     if gallery_dl.is_download(root, paths):
         return Layout(tuple(gallery_dl.described(root, paths)))
-    if any(PurePosixPath(path).suffix.lower().lstrip(".") in webdataset.IMAGES for path in paths):
-        return None
-    for suffix, layout_of in _PACKED.items():
-        packed = [path for path in paths if PurePosixPath(path).suffix.lower() == suffix]
-        if packed:
-            return layout_of(root, packed)
-    return None
+    of_suffix = defaultdict(list)
+    for path in paths:
+        of_suffix[PurePosixPath(path).suffix.lower()].append(path)
+    packed = next((suffix for suffix in _PACKED if of_suffix[suffix]), None)
+    loose = [path for name in sorted(webdataset.IMAGES) for path in of_suffix[f".{name}"]]
+    if packed and loose:
+        _log.warning(
+            "listing: %s holds images, such as %s, so that its %s files are no images. Move one of the "
+            "two elsewhere to read the others.",
+            root,
+            loose[0],
+            packed,
+        )
+    return _PACKED[packed](root, of_suffix[packed]) if packed and not loose else None
 
 
 def files(layout: Layout) -> list[str]:
