@@ -22,6 +22,12 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() or sign == "\n" else "·" for sign in text)
 
 
+def code(text: str) -> str:
+    """Returns foreign text as Markdown code, which no sign in it can end, for a cell of a table."""
+    plain = "".join(sign if sign.isprintable() and sign not in "`|" else "·" for sign in text)
+    return f"`{plain}`"
+
+
 def spreadsheet_cell(value: object) -> object:
     """Returns a text that a spreadsheet would read as a formula with an apostrophe before it."""
     if isinstance(value, str) and value.startswith(_FORMULA_STARTS):

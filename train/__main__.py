@@ -11,7 +11,7 @@ python -m train noise                          list the samples whose label is d
 python -m train report                         compare the runs on one page
 python -m train predict RUN IMAGE…             labels, probabilities and paths of images
 python -m train results                        print a table of the evaluated runs
-python -m train export RUN --seed 0            write one ONNX file
+python -m train export RUN --seed 0            write one ONNX file, or the weights with a card
 python -m train record PRESET                  record the figures in experiments/
 
 Reads params.yaml, runs one command, and prints a failure as one line.
@@ -136,10 +136,11 @@ def _results(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 
 
 def _export(options: argparse.Namespace, folders: dict[str, Path]) -> None:
-    from train import export
+    from train import export, model_card
 
     results_dir = folders["results_dir"]
-    print(export.run(options.run, seed=options.seed, results_dir=results_dir, out=options.out))
+    write = {"onnx": export.run, "safetensors": model_card.run}[options.form]
+    print(write(options.run, seed=options.seed, results_dir=results_dir, out=options.out))
 
 
 def _record(options: argparse.Namespace, folders: dict[str, Path]) -> None:

@@ -29,7 +29,7 @@ COMMANDS = {
     "report": "compare all runs on one page",
     "predict": "predict the labels of your own images, files or folders",
     "results": "print a table of the evaluated runs, or of the recorded runs of a preset",
-    "export": "write a trained run as one ONNX file, checked equal to torch",
+    "export": "write a trained run as one ONNX file, checked equal to torch, or its weights with a card",
     "record": "record the figures of the evaluated runs in experiments/",
 }
 _EPILOG = """\
@@ -176,7 +176,17 @@ def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
         )
     if name == "export":
         command.add_argument(
-            "--out", type=Path, metavar="FILE", help="file to write (default: RUN-SEED.onnx)"
+            "--form",
+            choices=("onnx", "safetensors"),
+            default="onnx",
+            help="onnx: one file; safetensors: a folder of weights, description and model card "
+            "(default: onnx)",
+        )
+        command.add_argument(
+            "--out",
+            type=Path,
+            metavar="PATH",
+            help="file or folder to write (default: RUN-SEED.onnx, or RUN-SEED)",
         )
     if name == "results":
         command.add_argument(

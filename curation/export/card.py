@@ -14,6 +14,7 @@ import yaml
 from curation.documents import CertificateDocument
 from curation.export import parquet
 from curation.export.build import ExportedBuild
+from personae.text import code
 
 _RATINGS = {"g": "general", "s": "sensitive", "q": "questionable", "e": "explicit"}
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
@@ -71,14 +72,14 @@ def _origin(build: ExportedBuild) -> str:
     what = f"Squares of {image.side} pixels, {image.format}."
     lines = [f"- Root hash of the shards: `{build.manifest.root_sha256}`"]
     if build.query is not None:
-        lines += [f"- Selection: `{build.sha256}`", f"- Query: {_text(build.query)}"]
+        lines += [f"- Selection: `{build.sha256}`", f"- Query: {code(build.query)}"]
     made = f"Made by Personae {metadata.version('personae')}. {what}"
     return "\n\n".join([made, "\n".join(lines)])
 
 
 def _samples(build: ExportedBuild) -> str:
     rows = [
-        (_text(label), *(str(build.counts[label][split]) for split in build.splits))
+        (code(label), *(str(build.counts[label][split]) for split in build.splits))
         for label in build.labels
     ]
     rows.append(("all", *(str(build.total(split)) for split in build.splits)))
@@ -92,7 +93,7 @@ def _funnel(build: ExportedBuild) -> str:
 
 def _ratings(build: ExportedBuild) -> str:
     rows = [
-        (_RATINGS.get(name, _text(name)), str(samples))
+        (_RATINGS.get(name, code(name)), str(samples))
         for name, samples in sorted(build.tally("rating"))
     ]
     return _table(("rating", "samples"), rows)
@@ -101,16 +102,10 @@ def _ratings(build: ExportedBuild) -> str:
 def _sources(build: ExportedBuild) -> str:
     hosts = build.tally(_HOST)
     artists = sum(samples for artist, samples in build.tally("artist") if artist)
-    rows = [(_text(host or "none"), str(samples)) for host, samples in hosts[:_MOST_SOURCES]]
+    rows = [(code(host or "none"), str(samples)) for host, samples in hosts[:_MOST_SOURCES]]
     return f"An artist is recorded for {artists} samples.\n\n" + _table(("source", "samples"), rows)
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _text(foreign: str) -> str:
-    """Returns a tag or host as code, which no sign in it can end: it comes from the internet."""
-    plain = "".join(sign if sign.isprintable() and sign not in "`|" else "·" for sign in foreign)
-    return f"`{plain}`"
