@@ -3,8 +3,9 @@
 
 The tree comes from the first line of each module's docstring, tables from the committed files of
 `experiments/` and `benchmarks/results/`, queries from `docs/queries.sql` with their output on the
-catalog at hand (kept as they are where there is no catalog), drawings from `generators/drawings.py`,
-the comments of the catalog (`curation/catalog_comments.sql`) from the tables of `formats.md`.
+catalog at hand (kept as they are where there is no catalog), parameters from their models, drawings
+from `generators/drawings.py`, the comments of the catalog (`curation/catalog_comments.sql`) from the
+tables of `formats.md`.
 `--check` writes nothing and exits 1 if a part is out of date. `--curves` also draws the figures of
 experiments.md, which takes matplotlib; `--report results/report/index.html` also takes the image of
 the report at the top of the README, which takes Chromium, and `--browse http://127.0.0.1:8423/` that
@@ -15,7 +16,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from generators import answer, bars, comments, drawings, experiments, queries, records, tree
+from generators import (
+    answer,
+    bars,
+    comments,
+    drawings,
+    experiments,
+    parameters,
+    queries,
+    records,
+    tree,
+)
 from generators.text import ROOT, fill
 
 DOCS = ROOT / "docs"
@@ -35,6 +46,7 @@ def parts() -> dict[str, str | None]:
         "decoded": experiments.decoded(),
         "bars": bars.bars(),
         "queries": queries.queries(),
+        "parameters": parameters.parameters(),
     }
 
 
