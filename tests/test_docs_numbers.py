@@ -151,10 +151,10 @@ ORIGINS = [
         lambda: f"{_value('scraper.demo.server.strikes', '_QUERY_SECONDS'):.0f} seconds",
     ),
     ("docs/demo-board.md", lambda: "1 kB/s"),  # 100 bytes every 0.1 seconds: test_strikes
-    ("docs/etiquette.md", _hours_of_report25),
     ("docs/formats.md", _skew),
     ("docs/formats.md", _frame),
     ("docs/formats.md", lambda: "95 %"),  # the level of every interval
+    ("docs/howto/board.md", _hours_of_report25),
     ("docs/methods/data.md", _frame),
     ("docs/methods/data.md", _cropped_copies),
     (EVALUATION, _spread_of_trainings),

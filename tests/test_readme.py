@@ -1,5 +1,6 @@
 """Tests README and documentation against the program: generated parts, commands, links, words."""
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -118,18 +119,21 @@ def _commands():
 
 
 @pytest.mark.parametrize("command", _commands())
-def test_commands_exist(command):
+def test_commands_exist(command, monkeypatch, capsys):
     """Every `python -m` command of the documents exists with its sub-command."""
-    done = subprocess.run(
-        [sys.executable, *command.split(), "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    _, module, *arguments = command.split()
+    if module in ("scraper", "curation", "train"):  # in this process, which is ten times as fast
+        monkeypatch.chdir(ROOT)
+        with pytest.raises(SystemExit) as end:
+            importlib.import_module(f"{module}.__main__").main([*arguments, "--help"])
+        code, printed = end.value.code, capsys.readouterr().out
+    else:
+        words = [sys.executable, *command.split(), "--help"]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        code, printed = done.returncode, done.stdout
 
-    assert done.returncode == 0, done.stderr
-    assert "usage" in done.stdout.lower()
+    assert not code
+    assert "usage" in printed.lower()
 
 
 def test_installed_commands_and_extras_exist():
