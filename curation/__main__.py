@@ -151,7 +151,7 @@ def _verify(options: argparse.Namespace) -> None:
         print(printable(problem), flush=True)
     if count:
         raise TamperedData(
-            f"{count} promises of the data set do not hold. Run the stages that write the damaged "
+            f"Promises of the data set that do not hold: {count}. Run the stages that write the damaged "
             "files again:\n  dvc repro --force shards catalog"
         )
     print("Every hash, every offset and every promise holds.")

@@ -227,7 +227,7 @@ def _add_browse(commands: _Commands) -> None:
     )
     browse.add_argument(
         "--port",
-        type=cli.whole_number,
+        type=cli.port,
         default=8423,
         metavar="N",
         help="port of the page; 0 takes any free one (default: 8423)",

@@ -56,6 +56,8 @@ class Parser(argparse.ArgumentParser):
         elif "invalid choice: " in message:
             wrong = message.split("invalid choice: ")[1].split("'")[1]
             hint = near_miss(wrong, sorted(set(self._known())), least=0.6)
+            if "argument COMMAND:" in message and not hint:
+                hint = "A command comes first, then its options."
         message = message.rstrip(".")
         hint = f" {hint}" if hint else ""
         self.exit(
@@ -106,6 +108,13 @@ def whole_number(text: str) -> int:
     """Returns a whole number of at least 0; for `type=` of an option."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of 0 or more")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Returns a TCP port, or 0 for any free one; for `type=` of an option."""
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a port: 1 to 65535, or 0 for any free")
     return int(text)
 
 

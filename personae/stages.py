@@ -32,6 +32,7 @@ def absent(path: Path, stage: str) -> MissingInput:
     return MissingInput(
         f"{path} is absent: stage '{stage}' writes it. Run that stage first"
         + (f":\n  {command}" if command else ".")
+        + ("\nAll stages in their order:\n  dvc repro" if Path("dvc.yaml").is_file() else "")
     )
 
 

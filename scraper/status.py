@@ -58,16 +58,19 @@ def require_personae(data_dir: Path, min_images: int) -> None:
     Makes sure that at least one persona qualifies.
 
     Raises:
-        BadParams: None does; the message names the persona with most images.
+        BadParams: None does; the message names the persona with most images, and the rules that
+            refused most posts.
     """
     rows = _personae(data_dir / "decide")
     if any(row["qualifies"] for row in rows):
         return
     best = max(rows, key=lambda row: (row["kept"], row["persona"]), default=None)
     most = f"the largest, {best['persona']!r}, has {best['kept']}" if best else "none was listed"
+    reasons = _decide(data_dir / "decide").get("reasons", {})
+    rules = _text({name: count for name, count in reasons.items() if name != "persona_too_small"})
     raise BadParams(
-        f"No persona has {min_images} images that pass the rules; {most}. Lower "
-        "--min-images (personae.min_images), or relax the rules in section 'decide'."
+        f"No persona has {min_images} images that pass the rules; {most}. Refused by the rules: "
+        f"{rules}. Lower --min-images (personae.min_images), or relax the rules in section 'decide'."
     )
 
 

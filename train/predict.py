@@ -201,7 +201,7 @@ def _images(path: Path) -> list[Path]:
         raise MissingInput(f"{path} holds no JPEG, PNG or WebP images. Name another folder.")
     if len(images) < len(files):
         passed = len(files) - len(images)
-        _log.info("predict: %d files in %s are no images and are passed over", passed, path)
+        _log.info("predict: passed over %d of the files in %s, as no images", passed, path)
     return images
 
 

@@ -77,6 +77,14 @@ def test_wrong_usage_is_exit_2(arguments: list[str], capsys) -> None:
     assert 1 == len(err.splitlines())
 
 
+def test_option_before_the_command_is_explained(capsys) -> None:
+    """An option that comes first is no unknown command: the message says what comes first."""
+    with pytest.raises(SystemExit):
+        main(["--limit", "5", "query", "SELECT 1"])
+
+    assert "A command comes first, then its options." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [*STAGES, "query", "get", "verify", "browse", "remove", "diff"])
 def test_every_command_explains_itself(command: str, capsys, monkeypatch) -> None:
     """`--help` of each command exits with 0, fits on a screen, and shows an example."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from personae import files
 from personae.errors import AlreadyRunning, DiskRefused, MissingInput
+from personae.stages import absent
 
 
 def test_file_appears_only_when_it_is_whole(tmp_path):
@@ -115,6 +116,16 @@ def test_bytes_are_synced_before_the_name_and_the_folder_after(tmp_path, monkeyp
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=8
 )
+
+
+def test_absent_file_names_all_stages_in_a_checkout(tmp_path, monkeypatch):
+    """Beside dvc.yaml the message also names the command that runs every stage in order."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {}")
+
+    assert str(absent(Path("data/shards/manifest.json"), "shards")).endswith(
+        ":\n  python -m curation shards\nAll stages in their order:\n  dvc repro"
+    )
 
 
 @given(document=st.dictionaries(st.text(), json_values, max_size=5))

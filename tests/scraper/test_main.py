@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -76,9 +77,10 @@ def test_whole_run_and_again(board, capsys):
     assert kept == len(set(decisions.column("post_id").to_pylist()))
 
     assert 2 == main(["decide", "--min-images", "1000"])
-    assert "No persona has 1000 images that pass the rules; the largest" in (
-        capsys.readouterr().err
-    )
+    error = capsys.readouterr().err
+    assert "No persona has 1000 images that pass the rules; the largest" in error
+    assert re.search(r"Refused by the rules: .*\bmonochrome_tag \d+", error)
+    assert "persona_too_small" not in error
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink])
@@ -134,6 +136,7 @@ def test_no_candidate_at_all(board, capsys):
         (["--min-images", "many"], "invalid int value"),
         (["lisitng"], "Did you mean 'listing'?"),
         (["decide", "--workers", "3"], "unrecognized arguments"),
+        (["demo", "--port", "99999"], "'99999' must be a port"),
     ],
 )
 def test_unknown_option_is_usage(arguments, words, capsys):
@@ -155,7 +158,7 @@ def test_unknown_option_is_usage(arguments, words, capsys):
             "'personae.min_image' is not a parameter. Did you mean 'min_images'?",
         ),
         ({"listing": {"page_size": 500}}, "'listing.page_size' is 500"),
-        ({"site": {"name": "danboru"}}, "which is no board"),
+        ({"site": {"name": "danboru"}}, "which is no board. Did you mean 'danbooru'?"),
         ({"site": {"name": "danbooru"}}, "PERSONAE_CONTACT"),
         (
             {"site": {"name": "danbooru", "contact": "me@example.org", "api_rate": 50}},

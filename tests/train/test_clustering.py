@@ -123,7 +123,8 @@ def test_unreadable_classes_name_the_stage(tmp_path, text):
     if text is not None:
         write_classes(tmp_path, {})
         (tmp_path / "shards" / "classes.json").write_text(text, encoding="utf-8")
-    with pytest.raises(MissingInput, match=r"classes\.json is absent or has no labels"):
+    what = "absent: stage 'shards' writes it" if text is None else "unreadable or has no labels"
+    with pytest.raises(MissingInput, match=rf"classes\.json is {what}"):
         clustering.run(Params(), data_dir=tmp_path, results_dir=tmp_path, seed=0)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from personae import tables
+from personae import stages, tables
 from personae.errors import BadParams, MissingInput
 from train.grouping.predictions import LabelledPredictions
 
@@ -21,9 +21,11 @@ def read_labels(path: Path) -> list[str]:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         labels = list(facts["labels"])
+    except FileNotFoundError as error:
+        raise stages.absent(path, "flat") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MissingInput(
-            f"{path} is absent or has no labels ({error!r}). Stage 'flat' writes it: run it first."
+            f"{path} is unreadable or has no labels ({error!r}). Stage 'flat' writes it: run it first."
         ) from error
     if facts.get("params", {}).get("data", {}).get("train_on_val"):
         raise BadParams(
@@ -62,8 +64,10 @@ def read_families(path: Path) -> dict[str, str | None]:
     """
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")).get("copyright", {}))
+    except FileNotFoundError as error:
+        raise stages.absent(path, "shards") from error
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise MissingInput(
-            f"{path} is absent or has no labels ({error!r}). Stage 'shards' writes it: run it "
+            f"{path} is unreadable or has no labels ({error!r}). Stage 'shards' writes it: run it "
             "first."
         ) from error

@@ -225,7 +225,7 @@ async def serve(
         until_stdin_closes: Whether to stop when standard input closes, too.
 
     Raises:
-        OSError: The address or port cannot be used.
+        BadParams: The address or port cannot be used.
     """
     runner = web.AppRunner(
         application(board, params=params),
@@ -235,8 +235,13 @@ async def serve(
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise BadParams(
+                f"The board cannot listen at {host}, port {port}: {error.strerror or error}. Another "
+                "board may run there; take any free port:\n  python -m scraper demo --port 0"
+            ) from error
         address = runner.addresses[0]
         sys.stdout.write(f"Demo board at http://{address[0]}:{address[1]}\n")
         sys.stdout.flush()
@@ -283,7 +288,11 @@ def run(argv: Sequence[str] | None = None) -> None:
         "--host", default="127.0.0.1", help="address to listen at (default: %(default)s)"
     )
     parser.add_argument(
-        "--port", type=int, default=0, help="TCP port; 0 takes a free port (default: %(default)s)"
+        "--port",
+        type=cli.port,
+        default=0,
+        metavar="N",
+        help="port of the board; 0 takes any free one (default: %(default)s)",
     )
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="stop when standard input closes"

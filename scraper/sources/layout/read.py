@@ -57,7 +57,7 @@ def read(root: Path) -> Layout:
         layout = _of_other_programs(root) or Layout(tuple(label_folders.labelled(root)))
     if not any(image.label or image.personae for image in layout.images):
         raise MissingInput(
-            f"{root} holds no labelled image. Give a folder with one sub-folder a label (or "
+            f"{root} holds no labelled image. Give a folder with one sub-folder for each label (or "
             f"train, val and test with such in them), or with an {_INDEX_CSV} of path and label."
         )
     return layout

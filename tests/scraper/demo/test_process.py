@@ -1,6 +1,7 @@
 """Tests the board as a child process: it starts, stops, and ends with its parent."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -53,6 +54,18 @@ def wait_until_gone(pids):
     while any(lives(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
     return [pid for pid in pids if lives(pid)]
+
+
+def test_port_in_use_is_usage(capsys):
+    """Where another program has the port, the message offers any free one, with exit code 2."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        code = main([*SMALL, *HERE, "--port", port])
+    err = capsys.readouterr().err
+
+    assert 2 == code
+    assert f"cannot listen at 127.0.0.1, port {port}: " in err
+    assert err.endswith(":\n  python -m scraper demo --port 0\n")
 
 
 def test_it_serves_while_the_block_lasts():
