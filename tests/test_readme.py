@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -177,6 +178,20 @@ def test_images_and_files_exist(name):
     missing = [link for link in _links(MANUAL[name]) if not (folder / link).is_file()]
 
     assert missing == []
+
+
+@pytest.mark.parametrize("name", sorted(MANUAL))
+def test_links_to_other_sites_are_whole(name):
+    """A link to another site has https, a host name and no character that ends an address."""
+    links = re.findall(r"(?:\]\(|<)(https?:[^)>]*)[)>]", MANUAL[name])
+    wrong = []
+    for link in links:
+        parts = urlsplit(link)
+        is_whole = re.fullmatch(r"(?:[\w-]+\.)+[a-z]{2,}", parts.netloc)
+        if parts.scheme != "https" or not is_whole or re.search(r"[\s\"'`…]|[.,;]$", link):
+            wrong.append(link)
+
+    assert wrong == []
 
 
 def test_documents_link_to_files():
