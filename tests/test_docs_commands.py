@@ -7,6 +7,7 @@ no test can run is marked in the page with its reason and counted here, and its 
 """
 
 import contextlib
+import functools
 import importlib
 import os
 import re
@@ -165,6 +166,7 @@ def values(project):
     }
 
 
+@functools.cache  # a page that another page has started
 def serve(line):
     """Starts a command that serves a page until it is stopped, and returns its output."""
     with subprocess.Popen(
@@ -188,7 +190,7 @@ def shell(line, capsys):
     if words[0].startswith("personae-"):
         command = ["python", "-m", words[0].removeprefix("personae-"), *command[1:]]
     if command[3:4] in (["browse"], ["demo"]):
-        return serve(line)
+        return serve(" ".join(words))
     if command[:2] == ["python", "-m"] and not {"|", ">>", "&&", ";"} & set(words):
         code = run(*command[2:])
         out, err = capsys.readouterr()

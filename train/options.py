@@ -32,7 +32,9 @@ COMMANDS = {
     "export": "write a trained run as one ONNX file, checked equal to torch, or its weights with a card",
     "record": "record the figures of the evaluated runs in experiments/",
 }
-_EPILOG = """\
+_DESCRIPTION = """\
+Flat and hierarchical classifiers over the shards, and their comparison.
+
 examples:
   python -m train flat --seed 0 --epochs 5             one parameter changed
   python -m train fit uppsala_random --seed 1
@@ -45,11 +47,12 @@ examples:
   python -m train noise --epochs 10                    samples whose label is doubtful
   python -m train evaluate flat --latency-seconds 300  all 200 timed calls, even on a slow CPU
   python -m train export uppsala --seed 0 --out uppsala.onnx
-
+"""
+_EPILOG = """\
 `dvc repro` runs the stages whose inputs changed, for the runs of section `compare`. A training
 that was stopped continues after its last finished epoch when the same command is run again.
 """
-_EPILOGS = {
+_EXAMPLES = {
     "settings": "example:\n  python -m train settings",
     "flat": "example:\n  python -m train flat --seed 0 --epochs 5",
     "clustering": "example:\n  python -m train clustering --seed 0",
@@ -109,7 +112,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Returns the options of one command; exits with code 2 and a message on wrong usage."""
     parser = cli.Parser(
         prog="python -m train",
-        description="Flat and hierarchical classifiers over the shards, and their comparison.",
+        description=_DESCRIPTION,
         epilog=cli.with_exit_codes(_EPILOG),
     )
     called = next((word for word in arguments if word in COMMANDS), None)
@@ -118,7 +121,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         command = commands.add_parser(
             name,
             help=line,
-            description=f"{line[0].upper()}{line[1:]}.",
+            description=f"{line[0].upper()}{line[1:]}.\n\n{_EXAMPLES[name]}",
             # An option that two sections have is shown once, and sets the field in both.
             conflict_handler="resolve",
             formatter_class=_HELP,
@@ -127,7 +130,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if name in (*_TRAINING, "noise"):
             words = [action.metavar for action in command._actions if not action.option_strings]  # noqa: SLF001  # argparse offers no other list
             command.usage = " ".join(["%(prog)s", *map(str, words), "[options]"])
-        command.epilog = _EPILOGS[name]
         if name == called:
             _add_sections(command, name, arguments)
         folders = ("data", "results", "work")
@@ -228,7 +230,7 @@ def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequen
     _add_group(command, "backbone", {**network, **_named_network(arguments)})
     if name == "fit" and run is None:
         command.epilog = (
-            f"{command.epilog}\n\nThe options of RUN's method are shown when RUN is named:\n"
+            "The options of RUN's method are shown when RUN is named:\n"
             "  python -m train fit uppsala --help"
         )
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from train.__main__ import main
+from train.options import COMMANDS
 from train.runtime import checkpoint
 
 PARAMS = """
@@ -72,6 +73,17 @@ def test_whole_story_by_hand(project, capsys):
     assert (project / "tree.onnx").stat().st_size > 10_000
     assert main(["export", "tree", "--out", "results"]) == 2
     assert "results is a folder: name a file in it with --out." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_opens_with_an_example(command, capsys):
+    """An example stands before the options of each command, as in the other two programs."""
+    with pytest.raises(SystemExit, match="0"):
+        main([*filter(None, [command]), "--help"])
+    shown = capsys.readouterr().out
+
+    assert f"\n  python -m train {command or ''}" in shown.split("positional arguments:")[0]
+    assert f"\n  python -m train {command or ''}" in shown.split("options:\n")[0]
 
 
 def test_help_shows_the_values_in_force(project, capsys):

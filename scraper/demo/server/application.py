@@ -279,10 +279,11 @@ def run(argv: Sequence[str] | None = None) -> None:
     parser = cli.Parser(
         prog="python -m scraper demo",
         description=(
-            "Serves a local stand-in for Danbooru: images drawn from a random seed, or the images "
+            "example: python -m scraper demo --port 8000\n\n"
+            "Serves a local stand-in for Danbooru: images drawn from a random seed, or the images\n"
             "of a folder."
         ),
-        epilog=cli.with_exit_codes("example:\n  python -m scraper demo --port 8000"),
+        epilog=cli.with_exit_codes(""),
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (default: %(default)s)"
