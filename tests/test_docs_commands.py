@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -32,6 +33,7 @@ from train.backbone import vision
 BLOCKS = {page: list(blocks(page)) for page in PAGES}
 TEXTS = {page: path.read_text(encoding="utf-8") for page, path in PAGES.items()}
 UNRUN = [block for page in PAGES for block in BLOCKS[page] if block.reason]
+NEEDY = [block for page in PAGES for block in BLOCKS[page] if block.needs]
 RUN = [page for page in PAGES if any(b.is_command and not b.reason for b in BLOCKS[page])]
 NOT_RUN = {
     "README.md": 2,  # make repro and make test; dvc exp run
@@ -148,7 +150,8 @@ def project(build, tmp_path, monkeypatch):
     folder = tmp_path / "personae"
     shutil.copytree(build, folder, symlinks=True)
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return folder
 
 
@@ -170,7 +173,7 @@ def values(project):
 def serve(line):
     """Starts a command that serves a page until it is stopped, and returns its output."""
     with subprocess.Popen(
-        ["bash", "-c", f"exec {line}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ["bash", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as server:
         printed = server.stdout.readline()
         server.terminate()
@@ -190,7 +193,7 @@ def shell(line, capsys):
     if words[0].startswith("personae-"):
         command = ["python", "-m", words[0].removeprefix("personae-"), *command[1:]]
     if command[3:4] in (["browse"], ["demo"]):
-        return serve(" ".join(words))
+        return serve(" ".join(["exec", *words, "--port", "0"]))  # the default may be in use
     if command[:2] == ["python", "-m"] and not {"|", ">>", "&&", ";"} & set(words):
         code = run(*command[2:])
         out, err = capsys.readouterr()
@@ -234,13 +237,23 @@ def test_no_block_escapes():
     """Every block has a language that is run or shown, and only the counted ones are not run."""
     skipped = {page: sum(bool(each.reason) for each in BLOCKS[page]) for page in PAGES}
     fences = {page: len(re.findall(r"^ *```", text, re.MULTILINE)) for page, text in TEXTS.items()}
+    needed = Counter(name for each in NEEDY for name in each.needs)
     languages = {each.language for page in PAGES for each in BLOCKS[page]}
 
     assert {page: count for page, count in skipped.items() if count} == NOT_RUN
+    assert needed == {"datasets": 2, "pandas": 1, "fiftyone": 1}
     assert languages <= {*COMMANDS, *DATA}
     for page in PAGES:
         assert fences[page] == 2 * sum(1 + bool(each.output) for each in BLOCKS[page]), page
         assert TEXTS[page].count("<!-- not run: ") == skipped[page], page
+
+
+@pytest.mark.parametrize("block", NEEDY, ids=lambda block: f"{block.page}:{block.line}")
+def test_block_for_other_packages_is_python(block):
+    """A block for packages that Personae does not install compiles; its page runs it if they are there."""
+    compile(block.text, block.page, "exec")
+    if block.missing:
+        pytest.skip(f"not installed: {', '.join(block.missing)}")
 
 
 @pytest.mark.parametrize("block", UNRUN, ids=lambda block: f"{block.page}:{block.line}")
