@@ -24,7 +24,7 @@ DATA = ("text", "json", "yaml", "csv")
 """The languages of blocks that show a file or an output."""
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<marker>not run|needs): (?P<why>[^\n]+) -->\n\n?)?"
-    r"(?P<indent> *)```(?P<language>[^\n`]*)\n(?P<text>.*?)^ *```$"
+    r"(?P<indent> *)```(?P<language>\w*)(?P<title> title=[^\n]*)?\n(?P<text>.*?)^ *```$"
     r"(?:\n\n *```text\n(?P<output>.*?)^ *```$)?",
     re.MULTILINE | re.DOTALL,
 )
@@ -39,6 +39,8 @@ class Block:
     language: str
     text: str
     output: str
+    is_file: bool
+    """Whether the block has the content of a file, which its title names."""
     reason: str
     """Why no test runs the block; empty if one does."""
     needs: tuple[str, ...]
@@ -47,7 +49,7 @@ class Block:
     @property
     def is_command(self) -> bool:
         """Whether a reader would run the block."""
-        return self.language in COMMANDS
+        return self.language in COMMANDS and not self.is_file
 
     @property
     def missing(self) -> list[str]:
@@ -76,6 +78,7 @@ def blocks(page: str) -> Iterator[Block]:
             language=block["language"],
             text=block["text"],
             output=block["output"] or "",
+            is_file=bool(block["title"]),
             reason=why if marker == "not run" else "",
             needs=tuple(why.split(", ")) if marker == "needs" else (),
         )

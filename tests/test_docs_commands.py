@@ -43,6 +43,7 @@ NOT_RUN = {
     "docs/howto/cluster.md": 2,
     "docs/howto/dump.md": 1,
     "docs/howto/gpu.md": 6,
+    "docs/howto/method.md": 2,
     "docs/install.md": 1,
     "docs/noise.md": 2,
     "docs/pipeline.md": 1,
