@@ -67,10 +67,11 @@ def require_personae(data_dir: Path, min_images: int) -> None:
     best = max(rows, key=lambda row: (row["kept"], row["persona"]), default=None)
     most = f"the largest, {best['persona']!r}, has {best['kept']}" if best else "none was listed"
     reasons = _decide(data_dir / "decide").get("reasons", {})
-    rules = _text({name: count for name, count in reasons.items() if name != "persona_too_small"})
+    rules = {name: count for name, count in reasons.items() if name != "persona_too_small"}
+    refused = f" Refused by the rules: {_text(rules)}." if rules else ""
     raise BadParams(
-        f"No persona has {min_images} images that pass the rules; {most}. Refused by the rules: "
-        f"{rules}. Lower --min-images (personae.min_images), or relax the rules in section 'decide'."
+        f"No persona has {min_images} images that pass the rules; {most}.{refused} Lower "
+        "--min-images (personae.min_images), or relax the rules in section 'decide'."
     )
 
 
