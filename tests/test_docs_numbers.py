@@ -217,15 +217,24 @@ def test_records_are_those_that_were_recorded():
     assert set(records) == set(sums)
 
 
+@pytest.fixture(scope="module")
+def parts():
+    """Returns the generated parts of the documents, without the queries, which take a build."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        import make
+
+        patch.setattr(make.queries, "queries", lambda: None)
+        yield make.parts()
+
+
 @pytest.mark.parametrize("preset", ["demo", "methods", "illustrations", "cifar100_small"])
-def test_edited_record_makes_the_documents_outdated(preset, monkeypatch):
+def test_edited_record_makes_the_documents_outdated(preset, parts, monkeypatch):
     """One figure changed in one record changes a table that tests/test_readme.py compares."""
     import make
     from generators import records
 
-    monkeypatch.setattr(make.queries, "queries", lambda: None)
     kept = records.json.loads
-    before = make.parts()
 
     def edited(text):
         record = kept(text)
@@ -237,6 +246,6 @@ def test_edited_record_makes_the_documents_outdated(preset, monkeypatch):
         return record
 
     monkeypatch.setattr(records.json, "loads", edited)
-    changed = [name for name, part in make.parts().items() if part != before[name]]
+    changed = [name for name, part in make.parts().items() if part != parts[name]]
 
     assert f"results:{preset}" in changed

@@ -33,7 +33,6 @@ def write_flat(folder, *, families, seed=0, shuffle=False):
     if shuffle:
         probabilities = probabilities[:, rng.permutation(len(parents))]
     predicted = probabilities.argmax(axis=1)
-    folder.mkdir(parents=True)
     table = {"label": labels, "predicted": predicted, "probabilities": list(probabilities)}
     tables.write(folder / "validation.parquet", pa.table(table))
     names = [f"label_{leaf}" for leaf in range(len(parents))]
