@@ -44,7 +44,8 @@ lock:  ## write the lock files anew from pyproject.toml (needs uv)
 	$(LOCK) --extra dev | $(WITHOUT_TORCH) > locks/test.txt
 	$(LOCK) --no-generate-hashes --extra dev --resolution lowest-direct | $(WITHOUT_TORCH) > locks/floors.txt
 
-# The build of torch (CPU or CUDA, with packages of its own) is the machine's choice: no lock names it.
+# The build of torch (CPU or CUDA, with packages of its own) is the machine's choice: no lock names it. So
+# a lock, which holds everything else, is installed without looking at dependencies: timm's is any torch.
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 WITHOUT_TORCH := awk '/^[a-z]/ {keep = !/^(torch|torchvision|triton|nvidia-.*|cuda-.*)==/} keep'
 
@@ -64,17 +65,17 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $$($(PYTHON) -c 'import torch; torch.cuda.is_available() and print("--system-site-packages")' 2>/dev/null) $(VENV)
 
 $(VENV)/.repro: pyproject.toml locks/repro.txt | $(VENV)/bin/python
-	"$(BIN)/pip" install --quiet --require-hashes --requirement locks/repro.txt
+	"$(BIN)/pip" install --quiet --no-deps --require-hashes --requirement locks/repro.txt
 	"$(BIN)/pip" install --quiet --editable '.[pipeline]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml locks/test.txt | $(VENV)/bin/python
-	"$(BIN)/pip" install --quiet --require-hashes --requirement locks/test.txt
+	"$(BIN)/pip" install --quiet --no-deps --require-hashes --requirement locks/test.txt
 	"$(BIN)/pip" install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.repro
 
 $(VENV)-floors/.done: pyproject.toml locks/floors.txt
 	$(PYTHON) -m venv $(VENV)-floors
-	"$(VENV)-floors/bin/pip" install --quiet --requirement locks/floors.txt
+	"$(VENV)-floors/bin/pip" install --quiet --no-deps --requirement locks/floors.txt
 	"$(VENV)-floors/bin/pip" install --quiet --editable '.[dev]'
 	@touch $@
