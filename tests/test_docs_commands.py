@@ -39,6 +39,7 @@ NOT_RUN = {
     "README.md": 2,  # make repro and make test; dvc exp run
     "docs/browse.md": 1,
     "docs/demo-board.md": 2,
+    "docs/exports.md": 1,
     "docs/howto/board.md": 4,
     "docs/howto/cluster.md": 2,
     "docs/howto/dump.md": 1,

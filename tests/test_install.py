@@ -22,6 +22,7 @@ MODULES = {"pillow": "PIL", "pyyaml": "yaml"}
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 refused = set(sys.argv[1].split(","))
+optional = {"personae.epochs": "torch", "personae.catalog": "duckdb"}  # of personae.Dataset
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
@@ -32,7 +33,9 @@ sys.meta_path.insert(0, Refuse())
 for package in sys.argv[2:]:
     module = importlib.import_module(package)
     for info in pkgutil.walk_packages(module.__path__, package + "."):
-        if info.name != "scraper.demo.fixture":  # a plugin of pytest, which pytest alone imports
+        if info.name == "scraper.demo.fixture":  # a plugin of pytest, which pytest alone imports
+            continue
+        if optional.get(info.name) not in refused:
             importlib.import_module(info.name)
 print("all imported")
 """

@@ -123,6 +123,14 @@ def _predict(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     )
 
 
+def _serve(options: argparse.Namespace, folders: dict[str, Path]) -> None:
+    from train.serve import server
+
+    server.run(
+        options.run, seed=options.seed, port=options.port, work_dir=options.work_dir, **folders
+    )
+
+
 def _results(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     from train import results
 
@@ -240,6 +248,7 @@ _STEPS: dict[str, Callable[[argparse.Namespace, dict[str, Path]], None]] = {
     "noise": _noise,
     "report": _report,
     "predict": _predict,
+    "serve": _serve,
     "results": _results,
     "export": _export,
     "record": _record,

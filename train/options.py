@@ -28,6 +28,7 @@ COMMANDS = {
     "noise": "list the samples whose label networks, not trained on them, doubt most",
     "report": "compare all runs on one page",
     "predict": "predict the labels of your own images, files or folders",
+    "serve": "open a page on this machine that predicts the image dropped on it",
     "results": "print a table of the evaluated runs, or of the recorded runs of a preset",
     "export": "write a trained run as one ONNX file, checked equal to torch, or its weights with a card",
     "record": "record the figures of the evaluated runs in experiments/",
@@ -42,6 +43,7 @@ examples:
   python -m train extend old/uppsala/0 grown           old/ is a results/ with fewer labels
   python -m train merge cats/uppsala/0 dogs/uppsala/0 pets
   python -m train predict uppsala image.png --seed 0
+  python -m train serve uppsala                        drop an image on a page in the browser
   python -m train results                              the evaluated runs in results/
   python -m train results demo --csv                   the recorded runs of a preset
   python -m train noise --epochs 10                    samples whose label is doubtful
@@ -77,6 +79,14 @@ examples:
   python -m train predict uppsala folder/ --csv > predictions.csv
   python -m train predict uppsala folder/ --parquet predictions.parquet --top 1
 """,
+    "serve": """\
+The page is for this machine alone, until Ctrl-C. It shows labels, probabilities, the path through the
+tree, and the training samples for which the run predicts the most similar probabilities, if data/shards
+has them. An image is kept nowhere.
+
+example:
+  python -m train serve uppsala --seed 0               then open http://127.0.0.1:8424/
+""",
     "results": "example:\n  python -m train results demo --csv",
     "extend": """\
 data/shards holds the labels of the old tree and new labels. Each new label joins the cluster with the
@@ -105,7 +115,7 @@ example: a tree of cats and a tree of dogs, merged with shards of both
 _TRAINING = ("flat", "fit", "control", "extend", "merge")
 # One line for most options of a command, at 100 columns.
 _HELP = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=34)
-_WITH_SEED = (*_TRAINING, "noise", "clustering", "evaluate", "predict", "export")
+_WITH_SEED = (*_TRAINING, "noise", "clustering", "evaluate", "predict", "serve", "export")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -149,7 +159,7 @@ def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
             help="folder of a trained tree: results/RUN/SEED, or a copy of it",
         )
         command.add_argument("run", metavar="NEW_RUN", help="name of the new folder in results/")
-    if name in ("fit", "control", "evaluate", "predict", "export"):
+    if name in ("fit", "control", "evaluate", "predict", "serve", "export"):
         shown = "name in section `runs`" if name in ("fit", "control") else "folder in results/"
         command.add_argument("run", metavar="RUN", help=shown)
     if name == "control":
@@ -175,6 +185,14 @@ def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
         form.add_argument("--csv", action="store_true", help="print CSV (default: JSON lines)")
         form.add_argument(
             "--parquet", type=Path, metavar="FILE", help="write a Parquet file instead"
+        )
+    if name == "serve":
+        command.add_argument(
+            "--port",
+            type=cli.port,
+            default=8424,
+            metavar="N",
+            help="port of the page; 0 takes any free one (default: 8424)",
         )
     if name == "export":
         command.add_argument(

@@ -21,7 +21,7 @@ from typing import Any, Literal, TextIO
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from personae import container, squares, tables
 from personae.errors import MissingInput, UnreadableImage
@@ -33,8 +33,8 @@ from train.tree import hierarchy
 
 _log = logging.getLogger(__name__)
 
-_MAX_BYTES = 64 * 1024 * 1024
-_MAX_PIXELS = 50_000_000  # 200 MB decoded; Pillow warns at 89 million
+MAX_BYTES = 64 * 1024 * 1024
+MAX_PIXELS = 50_000_000  # 200 MB decoded; Pillow warns at 89 million
 _BATCH = 64
 
 Form = Literal["json", "csv"]
@@ -128,7 +128,6 @@ def run(
         raise BadImage(errors[0])
 
 
-@torch.no_grad()
 def predict(model: saved.Saved, paths: Sequence[Path], *, top: int) -> list[Prediction]:
     """Returns the prediction of each image file, in order."""
     pixels: dict[int, UInt8[np.ndarray, "side side 3"]] = {}
@@ -138,35 +137,45 @@ def predict(model: saved.Saved, paths: Sequence[Path], *, top: int) -> list[Pred
             pixels[index] = square(path, side=model.model.side)
         except BadImage as error:
             errors[index] = str(error)
-    rows: dict[int, Any] = {}
-    if pixels:
-        inputs = augment.scale(torch.from_numpy(np.stack(list(pixels.values()))))
-        rows = dict(zip(pixels, model.classifier.outputs(inputs)["default"].numpy(), strict=True))
+    rows = dict(zip(pixels, probabilities(model, list(pixels.values())), strict=True))
+    return [
+        Prediction(str(path), error=errors[index])
+        if index in errors
+        else described(model, str(path), rows[index], top=top)
+        for index, path in enumerate(paths)
+    ]
+
+
+@torch.no_grad()
+def probabilities(
+    model: saved.Saved, pixels: Sequence[UInt8[np.ndarray, "side side 3"]]
+) -> Float[np.ndarray, "image leaf"]:
+    """Returns the probabilities of each image in the default mode of the run's method."""
+    if not pixels:
+        return np.empty((0, len(model.model.labels)), dtype=np.float32)
+    inputs = augment.scale(torch.from_numpy(np.stack(pixels)))
+    return np.asarray(model.classifier.outputs(inputs)["default"].numpy())
+
+
+def described(
+    model: saved.Saved, image: str, shares: Float[np.ndarray, " leaf"], *, top: int
+) -> Prediction:
+    """Returns the prediction of an image with these probabilities: its best labels, and the path."""
     graph, labels = model.classifier.hierarchy, model.model.labels
-    paths_of = hierarchy.paths(graph)
-    predictions = []
-    for index, path in enumerate(paths):
-        if index in errors:
-            predictions.append(Prediction(str(path), error=errors[index]))
-            continue
-        shares = rows[index]
-        best = np.argsort(-shares, kind="stable")[:top].tolist()
-        nodes = paths_of[best[0]]
-        predictions.append(
-            Prediction(
-                str(path),
-                labels=tuple(labels[leaf] for leaf in best),
-                probabilities=tuple(round(float(shares[leaf]), 6) for leaf in best),
-                path=tuple(
-                    (
-                        labels[best[0]] if node == nodes[-1] else node,
-                        round(float(shares[list(graph.nodes[node]["members"])].sum()), 6),
-                    )
-                    for node in nodes
-                ),
+    best = np.argsort(-shares, kind="stable")[:top].tolist()
+    nodes = hierarchy.paths(graph)[best[0]]
+    return Prediction(
+        image,
+        labels=tuple(labels[leaf] for leaf in best),
+        probabilities=tuple(round(float(shares[leaf]), 6) for leaf in best),
+        path=tuple(
+            (
+                labels[best[0]] if node == nodes[-1] else node,
+                round(float(shares[list(graph.nodes[node]["members"])].sum()), 6),
             )
-        )
-    return predictions
+            for node in nodes
+        ),
+    )
 
 
 def square(path: Path, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
@@ -181,10 +190,10 @@ def square(path: Path, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
             raise BadImage(_refusal(path, "it is no regular file"))
-        if status.st_size > _MAX_BYTES:
-            raise BadImage(_refusal(path, f"it has more than {_MAX_BYTES} bytes"))
+        if status.st_size > MAX_BYTES:
+            raise BadImage(_refusal(path, f"it has more than {MAX_BYTES} bytes"))
         data = path.read_bytes()
-        return squares.square(data, side=side, background="border", max_pixels=_MAX_PIXELS)
+        return squares.square(data, side=side, background="border", max_pixels=MAX_PIXELS)
     except OSError as error:
         raise BadImage(_refusal(path, f"{type(error).__name__}: {error}")) from error
     except UnreadableImage as error:

@@ -5,10 +5,8 @@ The page itself is three fixed files. Everything else is JSON or an image, found
 a number. No part of an address is used as a path or as SQL.
 """
 
-import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -23,15 +21,15 @@ from curation.browse.snapshot import Library, Snapshot
 from curation.errors import TamperedData
 from curation.values import plain
 from personae.errors import MissingInput, PersonaeError
+from personae.local_page import Reply, as_json, error, page_file
 
-_JSON = "application/json; charset=utf-8"
 _MOST_FIELDS = 40
 _PAGES = Path(__file__).parent / "pages"
 _FILES = {
-    "/": ("browse.html", "text/html; charset=utf-8"),
-    "/browse.css": ("browse.css", "text/css; charset=utf-8"),
-    "/browse.js": ("browse.js", "text/javascript; charset=utf-8"),
-    "/detail.js": ("detail.js", "text/javascript; charset=utf-8"),
+    "/": "browse.html",
+    "/browse.css": "browse.css",
+    "/browse.js": "browse.js",
+    "/detail.js": "detail.js",
 }
 _IMMUTABLE = "private, max-age=31536000, immutable"
 
@@ -42,36 +40,25 @@ class BadAddress(PersonaeError):
     """The address of a request names a parameter or a value that the page does not know."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What goes back to the browser; `cache` is the value of Cache-Control."""
-
-    status: int
-    kind: str
-    body: bytes
-    cache: str = "no-store"
-
-
 def reply(library: Library, target: str) -> Reply:
     """Answers one GET request; every failure becomes JSON with the key `error`."""
     try:
         parts = urlsplit(target)
         if parts.path in _FILES:
-            name, kind = _FILES[parts.path]
-            return Reply(200, kind, (_PAGES / name).read_bytes(), "no-cache")
+            return page_file(_PAGES / _FILES[parts.path])
         fields = _fields(parts.query)
         for pattern, answer in _ROUTES:
             match = pattern.fullmatch(parts.path)
             if match:
                 return answer(library.snapshot(), fields, *match.groups())
-    except (BadAddress, ValueError) as error:
-        return _error(400, str(error))
-    except (MissingInput, TamperedData) as error:
-        return _error(404, str(error))
-    except (duckdb.Error, OSError) as error:
-        text = str(error).splitlines()[0]
-        return _error(503, f"The catalog cannot be read: {text} Run stage 'catalog' again.")
-    return _error(404, "There is no such address.")
+    except (BadAddress, ValueError) as failure:
+        return error(400, str(failure))
+    except (MissingInput, TamperedData) as failure:
+        return error(404, str(failure))
+    except (duckdb.Error, OSError) as failure:
+        text = str(failure).splitlines()[0]
+        return error(503, f"The catalog cannot be read: {text} Run stage 'catalog' again.")
+    return error(404, "There is no such address.")
 
 
 def _fields(query: str) -> Fields:
@@ -86,8 +73,8 @@ def _selection(fields: Fields) -> Selection:
     given = {name: value for name, value in fields.items() if value}
     try:
         return Selection.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
+    except ValidationError as failure:
+        first = failure.errors()[0]
         name = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             known = ", ".join(Selection.model_fields)
@@ -102,7 +89,7 @@ def _posts(snapshot: Snapshot, fields: Fields) -> Reply:
 def _post(snapshot: Snapshot, fields: Fields, post_id: str) -> Reply:
     _only(fields)
     facts = detail(snapshot, _id(post_id))
-    return _json(facts) if facts else _error(404, f"The catalog has no post {post_id}.")
+    return _json(facts) if facts else error(404, f"The catalog has no post {post_id}.")
 
 
 def _choices(snapshot: Snapshot, fields: Fields) -> Reply:
@@ -148,13 +135,8 @@ def _only(fields: Fields, *known: str) -> None:
             raise BadAddress(f"{name[:80]} is not a parameter of this address.")
 
 
-def _json(value: Any, status: int = 200) -> Reply:
-    text = json.dumps(plain(value), ensure_ascii=False)
-    return Reply(status, _JSON, text.encode("utf-8", "replace"))
-
-
-def _error(status: int, text: str) -> Reply:
-    return _json({"error": text}, status)
+def _json(value: Any) -> Reply:
+    return as_json(plain(value))
 
 
 _ROUTES: tuple[tuple[re.Pattern[str], Callable[..., Reply]], ...] = (

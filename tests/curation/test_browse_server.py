@@ -13,6 +13,7 @@ import pytest
 
 from curation.__main__ import main
 from curation.browse import server
+from personae.local_page import MOST_CONNECTIONS
 from tests.curation.browse_fixture import opened
 
 
@@ -114,7 +115,7 @@ def test_many_idle_connections_do_not_grow(port: int) -> None:
     """More connections than a browser opens are closed, and the page answers when they are gone."""
     clients = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(40)]
     closed = 0
-    for client in clients[server._MOST_CONNECTIONS :]:
+    for client in clients[MOST_CONNECTIONS:]:
         try:
             closed += client.recv(1) == b""
         except ConnectionResetError:
@@ -122,7 +123,7 @@ def test_many_idle_connections_do_not_grow(port: int) -> None:
     for client in clients:
         client.close()
 
-    assert len(clients) - server._MOST_CONNECTIONS == closed
+    assert len(clients) - MOST_CONNECTIONS == closed
     for _ in range(50):
         try:
             assert 200 == get(port, "/")[0]
@@ -138,9 +139,13 @@ def test_port_in_use_is_exit_2(port: int, curated, capsys) -> None:
     code = main(["browse", "--port", str(port), "--data", str(curated.data_dir)])
 
     assert 2 == code
-    assert "Address already in use" in capsys.readouterr().err
-    assert 2 == main(["browse", "--port", "70000", "--data", str(curated.data_dir)])
-    assert "browse --port 0" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "Address already in use" in shown
+    assert "browse --port 0" in shown
+    with pytest.raises(SystemExit) as ended:
+        main(["browse", "--port", "70000", "--data", str(curated.data_dir)])
+    assert 2 == ended.value.code
+    assert "1 to 65535, or 0 for any free" in capsys.readouterr().err
 
 
 def test_default_port_is_the_documented_one(capsys) -> None:

@@ -166,7 +166,7 @@ def test_run_has_a_backbone_of_its_own(project):
         (["fit", "absent"], 2, "'absent' is not a run. "),
         (["fit", "flat"], 2, "Train it with python -m train flat --seed 0."),
         (["evaluate", "flat"], 5, "stage 'flat' writes it"),
-        (["clustering"], 5, "Stage 'flat' writes it"),
+        (["clustering"], 5, "stage 'flat' writes it"),
         (["predict", "flat", "x.png"], 5, "stage 'flat' writes it"),
         (["export", "flat"], 5, "stage 'flat' writes it"),
         (["results"], 5, "There are no results: results holds no"),

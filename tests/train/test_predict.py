@@ -102,7 +102,7 @@ def test_folder_gives_its_images_by_content(predicted, tmp_path, caplog):
     assert [str(folder / "b.png"), str(folder / "inner" / "no-suffix")] == [
         line["image"] for line in lines
     ]
-    assert "1 files in" in caplog.text
+    assert "passed over 1 of the files in" in caplog.text
     (tmp_path / "empty").mkdir()
     with pytest.raises(MissingInput, match="holds no JPEG, PNG or WebP"):
         predicted("flat", [tmp_path / "empty"])
