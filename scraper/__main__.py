@@ -58,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _demo(arguments: Sequence[str]) -> None:
-    from scraper.demo.server import application
+    from scraper.demo import command
 
-    application.run(arguments)
+    command.run(arguments)
 
 
 def _run(command: str, options: argparse.Namespace) -> None:

@@ -7,6 +7,6 @@ The imports are inside the condition because every process that draws imports th
 if __name__ == "__main__":
     import sys
 
-    from scraper.demo.server.application import main
+    from scraper.demo.command import main
 
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The prediction page: its answers over real HTTP, its refusals, its neighbours, and the page itself."""
+"""Tests the prediction page: its answers over real HTTP, its refusals, its neighbours, and the page itself."""
 
 import http.client
 import io

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from scraper.demo.server.application import main
+from scraper.demo.command import main
 from scraper.demo.server.process import running
 from scraper.errors import ScraperError
 

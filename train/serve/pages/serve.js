@@ -29,7 +29,8 @@ function neighbour(sample) {
   const item = made("li");
   item.append(
     made("img", undefined, { src: `/samples/${sample.row}`, alt: `Training sample of ${sample.label}` }),
-    made("span", `${sample.label}, distance ${sample.distance.toFixed(2)}`),
+    made("span", sample.label.replaceAll("_", "_\u200b")), // a long name breaks after an underscore
+    made("span", `distance ${sample.distance.toFixed(2)}`),
   );
   return item;
 }
