@@ -30,7 +30,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}\.(png|webp|jpg|cls|json)")
 _LEAST_SAMPLE = 6 * tarfile.BLOCKSIZE  # three headers, each with data
 _Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 # What tarfile raises on damaged headers: sizes that lie, numbers that are none, chains without end.
-_BAD_TAR = (
+BAD_TAR = (
     tarfile.TarError,
     EOFError,
     OSError,
@@ -213,7 +213,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                     raise tarfile.ReadError(f"{member.name!r:.200} is no name of a member")
                 reader = archive.extractfile(member)
                 yield member.name, reader.read() if reader else b""
-    except _BAD_TAR as error:
+    except BAD_TAR as error:
         raise BadShard(
             f"{path} is no readable tar ({type(error).__name__}: {error}). "
             "Run stage 'shards' again."

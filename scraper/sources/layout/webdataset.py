@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from personae.build.shards import BAD_TAR
 from scraper.errors import BadFolder
 from scraper.sources.layout.images import (
     MOST_TILES,
@@ -38,17 +39,6 @@ _NAME = re.compile(r"((?:.*/|)[^./][^./]*)\.([^/]*)", re.DOTALL)
 _LABELS = ("cls", "txt")
 _KEYS = ("label", "class_name", "class", "cls")  # of a JSON member, in this order
 _MOST_BYTES = 1 << 20  # of a label or of a JSON member
-# What tarfile raises on damaged headers: sizes that lie, numbers that are none, chains without end.
-_DAMAGED = (
-    tarfile.TarError,
-    EOFError,
-    OSError,
-    ValueError,
-    OverflowError,
-    MemoryError,
-    LookupError,
-    RecursionError,
-)
 
 
 def archives(root: Path, paths: Sequence[str]) -> Layout:
@@ -95,7 +85,7 @@ def _samples(path: Path) -> Iterator[dict[str, Any]]:
     """Yields the samples of an archive: the ranges of its `images`, and the bytes of small members."""
     sample: dict[str, Any] = {"key": None, "images": []}
     with (
-        damage_named(path, _DAMAGED),
+        damage_named(path, BAD_TAR),
         path.open("rb") as file,
         # A header may claim any size. Reading from a map never takes more than the file has.
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
