@@ -225,13 +225,7 @@ def _add_browse(commands: _Commands) -> None:
         ),
         epilog=_BROWSE_HELP,
     )
-    browse.add_argument(
-        "--port",
-        type=cli.port,
-        default=8423,
-        metavar="N",
-        help="port of the page; 0 takes any free one (default: 8423)",
-    )
+    cli.add_port(browse, of="page", default=8423)
     cli.add_shared_options(browse, "data", "results")
 
 

@@ -118,6 +118,17 @@ def port(text: str) -> int:
     return int(text)
 
 
+def add_port(parser: argparse.ArgumentParser, *, of: str, default: int) -> None:
+    """Adds the option `--port` of a server; `of` names what is served."""
+    parser.add_argument(
+        "--port",
+        type=port,
+        default=default,
+        metavar="N",
+        help=f"port of the {of}; 0 takes any free one (default: {default})",
+    )
+
+
 def configure_logging(*, verbose: bool = False) -> None:
     """Sends log lines to standard error."""
     logging.basicConfig(

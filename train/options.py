@@ -187,13 +187,7 @@ def _add_arguments(command: argparse.ArgumentParser, name: str) -> None:
             "--parquet", type=Path, metavar="FILE", help="write a Parquet file instead"
         )
     if name == "serve":
-        command.add_argument(
-            "--port",
-            type=cli.port,
-            default=8424,
-            metavar="N",
-            help="port of the page; 0 takes any free one (default: 8424)",
-        )
+        cli.add_port(command, of="page", default=8424)
     if name == "export":
         command.add_argument(
             "--form",

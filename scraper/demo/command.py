@@ -36,13 +36,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (default: %(default)s)"
     )
-    parser.add_argument(
-        "--port",
-        type=cli.port,
-        default=0,
-        metavar="N",
-        help="port of the board; 0 takes any free one (default: %(default)s)",
-    )
+    cli.add_port(parser, of="board", default=0)
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="stop when standard input closes"
     )

@@ -17,7 +17,6 @@ from train.serve.neighbours import Neighbours
 
 log = logging.getLogger(__name__)
 
-PORT = 8424
 _COMMAND = "python -m train serve RUN"
 
 
