@@ -19,6 +19,22 @@ Rows = npt.NDArray[np.int64]
 """Indices of images, `[position]`."""
 
 
+def rank_in_label(labels: Rows, order: Rows) -> Rows:
+    """
+    Returns the position of each image among those of its label, from 0.
+
+    Args:
+        labels: The label of each image.
+        order: Every image once, in the order that counts.
+    """
+    grouped = order[np.argsort(labels[order], kind="stable")]
+    ordered = labels[grouped]
+    first = np.searchsorted(ordered, ordered)  # where the label of each ordered image begins
+    ranks = np.empty(len(labels), dtype=np.int64)
+    ranks[grouped] = np.arange(len(labels)) - first
+    return ranks
+
+
 @dataclass(frozen=True, slots=True)
 class Sampler:
     """Draws the rows of an epoch for one network."""

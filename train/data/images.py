@@ -29,6 +29,7 @@ from personae.build import shards, stream
 from personae.build.index import DataIndex, SplitIndex, read_index
 from personae.build.stream import Streamed
 from personae.errors import AlreadyRunning, BadShard, DiskRefused
+from personae.sampling import rank_in_label
 from train.data.rows import ImageRows
 from train.params.data import Params, Storage
 from train.runtime import distributed
@@ -145,12 +146,8 @@ def _share_of_each_label(images: "ImageSet", share: float) -> Int[np.ndarray, " 
     """Returns the rows of the images of each label whose hash is smallest, at least one a label."""
     keys = [hashlib.sha256(f"share:{post}".encode()).digest() for post in images.post_ids.tolist()]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
-    labels = images.labels[order]
-    chosen = [
-        rows[: max(1, round(share * len(rows)))]
-        for rows in (order[labels == label] for label in np.unique(labels))
-    ]
-    return np.sort(np.concatenate(chosen))
+    most = np.maximum(1, np.round(share * np.bincount(images.labels)))
+    return np.flatnonzero(rank_in_label(images.labels, order) < most[images.labels])
 
 
 def check_side(expected: int | None, actual: int) -> None:

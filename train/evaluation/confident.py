@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from personae.sampling import rank_in_label
+
 _TOLERANCE = (
     1e-6  # of the comparisons, as in cleanlab: a mean of equal numbers may differ from them
 )
@@ -72,17 +74,5 @@ def doubts(
         self_confidence=own,
         margin=margin,
         is_suspect=has_other & (margin > _TOLERANCE),
-        rank=_ranks(margin, labels),
+        rank=rank_in_label(labels, np.argsort(-margin, kind="stable")),
     )
-
-
-def _ranks(
-    margin: Float[np.ndarray, " image"], labels: Int[np.ndarray, " image"]
-) -> Int[np.ndarray, " image"]:
-    """Returns the position of each image among those of its label, by falling margin."""
-    order = np.lexsort((-margin, labels))
-    ordered = labels[order]
-    first = np.searchsorted(ordered, ordered)  # where the label of each ordered image begins
-    ranks = np.empty(len(labels), dtype=np.int64)
-    ranks[order] = np.arange(len(labels)) - first
-    return ranks

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from personae.sampling import rank_in_label
 from train import predict
 from train.data.images import ImageSet
 from train.saved import Saved
@@ -71,8 +72,5 @@ class Neighbours:
 
 def _spread(labels: Int[np.ndarray, " image"], *, most: int) -> Int[np.ndarray, " row"]:
     """Returns at most `most` rows: the first of every label, then the second, and so on."""
-    order = np.argsort(labels, kind="stable")
-    first = np.searchsorted(labels[order], labels[order])
-    ranks = np.empty(len(labels), dtype=np.int64)
-    ranks[order] = np.arange(len(labels)) - first
+    ranks = rank_in_label(labels, np.arange(len(labels)))
     return np.sort(np.argsort(ranks, kind="stable")[:most])
