@@ -226,13 +226,11 @@ def _mistakes(row: RunSummary) -> str:
 
 def _routing(row: RunSummary) -> str:
     """What routing costs, where `evaluate` measured it."""
-    metrics = [trained.metrics for trained in row.run.seeds.values()]
     names = ("router_accuracy", "oracle_msr", "route_msr")
-    if any(getattr(each, name) is None for each in metrics for name in names):
+    figures = [values for name in names if (values := row.run.figure(name)) is not None]
+    if len(figures) < len(names):
         return ""
-    right, perfect, route = (
-        float(np.mean([getattr(each, name) for each in metrics])) for name in names
-    )
+    right, perfect, route = (float(np.mean(values)) for values in figures)
     if row.run.method not in _ROUTED:
         return (
             f"The cluster with the highest probability is the right one for {percent(right)} % of "

@@ -106,6 +106,11 @@ class ComparedRun:
         """The run with its first seed."""
         return next(iter(self.seeds.values()))
 
+    def figure(self, name: str) -> tuple[float, ...] | None:
+        """Returns a figure of metrics.json for each seed; None where a seed lacks it."""
+        values = [getattr(trained.metrics, name) for trained in self.seeds.values()]
+        return None if None in values else tuple(values)
+
     @property
     def is_control(self) -> bool:
         """Says whether the run has no clusters, or random ones."""
@@ -270,7 +275,7 @@ def _run(
 
 def _trained(folder: Path, run: str, seed: int, leaves: int) -> TrainedRun:
     path = folder / "predictions.parquet"
-    table = tables.read(path, _COLUMNS, stage="evaluate")
+    tables.read(path, _COLUMNS[:1], stage="evaluate")  # raises for an absent or damaged file
     optional = [name for name in ("full", "coarse") if name in pq.read_schema(path).names]
     table = tables.read(path, [*_COLUMNS, *optional], stage="evaluate")
     table = table.filter(pc.field("split") == "test").sort_by("post_id")

@@ -71,11 +71,8 @@ def _row(name: str, ten: float | None, error: float, less: tuple[str, str]) -> t
 
 def _ten_views(row: RunSummary) -> float | None:
     """Returns the error over ten views in percent, mean over seeds; None where not measured."""
-    values = [trained.metrics.msr_ten_views for trained in row.run.seeds.values()]
-    known = [value for value in values if value is not None]
-    if row.mode != "default" or len(known) < len(values):
-        return None
-    return 100 * (1 - sum(known) / len(known))
+    values = row.run.figure("msr_ten_views") if row.mode == "default" else None
+    return None if values is None else 100 * (1 - sum(values) / len(values))
 
 
 def _less(block: float | None, error: float | None) -> str:

@@ -62,5 +62,5 @@ def _plain(run: ComparedRun, name: str) -> str:
 
 
 def _values(run: ComparedRun, name: str) -> Spread | None:
-    values = [getattr(trained.metrics, name) for trained in run.seeds.values()]
-    return None if None in values else Spread(tuple(values))
+    values = run.figure(name)
+    return None if values is None else Spread(values)

@@ -104,12 +104,10 @@ def routing(comparison: RunComparison) -> ReportTable | None:
     """Returns how well each run routes; None where `evaluate` measured it for no run."""
     rows = []
     for row in comparison.summaries:
-        metrics = [trained.metrics for trained in row.run.seeds.values()]
-        if row.mode == "default" and all(
-            getattr(each, name) is not None for each in metrics for name in _ROUTING
-        ):
-            values = [Spread(tuple(getattr(each, name) for each in metrics)) for name in _ROUTING]
-            rows.append((row.name, *(spread(value) for value in values)))
+        figures = [row.run.figure(name) for name in _ROUTING] if row.mode == "default" else []
+        known = [spread(Spread(values)) for values in figures if values is not None]
+        if len(known) == len(_ROUTING):
+            rows.append((row.name, *known))
     caption = (
         "Routing. Sent to the right cluster: the share of images whose own cluster with the "
         "highest probability holds the true label. Perfect routing: the accuracy if every image "
