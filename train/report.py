@@ -73,7 +73,7 @@ def run(
     written = answer.write(
         compared,
         images=len(read.white),
-        data=_data(read, origin.get("Preset")),
+        data=_data(read, origin.get("Preset", provenance.NO_PRESET)),
         warnings=warnings,
         is_ungrouped=bool(read.ungrouped),
     )
@@ -113,9 +113,9 @@ def run(
     )
 
 
-def _data(read: results.Results, preset: str | None) -> str:
+def _data(read: results.Results, preset: str) -> str:
     images = ", ".join(f"{split} {n:,}" for split, n in read.manifest.samples.items())
-    origin = f"; preset {preset}" if preset and " " not in preset else ""
+    origin = "" if preset == provenance.NO_PRESET else f"; preset {preset}"
     return f"Data: {len(read.labels)} labels; images: {images}{origin}."
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from train import revision
 
+NO_PRESET = "none: params.yaml was changed"
 _STAGE = "report"
 
 
@@ -36,14 +37,14 @@ def facts(project: Path, *, commits: Iterable[str]) -> dict[str, str]:
 
 
 def _preset(project: Path) -> str:
-    """Returns the preset with the values of params.yaml."""
+    """Returns the preset with the values of params.yaml, or `NO_PRESET`; empty without the file."""
     values = _yaml(project / "params.yaml")
     if values is None:
         return ""
     for path in sorted((project / "presets").glob("*.yaml")):
         if _yaml(path) == values:
             return path.stem
-    return "none: params.yaml was changed"
+    return NO_PRESET
 
 
 def _stages_above(lock: Path) -> str:
