@@ -26,7 +26,8 @@ import curation.options
 import scraper.options
 import train.options
 from personae.stages import COMMANDS as STAGES
-from scraper.demo.server import application, process
+from scraper.demo import command as demo_command
+from scraper.demo.server import process
 from tests.docs_blocks import COMMANDS, DATA, PAGES, ROOT, blocks, unlike
 from train.backbone import vision
 
@@ -291,7 +292,7 @@ def parse(program, *arguments):
     """Gives a command line to the parser of its program, which runs nothing."""
     if (program, *arguments[:1]) == ("scraper", "demo"):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(application, "_serve_until_stopped", lambda _options: None)
+            patch.setattr(demo_command, "_serve_until_stopped", lambda _options: None)
             assert 0 == run(program, *arguments)
     elif program == "scraper":
         is_named = arguments[:1] and arguments[0] in scraper.options.SECTIONS
