@@ -205,6 +205,8 @@ class Dataset:
         shuffle: bool | None = None,
         balance: Balance = "none",
         network: str = "root",
+        rank: int = 0,
+        world_size: int = 1,
     ) -> "EpochImages":
         """
         Returns a split as a dataset for torch, which can be stopped and resumed at any sample.
@@ -216,9 +218,11 @@ class Dataset:
                 the order is that of the shards.
             balance: As the parameter `balance` of the methods: which images an epoch has.
             network: Network of the training whose order is taken; `root` is the flat network.
+            rank: Number of this process among those that train together, from 0.
+            world_size: Number of these processes; each has every `world_size`-th sample.
 
         Raises:
-            BadParams: There is no such split, no such balance, or no sample in the split.
+            BadParams: There is no such split, no such balance, no such rank, or no sample in the split.
             MissingPackage: torch is not installed.
         """
         if split not in SPLITS:
@@ -227,6 +231,10 @@ class Dataset:
             )
         if balance not in get_args(Balance):
             raise BadParams(f"{balance!r} is no balance. Known: {', '.join(get_args(Balance))}.")
+        if not 0 <= rank < world_size:
+            raise BadParams(
+                f"rank is {rank} and world_size {world_size}. Ranks count from 0 to world_size - 1."
+            )
         rows = self._chosen[self._splits[self._chosen] == SPLITS.index(split)]
         if not len(rows):
             raise BadParams(f"{self!r}, and none of split '{split}'.")
@@ -239,7 +247,16 @@ class Dataset:
         classes = [[np.flatnonzero(leaves == leaf)] for leaf in np.unique(leaves)]
         sampler = Sampler(classes, balance) if is_shuffled else None
         images = self._images.at(rows)
-        return EpochImages(images, leaves, post_ids, sampler=sampler, seed=seed, network=network)
+        return EpochImages(
+            images,
+            leaves,
+            post_ids,
+            sampler=sampler,
+            seed=seed,
+            network=network,
+            rank=rank,
+            world_size=world_size,
+        )
 
     def _encoded(self, position: int) -> bytes:
         return self._images.encoded(int(self._chosen[position]))

@@ -24,7 +24,8 @@ class EpochImages(IterableDataset[tuple[Tensor, int]]):
     Yields image and leaf of each sample of an epoch; a new loop is the next epoch.
 
     An image is uint8, `[3, height, width]`, RGB. A loop that is left early goes on where it stopped.
-    Images are decoded by threads on all cores, so that a `DataLoader` needs no workers.
+    Images are decoded by threads on all cores, so that a `DataLoader` needs no workers. Of W processes
+    each has every W-th sample of an epoch, equally many: the last ones, fewer than W, are left out.
 
     Args:
         images: The images, unread.
@@ -33,6 +34,8 @@ class EpochImages(IterableDataset[tuple[Tensor, int]]):
         sampler: Draws the rows of an epoch; None: every image, in the given order.
         seed: Seed of the order.
         network: Network in training that the order depends on.
+        rank: Number of this process among those that train together, from 0.
+        world_size: Number of these processes.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class EpochImages(IterableDataset[tuple[Tensor, int]]):
         sampler: Sampler | None,
         seed: int,
         network: str,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self._images, self._leaves, self._sampler = images, leaves, sampler
         samples = hashlib.sha256(post_ids.tobytes() + leaves.tobytes()).hexdigest()
@@ -54,12 +59,17 @@ class EpochImages(IterableDataset[tuple[Tensor, int]]):
             "balance": sampler.balance if sampler else None,
         }
         self._seed, self._network = seed, network
+        self._rank, self._world_size = rank, world_size
         self.epoch = 0
         """Number of the epoch that the next sample belongs to, from 0."""
-        self._position = 0
+        self._position = 0  # in the order of all processes
 
     def __len__(self) -> int:
-        """Counts the samples of an epoch."""
+        """Counts the samples of an epoch in this process, the same in every process."""
+        return self._epoch_samples // self._world_size
+
+    @property
+    def _epoch_samples(self) -> int:
         return self._sampler.epoch_images if self._sampler else len(self._leaves)
 
     def order(self, epoch: int) -> Ints:
@@ -84,16 +94,20 @@ class EpochImages(IterableDataset[tuple[Tensor, int]]):
                 "A DataLoader with workers would yield each sample once per worker, and could not be "
                 "resumed. Images are decoded by threads already: set num_workers=0."
             )
-        rows = self.order(self.epoch)
+        left = self.order(self.epoch)[self._position :]
+        each = len(left) // self._world_size
+        rows = left[: each * self._world_size][self._rank :: self._world_size]
+        if not each:  # fewer samples are left than there are processes
+            self.epoch, self._position = self.epoch + 1, 0
         at_once = max(1, min(_DECODED, _DECODED_BYTES // (3 * self._images.side**2)))
-        for start in range(self._position, len(rows), at_once):
+        for start in range(0, each, at_once):
             chunk = rows[start : start + at_once]
             images = torch.from_numpy(self._images[chunk]).permute(0, 3, 1, 2)
             leaves = self._leaves[chunk].tolist()
             for offset, leaf in enumerate(leaves):
                 # Counted before the sample is given away: whoever has it may save the state.
-                self._position = start + offset + 1
-                if self._position == len(rows):
+                self._position += self._world_size
+                if start + offset + 1 == each:
                     self.epoch, self._position = self.epoch + 1, 0
                 yield images[offset], leaf
 
@@ -103,7 +117,9 @@ class EpochImages(IterableDataset[tuple[Tensor, int]]):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """
-        Continues where the dataset of `state` stopped.
+        Continues where the dataset of `state` stopped, also with another number of processes.
+
+        The state is that of any process, all of which have taken the same number of samples.
 
         Raises:
             BadParams: The state is of other samples or another order, or its position is impossible.
@@ -119,10 +135,10 @@ class EpochImages(IterableDataset[tuple[Tensor, int]]):
             not isinstance(epoch, int)
             or not isinstance(position, int)
             or epoch < 0
-            or not 0 <= position < len(self)
+            or not 0 <= position < self._epoch_samples
         ):
             raise BadParams(
                 f"The state has epoch {epoch!r} and position {position!r}; an epoch has "
-                f"{len(self)} samples. Load a state that `state_dict` returned."
+                f"{self._epoch_samples} samples. Load a state that `state_dict` returned."
             )
         self.epoch, self._position = epoch, position

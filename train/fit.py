@@ -327,10 +327,15 @@ def describe(
 
 
 def _key(model: ModelDocument, start: Mapping[str, Tensor] | None, device: torch.device) -> str:
-    """Returns a hash of all inputs; `loop.jobs` and `data.storage` do not change the results."""
+    """
+    Returns a hash of all inputs of a training.
+
+    `loop.jobs`, `data.storage` and the number of processes are none: they do not change which images
+    an update sees, so that a training continues with others.
+    """
     facts = copy.deepcopy(model.facts())
     del facts["params"]["loop"]["jobs"], facts["params"]["data"]["storage"]
-    inputs = [facts, device.type, distributed.world_size()]
+    inputs = [facts, device.type]
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
     for name, tensor in sorted((start or {}).items()):
         digest.update(name.encode() + tensor.numpy().tobytes())

@@ -132,6 +132,45 @@ def test_resumed_epoch_is_exactly_the_rest(data, epoch, taken, balance):
     assert whole.state_dict() == resumed.state_dict()
 
 
+@settings(max_examples=25)
+@given(
+    before=st.integers(1, 5),
+    after=st.integers(1, 5),
+    share=st.floats(0, 1),
+    balance=st.sampled_from(["none", "resample"]),
+)
+def test_processes_share_an_epoch_and_may_change_in_number(data, before, after, share, balance):
+    """Before and after a change of their number, no sample comes twice, and at most W - 1 are missing."""
+
+    def opened(world_size):
+        return [
+            data.torch("train", seed=1, balance=balance, rank=rank, world_size=world_size)
+            for rank in range(world_size)
+        ]
+
+    whole = _pixels(data.torch("train", seed=1, balance=balance))
+    begun = opened(before)
+    taken = int(share * len(begun[0]))
+    iterators = [iter(part) for part in begun]
+    shown = [next(iterator) for _ in range(taken) for iterator in iterators]
+    states = [part.state_dict() for part in begun]
+    resumed = opened(after)
+    for part in resumed:
+        part.load_state_dict(json.loads(json.dumps(states[-1])))
+    rest = [_pixels(part) for part in resumed]
+
+    assert all(state == states[0] for state in states)
+    if begun[0].epoch == 1:  # the epoch was complete: what follows is another
+        assert taken == len(begun[0])
+        return
+    assert whole[: len(shown)] == _pixels(shown)
+    assert len({len(part) for part in rest}) == 1
+    ends = [pixels for step in zip(*rest, strict=True) for pixels in step]
+    assert whole[len(shown) :][: len(ends)] == ends
+    assert len(whole) - len(shown) - len(ends) < after
+    assert (1, 0) == (resumed[0].epoch, resumed[0].state_dict()["position"])
+
+
 def test_loader_resumes_at_a_batch(data):
     """The state after a batch of a `DataLoader` is that of its last sample."""
     whole = torch.cat([leaves for _, leaves in DataLoader(data.torch("train"), batch_size=6)])
@@ -159,6 +198,8 @@ def test_state_of_another_order_is_refused(data):
     for wrong in ({"position": 28}, {"position": -1}, {"epoch": -1}, {"epoch": "0"}):
         with pytest.raises(BadParams, match=r"an epoch has 28 samples"):
             train.load_state_dict(state | wrong)
+    with pytest.raises(BadParams, match=r"rank is 2 and world_size 2\. Ranks count from 0"):
+        data.torch("train", rank=2, world_size=2)
 
 
 def test_worker_of_a_loader_is_refused(data, monkeypatch):

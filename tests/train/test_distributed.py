@@ -1,8 +1,13 @@
 """Training in several processes, in partial batches or in parallel gives the same weights."""
 
+import csv
 import json
+import os
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +63,39 @@ def torchrun(*command, processes=2):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def start_and_kill(*command, processes, epoch):
+    """Starts a training in several processes, as Slurm does, and kills all after an epoch."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "train", *command],
+            env=os.environ | world | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.DEVNULL,
+        )
+        for rank in range(processes)
+    ]
+    stop = time.monotonic() + 120
+    try:
+        while checkpoint_epoch() < epoch:
+            assert all(process.poll() is None for process in running), "a process has ended"
+            assert time.monotonic() < stop, "no checkpoint came"
+            time.sleep(0.01)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def checkpoint_epoch():
+    """Returns the epoch of the only checkpoint below work/; -1 if there is none yet."""
+    for path in Path("work/train").glob("*/root.safetensors"):
+        return checkpoint.load(path)[1]["epoch"]
+    return -1
+
+
 def weights(folder):
     return checkpoint.under("network", checkpoint.load(folder / "flat/0/weights.safetensors")[0])
 
@@ -97,6 +135,23 @@ def test_two_processes_equal_one(project):
     assert main(["flat", "--results", "less", "--epochs", "1"]) == 0
     assert difference(one, weights(project / "less")) > 1e-3
     assert not list((project / "other").glob("train/*"))
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (2, 3)])
+def test_training_continues_with_another_number_of_processes(project, before, after):
+    """Killed with some processes and continued with others, the updates are those of one process."""
+    # A low rate: rounding, which differs by the number of processes, then grows little.
+    options = ["--epochs", "20", "--batch-size", "9", "--lr", "0.002"]
+    assert main(["flat", "--results", "whole", "--work", "other", *options]) == 0
+    start_and_kill("flat", "--results", "parts", *options, processes=before, epoch=1)
+    resumed = checkpoint_epoch()
+    torchrun("flat", "--results", "parts", *options, processes=after)
+    curves = (project / "parts/flat/0/curves.csv").read_text(encoding="utf-8").splitlines()
+
+    assert 0 < resumed < 20
+    assert [3 * epoch for epoch in range(1, 21)] == [int(r["step"]) for r in csv.DictReader(curves)]
+    assert difference(weights(project / "whole"), weights(project / "parts")) < 1e-5
+    assert not list((project / "work").glob("train/*"))  # the checkpoint of before was used
 
 
 def test_term_of_the_whole_batch_in_two_processes(project):

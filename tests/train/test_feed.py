@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personae.errors import BadShard, MissingInput
+from personae.errors import BadParams, BadShard, MissingInput
 from tests.train.selection_fixture import samples_of
 from train.data import augment, images, sampling
 from train.data.images import DataModule, ImageSet, channel_mean, open_data
@@ -76,6 +76,49 @@ def test_processes_share_each_batch(tiny_pictures, seed, batch_size, ranks):
     for place, (start, stop) in enumerate(whole.spans(len(rows))):
         together = np.concatenate([part[place] for part in parts])
         assert sorted(tiny_pictures.train.post_ids[rows[start:stop]]) == sorted(together)
+
+
+@given(
+    batch_size=st.integers(8, 40),
+    before=st.integers(1, 4),
+    after=st.integers(1, 4),
+    seed=st.integers(0, 3),
+    epoch=st.integers(0, 3),
+)
+def test_another_number_of_processes_changes_no_batch(
+    tiny_pictures, batch_size, before, after, **options
+):
+    """Continued with more or fewer processes, each batch is the same, and no image comes twice."""
+    seed, epoch = options.values()
+    begun = order_of(tiny_pictures, seed=seed, batch_size=batch_size, ranks=before)
+    rows = begun.rows(epoch)
+    batches = [set(tiny_pictures.train.post_ids[rows[slice(*span)]]) for span in begun.spans(32)]
+    try:
+        parts = [
+            list(
+                order_of(tiny_pictures, seed=seed, batch_size=batch_size, rank=rank, ranks=after)
+                .continuing(begun.smallest)
+                .ids(epoch)
+            )
+            for rank in range(after)
+        ]
+    except BadParams:
+        assert after > before
+        assert len(batches[-1]) < 2 * after
+        return
+    together = [np.concatenate(of_batch).tolist() for of_batch in zip(*parts, strict=True)]
+    assert batches == [set(ids) for ids in together]
+    assert sorted(post for posts in together for post in posts) == sorted(
+        tiny_pictures.train.post_ids
+    )
+    assert min(len(ids) for part in parts for ids in part) >= 2
+
+
+def test_too_many_processes_for_the_last_batch(tiny_pictures):
+    """32 images in batches of 29 leave three: a second process is refused, and told how many fit."""
+    begun = order_of(tiny_pictures, batch_size=29)
+    with pytest.raises(BadParams, match=r"has 3 images, and 2 processes .* at most 1"):
+        order_of(tiny_pictures, batch_size=29, ranks=2).continuing(begun.smallest)
 
 
 def test_epochs_differ_and_seeds_too(tiny_pictures):

@@ -2,14 +2,14 @@
 Batches of one network's training set: their images, their order, and their transfer to the device.
 
 The order of an epoch is a pure function of seed, network and epoch. Of N processes each takes every
-N-th image. So training can resume at any epoch.
+N-th image of a batch. So training can resume after any epoch, with any number of processes.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from personae import sampling
+from personae.errors import BadParams
 from train.data import augment
 from train.data.augment import Draws
 from train.engine.task import Task
@@ -47,6 +48,32 @@ class Order:
     """Images of one update, over all processes."""
     rank: int = 0
     world_size: int = 1
+    least: int | None = None
+    """Fewest images of the last batch of an epoch; None: two for each process."""
+
+    def continuing(self, least: int | None) -> "Order":
+        """
+        Returns the order of a training that began with `least`, for the processes of today.
+
+        The batches of an epoch are those of the beginning, however many processes compute them.
+
+        Raises:
+            BadParams: The last batch of an epoch has fewer than two images for a process.
+        """
+        order = replace(self, least=least)
+        start, stop = order.spans(self.task.sampler.epoch_images)[-1]
+        if least is not None and least < 2 * self.world_size > stop - start:
+            raise BadParams(
+                f"The last batch of an epoch of network '{self.task.name}' has {stop - start} images, "
+                f"and {self.world_size} processes need two images each. Its training began with fewer "
+                f"processes: continue it with at most {max(1, (stop - start) // 2)}."
+            )
+        return order
+
+    @property
+    def smallest(self) -> int:
+        """Fewest images of the last batch of an epoch, which a checkpoint keeps."""
+        return 2 * self.world_size if self.least is None else self.least
 
     def rows(self, epoch: int) -> Int[np.ndarray, " position"]:
         """Returns the rows of the whole epoch, the same on every process."""
@@ -60,7 +87,7 @@ class Order:
 
     def spans(self, count: int) -> list[tuple[int, int]]:
         """Returns where each batch of an epoch of `count` images starts and stops."""
-        return spans(count, self.batch_size, least=2 * self.world_size)
+        return spans(count, self.batch_size, least=self.smallest)
 
     def positions(self, count: int) -> list[Int[np.ndarray, " batch"]]:
         """Returns the positions of this process in each batch of an epoch of `count` images."""

@@ -1,15 +1,17 @@
 """
-Section `loop`: turns training parameters into a recipe, a device and a number of threads.
+Section `loop`: turns training parameters into a recipe, limits, a device and a number of threads.
 
 `trainer` trains with them.
 """
 
+import math
 import os
 from dataclasses import replace
 
 import torch
 
 from personae.errors import BadParams
+from train.classifier import Budget
 from train.engine import schedule
 from train.params.loop import Params
 from train.runtime import distributed, memory
@@ -71,3 +73,25 @@ def recipe_of(params: Params) -> schedule.TrainingRecipe:
         ema=params.ema,
         clip=params.clip,
     )
+
+
+def passes(params: Params, own: int | None, *, updates: int) -> int:
+    """
+    Returns the epochs of a network, at least `loop.min_updates`.
+
+    Args:
+        params: Section `loop`.
+        own: Epochs of this network; None: `loop.epochs`.
+        updates: Updates of one epoch.
+    """
+    epochs = params.epochs if own is None else own
+    return max(epochs, math.ceil((params.min_updates or 0) / updates))
+
+
+def budget(params: Params, *, epochs: int, epoch_flops: float) -> Budget:
+    """Returns the limits; one in operations becomes one in epochs, so that the cycle is complete."""
+    limits = Budget(epochs, params.max_seconds, params.max_train_flops)
+    if limits.max_train_flops is None:
+        return limits
+    affordable = max(1, int(limits.max_train_flops // epoch_flops))
+    return replace(limits, max_epochs=min(limits.max_epochs, affordable))

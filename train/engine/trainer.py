@@ -7,12 +7,11 @@ ends with the same weights.
 """
 
 import logging
-import math
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import torch.nn.functional as F  # noqa: N812  # the name that all of torch's do
 from torch import Tensor, nn
 
 from personae.progress import Progress
-from train.classifier import Budget, NetworkReport
+from train.classifier import NetworkReport
 from train.data import augment
 from train.engine import loop, losses, parallel, schedule
 from train.engine.curves import Events
@@ -52,6 +51,7 @@ class _State:
     images: int = 0
     kept_epoch: int = 0
     peak_memory_mib: float = 0.0
+    least_batch: int | None = None
     stopped_by: str | None = None
     plateau: schedule.Plateau = field(default_factory=schedule.Plateau)
     curves: list[dict[str, Any]] = field(default_factory=list)
@@ -149,23 +149,29 @@ class _Job:
         self.val_rows = np.flatnonzero(task.outputs[task.data.val.labels] >= 0)
         weights = task.sampler.weights()
         self.weights = None if weights is None else torch.tensor(weights).float().to(trainer.device)
-        self.order = Order(
-            task, seed, trainer.batch_size, distributed.rank(), distributed.world_size()
-        )
-        updates = len(self.order.spans(task.sampler.epoch_images))
-        self.epochs = _epochs(self.params, task, updates=updates)
-        self.budget = _budget(self.params, task, epochs=self.epochs)
+        ranks = distributed.rank(), distributed.world_size()
+        self._follow(Order(task, seed, trainer.batch_size, *ranks))
+        self.path = Path()
+
+    def _follow(self, order: Order) -> None:
+        """Plans the training by `order`, which decides the number of updates of an epoch."""
+        task = self.task
+        updates = len(order.spans(task.sampler.epoch_images))
+        self.state.least_batch = order.smallest
+        self.epochs = loop.passes(self.params, task.epochs, updates=updates)
+        flops = task.sampler.epoch_images * task.flops_per_image
+        self.budget = loop.budget(self.params, epochs=self.epochs, epoch_flops=flops)
         # Updates of the whole training.
         self.steps = updates * self.budget.max_epochs
         self.feed = Feed(
-            self.order,
-            augmentation=trainer.augment,
-            mean=trainer.mean,
+            order,
+            augmentation=self.trainer.augment,
+            mean=self.trainer.mean,
             weights=self.weights,
-            device=trainer.device,
-            clock=trainer.clock,
+            device=self.trainer.device,
+            clock=self.trainer.clock,
         )
-        self.path = Path()
+        self.order = order
 
     def begin(self, path: Path) -> None:
         """Loads the checkpoint at `path`, or writes the first checkpoint there."""
@@ -250,6 +256,7 @@ class _Job:
             )  # in place: the memory layout decides the last bits of a sum
         checkpoint.fill_optimiser(self.optimiser, checkpoint.under("optimiser", tensors))
         self.state = _State(**{**state, "plateau": schedule.Plateau(**state["plateau"])})
+        self._follow(self.order.continuing(self.state.least_batch))
         if self.state.epoch:
             log.info("%s: resumes after epoch %d", self.task.name, self.state.epoch)
 
@@ -376,22 +383,6 @@ class _Job:
 
     def _copy(self) -> checkpoint.Tensors:
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-
-
-def _epochs(params: LoopParams, task: Task, *, updates: int) -> int:
-    """Returns the passes of a task, at least `loop.min_updates`; an epoch has `updates` updates."""
-    epochs = params.epochs if task.epochs is None else task.epochs
-    return max(epochs, math.ceil((params.min_updates or 0) / updates))
-
-
-def _budget(params: LoopParams, task: Task, *, epochs: int) -> Budget:
-    """Returns the limits; one in operations becomes one in epochs, so that the cycle is complete."""
-    budget = Budget(epochs, params.max_seconds, params.max_train_flops)
-    if budget.max_train_flops is None:
-        return budget
-    per_epoch = task.sampler.epoch_images * task.flops_per_image
-    affordable = max(1, int(budget.max_train_flops // per_epoch))
-    return replace(budget, max_epochs=min(budget.max_epochs, affordable))
 
 
 def _line(state: _State) -> str:
