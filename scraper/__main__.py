@@ -4,9 +4,12 @@
     python -m scraper update                 # what is new since the last listing, then the rest
     python -m scraper plan                   # requests, bytes and hours of a run; downloads nothing
     python -m scraper status                 # what is finished, refused and left
+    python -m scraper divide --count 4       # a download in parts, for several machines
+    python -m scraper budget                 # one budget of requests for several machines
     python -m scraper demo                   # the demo board by itself
 
-The command of the scraper: one stage, all three, a plan, the status, or the demo board. Only this
+The command of the scraper: one stage, all three, a plan, the status, work for several machines, or
+the demo board. Only this
 module reads `params.yaml`, the environment and the command line, and starts an event loop. Errors become messages and exit codes in `personae/cli.py`.
 """
 
@@ -69,6 +72,17 @@ def _run(command: str, options: argparse.Namespace) -> None:
 
     if command == "status":
         print(status.as_json(options.data_dir) if options.json else status.report(options.data_dir))
+        return
+    if command == "budget":
+        from scraper import host_budget, shared_budget
+
+        shared_budget.server(options.port, host_budget.state_folder()).run()
+        return
+    if command == "divide":
+        from scraper import parts
+
+        folders = parts.divide(options.data_dir, options.out, count=options.count)
+        print("\n".join(f"python -m scraper download --data {folder}" for folder in folders))
         return
     _quiet_libraries()
     sections = _Sections(options)
@@ -319,10 +333,10 @@ def _source(sections: _Sections, client: "Client", board: "Site") -> "PostSource
 
 
 def _budget(sections: _Sections, board: "Site") -> "RequestBudget":
-    from scraper.policy import Patience, RequestBudget, host_budget
+    from scraper.policy import Patience, RequestBudget, shared_budget
 
     patience = Patience.of(sections.site)
-    return RequestBudget(board, patience, host=host_budget(board, patience))
+    return RequestBudget(board, patience, host=shared_budget(board, patience))
 
 
 def _identity(sections: _Sections, board: "Site") -> str:

@@ -15,30 +15,26 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from personae import tables
 from personae.decisions import DECISIONS
-from personae.errors import MissingInput
 from personae.progress import Progress
+from scraper import parts
 from scraper.breaker import PROBES, Breaker
 from scraper.errors import NothingStored, RequestRefused, UnexpectedResponse, Unfinished
-from scraper.image import RequestedFile, smallest_sufficient
+from scraper.image import RequestedFile
+from scraper.kept_files import Ids, KeptFiles
 from scraper.ledger import Ledger, RefusedImage, StoredImage
 from scraper.params.download import Params
-from scraper.post import Variant
 from scraper.rebuild import rebuild
 from scraper.segments import Segments, disk_errors_translated
 from scraper.transfer import Bounds, Transfer, Writer
 from scraper.transport import Transport
-
-Ids: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 _log = logging.getLogger(__name__)
 
@@ -107,11 +103,26 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
     with Ledger(out_dir, site.name, at=at) as ledger:
         if segments is None:
             segments = Segments(out_dir / "segments", segment_bytes=params.segment_bytes, at=at)
-        listed = _Listed(listing_dir, decide_dir, params.side)
+        listed = KeptFiles(listing_dir, decide_dir, params.side)
         if ledger.is_new and segments.sizes():
             folder = out_dir / "segments"
             rebuild(ledger, folder, listed.files(), max_pixels=params.max_pixels)
         _recover(ledger, segments)
+        if params.parts:
+            writer = Writer(ledger, segments, is_remote=True)
+            is_whole = False
+            try:
+                parts.take_over(
+                    params.parts,
+                    listed,
+                    ledger,
+                    writer,
+                    site=site.name,
+                    max_pixels=params.max_pixels,
+                )
+                is_whole = True
+            finally:
+                writer.close(seal=is_whole)
         if params.retry_refused:
             _log.info("download: %d refused images are requested again", ledger.forget_refused())
         pending = _pending(listed, ledger)
@@ -132,7 +143,7 @@ async def _fetch(  # noqa: PLR0917  # as `run`
     client: Transport,
     ledger: Ledger,
     writer: Writer,
-    listed: "_Listed",
+    listed: KeptFiles,
     pending: "_Pending",
     clock: Callable[[], float],
 ) -> None:
@@ -191,61 +202,6 @@ async def _fetch(  # noqa: PLR0917  # as `run`
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """The images that are kept, read in batches from the tables of the stages before."""
-
-    listing_dir: Path
-    decide_dir: Path
-    side: int | None
-
-    def files(self, only: Ids | None = None) -> Iterator[list[RequestedFile]]:
-        """Yields the files to fetch, by post; `only` restricts them to sorted post ids."""
-        kept = tables.read(self.decide_dir / "kept.parquet", ("post_id",), stage="decide")
-        ids = kept.column("post_id").to_numpy() if only is None else only
-        columns = ("post_id", "md5", "file_bytes", "variants")
-        count = 0
-        path = self.listing_dir / "posts.parquet"
-        for batch in tables.batches(path, columns, stage="listing", rows=1000):
-            listed = batch.column("post_id").to_numpy()
-            rows = batch.filter(pa.array(np.isin(listed, _between(ids, listed))))
-            count += rows.num_rows
-            if rows.num_rows:
-                yield _files(rows, self.side)
-        if count != len(ids):
-            raise MissingInput(
-                f"{len(ids) - count} of {len(ids)} posts kept by 'decide' are not in {path}: the "
-                "tables come from different runs. Run stage 'decide' again."
-            )
-
-
-def _between(ids: Ids, listed: Ids) -> Ids:
-    """Returns the part of the sorted `ids` that lies within the range of the sorted `listed`."""
-    return ids[np.searchsorted(ids, listed[0]) : np.searchsorted(ids, listed[-1], side="right")]
-
-
-def _files(rows: pa.RecordBatch, side: int | None) -> list[RequestedFile]:
-    """Returns the file of each post; by columns, which is several times faster than by rows."""
-    listed: Any = rows.column("variants")
-    # The table has the fields of Variant, in their order.
-    fields_of_all = (child.to_numpy(zero_copy_only=False) for child in listed.flatten().flatten())
-    # Made one by one: a hundred thousand objects at once would start the garbage collector often.
-    variants = map(Variant, *(values.tolist() for values in fields_of_all))
-    files = []
-    plain = (rows.column(name).to_pylist() for name in ("post_id", "md5", "file_bytes"))
-    lengths = pc.list_value_length(listed).to_pylist()
-    for post_id, md5, file_bytes, length in zip(*plain, lengths, strict=True):
-        files.append(
-            RequestedFile(
-                post_id=post_id,
-                md5=md5,
-                original_bytes=file_bytes,
-                variant=smallest_sufficient(list(islice(variants, length)), side),
-            )
-        )
-    return files
-
-
 def _recover(ledger: Ledger, segments: Segments) -> None:
     """Makes segments and ledger agree after a run that was killed."""
     lost = ledger.forget_lost(segments.sizes())
@@ -280,7 +236,7 @@ class _Pending:
         return np.union1d(self.suspected, self.refused)
 
 
-def _pending(listed: _Listed, ledger: Ledger) -> _Pending:
+def _pending(listed: KeptFiles, ledger: Ledger) -> _Pending:
     """Returns what is left to fetch by the ledger."""
     fresh, suspected, refused = array("q"), array("q"), array("q")
     by_state = {"suspected": suspected, "refused": refused}
@@ -299,7 +255,7 @@ def _pending(listed: _Listed, ledger: Ledger) -> _Pending:
 
 
 def _export(
-    params: Params, listed: _Listed, ledger: Ledger, out_dir: Path, at: Callable[[str], None]
+    params: Params, listed: KeptFiles, ledger: Ledger, out_dir: Path, at: Callable[[str], None]
 ) -> None:
     """Writes the tables: a decision for every kept post, a row of images for every stored one."""
     # Only the parameters that decide about images: more workers write the same bytes.
@@ -332,7 +288,7 @@ def _export(
 
 
 def _rows_in_groups(
-    listed: _Listed, ledger: Ledger
+    listed: KeptFiles, ledger: Ledger
 ) -> Iterator[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]]:
     """Yields the rows of both tables, a row group at a time, so that memory stays flat."""
     images: list[tuple[Any, ...]] = []

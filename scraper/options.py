@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel
@@ -9,6 +10,7 @@ from pydantic import BaseModel
 from personae import cli, settings
 from scraper.params import decide, download, listing, personae, site
 
+BUDGET_PORT: Final = 8766
 STAGES: Final = ("listing", "decide", "download")
 SECTIONS: Final[dict[str, tuple[str, ...]]] = {
     "listing": ("site", "personae", "listing"),
@@ -17,6 +19,8 @@ SECTIONS: Final[dict[str, tuple[str, ...]]] = {
     "update": ("site", "personae", "listing", "decide", "download"),
     "plan": ("site", "personae", "listing", "decide", "download"),
     "status": (),
+    "divide": (),
+    "budget": (),
     "": ("site", "personae", "listing", "decide", "download"),
 }
 """Sections of params.yaml that each command reads; their fields are its options."""
@@ -41,6 +45,7 @@ commands:
   download   the images of the posts kept
   plan       personae, requests, bytes and hours of a run; downloads nothing
   status     what is finished, refused and left; offline
+  divide, budget  a download on several machines
   demo       the demo board by itself, to look at""",
     "listing": """example: python -m scraper listing --min-images 1000
 
@@ -63,12 +68,22 @@ Downloads no image.""",
     "status": """example: python -m scraper status
 
 Prints what is finished, refused and left. Offline.""",
+    "divide": """example: python -m scraper divide --count 4 --out parts
+
+Writes a data folder for each machine: the posts kept whose id modulo the count is its number.
+Each machine downloads its own. Afterwards one of them joins the images:
+  python -m scraper download --parts parts/1 parts/2 parts/3 parts/4""",
+    "budget": """example: python -m scraper budget
+
+Serves one budget of requests for each board until Ctrl-C: rate, pauses and the day's count.
+Runs on this machine and on others, which need a tunnel to its port, share it by
+  PERSONAE_STATE=http://127.0.0.1:8766 python -m scraper download""",
 }
 _EPILOG = """Options are fields of params.yaml and override it. COMMAND --help shows those of one command.
 environment:
   PERSONAE_CONTACT                    your contact, where --contact is not given
   PERSONAE_LOGIN, PERSONAE_API_KEY    an account of the board, if you have one
-  PERSONAE_STATE                      folder where runs share the rates of boards
+  PERSONAE_STATE                      folder or `budget` by which runs share the rates of boards
 """
 
 
@@ -96,6 +111,19 @@ def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
             metavar="INT",
             help="personae of which one page is read for the estimate (default: 20)",
         )
+    if command == "divide":
+        parser.add_argument(
+            "--count", type=cli.whole_number, required=True, metavar="INT", help="number of parts"
+        )
+        parser.add_argument(
+            "--out",
+            type=Path,
+            default=Path("parts"),
+            metavar="PATH",
+            help="folder of the parts (default: parts)",
+        )
+    if command == "budget":
+        cli.add_port(parser, of="budget", default=BUDGET_PORT)
     file = settings.Settings.named_in(arguments)
     for name in SECTIONS[command]:
         group = parser.add_argument_group(f"section '{name}' of params.yaml")

@@ -8,6 +8,7 @@ the requests that `conversation` yields, read bodies through `body.ResponseBody`
 
 import base64
 import ipaddress
+import os
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -33,6 +34,7 @@ from scraper.host_budget import HostBudget, state_folder
 from scraper.params.site import Manners
 from scraper.ratelimit import Backoff, Clock, TokenBucket
 from scraper.responses import Response, shown
+from scraper.shared_budget import CommonBudget, SharedBudget
 from scraper.site import KNOWN, Site
 
 _AddressT = TypeVar("_AddressT")
@@ -97,7 +99,7 @@ class RequestBudget:
         *,
         clock: Clock = time.monotonic,
         draw: Callable[[], float] = random.random,
-        host: HostBudget | None = None,
+        host: CommonBudget | None = None,
     ) -> None:
         self.patience = patience or Patience()
         self.api = TokenBucket(site.api_rate, clock=clock, host=host, kind="api")
@@ -163,20 +165,33 @@ class RequestBudget:
         return 0.0
 
 
-def host_budget(site: Site, patience: Patience) -> HostBudget | None:
+def shared_budget(
+    site: Site, patience: Patience, *, environment: Mapping[str, str] = os.environ
+) -> CommonBudget | None:
     """
-    Returns what all processes of this user may request of the board together.
+    Returns what all processes of this user, or of several machines, may request of the board together.
 
-    A board on this machine needs no such care; its requests are counted if a day's are limited.
+    A board on this machine needs no such care; its requests are counted if a day's are limited, or if
+    `PERSONAE_STATE` names a service.
+
+    Raises:
+        BadParams: `PERSONAE_STATE` is an address, and not that of a service on this machine.
     """
+    base = URL(site.base_url)
+    host = f"{base.raw_host}:{base.port}" if site.is_local else base.raw_host or ""
+    most_pause = patience.max_wait_seconds
+    address = environment.get("PERSONAE_STATE", "")
+    if "://" in address:
+        return SharedBudget(
+            address, host, daily_requests=site.daily_requests, most_pause=most_pause
+        )
     if site.is_local and site.daily_requests is None:
         return None
-    base = URL(site.base_url)
     return HostBudget(
-        f"{base.raw_host}:{base.port}" if site.is_local else base.raw_host or "",
-        state_folder(),
+        host,
+        state_folder(environment),
         daily_requests=site.daily_requests,
-        most_pause=patience.max_wait_seconds,
+        most_pause=most_pause,
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from scraper.host_budget import HostBudget
+from scraper.shared_budget import CommonBudget
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
@@ -62,7 +62,7 @@ class TokenBucket:
     Args:
         rate: Requests per second.
         clock: Monotonic time in seconds.
-        host: Budget that other processes share; None for this process alone.
+        host: CommonBudget that other processes share; None for this process alone.
         kind: api or files: the tokens of `host` that are taken.
     """
 
@@ -71,7 +71,7 @@ class TokenBucket:
         rate: float,
         *,
         clock: Clock = time.monotonic,
-        host: HostBudget | None = None,
+        host: CommonBudget | None = None,
         kind: str = "api",
     ) -> None:
         self.rate = rate

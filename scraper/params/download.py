@@ -30,3 +30,4 @@ class Params(BaseModel):
         None, gt=0, description="seconds until it stops, resumable"
     )
     retry_refused: bool = Field(default=False, description="fetch what is refused for good again")
+    parts: tuple[str, ...] = Field((), description="data folders of `divide` to join first")

@@ -27,8 +27,7 @@ class Params(BaseModel):
     )
     dump: str = Field(
         "",
-        description="metadata of the board, .parquet, .jsonl or .csv: its rows choose the posts, and "
-        "the board describes those",
+        description="metadata of a board (.parquet, .jsonl, .csv) that chooses the posts",
     )
     # Dumps of before 2022 use the letter s for safe posts, which today are general or sensitive.
     rating_scale: Literal["gsqe", "sqe", "0123"] | None = Field(

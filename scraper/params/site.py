@@ -29,7 +29,7 @@ class Manners(BaseModel):
         ge=1,
         description="most requests a UTC day, of all runs",
     )
-    file_hosts: tuple[str, ...] = Field((), description="further hosts of files: HOST or HOST:PORT")
+    file_hosts: tuple[str, ...] = Field((), description="further hosts of files, HOST[:PORT]")
     connect_seconds: float = Field(10.0, gt=0, description="most seconds to connect")
     read_seconds: float = Field(60.0, gt=0, description="most seconds between two bytes")
     total_seconds: float = Field(180.0, gt=0, description="most seconds for one response")

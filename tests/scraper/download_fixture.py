@@ -20,8 +20,9 @@ def _instant_retries():
 @pytest.fixture
 def run(shelf):
     """Runs the stage once; returns nothing, or raises the error of the stage."""
+    whole = shelf
 
-    async def once(*, name="board", **changes):
+    async def once(*, name="board", shelf=whole, **changes):
         extra = {
             key: changes.pop(key)
             for key in ("at", "clock", "segments", "queue_bytes")

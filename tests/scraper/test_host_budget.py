@@ -22,7 +22,7 @@ from scraper.demo.server.thread import serving
 from scraper.errors import ConnectionLost, DailyBudgetSpent, RateLimited
 from scraper.host_budget import HostBudget, state_folder
 from scraper.policy import Patience, RequestBudget
-from scraper.policy import host_budget as budget_of
+from scraper.policy import shared_budget as budget_of
 from scraper.ratelimit import TokenBucket, acquire_blocking
 from scraper.site import Params, Site
 
