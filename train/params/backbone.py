@@ -74,7 +74,7 @@ class Params(Backbone):
     )
     attention: Attention = Field(
         "none",
-        description="attention in residual blocks",
+        description="attention in residual blocks, and before each pool of torchvision's VGG",
     )
     widths: tuple[int, int, int, int, int] = Field(
         (64, 128, 128, 128, 128), description="uppsala_cnn: channels of blocks"
@@ -109,7 +109,8 @@ class Params(Backbone):
             known = names()
             hint = near_miss(self.name, known)
             raise ValueError(f"'{self.name}' is no backbone. {hint} Known: {', '.join(known)}")
-        if self.attention != "none" and self.name not in (*BASIC, "resnet164"):
+        attends = self.name in (*BASIC, "resnet164") or self.name.startswith(TORCHVISION)
+        if self.attention != "none" and not attends:
             raise ValueError(f"{self.name} has no attention: leave the parameter out")
         fields = type(self).model_fields
         others = {name for own in _OWN.values() for name in own} - {*_OWN.get(self.name, ())}
