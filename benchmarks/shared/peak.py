@@ -24,8 +24,15 @@ class StageCost:
 
 def of_stage(arguments: Sequence[str], data_dir: Path) -> StageCost:
     """Runs `python -m curation` with `arguments` on `data_dir`; ends the benchmark if it fails."""
-    folders = ["--data", str(data_dir), "--work", str(data_dir.parent / "work")]
-    command = [sys.executable, "-m", "curation", *arguments, *folders]
+    return of_command(["curation", *arguments], data_dir)
+
+
+def of_command(arguments: Sequence[str], data_dir: Path) -> StageCost:
+    """Runs `python -m` with package and stage on `data_dir`; ends the benchmark if it fails."""
+    folders = ["--data", str(data_dir)]
+    if arguments[0] == "curation":
+        folders += ["--work", str(data_dir.parent / "work")]
+    command = [sys.executable, "-m", *arguments, *folders]
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     start = time.perf_counter()
     with subprocess.Popen(command, cwd=data_dir.parent, env=environment) as process:
@@ -34,7 +41,7 @@ def of_stage(arguments: Sequence[str], data_dir: Path) -> StageCost:
         process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - start
     if process.returncode:
-        raise SystemExit(f"stage '{arguments[0]}' ended with {process.returncode}")
+        raise SystemExit(f"stage '{arguments[1]}' ended with {process.returncode}")
     # Linux counts in KiB.
     return StageCost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 

@@ -1,0 +1,112 @@
+"""
+How the cost of a build grows with its images: CPU seconds and memory of every stage, folder to catalog.
+
+The images are drawn from random numbers: no two are alike, and a label has a hundred of them. They lie in
+a folder, so that no board and no network takes part. The exponent of a stage is the slope of a line
+through the logarithms of images and CPU seconds above those of a build of a hundred images, which are
+the start of Python. 1 means that ten times the images take ten times as long.
+"""
+
+import io
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.shared import peak
+from benchmarks.shared.peak import StageCost
+from benchmarks.shared.result import Result
+
+SIZES = tuple(map(int, os.environ.get("PERSONAE_GROWTH", "2000,6000,18000").split(",")))
+_START = 100  # images of a build that takes the time of the start alone
+_OF_LABEL = 100
+_SIDE = 160  # pixels of an image, of which 128 are kept
+_STAGES = {
+    "listing": ("scraper", "listing"),
+    "decide": ("scraper", "decide", "--min-images", "1", "--min-side", "1"),
+    "download": ("scraper", "download", "--side", "128"),
+    "measure": ("curation", "measure", "--side", "128", "--workers", "1"),
+    "filters": ("curation", "filters", "--min-sharpness", "0", "--min-saturation", "0"),
+    "duplicates": ("curation", "duplicates", "--workers", "1"),
+    "persona": ("curation", "persona", "--min-samples", "1", "--balance", "none"),
+    "split": ("curation", "split"),
+    "shards": ("curation", "shards"),
+    "catalog": ("curation", "catalog"),
+}
+BARS = dict.fromkeys(_STAGES, 1.05) | {"duplicates": 1.5}
+
+
+def run() -> Result:
+    """Returns the largest exponent of a stage, as a share of its bar."""
+    costs = {count: _costs(count) for count in (_START, *SIZES)}
+    exponents = {
+        stage: _exponent({n: each[stage] for n, each in costs.items()}) for stage in _STAGES
+    }
+    shares = {stage: exponents[stage] / BARS[stage] for stage in _STAGES}
+    largest = max(SIZES)
+    return Result(
+        value=max(shares.values()),
+        unit="of the bar of its stage: the largest exponent",
+        bar="<= 1: exponents <= 1.05, duplicates <= 1.5",
+        ok=max(shares.values()) <= 1,
+        runs=[round(exponent, 3) for exponent in exponents.values()],
+        details={
+            "exponents": {stage: round(value, 3) for stage, value in exponents.items()},
+            "images": list(costs),
+            "stages": {
+                stage: {
+                    str(count): {key: round(value, 2) for key, value in asdict(each[stage]).items()}
+                    for count, each in costs.items()
+                }
+                for stage in _STAGES
+            },
+            "cpu_seconds_per_1000_images": {
+                stage: round(1000 * costs[largest][stage].cpu_seconds / largest, 3)
+                for stage in _STAGES
+            },
+            "load_average": round(os.getloadavg()[0], 1),
+        },
+        commands=["python -m benchmarks image_growth"],
+    )
+
+
+def _costs(count: int) -> dict[str, StageCost]:
+    """Returns what each stage needs for a build of `count` images."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        peak.apart(_draw, root / "images", count)
+        (root / "params.yaml").write_text(
+            "site: {name: folder, folder: images}\n", encoding="utf-8"
+        )
+        return {
+            stage: peak.of_command(command, root / "data") for stage, command in _STAGES.items()
+        }
+
+
+def _draw(folder: Path, count: int) -> None:
+    """Writes the images: soft random shapes with smaller ones on them, as JPEG."""
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        shapes = [
+            Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).resize(
+                (_SIDE, _SIDE), how
+            )
+            for side, how in ((5, Image.Resampling.BICUBIC), (12, Image.Resampling.BICUBIC))
+        ]
+        image = Image.blend(shapes[0], shapes[1], 0.3)
+        path = folder / f"label-{number // _OF_LABEL:04d}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=85)
+        path.write_bytes(file.getvalue())
+
+
+def _exponent(costs: dict[int, StageCost]) -> float:
+    """Returns the slope of the logarithms of CPU seconds, less those of the start, over images."""
+    start = costs[_START].cpu_seconds
+    seconds = [max(costs[count].cpu_seconds - start, 1e-3) for count in SIZES]
+    slope, _ = np.polyfit(np.log([count - _START for count in SIZES]), np.log(seconds), 1)
+    return float(slope)
