@@ -32,7 +32,7 @@ _STAGES = {
     "filters": ("curation", "filters", "--min-sharpness", "0", "--min-saturation", "0"),
     "duplicates": ("curation", "duplicates", "--workers", "1"),
     "persona": ("curation", "persona", "--min-samples", "1", "--balance", "none"),
-    "split": ("curation", "split"),
+    "split": ("curation", "split", "--tolerance", "0.4"),
     "shards": ("curation", "shards"),
     "catalog": ("curation", "catalog"),
 }

@@ -19,6 +19,7 @@ from pathlib import Path
 from generators import (
     answer,
     bars,
+    capacity,
     comments,
     drawings,
     experiments,
@@ -45,6 +46,8 @@ def parts() -> dict[str, str | None]:
         "adapted": experiments.adapted(),
         "decoded": experiments.decoded(),
         "bars": bars.bars(),
+        "capacity:measured": capacity.measured(),
+        "capacity:plan": capacity.plan(),
         "queries": queries.queries(),
         "parameters": parameters.parameters(),
     }

@@ -8,7 +8,7 @@ from personae.errors import BadParams
 from train import backbone
 from train.data import augment
 from train.errors import BadHierarchy
-from train.methods import hiernet
+from train.methods.hiernet import classifier as hiernet
 from train.tree import hierarchy
 
 SIZES = (40, 20, 12, 8, 7, 6, 5, 2)
@@ -112,16 +112,8 @@ def test_split_goes_from_end_to_end(make_classifier, tiny_data, split, added):
     assert torch.allclose(torch.ones(16), rows.sum(dim=1), rtol=0, atol=1e-6)
 
 
-def test_deeper_trees_and_single_blocks_are_refused(make_classifier):
-    """A fourth level, one label, overlap, and a backbone of one block are refused."""
-    tree = hierarchy.from_clusters([[0, 1], [2, 3]], 4)
-    tree.add_node("inner", kind="cluster", members=(0, 1), net=None)
-    tree.remove_edge("root", "cluster-0")
-    tree.add_edge("root", "inner", order=0)
-    tree.add_edge("inner", "cluster-0", order=0)
-
-    with pytest.raises(BadHierarchy, match="4 levels"):
-        make_classifier("hiernet", tree)
+def test_what_is_no_tree_or_no_row_of_blocks_is_refused(make_classifier):
+    """One label, overlap, and a backbone of one block are refused."""
     with pytest.raises(BadHierarchy, match="two labels"):
         make_classifier("hiernet", hierarchy.flat(1))
     with pytest.raises(BadHierarchy, match="two parents"):

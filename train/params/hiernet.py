@@ -17,11 +17,16 @@ class Params(BaseModel):
         description="blocks after the first one (a resnet's stem) that all "
         "groups share; unset: as published for resnet20 to resnet110, else 60 % of the blocks",
     )
+    deeper_splits: tuple[int, ...] | None = Field(
+        None,
+        description="the same for each deeper level of a tree of several levels; unset: half of the "
+        "blocks that are left",
+    )
     group_blocks: int | None = Field(
         None,
         ge=0,
         le=1000,
-        description="own blocks of the group head (A_add), copies of those that "
+        description="own blocks of each group head (A_add), copies of those that "
         "follow the split; unset: as published, else 20 % of the blocks, at least one",
     )
     transfer: bool = Field(
