@@ -133,7 +133,7 @@ def test_memorises_in_the_order_of_the_labels(fitted, tiny_data, method, leaves)
     longer = method == "hdcnn"  # 16 epochs are too few for its root and its joint training
     params = FAST.model_copy(
         update={
-            "epochs": 25 if longer else 16,
+            "epochs": 40 if longer else 16,
             "ema": 0.5,
             "label_smoothing": 0.0,
             "lr": 0.1 if longer else 0.05,
