@@ -23,7 +23,9 @@ import pyarrow.compute as pc
 
 from personae import tables
 from personae.decisions import DECISIONS
-from scraper import filters, personae
+from personae.errors import BadParams
+from personae.settings import near_miss
+from scraper import filters, personae, relabel
 from scraper.filters import PostFacts
 from scraper.params.decide import Params
 from scraper.params.personae import Params as PersonaeParams
@@ -84,6 +86,8 @@ class _Persona:
 
     number: int
     listed: int = 0
+    corrected: int = 0
+    """Of the listed posts, those that have the label by the relabel file."""
     kept: int = 0
     bases: Counter[tuple[str, str]] = field(default_factory=Counter)
     copyrights: Counter[str] = field(default_factory=Counter)
@@ -126,9 +130,11 @@ def run(params: Params, selection: PersonaeParams, listing_dir: Path, out_dir: P
     Raises:
         MissingInput: A table of `listing` is absent.
         MissingColumn: A table of `listing` lacks a column.
+        BadParams: The relabel file is wrong, or names a label of no other post.
     """
     _log.info("decide: %s, personae: %s", params, selection)
-    judged = _judge(params, listing_dir)
+    corrected = relabel.read(Path(params.relabel))
+    judged = _judge(params, listing_dir, corrected)
     bases = {name: counts.base(name) for name, counts in judged.personae.items()}
     outcome = personae.choose(
         {name: counts.kept for name, counts in judged.personae.items()},
@@ -138,8 +144,11 @@ def run(params: Params, selection: PersonaeParams, listing_dir: Path, out_dir: P
     )
     later = _later(judged, outcome, selection.most_images)
     decisions = _decisions(judged, later)
-    # Without excluded posts the table has the bytes that it had before they could be excluded.
-    own = params.model_dump(exclude=set() if params.exclude_posts else {"exclude_posts"})
+    # Without excluded or corrected posts the table has the bytes that it had before there were such.
+    own = params.model_dump(
+        exclude={"relabel", *(() if params.exclude_posts else ("exclude_posts",))}
+    )
+    own |= {"relabel": corrected} if corrected else {}
     effective = {"decide": own, "personae": selection.model_dump()}
     tables.write(
         out_dir / "decisions.parquet",
@@ -159,7 +168,7 @@ def run(params: Params, selection: PersonaeParams, listing_dir: Path, out_dir: P
     )
 
 
-def _judge(params: Params, listing_dir: Path) -> _Judged:
+def _judge(params: Params, listing_dir: Path, corrected: Mapping[int, str]) -> _Judged:
     """Returns the outcome of the rules for single posts, read batch by batch."""
     kinship = _kinship(listing_dir)
     limits, accepted, skip = params.limits, frozenset(params.accept_tags), frozenset(params.skip)
@@ -168,10 +177,11 @@ def _judge(params: Params, listing_dir: Path) -> _Judged:
     path = listing_dir / "posts.parquet"
     for batch in tables.batches(path, columns, stage="listing", rows=_BATCH):
         refused: list[PostDecision] = []
-        for facts, copyrights, base_source in _facts(batch, kinship, accepted):
+        for facts, copyrights, base_source in _facts(batch, kinship, accepted, corrected):
             for leaf in facts.leaves:
                 counts = judged.personae.setdefault(leaf, _Persona(len(judged.personae)))
                 counts.listed += 1
+                counts.corrected += facts.post_id in corrected
             decisions = filters.refusals(facts, limits, skip=skip)
             refused += decisions
             if decisions:
@@ -186,7 +196,21 @@ def _judge(params: Params, listing_dir: Path) -> _Judged:
         judged.posts += batch.num_rows
         judged.refused.append(_rows(refused))
         _log.debug("decide: %d posts judged", judged.posts)
+    _check_corrections(params, judged)
     return judged
+
+
+def _check_corrections(params: Params, judged: _Judged) -> None:
+    """Makes sure that every corrected label is one that other posts have: a misspelt one is not."""
+    known = sorted(name for name, each in judged.personae.items() if each.listed > each.corrected)
+    for name, counts in judged.personae.items():
+        if counts.listed == counts.corrected:
+            raise BadParams(
+                f"{params.relabel} has the label {name!r:.80}, which no other listed post has. "
+                f"{near_miss(name, known)}"
+            )
+    if count := sum(counts.corrected for counts in judged.personae.values()):
+        _log.info("decide: %d posts have a corrected label (%s)", count, params.relabel)
 
 
 def _kinship(listing_dir: Path) -> Kinship:
@@ -205,7 +229,10 @@ def _kinship(listing_dir: Path) -> Kinship:
 
 
 def _facts(
-    batch: pa.RecordBatch, kinship: Kinship, accepted: frozenset[str]
+    batch: pa.RecordBatch,
+    kinship: Kinship,
+    accepted: frozenset[str],
+    corrected: Mapping[int, str],
 ) -> Iterator[tuple[PostFacts, frozenset[str], str]]:
     """Yields facts, copyright tags and base source of each post of a batch."""
     plain = zip(*(batch.column(name).to_pylist() for name in _PLAIN), strict=True)
@@ -218,6 +245,8 @@ def _facts(
             kind: kinship.canonical(names) for kind, names in zip(TAG_KINDS, tags, strict=True)
         }
         characters = current["character"] if label is None else (label,)
+        if post_id in corrected:
+            characters = kinship.canonical([corrected[post_id]])
         lineage = personae.lineage(characters, current["copyright"], kinship)
         facts = PostFacts(
             post_id=post_id,

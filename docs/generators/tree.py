@@ -14,6 +14,7 @@ TOP = {
     "params.yaml": "every number a person may change, one section per stage or method",
     "dvc.yaml": "the pipeline, top to bottom",
     "exclude.txt": "posts that stay out of the data set, by rules",
+    "relabel.txt": "posts whose label was corrected by hand",
     "dvc.lock": "hashes of the inputs and outputs of each stage of the default preset",
     "README.md": "what it is, and the two commands that show it",
     "CITATION.cff": "how to cite the program",

@@ -36,6 +36,7 @@ class Params(BaseModel):
     refuse_tags: tuple[str, ...] = Field((), description="tags that refuse a post, such as chibi")
     # A file has ids separated by spaces, commas or lines, and comments after `#`.
     exclude_posts: tuple[str, ...] = Field((), description="ids, or files of ids, to refuse")
+    relabel: str = Field("relabel.txt", description="file of corrected labels")
 
     @field_validator("skip")
     @classmethod

@@ -15,7 +15,7 @@ class Params(BaseModel):
         None, ge=1, description="most images per persona, at least min_images; unset: all"
     )
     labels: int | None = Field(
-        None, ge=1, description="number of personae, those with most images; unset: all"
+        None, ge=1, description="number of personae, the largest ones"
     )
     copyrights: tuple[str, ...] = Field(
         (), description="only personae of these series; none: of all"

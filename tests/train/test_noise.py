@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from curation import exclusions
 from personae.errors import AlreadyRunning
+from scraper import relabel
 from tests.train.conftest import LABELS, add_member, write_manifest, write_shards
 from tests.train.selection_fixture import samples_of, select
 from train import noise
@@ -238,23 +240,25 @@ def test_labels_are_harmless_cells(project):
     assert ["post_id,action,label,predicted", '12,,\'=cmd(),"a·5,exclude"'] == text.splitlines()
 
 
-def test_command_of_the_docs_turns_actions_into_rules(project):
-    """The line of docs/noise.md appends a rule for each `exclude`, whatever the labels are."""
+def test_program_of_the_docs_turns_actions_into_lines(project):
+    """The program of docs/noise.md adds a line for each `exclude` and `relabel`, whatever the labels."""
     page = (Path(__file__).parents[2] / "docs" / "noise.md").read_text(encoding="utf-8")
-    line = next(line for line in page.splitlines() if line.startswith("awk "))
+    program = page.partition("python - <<'END'\n")[2].partition("END\n")[0]
     path = project / "results" / "noise" / "relabel.csv"
     path.parent.mkdir(parents=True)
     path.write_text(
         'post_id,action,label,predicted\r\n11,exclude,"a,b","c,exclude"\r\n'
-        '12,,"exclude,exclude",ann\r\n13,keep,ann,bea\r\n14,exclude,ann,bea\r\n',
+        '12,,"exclude,exclude",ann\r\n13,keep,ann,bea\r\n14,exclude,ann,bea\r\n'
+        '15,relabel,ann,"b, ea"\r\n',
         newline="",
     )
     (project / "exclude.txt").write_text("tag sketch  # too rough\n")
-    subprocess.run(["bash", "-c", line], check=True, cwd=project)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=project)
 
     rules = [(rule.key, rule.why) for rule in exclusions.read(project / "exclude.txt")]
     noisy = [(f"post {post}", "label noise") for post in (11, 14)]
     assert [("tag sketch", "too rough"), *noisy] == rules
+    assert {15: "b, ea"} == relabel.read(project / "relabel.txt")
 
 
 def test_split_without_folds_is_an_error(project, capsys):
