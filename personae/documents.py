@@ -6,7 +6,7 @@ A document without a version is of version 1: the first release wrote none.
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -50,25 +50,48 @@ class Document(Part):
         """
         stage = stage or cls.stage
         content = files.read_json(path, stage=stage)
+        return cls._validated(content, str(path), f"Run stage '{stage}' again.")
+
+    @classmethod
+    def parse(cls: type[DocumentT], content: bytes, source: str, *, remedy: str) -> DocumentT:  # noqa: PYI019  # as `read`
+        """
+        Returns the document in `content`.
+
+        Args:
+            content: JSON text.
+            source: Where it comes from, and `remedy`: what to do about it; both stand in messages.
+            remedy: A sentence.
+
+        Raises:
+            BadDocument: The content is no JSON mapping, or as `read` does.
+        """
+        try:
+            document = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise BadDocument(f"{source} is no readable JSON ({error}). {remedy}") from error
+        if not isinstance(document, dict):
+            raise BadDocument(f"{source} holds no JSON mapping. {remedy}")
+        return cls._validated(document, source, remedy)
+
+    @classmethod
+    def _validated(cls, content: dict[str, Any], source: str, remedy: str) -> Self:
         version = content.get("version", 1)
         if version != 1:
             raise BadDocument(
-                f"{path} has version {version!r}; this program reads version 1. Use the program "
-                f"that wrote it, or run stage '{stage}' again."
+                f"{source} has version {version!r}; this program reads version 1. Use the program "
+                f"that wrote it, or {remedy[0].lower()}{remedy[1:]}"
             )
         try:
             # Strict validation takes tuples from JSON text alone: in Python a list is no tuple.
             return cls.model_validate_json(json.dumps(content), strict=True)
         except RecursionError as error:
-            raise BadDocument(
-                f"{path} is damaged: it is nested too deeply. Run stage '{stage}' again."
-            ) from error
+            raise BadDocument(f"{source} is damaged: it is nested too deeply. {remedy}") from error
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             field = ".".join(str(part) for part in problem["loc"])
             raise BadDocument(
-                f"{path} is damaged: '{field}' is "
-                f"{repr(problem['input'])[:200]}: {problem['msg']}. Run stage '{stage}' again."
+                f"{source} is damaged: '{field}' is "
+                f"{repr(problem['input'])[:200]}: {problem['msg']}. {remedy}"
             ) from error
 
     def write(self, path: Path) -> None:

@@ -10,6 +10,9 @@ PersonaeError
 ├── MissingColumn    (5: a table lacks a column that its reader states)
 ├── BadShard         (5: a shard is damaged or disagrees with the manifest)
 ├── MissingPackage   (5: an optional package is not installed)
+├── BadStorage       (5: a file at a URL has other bytes than its index says)
+├── StorageDenied    (2: a storage refuses the credentials of the environment)
+├── StorageUnreachable (3: a storage does not answer, or its server has a fault)
 ├── BadQuery         (2: SQL that the catalog does not answer)
 ├── AlreadyRunning   (3: another process holds the folder or the file)
 ├── DiskRefused      (3: the disk is full, or the folder may not be written)
@@ -74,6 +77,22 @@ class BadShard(PersonaeError):
 
 class MissingPackage(PersonaeError):
     """A package that only some commands need is not installed, or cannot be imported."""
+
+
+class BadStorage(PersonaeError):
+    """A file at a URL has other bytes than the index there says."""
+
+
+class StorageDenied(PersonaeError):
+    """A storage refuses the credentials of the environment, or there are none."""
+
+    exit_code = Exit.USAGE
+
+
+class StorageUnreachable(PersonaeError):
+    """A storage does not answer, or its server has a fault; what is finished is kept."""
+
+    exit_code = Exit.UNFINISHED
 
 
 class BadQuery(PersonaeError):

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from personae import selection
 from personae.build.documents import IndexedShard, LabelIndex, ShardIndex
+from personae.build.shards import LocalShards, ShardFiles
 from personae.errors import BadParams, BadShard
 from personae.selection import SampleSelection
 
@@ -77,6 +78,7 @@ class SplitIndex:
     """The samples of one split, or of several: their shards, and which samples were chosen."""
 
     shards_dir: Path
+    files: ShardFiles
     entries: tuple[IndexedShard, ...]
     numbers: tuple[int, ...]
     """Index of each entry in the manifest."""
@@ -101,6 +103,7 @@ class DataIndex:
     """The manifest and the labels of what is trained on."""
 
     shards_dir: Path
+    files: ShardFiles
     manifest: ShardIndex
     """With all shards of the build. Samples, labels and root hash are those of the selection."""
     labels: tuple[str, ...]
@@ -125,6 +128,7 @@ class DataIndex:
         numbers = tuple(number for number, entry in enumerate(shards) if entry.split in splits)
         return SplitIndex(
             shards_dir=self.shards_dir,
+            files=self.files,
             entries=tuple(shards[number] for number in numbers),
             numbers=numbers,
             side=self.manifest.image.side,
@@ -133,9 +137,13 @@ class DataIndex:
         )
 
 
-def read_index(shards_dir: Path, selected: str | None = None) -> DataIndex:
+def read_index(
+    shards_dir: Path, selected: str | None = None, *, files: ShardFiles | None = None
+) -> DataIndex:
     """
     Returns the index of the shards, or of the selection `selected` (`FILE@HASH`) of their samples.
+
+    `files` reads the shards where they do not lie in `shards_dir`, beside manifest and labels.
 
     Raises:
         MissingInput: A file is absent, or damaged.
@@ -153,8 +161,9 @@ def read_index(shards_dir: Path, selected: str | None = None) -> DataIndex:
                 f"The manifest names the shard {entry.shard!r}, which is no plain name or leads out "
                 f"of {shards_dir}. Run stage 'shards' again."
             )
+    files = files or LocalShards(shards_dir)
     if selected is None:
-        return DataIndex(shards_dir, manifest, labels, None)
+        return DataIndex(shards_dir, files, manifest, labels, None)
     reference = _REFERENCE.fullmatch(selected)
     path = Path(reference[1] if reference else selected)
     chosen = selection.read(path, most=sum(entry.samples for entry in manifest.shards))
@@ -184,6 +193,7 @@ def read_index(shards_dir: Path, selected: str | None = None) -> DataIndex:
     }
     return DataIndex(
         shards_dir,
+        files,
         manifest.model_copy(update=changes),
         tuple(labels[leaf] for leaf in known),
         samples,

@@ -8,13 +8,15 @@ input from outside: whatever is wrong in them ends in an error that names shard,
 import hashlib
 import io
 import mmap
+import os
 import re
 import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -56,6 +58,81 @@ _BAD_IMAGE = (
 )
 
 
+class ShardFiles(Protocol):
+    """Where the shards of a build lie: in a folder, or in a storage."""
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that read images at once; None: one for each core."""
+
+    def describe(self, entry: IndexedShard) -> Path | str:
+        """Returns what messages call a shard."""
+
+    def is_present(self, entry: IndexedShard) -> bool:
+        """Returns whether a shard is there."""
+
+    def size(self, entry: IndexedShard) -> int:
+        """Returns the bytes of a shard, which are enough for its samples; raises as `path_of`."""
+
+    def verified(self, entry: IndexedShard) -> Path:
+        """Returns the local path of a shard whose SHA-256 is that of the manifest; raises if not."""
+
+    def read(self, entry: IndexedShard, *, offset: int, size: int, sample: int) -> bytes:
+        """
+        Returns `size` bytes of a shard, fewer where it ends earlier.
+
+        `sample` is the row of samples.parquet that names these bytes.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class LocalShards:
+    """The shards in a folder."""
+
+    folder: Path
+
+    @property
+    def threads(self) -> None:
+        """Returns None: decoding takes most of the time, so one thread for each core."""
+
+    def describe(self, entry: IndexedShard) -> Path:
+        """Returns the path of a shard."""
+        return self.folder / entry.shard
+
+    def is_present(self, entry: IndexedShard) -> bool:
+        """Returns whether the shard is a regular file."""
+        return (self.folder / entry.shard).is_file()
+
+    def size(self, entry: IndexedShard) -> int:
+        """Returns the bytes of a shard; raises as `path_of`."""
+        return path_of(self.folder, entry).stat().st_size
+
+    def verified(self, entry: IndexedShard) -> Path:
+        """Returns the path of a shard; raises as the function `verified`."""
+        return verified(self.folder, entry)
+
+    def read(self, entry: IndexedShard, *, offset: int, size: int, sample: int) -> bytes:  # noqa: ARG002  # of the protocol
+        """Returns bytes of a shard; raises `MissingInput` where it is absent."""
+        path = self.folder / entry.shard
+        try:
+            return read_range(path, offset, size)
+        except OSError as error:
+            raise MissingInput(
+                f"{path} is absent or unreadable ({error}), and samples.parquet names it. "
+                "Run stage 'shards' again."
+            ) from error
+
+
+def read_range(path: Path, offset: int, size: int) -> bytes:
+    """Returns `size` bytes of a file, fewer where it ends earlier; raises `OSError`."""
+    # Opened for each image: a data set may have more shards than a process open files.
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(file, size, offset)
+    finally:
+        os.close(file)
+
+
 class _SampleRecord(BaseModel):
     """What is read of the JSON record of a sample."""
 
@@ -77,13 +154,22 @@ def path_of(shards_dir: Path, entry: IndexedShard) -> Path:
             f"{path} is absent or no regular file, and the manifest names it. "
             "Run stage 'shards' again."
         )
-    size = path.stat().st_size
-    if entry.samples > size // _LEAST_SAMPLE:  # known before memory is taken for them
+    check_size(path, entry, path.stat().st_size)
+    return path
+
+
+def check_size(source: Path | str, entry: IndexedShard, size: int) -> None:
+    """
+    Compares the bytes of a shard with its samples, before memory is taken for them.
+
+    Raises:
+        BadShard: The manifest counts more samples than `size` bytes can hold.
+    """
+    if entry.samples > size // _LEAST_SAMPLE:
         raise BadShard(
-            f"{path} has {size} bytes, too few for the {entry.samples} samples that the manifest "
+            f"{source} has {size} bytes, too few for the {entry.samples} samples that the manifest "
             "says. Run stage 'shards' again."
         )
-    return path
 
 
 def verified(shards_dir: Path, entry: IndexedShard) -> Path:

@@ -6,13 +6,13 @@ order of an epoch is free, nothing is read twice, and a resumed epoch reads only
 """
 
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,7 +20,8 @@ from personae import tables
 from personae.build import shards
 from personae.build.documents import IndexedShard, ShardIndex
 from personae.build.index import Ints, SplitIndex
-from personae.errors import BadShard, MissingInput
+from personae.build.shards import ShardFiles
+from personae.errors import BadShard
 from personae.squares import Pixels
 
 _COLUMNS = pa.schema(
@@ -39,13 +40,16 @@ _COLUMNS = pa.schema(
 class Streamed:
     """Encoded images on disk, indexed like an array of decoded images: `streamed[rows]`."""
 
-    paths: tuple[Path, ...]
+    files: ShardFiles
+    entries: tuple[IndexedShard, ...]
     shard: Ints
-    """Index of each image's shard in `paths`."""
+    """Index of each image's shard in `entries`."""
     offset: Ints
     """First byte of each image in its shard."""
     size: Ints
     """Bytes of each image."""
+    sample: Ints
+    """Row of each image in samples.parquet."""
     side: int
     """Height and width in pixels."""
 
@@ -71,39 +75,33 @@ class Streamed:
 
     def at(self, rows: Ints) -> "Streamed":
         """Returns the images at `rows`, unread, in that order."""
-        return replace(self, shard=self.shard[rows], offset=self.offset[rows], size=self.size[rows])
+        names = ("shard", "offset", "size", "sample")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def encoded(self, row: int) -> bytes:
         """Returns the bytes of one image as they lie in the shard; raises `BadShard`."""
-        index, size = int(self.shard[row]), int(self.size[row])
-        path = self.paths[index]
-        try:
-            # Opened for each image: a data set may have more shards than a process open files.
-            file = os.open(path, os.O_RDONLY)
-        except OSError as error:
-            raise MissingInput(
-                f"{path} is absent or unreadable ({error}), and samples.parquet names it. "
-                "Run stage 'shards' again."
-            ) from error
-        try:
-            content = os.pread(file, size, int(self.offset[row]))
-        finally:
-            os.close(file)
+        entry, size = self.entries[int(self.shard[row])], int(self.size[row])
+        content = self.files.read(
+            entry, offset=int(self.offset[row]), size=size, sample=int(self.sample[row])
+        )
         if len(content) != size:
-            raise BadShard(f"{path} ends before image {row}. Run stage 'shards' again.")
+            raise BadShard(
+                f"{self.files.describe(entry)} ends before image {row}. Run stage 'shards' again."
+            )
         return content
 
     def __reduce__(self) -> tuple[type["Streamed"], tuple[object, ...]]:
         """Pickles the index without open files and threads."""
-        return Streamed, (self.paths, self.shard, self.offset, self.size, self.side)
+        columns = (self.shard, self.offset, self.size, self.sample)
+        return Streamed, (self.files, self.entries, *columns, self.side)
 
     def _decoded(self, row: int) -> Pixels:
-        source = f"row {row} in {self.paths[int(self.shard[row])]}"
+        source = f"row {row} in {self.files.describe(self.entries[int(self.shard[row])])}"
         return shards.decoded(self.encoded(row), side=self.side, source=source)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(os.cpu_count())
+        return ThreadPoolExecutor(self.files.threads or os.cpu_count())
 
 
 def open_rows(source: SplitIndex, manifest: ShardIndex) -> tuple[Streamed, dict[str, np.ndarray]]:
@@ -119,10 +117,10 @@ def open_rows(source: SplitIndex, manifest: ShardIndex) -> tuple[Streamed, dict[
             with the manifest or with the selection.
         BadTable: A column of samples.parquet has another type, or empty values.
     """
-    shards_dir, entries = source.shards_dir, source.entries
-    paths = tuple(_sized(shards_dir, entry) for entry in entries)
-    path = shards_dir / "samples.parquet"
-    _check_count(path, shards_dir, manifest)
+    entries = source.entries
+    sizes = np.array([_checked_size(source.files, entry) for entry in entries], dtype=np.int64)
+    path = source.shards_dir / "samples.parquet"
+    _check_count(path, source.files, manifest)
     table = tables.read_complete(path, _COLUMNS, stage="shards")
     column = {name: table[name].to_numpy(zero_copy_only=False) for name in _COLUMNS.names}
     index_of = {entry.shard: index for index, entry in enumerate(entries)}
@@ -141,24 +139,29 @@ def open_rows(source: SplitIndex, manifest: ShardIndex) -> tuple[Streamed, dict[
         rows = rows[source.chosen.rows(column["post_id"][rows], leaf[rows], source=path)]
         leaf[rows] = source.chosen.leaves
     offset, size = column["image_offset"][rows], column["image_bytes"][rows]
-    _check_ranges(paths, shard[rows], offset, size, source=path)
-    return Streamed(paths, shard[rows], offset, size, source.side), {
+    outside = np.flatnonzero(_is_outside(sizes[shard[rows]], offset, size))
+    if len(outside):
+        raise BadShard(
+            f"{path} places image {outside[0]} outside of "
+            f"{source.files.describe(entries[shard[rows][outside[0]]])}. Run stage 'shards' again."
+        )
+    return Streamed(source.files, entries, shard[rows], offset, size, rows, source.side), {
         "leaf": leaf[rows],
         "post_id": column["post_id"][rows].astype(np.int64),
         "white": column["white_background"][rows].astype(bool),
     }
 
 
-def _check_count(path: Path, shards_dir: Path, manifest: ShardIndex) -> None:
+def _check_count(path: Path, shard_files: ShardFiles, manifest: ShardIndex) -> None:
     """
     Makes sure that samples.parquet has no more rows than the manifest has samples, before it is read.
 
-    A small file of Parquet may claim any number of equal rows. `path_of` compares the samples of
-    each shard with its size; the shards of splits that are not trained on may be absent.
+    A small file of Parquet may claim any number of equal rows. `size` compares the samples of
+    each shard with its bytes; the shards of splits that are not trained on may be absent.
     """
     for entry in manifest.shards:
-        if (shards_dir / entry.shard).is_file():
-            shards.path_of(shards_dir, entry)
+        if shard_files.is_present(entry):
+            shard_files.size(entry)
     expected = sum(entry.samples for entry in manifest.shards)
     tables.check(path, _COLUMNS.names, stage="shards")
     with tables.translated_errors(path, stage="shards"):
@@ -170,31 +173,17 @@ def _check_count(path: Path, shards_dir: Path, manifest: ShardIndex) -> None:
         )
 
 
-def _sized(shards_dir: Path, entry: IndexedShard) -> Path:
-    """Returns the path of a shard that has as many bytes as the manifest says."""
-    path = shards.path_of(shards_dir, entry)
-    actual = path.stat().st_size
+def _checked_size(shard_files: ShardFiles, entry: IndexedShard) -> int:
+    """Returns the bytes of a shard, which are as many as the manifest says."""
+    actual = shard_files.size(entry)
     if entry.bytes is not None and actual != entry.bytes:
         raise BadShard(
-            f"{path} has {actual} bytes, and the manifest says {entry.bytes}. "
-            "Run stage 'shards' again."
+            f"{shard_files.describe(entry)} has {actual} bytes, and the manifest says "
+            f"{entry.bytes}. Run stage 'shards' again."
         )
-    return path
+    return actual
 
 
-def _check_ranges(
-    paths: Sequence[Path],
-    shard: Ints,
-    offset: Ints,
-    size: Ints,
-    *,
-    source: Path,
-) -> None:
-    """Makes sure that every image lies inside its shard."""
-    ends = np.array([path.stat().st_size for path in paths])[shard]
-    outside = np.flatnonzero((offset < 0) | (size < 0) | (size > ends) | (offset > ends - size))
-    if len(outside):
-        raise BadShard(
-            f"{source} places image {outside[0]} outside of {paths[shard[outside[0]]]}. "
-            "Run stage 'shards' again."
-        )
+def _is_outside(shard_bytes: Ints, offset: Ints, size: Ints) -> npt.NDArray[np.bool_]:
+    """Returns which images do not lie inside their shard."""
+    return (offset < 0) | (size < 0) | (size > shard_bytes) | (offset > shard_bytes - size)

@@ -326,7 +326,7 @@ def _decode(part: Path, source: SplitIndex) -> None:
     """Writes images.npy, labels.npy, post_ids.npy, white.npy and their hashes into `part`."""
     for entry in source.entries:
         # A manifest that lies must not decide a size of memory.
-        shards.path_of(source.shards_dir, entry)
+        source.files.size(entry)
     unfinished, side = part / "images.npy.part", source.side
     images = np.lib.format.open_memmap(
         unfinished, mode="w+", dtype=np.uint8, shape=(source.count, side, side, 3)
@@ -359,7 +359,7 @@ def _samples(
 ) -> tuple[Path, list[dict[str, Any]], list[tuple[int, int, bool]]]:
     """Returns path and samples of one shard with leaf, post id and white flag; the chosen, if any."""
     entry = source.entries[number]
-    path = shards.verified(source.shards_dir, entry)
+    path = source.files.verified(entry)
     samples = list(shards.samples(path))
     if len(samples) != entry.samples:
         raise BadShard(
