@@ -8,6 +8,8 @@ python -m curation browse              see posts, images and predictions in a br
 python -m curation remove KIND VALUE   exclude posts, now and in later listings
 python -m curation diff OLD NEW        compare the samples of two builds
 python -m curation export FORMAT DIR   write the samples for other programs
+python -m curation push URL            copy the build to a storage, such as s3://bucket/folder
+python -m curation pull URL            copy a build from a storage to the data folder
 
 Reads the stage's section of params.yaml, runs the stage, and explains a failure in one line.
 """
@@ -24,6 +26,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from curation import options as command_line
 from curation import workers
@@ -32,6 +35,10 @@ from curation.errors import TamperedData
 from personae import cli, files, interrupt
 from personae.settings import Settings, overrides
 from personae.text import printable
+
+if TYPE_CHECKING:
+    from personae.storage.build import RemoteBuild
+    from personae.storage.copies import CopyReport
 
 log = logging.getLogger("curation")
 
@@ -59,6 +66,8 @@ def _run(arguments: Sequence[str]) -> None:
         "remove": _remove,
         "diff": _diff,
         "export": _export,
+        "push": _push,
+        "pull": _pull,
     }
     if options.command in questions:
         interrupt.gracefully(within=_GRACE_SECONDS)
@@ -83,7 +92,7 @@ def _query(options: argparse.Namespace) -> None:
     from curation import query
 
     sql = _sql(options)
-    catalog_path = options.data_dir / "catalog" / "catalog.duckdb"
+    catalog_path = _catalog_path(options)
     if options.parquet:
         count = query.export(
             sql, options.parquet, catalog_path=catalog_path, results_dir=options.results_dir
@@ -116,7 +125,7 @@ def _select(options: argparse.Namespace) -> None:
     selected = select.run(
         _sql(options),
         options.output,
-        catalog_path=options.data_dir / "catalog" / "catalog.duckdb",
+        catalog_path=_catalog_path(options),
         results_dir=options.results_dir,
     )
     counts = selected.counts()
@@ -131,8 +140,15 @@ def _select(options: argparse.Namespace) -> None:
 def _get(options: argparse.Namespace) -> None:
     from curation import sample
 
-    key = sample.post_id_of(options.data_dir, options.key)
-    image = sample.stored_bytes(options.data_dir, key)
+    build = _remote(options)
+    if build is None:
+        key = sample.post_id_of(options.data_dir, options.key)
+        image = sample.stored_bytes(options.data_dir, key)
+    else:
+        if not options.key.partition(".")[0].isdecimal():
+            build.fetch("listing/posts.parquet")
+        key = sample.post_id_of(build.folder, options.key)
+        image = sample.stored_bytes(build.shards_dir.parent, key, fetch=build.fetch)
     if str(options.output) == "-":
         sys.stdout.buffer.write(image)
         sys.stdout.flush()
@@ -140,6 +156,28 @@ def _get(options: argparse.Namespace) -> None:
     path = options.output or Path(f"{key}.{sample.extension_of(image, key)}")
     files.write_bytes(path, image)
     print(f"{path}: {len(image)} bytes")
+
+
+def _remote(options: argparse.Namespace) -> "RemoteBuild | None":
+    """Returns the build at `--url`, None without the option."""
+    if options.url is None:
+        return None
+    from personae.storage.build import RemoteBuild
+
+    cache_dir = options.work_dir / "cache" / "storage"
+    return RemoteBuild.open(options.url, cache_dir, cache_bytes=options.cache_bytes)
+
+
+def _catalog_path(options: argparse.Namespace) -> Path:
+    """Returns the path of the catalog, which is fetched where `--url` names a build."""
+    build = _remote(options)
+    if build is not None:
+        build.fetch("catalog/catalog.duckdb")
+        for file in build.index.files:
+            if file.path.startswith("catalog/"):
+                build.fetch(file.path)
+    folder: Path = options.data_dir if build is None else build.folder
+    return folder / "catalog" / "catalog.duckdb"
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -202,6 +240,31 @@ def _export(options: argparse.Namespace) -> None:
     totals = ", ".join(f"{split} {build.total(split)}" for split in build.splits)
     print(f"{options.folder}: {len(build.labels)} labels ({totals})")
     print(f"What it is and who owns it: {options.folder / 'README.md'}")
+
+
+def _push(options: argparse.Namespace) -> None:
+    from personae.storage import copies
+
+    folders = (
+        copies.FOLDERS if options.only is None else tuple(dict.fromkeys(["shards", *options.only]))
+    )
+    report = copies.push(options.data_dir, options.url, folders=folders, prune=options.prune)
+    print(f"{options.url}: {_copied(report, 'sent')}")
+
+
+def _pull(options: argparse.Namespace) -> None:
+    from personae.storage import copies
+
+    report = copies.pull(options.url, options.data_dir, folders=options.only)
+    print(f"{options.data_dir}: {_copied(report, 'fetched')}")
+
+
+def _copied(report: "CopyReport", verb: str) -> str:
+    removed = f", {report.removed} removed" if report.removed else ""
+    return (
+        f"{report.files} files, of which {report.sent} were {verb} ({report.sent_bytes} bytes){removed}; "
+        f"root hash {report.root_sha256[:12]}"
+    )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ STAGES = {
     "shards": "pack WebDataset tars: the same inputs give the same bytes",
     "catalog": "build one DuckDB file over every table",
 }
+_FOLDERS = ("listing", "decide", "download", *STAGES)
 _OPTIONS = {
     "measure": "--side 64",
     "filters": "--min-saturation 0",
@@ -50,6 +51,8 @@ examples:
   python -m curation remove post 1234 --why "request"  leave a post out, now and later
   python -m curation diff old data                     the samples of two builds
   python -m curation export parquet my-data            for load_dataset("my-data")
+  python -m curation push s3://bucket/folder           the build, for other machines
+  python -m curation pull s3://bucket/folder           and back
 """
 _EPILOG = """\
 The stages run in the order above; `dvc repro` runs those whose inputs changed.
@@ -75,6 +78,11 @@ folder    SPLIT/LABEL/POST.png with tables of labels (index.csv, metadata.csv, c
             torchvision.datasets.ImageFolder("DIR/train"), timm, FiftyOne;
             python -m scraper --folder DIR reads it again
 A plain table without images: python -m curation query "FROM dataset" --csv
+"""
+_STORAGE_HELP = """\
+AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment allow it, AWS_ENDPOINT_URL names the server
+where it is not Amazon's. Nothing that is there already is copied again, and a copy that was stopped goes
+on: run the same command again.
 """
 _BROWSE_HELP = """\
 The address holds every filter, so that a view can be kept or linked to. The images of one cell of a
@@ -111,6 +119,8 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         _add_remove,
         _add_diff,
         _add_export,
+        _add_push,
+        _add_pull,
     ):
         add(commands)
     return top
@@ -157,7 +167,8 @@ def _add_query(commands: _Commands) -> None:
         metavar="N",
         help="largest number of rows (default: 50 in a table, all in CSV and JSON)",
     )
-    cli.add_shared_options(query, "data", "results")
+    _add_remote(query)
+    cli.add_shared_options(query, "data", "results", "work")
 
 
 def _add_select(commands: _Commands) -> None:
@@ -174,7 +185,8 @@ def _add_select(commands: _Commands) -> None:
     select.add_argument(
         "-o", "--output", type=Path, metavar="FILE", required=True, help="Parquet file to write"
     )
-    cli.add_shared_options(select, "data", "results")
+    _add_remote(select)
+    cli.add_shared_options(select, "data", "results", "work")
 
 
 def _add_get(commands: _Commands) -> None:
@@ -200,7 +212,8 @@ def _add_get(commands: _Commands) -> None:
         help="file to write, - for standard output (default: ID.png, ID.webp or ID.jpg in the current "
         "folder, by post id and format of the image)",
     )
-    cli.add_shared_options(get, "data")
+    _add_remote(get)
+    cli.add_shared_options(get, "data", "work")
 
 
 def _add_verify(commands: _Commands) -> None:
@@ -313,3 +326,72 @@ def _add_sql(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "sql", metavar="SQL", help="one statement, or - to read it from standard input"
     )
+
+
+def _add_remote(command: argparse.ArgumentParser) -> None:
+    """Adds the options of a command that can read a build at a URL."""
+    group = command.add_argument_group("storage")
+    group.add_argument(
+        "--url",
+        metavar="URL",
+        help="read the build at this URL, such as s3://bucket/folder (default: the data folder)",
+    )
+    group.add_argument(
+        "--cache-bytes",
+        type=cli.whole_number,
+        metavar="N",
+        help="most bytes of the build that are kept in work/cache/storage (default: 50 GiB)",
+    )
+
+
+def _add_push(commands: _Commands) -> None:
+    push = commands.add_parser(
+        "push",
+        help="copy the build to a storage",
+        description=_opening(
+            "Copies segments, shards and catalog to a storage. Readers there see the old build or the "
+            "new one.",
+            "push s3://bucket/folder",
+        ),
+        epilog=_STORAGE_HELP,
+    )
+    push.add_argument(
+        "url", metavar="URL", help="folder of the storage, such as s3://bucket/folder"
+    )
+    push.add_argument(
+        "--only",
+        nargs="+",
+        choices=_FOLDERS,
+        metavar="FOLDER",
+        help="folders of the data folder besides shards (default: download catalog)",
+    )
+    push.add_argument(
+        "--prune",
+        action="store_true",
+        help="then remove the files there that this build does not have (default: keep them, so that "
+        "whoever reads an older build can finish)",
+    )
+    cli.add_shared_options(push, "data")
+
+
+def _add_pull(commands: _Commands) -> None:
+    pull = commands.add_parser(
+        "pull",
+        help="copy a build from a storage",
+        description=_opening(
+            "Copies a build to the data folder, and checks the sha256 of every file.",
+            "pull s3://bucket/folder",
+        ),
+        epilog=_STORAGE_HELP,
+    )
+    pull.add_argument(
+        "url", metavar="URL", help="folder of the storage, such as s3://bucket/folder"
+    )
+    pull.add_argument(
+        "--only",
+        nargs="+",
+        choices=_FOLDERS,
+        metavar="FOLDER",
+        help="folders of the build (default: all that it has)",
+    )
+    cli.add_shared_options(pull, "data")

@@ -8,6 +8,7 @@ every name, offset and size is checked before it is used.
 import hashlib
 import re
 import tarfile
+from collections.abc import Callable
 from pathlib import Path, PurePath
 from urllib.parse import quote
 
@@ -72,9 +73,13 @@ def post_id_of(data_dir: Path, key: str) -> int:
     return posts.pop()
 
 
-def stored_bytes(data_dir: Path, post_id: int) -> bytes:
+def stored_bytes(
+    data_dir: Path, post_id: int, *, fetch: Callable[[str], Path] | None = None
+) -> bytes:
     """
     Returns the image of one sample as it is stored in its shard.
+
+    `fetch` gets the path of the shard below `data_dir`, and puts the shard there.
 
     Raises:
         MissingInput: No sample has this id, or a file of stage `shards` is absent.
@@ -98,6 +103,8 @@ def stored_bytes(data_dir: Path, post_id: int) -> bytes:
     if len(numbers) < 3 or min(numbers) < 0 or image_offset != offset + tars.BLOCK:
         raise _tampered(post_id, f"offset {offset} and size {size} are impossible")
     path = folder / shard
+    if fetch is not None:
+        fetch(f"shards/{shard}")
     _check_shard(path, ManifestDocument.read(folder / "manifest.json"), post_id)
     with path.open("rb") as file:
         file.seek(offset)

@@ -26,6 +26,7 @@ from personae.errors import BadParams, BadQuery, BadShard, MissingInput, Missing
 from personae.sampling import Sampler
 from personae.selection import SPLITS
 from personae.settings import near_miss
+from personae.storage.build import RemoteBuild, RemoteShards
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -90,10 +91,12 @@ class Dataset:
     The samples of a build, in the order of its shards; a sequence of `Sample`.
 
     Args:
-        folder: Folder of the build, with `shards/` and, for `query`, `where` and `Sample.post`,
+        folder: Folder of the build, or the URL that it was pushed to; with `shards/` and, for `query`, `where` and `Sample.post`,
             `catalog/`.
         selection: `FILE@HASH`, the value of the parameter `data.selection`: the samples of this
             selection alone, with their labels numbered as in a training on it. None: all samples.
+        cache_dir: Where files of a build at a URL are kept.
+        cache_bytes: Bound of their bytes; None: 50 GiB.
 
     Raises:
         MissingInput: There is no build in the folder, or a file of it is absent or damaged.
@@ -103,11 +106,22 @@ class Dataset:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str] = "data", *, selection: str | None = None
+        self,
+        folder: str | os.PathLike[str] = "data",
+        *,
+        selection: str | None = None,
+        cache_dir: str | os.PathLike[str] = "work/cache/storage",
+        cache_bytes: int | None = None,
     ) -> None:
-        self._folder = Path(folder)
+        self._remote = None
+        self._folder, shard_files = Path(folder), None
+        if "://" in os.fspath(folder):
+            self._remote = RemoteBuild.open(
+                os.fspath(folder), Path(cache_dir), cache_bytes=cache_bytes
+            )
+            self._folder, shard_files = self._remote.shards_dir.parent, RemoteShards(self._remote)
         shards_dir = self._folder / "shards"
-        index = read_index(shards_dir, selection)
+        index = read_index(shards_dir, selection, files=shard_files)
         self._root_sha256 = ShardIndex.read(shards_dir / "manifest.json").root_sha256
         self.labels: tuple[str, ...] = index.labels
         """The class labels; a label's number is its leaf."""
@@ -134,7 +148,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         """Returns folder and size."""
-        return f"Dataset({str(self._folder)!r}): {len(self)} samples of {len(self.labels)} labels"
+        source = self._folder if self._remote is None else self._remote.store
+        return f"Dataset({str(source)!r}): {len(self)} samples of {len(self.labels)} labels"
 
     def __len__(self) -> int:
         """Counts the samples."""
@@ -175,6 +190,8 @@ class Dataset:
         except ModuleNotFoundError as error:
             raise _missing("A query", "curation", error) from error
         path = self._folder / "catalog" / "catalog.duckdb"
+        if self._remote is not None:
+            self._remote.fetch("catalog/catalog.duckdb")
         with (
             closing(catalog.connect(path)) as connection,
             catalog.sandboxed(connection, sql),

@@ -76,6 +76,7 @@ def _clustering(options: argparse.Namespace, folders: dict[str, Path]) -> None:
 
 def _evaluate(options: argparse.Namespace, folders: dict[str, Path]) -> None:
     section, loop_section = _section(options, "evaluate"), _section(options, "loop")
+    source = _section(options, "data")
     from train import evaluate
 
     evaluate.run(
@@ -84,6 +85,7 @@ def _evaluate(options: argparse.Namespace, folders: dict[str, Path]) -> None:
         name=options.run,
         seed=options.seed,
         work_dir=options.work_dir,
+        source=source,
         **folders,
     )
 

@@ -19,10 +19,10 @@ import pyarrow as pa
 import torch
 
 from personae import files, tables
-from personae.build.index import read_index
 from train import saved
 from train.classifier import HierarchicalClassifier
 from train.data.images import ImageSet, open_split
+from train.data.source import open_index
 from train.documents import (
     CostDocument,
     FitDocument,
@@ -33,6 +33,7 @@ from train.engine import loop
 from train.errors import BadCheckpoint
 from train.evaluation import calibration, latency, metrics, prediction
 from train.evaluation.prediction import Predictions
+from train.params.data import Source
 from train.params.evaluate import Params
 from train.params.loop import Params as LoopParams
 from train.tree import hierarchy
@@ -49,9 +50,12 @@ def run(
     data_dir: Path,
     results_dir: Path,
     work_dir: Path,
+    source: Source | None = None,
 ) -> MetricsDocument:
     """
     Writes predictions, metrics and cost of the run `name`, and returns the metrics.
+
+    `source` says where the shards are read; None: in the data folder.
 
     Raises:
         MissingInput: The run was not trained, or the shards are absent.
@@ -64,18 +68,19 @@ def run(
     run_saved = saved.load(folder)
     classifier, model = run_saved.classifier, run_saved.model
     fit = FitDocument.read(folder / "fit.json")
-    index = read_index(data_dir / "shards", model.selection)
+    cache_dir = work_dir / "cache"
+    index = open_index(data_dir / "shards", cache_dir, source, model.selection)
     if index.manifest.root_sha256 != model.root_sha256:
         raise BadCheckpoint(
             f"{folder} was trained on the shards {model.root_sha256[:12]}…, and "
-            f"{data_dir / 'shards'} holds {index.manifest.root_sha256[:12]}…. Train again."
+            f"{(source and source.url) or data_dir / 'shards'} holds {index.manifest.root_sha256[:12]}…. Train again."
         )
     classifier.to(device)
     splits = []
     temperature = 1.0
     for split in ("val", "test"):
         images = open_split(
-            data_dir / "shards", work_dir / "cache", split, selection=model.selection
+            data_dir / "shards", cache_dir, split, selection=model.selection, source=source
         )
         predictions = prediction.predict(classifier, images, device=device)
         splits.append(prediction.table(predictions, images, split=split))

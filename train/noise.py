@@ -24,7 +24,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from personae import files, tables
-from personae.build.index import read_index
 from personae.errors import BadParams, MissingInput
 from personae.text import printable, spreadsheet_cell
 from train import fit, saved
@@ -35,6 +34,7 @@ from train.data.images import (
     check_side,
     open_split,
 )
+from train.data.source import open_index
 from train.engine import loop
 from train.engine.trainer import Trainer
 from train.evaluation import confident, prediction
@@ -157,7 +157,7 @@ def _samples(settings: RunSettings, *, data_dir: Path, work_dir: Path) -> Folded
             f"{path} has no folds, and `{NAME}` predicts each fold by a network that is trained on the "
             "others. Set split.folds: 5 in params.yaml, then run the stages again:\n  dvc repro shards"
         )
-    index = read_index(shards_dir, selected)
+    index = open_index(shards_dir, work_dir / "cache", settings.data, selected)
     check_side(settings.data.side, index.manifest.image.side)
     images = open_split(
         shards_dir,
@@ -165,6 +165,7 @@ def _samples(settings: RunSettings, *, data_dir: Path, work_dir: Path) -> Folded
         "train+val",
         storage=settings.data.storage,
         selection=selected,
+        source=settings.data,
     )
     columns = ["post_id", "split", "fold"]
     split = tables.read(path, columns, stage="split").sort_by("post_id")

@@ -229,6 +229,11 @@ def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequen
     values = file.values if file else lambda _section: {}
     if name in ("clustering", "report", "evaluate"):
         _add_group(command, name, values(name))
+    if name == "evaluate":
+        from train.params.data import Source
+
+        group = command.add_argument_group("section 'data' of params.yaml")
+        add_options(group, Source, values=values("data"))
     if name not in (*_TRAINING, "noise"):
         return
     run = _run(name, arguments, file)

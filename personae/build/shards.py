@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -58,6 +58,7 @@ _BAD_IMAGE = (
 )
 
 
+@runtime_checkable
 class ShardFiles(Protocol):
     """Where the shards of a build lie: in a folder, or in a storage."""
 

@@ -9,6 +9,7 @@ CompleteMultipartUpload.
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,9 +24,9 @@ def upload(store: RemoteStore, name: str, path: Path, *, part_bytes: int = PART_
     """
     Uploads the file at `path` as `name`: readers see the whole file or none.
 
-    Memory holds one part. A part that an earlier run has stored is not sent again: it has the right
-    size, and its MD5 is the ETag by which the server names it. Where an ETag is no MD5, as with keys
-    of AWS KMS, parts are sent again. Raises as `RemoteStore` does.
+    Memory holds one part. Parts that an earlier run has stored are not sent again: their MD5 is the
+    ETag by which the server names them. Otherwise, also where an ETag is no MD5 as with keys of AWS KMS,
+    that upload is given up and a new one begun. Raises as `RemoteStore` does.
 
     Args:
         store: An S3 storage.
@@ -40,21 +41,21 @@ def upload(store: RemoteStore, name: str, path: Path, *, part_bytes: int = PART_
         store.write(name, path.read_bytes())
         return
     upload_id = _unfinished(store, name)
-    stored = _parts(store, name, upload_id) if upload_id else {}
+    etags = _parts(store, name, upload_id) if upload_id else {}
+    if upload_id and not _are_of(path, etags, part_bytes):
+        store.call("abort_multipart_upload", name, UploadId=upload_id)
+        upload_id, etags = None, {}
     if not upload_id:
         upload_id = str(store.call("create_multipart_upload", name)["UploadId"])
-    parts = []
+    numbers = range(1, -(-size // part_bytes) + 1)
     with path.open("rb") as file:
-        for number in range(1, -(-size // part_bytes) + 1):
-            content = file.read(part_bytes)
-            etag = stored.get((number, len(content)))
-            md5 = hashlib.md5(
-                content, usedforsecurity=False
-            ).hexdigest()  # by which S3 names a part
-            if etag is None or etag.strip('"') != md5:
-                arguments = {"PartNumber": number, "UploadId": upload_id, "Body": content}
-                etag = str(store.call("upload_part", name, **arguments)["ETag"])
-            parts.append({"PartNumber": number, "ETag": etag})
+        for number in numbers:
+            if number not in etags:
+                file.seek((number - 1) * part_bytes)
+                arguments = {"PartNumber": number, "Body": file.read(part_bytes)}
+                answer = store.call("upload_part", name, UploadId=upload_id, **arguments)
+                etags[number] = str(answer["ETag"])
+    parts = [{"PartNumber": number, "ETag": etags[number]} for number in numbers]
     store.call(
         "complete_multipart_upload", name, UploadId=upload_id, MultipartUpload={"Parts": parts}
     )
@@ -72,14 +73,24 @@ def _unfinished(store: RemoteStore, name: str) -> str | None:
     return str(newest["UploadId"]) if newest else None
 
 
-def _parts(store: RemoteStore, name: str, upload_id: str) -> dict[tuple[int, int], str]:
-    """Returns the ETag of each stored part, by number and bytes."""
-    stored: dict[tuple[int, int], str] = {}
+def _parts(store: RemoteStore, name: str, upload_id: str) -> dict[int, str]:
+    """Returns the ETag of each stored part by its number, from 1."""
+    etags: dict[int, str] = {}
     marker: dict[str, Any] = {}
     while True:
         answer = store.call("list_parts", name, UploadId=upload_id, **marker)
-        for part in answer.get("Parts") or ():
-            stored[int(part["PartNumber"]), int(part["Size"])] = str(part["ETag"])
+        etags |= {int(part["PartNumber"]): str(part["ETag"]) for part in answer.get("Parts") or ()}
         if not answer.get("IsTruncated"):
-            return stored
+            return etags
         marker = {"PartNumberMarker": answer["NextPartNumberMarker"]}
+
+
+def _are_of(path: Path, etags: Mapping[int, str], part_bytes: int) -> bool:
+    """Returns whether stored parts are those of a file: S3 names a part by its MD5."""
+    with path.open("rb") as file:
+        for number, etag in etags.items():
+            file.seek((number - 1) * part_bytes)
+            content = file.read(part_bytes)
+            if etag.strip('"') != hashlib.md5(content, usedforsecurity=False).hexdigest():
+                return False
+    return True

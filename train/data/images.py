@@ -26,12 +26,13 @@ from torch import Tensor
 
 from personae import files
 from personae.build import shards, stream
-from personae.build.index import DataIndex, SplitIndex, read_index
+from personae.build.index import DataIndex, SplitIndex
 from personae.build.stream import Streamed
 from personae.errors import AlreadyRunning, BadShard, DiskRefused
 from personae.sampling import rank_in_label
 from train.data.rows import ImageRows
-from train.params.data import Params, Storage
+from train.data.source import open_index
+from train.params.data import Params, Source, Storage
 from train.runtime import distributed
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ def open_data(
         BadParams: `params.selection` names a selection of another build, or with another hash.
     """
     params = params or Params()
-    index = read_index(shards_dir, params.selection)
+    index = open_index(shards_dir, cache_dir, params, params.selection)
     actual = index.manifest.image.side
     check_side(params.side, actual)
     names = ("train+val" if params.train_on_val else "train", "val")
@@ -167,14 +168,15 @@ def open_split(
     storage: Storage = "cache",
     device: torch.device | None = None,
     selection: str | None = None,
+    source: Source | None = None,
 ) -> ImageSet:
     """
     Returns the images of one split, or of several splits joined by `+`; raises as `open_data`.
 
     The cache is filled on first use. The rows are the same for every storage. `selection` is the
-    value of the parameter `data.selection`.
+    value of the parameter `data.selection`; `source` says where the shards are read.
     """
-    index = read_index(shards_dir, selection)
+    index = open_index(shards_dir, cache_dir, source, selection)
     return _opened(index, cache_dir, split, storage=storage, device=device)
 
 

@@ -7,16 +7,40 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
 )
+
+from personae.storage.address import Address
 
 Storage = Literal["auto", "cache", "device", "stream"]
 
 
-class Params(BaseModel):
-    """Section `data`."""
+class Source(BaseModel):
+    """Where the shards are read: the part of section `data` that `evaluate` has too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str | None = Field(
+        None,
+        description="read the shards at this URL, such as s3://bucket/folder, written by `curation "
+        "push`; unset: in the data folder",
+    )
+    cache_bytes: int = Field(
+        50 << 30,
+        ge=0,
+        description="with a URL: most bytes of the shards that are kept in work/cache/storage",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _without_credentials(cls, url: str | None) -> str | None:
+        # An error of pydantic would repeat the URL; `BadParams` passes through it.
+        return None if url is None else Address.parse(url).url
+
+
+class Params(Source):
+    """Section `data`."""
 
     batch_size: int = Field(128, ge=1, le=65_536, description="images per update")
     side: int | None = Field(
@@ -47,8 +71,14 @@ class Params(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out what is not set, so that model.json is as older versions wrote it."""
+        """
+        Leaves out what is not set, so that model.json is as older versions wrote it.
+
+        It never says where the shards were read: their root hash names them.
+        """
         values: dict[str, Any] = dump(self)
+        for name in Source.model_fields:
+            values.pop(name, None)
         if self.selection is None:
             values.pop("selection", None)
         if self.share == 1:
