@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -85,7 +86,7 @@ def _kind(method: str, query: dict[str, list[str]], key: str) -> str:
 
 
 async def _forwarded(server: StorageServer, port: int, request: web.Request) -> web.StreamResponse:
-    bucket, _, key = request.path.strip("/").partition("/")
+    key = request.path.strip("/").partition("/")[2]
     kind = _kind(request.method, parse_qs(request.query_string, keep_blank_values=True), key)
     body = await request.read()
     server.requests.append((kind, key, request.headers.get("Range", "")))
@@ -99,7 +100,7 @@ async def _forwarded(server: StorageServer, port: int, request: web.Request) -> 
     address = URL(f"http://127.0.0.1:{port}{request.raw_path}", encoded=True)
     async with (
         ClientSession(auto_decompress=False) as session,
-        session.request(request.method, address, headers=headers, data=body or None) as reply,
+        session.request(request.method, address, headers=headers, data=BytesIO(body)) as reply,
     ):
         kept = [(name, value) for name, value in reply.headers.items() if name.lower() not in _HOP]
         return web.Response(status=reply.status, headers=dict(kept), body=await reply.read())

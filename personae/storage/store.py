@@ -28,6 +28,7 @@ SECRET: Final = "AWS_SECRET_ACCESS_KEY"  # noqa: S105  # the name of a variable
 _TOKEN: Final = "AWS_SESSION_TOKEN"  # noqa: S105  # the name of a variable
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _S3: Final = ("s3", "s3a")
+_LATER: Final = (408, 409, 429)  # statuses that may pass
 # Their lowest level shows the headers of requests.
 _LOGGERS: Final = ("s3fs", "fsspec", "botocore", "aiobotocore")
 
@@ -172,7 +173,7 @@ class RemoteStore:
         except PermissionError as error:
             raise self._denied(what, file, error) from error
         except errors as error:
-            if "credential" in str(error).lower():
+            if "credential" in str(error).lower() or _is_refusal(error):
                 raise self._denied(what, file, error) from error
             raise StorageUnreachable(
                 f"Could not {what} {file}: {_line(error)}. The server is busy or out of reach. What is "
@@ -180,15 +181,14 @@ class RemoteStore:
             ) from error
 
     def _denied(self, what: str, file: str, error: Exception) -> StorageDenied:
-        given = [name for name in (KEY_ID, SECRET) if os.environ.get(name)]
         return StorageDenied(
-            f"The storage does not allow to {what} {file}: {_line(error)}. "
+            f"The storage refuses to {what} {file}: {_line(error)}. "
             + (
-                f"{' and '.join(given)} of the environment do not allow it"
-                if given
-                else "The environment holds no credentials"
+                f"The credentials are those of {KEY_ID} and {SECRET} in the environment: correct them, or "
+                "let the owner of the storage allow it."
+                if os.environ.get(KEY_ID)
+                else f"The environment holds no credentials: set {KEY_ID} and {SECRET}."
             )
-            + f": set {KEY_ID} and {SECRET}."
         )
 
 
@@ -222,6 +222,13 @@ def _foreign_errors(filesystem: Any) -> tuple[type[Exception], ...]:
     from s3fs.core import S3_RETRYABLE_ERRORS
 
     return BotoCoreError, ClientError, *S3_RETRYABLE_ERRORS
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Returns whether a server of S3 refuses the request itself, so that repeating it would not help."""
+    response = getattr(error.__cause__, "response", None) or {}
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return 400 <= status < 500 and status not in _LATER
 
 
 def _missing(error: ImportError) -> MissingPackage:

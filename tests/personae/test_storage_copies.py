@@ -18,7 +18,7 @@ from personae.storage import copies
 from personae.storage.address import Address
 from personae.storage.build import RemoteBuild
 from personae.storage.store import RemoteStore
-from tests.storage_server import BUCKET, MARKS, write_build
+from tests.storage_server import MARKS, write_build
 from tests.storage_server import _server as _server  # noqa: PLC0414  # a fixture of a fixture
 from tests.storage_server import server as server  # noqa: PLC0414  # a fixture
 
@@ -70,13 +70,11 @@ def test_killed_push_continues_with_its_parts(server, tmp_path):
     with subprocess.Popen([sys.executable, "-c", PUSH, str(data), server.target]) as child:
         assert reached.wait(30)
         os.kill(child.pid, signal.SIGKILL)
-    with pytest.raises(MissingInput, match="holds no build: personae.json is absent"):
+    with pytest.raises(MissingInput, match=r"holds no build: personae\.json is absent"):
         RemoteBuild.open(server.target, tmp_path / "cache")
     server.fault = lambda _kind, _key: None
     server.requests.clear()
     copies.push(data, server.target, part_bytes=PART)
-    counts = server.counts()
-
     sent = [key for kind, key, _ in server.requests if kind == "UploadPart" and "segments" in key]
 
     assert 5 == len(sent)  # of eight
