@@ -46,6 +46,7 @@ NOT_RUN = {
     "docs/howto/dump.md": 1,
     "docs/howto/gpu.md": 6,
     "docs/howto/method.md": 2,
+    "docs/howto/storage.md": 6,
     "docs/install.md": 1,
     "docs/noise.md": 2,
     "docs/pipeline.md": 1,
