@@ -8,13 +8,14 @@ goes on where it stopped, and a reader sees the old build or the new one.
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from personae import files, tables
 from personae.build.documents import ShardIndex
@@ -22,6 +23,7 @@ from personae.build.shards import read_range
 from personae.errors import BadParams, BadShard, BadStorage, MissingInput
 from personae.progress import Progress
 from personae.selection import SPLITS
+from personae.stages import COMMANDS
 from personae.storage import multipart
 from personae.storage.address import Address
 from personae.storage.build import download, existing, read_index
@@ -33,7 +35,10 @@ ResultT = TypeVar("ResultT")
 FOLDERS: Final = ("download", "shards", "catalog")
 """Folders of the data folder that are copied by default: segments, shards and catalog."""
 _AT_ONCE: Final = 4  # files; each holds one part or chunk in memory
-_STORED_NAME: Final = re.compile(r"[^/]+(/[^/]+)*/[^/]+-[0-9a-f]{16}(\.[A-Za-z0-9]+)?")
+_STORED_NAME: Final = re.compile(r".+-[0-9a-f]{16}(\.[A-Za-z0-9]+)?")
+_RANGES: Final = pa.schema(
+    {"shard": pa.string(), "image_offset": pa.int64(), "image_bytes": pa.int64()}
+)
 _MANIFEST: Final = "shards/manifest.json"
 
 
@@ -80,15 +85,16 @@ def push(
         manifest = ShardIndex.read(data_dir / _MANIFEST)
         present = store.sizes()
         sources = _local_files(data_dir, folders)
-        digests = Path(scratch) / "digests"
-        _write_digests(data_dir / "shards", digests)
-        sources[DIGESTS] = digests
         changed_at = {path: source.stat().st_mtime_ns for path, source in sources.items()}
         stored = _in_parallel("hash", sources, lambda path: _described(path, sources[path]))
+        _check(manifest, stored, data_dir)
+        digests = Path(scratch) / "digests"
+        _write_digests(data_dir / "shards", digests)
+        stored[DIGESTS] = _described(DIGESTS, digests)
+        sources[DIGESTS], changed_at[DIGESTS] = digests, digests.stat().st_mtime_ns
         index = StorageIndex(
             root_sha256=manifest.root_sha256, files=tuple(stored[path] for path in sorted(stored))
         )
-        _check(manifest, index, data_dir)
         absent = {file.path: file for file in index.files if present.get(file.name) != file.bytes}
         _in_parallel(
             "push",
@@ -172,12 +178,14 @@ def _local_files(data_dir: Path, folders: Sequence[str]) -> dict[str, Path]:
 
 def _write_digests(shards_dir: Path, path: Path) -> None:
     """Writes the sha256 of each image in the order of samples.parquet, 32 bytes each."""
-    columns = ("shard", "image_offset", "image_bytes")
-    table = tables.read(shards_dir / "samples.parquet", columns, stage="shards")
-    shard, offset, size = (table[name].to_numpy(zero_copy_only=False) for name in columns)
-    digests = np.zeros((len(shard), 32), dtype=np.uint8)
-    for row in np.lexsort((offset, shard)).tolist():
-        content = read_range(shards_dir / Path(shard[row]).name, int(offset[row]), int(size[row]))
+    table = tables.read_complete(shards_dir / "samples.parquet", _RANGES, stage="shards")
+    shard = table["shard"].combine_chunks().dictionary_encode()  # a Python string each takes memory
+    paths = [shards_dir / Path(name).name for name in shard.dictionary.to_pylist()]
+    number = shard.indices.to_numpy()
+    offset, size = table["image_offset"].to_numpy(), table["image_bytes"].to_numpy()
+    digests = np.zeros((len(number), 32), dtype=np.uint8)
+    for row in np.lexsort((offset, number)):
+        content = read_range(paths[number[row]], int(offset[row]), int(size[row]))
         digests[row] = np.frombuffer(hashlib.sha256(content).digest(), dtype=np.uint8)
     path.write_bytes(digests.tobytes())
 
@@ -188,13 +196,12 @@ def _described(path: str, source: Path) -> StoredFile:
         return StoredFile(path=path, bytes=file.tell(), sha256=sha256)
 
 
-def _check(manifest: ShardIndex, index: StorageIndex, data_dir: Path) -> None:
+def _check(manifest: ShardIndex, stored: Mapping[str, StoredFile], data_dir: Path) -> None:
     """Makes sure that the shards are those of the manifest."""
     expected = {f"shards/{entry.shard}": entry.sha256 for entry in manifest.shards}
     expected |= {f"shards/{name}": sha256 for name, sha256 in manifest.files.items()}
-    actual = {file.path: file.sha256 for file in index.files}
     for path, sha256 in expected.items():
-        if actual.get(path) != sha256:
+        if path not in stored or stored[path].sha256 != sha256:
             raise BadShard(
                 f"{data_dir / path} is absent, or has another sha256 than the manifest says: it was "
                 "changed or damaged. Run stage 'shards' again, then push."
@@ -248,9 +255,13 @@ def _remove_other_shards(data_dir: Path, chosen: Iterable[str]) -> int:
 
 
 def _prune(store: RemoteStore, index: StorageIndex) -> int:
-    """Removes the files of other builds; files that no build wrote stay."""
-    names = {NAME, *(file.name for file in index.files)}
-    others = [name for name in store.sizes() if name not in names and _STORED_NAME.fullmatch(name)]
+    """Removes the files of older builds; files that no build wrote, or one in a folder below, stay."""
+    names = {file.name for file in index.files}
+    others = [
+        name
+        for name in store.sizes()
+        if name not in names and name.partition("/")[0] in COMMANDS and _STORED_NAME.fullmatch(name)
+    ]
     _in_parallel("prune", others, store.remove)
     return len(others)
 

@@ -138,12 +138,14 @@ def test_push_sends_only_what_differs(server, tmp_path):
     (other / "download" / ".gitignore").write_text("hidden")
     store = RemoteStore(Address.parse(server.target))
     store.write("notes/mine.txt", b"no file of ours")
+    copies.push(data, f"{server.target}/below")
     report = copies.push(other, server.target)
     pruned = copies.push(data, server.target, prune=True)
 
     assert (1, 7) == (report.sent, report.sent_bytes)
     assert (0, 1) == (pruned.sent, pruned.removed)
     assert "notes/mine.txt" in store.sizes()
+    assert 0 == copies.push(data, f"{server.target}/below").sent
     assert 0 == copies.pull(server.target, data).sent
 
 
