@@ -70,7 +70,8 @@ class Streamed:
         def fill(index: int) -> None:
             result[index] = self._decoded(chosen[index])
 
-        list(self._pool.map(fill, range(len(chosen)), chunksize=8))
+        at_once = max(1, min(8, len(chosen) // (2 * self._threads)))
+        list(self._pool.map(fill, range(len(chosen)), chunksize=at_once))
         return result
 
     def at(self, rows: Ints) -> "Streamed":
@@ -99,9 +100,13 @@ class Streamed:
         source = f"row {row} in {self.files.describe(self.entries[int(self.shard[row])])}"
         return shards.decoded(self.encoded(row), side=self.side, source=source)
 
+    @property
+    def _threads(self) -> int:
+        return self.files.threads or os.cpu_count() or 1
+
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.files.threads or os.cpu_count())
+        return ThreadPoolExecutor(self._threads)
 
 
 def open_rows(source: SplitIndex, manifest: ShardIndex) -> tuple[Streamed, dict[str, np.ndarray]]:
