@@ -155,6 +155,14 @@ ORIGINS = [
     ("docs/formats.md", _frame),
     ("docs/formats.md", lambda: "95 %"),  # the level of every interval
     ("docs/howto/board.md", _hours_of_report25),
+    (
+        "docs/howto/storage.md",
+        lambda: f"{_value('personae.storage.multipart', 'PART_BYTES') >> 20} MiB",
+    ),
+    (
+        "docs/howto/storage.md",
+        lambda: f"{_value('personae.storage.build', 'CACHE_BYTES') >> 30} GiB",
+    ),
     ("docs/methods/data.md", _frame),
     ("docs/methods/data.md", _cropped_copies),
     (EVALUATION, _spread_of_trainings),

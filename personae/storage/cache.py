@@ -17,6 +17,7 @@ from personae import files
 from personae.errors import BadParams
 
 _PART: Final = ".part"
+_WAIT_SECONDS: Final = 0.05
 
 
 class FileCache:
@@ -55,11 +56,17 @@ class FileCache:
             fill: Writes the file to a path, and raises if it has not got the right bytes.
             unused_since: Only files that were not used since then make room; None: all may.
 
-        Returns None if there is no room.
+        Returns None if there is no room, and `unused_since` is given. Otherwise waits for files that
+        others are fetching.
 
         Raises:
             BadParams: The file alone is larger than the bound.
         """
+        if size > self.most_bytes and unused_since is None:
+            raise BadParams(
+                f"{name} has {size} bytes, and the cache in {self.folder} may hold "
+                f"{self.most_bytes}. Allow more (cache_bytes)."
+            )
         path = self.folder / name
         part = path.with_name(path.name + _PART)
         files.make_folder(part.parent)
@@ -67,15 +74,12 @@ class FileCache:
             if present := self.get(name):  # another thread or process was first
                 part.unlink(missing_ok=True)
                 return present
-            if not self._has_room(size, handle, unused_since):
-                part.unlink()
-                if size > self.most_bytes and unused_since is None:
-                    raise BadParams(
-                        f"{name} has {size} bytes, and the cache in {self.folder} may hold "
-                        f"{self.most_bytes}. Allow more (cache_bytes)."
-                    )
-                return None
             try:
+                while not self._has_room(size, handle, unused_since):
+                    if unused_since is not None:
+                        part.unlink()
+                        return None
+                    time.sleep(_WAIT_SECONDS)  # until others have fetched what takes the room
                 fill(part)
                 files.publish(part, path)
             except BaseException:
