@@ -75,8 +75,9 @@ def test_training_goes_on_after_a_fault(server, tmp_path, monkeypatch, capsys):
 
     weights = [Path(each, "flat/0/weights.safetensors").read_bytes() for each in ("here", "there")]
     assert weights[0] == weights[1]
-    # The mean of the channels, the second epoch and the third: not the first again.
-    assert 3 * 28 == sum("train-" in key for _, key, _ in server.requests)
+    # The mean of the channels, the second epoch and the third, and late requests of the first run:
+    # not the first epoch again.
+    assert 3 * 28 <= sum("train-" in key for _, key, _ in server.requests) < 4 * 28
 
 
 def test_credentials_in_params_are_refused(server, tmp_path, monkeypatch, capsys):
