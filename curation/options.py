@@ -80,9 +80,9 @@ folder    SPLIT/LABEL/POST.png with tables of labels (index.csv, metadata.csv, c
 A plain table without images: python -m curation query "FROM dataset" --csv
 """
 _STORAGE_HELP = """\
-AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment allow it, AWS_ENDPOINT_URL names the server
-where it is not Amazon's. Nothing that is there already is copied again, and a copy that was stopped goes
-on: run the same command again.
+Credentials come from the environment alone: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. AWS_ENDPOINT_URL
+names the server if it is not Amazon's. Nothing that is there already is copied again, and a stopped copy
+goes on: run the same command again.
 """
 _BROWSE_HELP = """\
 The address holds every filter, so that a view can be kept or linked to. The images of one cell of a
