@@ -209,6 +209,7 @@ def _s3_options() -> dict[str, Any]:
         "secret": secret,
         "token": os.environ.get(_TOKEN),
         "endpoint_url": endpoint,
+        "client_kwargs": {},  # fsspec would take them from its own files
         # Readers compare a SHA-256. Some servers send the checksum of a file with a range of it.
         "config_kwargs": {"response_checksum_validation": "when_required"},
     }
