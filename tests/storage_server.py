@@ -69,7 +69,7 @@ class StorageServer:
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_ENDPOINT_URL": self.url,
             "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_MAX_ATTEMPTS": "1",  # a fault is answered at once
+            "AWS_MAX_ATTEMPTS": "2",  # of each request: a fault is soon an error
         }
 
 
