@@ -14,9 +14,7 @@ class Params(BaseModel):
     max_images: int | None = Field(
         None, ge=1, description="most images per persona, at least min_images; unset: all"
     )
-    labels: int | None = Field(
-        None, ge=1, description="number of personae, the largest ones"
-    )
+    labels: int | None = Field(None, ge=1, description="number of personae, the largest ones")
     copyrights: tuple[str, ...] = Field(
         (), description="only personae of these series; none: of all"
     )
