@@ -9,8 +9,8 @@ an image may have several reasons. A post that a rule of the exclude file matche
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -114,38 +114,67 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     """
     rules = exclusions.read(Path(params.exclude))
     excluded = exclusions.matches(rules, data_dir)
-    columns = list(Measures.__dataclass_fields__)
-    table = tables.read(data_dir / "measure" / "measures.parquet", columns, stage="measure")
-    pieces: list[pa.RecordBatch] = []
-    counts: Counter[str] = Counter()
-    dead: dict[int, list[ExclusionRule]] = {}
-    kept = 0
-    # Python objects of a batch at a time: those of a million images would need gigabytes.
-    for batch in table.sort_by("post_id").to_batches(max_chunksize=_BATCH):
-        measured = [Measures(**row) for row in batch.to_pylist()]
-        decided = [
-            (row.post_id, _exclusion(row.post_id, excluded) | decide(row, params))
-            for row in measured
-        ]
-        pieces.append(pa.RecordBatch.from_pylist(list(_rows(decided)), schema=DECISIONS))
-        dead |= {row.post_id: excluded[row.post_id] for row in measured if row.post_id in excluded}
-        counts.update(reason for _, reasons in decided for reason in reasons)
-        kept += sum(not reasons for _, reasons in decided)
-    decisions = pa.Table.from_batches(pieces, DECISIONS).combine_chunks()
+    totals = _Totals()
+    out_dir = data_dir / "filters"
+
+    def pieces() -> Iterator[pa.Table]:
+        # Python objects of a batch at a time: those of a million images would need gigabytes.
+        for batch in _measured(data_dir / "measure" / "measures.parquet"):
+            measured = [Measures(**row) for row in batch.to_pylist()]
+            decided = [
+                (row.post_id, _exclusion(row.post_id, excluded) | decide(row, params))
+                for row in measured
+            ]
+            totals.add(decided, excluded)
+            yield pa.Table.from_pylist(list(_rows(decided)), schema=DECISIONS)
+        if rules:  # before the decisions appear, whose presence says that all is there
+            tables.write(out_dir / "tombstones.parquet", _tombstones(totals.dead))
+
     # Without rules the table has the bytes that it had before posts could be excluded.
     unset = set() if rules else {"exclude"}
     metadata = {"personae.params": params.model_dump_json(exclude=unset)}
-    out_dir = data_dir / "filters"
     (out_dir / "tombstones.parquet").unlink(missing_ok=True)
-    if rules:
-        tables.write(out_dir / "tombstones.parquet", _tombstones(dead))
-    tables.write(out_dir / "decisions.parquet", decisions.replace_schema_metadata(metadata))
+    tables.write_rows(out_dir / "decisions.parquet", DECISIONS.with_metadata(metadata), pieces())
+    counts = totals.reasons
     log.info(
         "filters: %d of %d posts kept; refused: %s",
-        kept,
-        table.num_rows,
+        totals.kept,
+        totals.posts,
         ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())) or "none",
     )
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What the decisions of all batches add up to."""
+
+    posts: int = 0
+    kept: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    dead: dict[int, list[ExclusionRule]] = field(default_factory=dict)
+
+    def add(
+        self,
+        decided: Iterable[tuple[int, dict[str, Shortfall]]],
+        excluded: Mapping[int, list[ExclusionRule]],
+    ) -> None:
+        for post_id, shortfalls in decided:
+            self.posts += 1
+            self.kept += not shortfalls
+            self.reasons.update(shortfalls.keys())
+            if post_id in excluded:
+                self.dead[post_id] = excluded[post_id]
+
+
+def _measured(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yields the columns of `Measures` by post id; in memory are the rows of a batch, or of all."""
+    columns = list(Measures.__dataclass_fields__)
+    post_ids = tables.read(path, ["post_id"], stage="measure")["post_id"].to_numpy()
+    if (post_ids[1:] > post_ids[:-1]).all():  # as stage `measure` writes them
+        yield from tables.batches(path, columns, stage="measure", rows=_BATCH)
+        return
+    table = tables.read(path, columns, stage="measure").sort_by("post_id")
+    yield from table.to_batches(max_chunksize=_BATCH)
 
 
 def _exclusion(post_id: int, excluded: Container[int]) -> dict[str, Shortfall]:

@@ -12,6 +12,8 @@ from personae import stages
 from personae.errors import BadTable, MissingColumn, MissingInput
 from personae.files import whole_file
 
+_GROUP_ROWS = 1 << 20  # rows of a row group: the default of pyarrow, which `write` takes
+
 
 def read(path: Path, columns: Sequence[str], *, stage: str) -> pa.Table:
     """
@@ -132,6 +134,29 @@ def write(path: Path, table: pa.Table) -> None:
     """Writes `table` to `path`, whole or not at all, the same bytes for the same rows."""
     with whole_file(path) as file:
         pq.write_table(table, file, compression="zstd")
+
+
+def write_rows(path: Path, schema: pa.Schema, pieces: Iterable[pa.Table]) -> None:
+    """
+    Writes the rows of `pieces`, whole or not at all, as `write` writes one table of all of them.
+
+    Memory holds the rows of one row group, 2**20, and one piece.
+    """
+    with writer(path, schema) as table:
+        held: list[pa.Table] = []
+        missing = _GROUP_ROWS
+        for piece in pieces:
+            start = 0
+            while start < piece.num_rows:
+                part = piece.slice(start, missing)
+                held.append(part)
+                start += part.num_rows
+                missing -= part.num_rows
+                if not missing:
+                    table.write_table(pa.concat_tables(held).combine_chunks())
+                    held, missing = [], _GROUP_ROWS
+        if held:
+            table.write_table(pa.concat_tables(held).combine_chunks())
 
 
 def write_batches(path: Path, schema: pa.Schema, pieces: Iterable[pa.RecordBatch]) -> None:

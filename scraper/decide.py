@@ -11,7 +11,6 @@ of them need little memory. Equal input gives equal bytes.
 import json
 import logging
 from array import array
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from personae import tables
+from personae import decisions, tables
 from personae.decisions import DECISIONS
 from personae.errors import BadParams
 from personae.settings import near_miss
@@ -29,7 +28,7 @@ from scraper import filters, personae, relabel
 from scraper.filters import PostFacts
 from scraper.params.decide import Params
 from scraper.params.personae import Params as PersonaeParams
-from scraper.personae import Kinship
+from scraper.personae import Kinship, PersonaCounts
 from scraper.post import TAG_KINDS, PostDecision
 
 _log = logging.getLogger(__name__)
@@ -63,6 +62,8 @@ _LATER_REASONS = (
 )
 _BATCH = 1000
 """Posts at once: their tags as Python objects take most of the memory."""
+_PIECE = 1 << 18
+"""Rows that are written at once: the text of a reason or a persona is in memory for these alone."""
 _REASONS = (*filters.RULES, *_LATER_REASONS)
 _CODES = {reason: code for code, reason in enumerate(_REASONS)}
 _TAG_COLUMNS = tuple(f"tags_{kind}" for kind in TAG_KINDS)
@@ -81,37 +82,12 @@ _PLAIN = (
 
 
 @dataclass(slots=True)
-class _Persona:
-    """Counts over the posts of one persona; `number` is its position in order of appearance."""
-
-    number: int
-    listed: int = 0
-    corrected: int = 0
-    """Of the listed posts, those that have the label by the relabel file."""
-    kept: int = 0
-    bases: Counter[tuple[str, str]] = field(default_factory=Counter)
-    copyrights: Counter[str] = field(default_factory=Counter)
-
-    def base(self, name: str) -> tuple[str, str]:
-        """Returns the base of most posts and its source; a base of another name goes first."""
-        return max(
-            self.bases,
-            key=lambda base: (base[1] != "self", self.bases[base], base),
-            default=(name, "self"),
-        )
-
-    def copyright(self) -> str | None:
-        """Returns the copyright tag on most posts; the first by name among equals."""
-        return min(self.copyrights, key=lambda tag: (-self.copyrights[tag], tag), default=None)
-
-
-@dataclass(slots=True)
 class _Judged:
     """The outcome of the rules for single posts, a few bytes for each post."""
 
     posts: int = 0
     refused: list[pa.Table] = field(default_factory=list)
-    personae: dict[str, _Persona] = field(default_factory=dict)
+    personae: dict[str, PersonaCounts] = field(default_factory=dict)
     passed_ids: "array[int]" = field(default_factory=lambda: array("q"))
     passed_persona: "array[int]" = field(default_factory=lambda: array("l"))
     passed_white: bytearray = field(default_factory=bytearray)
@@ -143,28 +119,28 @@ def run(params: Params, selection: PersonaeParams, listing_dir: Path, out_dir: P
         {name: counts.copyright() for name, counts in judged.personae.items()},
     )
     later = _later(judged, outcome, selection.most_images)
-    decisions = _decisions(judged, later)
     # Without excluded or corrected posts the table has the bytes that it had before there were such.
     own = params.model_dump(
         exclude={"relabel", *(() if params.exclude_posts else ("exclude_posts",))}
     )
     own |= {"relabel": corrected} if corrected else {}
     effective = {"decide": own, "personae": selection.model_dump()}
-    tables.write(
+    rows = _ordered(judged, later)
+    tables.write_rows(
         out_dir / "decisions.parquet",
-        decisions.replace_schema_metadata({"personae.params": json.dumps(effective)}),
+        DECISIONS.with_metadata({"personae.params": json.dumps(effective)}),
+        _decisions(rows),
     )
-    kept = _kept(judged, later, bases)
-    tables.write(out_dir / "kept.parquet", kept)
+    tables.write_rows(out_dir / "kept.parquet", KEPT_SCHEMA, _kept(judged, later, bases))
     tables.write(out_dir / "personae.parquet", _personae(judged, outcome, bases))
     _log.info(
         "decide: %d posts, %d kept, %d of %d personae; refused by reason (a post may have several):"
         " %s",
         judged.posts,
-        kept.num_rows,
+        later["code"].null_count,
         sum(refusal is None for refusal in outcome.values()),
         len(outcome),
-        _counts(decisions) or "none",
+        _counts(rows["code"]) or "none",
     )
 
 
@@ -179,12 +155,12 @@ def _judge(params: Params, listing_dir: Path, corrected: Mapping[int, str]) -> _
         refused: list[PostDecision] = []
         for facts, copyrights, base_source in _facts(batch, kinship, accepted, corrected):
             for leaf in facts.leaves:
-                counts = judged.personae.setdefault(leaf, _Persona(len(judged.personae)))
+                counts = judged.personae.setdefault(leaf, PersonaCounts(len(judged.personae)))
                 counts.listed += 1
                 counts.corrected += facts.post_id in corrected
-            decisions = filters.refusals(facts, limits, skip=skip)
-            refused += decisions
-            if decisions:
+            broken = filters.refusals(facts, limits, skip=skip)
+            refused += broken
+            if broken:
                 continue
             # A post that breaks no rule has one leaf and one base.
             counts.kept += 1
@@ -277,14 +253,14 @@ def _lists(column: Any) -> Iterator[list[str]]:
         yield names[start:end]
 
 
-def _rows(decisions: list[PostDecision]) -> pa.Table:
+def _rows(refused: list[PostDecision]) -> pa.Table:
     """Returns refusals as a table, with the reason as one byte."""
     return pa.table(
         {
-            "post_id": pa.array([row.post_id for row in decisions], pa.int64()),
-            "code": pa.array([_CODES[row.reason or ""] for row in decisions], pa.int8()),
-            "measured": pa.array([row.measured for row in decisions], pa.float64()),
-            "threshold": pa.array([row.threshold for row in decisions], pa.float64()),
+            "post_id": pa.array([row.post_id for row in refused], pa.int64()),
+            "code": pa.array([_CODES[row.reason or ""] for row in refused], pa.int8()),
+            "measured": pa.array([row.measured for row in refused], pa.float64()),
+            "threshold": pa.array([row.threshold for row in refused], pa.float64()),
         }
     )
 
@@ -326,41 +302,56 @@ def _later(
     )
 
 
-def _decisions(judged: _Judged, later: pa.Table) -> pa.Table:
-    """Returns all decisions, by post and then in the order of the rules."""
-    rows = pa.concat_tables([*judged.refused, later])
-    rows = rows.sort_by([("post_id", "ascending"), ("code", "ascending")])
-    reasons = pc.take(pa.array(_REASONS), rows.column("code"))
-    columns = {
-        "post_id": rows.column("post_id"),
-        "stage": pa.repeat(filters.STAGE, rows.num_rows),
-        "kept": pc.is_null(rows.column("code")),
-        "reason": reasons,
-        "measured": rows.column("measured"),
-        "threshold": rows.column("threshold"),
+def _ordered(judged: _Judged, later: pa.Table) -> pa.Table:
+    """Returns all decisions with the reason as one byte, by post and then in the order of the rules."""
+    rows = pa.concat_tables([*judged.refused, later]).combine_chunks()
+    judged.refused.clear()  # a copy of millions of rows is not kept
+    post_ids = rows["post_id"].to_numpy()
+    if (post_ids[1:] > post_ids[:-1]).all():
+        return rows
+    codes = pc.fill_null(rows["code"], len(_REASONS)).to_numpy()
+    return rows.take(pa.array(np.lexsort([codes, post_ids])))
+
+
+def _decisions(rows: pa.Table) -> Iterator[pa.Table]:
+    """Yields the rows of `_ordered` with the columns of `DECISIONS`, in pieces."""
+    for start in range(0, rows.num_rows, _PIECE):
+        piece = rows.slice(start, _PIECE)
+        yield decisions.table(
+            filters.STAGE,
+            piece["post_id"],
+            pc.take(pa.array(_REASONS), piece["code"]),
+            measured=piece["measured"],
+            threshold=piece["threshold"],
+        )
+
+
+def _kept(
+    judged: _Judged, later: pa.Table, bases: Mapping[str, tuple[str, str]]
+) -> Iterator[pa.Table]:
+    """Yields the posts to download, each with its label, by post, in pieces."""
+    kept = np.flatnonzero(later["code"].is_null().to_numpy())
+    post_ids = np.asarray(judged.passed_ids)[kept]
+    order = np.argsort(post_ids, kind="stable")
+    kept, post_ids = kept[order], post_ids[order]
+    persona = np.asarray(judged.passed_persona)
+    white = np.frombuffer(judged.passed_white, np.bool_)
+    values = {
+        "persona": list(judged.personae),
+        "base": [bases[name][0] for name in judged.personae],
+        "base_source": [bases[name][1] for name in judged.personae],
+        "copyright": [counts.copyright() for counts in judged.personae.values()],
     }
-    return pa.table(columns, schema=DECISIONS)
-
-
-def _kept(judged: _Judged, later: pa.Table, bases: Mapping[str, tuple[str, str]]) -> pa.Table:
-    """Returns the posts to download, each with its label."""
-    number = pa.array(judged.passed_persona, pa.int32())
-    copyrights = [counts.copyright() for counts in judged.personae.values()]
-    columns = {
-        "post_id": later.column("post_id"),
-        "persona": _of_number(list(judged.personae), number),
-        "base": _of_number([bases[name][0] for name in judged.personae], number),
-        "base_source": _of_number([bases[name][1] for name in judged.personae], number),
-        "copyright": _of_number(copyrights, number),
-        "white_background_tag": pa.array(np.frombuffer(judged.passed_white, np.bool_)),
-    }
-    table = pa.table(columns, schema=KEPT_SCHEMA)
-    return table.filter(pc.is_null(later.column("code"))).sort_by("post_id").combine_chunks()
-
-
-def _of_number(values: list[str] | list[str | None], number: Any) -> Any:
-    """Returns the value of each persona number; `values` is in order of the numbers."""
-    return pc.take(pa.array(values, pa.string()), number)
+    of_persona = {name: pa.array(column, pa.string()) for name, column in values.items()}
+    for start in range(0, len(kept), _PIECE):
+        rows = kept[start : start + _PIECE]
+        number = pa.array(persona[rows])
+        columns = {
+            "post_id": post_ids[start : start + _PIECE],
+            **{name: column.take(number) for name, column in of_persona.items()},
+            "white_background_tag": white[rows],
+        }
+        yield pa.table(columns, schema=KEPT_SCHEMA)
 
 
 def _personae(
@@ -385,7 +376,8 @@ def _personae(
     return pa.Table.from_pylist(rows, schema=PERSONAE_SCHEMA)
 
 
-def _counts(decisions: pa.Table) -> str:
+def _counts(codes: pa.ChunkedArray) -> str:
     """Returns `reason count` of every reason, the most frequent first."""
-    counts = Counter(reason for reason in decisions.column("reason").to_pylist() if reason)
-    return ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+    counts = np.bincount(codes.drop_null().to_numpy(), minlength=len(_REASONS)).tolist()
+    ranked = sorted(range(len(_REASONS)), key=lambda code: -counts[code])
+    return ", ".join(f"{_REASONS[code]} {counts[code]}" for code in ranked if counts[code])

@@ -9,8 +9,9 @@ and implications are those of Danbooru (https://danbooru.donmai.us/wiki_pages/he
 
 import difflib
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from personae.errors import BadParams
@@ -127,6 +128,31 @@ def lineage(characters: Iterable[str], copyrights: Iterable[str], kinship: Kinsh
     return Lineage(leaves, bases, "name")
 
 
+@dataclass(slots=True)
+class PersonaCounts:
+    """Counts over the posts of one persona; `number` is its position in order of appearance."""
+
+    number: int
+    listed: int = 0
+    corrected: int = 0
+    """Of the listed posts, those that have the label by the relabel file."""
+    kept: int = 0
+    bases: Counter[tuple[str, str]] = field(default_factory=Counter)
+    copyrights: Counter[str] = field(default_factory=Counter)
+
+    def base(self, name: str) -> tuple[str, str]:
+        """Returns the base of most posts and its source; a base of another name goes first."""
+        return max(
+            self.bases,
+            key=lambda base: (base[1] != "self", self.bases[base], base),
+            default=(name, "self"),
+        )
+
+    def copyright(self) -> str | None:
+        """Returns the copyright tag on most posts; the first by name among equals."""
+        return min(self.copyrights, key=lambda tag: (-self.copyrights[tag], tag), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class PersonaRefusal:
     """Why a persona is no label: the reason code and the two numbers compared."""
@@ -189,12 +215,12 @@ def choose(
 
 
 def _check_known(kept: Mapping[str, int], params: Params) -> None:
-    for field, names in (("include", params.include), ("exclude", params.exclude)):
+    for option, names in (("include", params.include), ("exclude", params.exclude)):
         for name in names:
             if name not in kept:
                 near = difflib.get_close_matches(name, kept, n=3)
                 raise BadParams(
-                    f"'personae.{field}' holds {name!r:.80}, which is on no listed post."
+                    f"'personae.{option}' holds {name!r:.80}, which is on no listed post."
                     + (f" Did you mean {', '.join(near)}?" if near else "")
                 )
 
