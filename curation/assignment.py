@@ -5,7 +5,7 @@ The functions read no file.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from curation.groups import groups_of
 Ids = npt.NDArray[np.int64]
 
 _NO_FOLD = -1
+_STEP = 100_000  # numbers that are Python objects at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +110,23 @@ def _assigned(posts: Ids, links: Ids, draw: Callable[[int], int]) -> tuple[list[
     rows = np.sort(np.searchsorted(posts, links), axis=1)
     order = np.argsort(rows[:, 1], kind="stable")
     earlier = rows[order, 0].tolist()
-    ends = np.searchsorted(rows[order, 1], np.arange(len(posts)), side="right").tolist()
+    ends = np.searchsorted(rows[order, 1], np.arange(len(posts)), side="right")
     values: list[int] = []
     start = 0
-    for post, end in zip(posts.tolist(), ends, strict=True):
+    for post, end in zip(_numbers(posts), _numbers(ends), strict=True):
         touched = 0
         for other in earlier[start:end]:
             touched |= values[other]
         values.append(touched or 1 << draw(post))
         start = end
-    is_single = np.array([value.bit_count() == 1 for value in values], np.bool_)
+    is_single = np.fromiter((value.bit_count() == 1 for value in values), np.bool_, len(values))
     return values, links[is_single[rows[:, 1]]]
+
+
+def _numbers(array: Ids) -> Iterator[int]:
+    """Yields the numbers of an array; a list of all of them would take five times its memory."""
+    for start in range(0, len(array), _STEP):
+        yield from array[start : start + _STEP].tolist()
 
 
 def _number(text: str) -> float:

@@ -49,9 +49,9 @@ def _has_tags(path: Path, posts: Ids, labels: pa.Array) -> Flags:
     for batch in tables.batches(path, ["post_id", "given_label", *_KINDS], stage="listing"):
         of_batch = batch.column("post_id").to_numpy()
         at = np.minimum(np.searchsorted(posts, of_batch), max(0, len(posts) - 1))
-        is_chosen = np.isin(of_batch, posts) & batch.column("given_label").is_null().to_numpy(
-            zero_copy_only=False
-        )
+        # `np.isin` would sort all posts for each batch.
+        is_chosen = posts[at] == of_batch if len(posts) else np.zeros(len(of_batch), np.bool_)
+        is_chosen &= batch.column("given_label").is_null().to_numpy(zero_copy_only=False)
         chosen = batch.filter(pa.array(is_chosen))
         row_of = at[is_chosen]
         for kind in _KINDS:

@@ -89,7 +89,8 @@ def compare_within(
     for `compare`.
     """
     distinct, of_row = first_rows(hashes)
-    low, high, bits = near_pairs(hashes[distinct], limit)
+    is_distinct = len(distinct) == len(hashes)
+    low, high, bits = near_pairs(hashes if is_distinct else hashes[distinct], limit)
     # Posts of one hash are near each other too.
     low, high = (np.concatenate([np.arange(len(distinct)), ends]) for ends in (low, high))
     bits = np.concatenate([np.zeros(len(distinct), np.int64), bits])
@@ -163,19 +164,20 @@ def certify(
         seed: Parameter `split.seed`.
         shares: Share of each split, 0..1, for each label.
     """
-    has_hash = hashes.is_valid()
-    hashed = kept.filter(has_hash)
+    hashed = kept.select(["post_id", "label", "split"])
+    if hashes.null_count:  # copies of millions of rows are made only where they differ
+        hashed, hashes = hashed.filter(hashes.is_valid()), hashes.drop_null()
     post_ids = hashed["post_id"].to_numpy()
     splits = np.array(SPLITS)[pc.index_in(hashed["split"], pa.array(SPLITS)).to_numpy()]
-    words = rows.hashes(hashes.filter(has_hash))
+    words = rows.hashes(hashes)
     apart = apart[np.isin(apart, post_ids).all(axis=1)]
     ends = splits[np.searchsorted(post_ids, apart)]
     crossing = np.unique(apart[ends[:, 0] != ends[:, 1]], axis=0)
     labels = {
         label: compare(
-            post_ids[of_label], words[of_label], splits[of_label], apart=crossing, limit=limit
+            post_ids[of_label], words[of_label], splits[of_label], apart=pairs, limit=limit
         ).closest
-        for label, of_label in rows.by_value(hashed["label"])
+        for label, of_label, pairs in _by_label(hashed["label"], post_ids, crossing)
     }
     searched = None
     if limit is None or _pairs(splits) <= _MOST_PAIRS:
@@ -208,6 +210,22 @@ def certify(
     )
     # Left out of the file where all pairs were compared.
     return certified if searched is None else certified.model_copy(update={"searched": searched})
+
+
+def _by_label(
+    column: pa.ChunkedArray, post_ids: NDArray[np.int64], pairs: NDArray[np.int64]
+) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.int64]]]:
+    """Yields each label, sorted, with its rows and the pairs of ids whose two posts have it."""
+    by_label = list(rows.by_value(column))
+    number = np.empty(len(post_ids), np.int64)
+    for index, (_, of_label) in enumerate(by_label):
+        number[of_label] = index
+    first, second = number[np.searchsorted(post_ids, pairs)].T
+    pairs, of_pair = pairs[first == second], first[first == second]
+    order = np.argsort(of_pair, kind="stable")
+    starts = np.searchsorted(of_pair[order], np.arange(len(by_label) + 1))
+    for (label, of_label), start, end in zip(by_label, starts[:-1], starts[1:], strict=True):
+        yield label, of_label, pairs[order[start:end]]
 
 
 def _pairs(splits: NDArray[np.str_]) -> int:

@@ -42,8 +42,12 @@ def near_pairs(hashes: Hashes, distance: int) -> tuple[Indices, Indices, Indices
     """
     assert 0 <= distance <= MOST, "the bands are exact to distance 31"  # noqa: S101  # a mistake of the caller
     first, of_row = first_rows(hashes)
-    repeats = np.setdiff1d(np.arange(len(hashes)), first)
-    low, high, bits = _joined(hashes[first], np.uint64(0), distance)
+    is_repeat = np.ones(len(hashes), np.bool_)
+    is_repeat[first] = False
+    repeats = np.flatnonzero(is_repeat)
+    # Of a million rows, a copy takes 32 MB.
+    distinct = hashes[first] if len(repeats) else hashes
+    low, high, bits = _joined(distinct, np.uint64(0), distance)
     pairs = np.concatenate(
         [
             np.stack([first[low], first[high], bits]),
@@ -62,7 +66,8 @@ def mirrored_pairs(hashes: Hashes, distance: int) -> tuple[Indices, Indices, Ind
     Like `near_pairs`, it is exact for the mirrored hashes and takes equal hashes for one.
     """
     first, _ = first_rows(hashes)
-    low, high, bits = _joined(hashes[first], _MIRROR, distance)
+    distinct = hashes[first] if len(first) < len(hashes) else hashes
+    low, high, bits = _joined(distinct, _MIRROR, distance)
     return first[low], first[high], bits
 
 
@@ -79,10 +84,20 @@ def mirrored(hashes: Hashes) -> Hashes:
 
 def first_rows(hashes: Hashes) -> tuple[Indices, Indices]:
     """Returns the first row of each different hash, ascending, and for each row its index there."""
-    whole = np.ascontiguousarray(hashes).view([("", np.uint64)] * 4).reshape(-1)
-    _, rows, inverse = np.unique(whole, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(rows))
-    return np.sort(rows), rank[inverse]
+    order = np.lexsort(hashes.T)  # stable: of equal hashes, the first row comes first
+    is_new = np.ones(len(hashes), np.bool_)
+    if len(hashes):
+        is_new[1:] = False
+        for word in hashes.T:
+            ordered = word[order]
+            is_new[1:] |= ordered[1:] != ordered[:-1]
+    rows = order[is_new]
+    by_row = np.argsort(rows)
+    rank = np.empty_like(by_row)
+    rank[by_row] = np.arange(len(rows))
+    index = np.empty_like(order)
+    index[order] = rank[np.cumsum(is_new) - 1]
+    return rows[by_row], index
 
 
 def _joined(hashes: Hashes, turn: np.uint64, distance: int) -> tuple[Indices, Indices, Indices]:

@@ -46,6 +46,12 @@ def of_posts(path: Path, columns: Sequence[str], posts: Ids, *, stage: str) -> p
     return table.take(pa.array(rows, mask=ids[rows] != posts))
 
 
+def ordered(table: pa.Table) -> pa.Table:
+    """Returns the rows by `post_id`: the table itself where they are, as stages write them."""
+    post_ids = table["post_id"].to_numpy()
+    return table if (post_ids[1:] >= post_ids[:-1]).all() else table.sort_by("post_id")
+
+
 def _are_among(ids: Ids, posts: Ids) -> npt.NDArray[np.bool_]:
     """Returns which of `ids` are among `posts`, ascending."""
     if not len(posts):

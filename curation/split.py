@@ -63,12 +63,15 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         TamperedData: A normalised image does not have its recorded sha256.
         MissingInput: A table is absent, or the tables come from different runs.
     """
-    labels = tables.read(
-        data_dir / "persona" / "labels.parquet", ["post_id", "label", "leaf"], stage="persona"
-    ).sort_by("post_id")
+    labels = rows_by_id.ordered(
+        tables.read(
+            data_dir / "persona" / "labels.parquet", ["post_id", "label", "leaf"], stage="persona"
+        )
+    )
     posts = labels["post_id"].to_numpy()
-    groups = tables.read(_groups(data_dir), ["post_id", "group_id"], stage="duplicates")
-    groups = groups.sort_by("post_id")
+    groups = rows_by_id.ordered(
+        tables.read(_groups(data_dir), ["post_id", "group_id"], stage="duplicates")
+    )
     pairs = np.concatenate([_linked_pairs(data_dir), _given_pairs(data_dir, groups)])
     if params.mode == "given":
         assignment = _given(params, data_dir, groups, pairs, labels)
@@ -80,7 +83,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
             train=params.train,
             val=params.val,
         )
-    absent = np.setdiff1d(posts, assignment.posts)
+    absent = np.setdiff1d(posts, assignment.posts, assume_unique=True)
     if len(absent):
         raise MissingInput(
             f"Post {absent[0]} has a label but no duplicate group: the two tables come "
@@ -96,6 +99,8 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         folds = folds[rows[touched == 1]]
         kept = kept.append_column("fold", pa.array(folds, pa.int32(), mask=folds < 0))
         _check_folds(kept, params.folds)
+    # The search of the certificate needs the memory of what has been assigned.
+    del labels, groups, pairs, assignment, rows
     certified = _certificate(params, data_dir, kept, _shares(params, kept))
     out = data_dir / "split"
     # Left out where it is unset, so that a split keeps the bytes that older versions gave it.
