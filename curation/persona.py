@@ -9,7 +9,7 @@ listed, the samples taken before are taken again as far as their number allows.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation import rows
 from curation.errors import TooFewSamples
 from curation.params.persona import Params
 from personae import decisions, tables
+from personae.decisions import DECISIONS
 from personae.errors import MissingInput
 
 log = logging.getLogger(__name__)
 
 Ids = npt.NDArray[np.int64]
+
+_PIECE = 1 << 18  # decisions that are written at once
 
 LABELS = pa.schema({"post_id": pa.int64(), "label": pa.string(), "leaf": pa.int32()})
 CLASSES = pa.schema(
@@ -91,7 +95,8 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     )
     taken = {label: order[label][:most] for label in leaves}
     out = data_dir / "persona"
-    tables.write(out / "decisions.parquet", _decisions(order, taken, params.min_samples, most))
+    decided = _decisions(order, taken, params.min_samples, most)
+    tables.write_rows(out / "decisions.parquet", DECISIONS, decided)
     tables.write(out / "classes.parquet", _classes(personae, available, taken))
     samples = np.concatenate([taken[label] for label in leaves])
     leaf = np.repeat(np.arange(len(leaves), dtype=np.int32), [len(taken[n]) for n in leaves])
@@ -122,10 +127,11 @@ def _personae(data_dir: Path) -> pa.Table:
     decided = tables.read(path, ["post_id", "kept"], stage="duplicates")
     kept = np.unique(decided.filter(decided["kept"])["post_id"].to_numpy())
     path = data_dir / "decide" / "kept.parquet"
-    columns = ["post_id", "persona", "base", "copyright"]
-    named = tables.read(path, columns, stage="decide")
-    named = named.filter(pc.is_in(named["post_id"], pa.array(kept))).sort_by("post_id")
-    absent = np.setdiff1d(kept, named["post_id"].to_numpy())
+    texts = ["persona", "base", "copyright"]
+    named = tables.read(path, ["post_id", *texts], stage="decide", encoded=texts)
+    is_kept = rows.are_among(named["post_id"].to_numpy(), kept)
+    named = rows.ordered(named.filter(pa.array(is_kept)))
+    absent = np.setdiff1d(kept, named["post_id"].to_numpy(), assume_unique=True)
     if len(absent):
         raise MissingInput(
             f"{path} lacks post {absent[0]}, which stage 'duplicates' kept: the tables come from "
@@ -141,44 +147,49 @@ def _posts_of_labels(personae: pa.Table) -> dict[str, Ids]:
     by_label = personae["post_id"].to_numpy()[np.argsort(codes, kind="stable")]
     labels = encoded.dictionary.to_pylist()
     ends = np.cumsum(np.bincount(codes, minlength=len(labels)))[:-1]
-    return dict(zip(labels, np.split(by_label, ends), strict=True)) if labels else {}
+    parts = np.split(by_label, ends) if labels else []
+    # The dictionary also has the labels of posts that are not kept.
+    return {label: ids for label, ids in zip(labels, parts, strict=True) if len(ids)}
 
 
 def _decisions(
     order: Mapping[str, Ids], taken: Mapping[str, Ids], min_samples: int, most: int | None
-) -> pa.Table:
-    """Returns one row per post; `over_cap` compares its rank, from 1, with the number taken."""
+) -> Iterator[pa.Table]:
+    """Yields one row per post, in pieces; `over_cap` compares its rank from 1 with the number taken."""
     post_ids = np.concatenate(list(order.values()))
     reason, measured, threshold = (np.zeros(len(post_ids), np.int64) for _ in range(3))
     start = 0
     for label, posts in order.items():
-        rows = slice(start, start := start + len(posts))
+        span = slice(start, start := start + len(posts))
         if label not in taken:
-            reason[rows], measured[rows], threshold[rows] = 1, len(posts), min_samples
+            reason[span], measured[span], threshold[span] = 1, len(posts), min_samples
             continue
         rank = np.arange(1, 1 + len(posts))
-        reason[rows] = np.where(rank > len(taken[label]), 2, 0)
-        measured[rows], threshold[rows] = rank, most or 0
+        reason[span] = np.where(rank > len(taken[label]), 2, 0)
+        measured[span], threshold[span] = rank, most or 0
     by_id = np.argsort(post_ids)
-    reason, is_kept = reason[by_id], reason[by_id] == 0
-    return decisions.table(
-        "persona",
-        post_ids[by_id],
-        pa.array([None, "label_too_small", "over_cap"], pa.string()).take(pa.array(reason)),
-        measured=pa.array(measured[by_id].astype(np.float64), mask=is_kept),
-        threshold=pa.array(threshold[by_id].astype(np.float64), mask=is_kept),
-    )
+    reasons = pa.array([None, "label_too_small", "over_cap"], pa.string())
+    for begin in range(0, len(by_id), _PIECE):
+        piece = by_id[begin : begin + _PIECE]
+        is_kept = reason[piece] == 0
+        yield decisions.table(
+            "persona",
+            post_ids[piece],
+            reasons.take(pa.array(reason[piece])),
+            measured=pa.array(measured[piece].astype(np.float64), mask=is_kept),
+            threshold=pa.array(threshold[piece].astype(np.float64), mask=is_kept),
+        )
 
 
 def _classes(
     personae: pa.Table, available: Mapping[str, int], taken: Mapping[str, Ids]
 ) -> pa.Table:
     post_ids = personae["post_id"].to_numpy()
-    rows = []
+    classes = []
     for leaf, (label, posts) in enumerate(taken.items()):
         of_label = personae.take(pa.array(np.searchsorted(post_ids, posts)))
         copyrights = Counter(of_label["copyright"].to_pylist())
-        rows.append(
+        classes.append(
             {
                 "label": label,
                 "leaf": leaf,
@@ -188,7 +199,7 @@ def _classes(
                 "samples": len(posts),
             }
         )
-    return pa.Table.from_pylist(rows, schema=CLASSES)
+    return pa.Table.from_pylist(classes, schema=CLASSES)
 
 
 def _span(sizes: Mapping[int, int]) -> str:

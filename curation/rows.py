@@ -32,7 +32,7 @@ def of_posts(path: Path, columns: Sequence[str], posts: Ids, *, stage: str) -> p
     """
     names = ["post_id", *columns]
     pieces = [
-        batch.filter(pa.array(_are_among(batch.column("post_id").to_numpy(), posts)))
+        batch.filter(pa.array(are_among(batch.column("post_id").to_numpy(), posts)))
         for batch in tables.batches(path, names, stage=stage, rows=_BATCH)
     ]
     if not any(piece.num_rows for piece in pieces):
@@ -52,8 +52,8 @@ def ordered(table: pa.Table) -> pa.Table:
     return table if (post_ids[1:] >= post_ids[:-1]).all() else table.sort_by("post_id")
 
 
-def _are_among(ids: Ids, posts: Ids) -> npt.NDArray[np.bool_]:
-    """Returns which of `ids` are among `posts`, ascending."""
+def are_among(ids: Ids, posts: Ids) -> npt.NDArray[np.bool_]:
+    """Returns which of `ids`, in any order, are among `posts`, ascending."""
     if not len(posts):
         return np.zeros(len(ids), np.bool_)
     return np.asarray(

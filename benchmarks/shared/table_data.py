@@ -9,6 +9,7 @@ are written in chunks, so that memory does not grow with the posts.
 
 import hashlib
 import io
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,31 +54,40 @@ def write(data_dir: Path, posts: int) -> dict[str, int]:
     Stages `decide`, `filters`, `duplicates`, `persona` and `split` can then run one after another.
     """
     spans = _images(data_dir)
-    labels = max(2, posts // POSTS_OF_LABEL)
-    _write_vocabulary(data_dir / "listing", labels)
+    _write_vocabulary(data_dir / "listing", labels_of(posts))
     counts = dict.fromkeys(SHARES, 0)
     with ExitStack() as stack:
         writers: dict[Path, Any] = {}
-        for start in range(0, posts, CHUNK):
-            chunk = _Chunk.of(start, min(posts, start + CHUNK), labels)
+        for chunk in chunks(posts):
             for kind, flags in chunk.kinds.items():
                 counts[kind] += int(flags.sum())
-            is_stored = ~(chunk.kinds["comic"] | chunk.kinds["crowd"])
-            stored = pa.array(is_stored)
+            stored = pa.array(chunk.is_stored)
             tables = {
                 "listing/posts.parquet": pa.table(_posts(chunk)),
                 "download/images.parquet": pa.table(_stored(chunk)).filter(stored),
                 "measure/measures.parquet": pa.table(_measures(chunk, spans)).filter(stored),
-                "download/decisions.parquet": _kept("download", chunk.post_ids[is_stored]),
+                "download/decisions.parquet": _kept("download", chunk.post_ids[chunk.is_stored]),
                 "listing/decisions.parquet": _kept("listing", chunk.post_ids[:0]),
             }
             for name, table in tables.items():
-                _append(stack, writers, data_dir / name, table)
+                append(stack, writers, data_dir / name, table)
     return counts
 
 
+def chunks(posts: int) -> Iterator["Chunk"]:
+    """Yields all posts, at most `CHUNK` at once; a chunk is the same at each call."""
+    labels = labels_of(posts)
+    for start in range(0, posts, CHUNK):
+        yield Chunk.of(start, min(posts, start + CHUNK), labels)
+
+
+def labels_of(posts: int) -> int:
+    """Returns the number of labels of a board with `posts` posts."""
+    return max(2, posts // POSTS_OF_LABEL)
+
+
 @dataclass(frozen=True, slots=True)
-class _Chunk:
+class Chunk:
     """Consecutive posts, in whole blocks, with the random numbers of these posts alone."""
 
     random: np.random.Generator
@@ -89,7 +99,8 @@ class _Chunk:
     """Which posts are of each kind: the first post of a block is of none."""
 
     @classmethod
-    def of(cls, start: int, end: int, labels: int) -> "_Chunk":
+    def of(cls, start: int, end: int, labels: int) -> "Chunk":
+        """Returns the posts with the numbers `start` to `end` - 1; `start` begins a block."""
         random = np.random.default_rng([0, start])
         row = np.arange(start, end)
         kinds = {}
@@ -105,7 +116,13 @@ class _Chunk:
 
     @property
     def post_ids(self) -> Ids:
+        """Ids, ascending."""
         return ids_of(self.row)
+
+    @property
+    def is_stored(self) -> Flags:
+        """Which posts `decide` keeps."""
+        return np.asarray(~(self.kinds["comic"] | self.kinds["crowd"]))
 
     @property
     def original(self) -> Ids:
@@ -118,7 +135,7 @@ def ids_of(row: Ids) -> Ids:
     return np.asarray(1_000 + 3 * row)
 
 
-def _posts(chunk: _Chunk) -> Columns:
+def _posts(chunk: Chunk) -> Columns:
     posts, random, kinds = len(chunk.row), chunk.random, chunk.kinds
     first_ids = ids_of(chunk.first)
     parent = np.where(kinds["child"], first_ids, 0)
@@ -156,7 +173,7 @@ def _posts(chunk: _Chunk) -> Columns:
     }
 
 
-def _stored(chunk: _Chunk) -> Columns:
+def _stored(chunk: Chunk) -> Columns:
     posts = len(chunk.row)
     return {
         "post_id": chunk.post_ids,
@@ -172,7 +189,7 @@ def _stored(chunk: _Chunk) -> Columns:
     }
 
 
-def _measures(chunk: _Chunk, spans: pa.Table) -> Columns:
+def _measures(chunk: Chunk, spans: pa.Table) -> Columns:
     posts, random, kinds = len(chunk.row), chunk.random, chunk.kinds
     drawing = (chunk.row // BLOCK) % DRAWINGS + np.where(kinds["mirrored"], DRAWINGS, 0)
     of_post = spans.take(pa.array(drawing))
@@ -198,7 +215,7 @@ def _measures(chunk: _Chunk, spans: pa.Table) -> Columns:
     }
 
 
-def _hashes(chunk: _Chunk) -> npt.NDArray[np.uint64]:
+def _hashes(chunk: Chunk) -> npt.NDArray[np.uint64]:
     """Returns 256 random bits of each post; copies have those of the first post, with few changed."""
     random = chunk.random
     hashes = random.integers(0, 2**64, (len(chunk.row), 4), np.uint64)
@@ -259,7 +276,7 @@ def _write_vocabulary(folder: Path, labels: int) -> None:
         pq.write_table(table, folder / f"{name}.parquet")
 
 
-def _tags(chunk: _Chunk) -> Columns:
+def _tags(chunk: Chunk) -> Columns:
     posts, random = len(chunk.row), chunk.random
     crowd, comic = chunk.kinds["crowd"], chunk.kinds["comic"]
     white = random.random(posts) < 0.3
@@ -333,7 +350,7 @@ def _fixed(hashes: npt.NDArray[np.uint64]) -> pa.Array:
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(hashes), [None, buffer])
 
 
-def _append(stack: ExitStack, writers: dict[Path, Any], path: Path, table: pa.Table) -> None:
+def append(stack: ExitStack, writers: dict[Path, Any], path: Path, table: pa.Table) -> None:
     """Writes a table as the next row group of a file, which is open until the stack closes it."""
     if path not in writers:
         path.parent.mkdir(parents=True, exist_ok=True)
