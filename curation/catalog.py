@@ -9,6 +9,8 @@ program opens it read-only.
 import hashlib
 import json
 import logging
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -30,6 +32,9 @@ log = logging.getLogger(__name__)
 
 # The oldest format that all supported versions write; DuckDB 1.2 and later versions read it.
 STORAGE_VERSION = "v1.2.0"
+# Bytes: what DuckDB needs beyond this goes to the disk. Files that are read, and the values of the tags,
+# are not counted in it.
+_MEMORY = 2_500_000_000
 STAGES = (
     "listing",
     "decide",
@@ -62,8 +67,13 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     part = path.with_name(path.name + ".part")
     for leftover in path.parent.glob("*.part*"):
         leftover.unlink()
+    spilled = path.parent / "spilled"
+    shutil.rmtree(spilled, ignore_errors=True)  # of a run that was killed
     with translated_errors(path), closing(duckdb.connect(config=OFFLINE)) as connection:
+        connection.execute(f"SET temp_directory = '{quoted(spilled)}'")
+        connection.execute(f"SET memory_limit = '{_most_memory()}B'")
         counts, leaks = build(connection, part, data_dir, manifest, certificate)
+    shutil.rmtree(spilled, ignore_errors=True)
     described = CatalogDocument(
         sha256=sha256(part), bytes=part.stat().st_size, root_sha256=manifest.root_sha256
     )
@@ -75,6 +85,11 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     elif leaks:
         log.warning("catalog: `leaks` has %d rows and should be empty", leaks)
     log.info("catalog: %s", ", ".join(f"{table} {count}" for table, count in counts.items()))
+
+
+def _most_memory() -> int:
+    """Returns `_MEMORY`, or four fifths of the memory of a smaller machine, as DuckDB takes itself."""
+    return min(_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 4 // 5)
 
 
 def build(
@@ -175,12 +190,10 @@ def _load_joined(connection: duckdb.DuckDBPyConnection, data_dir: Path, rows: in
     names = " UNION ".join(f"SELECT unnest(tags_{kind}) AS name FROM posts" for kind in TAGS)  # noqa: S608  # constants of catalog_tables.py
     connection.execute(f"CREATE TYPE tag AS ENUM (SELECT name FROM ({names}) ORDER BY name)")  # noqa: S608  # see above
     # The samples come first: a query of the data set skips the blocks of all other posts.
-    tagged = (
-        f"SELECT * REPLACE (tag::tag AS tag) FROM ({catalog_tables.tagged('posts', 'samples')})"  # noqa: S608  # see above
-    )
-    connection.execute(
-        f"CREATE TABLE post_tags AS {tagged} WHERE sample_leaf IS NOT NULL UNION ALL {tagged} WHERE sample_leaf IS NULL"
-    )
+    for number, part in enumerate(catalog_tables.tag_parts("posts", "samples")):
+        tagged = f"SELECT * REPLACE (tag::tag AS tag) FROM ({part})"  # noqa: S608  # see above
+        into = "INSERT INTO post_tags" if number else "CREATE TABLE post_tags AS"
+        connection.execute(f"{into} {tagged}")
 
 
 def _limited(rows: int | None) -> str:

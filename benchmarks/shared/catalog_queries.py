@@ -43,11 +43,10 @@ def measured(
         gib = cost.peak_mib / 1024
         catalog_path = data_dir / "catalog" / "catalog.duckdb"
         size = catalog_path.stat().st_size
-        times = {
-            title: _milliseconds(sql, catalog_path, results_dir)
-            for title, sql in _queries().items()
+        medians = {
+            title: statistics.median(values)
+            for title, values in times(catalog_path, results_dir).items()
         }
-    medians = {title: statistics.median(values) for title, values in times.items()}
     median, worst = statistics.median(medians.values()), max(medians.values())
     is_built = (build_seconds is None or cost.seconds <= build_seconds) and (
         build_gib is None or gib <= build_gib
@@ -72,6 +71,13 @@ def measured(
     )
 
 
+def times(catalog_path: Path, results_dir: Path) -> dict[str, list[float]]:
+    """Returns the milliseconds of every round of each query, by the comment of the query."""
+    return {
+        title: _milliseconds(sql, catalog_path, results_dir) for title, sql in _queries().items()
+    }
+
+
 def _queries() -> dict[str, str]:
     """Returns the queries by their comment."""
     pieces = QUERIES.read_text(encoding="utf-8").split(";")
@@ -80,9 +86,9 @@ def _queries() -> dict[str, str]:
 
 
 def _milliseconds(sql: str, catalog_path: Path, results_dir: Path) -> list[float]:
-    times = []
+    milliseconds = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
         query.run_query(sql, catalog_path=catalog_path, results_dir=results_dir)
-        times.append((time.perf_counter() - start) * 1000)
-    return times
+        milliseconds.append((time.perf_counter() - start) * 1000)
+    return milliseconds

@@ -47,11 +47,18 @@ Flags = npt.NDArray[np.bool_]
 Columns = dict[str, Any]
 
 
-def write(data_dir: Path, posts: int) -> dict[str, int]:
+def write(data_dir: Path, posts: int, *, shared_images: bool = True) -> dict[str, int]:
     """
     Writes what `listing`, `download` and `measure` leave; returns the posts of each kind of `SHARES`.
 
     Stages `decide`, `filters`, `duplicates`, `persona` and `split` can then run one after another.
+
+    Args:
+        data_dir: An absent folder.
+        posts: Number of posts.
+        shared_images: Whether the recorded hashes are those of the drawings, so that `duplicates`
+            can read images. If not, each file has a hash of its own, as in a data set without
+            copies: the catalog would list each pair of samples with one drawing as a leak.
     """
     spans = _images(data_dir)
     _write_vocabulary(data_dir / "listing", labels_of(posts))
@@ -62,10 +69,13 @@ def write(data_dir: Path, posts: int) -> dict[str, int]:
             for kind, flags in chunk.kinds.items():
                 counts[kind] += int(flags.sum())
             stored = pa.array(chunk.is_stored)
+            measures = _measures(chunk, spans)
+            if not shared_images:
+                measures["image_sha256"] = measures["sha256"]
             tables = {
                 "listing/posts.parquet": pa.table(_posts(chunk)),
                 "download/images.parquet": pa.table(_stored(chunk)).filter(stored),
-                "measure/measures.parquet": pa.table(_measures(chunk, spans)).filter(stored),
+                "measure/measures.parquet": pa.table(measures).filter(stored),
                 "download/decisions.parquet": _kept("download", chunk.post_ids[chunk.is_stored]),
                 "listing/decisions.parquet": _kept("listing", chunk.post_ids[:0]),
             }
