@@ -9,6 +9,7 @@ drawings stand for those of all posts.
 import hashlib
 import io
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from curation import catalog
 from curation.documents import CertificateDocument, ManifestDocument, NormalisedFormat, ShardEntry
 
 LABELS, TAGS, DRAWINGS, SIDE = 120, 5_000, 10_000, 64
 RUNS = (("flat", 0), ("flat", 1), ("uppsala", 0), ("uppsala", 1), ("hdcnn", 0), ("hdcnn", 1))
 MOST_PREDICTED = 100_000
 """Images with a prediction; a run predicts test images alone."""
+FIRST_POST = 1_000
+"""Id of the first post, which is a sample."""
 _NO_SHA256 = "0" * 64
 
 
@@ -35,7 +39,8 @@ def write(folder: Path, posts: int, *, shared_images: bool) -> tuple[Path, Path]
         folder: An empty folder.
         posts: Number of posts.
         shared_images: Whether the recorded hashes are those of the drawings, so that images can be
-            read. If not, each post has a hash of its own, as in a data set without copies.
+            read. If not, each post has a hash of its own, as in a data set without copies, and images
+            of the first 10,000 posts alone can be read.
     """
     data_dir, results_dir = folder / "data", folder / "results"
     with duckdb.connect() as connection:
@@ -74,7 +79,10 @@ def _images(data_dir: Path) -> pa.Table:
         data = buffer.getvalue()
         row = {"drawing": drawing, "offset": len(content) + 512, "bytes": len(data)}
         rows.append(row | {"sha256": hashlib.sha256(data).hexdigest()})
-        content += bytes(512) + data + bytes(-len(data) % 512)
+        # The header of the first post with this drawing: `get` compares it.
+        header = tarfile.TarInfo(f"{FIRST_POST + 10 * drawing}.png")
+        header.size = len(data)
+        content += header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
     names = ("shards/train-000000.tar", "shards/val-000000.tar", "shards/test-000000.tar")
     for name in (*names, "measure/images-00000.tar", "download/segments/00000.tar"):
         (data_dir / name).parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +96,11 @@ def _documents(data_dir: Path, samples: int) -> None:
     ManifestDocument(
         shards=tuple(
             ShardEntry(
-                shard=f"{split}-000000.tar", split=split, samples=count, bytes=0, sha256=_NO_SHA256
+                shard=f"{split}-000000.tar",
+                split=split,
+                samples=count,
+                bytes=0,
+                sha256=catalog.sha256(data_dir / "shards" / f"{split}-000000.tar"),
             )
             for split, count in splits.items()
         ),

@@ -77,7 +77,8 @@ SELECT post_id, NULL::VARCHAR AS error, NULL::VARCHAR AS detail, 'PNG' AS file_f
 'RGB' AS mode, 128::INTEGER AS width, 128::INTEGER AS height, md5(post_id::VARCHAR) AS sha256, NULL::BLOB AS phash,
 100::INTEGER AS phash_quality, if(on_white, 0.95, (i % 90) / 100)::DOUBLE AS border_white, 0.5::DOUBLE AS saturation, 900.0::DOUBLE AS sharpness,
 0.2::DOUBLE AS contrast, 'images-00000.tar' AS image_tar, "offset", bytes AS image_bytes,
-CASE WHEN getvariable('shared_images') THEN sha256 ELSE md5(post_id::VARCHAR) END AS image_sha256
+CASE WHEN getvariable('shared_images') OR i < getvariable('drawings') THEN sha256
+ELSE md5(post_id::VARCHAR) END AS image_sha256
 FROM named WHERE downloaded ORDER BY post_id;
 
 CREATE VIEW "filters/decisions" AS

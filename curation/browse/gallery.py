@@ -14,10 +14,11 @@ from curation.browse.snapshot import Snapshot
 PAGE_POSTS = 60
 _HASH_SIGNS = 16  # of a sha256 in the address of an image: a browser may keep that address for ever
 
-# The posts of the selection are computed once, and serve the page and the counts.
+# The posts of a condition are computed once, and serve the page and the counts. Of a whole table, DuckDB
+# knows the number of rows and reads the blocks of one page.
 _PAGE = """
-WITH matched AS MATERIALIZED (SELECT p.post_id FROM catalog.posts AS p WHERE {condition}),
-page AS (SELECT post_id FROM matched WHERE {bound} ORDER BY post_id {order} LIMIT ?)
+WITH matched AS {kept} (SELECT p.post_id FROM {table} AS p WHERE {condition}),
+page AS MATERIALIZED (SELECT post_id FROM matched WHERE {bound} ORDER BY post_id {order} LIMIT ?)
 SELECT (SELECT count(*) FROM matched) AS count,
        (SELECT count(*) FROM matched WHERE post_id < (SELECT min(post_id) FROM page)) AS ahead,
        (SELECT list(post_id ORDER BY post_id) FROM page) AS posts
@@ -55,7 +56,8 @@ def page(snapshot: Snapshot, selection: Selection, *, size: int = PAGE_POSTS) ->
     `count` is the number of posts on all pages, `first` the number of the first tile from 1.
     `previous` and `next` are the value of `before` and `after` of the neighbouring page, or None.
     """
-    condition, values = selection.posts(snapshot.leaves)
+    table, condition, values = selection.posts(snapshot.leaves)
+    kept = "NOT MATERIALIZED" if condition == "true" else "MATERIALIZED"
     bound, order = "true", "ASC"
     if selection.after is not None:
         bound = "post_id > ?"
@@ -63,7 +65,7 @@ def page(snapshot: Snapshot, selection: Selection, *, size: int = PAGE_POSTS) ->
     elif selection.before is not None:
         bound, order = "post_id < ?", "DESC"
         values.append(selection.before)
-    sql = _PAGE.format(condition=condition, bound=bound, order=order)
+    sql = _PAGE.format(kept=kept, table=table, condition=condition, bound=bound, order=order)
     rows = snapshot.rows(sql, [*values, size])
     # DuckDB 1.3 gives no row, not zeros, where it knows beforehand that no post fits.
     row = rows[0] if rows else dict[str, Any](posts=None, count=0, ahead=0)

@@ -77,8 +77,13 @@ class Selection(BaseModel):
             terms.append(f"q.leaf {'=' if self.verdict == 'right' else '<>'} q.predicted")
         return " AND ".join(terms), values
 
-    def posts(self, leaves: dict[str, int]) -> tuple[str, list[object]]:
-        """Returns the SQL condition on `catalog.posts AS p` and its values, in order."""
+    def posts(self, leaves: dict[str, int]) -> tuple[str, str, list[object]]:
+        """
+        Returns the table `p` that has the posts, the SQL condition on it, and its values, in order.
+
+        The posts kept are read from the table of the samples: nothing is looked up in it. The
+        condition of a selection without others is `true`.
+        """
         terms: list[str] = []
         values: list[object] = []
 
@@ -94,8 +99,7 @@ class Selection(BaseModel):
         elif self.decision == "refused":
             among(refused)
         is_default = not (self.decision or self.stage or self.reason)
-        if self.decision == "kept" or is_default:
-            among("SELECT post_id FROM catalog.samples")
+        table = "samples" if self.decision == "kept" or is_default else "posts"
         if self.label:
             among(
                 "SELECT post_id FROM catalog.samples WHERE label = ? "
@@ -115,4 +119,4 @@ class Selection(BaseModel):
         if self.has_predictions:
             condition, bound = self.predictions(leaves)
             among(f"SELECT q.post_id FROM predictions AS q WHERE {condition}", *bound)  # noqa: S608  # constants with ?
-        return " AND ".join(terms) or "true", values
+        return f"catalog.{table}", " AND ".join(terms) or "true", values
