@@ -87,8 +87,7 @@ def stored_bytes(
             samples.parquet disagree on the image.
     """
     folder = data_dir / "shards"
-    table = tables.read_complete(folder / "samples.parquet", COLUMNS, stage="shards", nullable=True)
-    rows = table.filter(pc.field("post_id") == post_id).to_pylist()
+    rows = tables.rows_with(folder / "samples.parquet", COLUMNS, post_id, stage="shards")
     if not rows:
         raise MissingInput(
             f"No sample has the key {post_id}. The view `journey` shows what became of the post:\n"

@@ -90,6 +90,68 @@ def read_complete(path: Path, schema: pa.Schema, *, stage: str, nullable: bool =
         MissingInput, MissingColumn: As `read` does.
         BadTable: A column has another type, or a null where none may be.
     """
+    check_types(path, schema, stage=stage)
+    table = read(path, schema.names, stage=stage)
+    with translated_errors(path, stage=stage):
+        table = table.cast(schema)  # an integer may be stored in more bits, and must fit
+    for name in [] if nullable else schema.names:
+        if table[name].null_count:
+            raise BadTable(
+                f"Column '{name}' of {path} has {table[name].null_count} empty values. "
+                f"Run stage '{stage}' again."
+            )
+    return table
+
+
+def rows_with(path: Path, schema: pa.Schema, key: int, *, stage: str) -> list[dict[str, Any]]:
+    """
+    Returns the rows whose value of the first column of `schema`, a whole number, is `key`.
+
+    Only row groups are read whose statistics admit the key, which is one where a table is ordered by
+    this column. Columns may be stored as for `read_complete`, and values may be null.
+
+    Raises:
+        MissingInput, MissingColumn, BadTable: As `read_complete` does.
+    """
+    import pyarrow.compute as pc  # slow to import, and the only use here
+
+    check_types(path, schema, stage=stage)
+    name = schema.names[0]
+    with translated_errors(path, stage=stage), pq.ParquetFile(path) as file:
+        groups = [
+            group
+            for group in range(file.num_row_groups)
+            if _may_have(file.metadata.row_group(group), name, key)
+        ]
+        # The text of a million rows would take most of the time.
+        table = file.read_row_groups(groups, columns=[name])
+        is_row = pc.fill_null(pc.equal(table[name].cast(pa.int64()), key), fill_value=False)
+        if not pc.any(is_row).as_py():
+            return []
+        table = file.read_row_groups(groups, columns=schema.names).filter(is_row)
+        rows: list[dict[str, Any]] = table.select(schema.names).cast(schema).to_pylist()
+    return rows
+
+
+def _may_have(group: Any, name: str, key: int) -> bool:
+    """Returns whether a row group may have the whole number `key` in a column, by its statistics."""
+    for index in range(group.num_columns):
+        column = group.column(index)
+        if column.path_in_schema == name and column.is_stats_set:
+            low, high = column.statistics.min, column.statistics.max
+            if isinstance(low, int) and isinstance(high, int):
+                return low <= key <= high
+    return True
+
+
+def check_types(path: Path, schema: pa.Schema, *, stage: str) -> None:
+    """
+    Makes sure that a Parquet file has the columns of `schema`; whole numbers may have another width.
+
+    Raises:
+        MissingInput, MissingColumn: As `check` does.
+        BadTable: A column has another type.
+    """
     check(path, schema.names, stage=stage)
     with translated_errors(path, stage=stage):
         present = pq.read_schema(path)
@@ -103,16 +165,6 @@ def read_complete(path: Path, schema: pa.Schema, *, stage: str, nullable: bool =
                 f"Column '{field.name}' of {path} has the type {actual}, not {field.type}. "
                 f"Run stage '{stage}' again."
             )
-    table = read(path, schema.names, stage=stage)
-    with translated_errors(path, stage=stage):
-        table = table.cast(schema)  # an integer may be stored in more bits, and must fit
-    for name in [] if nullable else schema.names:
-        if table[name].null_count:
-            raise BadTable(
-                f"Column '{name}' of {path} has {table[name].null_count} empty values. "
-                f"Run stage '{stage}' again."
-            )
-    return table
 
 
 @contextmanager

@@ -62,5 +62,5 @@ def costs(data_dir: Path) -> dict[str, dict[str, float]]:
             peak.apart(planted_data.write_samples, data_dir)
         package = "scraper" if stage == "decide" else "curation"
         cost: dict[str, Any] = asdict(peak.of_command([package, *arguments], data_dir))
-        measured[stage] = {name: round(value, 1) for name, value in cost.items()}
+        measured[stage] = {name: round(value, 2) for name, value in cost.items()}
     return measured
