@@ -42,14 +42,26 @@ ORDER BY l.leaf;
 -- Labels that a person could confuse: a form and its base, two forms of one base, and for each
 -- label the label of its copyright with the most similar name.
 CREATE TABLE look_alikes AS
-WITH pairs AS (
+WITH candidates AS (  -- of all pairs, those that one of the rules below can take
+    SELECT a.leaf AS leaf_a, b.leaf AS leaf_b
+    FROM labels AS a JOIN labels AS b ON a.base = b.base AND a.label < b.label
+    UNION
+    SELECT a.leaf, b.leaf FROM labels AS a JOIN labels AS b ON a.label = b.base AND a.label < b.label
+    UNION
+    SELECT a.leaf, b.leaf FROM labels AS a JOIN labels AS b ON b.label = a.base AND a.label < b.label
+    UNION
+    SELECT a.leaf, b.leaf
+    FROM labels AS a JOIN labels AS b
+    ON a.copyright IS NOT DISTINCT FROM b.copyright AND a.label < b.label
+),
+pairs AS (
     SELECT
         a.label AS label_a, b.label AS label_b, coalesce(a.copyright, b.copyright) AS copyright,
         a.base, a.base = b.base AS one_base,
         b.label = a.base OR a.label = b.base AS is_base,
         a.copyright IS NOT DISTINCT FROM b.copyright AS one_copyright,
         round(jaro_winkler_similarity(a.label, b.label), 3) AS name_similarity
-    FROM labels AS a JOIN labels AS b ON a.label < b.label
+    FROM candidates JOIN labels AS a ON a.leaf = leaf_a JOIN labels AS b ON b.leaf = leaf_b
 ),
 both_ways AS (
     SELECT label_a AS label, label_b AS other, name_similarity FROM pairs WHERE one_copyright

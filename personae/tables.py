@@ -200,7 +200,7 @@ def write_rows(path: Path, schema: pa.Schema, pieces: Iterable[pa.Table]) -> Non
     Memory holds the rows of one row group, 2**20, and one piece.
     """
     with writer(path, schema) as table:
-        held: list[pa.Table] = []
+        held = [schema.empty_table()]  # without any rows, `write` makes one empty row group
         missing = _GROUP_ROWS
         for piece in pieces:
             start = 0

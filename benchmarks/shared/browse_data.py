@@ -31,7 +31,9 @@ FIRST_POST = 1_000
 _NO_SHA256 = "0" * 64
 
 
-def write(folder: Path, posts: int, *, shared_images: bool) -> tuple[Path, Path]:
+def write(
+    folder: Path, posts: int, *, shared_images: bool, tags_of_post: int = 20
+) -> tuple[Path, Path]:
     """
     Writes the tables, the images and the predictions; returns the data and the results folder.
 
@@ -41,14 +43,18 @@ def write(folder: Path, posts: int, *, shared_images: bool) -> tuple[Path, Path]
         shared_images: Whether the recorded hashes are those of the drawings, so that images can be
             read. If not, each post has a hash of its own, as in a data set without copies, and images
             of the first 10,000 posts alone can be read.
+        tags_of_post: General tags that are drawn for each post.
     """
     data_dir, results_dir = folder / "data", folder / "results"
     with duckdb.connect() as connection:
         connection.execute(f"SET temp_directory = '{folder / 'spilled'}'")
         connection.execute("SET preserve_insertion_order = false")
+        connection.execute("SET memory_limit = '2GB'")
+        connection.execute("SET enable_progress_bar = false")
         connection.register("drawings", _images(data_dir))
         sizes = {"posts": posts, "labels": LABELS, "tags": TAGS, "drawings": DRAWINGS}
         sizes |= {"predicted": MOST_PREDICTED, "shared_images": shared_images}
+        sizes |= {"tags_of_post": tags_of_post}
         for name, value in sizes.items():
             connection.execute(f"SET VARIABLE {name} = {value}")
         connection.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))

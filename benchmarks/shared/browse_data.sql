@@ -29,7 +29,7 @@ false AS is_pending, false AS is_flagged, false AS is_deleted, false AS is_banne
 (i % 50)::INTEGER AS score, (i % 999)::BIGINT AS uploader_id,
 'https://pictures.example/' || post_id AS source, list_distinct([
     printf('tag_%04d', (getvariable('tags') * pow((hash(i * 31 + k) % 100000) / 100000.0, 3))::INTEGER)
-    FOR k IN range(20)]) || if(white_tag, ['white_background'], []) AS tags_general,
+    FOR k IN range(getvariable('tags_of_post'))]) || if(white_tag, ['white_background'], []) AS tags_general,
 [label] AS tags_character, ['work_' || leaf % 9] AS tags_copyright,
 ['artist_' || i % 5000] AS tags_artist, ['highres'] AS tags_meta,
 [{'type': 'original', 'url': '/original/' || post_id || '.jpg', 'width': 900,

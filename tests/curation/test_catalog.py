@@ -116,6 +116,13 @@ def test_post_tags_repeat_the_sample(path: Path) -> None:
     assert [(2,)] == rows(path, f"SELECT count(DISTINCT sample_split IS NULL) {joined} true")
 
 
+def test_post_tags_are_ordered_by_sample_category_and_post(path: Path) -> None:
+    """Tags of samples come first, then those of all other posts, each by category and post."""
+    tags = rows(path, "SELECT sample_leaf IS NULL, category, post_id FROM post_tags")
+
+    assert sorted(tags) == tags
+
+
 def test_decisions_name_the_persona(path: Path) -> None:
     """Each decision has the persona of its post, and null where the tag rules refused the post."""
     assert [] == rows(

@@ -114,6 +114,20 @@ def test_writes_the_same_bytes_twice(tiny_data) -> None:
     assert first == path.read_bytes()
 
 
+def test_the_order_of_the_measures_changes_no_byte(tiny_data) -> None:
+    """Measures in another order than that of their posts give the same file."""
+    measure.run(measure.Params(workers=1), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
+    path = tiny_data.data_dir / "filters" / "decisions.parquet"
+    filters.run(filters.Params(), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
+    first = path.read_bytes()
+    measures = tiny_data.data_dir / "measure" / "measures.parquet"
+    table = pq.read_table(measures)
+    pq.write_table(table.sort_by([("post_id", "descending")]), measures)
+    filters.run(filters.Params(), data_dir=tiny_data.data_dir, work_dir=tiny_data.work_dir)
+
+    assert first == path.read_bytes()
+
+
 def test_names_what_is_missing(tiny_data) -> None:
     """If the measures or one of their columns are missing, the error gives their stage."""
     with pytest.raises(MissingInput, match="'measure'"):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageOps
 
-from curation.hamming import mirrored, mirrored_pairs, near_pairs
+from curation.hamming import first_rows, mirrored, mirrored_pairs, near_pairs
 from curation.image import perceptual_hash
 from tests.curation.entries_fixture import draw
 
@@ -147,3 +147,13 @@ def test_takes_a_tenth_of_comparing_all() -> None:
     scanned = (time.process_time() - started) * len(hashes) / 500 / 2
 
     assert searched <= scanned / 10
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 2)] * 4), max_size=30))
+def test_first_rows_are_those_of_each_hash(words) -> None:
+    """Each hash has its first row, ascending; each row has the index of its hash there."""
+    hashes = np.array(words, np.uint64).reshape(-1, 4)
+    rows, index = first_rows(hashes)
+
+    assert sorted(words.index(value) for value in set(words)) == rows.tolist()
+    assert [words.index(value) for value in words] == rows[index].tolist()

@@ -28,6 +28,15 @@ def test_rows_have_the_order_of_the_posts(tmp_path: Path, stored, posts) -> None
     )
 
 
+def test_rows_that_are_ordered_are_not_copied() -> None:
+    """A table in the order of its posts comes back as it is, another is sorted."""
+    table = pa.table({"post_id": [1, 2, 5], "text": ["a", "b", "c"]})
+
+    assert rows.ordered(table) is table
+    assert table.equals(rows.ordered(table.take([2, 0, 1])).combine_chunks())
+    assert 0 == rows.ordered(table.slice(0, 0)).num_rows
+
+
 def test_rows_by_value_are_sorted() -> None:
     """Values come in their order, with ascending rows; an empty column has none."""
     column = pa.chunked_array([["b", "a"], ["b", "c"]])

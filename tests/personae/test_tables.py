@@ -3,6 +3,8 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from personae import tables
 from personae.errors import BadTable, MissingColumn, MissingInput
@@ -34,6 +36,54 @@ def test_pieces_are_written_and_read_in_order(tmp_path):
 
     assert [1, 2, 3] == [value for piece in pieces for value in piece["a"].to_pylist()]
     assert [path] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rows", [0, 3, 1 << 20, (1 << 20) + 5])
+def test_rows_in_pieces_give_the_bytes_of_one_table(tmp_path, rows):
+    """`write_rows` writes the bytes that `write` writes, with as many rows in each row group."""
+    column = pa.array(range(rows), pa.int32())
+    text = pa.array(["a", None, "b"]).take(pa.array([row % 3 for row in range(rows)], pa.int32()))
+    table = pa.table({"a": column, "b": text}).replace_schema_metadata({"key": "value"})
+    tables.write(tmp_path / "one", table)
+    pieces = (table.slice(start, 300_000) for start in range(0, rows, 300_000))
+    tables.write_rows(tmp_path / "two", table.schema, pieces)
+
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@given(st.data())
+def test_rows_with_a_key_are_those_of_a_filter(tmp_path_factory, data):
+    """Whatever the order, the row groups and the nulls, `rows_with` returns every row of the key."""
+    ids = data.draw(st.lists(st.none() | st.integers(0, 9), max_size=12))
+    key = data.draw(st.integers(-1, 10))
+    kind = data.draw(st.sampled_from([pa.int64(), pa.int32(), pa.uint8()]))
+    path = tmp_path_factory.mktemp("rows") / "t.parquet"
+    table = pa.table({"b": pa.array(map(str, ids), pa.string()), "a": pa.array(ids, kind)})
+    pq.write_table(table, path, row_group_size=data.draw(st.integers(1, 4)))
+    schema = pa.schema({"a": pa.int64(), "b": pa.string()})
+
+    assert [{"a": key, "b": str(key)}] * ids.count(key) == (
+        tables.rows_with(path, schema, key, stage="split")
+    )
+
+
+def test_rows_with_a_key_need_its_type(tmp_path):
+    """A key column of text is an error that names column, type and stage."""
+    pq.write_table(TABLE, tmp_path / "t.parquet")
+    with pytest.raises(BadTable, match=r"Column 'b' .* type string, not int64. Run stage 'split'"):
+        tables.rows_with(tmp_path / "t.parquet", pa.schema({"b": pa.int64()}), 1, stage="split")
+
+
+def test_encoded_text_has_one_dictionary(tmp_path):
+    """Encoded columns have the same values, and one dictionary in all row groups."""
+    names = ["x", "y", None, "z", "x"]
+    pq.write_table(pa.table({"a": names, "b": names}), tmp_path / "t.parquet", row_group_size=2)
+    table = tables.read(tmp_path / "t.parquet", ["b", "a"], stage="split", encoded=["a"])
+
+    assert [pa.string(), names, names] == (
+        [table.schema.field("b").type, table["a"].to_pylist(), table["b"].to_pylist()]
+    )
+    assert 1 == len({tuple(chunk.dictionary.to_pylist()) for chunk in table["a"].chunks})
 
 
 def test_absent_file_and_column_name_the_stage(tmp_path):
