@@ -44,7 +44,7 @@ log = logging.getLogger("curation")
 
 STAGES = command_line.STAGES
 
-_WITH_WORKERS = ("measure", "duplicates")
+_PREPARED = ("measure", "duplicates")  # they always need worker processes
 _GRACE_SECONDS = 1.7  # after Ctrl-C; every stage may be killed at any moment
 
 
@@ -75,7 +75,8 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _stage(options: argparse.Namespace) -> None:
-    if options.command in _WITH_WORKERS and options.workers != 1:
+    engine = {"engine": options.engine} if options.command in command_line.WITH_ENGINE else {}
+    if options.command in _PREPARED and options.workers != 1 and engine["engine"] == "local":
         workers.prepare(f"curation.{options.command}")
     module = importlib.import_module(f"curation.{options.command}")
     model = command_line.model(options.command)
@@ -85,7 +86,7 @@ def _stage(options: argparse.Namespace) -> None:
     # folder would not do: DVC removes it before it starts a stage.
     with files.locked(options.data_dir):
         interrupt.gracefully(within=_GRACE_SECONDS)
-        module.run(params, data_dir=options.data_dir, work_dir=options.work_dir)
+        module.run(params, data_dir=options.data_dir, work_dir=options.work_dir, **engine)
 
 
 def _query(options: argparse.Namespace) -> None:
@@ -236,6 +237,7 @@ def _export(options: argparse.Namespace) -> None:
         options.folder,
         data_dir=options.data_dir,
         selected=options.selection,
+        engine=options.engine,
     )
     totals = ", ".join(f"{split} {build.total(split)}" for split in build.splits)
     print(f"{options.folder}: {len(build.labels)} labels ({totals})")

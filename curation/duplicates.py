@@ -24,7 +24,9 @@ import pyarrow.compute as pc
 
 from curation import artwork, rows, workers
 from curation import image as images
+from curation.bands import SharedSearch
 from curation.groups import groups_of
+from curation.hamming import BandSearch
 from curation.links import (
     JOINING,
     REASONS,
@@ -38,6 +40,7 @@ from curation.near import near_links
 from curation.params.duplicates import Params
 from curation.spans import SpanReader
 from personae import decisions, tables
+from personae.engine import Engine
 from personae.errors import MissingInput
 from personae.progress import Progress
 
@@ -70,20 +73,29 @@ LINKS = pa.schema(
 )
 
 
-def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG001  # every stage has this signature
+def run(
+    params: Params,
+    *,
+    data_dir: Path,
+    work_dir: Path,
+    engine: Engine = "local",
+) -> None:
     """
     Groups the posts that `filters` kept, and keeps one post of each group, or all posts.
 
     Raises:
         MissingInput, MissingColumn: A table or tar of an earlier stage is absent or incomplete.
         TamperedData: A normalised or stored image does not have its recorded sha256.
-        WorkerLost: A worker process was killed.
+        WorkerLost: A worker process or a node was lost.
     """
     posts = _kept_by_filters(data_dir)
     listed = _listed_links(params, posts, data_dir)
-    near, apart = _near(params, posts, data_dir, listed)
+    shared = SharedSearch(work_dir / "duplicates", engine, params.workers)
+    # Here, threads share the memory of the hashes.
+    search = None if engine == "local" else shared
+    near, apart = _near(params, posts, data_dir, listed, search)
     links = pa.concat_tables([listed, _table(near)])
-    drawings = _table(_by_keypoints(params, posts, data_dir))
+    drawings = _table(_by_keypoints(params, posts, data_dir, engine))
     is_new = ~np.isin(_codes(posts, drawings), _codes(posts, links))
     links = _ordered(pa.concat_tables([links, drawings.filter(pa.array(is_new))]))
     joining = (*JOINING, "artwork") if params.artwork == "one_image" else JOINING
@@ -173,7 +185,7 @@ def _survival(posts: Ids, data_dir: Path) -> pa.Table:
 
 
 def _near(
-    params: Params, posts: Ids, data_dir: Path, listed: pa.Table
+    params: Params, posts: Ids, data_dir: Path, listed: pa.Table, search: BandSearch | None
 ) -> tuple[list[Link], list[Link]]:
     """Returns the near pairs of different files with like pixels, and those with different pixels."""
     exact = listed.filter(pc.equal(listed["link"], "exact"))
@@ -195,6 +207,7 @@ def _near(
             lru_cache(_THUMBNAILS)(thumbnails.__getitem__),
             distance=params.distance,
             max_difference=params.max_difference,
+            search=search,
         )
 
 
@@ -222,7 +235,7 @@ class _Thumbnails:
         return images.thumbnail(data, shape=(row["width"], row["height"]), side=32)
 
 
-def _by_keypoints(params: Params, posts: Ids, data_dir: Path) -> list[Link]:
+def _by_keypoints(params: Params, posts: Ids, data_dir: Path, engine: Engine) -> list[Link]:
     """Returns the links between posts of one label whose keypoints agree; equal files are one."""
     if params.artwork == "ignore":
         return []
@@ -245,9 +258,13 @@ def _by_keypoints(params: Params, posts: Ids, data_dir: Path) -> list[Link]:
         artwork.LabelImages(of_label, data_dir / "download" / "segments", params.artwork_inliers)
         for _, of_label in sorted(by_label.items(), key=lambda item: (-len(item[1]), item[0]))
     ]
-    processes = min(params.workers or workers.cores(), len(labels))
-    pairs = workers.in_processes(
-        artwork.pairs_of_label, labels, workers=processes, stage="duplicates"
+    pairs = workers.mapped(
+        artwork.pairs_of_label,
+        labels,
+        engine=engine,
+        workers=params.workers,
+        stage="duplicates",
+        shared_dir=data_dir,
     )
     links: list[Link] = []
     with Progress("duplicates, labels", len(labels)) as progress:

@@ -4,13 +4,12 @@ What can go wrong in curation.
 CurationError
 ├── TooFewSamples
 ├── LeakingSplit
-├── TamperedData       (a hash or an offset does not hold)
-└── WorkerLost         (unfinished, but resumable)
+└── TamperedData       (a hash or an offset does not hold)
 
 Errors that the packages share are in personae/errors.py.
 """
 
-from personae.errors import Exit, PersonaeError
+from personae.errors import PersonaeError
 
 
 class CurationError(PersonaeError):
@@ -27,9 +26,3 @@ class LeakingSplit(CurationError):
 
 class TamperedData(CurationError):
     """A stored file does not match its recorded hash, size or offset."""
-
-
-class WorkerLost(CurationError):
-    """A worker process was killed; finished work is kept for the next run."""
-
-    exit_code = Exit.UNFINISHED

@@ -1,9 +1,10 @@
 """Pairs of near 256-bit hashes, by multi-index hashing in numpy instead of comparing all pairs."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import combinations
+from dataclasses import dataclass
+from itertools import combinations, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,9 @@ _STEP = 20_000  # rows that are looked up in the time that one more lookup of an
 _COMPARISON = 10  # rows that are looked up in the time that two rows are compared
 
 
-def near_pairs(hashes: Hashes, distance: int) -> tuple[Indices, Indices, Indices]:
+def near_pairs(
+    hashes: Hashes, distance: int, search: "BandSearch | None" = None
+) -> tuple[Indices, Indices, Indices]:
     """
     Returns all pairs of rows `i < j` whose hashes differ in at most `distance` bits.
 
@@ -36,6 +39,7 @@ def near_pairs(hashes: Hashes, distance: int) -> tuple[Indices, Indices, Indices
     Args:
         hashes: 256 bits of each row as four words, `[rows, 4]`.
         distance: Largest number of different bits, 0..31.
+        search: What searches the bands; None: threads of this process.
 
     Returns:
         Three arrays `[pairs]`: `i`, `j` and the different bits, sorted by `i`, then `j`.
@@ -47,7 +51,7 @@ def near_pairs(hashes: Hashes, distance: int) -> tuple[Indices, Indices, Indices
     repeats = np.flatnonzero(is_repeat)
     # Of a million rows, a copy takes 32 MB.
     distinct = hashes[first] if len(repeats) else hashes
-    low, high, bits = _joined(distinct, np.uint64(0), distance)
+    low, high, bits = _joined(distinct, np.uint64(0), distance, search or in_threads)
     pairs = np.concatenate(
         [
             np.stack([first[low], first[high], bits]),
@@ -59,7 +63,9 @@ def near_pairs(hashes: Hashes, distance: int) -> tuple[Indices, Indices, Indices
     return pairs[0], pairs[1], pairs[2]
 
 
-def mirrored_pairs(hashes: Hashes, distance: int) -> tuple[Indices, Indices, Indices]:
+def mirrored_pairs(
+    hashes: Hashes, distance: int, search: "BandSearch | None" = None
+) -> tuple[Indices, Indices, Indices]:
     """
     Returns all pairs `i < j` where `j` mirrored differs from `i` in at most `distance` bits.
 
@@ -67,7 +73,7 @@ def mirrored_pairs(hashes: Hashes, distance: int) -> tuple[Indices, Indices, Ind
     """
     first, _ = first_rows(hashes)
     distinct = hashes[first] if len(first) < len(hashes) else hashes
-    low, high, bits = _joined(distinct, _MIRROR, distance)
+    low, high, bits = _joined(distinct, _MIRROR, distance, search or in_threads)
     return first[low], first[high], bits
 
 
@@ -100,32 +106,64 @@ def first_rows(hashes: Hashes) -> tuple[Indices, Indices]:
     return rows[by_row], index
 
 
-def _joined(hashes: Hashes, turn: np.uint64, distance: int) -> tuple[Indices, Indices, Indices]:
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Some bits of all hashes: rows that are near in them are compared, whatever other bands do."""
+
+    start: int
+    """First bit."""
+    end: int
+    most: int
+    """Bits that may differ in the band."""
+    turn: int
+    """Bits of a word that are changed in the second hash of a pair; 0: none."""
+    distance: int
+    """Bits that may differ in the whole hash."""
+
+
+BandSearch = Callable[[Hashes, Sequence[Band]], Iterable[Indices]]
+"""Returns `codes_of_band` of the words of all rows, `[4, rows]`, for each band, in any order."""
+
+
+def in_threads(words: Hashes, bands: Sequence[Band]) -> list[Indices]:
+    """Searches the bands in threads of this process: numpy lets others run while it computes."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(lambda band: codes_of_band(words, band), bands))
+
+
+def codes_of_band(words: Hashes, band: Band) -> Indices:
+    """
+    Returns the near pairs that one band finds, each as the code `i * rows + j` with `i < j`.
+
+    Args:
+        words: 256 bits of each row as four words, `[4, rows]`; no two rows are equal.
+        band: The bits of the band, and what counts as near.
+    """
+    count, width, turn = max(1, words.shape[1]), band.end - band.start, np.uint64(band.turn)
+    values = _band(words, band.start, width)
+    order = np.argsort(values, kind="stable")
+    # In the order of their buckets, rows that are compared lie close to each other in memory.
+    of_band = words[:, order]
+    turned = int(_band(np.full((4, 1), turn), band.start, width)[0])
+    flips = [turned ^ flip for flip in _flips(width, band.most)]
+    codes = [np.empty(0, np.int64)]
+    for left, right in _meetings(values[order], flips, width):
+        near, far, _ = _close(of_band, turn, left, right, band.distance)
+        near, far = order[near], order[far]
+        codes.append(np.minimum(near, far) * count + np.maximum(near, far))
+    return np.unique(np.concatenate(codes))
+
+
+def _joined(
+    hashes: Hashes, turn: np.uint64, distance: int, search: BandSearch
+) -> tuple[Indices, Indices, Indices]:
     """Returns the near pairs `i < j` of different hashes: of row `i`, and row `j` xor `turn`."""
     count = max(1, len(hashes))
-    bands, most = _cheapest(len(hashes), distance)
+    number, most = _cheapest(len(hashes), distance)
     words = np.ascontiguousarray(hashes.T)
-    ends = np.arange(bands + 1) * BITS // bands
-
-    def codes_of(start: int, end: int) -> Indices:
-        values = _band(words, start, end - start)
-        order = np.argsort(values, kind="stable")
-        # In the order of their buckets, rows that are compared lie close to each other in memory.
-        of_band = words[:, order]
-        turned = int(_band(np.full((4, 1), turn), start, end - start)[0])
-        flips = [turned ^ flip for flip in _flips(end - start, most)]
-        codes = [np.empty(0, np.int64)]
-        for left, right in _meetings(values[order], flips, end - start):
-            near, far, _ = _close(of_band, turn, left, right, distance)
-            near, far = order[near], order[far]
-            codes.append(np.minimum(near, far) * count + np.maximum(near, far))
-        return np.unique(np.concatenate(codes))
-
-    # numpy lets other threads run while it computes.
-    with ThreadPoolExecutor(_THREADS) as pool:
-        pairs = np.unique(
-            np.concatenate([*pool.map(codes_of, ends[:-1].tolist(), ends[1:].tolist())])
-        )
+    ends = (np.arange(number + 1) * BITS // number).tolist()
+    bands = [Band(*span, most, int(turn), distance) for span in pairwise(ends)]
+    pairs = np.unique(np.concatenate(list(search(words, bands))))
     return _close(words, turn, pairs // count, pairs % count, distance)
 
 

@@ -34,6 +34,7 @@ from curation import measured, tars, workers
 from curation.params.measure import Params
 from curation.spans import SpanReader
 from personae import container, files, squares, tables
+from personae.engine import Engine
 from personae.errors import UnreadableImage
 from personae.progress import Progress
 
@@ -125,14 +126,14 @@ class Partition:
             return False
 
 
-def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:
+def run(params: Params, *, data_dir: Path, work_dir: Path, engine: Engine = "local") -> None:
     """
     Measures every stored image.
 
     Raises:
         MissingInput: A table or a segment of `download` is absent.
         TamperedData: The bytes at an offset do not have the recorded sha256.
-        WorkerLost: A worker process was killed; finished partitions stay in `work_dir`.
+        WorkerLost: A worker process or a node was lost; finished partitions stay in `work_dir`.
         AlreadyRunning: Another process works in `work_dir/measure`.
     """
     work = work_dir / "measure"
@@ -148,7 +149,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:
             len(partitions) - len(waiting),
             sum(len(part.earlier) for part in partitions if part.earlier is not None),
         )
-        _measure_all(waiting, params.workers or workers.cores())
+        _measure_all(waiting, params.workers, engine=engine, work=work)
         table = _publish(partitions, params, data_dir / "measure")
         measured.remember(data_dir, code=_code())
         # The folder itself stays: it carries the lock.
@@ -296,10 +297,12 @@ def _difference(width: int, height: int, stored: SegmentImage) -> int:
     return max(abs(listed[0] - actual[0]), abs(listed[1] - actual[1]))
 
 
-def _measure_all(waiting: Sequence[Partition], processes: int) -> None:
-    """Measures the partitions and shows the progress."""
-    counts = workers.in_processes(
-        measure_partition, waiting, workers=min(processes, len(waiting)), stage="measure"
+def _measure_all(
+    waiting: Sequence[Partition], most: int | None, *, engine: Engine, work: Path
+) -> None:
+    """Measures the partitions, `most` at once, and shows the progress."""
+    counts = workers.mapped(
+        measure_partition, waiting, engine=engine, workers=most, stage="measure", shared_dir=work
     )
     done = 0
     with Progress("measure, partitions", len(waiting)) as progress:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from curation.hamming import Hashes, first_rows, mirrored_pairs, near_pairs
+from curation.hamming import BandSearch, Hashes, first_rows, mirrored_pairs, near_pairs
 from curation.image import Pixels
 from curation.links import Link
 from curation.pixels import difference
@@ -26,6 +26,7 @@ def near_links(
     *,
     distance: int,
     max_difference: float,
+    search: BandSearch | None = None,
 ) -> tuple[list[Link], list[Link]]:
     """
     Returns the pairs of near hashes with like pixels, and those with different pixels.
@@ -38,6 +39,7 @@ def near_links(
         thumbnail: Returns the pixels of a post; all have one shape.
         distance: Largest distance of hashes, bits, 0..31.
         max_difference: Largest difference of pixels, 0..2.
+        search: What searches the bands of the hashes; None: threads of this process.
     """
     confirmed: list[Link] = []
     apart: list[Link] = []
@@ -53,7 +55,9 @@ def near_links(
     distinct, of_row = first_rows(hashes)
     # Before any pixels are in memory: a million hashes need 300 MB.
     searches = ((False, near_pairs), (True, mirrored_pairs))
-    searched = [(mirrored, search(hashes[distinct], distance)) for mirrored, search in searches]
+    searched = [
+        (mirrored, pairs(hashes[distinct], distance, search)) for mirrored, pairs in searches
+    ]
     repeated = np.bincount(of_row, minlength=len(distinct)) > 1
     rows_of: dict[int, list[int]] = defaultdict(list)  # of hashes that several posts have
     rows = np.flatnonzero(repeated[of_row])
@@ -62,8 +66,8 @@ def near_links(
         # A post whose pixels are those of an earlier post with its hash is no candidate of its own.
         if not any(compare(first, row, 0, mirrored=False) for first in known):
             known.append(row)
-    for mirrored, pairs in searched:
-        for first, second, bits in zip(*(ends.tolist() for ends in pairs), strict=True):
+    for mirrored, ends in searched:
+        for first, second, bits in zip(*(values.tolist() for values in ends), strict=True):
             for row in rows_of.get(first) or [int(distinct[first])]:
                 for other in rows_of.get(second) or [int(distinct[second])]:
                     compare(row, other, bits, mirrored=mirrored)

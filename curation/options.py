@@ -24,6 +24,8 @@ STAGES = {
     "catalog": "build one DuckDB file over every table",
 }
 _FOLDERS = ("listing", "decide", "download", *STAGES)
+WITH_ENGINE = ("measure", "duplicates", "shards")
+"""The stages whose work may be computed by a cluster; the command `export` too."""
 _OPTIONS = {
     "measure": "--side 64",
     "filters": "--min-saturation 0",
@@ -39,6 +41,7 @@ From downloaded images to a data set: seven stages, and queries about it.
 examples:
   python -m curation measure --side 64                 one stage, one parameter changed
   python -m curation split --help                      the parameters of a stage
+  python -m curation measure --engine ray              the same bytes, by a cluster
   python -m curation query "SELECT * FROM funnel"      where the posts went, and why
   python -m curation query "SELECT step, outcome, detail FROM journey WHERE post_id = 1234"
   python -m curation query "SELECT * FROM label_counts" --csv > labels.csv
@@ -57,6 +60,8 @@ examples:
 _EPILOG = """\
 The stages run in the order above; `dvc repro` runs those whose inputs changed.
 docs/queries.sql holds ten queries to start from.
+The engine `ray` (measure, duplicates, shards, export) works on the Ray cluster at $RAY_ADDRESS, or on
+one that it starts on this machine: the same bytes, see docs/howto/cluster.md.
 
 """
 _QUERY_HELP = """\
@@ -109,7 +114,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
                 group = command.add_argument_group(f"section '{stage}' of params.yaml")
                 file = Settings.named_in(arguments)
                 add_options(group, fields, values=file.values(stage) if file else {})
-        cli.add_shared_options(command, "data", "work")
+        cli.add_shared_options(command, "data", "work", with_engine=stage in WITH_ENGINE)
     for add in (
         _add_query,
         _add_select,
@@ -319,7 +324,7 @@ def _add_export(commands: _Commands) -> None:
         metavar="FILE",
         help="file of `python -m curation select` (default: all samples)",
     )
-    cli.add_shared_options(export, "data")
+    cli.add_shared_options(export, "data", with_engine=True)
 
 
 def _add_sql(command: argparse.ArgumentParser) -> None:

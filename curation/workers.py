@@ -1,7 +1,8 @@
 """
-Worker processes for a stage: they stop within seconds when asked, and end with their parent.
+Maps a function over the independent pieces of a stage: in processes here, or in tasks of a cluster.
 
-Whatever a worker writes must be whole or absent at each moment, because it may be killed.
+Worker processes stop within seconds when asked, and end with their parent. Whatever a worker writes
+must be whole or absent at each moment, because it may be killed.
 """
 
 import gc
@@ -11,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -20,12 +21,16 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import TypeVar
 
-from curation.errors import WorkerLost
+from personae import ray_tasks
+from personae.engine import Engine
+from personae.errors import WorkerLost
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 _GRACE_SECONDS = 1.0  # an image of 40 million pixels takes about as long
+# There is a worker per core, so more threads would only wait for each other.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _stop_requested = threading.Event()
 
 
@@ -63,10 +68,8 @@ def prepare(module: str) -> None:
 
 def _of_server() -> dict[str, str]:
     """Returns variables by which the server imports from where this process does, and has one thread."""
-    # There is a worker per core, so more threads would only wait for each other.
-    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
-    return dict.fromkeys(threads, "1") | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    return dict.fromkeys(_THREADS, "1") | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 @contextmanager
@@ -83,9 +86,50 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def check_for_stop() -> None:
-    """Ends the current item if the parent asked its workers to stop; call it at each small step."""
+    """
+    Ends the current item if the parent asked its workers to stop; call it at each small step.
+
+    A task of a cluster needs no check: Ray interrupts it as Ctrl-C does.
+    """
     if _stop_requested.is_set():
         raise _Stopped
+
+
+def mapped(
+    function: Callable[[ItemT], ResultT],
+    items: Sequence[ItemT],
+    *,
+    engine: Engine,
+    workers: int | None,
+    stage: str,
+    shared_dir: Path,
+) -> Iterator[ResultT]:
+    """
+    Yields `function(item)` of each item in order; the engine changes where, never what.
+
+    Args:
+        function: A function of a module, pure but for files that it writes whole or not at all.
+        items: Specifications: paths and numbers, never pixels.
+        engine: `local` or `ray`.
+        workers: Most items at once; None: one per core, of this machine or of the cluster.
+        stage: The stage that the work belongs to, named in messages.
+        shared_dir: Folder of the files that are read and written.
+
+    Raises:
+        WorkerLost: A worker process was killed, or a task of the cluster was lost too often.
+        MissingPackage, BadParams, MissingInput: As `personae.ray_tasks.in_tasks`.
+    """
+    if engine == "ray" and items:
+        return ray_tasks.in_tasks(
+            function,
+            items,
+            shared_dir=shared_dir,
+            stage=stage,
+            at_once=workers,
+            environment=dict.fromkeys(_THREADS, "1"),
+        )
+    processes = min(workers or cores(), len(items))
+    return in_processes(function, items, workers=processes, stage=stage)
 
 
 def in_processes(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from personae import interrupt
+from personae import engine, interrupt
 from personae.errors import EXIT_HELP, BadParams, Exit, PersonaeError
 from personae.settings import near_miss
 from personae.text import printable
@@ -83,8 +83,14 @@ def with_exit_codes(text: str) -> str:
     return f"{text.rstrip()}\n\n{EXIT_HELP}\n"
 
 
-def add_shared_options(parser: argparse.ArgumentParser, *folders: str) -> None:
-    """Gives `parser` the options `--params` and `--verbose`, and one for each of `folders`."""
+def add_shared_options(
+    parser: argparse.ArgumentParser, *folders: str, with_engine: bool = False
+) -> None:
+    """
+    Gives `parser` the options `--params` and `--verbose`, and one for each of `folders`.
+
+    `with_engine` adds `--engine`.
+    """
     group = parser.add_argument_group("files and messages")
     group.add_argument(
         "--params",
@@ -101,6 +107,8 @@ def add_shared_options(parser: argparse.ArgumentParser, *folders: str) -> None:
             metavar="DIR",
             help=f"folder of {FOLDERS[name]} (default: {name})",
         )
+    if with_engine:
+        engine.add_option(group)
     group.add_argument("--verbose", action="store_true", help="also log every small step")
 
 

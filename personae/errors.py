@@ -16,6 +16,7 @@ PersonaeError
 ├── BadQuery         (2: SQL that the catalog does not answer)
 ├── AlreadyRunning   (3: another process holds the folder or the file)
 ├── DiskRefused      (3: the disk is full, or the folder may not be written)
+├── WorkerLost       (3: a process or a node that worked for the command was lost)
 ├── ScraperError     (scraper/errors.py)
 ├── CurationError    (curation/errors.py)
 └── TrainError       (train/errors.py)
@@ -139,5 +140,11 @@ class AlreadyRunning(PersonaeError):
 
 class DiskRefused(PersonaeError):
     """The disk is full, or the folder may not be written; what was recorded before is kept."""
+
+    exit_code = Exit.UNFINISHED
+
+
+class WorkerLost(PersonaeError):
+    """A process or a node that worked for the command was lost; finished work is kept."""
 
     exit_code = Exit.UNFINISHED

@@ -220,10 +220,18 @@ def _extend_or_merge(options: argparse.Namespace, folders: dict[str, Path]) -> N
 def _settings(options: argparse.Namespace, run: Run) -> Any:
     """Returns all parameters of a run; values of the run win over those of the sections."""
     from train import fit
+    from train.runtime import distributed
 
+    engine: Any = getattr(options, "engine", "local")  # where a command has the option
+    if engine == "ray" and distributed.launched() > 1:
+        raise BadParams(
+            "Engine 'ray' starts from one process. Leave out --engine under torchrun, or torchrun."
+        )
     sections = _sections(options, run)
     own = sections.pop(run.method)
-    return fit.RunSettings(method=run.method, grouping=run.grouping, own=own, **sections)
+    return fit.RunSettings(
+        method=run.method, grouping=run.grouping, own=own, engine=engine, **sections
+    )
 
 
 def _sections(options: argparse.Namespace, run: Run) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from personae import tables
+from personae.engine import Engine
 from personae.errors import BadParams
 from train import backbone, guards, revision, saved
 from train.classifier import Cost, FitReport, HierarchicalClassifier
@@ -67,6 +68,8 @@ class RunSettings:
     augment: AugmentParams
     backbone: Backbone
     loop: LoopParams
+    engine: Engine = "local"
+    """What trains independent networks. It changes no result, and no document records it."""
 
     def document(self) -> dict[str, Any]:
         """Returns the values of all parameters by section."""
@@ -209,6 +212,7 @@ def train(
         device=device,
         work_dir=checkpoints,
         events_dir=curves.events_dir(name, seed),
+        engine=settings.engine,
     )
     report = learn(trainer)
     classifier.eval()

@@ -51,6 +51,8 @@ examples:
   python -m train export uppsala --seed 0 --out uppsala.onnx
 """
 _EPILOG = """\
+The engine `ray` (fit, control, extend) trains the independent networks of a run on the Ray cluster at
+$RAY_ADDRESS, or on one that it starts on this machine: see docs/howto/cluster.md.
 `dvc repro` runs the stages whose inputs changed, for the runs of section `compare`. A training
 that was stopped continues after its last finished epoch when the same command is run again.
 """
@@ -113,6 +115,8 @@ example: a tree of cats and a tree of dogs, merged with shards of both
     "record": "example:\n  python -m train record demo",
 }
 _TRAINING = ("flat", "fit", "control", "extend", "merge")
+WITH_ENGINE = ("fit", "control", "extend")
+"""The commands that may train several networks which do not depend on each other."""
 # One line for most options of a command, at 100 columns.
 _HELP = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=34)
 _WITH_SEED = (*_TRAINING, "noise", "clustering", "evaluate", "predict", "serve", "export")
@@ -144,7 +148,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             _add_sections(command, name, arguments)
         folders = ("data", "results", "work")
         cli.add_shared_options(
-            command, *folders, *(["experiments"] if name in ("results", "record") else [])
+            command,
+            *folders,
+            *(["experiments"] if name in ("results", "record") else []),
+            with_engine=name in WITH_ENGINE,
         )
     return parser.parse_args(arguments)
 

@@ -7,7 +7,7 @@ a path here or in the formats.
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -121,6 +121,29 @@ class ExportedBuild:
         """Returns the number of samples of a split."""
         return sum(count[split] for count in self.counts.values())
 
+    def pieces(self, split: str, *, bytes_of_piece: int, samples_of_group: int) -> Iterator[Self]:
+        """
+        Yields the samples of a split in pieces, in the order of the shards.
+
+        A piece consists of groups of `samples_of_group` samples, the last group of the split apart. It
+        ends with the group that reaches `bytes_of_piece` bytes of images.
+        """
+        sizes = [(row["post_id"], row["image_bytes"]) for row in self._rows(split)]
+        ids: list[int] = []
+        size = 0
+        for start in range(0, len(sizes), samples_of_group):
+            group = sizes[start : start + samples_of_group]
+            ids += [post_id for post_id, _ in group]
+            size += sum(image_bytes for _, image_bytes in group)
+            if size >= bytes_of_piece or start + samples_of_group >= len(sizes):
+                yield replace(self, chosen=pa.table({"post_id": pa.array(ids, pa.int64())}))
+                ids, size = [], 0
+
+    def columns(self, split: str) -> Iterator[dict[str, Any]]:
+        """Yields the columns of the samples of a split, without images, in the order of the shards."""
+        for row in self._rows(split):
+            yield {name: row[name] for name in COLUMNS}
+
     def samples(self, split: str) -> Iterator[ExportedSample]:
         """
         Yields the samples of a split in the order of the shards.
@@ -135,22 +158,27 @@ class ExportedBuild:
             table="the catalog",
             remedy="Run stages 'shards' and 'catalog' again.",
         )
-        with _opened(self.data_dir) as connection, spans:
+        with spans:
+            for row in self._rows(split):
+                image = spans.read(
+                    row["post_id"],
+                    row.pop("shard"),
+                    offset=row.pop("image_offset"),
+                    size=row.pop("image_bytes"),
+                    sha256=row.pop("image_sha256"),
+                )
+                yield ExportedSample(row, image)
+
+    def _rows(self, split: str) -> Iterator[dict[str, Any]]:
+        """Yields the rows of `_SAMPLES`."""
+        with _opened(self.data_dir) as connection:
             connection.register("chosen", self.chosen)
             try:
                 cursor = connection.execute(_SAMPLES, [split])
                 names = [column[0] for column in cursor.description or ()]
                 while rows := cursor.fetchmany(_BATCH):
                     for values in rows:
-                        row = dict(zip(names, values, strict=True))
-                        image = spans.read(
-                            row["post_id"],
-                            row.pop("shard"),
-                            offset=row.pop("image_offset"),
-                            size=row.pop("image_bytes"),
-                            sha256=row.pop("image_sha256"),
-                        )
-                        yield ExportedSample(row, image)
+                        yield dict(zip(names, values, strict=True))
             except (duckdb.Error, TypeError) as error:
                 raise TamperedData(
                     f"{_catalog(self.data_dir)} has another shape than stage 'catalog' gives it: "

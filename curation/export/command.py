@@ -7,24 +7,25 @@ Croissant metadata with the Parquet files.
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+from curation import workers
 from curation.export import card, croissant, folder, parquet
 from curation.export.build import ExportedBuild
 from personae import files
+from personae.engine import Engine
 from personae.errors import BadParams
 from personae.progress import Progress
 
 Form = Literal["parquet", "folder"]
-_WRITERS: Final[dict[Form, Callable[..., None]]] = {
-    "parquet": parquet.write,
-    "folder": folder.write,
-}
+_FORMATS: Final[dict[Form, Any]] = {"parquet": parquet, "folder": folder}
+_LEAST_PARALLEL = 100_000  # samples: fewer take one process about as long as several
 
 
-def run(form: Form, out_dir: Path, *, data_dir: Path, selected: Path | None) -> ExportedBuild:
+def run(
+    form: Form, out_dir: Path, *, data_dir: Path, selected: Path | None, engine: Engine = "local"
+) -> ExportedBuild:
     """
     Writes the samples of a build to the new folder `out_dir`, and returns what was written.
 
@@ -33,10 +34,12 @@ def run(form: Form, out_dir: Path, *, data_dir: Path, selected: Path | None) -> 
         out_dir: A folder that does not exist yet, or is empty.
         data_dir: Folder of the build.
         selected: A file of `python -m curation select`; None: all samples.
+        engine: What writes the files with images; the bytes do not depend on it.
 
     Raises:
         BadParams: `out_dir` has files in it, or the selection belongs to another build.
         MissingInput, TamperedData: The build is not complete, or was changed.
+        WorkerLost: A worker process or a node was lost.
     """
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise BadParams(f"{out_dir} exists. Name a new folder, or move that one elsewhere.")
@@ -45,8 +48,18 @@ def run(form: Form, out_dir: Path, *, data_dir: Path, selected: Path | None) -> 
     shutil.rmtree(part, ignore_errors=True)  # of an export that was stopped
     files.make_folder(part)
     total = sum(build.total(split) for split in build.splits)
+    counts = workers.mapped(
+        _FORMATS[form].write,
+        _FORMATS[form].plan(build, part),
+        engine=engine,
+        workers=1 if engine == "local" and total < _LEAST_PARALLEL else None,
+        stage="export",
+        shared_dir=part,
+    )
     with Progress("export", total) as progress:
-        _WRITERS[form](build, part, advance=progress.advance)
+        for count in counts:
+            for _ in range(count):
+                progress.advance()
     if form == "parquet":
         document = croissant.document(build, part)
         (part / croissant.NAME).write_text(json.dumps(document, indent=1), encoding="utf-8")

@@ -10,21 +10,62 @@ and the folder source reads it again; `metadata.csv` beside the images of a spli
 import csv
 import json
 import re
-from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from curation.export.build import COLUMNS, ExportedBuild
+from curation.workers import check_for_stop
 
+_PIECE = 1000  # images that one worker writes in a row
 _LONGEST = 60  # letters of a label in the name of its folder
 _INDEX: Final = ("path", "label", "split")
 _COLUMNS: Final = ("file_name", *(name for name in COLUMNS if name != "leaf"))
 
 
-def write(build: ExportedBuild, folder: Path, *, advance: Callable[[], None]) -> None:
-    """Writes the images and their tables into `folder`; calls `advance` after each sample."""
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """Some image files to write, and the folder of their split."""
+
+    folder: Path
+    build: ExportedBuild
+    """The samples of the files."""
+    split: str
+    names: dict[str, str]
+    """The names of the folders of the labels."""
+
+
+def plan(build: ExportedBuild, folder: Path) -> list[ImageFiles]:
+    """Writes the tables into `folder` and makes its folders; returns the image files to write."""
     names = {label: folder_name(leaf, label) for leaf, label in enumerate(build.labels)}
+    for split in build.splits:
+        for name in names.values():
+            (folder / split / name).mkdir(parents=True)
+    _write_tables(build, folder, names)
+    return [
+        ImageFiles(folder / split, piece, split, names)
+        for split in build.splits
+        for piece in build.pieces(split, bytes_of_piece=0, samples_of_group=_PIECE)
+    ]
+
+
+def write(files: ImageFiles) -> int:
+    """Writes some image files, and returns their number."""
+    for sample in files.build.samples(files.split):
+        check_for_stop()
+        inner = _inner(sample.columns, files.build, files.names)
+        (files.folder / inner).write_bytes(sample.image)
+    return int(files.build.chosen.num_rows)
+
+
+def _inner(row: dict[str, Any], build: ExportedBuild, names: dict[str, str]) -> str:
+    """Returns the path of an image in the folder of its split."""
+    return f"{names[row['label']]}/{row['post_id']}.{build.manifest.image.format}"
+
+
+def _write_tables(build: ExportedBuild, folder: Path, names: dict[str, str]) -> None:
+    """Writes index.csv, coco.json and the metadata.csv of each split."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     side = build.manifest.image.side
@@ -34,22 +75,17 @@ def write(build: ExportedBuild, folder: Path, *, advance: Callable[[], None]) ->
         )
         index.writerow(_INDEX)
         for split in build.splits:
-            for label in build.labels:
-                (folder / split / names[label]).mkdir(parents=True)
             file = (folder / split / "metadata.csv").open("w", encoding="utf-8", newline="")
             table = csv.DictWriter(stack.enter_context(file), _COLUMNS, extrasaction="ignore")
             table.writeheader()
-            for sample in build.samples(split):
-                row = sample.columns
-                name = f"{sample.post_id}.{build.manifest.image.format}"
-                inner = f"{names[row['label']]}/{name}"
-                (folder / split / inner).write_bytes(sample.image)
+            for row in build.columns(split):
+                inner = _inner(row, build, names)
                 index.writerow([f"{split}/{inner}", row["label"], split])
                 lists = {key: " ".join(row[key]) for key in ("tags", "copyrights")}
                 table.writerow({**row, **lists, "file_name": inner})
                 images.append(
                     {
-                        "id": sample.post_id,
+                        "id": row["post_id"],
                         "file_name": f"{split}/{inner}",
                         "width": side,
                         "height": side,
@@ -58,11 +94,10 @@ def write(build: ExportedBuild, folder: Path, *, advance: Callable[[], None]) ->
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
-                        "image_id": sample.post_id,
+                        "image_id": row["post_id"],
                         "category_id": build.labels.index(row["label"]),
                     }
                 )
-                advance()
     categories = [{"id": leaf, "name": label} for leaf, label in enumerate(build.labels)]
     document = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "coco.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")

@@ -7,7 +7,8 @@ names the features, so that `image` is decoded and `label` has its names
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.export.build import ExportedBuild, ExportedSample
+from curation.workers import check_for_stop
 
 SPLIT_NAMES: Final = {"train": "train", "val": "validation", "test": "test"}
 """The names of the splits in the files: `validation` is the one that is recognised."""
@@ -37,27 +39,39 @@ _FILE_BYTES = 500_000_000  # as the viewers of the format recommend
 _GROUP_ROWS = 1000
 
 
-def write(build: ExportedBuild, folder: Path, *, advance: Callable[[], None]) -> None:
-    """Writes the Parquet files into `folder`/data; calls `advance` after each sample."""
-    schema = _schema(build.labels)
-    leaves = {label: leaf for leaf, label in enumerate(build.labels)}
+@dataclass(frozen=True, slots=True)
+class ParquetFile:
+    """One file to write."""
+
+    path: Path
+    build: ExportedBuild
+    """The samples of the file."""
+    split: str
+
+
+def plan(build: ExportedBuild, folder: Path) -> list[ParquetFile]:
+    """Makes `folder`/data, and returns its files in their order."""
     (folder / "data").mkdir()
-    for split in build.splits:
-        samples = build.samples(split)
-        name = SPLIT_NAMES[split]
-        number = 0
+    return [
+        ParquetFile(folder / "data" / f"{SPLIT_NAMES[split]}-{number:05d}.parquet", piece, split)
+        for split in build.splits
+        for number, piece in enumerate(
+            build.pieces(split, bytes_of_piece=_FILE_BYTES, samples_of_group=_GROUP_ROWS)
+        )
+    ]
+
+
+def write(file: ParquetFile) -> int:
+    """Writes one file, and returns its number of samples."""
+    schema = _schema(file.build.labels)
+    leaves = {label: leaf for leaf, label in enumerate(file.build.labels)}
+    samples = file.build.samples(file.split)
+    with pq.ParquetWriter(file.path, schema, compression="zstd") as writer:
         while group := list(islice(samples, _GROUP_ROWS)):
-            path = folder / "data" / f"{name}-{number:05d}.parquet"
-            with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-                size = 0
-                while group:
-                    rows = [_row(sample, build, leaves) for sample in group]
-                    writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-                    size += sum(len(sample.image) for sample in group)
-                    for _ in group:
-                        advance()
-                    group = [] if size >= _FILE_BYTES else list(islice(samples, _GROUP_ROWS))
-            number += 1
+            check_for_stop()
+            rows = [_row(sample, file.build, leaves) for sample in group]
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    return int(file.build.chosen.num_rows)
 
 
 def files(folder: Path, split: str) -> Iterator[Path]:

@@ -61,5 +61,5 @@ class Params(BaseModel):
         "posts stay unlinked. 0: ignore sources",
     )
     workers: int | None = Field(
-        None, ge=1, description="processes; unset: one per core. The output does not depend on it"
+        None, ge=1, description="processes at once; unset: one per core. Changes no output"
     )

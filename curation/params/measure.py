@@ -37,5 +37,5 @@ class Params(BaseModel):
     )
     pictures_per_tar: int = Field(1000, ge=1, description="images in a tar")
     workers: int | None = Field(
-        None, ge=1, description="processes; unset: one per core. The output does not depend on it"
+        None, ge=1, description="processes at once; unset: one per core. Changes no output"
     )

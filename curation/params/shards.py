@@ -28,3 +28,6 @@ class Params(BaseModel):
         "data set that is passed on; they are in the catalog either way",
     )
     seed: int = Field(0, ge=0, description="seed of the order of the samples within a split")
+    workers: int | None = Field(
+        None, ge=1, description="processes at once; unset: one per core. Changes no output"
+    )

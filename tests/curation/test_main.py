@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.__main__ import STAGES, main
+from curation.options import WITH_ENGINE
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -213,5 +214,6 @@ def test_stage_begins_anew_where_its_output_was_removed(curated, tmp_path: Path)
 def test_stages_have_one_signature(stage: str) -> None:
     """The function `run` of every stage has the parameters `params, *, data_dir, work_dir`."""
     run = importlib.import_module(f"curation.{stage}").run
+    engine = ["engine"] if stage in WITH_ENGINE else []
 
-    assert ["params", "data_dir", "work_dir"] == list(inspect.signature(run).parameters)
+    assert ["params", "data_dir", "work_dir", *engine] == list(inspect.signature(run).parameters)

@@ -227,6 +227,14 @@ def test_two_builds_are_equal_whatever_the_hash_seed(data_dir: Path) -> None:
         assert first == contents(data_dir / "shards")
 
 
+def test_several_processes_give_the_same_bytes(data_dir: Path) -> None:
+    """Shards, tables and manifest of two worker processes are those of one."""
+    expected = contents(run(data_dir))
+    again = contents(run(data_dir, PARAMS.model_copy(update={"workers": 2})))
+
+    assert expected == again
+
+
 def test_order_of_the_split_table_does_not_matter(data_dir: Path) -> None:
     """Another row order of split.parquet gives the same bytes."""
     first = contents(run(data_dir))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import tarfile
 
 import numpy as np
@@ -74,6 +75,18 @@ def test_training_never_opens_test_shards(tiny_shards, tmp_path):
     assert len(open_data(tiny_shards, tmp_path / "cache").train) == 24
     with pytest.raises(MissingInput, match="test-000000"):
         open_split(tiny_shards, tmp_path / "cache", "test")
+
+
+def test_a_part_of_a_cached_split_is_sent_as_a_path(tiny_shards, tmp_path):
+    """Some images of a cached split are pickled as the path of the cache, without a pixel."""
+    whole = open_data(tiny_shards, tmp_path / "cache").train
+    part = whole.at(np.array([2, 0]))
+    sent = pickle.dumps(part)
+
+    assert part.images.images[0].tobytes() not in sent
+    received = pickle.loads(sent)
+    assert np.array_equal(part.images[:], received.images[:])
+    assert np.array_equal(part.post_ids, received.post_ids)
 
 
 def test_changed_shard_is_refused(tiny_shards, tmp_path):

@@ -1,6 +1,8 @@
 """Some images of an array, which stay where they are until they are indexed."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -12,6 +14,12 @@ class ImageRows:
 
     images: UInt8[np.ndarray, "image height width 3"]
     rows: Int[np.ndarray, " row"]
+
+    def __reduce__(self) -> Any:
+        """Pickles the path of a memory map instead of its pixels."""
+        if isinstance(self.images, np.memmap) and self.images.filename is not None:
+            return _reopened, (Path(self.images.filename), self.rows)
+        return ImageRows, (self.images, self.rows)
 
     def __len__(self) -> int:
         """Counts the chosen images."""
@@ -28,3 +36,7 @@ class ImageRows:
     ) -> UInt8[np.ndarray, "batch height width 3"]:
         """Copies the images at `chosen`, in that order."""
         return np.asarray(self.images[self.rows[chosen]])
+
+
+def _reopened(path: Path, rows: Int[np.ndarray, " row"]) -> ImageRows:
+    return ImageRows(np.load(path, mmap_mode="r"), rows)

@@ -1,9 +1,9 @@
 """
-Trains several networks at once, each in a process of its own.
+Trains several networks at once, each in a process of its own, here or on a node of a Ray cluster.
 
 A process trains its network to the last checkpoint and ends; the caller loads the weights from the
 checkpoint. A failure is only logged here: the caller trains on from the checkpoint, and the same
-failure raises its own error there.
+failure raises its own error there. A network whose node is lost trains on elsewhere.
 """
 
 import logging
@@ -15,8 +15,11 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
+from personae import ray_tasks
+from personae.progress import Progress
 from train.engine import loop
 
 log = logging.getLogger(__name__)
@@ -46,6 +49,51 @@ def run(works: Sequence[Work], *, jobs: int) -> None:
         for process in running.values():
             process.terminate()
             process.join()
+
+
+def run_on_cluster(works: Sequence[Work], *, jobs: int | None, shared_dir: Path) -> None:
+    """
+    Trains all of `works` as tasks of a Ray cluster, at most `jobs` at once.
+
+    A task takes the threads that a local job takes, as cores of its node, and a GPU if the networks
+    are trained on one. So one kind of machine gives one result.
+
+    Args:
+        works: Networks to train. Their images must lie in files, whose paths are sent.
+        jobs: Most tasks at the same time; None: as many as the cluster has cores for.
+        shared_dir: Folder of the checkpoints, on a disk that all nodes share.
+
+    Raises:
+        WorkerLost, MissingPackage, BadParams, MissingInput: As `ray_tasks.in_tasks`.
+    """
+    trainer = works[0][0]
+    threads = loop.threads(trainer.params, at_once=jobs or 1)
+    failures = ray_tasks.in_tasks(
+        _train_as_task,
+        [(*work, threads) for work in works],
+        shared_dir=shared_dir,
+        stage="fit",
+        at_once=jobs,
+        cores=threads,
+        gpus=int(trainer.device.type == "cuda"),
+        environment={"CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
+    )
+    with Progress("networks trained by the cluster", len(works)) as progress:
+        for (_, _, task, _), failure in zip(works, failures, strict=True):
+            if failure is not None:
+                log.warning("%s: %s", task.name, failure)
+            progress.advance(text=task.name)
+
+
+def _train_as_task(work: tuple[Any, Any, Any, int, int]) -> str | None:
+    """Trains one network with a number of threads; returns what went wrong, if anything."""
+    trainer, network, task, seed, threads = work
+    loop.prepare(trainer.params.model_copy(update={"threads": threads}))
+    try:
+        trainer.fit(network, task, seed=seed)
+    except Exception as error:  # noqa: BLE001  # the parent meets the same error and reports it
+        return str(error)
+    return None
 
 
 def _train(work: Work, at_once: int, level: int) -> None:

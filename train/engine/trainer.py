@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name that all of torch's documentation uses
 from torch import Tensor, nn
 
+from personae.engine import Engine
 from personae.progress import Progress
 from train.classifier import NetworkReport
 from train.data import augment
@@ -76,6 +77,8 @@ class Trainer:
     """Folder of TensorBoard events; None: none are written."""
     clock: Callable[[], float] = time.perf_counter
     """Returns seconds since any start."""
+    engine: Engine = "local"
+    """What trains independent networks: processes of this machine, or tasks of a Ray cluster."""
 
     def fit(self, network: nn.Module, task: Task, *, seed: int) -> NetworkReport:
         """
@@ -124,13 +127,14 @@ class Trainer:
         Trains independent networks, `loop.jobs` at a time; raises as `fit`.
 
         A separate process trains each network to its last checkpoint, which `fit` then loads. So
-        only the time depends on the number of jobs.
+        only the time depends on the number of jobs, and on the engine.
         """
-        if self.params.jobs > 1 and len(pairs) > 1:
-            parallel.run(
-                [(self, network, task, seed) for network, task in pairs],
-                jobs=self.params.jobs,
-            )
+        works = [(self, network, task, seed) for network, task in pairs]
+        jobs = self.params.jobs if self.params.jobs > 1 else None
+        if self.engine == "ray" and len(works) > 1:
+            parallel.run_on_cluster(works, jobs=jobs, shared_dir=self.work_dir)
+        elif jobs and len(works) > 1:
+            parallel.run(works, jobs=jobs)
         return [self.fit(network, task, seed=seed) for network, task in pairs]
 
 
