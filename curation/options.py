@@ -48,14 +48,12 @@ examples:
   python -m curation query "FROM dataset" --parquet dataset.parquet
   python -m curation select "SELECT post_id FROM dataset WHERE NOT white_background" -o scenes.parquet
   python -m curation get 1234 -o image.png             one image out of its shard
-  python -m curation get miku/03.jpg -o image.png      the same, by the path of its original
   python -m curation verify                            every hash, every offset, no leak
   python -m curation browse                            posts, images, predictions in a browser
   python -m curation remove post 1234 --why "request"  leave a post out, now and later
   python -m curation diff old data                     the samples of two builds
   python -m curation export parquet my-data            for load_dataset("my-data")
-  python -m curation push s3://bucket/folder           the build, for other machines
-  python -m curation pull s3://bucket/folder           and back
+  python -m curation push s3://bucket/folder           the build, for others, who `pull` it
 """
 _EPILOG = """\
 The stages run in the order above; `dvc repro` runs those whose inputs changed.
