@@ -385,8 +385,7 @@ DUCKDB_ERRORS = sorted(_subclasses(duckdb.Error), key=lambda kind: kind.__name__
 @pytest.mark.parametrize("kind", DUCKDB_ERRORS, ids=lambda kind: kind.__name__)
 def test_every_error_of_duckdb_is_translated(kind: type[Exception], tmp_path: Path) -> None:
     """Every DuckDB error class becomes an error of the package, or KeyboardInterrupt."""
-    interrupts = {duckdb.InterruptException}
-    expected = KeyboardInterrupt if kind in interrupts else PersonaeError
+    expected = KeyboardInterrupt if kind is duckdb.InterruptException else PersonaeError
 
     with pytest.raises(expected) as caught, catalog.translated_errors(tmp_path / "catalog.duckdb"):
         raise kind("Query failed")
@@ -395,9 +394,7 @@ def test_every_error_of_duckdb_is_translated(kind: type[Exception], tmp_path: Pa
 
 def test_interruption_of_duckdb_is_ctrl_c(tmp_path: Path) -> None:
     """A RuntimeError of DuckDB that reports Ctrl-C becomes KeyboardInterrupt; others are raised."""
-    path = tmp_path / "catalog.duckdb"
-
-    with pytest.raises(KeyboardInterrupt), catalog.translated_errors(path):
+    with pytest.raises(KeyboardInterrupt), catalog.translated_errors(tmp_path):
         raise RuntimeError("Query interrupted")
-    with pytest.raises(RuntimeError, match="another"), catalog.translated_errors(path):
+    with pytest.raises(RuntimeError, match="another"), catalog.translated_errors(tmp_path):
         raise RuntimeError("another error")

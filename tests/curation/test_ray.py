@@ -153,17 +153,19 @@ def test_an_interruption_cancels_the_tasks(two_nodes, tmp_path) -> None:
     """Ctrl-C ends the command with one message and code 3; the task that ran ends too."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, str(pipe)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    printed = tmp_path / "printed"  # a file: a pipe would stay open in what the command leaves
+    with printed.open("w", encoding="utf-8") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTED, str(pipe)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stderr=stderr,
+        )
     with pipe.open("wb", buffering=0) as writer:  # returns when the task reads
         process.send_signal(signal.SIGINT)
-        _, message = process.communicate(timeout=60)
+        process.wait(timeout=60)
         with pytest.raises(BrokenPipeError):
             writer.write(b"nobody reads")
+    message = printed.read_text(encoding="utf-8")
 
     assert 3 == process.returncode
     assert 1 == message.count("error: Interrupted.")

@@ -31,11 +31,16 @@ def browser():
 @pytest.mark.browser
 def test_a_person_searches_and_opens_a_post(browser, demo_board, tmp_path):
     """The browser passes the challenge; a search, a thumbnail and a tag lead from page to page."""
+    from selenium.webdriver.support.expected_conditions import staleness_of
+    from selenium.webdriver.support.ui import WebDriverWait
+
     browser.get(demo_board.url + "/")
     images = browser.find_elements("css selector", "ul.posts img")
     assert len(images) > 10
     browser.find_element("name", "tags").send_keys("solo smile rating:g")
-    browser.find_element("tag name", "button").click()
+    button = browser.find_element("tag name", "button")
+    button.click()
+    WebDriverWait(browser, 20).until(staleness_of(button))  # the next page is there
     browser.find_element("css selector", "ul.posts a").click()
     loaded = "return [...document.images].every(i => i.complete && i.naturalWidth > 99)"
     image = browser.find_element("css selector", ".post img")
