@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 STORAGE_VERSION = "v1.2.0"
 # Bytes: what DuckDB needs beyond this goes to the disk. Files that are read, and the values of the tags,
 # are not counted in it.
-_MEMORY = 2_500_000_000
+_MEMORY = 1_900_000_000
 STAGES = (
     "listing",
     "decide",

@@ -66,21 +66,21 @@ def plan() -> str | None:
             (
                 f"`{stage}`",
                 "1",
-                f"{seconds / 3600 / CORES:.1f}",
+                _hours(seconds / CORES),
                 f"{seconds / 3600:,.1f} core-hours on {CORES} cores",
                 _usd(seconds / 3600 * CORE_HOUR_USD),
             )
         )
     seconds = sum(
-        cost["seconds"] for stage, cost in tables["stages"].items() if stage not in _READ_IMAGES
+        cost["cpu_seconds"] for stage, cost in tables["stages"].items() if stage not in _READ_IMAGES
     )
     core_hours += seconds / 3600
     rows.append(
         (
             "tables and catalog",
             "1",
-            f"{seconds / 3600:.1f}",
-            f"one process after the other, as measured; peak {_peak(tables):.1f} GiB",
+            _hours(seconds),
+            f"one core; peak {_peak(tables):.1f} GiB",
             _usd(seconds / 3600 * CORE_HOUR_USD),
         )
     )
@@ -125,6 +125,10 @@ def _table_exponents() -> dict[str, float]:
 
 def _peak(tables: dict[str, Any]) -> float:
     return max(cost["peak_mib"] for cost in tables["stages"].values()) / 1024
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f}" if seconds >= 360 else "< 0.1"
 
 
 def _usd(amount: float) -> str:
