@@ -171,14 +171,14 @@ def _remote(options: argparse.Namespace) -> "RemoteBuild | None":
 
 def _catalog_path(options: argparse.Namespace) -> Path:
     """Returns the path of the catalog, which is fetched where `--url` names a build."""
+    name = "catalog/catalog.duckdb"
     build = _remote(options)
-    if build is not None:
-        build.fetch("catalog/catalog.duckdb")
-        for file in build.index.files:
-            if file.path.startswith("catalog/"):
-                build.fetch(file.path)
-    folder: Path = options.data_dir if build is None else build.folder
-    return folder / "catalog" / "catalog.duckdb"
+    if build is None:
+        return Path(options.data_dir / name)
+    for file in build.index.files:
+        if file.path.startswith("catalog/"):
+            build.fetch(file.path)
+    return build.fetch(name)
 
 
 def _verify(options: argparse.Namespace) -> None:

@@ -348,25 +348,13 @@ def _add_remote(command: argparse.ArgumentParser) -> None:
 
 
 def _add_push(commands: _Commands) -> None:
-    push = commands.add_parser(
+    push = _add_copy(
+        commands,
         "push",
-        help="copy the build to a storage",
-        description=_opening(
-            "Copies segments, shards and catalog to a storage. Readers there see the old build or the "
-            "new one.",
-            "push s3://bucket/folder",
-        ),
-        epilog=_STORAGE_HELP,
-    )
-    push.add_argument(
-        "url", metavar="URL", help="folder of the storage, such as s3://bucket/folder"
-    )
-    push.add_argument(
-        "--only",
-        nargs="+",
-        choices=_FOLDERS,
-        metavar="FOLDER",
-        help="folders of the data folder besides shards (default: download catalog)",
+        summary="copy the build to a storage",
+        description="Copies segments, shards and catalog to a storage. Readers there see the old build "
+        "or the new one.",
+        only="folders of the data folder besides shards (default: download catalog)",
     )
     push.add_argument(
         "--prune",
@@ -378,23 +366,28 @@ def _add_push(commands: _Commands) -> None:
 
 
 def _add_pull(commands: _Commands) -> None:
-    pull = commands.add_parser(
+    pull = _add_copy(
+        commands,
         "pull",
-        help="copy a build from a storage",
-        description=_opening(
-            "Copies a build to the data folder, and checks the sha256 of every file.",
-            "pull s3://bucket/folder",
-        ),
-        epilog=_STORAGE_HELP,
-    )
-    pull.add_argument(
-        "url", metavar="URL", help="folder of the storage, such as s3://bucket/folder"
-    )
-    pull.add_argument(
-        "--only",
-        nargs="+",
-        choices=_FOLDERS,
-        metavar="FOLDER",
-        help="folders of the build (default: all that it has)",
+        summary="copy a build from a storage",
+        description="Copies a build to the data folder, and checks the sha256 of every file.",
+        only="folders of the build (default: all that it has)",
     )
     cli.add_shared_options(pull, "data")
+
+
+def _add_copy(
+    commands: _Commands, name: str, *, summary: str, description: str, only: str
+) -> argparse.ArgumentParser:
+    """Adds a command that copies a build between the data folder and a storage, and returns it."""
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=_opening(description, f"{name} s3://bucket/folder"),
+        epilog=_STORAGE_HELP,
+    )
+    command.add_argument(
+        "url", metavar="URL", help="folder of the storage, such as s3://bucket/folder"
+    )
+    command.add_argument("--only", nargs="+", choices=_FOLDERS, metavar="FOLDER", help=only)
+    return command
