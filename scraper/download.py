@@ -109,9 +109,7 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
             rebuild(ledger, folder, listed.files(), max_pixels=params.max_pixels)
         _recover(ledger, segments)
         if params.parts:
-            writer = Writer(ledger, segments, is_remote=True)
-            is_whole = False
-            try:
+            with Writer(ledger, segments, is_remote=True) as writer:
                 parts.take_over(
                     params.parts,
                     listed,
@@ -120,9 +118,6 @@ async def run(  # noqa: PLR0917  # settings, the world, then folders in the orde
                     site=site.name,
                     max_pixels=params.max_pixels,
                 )
-                is_whole = True
-            finally:
-                writer.close(seal=is_whole)
         if params.retry_refused:
             _log.info("download: %d refused images are requested again", ledger.forget_refused())
         pending = _pending(listed, ledger)
@@ -162,8 +157,7 @@ async def _fetch(  # noqa: PLR0917  # as `run`
     )
     transfer = Transfer(bounds, client, writer, breaker, clock=clock)
     total, stored = pending.left, 0
-    is_closed = False
-    try:
+    with writer:
         for title, fetch_again in ((STAGE, False), (f"{STAGE} again", True)):
             ids = pending.suspicious if fetch_again else pending.fresh
             if not len(ids) or transfer.stop is not None:
@@ -175,9 +169,6 @@ async def _fetch(  # noqa: PLR0917  # as `run`
             _log.info("%s: fetched %d: %s", title, len(ids), progress.summary())
             stored += progress.counts["stored"]
             pending = _pending(listed, ledger)
-        is_closed = True
-    finally:
-        writer.close(seal=is_closed)
     if isinstance(transfer.stop, RequestRefused | UnexpectedResponse):
         raise transfer.stop
     is_through = transfer.stop is None and len(pending.suspicious) > 0

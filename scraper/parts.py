@@ -7,7 +7,6 @@ number of parts.
 """
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +23,7 @@ from scraper import store
 from scraper.image import RequestedFile, inspect, sha256
 from scraper.kept_files import KeptFiles
 from scraper.ledger import Key, Ledger, RefusedImage, StoredImage
+from scraper.segments import read_payload
 from scraper.transfer import Arrived, Writer
 
 _log = logging.getLogger(__name__)
@@ -56,18 +56,18 @@ def divide(data_dir: Path, out_dir: Path, *, count: int) -> list[Path]:
         )
     kept = tables.read(data_dir / "decide" / "kept.parquet", ("post_id",), stage="decide")
     ids = kept["post_id"].combine_chunks()
-    for name, stage in (("listing", "posts"), ("decide", "kept")):
-        path = data_dir / name / f"{stage}.parquet"
-        tables.check(path, ("post_id",), stage=name)
-        _distribute(path, folders, ids)
+    for stage, table in (("listing", "posts"), ("decide", "kept")):
+        _distribute(data_dir, f"{stage}/{table}.parquet", folders, ids, stage=stage)
     _log.info("divide: %d posts in %d parts", len(ids), count)
     return folders
 
 
-def _distribute(path: Path, folders: Sequence[Path], ids: pa.Array) -> None:
+def _distribute(
+    data_dir: Path, name: str, folders: Sequence[Path], ids: pa.Array, *, stage: str
+) -> None:
     """Writes the rows of the posts `ids` of a table to the same table of each part."""
-    name = Path(path.parent.name) / path.name
-    stage = path.parent.name
+    path = data_dir / name
+    tables.check(path, ("post_id",), stage=stage)
     with ExitStack() as stack:
         schema = pq.read_schema(path)
         writers = []
@@ -158,11 +158,7 @@ class _Part:
         """Returns the bytes of an image; none where the segment does not have them."""
         path = self._folder / "segments" / Path(row.segment).name
         try:
-            with path.open("rb") as segment:
-                if os.fstat(segment.fileno()).st_size < row.offset + row.file_bytes:
-                    return b""
-                segment.seek(row.offset)
-                return segment.read(row.file_bytes)
+            return read_payload(path, row.offset, row.file_bytes)
         except OSError:
             return b""
 

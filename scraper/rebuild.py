@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scraper.image import RequestedFile, inspect, stored_image
 from scraper.ledger import Ledger, RefusedImage, StoredImage
-from scraper.segments import BLOCK, padded_end
+from scraper.segments import BLOCK, padded_end, read_payload
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def rebuild(
         rows = []
         for file in batch:
             for segment, offset in by_post.get(file.post_id, ()):
-                payload = _read(folder / segment, offset, members[segment, offset][1])
+                payload = read_payload(folder / segment, offset, members[segment, offset][1])
                 image = inspect(payload, file, max_pixels=max_pixels) if file.variant else None
                 if image is not None and not isinstance(image, RefusedImage):
                     rows.append(stored_image(file, payload, image, segment, offset))
@@ -78,9 +78,3 @@ def _members(folder: Path) -> Iterator[tuple[str, str, int, int]]:
                     break
                 yield path.name, info.name, offset, info.size
                 file.seek(padded_end(offset, info.size))
-
-
-def _read(path: Path, offset: int, size: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(size)

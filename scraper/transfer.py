@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from personae.progress import Progress
 from scraper.breaker import Breaker
@@ -67,7 +67,7 @@ class Bounds:
 
 class Writer:
     """
-    The one owner of segments and ledger while images arrive; it works in a thread.
+    The one owner of segments and ledger while images arrive; a context that works in a thread.
 
     Args:
         ledger: Where the rows go.
@@ -95,9 +95,12 @@ class Writer:
         )
         return rows
 
-    def close(self, *, seal: bool) -> None:
-        """Closes the segment, with its end mark if `seal`."""
-        if seal:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        """Closes the segment, with its end mark unless the block failed."""
+        if kind is None:
             self._segments.seal()
         self._segments.close()
 
