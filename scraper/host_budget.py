@@ -19,13 +19,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 from urllib.parse import quote
 
 from scraper.errors import DailyBudgetSpent
 
 _log = logging.getLogger(__name__)
 
-KINDS = ("api", "files")
+Kind: TypeAlias = Literal["api", "files"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _BYTES = 512
 _DAY_SECONDS = 86_400
 # An interval of another process counts up to a minute, which is what repeated refusals lead to.

@@ -13,19 +13,17 @@ request leaves.
 
 import http.client
 import json
-import logging
-import math
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from personae import local_page
 from personae.errors import BadParams
 from personae.local_page import LocalServer, Reply
 from scraper.errors import DailyBudgetSpent, Unfinished
-from scraper.host_budget import KINDS, HostBudget
-
-_log = logging.getLogger(__name__)
+from scraper.host_budget import HostBudget, Kind
 
 _COMMAND = "python -m scraper budget"
 _MOST_BYTES = 4096
@@ -69,8 +67,8 @@ class SharedBudget:
         if port is None or not local_page.is_loopback(parts.netloc) or parts.path not in ("", "/"):
             raise BadParams(
                 "PERSONAE_STATE is neither a folder nor the address of a budget on this machine. A "
-                f"budget is served by\n  {_COMMAND}\nand named http://127.0.0.1:8766, also through a "
-                "tunnel from another machine."
+                f"budget is served by\n  {_COMMAND}\nwhich prints its address. Another machine needs a "
+                "tunnel to it."
             )
         self._address = f"{parts.hostname}:{port}"
         self._board = {"host": host, "daily_requests": daily_requests, "most_pause": most_pause}
@@ -145,6 +143,18 @@ def server(port: int, folder: Path | None) -> LocalServer:
     )
 
 
+class _Question(BaseModel):
+    """What a client asks, and for which board."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    host: str = Field(min_length=1, max_length=255)
+    kind: Kind
+    seconds: float = Field(ge=0, le=_LONGEST_SECONDS, allow_inf_nan=False)
+    daily_requests: int | None = Field(gt=0)
+    most_pause: float = Field(ge=0, le=_LONGEST_SECONDS, allow_inf_nan=False)
+
+
 class _Desk:
     """Answers the questions of all machines."""
 
@@ -155,34 +165,27 @@ class _Desk:
     def answer(self, target: str, body: bytes) -> Reply:
         """Returns the wait, or what is wrong with the question."""
         try:
-            question = json.loads(body)
-            host, kind = question["host"], question["kind"]
-            daily, most_pause = question["daily_requests"], float(question["most_pause"])
-            seconds = float(question["seconds"])
-            is_sound = (
-                target in ("/take", "/pause")
-                and isinstance(host, str)
-                and 0 < len(host) < 256
-                and kind in KINDS
-                and (daily is None or (isinstance(daily, int) and daily > 0))
-                and all(
-                    math.isfinite(n) and 0 <= n <= _LONGEST_SECONDS for n in (most_pause, seconds)
-                )
-            )
-        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-            is_sound = False
-        if not is_sound:
+            question = _Question.model_validate_json(body)
+        except ValidationError:
+            question = None
+        if question is None or target not in ("/take", "/pause"):
             return local_page.error(400, "This is no question to a budget.")
-        key = (host, daily, most_pause)
+        key = (question.host, question.daily_requests, question.most_pause)
         if key not in self._budgets and len(self._budgets) >= _MOST_HOSTS:
             return local_page.error(429, f"A budget serves at most {_MOST_HOSTS} boards.")
         budget = self._budgets.setdefault(
-            key, HostBudget(host, self._folder, daily_requests=daily, most_pause=most_pause)
+            key,
+            HostBudget(
+                question.host,
+                self._folder,
+                daily_requests=question.daily_requests,
+                most_pause=question.most_pause,
+            ),
         )
         if target == "/pause":
-            budget.pause(kind, seconds)
+            budget.pause(question.kind, question.seconds)
             return local_page.as_json({})
         try:
-            return local_page.as_json({"wait": budget.take(kind, seconds)})
+            return local_page.as_json({"wait": budget.take(question.kind, question.seconds)})
         except DailyBudgetSpent as error:
             return local_page.as_json({"spent": str(error)})
