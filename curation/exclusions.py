@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.params.filters import EXCLUDABLE
-from personae import files, tables
+from personae import edited, files, tables
 from personae.errors import BadParams
 
 _VALUES: Final = {
@@ -33,8 +33,6 @@ _VALUES: Final = {
     "sha256": (re.compile(r"[0-9a-f]{64}"), "64 hexadecimal digits"),
     "md5": (re.compile(r"[0-9a-f]{32}"), "32 hexadecimal digits"),
 }
-# A tag may begin with `#`, so a comment needs a space on both sides.
-_COMMENT: Final = re.compile(r"(?:^|\s)#(?:\s|$)")
 _TAG_COLUMNS: Final = {
     "tag": ("tags_general", "tags_character", "tags_copyright", "tags_artist", "tags_meta"),
     "artist": ("tags_artist",),
@@ -80,24 +78,15 @@ def read(path: Path) -> list[ExclusionRule]:
     Raises:
         BadParams: The file cannot be read, or a line is no rule; the message names file and line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise BadParams(f"{path} cannot be read as a list of excluded posts ({error}).") from error
     rules: dict[str, ExclusionRule] = {}
-    for number, line in enumerate(lines, start=1):
-        text, why = _split(line)
-        if not text:
-            continue
-        kind, _, value = text.partition(" ")
-        if not value or len(value.split()) > 1:
+    for line in edited.lines(path, of="excluded posts"):
+        kind, _, value = " ".join(line.text.split()).partition(" ")
+        if not value or " " in value:
             raise BadParams(
-                f"{path}, line {number}: {line.strip()!r:.80} is no rule. A rule is a kind "
+                f"{line.where}: {line.text!r:.80} is no rule. A rule is a kind "
                 f"({', '.join(EXCLUDABLE)}) and one value, such as `post 1234`; a comment begins with `# `."
             )
-        read_rule = rule(kind, value.strip(), why, where=f"{path}, line {number}")
+        read_rule = rule(kind, value, line.why, where=line.where)
         rules.setdefault(read_rule.key, read_rule)
     return list(rules.values())
 
@@ -148,13 +137,6 @@ def matches(rules: Sequence[ExclusionRule], data_dir: Path) -> dict[int, list[Ex
     in_images = [(kind, by_kind[kind]) for kind in ("sha256", "md5")]
     _search(data_dir / "download" / "images.parquet", "download", in_images, matched)
     return {post_id: list(dict.fromkeys(matched[post_id])) for post_id in sorted(matched)}
-
-
-def _split(line: str) -> tuple[str, str]:
-    """Returns rule and comment of a line, the rule with single spaces."""
-    comment = _COMMENT.search(line)
-    text, why = (line[: comment.start()], line[comment.end() :]) if comment else (line, "")
-    return " ".join(text.split()), why.strip()
 
 
 def _with_aliases(rules: Mapping[str, ExclusionRule], data_dir: Path) -> dict[str, ExclusionRule]:
