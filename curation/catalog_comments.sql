@@ -22,7 +22,7 @@ COMMENT ON TABLE funnel IS 'number of posts by stage and outcome, from the board
 COMMENT ON TABLE duplicate_groups IS 'groups of several posts';
 COMMENT ON TABLE label_counts IS 'number of posts and samples of each label';
 COMMENT ON TABLE look_alikes IS 'pairs of labels that a person could confuse: a form and its base, two forms of one base, and for each label the label of its work with the most similar name';
-COMMENT ON TABLE leaks IS 'pairs of posts in two splits with the same or nearly the same image; empty unless the split was given';
+COMMENT ON TABLE leaks IS 'posts of two splits with the same or nearly the same image: each post with the first such post of each other split, and every link; empty unless the split was given';
 COMMENT ON VIEW journey IS 'steps of each post through the stages';
 COMMENT ON VIEW rejections IS 'rules that each refused post failed, with the two numbers compared';
 COMMENT ON VIEW white_background IS 'samples on a white background';
@@ -199,7 +199,7 @@ COMMENT ON COLUMN look_alikes.kind IS 'form_and_base, one_base or near_name';
 COMMENT ON COLUMN look_alikes.copyright IS 'work of the first label; of the second where the first has none';
 COMMENT ON COLUMN look_alikes.name_similarity IS 'Jaro-Winkler similarity of the two names, 0 to 1';
 COMMENT ON COLUMN leaks.kind IS 'one_group, one_file, one_picture (equal normalised images), or linked_ and the kind of link';
-COMMENT ON COLUMN leaks.post_a IS 'one of the two posts';
+COMMENT ON COLUMN leaks.post_a IS 'one of the two posts, of the split that is first by name';
 COMMENT ON COLUMN leaks.post_b IS 'the other post';
 COMMENT ON COLUMN leaks.split_a IS 'split of post_a';
 COMMENT ON COLUMN leaks.split_b IS 'split of post_b';

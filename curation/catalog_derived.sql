@@ -83,21 +83,33 @@ ORDER BY kind, name_similarity DESC, label_a, label_b;
 
 -- The same or nearly the same image in two splits. A drawn split is broken unless this table is
 -- empty.
--- A given split (`split.mode`) is taken as it is, and the table lists what it leaks.
+-- A given split (`split.mode`) is taken as it is, and the table lists what it leaks: each post with the
+-- first post of each other split. All pairs of thousands of copies would not fit on a disk.
 CREATE TABLE leaks AS
-WITH placed AS (
+WITH placed AS NOT MATERIALIZED (
     SELECT s.post_id, s.split, s.group_id, m.sha256, m.image_sha256
     FROM splits AS s LEFT JOIN measures AS m USING (post_id)
 ),
+keyed AS NOT MATERIALIZED (
+    SELECT 'one_group' AS kind, group_id::VARCHAR AS key, post_id, split FROM placed
+    UNION ALL
+    SELECT 'one_file', sha256, post_id, split FROM placed
+    UNION ALL
+    SELECT 'one_picture', image_sha256, post_id, split FROM placed
+),
+crossing AS (  -- by hash, which needs less memory; the exact keys are joined below
+    SELECT hash(kind, key) AS hashed FROM keyed GROUP BY hashed HAVING min(split) < max(split)
+),
+shared AS (
+    FROM keyed SEMI JOIN crossing ON hash(kind, key) = hashed
+),
+firsts AS (
+    SELECT kind, key, split, min(post_id) AS post_id FROM shared GROUP BY kind, key, split
+),
 apart AS (
-    SELECT 'one_group' AS kind, a.post_id AS post_a, b.post_id AS post_b
-    FROM placed AS a JOIN placed AS b USING (group_id) WHERE a.split < b.split
-    UNION ALL
-    SELECT 'one_file', a.post_id, b.post_id
-    FROM placed AS a JOIN placed AS b USING (sha256) WHERE a.split < b.split
-    UNION ALL
-    SELECT 'one_picture', a.post_id, b.post_id
-    FROM placed AS a JOIN placed AS b USING (image_sha256) WHERE a.split < b.split
+    SELECT DISTINCT s.kind, if(s.split < f.split, s.post_id, f.post_id) AS post_a,
+           if(s.split < f.split, f.post_id, s.post_id) AS post_b
+    FROM shared AS s JOIN firsts AS f USING (kind, key) WHERE s.split <> f.split
     UNION ALL
     SELECT 'linked_' || l.link, l.post_a, l.post_b
     FROM links AS l

@@ -220,35 +220,6 @@ def test_leaks_is_empty_for_a_sound_split(path: Path) -> None:
     assert [] == rows(path, "FROM leaks")
 
 
-@pytest.mark.parametrize(
-    ("kind", "file", "column"),
-    [
-        ("one_group", "split/split.parquet", "group_id"),
-        ("one_file", "measure/measures.parquet", "sha256"),
-        ("one_picture", "measure/measures.parquet", "image_sha256"),
-        ("linked_near", "duplicates/links.parquet", ""),
-    ],
-)
-def test_leaks_shows_each_kind_of_leak(curated, kind: str, file: str, column: str) -> None:
-    """Two posts of one image in two splits appear in `leaks`, for each kind of duplicate."""
-    sides = pq.read_table(curated.data_dir / "split" / "split.parquet").to_pylist()
-    first = next(row["post_id"] for row in sides if row["split"] == "train")
-    second = next(row["post_id"] for row in sides if row["split"] == "test")
-    target = curated.data_dir / file
-    table = pq.read_table(target)
-    if column:
-        values = dict(zip(table["post_id"].to_pylist(), table[column].to_pylist(), strict=True))
-        values[second] = values[first]
-        edit(target, column, pa.array(values.values()))
-    else:
-        link = {"post_a": first, "post_b": second, "link": "near", "distance": 3}
-        planted = pa.Table.from_pylist([*table.to_pylist(), link], schema=table.schema)
-        pq.write_table(planted, target)
-    leaks = rows(run(curated.data_dir), "SELECT kind, post_a, post_b FROM leaks")
-
-    assert [(kind, {first, second})] == [(row[0], set(row[1:])) for row in leaks]
-
-
 def test_dataset_places_the_bytes_of_every_sample(curated, path: Path) -> None:
     """Shard, offset and size of each row address the bytes of the image that `measure` wrote."""
     samples = rows(
