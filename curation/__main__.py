@@ -33,6 +33,7 @@ from curation import workers
 from curation.documents import SPLITS
 from curation.errors import TamperedData
 from personae import cli, files, interrupt
+from personae.errors import BadQuery
 from personae.settings import Settings, overrides
 from personae.text import printable
 
@@ -117,7 +118,13 @@ def _query(options: argparse.Namespace) -> None:
 
 
 def _sql(options: argparse.Namespace) -> str:
-    return sys.stdin.read() if options.sql == "-" else str(options.sql)
+    """Returns the statement of the command or of standard input; raises `BadQuery`."""
+    try:
+        sql = sys.stdin.read() if options.sql == "-" else str(options.sql)
+        sql.encode()  # standard input may be as lenient as the command line
+    except UnicodeError as error:
+        raise BadQuery("The SQL is not valid UTF-8.") from error
+    return sql
 
 
 def _select(options: argparse.Namespace) -> None:

@@ -261,12 +261,17 @@ def _add_remove(commands: _Commands) -> None:
     )
     remove.add_argument(
         "values",
+        type=cli.plain_text,
         metavar="VALUE",
         nargs="+",
         help="post id, tag, tag of an artist, or hash of a file",
     )
     remove.add_argument(
-        "--why", default="", metavar="TEXT", help="comment of the rule (default: none)"
+        "--why",
+        type=cli.plain_text,
+        default="",
+        metavar="TEXT",
+        help="comment of the rule (default: none)",
     )
     remove.add_argument(
         "--copies",

@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 from personae import engine, interrupt
 from personae.errors import EXIT_HELP, BadParams, Exit, PersonaeError
 from personae.settings import near_miss
-from personae.text import printable
+from personae.text import is_utf8, printable
 
 log = logging.getLogger("personae")
 
@@ -117,6 +117,13 @@ def whole_number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of 0 or more")
     return int(text)
+
+
+def plain_text(text: str) -> str:
+    """Returns text that is valid UTF-8; for `type=` of an option that names no file."""
+    if not is_utf8(text):
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' is no valid UTF-8")
+    return text
 
 
 def port(text: str) -> int:

@@ -22,6 +22,15 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() or sign == "\n" else "·" for sign in text)
 
 
+def is_utf8(text: str) -> bool:
+    """Returns whether UTF-8 can hold `text`: Python keeps other bytes of a command as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def code(text: str) -> str:
     """Returns foreign text as Markdown code, which no sign in it can end, for a cell of a table."""
     plain = "".join(sign if sign.isprintable() and sign not in "`|" else "·" for sign in text)

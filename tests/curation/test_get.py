@@ -19,7 +19,7 @@ from curation import catalog, sample
 from curation.__main__ import main
 from curation.documents import ManifestDocument
 from personae.catalog import connect
-from personae.errors import BadDocument, BadParams
+from personae.errors import BadDocument, BadParams, MissingInput
 
 KEY = 1000
 
@@ -212,10 +212,11 @@ def test_manifest_cannot_name_a_file_elsewhere(inside: Path) -> None:
 
 @pytest.fixture
 def originals(curated) -> Path:
-    """Gives four samples an original: two files of a folder with like names, an address, a tile."""
+    """Gives five samples an original: two files with like names, an address, a tile, a name of Latin-1."""
     path = curated.data_dir / "listing" / "posts.parquet"
     urls = {1000: "folder:a%20b/%E2%9C%93%23.png", 1007: "folder:c/a%20b/%E2%9C%93%23.png"}
     urls |= {1021: "/original/aa/bb/aabb.jpg", 1035: "folder:sheet.png#5"}
+    urls |= {1049: "folder:caf%E9/1.png"}
     table = pq.read_table(path)
     rows = table.to_pylist()
     for row in rows:
@@ -238,6 +239,7 @@ def originals(curated) -> Path:
         ("/original/aa/bb/aabb.jpg", 1021),
         ("folder:c/a%20b/%E2%9C%93%23.png", 1007),
         ("sheet.png#5", 1035),
+        (os.fsdecode(b"caf\xe9/1.png"), 1049),
     ],
 )
 def test_get_takes_the_original(originals: Path, tmp_path: Path, key: str, post_id) -> None:
@@ -251,6 +253,16 @@ def test_get_takes_the_original(originals: Path, tmp_path: Path, key: str, post_
     assert post_id == sample.post_id_of(originals, key)
     assert 0 == main(["get", key, "--data", str(originals), "-o", str(output)])
     assert output.read_bytes() == sample.stored_bytes(originals, post_id)
+
+
+def test_get_looks_an_original_up_in_the_catalog(originals: Path) -> None:
+    """The listing, which is long, is not read where the catalog has the original."""
+    catalog.run(catalog.Params(), data_dir=originals, work_dir=originals)
+    (originals / "listing" / "posts.parquet").unlink()
+
+    assert 1007 == sample.post_id_of(originals, "folder:c/a%20b/%E2%9C%93%23.png")
+    with pytest.raises(MissingInput, match=r"posts\.parquet is absent"):
+        sample.post_id_of(originals, "/preview/aa/bb/aabb.jpg")
 
 
 def test_get_of_an_unknown_original_is_named(originals: Path, capsys) -> None:
@@ -270,7 +282,7 @@ def test_catalog_has_the_original_of_every_sample(originals: Path) -> None:
             "WHERE original_url IS NOT NULL ORDER BY post_id"
         ).fetchall()
 
-    assert ["a b/✓#.png", "c/a b/✓#.png", None, "sheet.png#5"] == [row[1] for row in rows]
+    assert ["a b/✓#.png", "c/a b/✓#.png", None, "sheet.png#5", None] == [row[1] for row in rows]
     assert rows[2][:3] == (1021, None, "/original/aa/bb/aabb.jpg")
     assert {"g"} == {row[4] for row in rows}
     assert all(row[3].startswith("artist_") for row in rows)

@@ -162,6 +162,19 @@ def test_query_reads_standard_input(ask, monkeypatch) -> None:
     assert "seven\n7\n" == ask("-", "--csv")[1]
 
 
+def test_sql_of_other_bytes_than_utf8_is_refused(curated) -> None:
+    """Bytes that are no UTF-8, in the command or on standard input, give one line and exit code 2."""
+    program = [sys.executable, "-m", "curation"]
+    folder = ["--data", str(curated.data_dir)]
+    sql = b"SELECT '\xff'"
+    for command in (["query", sql], ["query", "-"], ["select", sql, "-o", "x.parquet"]):
+        done = subprocess.run(
+            [*program, *command, *folder], input=sql, check=False, capture_output=True
+        )
+
+        assert (2, b"error: The SQL is not valid UTF-8.\n") == (done.returncode, done.stderr)
+
+
 def test_reader_that_leaves_early_is_no_error(curated) -> None:
     """`query … | head -1` ends without an error message."""
     command = (

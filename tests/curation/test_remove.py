@@ -40,6 +40,15 @@ def root_of(data_dir: Path) -> str:
     return json.loads((data_dir / "shards" / "manifest.json").read_text())["root_sha256"]
 
 
+@pytest.mark.parametrize("arguments", [("tag", "\udcff"), ("post", "1000", "--why", "\udcff")])
+def test_rule_of_other_bytes_than_utf8_is_wrong_usage(remove, tmp_path: Path, arguments) -> None:
+    """A value or a reason that is no UTF-8, as the shell may give it, is refused in one line."""
+    with pytest.raises(SystemExit, match="2"):
+        remove(*arguments)
+
+    assert not (tmp_path / "exclude.txt").exists()
+
+
 def test_removal_names_what_it_concerns(remove, curated, tmp_path: Path) -> None:
     """A rule is added with its reason; samples, shard and runs are named, and what to run next."""
     samples = rows(curated.data_dir / "shards/samples.parquet")
