@@ -254,8 +254,11 @@ def test_no_block_escapes():
 
 @pytest.mark.parametrize("block", NEEDY, ids=lambda block: f"{block.page}:{block.line}")
 def test_block_for_other_packages_is_python(block):
-    """A block for packages that Personae does not install compiles; its page runs it if they are there."""
+    """A block that needs packages of others is Python that imports them; its page runs it if it can."""
     compile(block.text, block.page, "exec")
+    imported = set(re.findall(r"^\s*(?:import|from) (\w+)", block.text, re.MULTILINE))
+
+    assert set(block.needs) <= imported
     if block.missing:
         pytest.skip(f"not installed: {', '.join(block.missing)}")
 
