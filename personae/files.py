@@ -95,6 +95,18 @@ def write_json(path: Path, document: Any) -> None:
     write_text(path, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def read_range(path: Path, offset: int, size: int) -> bytes:
+    """Returns `size` bytes of a file, none where it ends before they do; raises `OSError`."""
+    # Opened for each image: a data set may have more shards than a process open files.
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        # Checked before memory is taken: a table from elsewhere may claim any size.
+        is_whole = 0 <= offset <= offset + size <= os.fstat(handle).st_size
+        return os.pread(handle, size, offset) if is_whole else b""
+    finally:
+        os.close(handle)
+
+
 def read_json(path: Path, *, stage: str) -> dict[str, Any]:
     """
     Returns the JSON mapping in `path`.

@@ -23,7 +23,6 @@ from scraper import store
 from scraper.image import RequestedFile, inspect, sha256
 from scraper.kept_files import KeptFiles
 from scraper.ledger import Key, Ledger, RefusedImage, StoredImage
-from scraper.segments import read_payload
 from scraper.transfer import Arrived, Writer
 
 _log = logging.getLogger(__name__)
@@ -158,7 +157,7 @@ class _Part:
         """Returns the bytes of an image; none where the segment does not have them."""
         path = self._folder / "segments" / Path(row.segment).name
         try:
-            return read_payload(path, row.offset, row.file_bytes)
+            return files.read_range(path, row.offset, row.file_bytes)
         except OSError:
             return b""
 

@@ -10,9 +10,10 @@ import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from personae import files
 from scraper.image import RequestedFile, inspect, stored_image
 from scraper.ledger import Ledger, RefusedImage, StoredImage
-from scraper.segments import BLOCK, padded_end, read_payload
+from scraper.segments import BLOCK, padded_end
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def rebuild(
         rows = []
         for file in batch:
             for segment, offset in by_post.get(file.post_id, ()):
-                payload = read_payload(folder / segment, offset, members[segment, offset][1])
+                payload = files.read_range(folder / segment, offset, members[segment, offset][1])
                 image = inspect(payload, file, max_pixels=max_pixels) if file.variant else None
                 if image is not None and not isinstance(image, RefusedImage):
                     rows.append(stored_image(file, payload, image, segment, offset))

@@ -38,20 +38,6 @@ def padded_end(offset: int, file_bytes: int) -> int:
     return offset + -(-file_bytes // BLOCK) * BLOCK
 
 
-def read_payload(path: Path, offset: int, size: int) -> bytes:
-    """
-    Returns the bytes of an image in a segment; none where the segment ends before they do.
-
-    Raises:
-        OSError: The segment cannot be read.
-    """
-    with path.open("rb") as segment:
-        if os.fstat(segment.fileno()).st_size < offset + size:
-            return b""
-        segment.seek(offset)
-        return segment.read(size)
-
-
 @contextmanager
 def disk_errors_translated(folder: Path) -> Iterator[None]:
     """Turns 'no space left', a quota or a size limit into `DiskRefused`."""

@@ -8,7 +8,6 @@ input from outside: whatever is wrong in them ends in an error that names shard,
 import hashlib
 import io
 import mmap
-import os
 import re
 import struct
 import tarfile
@@ -22,6 +21,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from personae import files
 from personae.build.documents import IndexedShard
 from personae.errors import BadShard, MissingInput
 from personae.squares import Pixels
@@ -116,22 +116,12 @@ class LocalShards:
         """Returns bytes of a shard; raises `MissingInput` where it is absent."""
         path = self.folder / entry.shard
         try:
-            return read_range(path, offset, size)
+            return files.read_range(path, offset, size)
         except OSError as error:
             raise MissingInput(
                 f"{path} is absent or unreadable ({error}), and samples.parquet names it. "
                 "Run stage 'shards' again."
             ) from error
-
-
-def read_range(path: Path, offset: int, size: int) -> bytes:
-    """Returns `size` bytes of a file, fewer where it ends earlier; raises `OSError`."""
-    # Opened for each image: a data set may have more shards than a process open files.
-    file = os.open(path, os.O_RDONLY)
-    try:
-        return os.pread(file, size, offset)
-    finally:
-        os.close(file)
 
 
 class _SampleRecord(BaseModel):

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, Self
 
+from personae import files
 from personae.build import shards
 from personae.build.documents import IndexedShard
 from personae.errors import BadDocument, BadShard, BadStorage, MissingInput
@@ -180,7 +181,7 @@ class RemoteShards:
         local = self._local[entry.shard]
         if local is not None:
             try:
-                return shards.read_range(local, offset, size)
+                return files.read_range(local, offset, size)
             except FileNotFoundError:  # another process needed the room
                 self._local[entry.shard] = None
         content = self.build.store.read(self.build.file(path).name, offset, offset + size)

@@ -19,7 +19,6 @@ import pyarrow as pa
 
 from personae import files, tables
 from personae.build.documents import ShardIndex
-from personae.build.shards import read_range
 from personae.errors import BadParams, BadShard, BadStorage, MissingInput
 from personae.progress import Progress
 from personae.selection import SPLITS
@@ -177,7 +176,12 @@ def _local_files(data_dir: Path, folders: Sequence[str]) -> dict[str, Path]:
 
 
 def _write_digests(shards_dir: Path, path: Path) -> None:
-    """Writes the sha256 of each image in the order of samples.parquet, 32 bytes each."""
+    """
+    Writes the sha256 of each image in the order of samples.parquet, 32 bytes each.
+
+    Raises:
+        BadShard: A shard does not have the bytes of an image.
+    """
     table = tables.read_complete(shards_dir / "samples.parquet", _RANGES, stage="shards")
     shard = table["shard"].combine_chunks().dictionary_encode()  # a Python string each takes memory
     paths = [shards_dir / Path(name).name for name in shard.dictionary.to_pylist()]
@@ -185,7 +189,12 @@ def _write_digests(shards_dir: Path, path: Path) -> None:
     offset, size = table["image_offset"].to_numpy(), table["image_bytes"].to_numpy()
     digests = np.zeros((len(number), 32), dtype=np.uint8)
     for row in np.lexsort((offset, number)):
-        content = read_range(paths[number[row]], int(offset[row]), int(size[row]))
+        content = files.read_range(paths[number[row]], int(offset[row]), int(size[row]))
+        if not content:
+            raise BadShard(
+                f"{paths[number[row]]} has no {size[row]} bytes at byte {offset[row]}, where "
+                "samples.parquet has an image. Run stage 'shards' again, then push."
+            )
         digests[row] = np.frombuffer(hashlib.sha256(content).digest(), dtype=np.uint8)
     path.write_bytes(digests.tobytes())
 

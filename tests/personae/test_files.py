@@ -29,6 +29,18 @@ def test_file_appears_only_when_it_is_whole(tmp_path):
     assert [path] == list(path.parent.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("offset", "size", "expected"),
+    [(0, 4, b"abcd"), (1, 2, b"bc"), (3, 2, b""), (0, 2**60, b""), (-1, 2, b""), (2, -1, b"")],
+)
+def test_range_of_a_file_is_whole_or_empty(tmp_path, offset, size, expected):
+    """A range that the file does not have gives no bytes, and takes no memory."""
+    path = tmp_path / "segment"
+    path.write_bytes(b"abcd")
+
+    assert expected == files.read_range(path, offset, size)
+
+
 def test_folders_are_synced_where_they_are_made(tmp_path, monkeypatch):
     """Each new folder is synced in its parent, and a known one is not synced again."""
     synced = []

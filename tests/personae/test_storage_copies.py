@@ -11,6 +11,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from personae.errors import BadParams, BadShard, BadStorage, MissingInput
@@ -221,6 +223,19 @@ def test_other_file_systems_do_the_same(tmp_path, url):
     copies.push(data, url, folders=["shards"], prune=True)
     with pytest.raises(MissingInput, match="has no folder download"):
         copies.pull(url, tmp_path / "other", folders=["download"])
+
+
+def test_table_that_claims_other_bytes_is_not_pushed(tmp_path):
+    """An image that its shard does not hold is refused, whatever size the table claims."""
+    data = write_build(tmp_path / "data")
+    table = data / "shards" / "samples.parquet"
+    rows = pq.read_table(table)
+    sizes = pa.array([2**60] * len(rows), pa.int64())
+    column = rows.schema.get_field_index("image_bytes")
+    pq.write_table(rows.set_column(column, "image_bytes", sizes), table)
+
+    with pytest.raises(BadShard, match=rf"has no {2**60} bytes at byte 512"):
+        copies.push(data, f"file://{tmp_path}/storage")
 
 
 def test_unsound_builds_are_not_pushed(server, tmp_path):
