@@ -179,14 +179,7 @@ def certify(
         ).closest
         for label, of_label, pairs in _by_label(hashed["label"], post_ids, crossing)
     }
-    searched = None
-    if limit is None or _pairs(splits) <= _MOST_PAIRS:
-        overall = compare(post_ids, words, splits, apart=crossing, limit=limit)
-    else:
-        searched = limit
-        # Arrow keeps the memory of tables that are gone, which the search needs.
-        pa.default_memory_pool().release_unused()
-        overall = compare_within(post_ids, words, splits, apart=crossing, limit=limit)
+    overall, searched = _overall(post_ids, words, splits, apart=crossing, limit=limit)
     closest = overall.closest or min(
         (pair for pair in labels.values() if pair is not None),
         key=lambda pair: (pair.distance, pair.post_a, pair.post_b),
@@ -210,6 +203,26 @@ def certify(
     )
     # Left out of the file where all pairs were compared.
     return certified if searched is None else certified.model_copy(update={"searched": searched})
+
+
+def _overall(
+    post_ids: NDArray[np.int64],
+    words: NDArray[np.uint64],
+    splits: NDArray[np.str_],
+    *,
+    apart: NDArray[np.int64],
+    limit: int | None,
+) -> tuple[SplitComparison, int | None]:
+    """
+    Compares all posts; returns also the distance searched, None where all pairs were compared.
+
+    Arguments as for `compare`.
+    """
+    if limit is None or _pairs(splits) <= _MOST_PAIRS:
+        return compare(post_ids, words, splits, apart=apart, limit=limit), None
+    # Arrow keeps the memory of tables that are gone, which the search needs.
+    pa.default_memory_pool().release_unused()
+    return compare_within(post_ids, words, splits, apart=apart, limit=limit), limit
 
 
 def _by_label(

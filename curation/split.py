@@ -63,55 +63,22 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         TamperedData: A normalised image does not have its recorded sha256.
         MissingInput: A table is absent, or the tables come from different runs.
     """
-    labels = rows_by_id.ordered(
-        tables.read(
-            data_dir / "persona" / "labels.parquet", ["post_id", "label", "leaf"], stage="persona"
-        )
-    )
+    path = data_dir / "persona" / "labels.parquet"
+    labels = rows_by_id.ordered(tables.read(path, ["post_id", "label", "leaf"], stage="persona"))
     posts = labels["post_id"].to_numpy()
-    groups = rows_by_id.ordered(
-        tables.read(_groups(data_dir), ["post_id", "group_id"], stage="duplicates")
-    )
-    pairs = np.concatenate([_linked_pairs(data_dir), _given_pairs(data_dir, groups)])
-    if params.mode == "given":
-        assignment = _given(params, data_dir, groups, pairs, labels)
-    else:
-        assignment = assign(
-            groups["post_id"].to_numpy(),
-            pairs,
-            seed=params.seed,
-            train=params.train,
-            val=params.val,
-        )
-    absent = np.setdiff1d(posts, assignment.posts, assume_unique=True)
-    if len(absent):
-        raise MissingInput(
-            f"Post {absent[0]} has a label but no duplicate group: the two tables come "
-            "from different runs. Run stages 'duplicates' and 'persona' again."
-        )
-    rows = np.searchsorted(assignment.posts, posts)
+    assignment, pairs = _assigned(params, data_dir, labels)
+    rows = _rows(assignment, posts)
     touched = np.bitwise_count(assignment.splits[rows])
     kept = _kept(params, data_dir, labels, assignment, rows)
-    schema = SCHEMA
     if params.folds is not None:
-        schema = SCHEMA.append(pa.field("fold", pa.int32()))
         folds = assign_folds(assignment, pairs, seed=params.seed, folds=params.folds)
         folds = folds[rows[touched == 1]]
         kept = kept.append_column("fold", pa.array(folds, pa.int32(), mask=folds < 0))
         _check_folds(kept, params.folds)
     # The search of the certificate needs the memory of what has been assigned.
-    del labels, groups, pairs, assignment, rows
+    del labels, pairs, assignment, rows
     certified = _certificate(params, data_dir, kept, _shares(params, kept))
-    out = data_dir / "split"
-    # Left out where it is unset, so that a split keeps the bytes that older versions gave it.
-    unset = {"folds"} if params.folds is None else set()
-    metadata = {"personae.params": params.model_dump_json(exclude=unset)}
-    tables.write(
-        out / "split.parquet",
-        kept.select(schema.names).cast(schema).replace_schema_metadata(metadata),
-    )
-    tables.write(out / "decisions.parquet", _decisions(posts, touched))
-    certified.write(out / "certificate.json")
+    _write(params, data_dir / "split", kept, _decisions(posts, touched), certified)
     counts = Counter(
         {row["values"]: row["counts"] for row in pc.value_counts(kept["split"]).to_pylist()}
     )
@@ -123,6 +90,53 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         len(posts) - kept.num_rows,
         certified.closest and certified.closest.model_dump(),
     )
+
+
+def _assigned(params: Params, data_dir: Path, labels: pa.Table) -> tuple[Assignment, Ids]:
+    """Returns the splits of all duplicate groups, and the pairs of posts that must not be parted."""
+    groups = rows_by_id.ordered(
+        tables.read(_groups(data_dir), ["post_id", "group_id"], stage="duplicates")
+    )
+    pairs = np.concatenate([_linked_pairs(data_dir), _given_pairs(data_dir, groups)])
+    if params.mode == "given":
+        return _given(params, data_dir, groups, pairs, labels), pairs
+    posts = groups["post_id"].to_numpy()
+    drawn_splits = assign(posts, pairs, seed=params.seed, train=params.train, val=params.val)
+    return drawn_splits, pairs
+
+
+def _rows(assignment: Assignment, posts: Ids) -> Ids:
+    """
+    Returns the row of each of `posts` in an assignment.
+
+    Raises:
+        MissingInput: A post is not in it.
+    """
+    absent = np.setdiff1d(posts, assignment.posts, assume_unique=True)
+    if len(absent):
+        raise MissingInput(
+            f"Post {absent[0]} has a label but no duplicate group: the two tables come "
+            "from different runs. Run stages 'duplicates' and 'persona' again."
+        )
+    return np.searchsorted(assignment.posts, posts)
+
+
+def _write(
+    params: Params,
+    out_dir: Path,
+    kept: pa.Table,
+    decided: pa.Table,
+    certified: CertificateDocument,
+) -> None:
+    """Writes the three files of the stage; column and parameter of folds only where folds are drawn."""
+    schema, unset = SCHEMA, {"folds"}  # left out, a split keeps the bytes of older versions
+    if params.folds is not None:
+        schema, unset = SCHEMA.append(pa.field("fold", pa.int32())), set()
+    metadata = {"personae.params": params.model_dump_json(exclude=unset)}
+    table = kept.select(schema.names).cast(schema).replace_schema_metadata(metadata)
+    tables.write(out_dir / "split.parquet", table)
+    tables.write(out_dir / "decisions.parquet", decided)
+    certified.write(out_dir / "certificate.json")
 
 
 def _kept(
