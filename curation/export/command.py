@@ -37,16 +37,38 @@ def run(
         engine: What writes the files with images; the bytes do not depend on it.
 
     Raises:
-        BadParams: `out_dir` has files in it, or the selection belongs to another build.
+        BadParams: `out_dir` has files in it or is the current folder, or the selection belongs to
+            another build.
+        AlreadyRunning: Another process exports to this folder.
         MissingInput, TamperedData: The build is not complete, or was changed.
         WorkerLost: A worker process or a node was lost.
     """
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+    out_dir = out_dir.resolve()
+    is_in_use = out_dir == Path.cwd()  # a shell would stay in the folder that was replaced
+    if is_in_use or (out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir()))):
         raise BadParams(f"{out_dir} exists. Name a new folder, or move that one elsewhere.")
     build = ExportedBuild.open(data_dir, selected)
     part = out_dir.with_name(f"{out_dir.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of an export that was stopped
-    files.make_folder(part)
+    with files.locked(part):
+        _clear(part)  # of an export that was stopped
+        _write(form, build, part, engine=engine)
+        if out_dir.exists():
+            out_dir.rmdir()
+        part.rename(out_dir)
+    return build
+
+
+def _clear(folder: Path) -> None:
+    """Removes what is in a folder, but not the folder, which may be locked."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _write(form: Form, build: ExportedBuild, part: Path, *, engine: Engine) -> None:
+    """Writes all files of an export into the folder `part`."""
     total = sum(build.total(split) for split in build.splits)
     counts = workers.mapped(
         _FORMATS[form].write,
@@ -64,7 +86,3 @@ def run(
         document = croissant.document(build, part)
         (part / croissant.NAME).write_text(json.dumps(document, indent=1), encoding="utf-8")
     (part / "README.md").write_text(card.write(build, form=form), encoding="utf-8")
-    if out_dir.exists():
-        out_dir.rmdir()
-    part.rename(out_dir)
-    return build

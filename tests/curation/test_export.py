@@ -17,6 +17,7 @@ from PIL import Image
 
 from curation.__main__ import main
 from curation.export.folder import folder_name
+from personae import files
 from tests.curation.browse_fixture import edit_catalog
 from tests.curation.stored_fixture import stored as stored_samples
 from train.backbone import vision
@@ -55,6 +56,37 @@ def test_parquet_holds_the_images_of_the_shards(export, curated) -> None:
         value["dtype"] for name, value in features.items() if "dtype" in value
     }
     assert not folder.with_name(f"{folder.name}.part").exists()
+
+
+def test_two_exports_to_one_folder_are_refused(export, curated, tmp_path: Path) -> None:
+    """An export does not touch the files of another one that is writing to the same folder."""
+    part = tmp_path / "exported-folder.part"
+    with files.locked(part):
+        (part / "of_another.png").write_bytes(b"")
+        code, folder, error = export("folder")
+        kept = list(part.iterdir())
+
+    assert 3 == code
+    assert f"Another run is writing to {part}" in error
+    assert [part / "of_another.png"] == kept
+    assert 0 == export("folder")[0]
+    assert not (folder / "of_another.png").exists()
+
+
+def test_export_takes_a_link_and_not_the_current_folder(
+    curated, capsys, tmp_path, monkeypatch
+) -> None:
+    """The target of a link is filled; the current folder cannot be replaced under its shell."""
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to("target")
+    monkeypatch.chdir(tmp_path / "target")
+    command = ["export", "folder", "--data", str(curated.data_dir)]
+
+    assert 2 == main([*command, "."])
+    assert "target exists. Name a new folder" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert 0 == main([*command, "link"])
+    assert (tmp_path / "target" / "index.csv").is_file()
 
 
 def test_folder_is_read_by_torchvision_and_its_tables_agree(export, curated) -> None:
