@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import catalog_tables, history, predictions
@@ -66,14 +67,23 @@ def export(sql: str, path: Path, *, catalog_path: Path, results_dir: Path) -> in
     with sandboxed(sql, catalog_path=catalog_path, results_dir=results_dir) as connection:
         reader = catalog.reader(connection, sql)
         count = 0
-        with (
-            whole_file(path) as file,
-            pq.ParquetWriter(file, reader.schema, compression="zstd") as writer,
-        ):
+        with whole_file(path) as file, _parquet(file, reader.schema) as writer:
             for batch in reader:
                 count += batch.num_rows
                 writer.write_batch(batch)
     return count
+
+
+def _parquet(file: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
+    """Opens a Parquet file; raises `BadQuery` for types that Parquet does not have."""
+    try:
+        return pq.ParquetWriter(file, schema, compression="zstd")
+    except pa.ArrowNotImplementedError as error:
+        types = ", ".join(f"{field.name} {field.type}" for field in schema)
+        raise BadQuery(
+            f"Parquet cannot store a column of this query ({error}). Cast it, such as an INTERVAL to "
+            f"VARCHAR or to a number. The columns: {types}."
+        ) from error
 
 
 def write_table(result: QueryResult, file: TextIO) -> None:

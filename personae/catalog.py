@@ -81,7 +81,7 @@ def reader(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchRea
     Returns the rows of a statement in batches; a second column `post_id` is called `post_id_1`.
 
     Raises:
-        BadQuery: The statement gives no rows.
+        BadQuery: The statement gives no rows. Reading raises it where DuckDB fails later.
     """
     rows = connection.sql(sql)
     if rows is None:
@@ -91,8 +91,22 @@ def reader(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchRea
     batches = getattr(rows, method)(_BATCH_ROWS)
     names = unique_names(batches.schema.names)
     fields = [field.with_name(name) for field, name in zip(batches.schema, names, strict=True)]
-    renamed = (batch.rename_columns(list(names)) for batch in batches)
+    renamed = (batch.rename_columns(list(names)) for batch in _read(batches))
     return pa.RecordBatchReader.from_batches(pa.schema(fields), renamed)
+
+
+def _read(batches: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Yields the batches of DuckDB, whose errors Arrow gives as those of a file."""
+    while True:
+        try:
+            batch = batches.read_next_batch()
+        except StopIteration:
+            return
+        except (OSError, pa.ArrowException) as error:
+            if "interrupt" in str(error).lower():
+                raise KeyboardInterrupt from error
+            raise BadQuery(first_line(error)) from error
+        yield batch
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:

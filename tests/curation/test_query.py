@@ -245,6 +245,26 @@ def test_parquet_holds_every_row_with_its_type(ask, tmp_path: Path) -> None:
     assert [path] == list(path.parent.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT if(range = 400000, error('late'), 1) FROM range(500000)", "Input Error: late\n"),
+        (
+            "SELECT updated_at_utc - created_at_utc AS age FROM posts",
+            "Cast it, such as an INTERVAL",
+        ),
+    ],
+)
+def test_rows_that_parquet_cannot_hold_are_a_wrong_query(ask, tmp_path: Path, sql, message) -> None:
+    """An error in a late row and a type that Parquet lacks give one line, and no file."""
+    path = tmp_path / "rows.parquet"
+    code, _, error = ask(sql, "--parquet", str(path))
+
+    assert 2 == code
+    assert message in error
+    assert not list(tmp_path.glob("rows.parquet*"))
+
+
 def test_refused_query_leaves_no_parquet(ask, tmp_path: Path) -> None:
     """Wrong SQL gives exit code 2 and no file."""
     path = tmp_path / "rows.parquet"
