@@ -31,6 +31,7 @@ FOLDERS: Final = {
 """What each folder option names; the default of the option is its own name."""
 
 _OWN_EXTRAS = ("scraper", "curation", "train", "export")
+_MOST_DIGITS = 18  # of an option: such a number and the next one have 64 bits
 # The most serious first, where one run fails in several ways.
 _MOST_SERIOUS = (Exit.POLICY, Exit.BAD_DATA, Exit.USAGE, Exit.UNFINISHED)
 
@@ -113,9 +114,11 @@ def add_shared_options(
 
 
 def whole_number(text: str) -> int:
-    """Returns a whole number of at least 0; for `type=` of an option."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of 0 or more")
+    """Returns a whole number of at least 0 and at most 18 digits; for `type=` of an option."""
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' must be a whole number of 0 or more, of at most {_MOST_DIGITS} digits"
+        )
     return int(text)
 
 

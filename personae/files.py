@@ -37,10 +37,15 @@ def whole_file(path: Path, *, newline: str | None = None, text: bool = False) ->
     If the block raises, nothing is written at `path`; an older file there stays. After the block
     the bytes and the folder are synced, so that the file survives a loss of power. A device or a
     pipe is written to and never replaced.
+
+    Raises:
+        IsADirectoryError: `path` is a folder.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     make_folder(path.parent)
     encoding = "utf-8" if text else None
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if path.exists() and not path.is_file():
         with path.open("w" if text else "wb", encoding=encoding, newline=newline) as file:
             yield file
         return

@@ -23,6 +23,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -82,7 +83,8 @@ def _run(command: str, options: argparse.Namespace) -> None:
         from scraper import parts
 
         folders = parts.divide(options.data_dir, options.out, count=options.count)
-        print("\n".join(f"python -m scraper download --data {folder}" for folder in folders))
+        quoted = (shlex.quote(str(folder)) for folder in folders)
+        print("\n".join(f"python -m scraper download --data {folder}" for folder in quoted))
         return
     _quiet_libraries()
     sections = _Sections(options)

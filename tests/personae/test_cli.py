@@ -1,5 +1,6 @@
 """Tests error reporting: the same failure gives the same message and exit code in all commands."""
 
+import argparse
 import errno
 import importlib
 import os
@@ -82,6 +83,14 @@ def test_package_of_an_extra_is_named_with_the_command_that_installs_it(capsys):
         assert f"pip install 'personae[{extra}]'" in capsys.readouterr().err
     with pytest.raises(ModuleNotFoundError):
         cli.run(fail_with(ModuleNotFoundError("No module named 'zzz'", name="zzz")))
+
+
+def test_whole_number_has_64_bits():
+    """A number of an option, and the one after it, fit in 64 bits."""
+    assert 10**18 - 1 == cli.whole_number("9" * 18)
+    for text in ("9" * 19, "-1", "1.5", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="must be a whole number"):
+            cli.whole_number(text)
 
 
 def test_no_failure_gives_zero():

@@ -29,6 +29,17 @@ def test_file_appears_only_when_it_is_whole(tmp_path):
     assert [path] == list(path.parent.iterdir())
 
 
+@pytest.mark.parametrize("name", [".", "folder", "folder/.."])
+def test_folder_is_no_file_to_write(tmp_path, monkeypatch, name):
+    """The path of a folder is refused before anything is written, whatever its spelling."""
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(IsADirectoryError):
+        files.write_bytes(Path(name), b"")
+    assert ["folder"] == [path.name for path in tmp_path.rglob("*")]
+
+
 @pytest.mark.parametrize(
     ("offset", "size", "expected"),
     [(0, 4, b"abcd"), (1, 2, b"bc"), (3, 2, b""), (0, 2**60, b""), (-1, 2, b""), (2, -1, b"")],

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from personae.errors import AlreadyRunning, BadParams, MissingInput
 from scraper import parts
+from scraper.__main__ import main
 from scraper.ledger import Ledger
 from tests.scraper.conftest import Shelf
 from tests.scraper.download_fixture import _instant_retries, answer, fill, run
@@ -64,6 +65,16 @@ def test_every_kept_post_is_in_one_part(image_host, tmp_path_factory, ids, kept,
     part = pq.read_table(folders[-1] / "listing" / "posts.parquet")
     assert part.schema.equals(whole.schema, check_metadata=True)
     assert part.to_pylist() == [row for row in whole.to_pylist() if row["post_id"] in set(own)]
+
+
+def test_divide_prints_commands_for_a_shell(shelf, tmp_path, capsys):
+    """A folder with a space in its name is quoted in the commands that are printed."""
+    shelf.add(1, payload=b"unread")
+    shelf.write([1])
+    command = ["divide", "--count", "1", "--data", str(shelf.listing_dir.parent)]
+
+    assert 0 == main([*command, "--out", str(tmp_path / "my parts")])
+    assert f"python -m scraper download --data '{tmp_path}/my parts/1'\n" == capsys.readouterr().out
 
 
 def test_joined_parts_equal_one_download(shelf, run, divided, tmp_path):
