@@ -170,7 +170,13 @@ class ExportedBuild:
                 yield ExportedSample(row, image)
 
     def _rows(self, split: str) -> Iterator[dict[str, Any]]:
-        """Yields the rows of `_SAMPLES`."""
+        """
+        Yields the rows of `_SAMPLES`.
+
+        Raises:
+            TamperedData: The catalog has another shape, or a label that classes.json lacks.
+        """
+        labels = frozenset(self.labels)
         with _opened(self.data_dir) as connection:
             connection.register("chosen", self.chosen)
             try:
@@ -178,7 +184,14 @@ class ExportedBuild:
                 names = [column[0] for column in cursor.description or ()]
                 while rows := cursor.fetchmany(_BATCH):
                     for values in rows:
-                        yield dict(zip(names, values, strict=True))
+                        row = dict(zip(names, values, strict=True))
+                        if row["label"] not in labels:
+                            raise TamperedData(
+                                f"{self.data_dir / 'shards' / 'classes.json'} lacks the label "
+                                f"{row['label']!r:.80} of post {row['post_id']}. Run stages 'shards' "
+                                "and 'catalog' again."
+                            )
+                        yield row
             except (duckdb.Error, TypeError) as error:
                 raise TamperedData(
                     f"{_catalog(self.data_dir)} has another shape than stage 'catalog' gives it: "

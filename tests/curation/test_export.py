@@ -236,6 +236,20 @@ def test_existing_folder_is_left_alone(export, tmp_path) -> None:
     assert ["mine.txt"] == [path.name for path in folder.iterdir()]
 
 
+@pytest.mark.parametrize("form", ["parquet", "folder"])
+def test_label_that_classes_lack_is_named(export, curated, form: str) -> None:
+    """A label of the catalog that classes.json does not have is an error of the data."""
+    path = curated.data_dir / "shards" / "classes.json"
+    classes = json.loads(path.read_text(encoding="utf-8"))
+    label, classes["labels"][0] = classes["labels"][0], "another"
+    path.write_text(json.dumps(classes), encoding="utf-8")
+    code, folder, error = export(form)
+
+    assert 5 == code
+    assert f"classes.json lacks the label '{label}' of post" in error
+    assert not folder.exists()
+
+
 def test_hostile_text_stays_text(export, curated) -> None:
     """Sources and artists of the board end no code span, table row or CSV cell."""
     edit_catalog(
