@@ -21,6 +21,12 @@ from scraper.store import Store
 _log = logging.getLogger(__name__)
 
 _EXPORTED = "exported"
+_KNOWN = """
+    SELECT post_id FROM posts WHERE collection = :collection AND post_id > :above
+    UNION SELECT post_id FROM refused_posts JOIN walks USING (walk)
+    WHERE collection = :collection AND post_id > :above
+"""
+_REFUSED = "FROM refused_posts JOIN walks USING (walk) WHERE collection = :collection AND post_id = :post_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,20 +164,20 @@ class Pages(Store):
         self._at("walks renewed")
 
     def count(self, *, above: int) -> int:
-        """Returns the number of recorded posts with an id above `above`."""
+        """Returns the number of recorded and refused posts with an id above `above`."""
         with self._translated():
             (number,) = self._rows.execute(
-                "SELECT count(*) FROM posts WHERE collection = ? AND post_id > ?",
-                (self._collection, above),
+                f"SELECT count(*) FROM ({_KNOWN})",  # noqa: S608  # a constant
+                {"collection": self._collection, "above": above},
             ).fetchone()
         return int(number)
 
     def known(self, *, above: int, limit: int) -> list[int]:
-        """Returns the next `limit` ids of recorded posts above `above`, in order."""
+        """Returns the next `limit` ids of recorded and refused posts above `above`, in order."""
         with self._translated():
             rows = self._rows.execute(
-                "SELECT post_id FROM posts WHERE collection = ? AND post_id > ? ORDER BY post_id LIMIT ?",
-                (self._collection, above, limit),
+                f"{_KNOWN} ORDER BY post_id LIMIT :limit",
+                {"collection": self._collection, "above": above, "limit": limit},
             )
             return [number for (number,) in rows]
 
@@ -179,7 +185,8 @@ class Pages(Store):
         """
         Replaces the rows of `ids` by `posts`, as the board has them now; all of them or none.
 
-        A post that is no more on the board becomes a tombstone: its row stays, marked as deleted.
+        A post that is no more on the board becomes a tombstone: its row stays, marked as deleted. One
+        that was refused, and can be read now, is listed.
         """
         fresh = {post.post_id: row_of(post) for post in posts}
         marks = ", ".join("?" * len(ids))
@@ -200,12 +207,24 @@ class Pages(Store):
                 "UPDATE posts SET row_json = ? WHERE collection = ? AND post_id = ?",
                 [(row, self._collection, number) for number, row in after.items()],
             )
+            for number in after.keys() & set(ids) - before.keys():
+                self._list_refused(number, after[number])
             if after:
                 self._forget_export()
         self._at("posts refreshed")
         return RefreshedCounts(
             edited=len(after.keys() - gone.keys()), gone=len(after.keys() & gone.keys())
         )
+
+    def _list_refused(self, post_id: int, row: str) -> None:
+        """Records a refused post as met by the walks that refused it; part of a transaction."""
+        values = {"collection": self._collection, "post_id": post_id, "row": row}
+        for statement in (
+            "INSERT INTO posts VALUES (:collection, :post_id, :row)",
+            f"INSERT OR IGNORE INTO sightings SELECT walk, post_id {_REFUSED}",
+            f"DELETE FROM refused_posts WHERE post_id = :post_id AND walk IN (SELECT walk {_REFUSED})",  # noqa: S608  # a constant
+        ):
+            self._rows.execute(statement, values)
 
     def sighted(self, walk: Walk, *, below: int | None = None) -> int:
         """Returns the number of posts that the walk has met, refused ones included, under an id."""

@@ -16,7 +16,8 @@ async def posts_by_id(source: PostSource, ids: Sequence[int], terms: str = "") -
     """
     Returns the posts of `ids` that the board has, and the refusals of those that cannot be read.
 
-    Absent posts are requested again and counted, since an empty answer may be a fault.
+    Absent posts are requested again and counted, since an empty answer may be a fault. A post that
+    cannot be read narrows a page to itself, so requests go on as long as posts come.
 
     Args:
         source: The board.
@@ -29,13 +30,16 @@ async def posts_by_id(source: PostSource, ids: Sequence[int], terms: str = "") -
     posts: list[Post] = []
     refused: list[RefusedPost] = []
     absent = set(ids)
-    for _ in range(2):
-        if absent:
-            page = await source.page(_search(absent, terms), before=None, size=len(absent))
-            posts += page.posts
-            refused += page.refused
-            absent -= {post.post_id for post in page.posts}
-            absent -= {row.post_id for row in page.refused if row.post_id}
+    is_again = False
+    while absent:
+        page = await source.page(_search(absent, terms), before=None, size=len(absent))
+        posts += page.posts
+        refused += page.refused
+        came = {post.post_id for post in page.posts} | {row.post_id for row in page.refused}
+        if is_again and not came & absent:
+            break
+        absent -= came
+        is_again = True
     if absent:
         count = await source.remaining(_search(absent, terms), before=None) or 0
         if 0 < count <= len(absent):
