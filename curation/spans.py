@@ -59,7 +59,9 @@ class SpanReader:
             TamperedData: The bytes do not have the sha256 of the table, or there are fewer.
         """
         data = b""
-        if _PLAIN_NAME.fullmatch(name) and offset >= 0 and size >= 0:
+        # A table that was changed may have empty values, or values of another type.
+        is_position = isinstance(name, str) and isinstance(offset, int) and isinstance(size, int)
+        if is_position and _PLAIN_NAME.fullmatch(name) and offset >= 0 and size >= 0:
             descriptor = self._descriptor(name)
             if offset + size <= os.fstat(descriptor).st_size:
                 data = os.pread(descriptor, size, offset)

@@ -3,6 +3,7 @@
 import hashlib
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,10 +44,13 @@ def test_thousands_of_files_need_few_descriptors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "offset", "size"),
-    [("a.tar", 0, 5), ("a.tar", -1, 5), ("a.tar", 2, -1), ("a.tar", 3, 5), ("../a.tar", 2, 5)],
+    [
+        *[("a.tar", 0, 5), ("a.tar", -1, 5), ("a.tar", 2, -1), ("a.tar", 3, 5), ("../a.tar", 2, 5)],
+        *[(None, 2, 5), (7, 2, 5), ("a.tar", None, 5), ("a.tar", "2", 5), ("a.tar", 2, 5.0)],
+    ],
 )
-def test_wrong_range_is_tampered_data(tmp_path: Path, name: str, offset: int, size: int) -> None:
-    """Other bytes, a range outside the file and a path instead of a name are refused."""
+def test_wrong_range_is_tampered_data(tmp_path: Path, name: Any, offset: Any, size: Any) -> None:
+    """Other bytes, a range outside the file, a path for a name, and other types are refused."""
     (tmp_path / "b").mkdir()
     for path in (tmp_path / "a.tar", tmp_path / "b" / "a.tar"):
         path.write_bytes(b"..image")
