@@ -108,7 +108,7 @@ def _run(command: str, options: argparse.Namespace) -> None:
 
 def _run_stages(sections: "_Sections", board: "Site | Folder") -> None:
     """Runs the three stages, or only the first when nothing is new since the last finished run."""
-    from scraper import repeated
+    from scraper import relabel, repeated
 
     is_same_program = repeated.is_by_this_program(sections.data)
     _transfer("listing", sections, board, skip_unchanged=is_same_program)
@@ -116,6 +116,9 @@ def _run_stages(sections: "_Sections", board: "Site | Folder") -> None:
         name: getattr(sections, name).model_dump(mode="json")
         for name in ("personae", "decide", "download")
     }
+    # The parameters name files, which may have changed.
+    params["excluded"] = sorted(sections.decide.limits.excluded)
+    params["corrected"] = relabel.read(Path(sections.decide.relabel))
     is_asked_again = sections.download.retry_refused
     if not is_asked_again and repeated.is_done(sections.data, params, site=board.name):
         _log.info("decide, download: nothing is new since the last run; their tables stay")

@@ -82,6 +82,30 @@ def test_another_parameter(again, options, stages):
     assert stages == changed(before)
 
 
+@pytest.mark.parametrize("edited", ["relabel", "exclude_posts"])
+def test_a_file_that_a_parameter_names(again, edited):
+    """An edit of the relabel file, or of a file of excluded posts, is noticed, and then no more."""
+    _, run = again
+    Path("excluded.txt").write_text("# none\n")
+    options = ["--exclude-posts", "excluded.txt"]
+    assert 0 == run(*options)
+    kept = pq.read_table("data/decide/kept.parquet").to_pylist()
+    post_id, label = kept[0]["post_id"], kept[0]["persona"]
+    other = next(row["persona"] for row in kept if row["persona"] != label)
+    if edited == "relabel":
+        Path("relabel.txt").write_text(f"post {post_id} {other}\n")
+    else:
+        Path("excluded.txt").write_text(f"{post_id}\n")
+    expected = {"relabel": other, "exclude_posts": None}[edited]
+
+    assert 0 == run(*options)
+    after = pq.read_table("data/decide/kept.parquet").to_pylist()
+    assert expected == {row["post_id"]: row["persona"] for row in after}.get(post_id)
+    before = written()
+    assert 0 == run(*options)
+    assert [] == changed(before)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_table_that_has_changed(again, stage):
     """A damaged table is written again, with the same bytes."""
