@@ -63,9 +63,9 @@ def in_tasks(
         MissingInput: A node does not see `shared_dir` or the current folder.
     """
     ray = _connected()
-    variables = {"PYTHONPATH": shared_disk.import_path(), **(environment or {})}
+    variables = {"env_vars": dict(environment)} if environment else None
     task = ray.remote(shared_disk.work).options(
-        num_cpus=cores, num_gpus=gpus, max_retries=_RETRIES, runtime_env={"env_vars": variables}
+        num_cpus=cores, num_gpus=gpus, max_retries=_RETRIES, runtime_env=variables
     )
     pending, unread, running = iter(items), deque[Any](), list[Any]()
     with shared_disk.marked(shared_dir) as working:
@@ -102,6 +102,8 @@ def _connected() -> Any:
         return ray
     address = os.environ.get(ADDRESS) or "local"
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+    # With PYTHONPATH in a runtime_env instead, Ray would not use the processes that it has started.
+    options["job_config"] = ray.job_config.JobConfig(code_search_path=shared_disk.import_folders())
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     host, _, port = address.removeprefix("ray://").rpartition(":")

@@ -44,11 +44,11 @@ def marked(folder: Path) -> Iterator[WorkingFolder]:
         mark.unlink(missing_ok=True)
 
 
-def import_path() -> str:
-    """Returns the folders from which this process imports as a PYTHONPATH, without Python's own."""
+def import_folders() -> list[str]:
+    """Returns the folders from which this process imports, without Python's own."""
     folders = (str(Path(folder).resolve()) for folder in sys.path)
     of_python = (sys.prefix, sys.base_prefix)
-    return os.pathsep.join(folder for folder in folders if not folder.startswith(of_python))
+    return [folder for folder in folders if not folder.startswith(of_python)]
 
 
 def work(working: WorkingFolder, function: Callable[[ItemT], ResultT], item: ItemT) -> ResultT:

@@ -28,10 +28,10 @@ def test_a_node_without_the_disk_is_named(tmp_path: Path, absent: str) -> None:
         shared_disk.work(shared_disk.WorkingFolder(**paths), print, "never")
 
 
-def test_the_import_path_has_no_folder_of_python(tmp_path: Path, monkeypatch) -> None:
+def test_the_import_folders_are_none_of_python(tmp_path: Path, monkeypatch) -> None:
     """Workers import what this process imports, and the standard library and packages of their own."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    folders = shared_disk.import_path().split(os.pathsep)
+    folders = shared_disk.import_folders()
 
     assert str(tmp_path.resolve()) == folders[0]
     assert not any("working-packages" in folder for folder in folders)
