@@ -50,3 +50,19 @@ def test_missing_cells_are_named(folder, tmp_path):
     """Without a cell there is no answer, and the message names what is missing."""
     with pytest.raises(SystemExit, match=r"flat 11, flat 12.*Run dvc repro"):
         finalists.run(tmp_path)
+
+
+def test_an_unfinished_finalist_counts_in_the_correction(folder, tmp_path):
+    """Its comparisons are missing, and the others are corrected as if they were there."""
+    for path in folder.results_dir.iterdir():
+        if path.name != "recover_one":
+            (tmp_path / path.name).symlink_to(path)
+    result = finalists.run(tmp_path)
+    rows = result.details["comparisons"]
+    least = min(rows, key=lambda row: row["p"])
+
+    assert {"tree_s30", "online"} == {row["finalist"] for row in rows}
+    assert least["p_holm"] == pytest.approx(min(1.0, 9 * least["p"]))
+    assert {"recover": [f"recover_one {seed}" for seed in finalists.SEEDS]} == result.details[
+        "not_evaluated"
+    ]
