@@ -162,6 +162,25 @@ def test_eigenmap_finds_planted_families(sizes, neighbours):
         assert planted == eigenmap.groups(weights, neighbours=neighbours)
 
 
+@pytest.mark.parametrize("sizes", [[3] * 4, [5] * 5, [10] * 10])
+def test_the_sweep_of_neighbours_needs_no_number(sizes):
+    """It has the largest excess of all numbers, and finds planted families of any size."""
+    parents = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    confusion = families(parents, seed=0)
+    weights = affinity(confusion)
+    most = round(len(parents) ** 0.5)
+    swept = eigenmap.swept(weights, confusion, most=most)
+    excesses = [
+        metrics.micp_excess(confusion, eigenmap.groups(weights, neighbours=number))
+        for number in range(1, most + 1)
+    ]
+
+    assert np.isclose(max(excesses), metrics.micp_excess(confusion, swept))
+    assert 1.0 == metrics.adjusted_rand(parents, hierarchy.parents(swept))
+    with pytest.raises(BadHierarchy, match=r"clustering\.neighbours"):
+        eigenmap.swept(affinity(np.eye(5)), np.eye(5), most=2)
+
+
 def test_never_confused_labels_stand_alone():
     """A label without weight is a cluster; without any confusion grouping is refused."""
     parents = np.repeat(np.arange(3), 4)

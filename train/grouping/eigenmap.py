@@ -10,6 +10,8 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Float
 
+from train.errors import BadHierarchy
+from train.evaluation import metrics
 from train.grouping import affinity_propagation
 from train.grouping.laplacian import normalised
 from train.grouping.partition import ZERO, Partition, by_owner, isolated, must_group
@@ -42,6 +44,34 @@ def groups(weights: Float[np.ndarray, "label label"], *, neighbours: int) -> Par
         sorted(singletons + clusters),
         remedy="Set clustering.neighbours, or take more validation images to see confusions.",
     )
+
+
+def swept(
+    weights: Float[np.ndarray, "label label"],
+    confusion: Float[np.ndarray, "label label"],
+    *,
+    most: int,
+) -> Partition:
+    """
+    Returns the groups of 1 to `most` neighbours with the largest excess MICP (ties: the fewest).
+
+    Args:
+        weights: A.
+        confusion: Confusion matrix whose rows sum to one; it judges the groups.
+        most: Largest number of neighbours.
+
+    Raises:
+        BadHierarchy: No number of neighbours gives groups.
+    """
+    candidates: list[Partition] = []
+    for neighbours in range(1, most + 1):
+        try:
+            candidates.append(groups(weights, neighbours=neighbours))
+        except BadHierarchy as error:
+            reason = error
+    if not candidates:
+        raise reason
+    return max(candidates, key=lambda clusters: round(metrics.micp_excess(confusion, clusters), 12))
 
 
 def graph(

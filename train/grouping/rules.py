@@ -148,9 +148,14 @@ def _dendrogram(predictions: LabelledPredictions, params: Params) -> GroupingTre
 
 
 def _hdcnn(predictions: LabelledPredictions, params: Params) -> GroupingTree:
-    labels = predictions.probabilities.shape[1]
-    neighbours = params.neighbours or max(1, round(labels**0.5 / 2))
-    clusters = eigenmap.groups(_weights(predictions, params), neighbours=neighbours)
+    weights = _weights(predictions, params)
+    root = len(weights) ** 0.5
+    if params.sweep_neighbours:
+        confusion = confusion_of(predictions, params.confusion)
+        clusters = eigenmap.swept(weights, confusion, most=round(root))
+    else:
+        neighbours = params.neighbours or max(1, round(root / 2))
+        clusters = eigenmap.groups(weights, neighbours=neighbours)
     return _overlapping(predictions, params, clusters)
 
 

@@ -97,6 +97,11 @@ class Params(BaseModel):
         description="nearest labels that each label is joined with in the graph of hdcnn; unset: "
         "half the square root of the number of labels (HD-CNN: 5 of 100)",
     )
+    sweep_neighbours: bool = Field(
+        False,
+        description="choose neighbours as a resolution is chosen: from 1 to the square root of the "
+        "number of labels, the one whose groups have the largest excess MICP",
+    )
     overlap: float = Field(
         5.0,
         gt=0,
