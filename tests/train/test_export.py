@@ -89,6 +89,7 @@ def test_search_over_paths_is_exported(tmp_path, make_classifier, kind, order, w
         ("hdcnn", {"beta": 0.5}),  # a threshold of 2/3: for some images no component reaches it
         ("hdcnn", {"beta": 1.0}),
         ("hdcnn", {"beta": 6.0}),  # as in the presets
+        ("hdcnn", {"share": False, "beta": 6.0}),
         ("uppsala", {"rollback": 1}),
     ],
 )

@@ -167,6 +167,28 @@ def test_components_train_on_frozen_shared_blocks(built, make_trainer, tiny_data
         assert math.isclose(expected, network.train_flops)
 
 
+@pytest.mark.parametrize("network", [RESNET, NIN], ids=["resnet20", "nin"])
+def test_components_without_shared_blocks_are_whole(built, make_trainer, tiny_data, network):
+    """Every component is a copy of the whole network, which it trains and which is counted."""
+    data = tiny_data()
+    whole = backbone.build(network, outputs=4, side=16)
+    macs = sum(backbone.macs_of_blocks(whole)) + backbone.macs_of_head(whole.head)
+    classifier = built(network=network, share=False, joint_epochs=0)
+    start = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
+    report = classifier.fit(data, make_trainer(data, params=PARAMS), seed=0, start=start)
+    cost, three = classifier.cost(), backbone.build(network, outputs=3, side=16)
+
+    assert not list(classifier.network.stem.parameters())
+    assert macs == cost.macs["root"]
+    assert backbone.count(whole) + 2 * backbone.count(three) == cost.params
+    assert [6.0 * 24 * cost.macs[network.network] for network in report.networks] == [
+        network.train_flops for network in report.networks
+    ]
+    with torch.no_grad():
+        result = classifier.predict_proba(inputs_of(data))
+    assert torch.allclose(torch.ones(len(result)), result.sum(dim=1), atol=1e-5)
+
+
 def test_everything_is_tuned_together(built, make_trainer, tiny_data, start):
     """Joint training changes all weights, counts all MACs and waits for the slowest component."""
     data = tiny_data()
@@ -302,5 +324,7 @@ def test_impossible_requests_are_refused(built, make_classifier, make_trainer, t
         make_classifier("hdcnn", hierarchy.from_nested([[[0, 1], 2], 3], 4), network=RESNET)
     with pytest.raises(BadHierarchy, match="two labels"):
         make_classifier("hdcnn", hierarchy.flat(1), network=RESNET)
+    with pytest.raises(BadParams, match=r"hdcnn\.share is false"):
+        built(split=1, share=False)
     with pytest.raises(BadParams, match="one block"):
         hdcnn._division(hdcnn.Params(), [5])

@@ -84,12 +84,13 @@ def grouped(classifier, x):
     return classifier.predict_proba(x, mode="full")
 
 
+@pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("cover", COVERS.values(), ids=COVERS)
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-def test_grouped_equals_the_loop(built, network, cover, count):
+def test_grouped_equals_the_loop(built, network, cover, count, share):
     """The grouped computation equals the loop over components, for any cover and batch."""
-    classifier, x = built(network, cover=cover), pictures(count)
+    classifier, x = built(network, cover=cover, share=share), pictures(count)
     classifier.network.siblings.most_images = 3
     expected = looped(classifier, x)
 

@@ -10,6 +10,11 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    share: bool = Field(
+        True,
+        description="the components share the first blocks; false: every component is a whole "
+        "network (the paper's variant without shared layers)",
+    )
     split: int | None = Field(
         None,
         ge=0,

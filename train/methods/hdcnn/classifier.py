@@ -318,18 +318,25 @@ def _check(hierarchy: nx.DiGraph) -> None:
 
 def _division(params: Params, block_macs: list[int]) -> int:
     """
-    Returns the number of shared blocks, including the first block.
+    Returns the number of shared blocks, including the first block; 0 if none are shared.
 
     Without `split` it is the number whose MACs are nearest to a third of all.
 
     Raises:
-        BadParams: The backbone has only one block, or fewer blocks than `split`.
+        BadParams: The backbone has only one block, or fewer blocks than `split`, or `split` counts
+            shared blocks and none are shared.
     """
+    if not params.share:
+        if params.split is not None:
+            raise BadParams(
+                "hdcnn.split counts shared blocks, and hdcnn.share is false. Unset one."
+            )
+        return 0
     blocks = len(block_macs) - 1
     if not blocks:
         raise BadParams(
             "The backbone has one block, and hdcnn shares some blocks and copies the others. Choose another "
-            "backbone.name, such as resnet20."
+            "backbone.name, such as resnet20, or hdcnn.share: false."
         )
     if params.split is None:
         return backbone.blocks_nearest(block_macs, share=_SHARED)
