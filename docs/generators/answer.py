@@ -3,6 +3,7 @@
 import statistics
 from typing import Any
 
+from generators import finalists
 from generators.records import (
     COMPARED,
     METHODS,
@@ -60,6 +61,7 @@ def summary() -> str:
         raise ValueError("The interval of dhnn does not hold zero: write the third sentence anew.")
     if _seeds_with_control() != _SEEDS:
         raise ValueError("Other seeds have a control: write the fifth sentence anew.")
+    converged = finalists.sentence()
     return "\n".join(
         [
             (
@@ -90,6 +92,7 @@ def summary() -> str:
                 "seeds 0, 1, 2 of `uppsala` and `hiernet`, seed 0 of the others (seeds that have a "
                 "control). One seed is a direction, not a result."
             ),
+            *([f"6. {converged}"] if converged else []),
         ]
     )
 

@@ -1,0 +1,70 @@
+"""The test of experiments/PROTOCOL.md as a table: each finalist against each of its controls."""
+
+import json
+from typing import Any
+
+from generators.text import ROOT, table
+
+_RESULT = ROOT / "benchmarks" / "results" / "finalists.json"
+_COLUMNS = (
+    "finalist",
+    "control",
+    "difference, points",
+    "95 % interval",
+    "for each seed",
+    "p",
+    "p, corrected",
+    "training operations / control",
+    "E[MAC] / control",
+)
+
+
+def finalists() -> str | None:
+    """Returns one row per comparison; None where the test is not recorded."""
+    return _table(_details()["comparisons"]) if _RESULT.exists() else None
+
+
+def sentence() -> str | None:
+    """Returns the sentence of the summary; None where the test is not recorded."""
+    if not _RESULT.exists():
+        return None
+    details = _details()
+    rows, winners = details["comparisons"], details["winners"]
+    hardest: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: float(row["difference"])):
+        hardest.setdefault(row["finalist"], row)
+    answer = f"`{'`, `'.join(winners)}` helps" if winners else "no gain shown"
+    differences = ", ".join(
+        f"`{name}` {row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f}) to "
+        f"`{row['control']}`"
+        for name, row in hardest.items()
+    )
+    return (
+        f"**A tree as a training signal, converged: {answer}.** The demo, 128 epochs, "
+        f"{len(rows[0]['by_seed'])} fresh seeds, by the protocol in `experiments/PROTOCOL.md`. "
+        f"Difference to the strongest control in points, 95 % interval: {differences}."
+    )
+
+
+def _details() -> dict[str, Any]:
+    return dict(json.loads(_RESULT.read_text(encoding="utf-8"))["details"])
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    return table(
+        _COLUMNS,
+        [
+            [
+                f"`{row['finalist']}`",
+                f"`{row['control']}`",
+                f"{row['difference']:+.2f}",
+                f"{row['low']:+.2f} to {row['high']:+.2f}",
+                " / ".join(f"{value:+.1f}" for value in row["by_seed"]),
+                f"{row['p']:.3f}",
+                f"{row['p_holm']:.3f}",
+                f"{row['train_flops_ratio']:.3f}",
+                f"{row['macs_ratio']:.3f}",
+            ]
+            for row in rows
+        ],
+    )
