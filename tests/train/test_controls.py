@@ -8,6 +8,7 @@ import pytest
 from tests.train.report_fixture import EXPERIMENTS, LABELS, compare, say, write
 from train.evaluation import statistics
 from train.page import controls
+from train.tree import hierarchy
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +121,52 @@ def test_ablation_has_its_own_controls_alone(small):
 
     assert () == compared.control_groups
     assert "not compared with random groups" in " ".join(say(small).methods[0].sentences)
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("loop", {"recipe": "fast", "epochs": 2}),
+        ("loop", {"recipe": "fast", "min_updates": 9}),
+        ("data", {"share": 0.5}),
+        ("backbone", {"width": 2.0}),
+        ("augment", {"flip": "none"}),
+    ],
+)
+def test_random_groups_with_another_training_are_no_control(small, section, values):
+    """Random groups that were trained longer, on fewer images or with another network do not count."""
+    usual = {"loop": {"epochs": 1}, "backbone": {"width": 1.0}, "augment": {"flip": "lr"}}
+    for run in ("uppsala", "uppsala_random"):
+        path = small.results_dir / run / "0" / "model.json"
+        model = json.loads(path.read_text())
+        model["params"] |= usual
+        if run == "uppsala":
+            model["params"][section] = values
+        path.write_text(json.dumps(model))
+    _, compared = compare(small)
+
+    assert () == compared.control_groups
+
+
+def test_random_groups_count_whatever_computes_them(small):
+    """Jobs, threads and device of a training make no other control."""
+    path = small.results_dir / "uppsala_random" / "0" / "model.json"
+    model = json.loads(path.read_text())
+    model["params"]["loop"] |= {"jobs": 2, "threads": 1, "device": "cpu"}
+    path.write_text(json.dumps(model))
+    _, compared = compare(small)
+
+    assert ["uppsala"] == [group.run.name for group in compared.control_groups]
+
+
+def test_sizes_are_compared_with_every_seed(tmp_path):
+    """Groups that have the run's sizes with the first seed alone are groups of other sizes."""
+    folder = write(tmp_path, seeds=(0, 1), each=6, catalog=False)
+    path = folder.results_dir / "uppsala_random" / "1" / "model.json"
+    model = json.loads(path.read_text())
+    odd = hierarchy.from_clusters(((0,), (1,), (2,), (3,), tuple(range(4, 12))), len(LABELS))
+    path.write_text(json.dumps(model | {"hierarchy": hierarchy.to_json(odd)}))
+    _, compared = compare(folder)
+
+    assert [False] == [each.is_same_shape for each in compared.control_groups[0].random]
+    assert "Random groups of other sizes" in " ".join(say(folder).methods[0].sentences)

@@ -15,11 +15,16 @@ from jaxtyping import Float
 
 from train.evaluation.statistics import Flips, flips, holm, paired_interval
 from train.page.differences import PairedDifference, t_interval
-from train.page.results import ComparedRun
+from train.page.results import ComparedRun, TrainedRun
 from train.page.summary import RunSummary, changes, paired_difference
 from train.runs import TOLERANCE
 from train.tree import hierarchy
 from train.tree.hierarchy import Nested
+
+_UNRECORDED = {"data.share": 1.0, "loop.min_updates": None}
+"""Parameters that model.json leaves out where they have these values."""
+_INDIFFERENT = {"data.storage", "loop.device", "loop.jobs", "loop.threads"}
+"""Parameters that say how a training is computed, not what is learnt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +163,15 @@ def _pooled(
 
 def _rivals(row: RunSummary, plain: Sequence[RunSummary]) -> list[tuple[RunSummary, bool]]:
     """
-    The controls of a run: random groups with its method and settings, then runs of equal cost.
+    The controls of a run: random groups with its method and parameters, then runs of equal cost.
 
     The flag says whether a control's groups are of the run's own sizes. Random groups of other
     sizes count only where no random groups of the run's own sizes were trained.
     """
-    shape, settings = _shape(row.run), _settings(row.run)
+    settings = _settings(row.run)
     others = [each for each in plain if set(each.predictions) & set(row.predictions)]
     random = [
-        (each, _shape(each.run) == shape)
+        (each, _is_same_shape(each.run, row.run))
         for each in others
         if each.run.is_random
         and each.run.method == row.run.method
@@ -177,20 +182,30 @@ def _rivals(row: RunSummary, plain: Sequence[RunSummary]) -> list[tuple[RunSumma
     return [*random, *((each, True) for each in others if each.run.like == row.run.name)]
 
 
-def _shape(run: ComparedRun) -> str:
-    """The sizes of a run's tree without its labels: equal for trees that differ by a permutation."""
-    return _sizes(hierarchy.to_nested(run.first.hierarchy))
+def _is_same_shape(run: ComparedRun, other: ComparedRun) -> bool:
+    """Whether the trees of both runs differ by a permutation of the labels alone, with every seed."""
+    seeds = run.seeds.keys() & other.seeds.keys()
+    return all(_shape(run.seeds[seed]) == _shape(other.seeds[seed]) for seed in seeds)
+
+
+def _shape(trained: TrainedRun) -> str:
+    return _sizes(hierarchy.to_nested(trained.hierarchy))
 
 
 def _sizes(tree: Nested) -> str:
+    """The sizes of a tree without its labels."""
     below = sorted("." if isinstance(child, int) else _sizes(child) for child in tree)
     return f"({''.join(below)})"
 
 
 def _settings(run: ComparedRun) -> Mapping[str, Any]:
-    """The section of the method: an ablation has controls of its own, if any."""
-    section: Mapping[str, Any] = run.first.model.params.get(run.method) or {}
-    return section
+    """All parameters that change a result: an ablation has controls of its own, if any."""
+    recorded = run.first.model.params
+    values = dict(_UNRECORDED)
+    for section in (run.method, "data", "augment", "backbone", "loop"):
+        for name, value in (recorded.get(section) or {}).items():
+            values[f"{section}.{name}"] = value
+    return {name: value for name, value in values.items() if name not in _INDIFFERENT}
 
 
 def _is_alike(each: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
