@@ -57,7 +57,7 @@ class NetworkReport:
     """Name of the network whose training must end before this training starts."""
 
 
-_GIVEN = "given"  # a grouping from a file: no network predicts it (nor its control random_given)
+_GIVEN = ("given", "families")  # what the names of groupings end in that no network predicts
 
 
 @dataclass(frozen=True, slots=True)

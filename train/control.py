@@ -47,7 +47,8 @@ def settle(
     cost_of = partial(_cost, side=model.side, labels=len(model.labels))
     if equal == "train_flops":
         wanted = _paid(run, flat if like != "flat" else None)
-        settled, reached = _longer(settings, wanted, flat, cost_of)
+        images = _epoch_images(settings, model, flat)
+        settled, reached = _longer(settings, wanted, cost_of, images=images)
     else:
         cost = run.cost.macs_expected if equal == "macs" else run.cost.params
         if cost is None:
@@ -76,16 +77,26 @@ def _paid(run: FitDocument, flat: FitDocument | None) -> float:
     return sum(network.train_flops for network in networks)
 
 
-def _longer(
-    settings: RunSettings, wanted: float, flat: FitDocument, cost_of: Callable[[RunSettings], Cost]
-) -> tuple[RunSettings, float]:
-    """Returns settings with the number of epochs that is nearest to `wanted` operations."""
+def _epoch_images(settings: RunSettings, model: ModelDocument, flat: FitDocument) -> float:
+    """Returns the images of an epoch of `settings`, from those of the flat network and both shares."""
     network = flat.networks[0]
-    images = network.images_seen / network.epochs
+    share = settings.data.share / float(model.params.get("data", {}).get("share", 1))
+    return share * network.images_seen / network.epochs
+
+
+def _longer(
+    settings: RunSettings, wanted: float, cost_of: Callable[[RunSettings], Cost], *, images: float
+) -> tuple[RunSettings, float]:
+    """
+    Returns settings with the number of epochs that is nearest to `wanted` operations.
+
+    `loop.max_train_flops` limits each network of the run. The control has one network for all of
+    them, so that the limit would leave it behind their cost.
+    """
     per_epoch = 6.0 * images * cost_of(settings).macs_max
     epochs = max(1, round(wanted / per_epoch))
-    longer = settings.loop.model_copy(update={"epochs": epochs, "min_updates": None})
-    return replace(settings, loop=longer), epochs * per_epoch
+    changed = {"epochs": epochs, "min_updates": None, "max_train_flops": None}
+    return replace(settings, loop=settings.loop.model_copy(update=changed)), epochs * per_epoch
 
 
 def _wider(

@@ -87,6 +87,24 @@ def test_minimum_of_updates_does_not_lengthen_a_control_of_equal_cost(finished):
     assert 10_000 == wider.loop.min_updates
 
 
+def test_limit_of_one_network_does_not_shorten_a_control_of_equal_cost(finished):
+    """The control's one network may take the operations of all networks of the run."""
+    settings = settings_of()
+    limited = settings.loop.model_copy(update={"max_train_flops": FLAT["train_flops"]})
+    found, _ = settled(finished, "train_flops", replace(settings, loop=limited))
+
+    assert (7, None) == (found.loop.epochs, found.loop.max_train_flops)
+
+
+def test_control_on_a_share_of_the_images_trains_more_epochs(finished):
+    """An epoch of a run on half of the images has half of the operations: 14 epochs, not seven."""
+    settings = settings_of()
+    half = replace(settings, data=images.Params(share=0.5))
+    found, match = settled(finished, "train_flops", half)
+
+    assert (14, pytest.approx(1.0)) == (found.loop.epochs, match.ratio)
+
+
 def test_flat_network_that_is_not_needed_is_not_counted(finished):
     """Trained from scratch on a given tree, the run costs 75 % of four epochs: three epochs."""
     path = finished / "tree" / "0" / "fit.json"
@@ -107,6 +125,9 @@ def test_flat_network_that_is_not_needed_is_not_counted(finished):
         ("given", True, True),
         ("given", False, False),
         ("random_given", False, False),
+        ("families", False, False),
+        ("random_families", False, False),
+        ("given_deep", False, True),
     ],
 )
 def test_flat_network_is_needed_as_a_start_or_for_clusters(grouping, from_flat, expected):

@@ -287,7 +287,9 @@ def test_scratch_needs_no_flat_network(make_classifier, make_trainer, tiny_data,
     trainer = make_trainer(data, params=PARAMS)
 
     assert not torch.equal(first, second)
-    assert 1 == len(scratch.fit(data, trainer, seed=0).networks)
+    report = scratch.fit(data, trainer, seed=0)
+    assert 1 == len(report.networks)
+    assert (False, True) == (report.needs_flat("given"), report.needs_flat("modularity"))
     classifier = make_classifier("hiernet", of_groups((2, 2)), network=RESNET)
     with pytest.raises(MissingInput, match="stage 'flat'"):
         classifier.fit(data, trainer, seed=0)

@@ -191,8 +191,10 @@ def test_scratch_needs_no_flat_network(make_classifier, make_trainer, tiny_data)
         "uppsala", hierarchy.from_clusters([[0, 1], [2, 3]], 4), root_init="scratch"
     )
     data = tiny_data()
+    report = classifier.fit(data, make_trainer(data, params=PARAMS), seed=0)
 
-    assert 3 == len(classifier.fit(data, make_trainer(data, params=PARAMS), seed=0).networks)
+    assert 3 == len(report.networks)
+    assert (False, True) == (report.needs_flat("given"), report.needs_flat("modularity"))
 
 
 @pytest.mark.parametrize("balance", ["resample", "fixed", "weights", "none"])

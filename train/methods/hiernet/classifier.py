@@ -104,7 +104,7 @@ class Classifier(nn.Module):
         )
         report = trainer.fit(self.network, task, seed=seed)
         self.eval()
-        return FitReport((report,))
+        return FitReport((report,), from_flat=self.params.transfer)
 
     def predict_proba(
         self, x: Float[Tensor, "batch 3 height width"], *, mode: Mode = "default"

@@ -125,7 +125,7 @@ class Classifier(nn.Module):
             reports += trainer.fit_all(pairs, seed=seed)
             level = nodes.next_level(self.hierarchy, level)
         self.eval()
-        return FitReport(tuple(reports))
+        return FitReport(tuple(reports), from_flat=self.params.root_init == "flat")
 
     def refit(
         self,
