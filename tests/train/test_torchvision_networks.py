@@ -9,10 +9,12 @@ from personae.errors import BadParams, MissingPackage
 from train import backbone
 from train.backbone import vision
 from train.backbone.parts import parts_of
+from train.engine import loop
 from train.methods import METHODS
 from train.methods.dhnn.classifier import Classifier as Dhnn
 from train.params.backbone import Params
 from train.params.dhnn import Params as DhnnParams
+from train.runtime import checkpoint
 from train.tree import hierarchy
 
 BLOCKS = {
@@ -51,6 +53,28 @@ def test_blocks_and_head_are_the_classifier(models, name):
     assert len(ours.blocks) == BLOCKS[name]
     with torch.no_grad():
         assert torch.equal(theirs(x), ours(x))
+
+
+@pytest.mark.parametrize("name", ["mnasnet0_5", "mobilenet_v2"])
+def test_weights_are_filled_in_whatever_version_layers_have(models, name):
+    """The weights of a network that records the version of its layers fill a network of its kind."""
+    source, target = network(name), network(name)
+    checkpoint.fill(target, dict(source.state_dict()), source=name)
+
+    assert all(map(torch.equal, source.state_dict().values(), target.state_dict().values()))
+
+
+def test_network_with_versions_is_trained_and_saved(
+    models, make_trainer, make_classifier, tiny_data
+):
+    """MNASNet, which loads no weights without the version of its layers, trains to its last epoch."""
+    data = tiny_data()
+    classifier = make_classifier(
+        "flat", hierarchy.flat(4), network=Params(name="torchvision/mnasnet0_5")
+    )
+    params = loop.Params(epochs=1, lr=0.01, threads=1, device="cpu")
+
+    assert 1 == len(classifier.fit(data, make_trainer(data, params=params), seed=0).networks)
 
 
 def test_blocks_of_vgg_end_with_its_pools(models):

@@ -222,7 +222,7 @@ class _Job:
     def finish(self) -> NetworkReport:
         """Loads the kept weights into the network, and returns the report of the training."""
         if self.recipe.stops_early or self.recipe.ema:
-            self.network.load_state_dict(self.kept)
+            checkpoint.fill(self.network, self.kept, source=str(self.path))
         self.network.eval()
         state, task = self.state, self.task
         return NetworkReport(

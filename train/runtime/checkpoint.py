@@ -90,7 +90,8 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> No
             "were trained with another backbone, side or number of labels. Train again, or restore "
             "the parameters they were trained with."
         )
-    module.load_state_dict(dict(tensors))
+    own.update(tensors)  # keeps the versions of layers, without which torchvision's MNASNet refuses
+    module.load_state_dict(own)
 
 
 def optimiser_tensors(optimiser: Optimizer) -> Tensors:
