@@ -119,6 +119,21 @@ def test_refused_candidates_are_not_accepted():
     )
 
 
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(1.0, [2.0, 1.0]), (0.7, [2.0, 1.3, 0.6]), (0.95, [2.0, 1.05, 0.1]), (5.0, [2.0])],
+)
+def test_sweep_ends_at_its_last_resolution(step, expected):
+    """No resolution is below the last one, which a step that does not divide the range misses."""
+    assert expected == modularity.resolutions(2.0, 0.1, step)
+
+
+def test_sweep_from_low_to_high_is_refused():
+    """A first resolution below the last one has no sweep, and the error names both."""
+    with pytest.raises(ValueError, match=r"gamma_first 0\.1 is below gamma_last 2\.0"):
+        clustering.Params(gamma_first=0.1, gamma_last=2.0)
+
+
 def test_refinement_mends_a_bad_start():
     """The passes of Kernighan and Lin lead from a wrong division of M6 to the best division."""
     surplus = modularity.modularity_matrix(affinity(M6), gamma=1.0)

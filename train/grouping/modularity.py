@@ -232,8 +232,9 @@ def sweep(
 
 
 def resolutions(first: float = 2.0, last: float = 0.1, step: float = 0.1) -> list[float]:
-    """Returns the resolutions of a sweep, from the finest to the coarsest."""
-    return [round(first - index * step, 6) for index in range(round((first - last) / step) + 1)]
+    """Returns the resolutions of a sweep, from the finest to the coarsest; none is below `last`."""
+    steps = int((first - last) / step + ZERO)
+    return [round(first - index * step, 6) for index in range(steps + 1)]
 
 
 def accepted(candidates: Sequence[SweptPartition]) -> SweptPartition | None:

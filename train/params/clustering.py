@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 GROUPINGS = (
     "modularity",
@@ -118,3 +118,12 @@ class Params(BaseModel):
         le=10_000,
         description="number of resamples of the validation images for the stability",
     )
+
+    @model_validator(mode="after")
+    def _check_sweep(self) -> "Params":
+        if self.gamma_first < self.gamma_last:
+            raise ValueError(
+                f"gamma_first {self.gamma_first} is below gamma_last {self.gamma_last}: the sweep "
+                "goes from the higher to the lower resolution"
+            )
+        return self
