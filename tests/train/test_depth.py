@@ -82,6 +82,17 @@ def test_clusters_are_divided_until_the_path_is_long_enough(
     assert 10 == len(tree)
 
 
+def test_tree_that_is_deeper_than_the_limit_is_refused(make_classifier, make_trainer, tiny_data):
+    """A depth of two joins no levels of a tree with three networks on a path."""
+    tree = hierarchy.from_nested([[[0, 1], 2], [3]], 4)
+    start = make_classifier("flat", hierarchy.flat(4)).network.state_dict()
+    data = tiny_data()
+    deep = make_classifier("uppsala", tree, depth=2)
+
+    with pytest.raises(BadParams, match="depth is 2, and the grouping has 3 networks on a path"):
+        deep.fit(data, make_trainer(data), seed=0, start=start)
+
+
 def test_network_over_found_clusters_starts_from_the_one_over_labels(
     fitted_tree, halves, monkeypatch
 ):

@@ -369,6 +369,11 @@ def test_impossible_wishes_are_told(make_classifier, make_trainer, tiny_data, st
         make_classifier("merged", hierarchy.from_nested([[[0, 1], 2], [3]], 4), network=RESNET)
     with pytest.raises(BadParams, match=r"merged\.merge 1"):
         make_classifier("merged", pairs, network=RESNET, separate=True, merge=1)
+    with pytest.raises(BadParams, match="no block is shared"):
+        make_classifier("merged", pairs, network=RESNET, stop_gradient=True, merge=0)
+    apart = {"separate": True, "merge": 0}
+    with pytest.raises(BadParams, match="trains each branch on its own"):
+        make_classifier("merged", pairs, network=RESNET, coarse_weight=0.5, **apart)
     classifier = make_classifier("merged", pairs, network=RESNET, transfer=True)
     with pytest.raises(MissingInput, match=r"merged\.transfer: false"):
         classifier.fit(data, trainer, seed=0)

@@ -105,6 +105,12 @@ def test_report_recipe_trains_with_adam_too():
     assert torch.allclose((weight - before).abs(), torch.full_like(weight, 1e-3), rtol=1e-2)
 
 
+def test_report_recipe_refuses_a_warm_up():
+    """The report's recipe begins at its full rate, so that a warm-up would silently do nothing."""
+    with pytest.raises(ValueError, match="recipe report has no warm-up"):
+        loop.Params(recipe="report", warm_up=0.1)
+
+
 @pytest.mark.parametrize(
     ("recipe", "optimiser"), [("step", "adamw"), ("fast", "adam"), ("report", "adamw")]
 )

@@ -52,7 +52,7 @@ class Params(BaseModel):
         None,
         ge=0,
         le=1,
-        description="warm-up fraction; unset: as in the recipe",
+        description="fast, step: warm-up fraction; unset: as in the recipe",
     )
     cuts: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.41026, 0.61538),
@@ -80,12 +80,14 @@ class Params(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _check_optimiser(self) -> "Params":
+    def _check_recipe(self) -> "Params":
         of_recipe = {"adam": "report", "adamw": "fast"}.get(self.optimiser, self.recipe)
         if of_recipe != self.recipe:
             raise ValueError(
                 f"optimiser {self.optimiser} is for recipe {of_recipe}, and recipe is {self.recipe}"
             )
+        if self.recipe == "report" and self.warm_up is not None:
+            raise ValueError("recipe report has no warm-up: leave warm_up out")
         return self
 
     @model_serializer(mode="wrap")

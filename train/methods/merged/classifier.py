@@ -76,8 +76,9 @@ class Classifier(nn.Module):
         Raises:
             BadHierarchy: There is only one label, or the hierarchy is no tree of root, categories
                 and labels.
-            BadParams: `separate` branches would share blocks, or the backbone has only one block,
-                which cannot be divided.
+            BadParams: `separate` branches would share blocks or weigh their losses, no block is
+                shared that `stop_gradient` could concern, or the backbone has only one block, which
+                cannot be divided.
         """
         super().__init__()
         _check(params, hierarchy)
@@ -301,6 +302,17 @@ def _check(params: Params, hierarchy: nx.DiGraph) -> None:
         raise BadParams(
             f"merged.separate trains two networks, and with merged.merge {params.merge} they share "
             "stages. Set merged.merge: 0, or merged.separate: false."
+        )
+    if params.stop_gradient and not params.merge:
+        raise BadParams(
+            "merged.stop_gradient keeps the gradient of the categories from the shared blocks, and "
+            "with merged.merge 0 no block is shared. Set merged.merge to 1, 2 or 3, or "
+            "merged.stop_gradient: false."
+        )
+    if params.separate and params.coarse_weight != 1:
+        raise BadParams(
+            f"merged.coarse_weight {params.coarse_weight:g} weighs one loss against the other, and "
+            "merged.separate trains each branch on its own. Leave one of them out."
         )
 
 

@@ -104,7 +104,7 @@ class Classifier(nn.Module):
         Raises:
             BadHierarchy: All labels are in one cluster, `root_init` is scratch and convolutions are
                 frozen, so that they would never be trained.
-            BadParams: With `depth`, validation images are also trained on.
+            BadParams: With `depth`, validation images are also trained on, or the tree is deeper.
             MissingInput: The root starts from the flat network, and `start` is None.
             BadCheckpoint: `start` holds a network of another shape.
         """
@@ -237,6 +237,13 @@ class Classifier(nn.Module):
                 "One cluster holds every label, so there is no root to train, and its convolutions "
                 "would stay random. Set uppsala.root_init: flat, or uppsala.freeze: none."
             )
+        deepest = nodes.depth(self.hierarchy)
+        if self.params.depth and self.params.depth < deepest:
+            raise BadParams(
+                f"uppsala.depth is {self.params.depth}, and the grouping has {deepest} networks on a "
+                "path: it divides clusters further and joins none. Raise it, set uppsala.depth: null, "
+                "or choose a grouping of fewer levels."
+            )
         if self.params.depth and np.isin(data.val.post_ids, data.train.post_ids).any():
             raise BadParams(
                 "uppsala.depth divides clusters by the confusions on the validation images, and "
@@ -304,7 +311,7 @@ class Classifier(nn.Module):
     def _divide(self, node: str, data: DataModule) -> bool:
         """Divides the labels of `node` into groups by its confusions; returns whether it did."""
         path = nx.shortest_path(self.hierarchy, trees.ROOT, node)
-        depth = sum(nodes.has_network(self.hierarchy, above) for above in path)
+        depth = nodes.networks_on(self.hierarchy, path)
         labels = trees.own_labels(self.hierarchy, node)
         children = len(trees.children(self.hierarchy, node))
         if depth >= (self.params.depth or 0) or len(labels) < children:

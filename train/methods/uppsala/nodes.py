@@ -17,6 +17,16 @@ def with_network(tree: nx.DiGraph) -> list[str]:
     return [node for node in trees.inner(tree)[1:] if has_network(tree, node)]
 
 
+def networks_on(tree: nx.DiGraph, path: list[str]) -> int:
+    """Returns the number of networks on a path of nodes."""
+    return sum(has_network(tree, node) for node in path)
+
+
+def depth(tree: nx.DiGraph) -> int:
+    """Returns the largest number of networks on a path from the root to a label."""
+    return max(networks_on(tree, path) for path in trees.paths(tree).values())
+
+
 def source(tree: nx.DiGraph, node: str) -> str:
     """Returns the nearest node above `node` that has a network; the root if none has."""
     (parent,) = tree.predecessors(node)
