@@ -23,6 +23,8 @@ from train.documents import (
     ModelDocument,
     RecordDocument,
 )
+from train.errors import MixedResults
+from train.results import seed_of
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ def run(
     Raises:
         BadParams: `preset` is no plain name.
         MissingInput: There is no evaluated run, or no manifest, or a file is absent.
+        MixedResults: A run was trained on other shards.
         BadDocument: A file has another shape.
     """
     if not re.fullmatch(r"[a-z0-9_]+", preset):
@@ -57,10 +60,16 @@ def run(
         raise MissingInput(f"No metrics.json lies under {results_dir}: run `dvc repro` first.")
     written = []
     for path in paths:
-        run_name, seed = path.parent.parent.name, int(path.parent.name)
+        run_name, seed = path.parent.parent.name, seed_of(path.parent)
         fit = FitDocument.read(path.with_name("fit.json"))
         model = ModelDocument.read(path.with_name("model.json"))
         manifest = read_index(data_dir / "shards", model.selection).manifest
+        if manifest.root_sha256 != model.root_sha256:
+            raise MixedResults(
+                f"{path.parent} was trained on the shards {model.root_sha256[:12]}…, and these are "
+                f"{manifest.root_sha256[:12]}…: its record would describe other data. Run `dvc repro`, "
+                "or move the run elsewhere."
+            )
         document = RecordDocument(
             preset=preset,
             run=run_name,

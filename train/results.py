@@ -135,6 +135,20 @@ def summary(evaluated: Iterable[Evaluated]) -> list[dict[str, Any]]:
     return rows
 
 
+def seed_of(folder: Path) -> int:
+    """
+    Returns the seed that the folder of a run, RUN/SEED, is named by.
+
+    Raises:
+        MissingInput: The name is no whole number.
+    """
+    if not folder.name.isdecimal():
+        raise MissingInput(
+            f"{folder} is not named by a seed, a whole number. Move what is not a run elsewhere."
+        )
+    return int(folder.name)
+
+
 def _results(folder: Path) -> list[Evaluated]:
     paths = sorted(folder.glob("*/*/metrics.json"))
     unevaluated = sorted(
@@ -158,7 +172,7 @@ def _evaluated(path: Path) -> Evaluated:
     model = ModelDocument.read(path.with_name("model.json"))
     entry = Evaluated(
         run=path.parent.parent.name,
-        seed=_seed(path.parent),
+        seed=seed_of(path.parent),
         metrics=MetricsDocument.read(path),
         cost=CostDocument.read(cost_path) if cost_path.exists() else None,
         root_sha256=model.root_sha256,
@@ -207,14 +221,6 @@ def _experiments(folder: Path, preset: str) -> list[Evaluated]:
         )
         for record in records
     ]
-
-
-def _seed(folder: Path) -> int:
-    if not folder.name.isdecimal():
-        raise MissingInput(
-            f"{folder} is not named by a seed, a whole number. Move what is not a run elsewhere."
-        )
-    return int(folder.name)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -10,6 +10,7 @@ from personae.errors import BadParams, MissingInput
 from tests.train.conftest import LABELS
 from tests.train.documents_fixture import COST, FIT, MANIFEST, METRICS
 from train import record
+from train.errors import MixedResults
 from train.tree import hierarchy
 
 
@@ -18,7 +19,8 @@ def evaluated(tmp_path, model_of):
     """Writes one evaluated run and the manifest of its shards."""
     folder = tmp_path / "results" / "flat" / "3"
     folder.mkdir(parents=True)
-    model = model_of("flat", hierarchy.flat(4), params={"loop": {"epochs": 2}})
+    own = {"params": {"loop": {"epochs": 2}}, "root_sha256": MANIFEST["root_sha256"]}
+    model = model_of("flat", hierarchy.flat(4), **own)
     model.write(folder / "model.json")
     for name, document in {"metrics": METRICS, "cost": COST, "fit": FIT}.items():
         files.write_json(folder / f"{name}.json", document)
@@ -84,4 +86,22 @@ def test_refuses_what_is_not_whole(evaluated):
         keep(evaluated)
     (evaluated / "results" / "flat" / "3" / "metrics.json").unlink()
     with pytest.raises(MissingInput, match=r"No metrics\.json lies under"):
+        keep(evaluated)
+
+
+def test_refuses_a_run_of_other_shards(evaluated):
+    """A record says what a run was trained on, so that the present shards must be those."""
+    path = evaluated / "results" / "flat" / "3" / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"root_sha256": "b" * 64}))
+
+    with pytest.raises(MixedResults, match="was trained on the shards bbbbbbbbbbbb"):
+        keep(evaluated)
+
+
+def test_folder_that_is_no_seed_is_named(evaluated):
+    """A copy of a run under another name than a seed gives an error that names it."""
+    folder = evaluated / "results" / "flat" / "3"
+    folder.rename(folder.with_name("3-old"))
+
+    with pytest.raises(MissingInput, match="3-old is not named by a seed"):
         keep(evaluated)
