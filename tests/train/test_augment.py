@@ -128,11 +128,12 @@ PADDING = {"reflect": "reflect", "border": "edge", "grey": "constant", "black": 
     outside=st.sampled_from(sorted(PADDING)),
     flip=st.sampled_from(["lr", "ud", "none"]),
     crop=st.sampled_from([None, 6, 8]),
+    pad=st.sampled_from([2, 9, 30]),
     seed=st.integers(0, 5),
 )
-def test_crops_equal_cutting_out_of_the_padded_picture(outside, flip, crop, seed):
-    """Every pixel equals numpy's pad, slice and flip with the same random draws."""
-    params = Params(rotation=0, zoom=1, shift=0, pad=2, crop=crop, outside=outside, flip=flip)
+def test_crops_equal_cutting_out_of_the_padded_picture(outside, flip, crop, pad, seed):
+    """Every pixel equals numpy's pad, slice and flip with the same draws, however wide the padding."""
+    params = Params(rotation=0, zoom=1, shift=0, pad=pad, crop=crop, outside=outside, flip=flip)
     pictures = images(16)
     drawn = augment.draw(params, 16, np.random.default_rng(seed), side=8)
     level = {"grey": 0.5}.get(outside, 0.0)
@@ -141,8 +142,8 @@ def test_crops_equal_cutting_out_of_the_padded_picture(outside, flip, crop, seed
 
     assert (16, 3, side, side) == tuple(result.shape)
     for place, picture in enumerate(augment.scale(pictures).numpy()):
-        padded = np.pad(picture, ((0, 0), (2, 2), (2, 2)), PADDING[outside], **options)
-        top, left = int(drawn.shift_y[place]) + 2, int(drawn.shift_x[place]) + 2
+        padded = np.pad(picture, ((0, 0), (pad, pad), (pad, pad)), PADDING[outside], **options)
+        top, left = int(drawn.shift_y[place]) + pad, int(drawn.shift_x[place]) + pad
         expected = padded[:, top : top + side, left : left + side]
         if drawn.mirrored[place]:
             expected = np.flip(expected, 1 if flip == "ud" else 2)

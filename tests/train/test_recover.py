@@ -184,6 +184,14 @@ def test_every_tail_together_is_a_distribution(labels, sets, mix, seed):
     assert torch.allclose(one, alone)
 
 
+def test_certain_exit_outside_of_all_sets_keeps_its_prediction():
+    """Where the exit leaves the sets no mass, the tails have none to divide."""
+    exit_, members = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[True, True, False]])
+    spread = torch.tensor([[[0.5, 0.5, 0.0]]])
+
+    assert torch.equal(exit_, mixing.every(exit_, spread, members, mix=0.5))
+
+
 def test_a_lone_image_trains_its_tail(make_classifier):
     """A tail with one image of a batch is computed, and its parameters get a gradient."""
     network = make_classifier("recover", TREES["families"], routed=0.0).network.train()

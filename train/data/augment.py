@@ -169,5 +169,6 @@ def _clamped(positions: Tensor, size: int) -> Tensor:
 
 
 def _reflected(positions: Tensor, size: int) -> Tensor:
-    """Returns positions mirrored at the edge pixel, which is not repeated."""
-    return size - 1 - (size - 1 - positions.abs()).abs()
+    """Returns positions mirrored at the edge pixels, which are not repeated, as often as needed."""
+    last = size - 1
+    return last - (last - positions.abs() % (2 * last)).abs()

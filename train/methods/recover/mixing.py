@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+_SMALLEST = 1e-30  # a sum of masses below it counts as this one
 MIXES = (0.0, 0.25, 0.5, 0.75, 1.0)
 EXITS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 2.0)
 """Values of a and theta that are tried on the validation images: quarters, and denser where most
@@ -70,7 +71,9 @@ def every(
     inside = members.any(dim=0)
     mass = masses(exit_, members)
     whole = (exit_ * inside).sum(dim=1, keepdim=True)
-    tails = (mass[:, :, None] * spread).sum(dim=1) * whole / mass.sum(dim=1, keepdim=True)
+    # A certain exit may leave the sets no mass at all.
+    total = mass.sum(dim=1, keepdim=True).clamp(min=_SMALLEST)
+    tails = (mass[:, :, None] * spread).sum(dim=1) * whole / total
     return torch.where(inside, (1 - mix) * exit_ + mix * tails, exit_)
 
 
