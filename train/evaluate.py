@@ -11,6 +11,7 @@ import hashlib
 import logging
 import math
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow as pa
 import torch
 
 from personae import files, tables
+from personae.build.index import DataIndex
 from train import saved
 from train.classifier import HierarchicalClassifier
 from train.data.images import ImageSet, open_split
@@ -28,6 +30,7 @@ from train.documents import (
     FitDocument,
     LatencyDocument,
     MetricsDocument,
+    ModelDocument,
 )
 from train.engine import loop
 from train.errors import BadCheckpoint
@@ -65,44 +68,48 @@ def run(
     """
     device = loop.prepare(loop_params)
     folder = results_dir / name / str(seed)
-    run_saved = saved.load(folder)
-    classifier, model = run_saved.classifier, run_saved.model
+    shards_dir, cache_dir = data_dir / "shards", work_dir / "cache"
+    trained = saved.load(folder)
+    classifier, model = trained.classifier, trained.model
     fit = FitDocument.read(folder / "fit.json")
-    cache_dir = work_dir / "cache"
-    index = open_index(data_dir / "shards", cache_dir, source, model.selection)
-    if index.manifest.root_sha256 != model.root_sha256:
-        raise BadCheckpoint(
-            f"{folder} was trained on the shards {model.root_sha256[:12]}…, and "
-            f"{(source and source.url) or data_dir / 'shards'} holds {index.manifest.root_sha256[:12]}…. Train again."
-        )
+    index = open_index(shards_dir, cache_dir, source, model.selection)
+    _check_shards(index, model, folder=folder, where=(source and source.url) or str(shards_dir))
     classifier.to(device)
-    splits = []
-    temperature = 1.0
-    for split in ("val", "test"):
-        images = open_split(
-            data_dir / "shards", cache_dir, split, selection=model.selection, source=source
-        )
-        predictions = prediction.predict(classifier, images, device=device)
-        splits.append(prediction.table(predictions, images, split=split))
-        if split == "val":
-            temperature = calibration.fit_temperature(predictions.probabilities, images.labels)
-    joined = pa.concat_tables(splits).sort_by("post_id")
-    tables.write(folder / "predictions.parquet", joined)
-    figures = measure(classifier, predictions, images)
-    figures |= scaled(predictions, images, temperature=temperature)
-    if params.mirror:
-        both = prediction.mirrored(classifier, images, device=device)
-        figures["msr_mirrored"] = metrics.msr(images.labels, both.argmax(axis=1))
-    crop = model.params.get("augment", {}).get("crop")
-    if params.ten_views and crop is not None and crop < model.side:
-        views = prediction.ten_views(classifier, images, side=crop, device=device)
-        figures["msr_ten_views"] = metrics.msr(images.labels, views.argmax(axis=1))
+    opened = partial(open_split, shards_dir, cache_dir, selection=model.selection, source=source)
+    val, images = opened("val"), opened("test")
+    on_val = prediction.predict(classifier, val, device=device)
+    predictions = prediction.predict(classifier, images, device=device)
+    rows = [
+        prediction.table(on_val, val, split="val"),
+        prediction.table(predictions, images, split="test"),
+    ]
+    tables.write(folder / "predictions.parquet", pa.concat_tables(rows).sort_by("post_id"))
+    temperature = calibration.fit_temperature(on_val.probabilities, val.labels)
     document = MetricsDocument(
-        **figures,
+        **measure(classifier, predictions, images),
+        **scaled(predictions, images, temperature=temperature),
+        **_of_views(params, trained, images, device=device),
         seconds_total=fit.total_seconds,
         seconds_critical=fit.critical_path_seconds,
     )
     document.write(folder / "metrics.json")
+    _log(name, seed, document)
+    cost(params, classifier, predictions, images, device=device).write(folder / "cost.json")
+    receipt = data_dir / "evaluate" / str(seed) / f"{name}.json"
+    files.write_json(receipt, {path.name: _sha256(path) for path in sorted(folder.iterdir())})
+    return document
+
+
+def _check_shards(index: DataIndex, model: ModelDocument, *, folder: Path, where: str) -> None:
+    """Refuses shards that the run was not trained on."""
+    if index.manifest.root_sha256 != model.root_sha256:
+        raise BadCheckpoint(
+            f"{folder} was trained on the shards {model.root_sha256[:12]}…, and {where} holds "
+            f"{index.manifest.root_sha256[:12]}…. Train again."
+        )
+
+
+def _log(name: str, seed: int, document: MetricsDocument) -> None:
     log.info(
         "%s seed %d: MSR %.4f of %d test images, %s of %d on white",
         name,
@@ -112,10 +119,22 @@ def run(
         document.msr_white,
         document.n_white,
     )
-    cost(params, classifier, predictions, images, device=device).write(folder / "cost.json")
-    receipt = data_dir / "evaluate" / str(seed) / f"{name}.json"
-    files.write_json(receipt, {path.name: _sha256(path) for path in sorted(folder.iterdir())})
-    return document
+
+
+def _of_views(
+    params: Params, trained: saved.Saved, images: ImageSet, *, device: torch.device
+) -> dict[str, float]:
+    """Returns the accuracy of the mean over several views of each image, where it is wanted."""
+    classifier, model = trained.classifier, trained.model
+    figures = {}
+    if params.mirror:
+        both = prediction.mirrored(classifier, images, device=device)
+        figures["msr_mirrored"] = metrics.msr(images.labels, both.argmax(axis=1))
+    crop = model.params.get("augment", {}).get("crop")
+    if params.ten_views and crop is not None and crop < model.side:
+        views = prediction.ten_views(classifier, images, side=crop, device=device)
+        figures["msr_ten_views"] = metrics.msr(images.labels, views.argmax(axis=1))
+    return figures
 
 
 def measure(
