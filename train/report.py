@@ -10,15 +10,18 @@ import csv
 import io
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+
+import pyarrow as pa
 
 from personae import files, tables
 from personae.text import spreadsheet_cell
 from train import guards
 from train.page import (
     answer,
+    catalog,
     comparison,
     contents,
     drawings,
@@ -58,25 +61,16 @@ def run(
     """
     read = results.read(data_dir=data_dir, results_dir=results_dir, runs=runs, seeds=seeds)
     compared = comparison.compare(read, resamples=params.resamples, seed=params.seed)
-    catalog = data_dir / "catalog" / "catalog.duckdb"
-    steps = funnel.read(catalog)
-    trees = {
-        row.run.name: tree.build(row, compared.flat, read.labels, seed=next(iter(row.predictions)))
-        for row in compared.hierarchies
-    }
+    with catalog.opened(data_dir / "catalog" / "catalog.duckdb") as source:
+        steps, posts = funnel.read(source), slices.read_posts(source)
+    trees = _trees(read, compared)
     drawn = drawings.draw(read, compared, steps, trees)
     warnings = _warnings(read)
     origin = provenance.facts(
         project_dir,
         commits=(made.fit.commit for run in read.runs for made in run.seeds.values()),
     )
-    written = answer.write(
-        compared,
-        images=len(read.white),
-        data=_data(read, origin.get("Preset", provenance.NO_PRESET)),
-        warnings=warnings,
-        is_ungrouped=bool(read.ungrouped),
-    )
+    written = _answer(read, compared, warnings, preset=origin.get("Preset", provenance.NO_PRESET))
     sections = contents.sections(
         read,
         compared,
@@ -85,7 +79,7 @@ def run(
         drawings=drawn,
         tiles=_tiles(read, compared, params, shards_dir=data_dir / "shards"),
         trees=trees,
-        parts=slices.slices(read, slices.read_posts(catalog)),
+        parts=slices.slices(read, posts),
         doubts=noise.read(
             results_dir / "noise" / "noise.parquet",
             root_sha256=read.manifest.root_sha256,
@@ -96,20 +90,47 @@ def run(
         provenance=origin,
         versions={name: metadata.version(name) for name in ("matplotlib", "numpy")},
     )
-    out_dir = results_dir / "report"
-    shutil.rmtree(out_dir, ignore_errors=True)  # figures of runs that are gone
-    for drawing in drawn.values():
-        files.write_text(out_dir / f"{drawing.name}.svg", f'<?xml version="1.0"?>\n{drawing.svg}')
-        files.write_text(out_dir / f"{drawing.name}.csv", _csv(drawing))
-    tables.write(out_dir / "comparison.parquet", comparison.table(read, compared))
     for warning in warnings:
         log.warning("report: %s", warning)
-    # Last: where the page exists, everything beside it is complete.
-    files.write_text(
-        out_dir / "index.html", page.assemble(sections, [run.name for run in read.runs])
-    )
+    out_dir = results_dir / "report"
+    html = page.assemble(sections, [run.name for run in read.runs])
+    _write(out_dir, drawn.values(), compared=comparison.table(read, compared), html=html)
     log.info(
         "report: %d runs, %d seeds, %s: %s", len(read.runs), len(seeds), out_dir, written.verdict
+    )
+
+
+def _write(out_dir: Path, drawn: Iterable[Drawing], *, compared: pa.Table, html: str) -> None:
+    shutil.rmtree(out_dir, ignore_errors=True)  # figures of runs that are gone
+    for drawing in drawn:
+        files.write_text(out_dir / f"{drawing.name}.svg", f'<?xml version="1.0"?>\n{drawing.svg}')
+        files.write_text(out_dir / f"{drawing.name}.csv", _csv(drawing))
+    tables.write(out_dir / "comparison.parquet", compared)
+    # Last: where the page exists, everything beside it is complete.
+    files.write_text(out_dir / "index.html", html)
+
+
+def _trees(read: results.Results, compared: comparison.RunComparison) -> dict[str, tree.TreeNode]:
+    """The tree of each hierarchy with its first seed, by run."""
+    return {
+        row.run.name: tree.build(row, compared.flat, read.labels, seed=next(iter(row.predictions)))
+        for row in compared.hierarchies
+    }
+
+
+def _answer(
+    read: results.Results,
+    compared: comparison.RunComparison,
+    warnings: Sequence[str],
+    *,
+    preset: str,
+) -> answer.ReportAnswer:
+    return answer.write(
+        compared,
+        images=len(read.white),
+        data=_data(read, preset),
+        warnings=warnings,
+        is_ungrouped=bool(read.ungrouped),
     )
 
 

@@ -27,7 +27,7 @@ from tests.train.report_fixture import (
     write,
 )
 from train import report
-from train.page import comparison, figures, funnel, mosaic, page
+from train.page import catalog, comparison, figures, funnel, mosaic, page
 from train.page.blocks import FigureGroup, PageSection, ReportFigure, table
 from train.page.formatting import spread
 from train.page.sections import clustering
@@ -245,7 +245,8 @@ def test_missing_catalog_is_stated(alone):
 
 def test_funnel_counts_what_each_stage_refused(folder):
     """A stage's refused posts are the kept posts of the stage before minus its own kept posts."""
-    steps = funnel.read(folder.data_dir / "catalog" / "catalog.duckdb").steps
+    with catalog.opened(folder.data_dir / "catalog" / "catalog.duckdb") as source:
+        steps = funnel.read(source).steps
 
     assert ("decide", 8000, 2000) == (steps[0].stage, steps[0].kept, steps[0].refused)
     assert ("comic", 900) == steps[0].reasons[0]

@@ -11,7 +11,7 @@ from personae.settings import Settings
 from tests.train.report_fixture import arguments, read, write
 from train import report
 from train.errors import MixedResults
-from train.page import funnel
+from train.page import catalog, funnel
 
 
 @pytest.fixture
@@ -25,7 +25,8 @@ def test_damaged_catalog_is_stated(unreported):
     path = unreported.data_dir / "catalog" / "catalog.duckdb"
     path.write_bytes(b"no database" * 400)
 
-    assert "could not be read" in funnel.read(path).absent_because
+    with catalog.opened(path) as source:
+        assert "could not be read" in funnel.read(source).absent_because
 
 
 @pytest.mark.parametrize("damage", ["short", "noise", "gone", "outside"])

@@ -4,6 +4,7 @@ import duckdb
 import pytest
 
 from tests.train.report_fixture import compare, write
+from train.page import catalog as catalog_page
 from train.page import slices
 from train.page.sections import slices as slices_section
 
@@ -34,7 +35,8 @@ def test_slices_are_parts_of_the_test_images(folder, tmp_path):
         catalog.execute("INSERT INTO links SELECT 1, unnest(?)", [ids[:30]])
         catalog.execute("INSERT INTO links SELECT unnest(?), 2", [ids[:30]])
         catalog.execute("INSERT INTO links VALUES (2, ?)", [ids[40]])
-    parts = slices.slices(loaded, slices.read_posts(tmp_path / "catalog.duckdb"))
+    with catalog_page.opened(tmp_path / "catalog.duckdb") as source:
+        parts = slices.slices(loaded, slices.read_posts(source))
     sizes = {(part.kind, part.name): int(part.mask.sum()) for part in parts}
     rows = slices_section.section(compared, parts).content.accuracy.rows
 
@@ -44,4 +46,5 @@ def test_slices_are_parts_of_the_test_images(folder, tmp_path):
     assert sizes["rating", "g"] == sizes["year of the post", "2010"] == (len(ids) + 1) // 2
     assert [size for size in sizes.values() if size < slices.SMALLEST] == []
     assert ("background", "white") == rows[0][:2]
-    assert {} == slices.read_posts(tmp_path / "absent.duckdb")
+    with catalog_page.opened(tmp_path / "absent.duckdb") as source:
+        assert {} == slices.read_posts(source)

@@ -1,7 +1,8 @@
 """Reads from the catalog how many posts each stage kept, and why it refused the others."""
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from train.page.catalog import Catalog, CatalogUnreadable
 
 KEPT = "kept"
 
@@ -29,28 +30,21 @@ class Funnel:
     absent_because: str | None = None
 
 
-def read(catalog_path: Path) -> Funnel:
+def read(catalog: Catalog) -> Funnel:
     """
     Reads the view `funnel` of the catalog.
 
-    A machine that only trains may lack the catalog and duckdb. The funnel is then empty, with the
-    reason in `absent_because`, and the rest of the report is unchanged.
+    Without a catalog the funnel is empty, with the reason in `absent_because`, and the rest of the
+    report is unchanged.
     """
-    if not catalog_path.is_file():
-        return Funnel((), f"{catalog_path} is absent (stage 'catalog' writes it).")
     try:
-        import duckdb
-    except ImportError:
-        return Funnel((), "The library duckdb is not installed here.")
-    try:
-        with duckdb.connect(str(catalog_path), read_only=True) as catalog:
-            rows = catalog.execute(
-                "SELECT stage, outcome, posts FROM funnel ORDER BY position, posts DESC, outcome"
-            ).fetchall()
-            seen = catalog.execute("SELECT count(*) FROM posts").fetchone()
-    except duckdb.Error as error:
-        return Funnel((), f"{catalog_path} could not be read: {error}")
-    return Funnel(_steps(rows, entered=int(seen[0]) if seen else 0))
+        rows = catalog.rows(
+            "SELECT stage, outcome, posts FROM funnel ORDER BY position, posts DESC, outcome"
+        )
+        ((seen,),) = catalog.rows("SELECT count(*) FROM posts")
+    except CatalogUnreadable as reason:
+        return Funnel((), str(reason))
+    return Funnel(_steps(rows, entered=int(seen)))
 
 
 def _steps(rows: list[tuple[str, str, int]], *, entered: int) -> tuple[Step, ...]:

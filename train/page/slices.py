@@ -7,11 +7,11 @@ order of `post_id`. A slice that holds all images, or fewer than `SMALLEST`, is 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from train.page.catalog import Catalog, CatalogUnreadable
 from train.page.results import Results
 
 SMALLEST = 20  # test images; the accuracy of fewer has an interval of more than 20 points to a side
@@ -47,18 +47,11 @@ class CatalogFacts:
     """Whether a duplicate or another copy of the drawing is a training image."""
 
 
-def read_posts(catalog_path: Path) -> dict[int, CatalogFacts]:
-    """Returns the facts of each test image by its post; empty without a catalog or without duckdb."""
-    if not catalog_path.is_file():
-        return {}
+def read_posts(catalog: Catalog) -> dict[int, CatalogFacts]:
+    """Returns the facts of each test image by its post; empty without a catalog."""
     try:
-        import duckdb
-    except ImportError:
-        return {}
-    try:
-        with duckdb.connect(str(catalog_path), read_only=True) as catalog:
-            rows = catalog.execute(_POSTS).fetchall()
-    except duckdb.Error:  # the funnel names the reason on the page
+        rows = catalog.rows(_POSTS)
+    except CatalogUnreadable:  # the funnel names the reason on the page
         return {}
     return {
         post: CatalogFacts(rating or "", year or 0, is_linked)
