@@ -6,16 +6,57 @@ ModelDocument    results/RUN/SEED/model.json          how to build the classifie
 FitDocument      results/RUN/SEED/fit.json            what the training took
 CostDocument     results/RUN/SEED/cost.json           what a prediction costs
 MetricsDocument  results/RUN/SEED/metrics.json        figures on the test images
+GroupingDocument data/clustering/SEED/GROUPING.json   groups of the labels, and how they were chosen
 RecordDocument   experiments/PRESET/RUN-SEED.json     all of the above, recorded
 """
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, field_validator
 
 from personae.build.documents import ImageDocument
 from personae.documents import Document, Part
 from train.runs import Equal
+
+
+class ResolutionDocument(Part):
+    """One resolution of the sweep of a grouping."""
+
+    gamma: float
+    clusters: tuple[tuple[int, ...], ...]
+    micp: float
+    excess: float
+    selected: bool
+    refused: str | None
+
+
+class GroupingDocument(Document):
+    """The fields of a grouping that later stages read; others describe its quality."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    stage: ClassVar[str] = "clustering"
+
+    labels: tuple[str, ...] = ()
+    """Class labels in leaf order."""
+    clusters: tuple[tuple[int, ...], ...]
+    """The partition of the leaves at the root."""
+    tree: list[Any] | None = None
+    """All levels as nested lists, of which an integer is a leaf; None: the clusters alone."""
+    cover: tuple[tuple[int, ...], ...] | None = None
+    """A set for each cluster, which may overlap; None: the clusters."""
+    stability: float | None = None
+    sweep: tuple[ResolutionDocument, ...] = ()
+
+    @field_validator("tree")
+    @classmethod
+    def _check_tree(cls, tree: list[Any] | None) -> list[Any] | None:
+        nodes = list(tree or [])
+        for node in nodes:
+            if isinstance(node, list):
+                nodes += node
+            elif type(node) is not int:
+                raise ValueError(f"{node!r} is neither a leaf nor a list")
+        return tree
 
 
 class NodeDocument(Part):

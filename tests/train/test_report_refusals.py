@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from personae.errors import BadParams, BadShard, MissingInput
+from personae.errors import BadDocument, BadParams, BadShard, MissingInput
 from personae.settings import Settings
 from tests.train.report_fixture import arguments, read, write
 from train import report
@@ -75,6 +75,26 @@ def test_grouping_of_other_labels_is_refused(unreported):
     path.write_text(json.dumps({"clusters": [[0, 1, 2]]}))
 
     with pytest.raises(MixedResults, match="modularity"):
+        read(unreported)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("clusters", [["", 1]]),
+        ("clusters", None),
+        ("tree", [["x"], [0, 1]]),
+        ("tree", [[True]]),
+        ("sweep", [{"gamma": 1}]),
+        ("stability", "high"),
+    ],
+)
+def test_damaged_grouping_is_named(unreported, field, value):
+    """A field of a grouping that holds something else gives an error that names file and field."""
+    path = unreported.data_dir / "clustering" / "0" / "modularity.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+
+    with pytest.raises(BadDocument, match=rf"modularity\.json.*{field}"):
         read(unreported)
 
 

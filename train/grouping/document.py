@@ -11,6 +11,7 @@ from typing import Any
 import networkx as nx
 
 from personae import files
+from train.documents import GroupingDocument
 from train.errors import BadHierarchy
 from train.tree import dot, hierarchy
 
@@ -38,6 +39,7 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     Raises:
         BadHierarchy: The stage left this grouping out; the message gives the reason.
         MissingInput: The stage did not run, or has no such grouping.
+        BadDocument: The file has another shape.
     """
     path = folder / f"{name}.json"
     reasons = folder / f"{LEFT_OUT}.json"
@@ -48,7 +50,7 @@ def read(folder: Path, name: str) -> dict[str, Any]:
                 f"Grouping '{name}' was left out of {folder}: {reason} Or choose another grouping for "
                 "the run."
             )
-    return files.read_json(path, stage="clustering")
+    return GroupingDocument.read(path).model_dump(mode="json")
 
 
 def nothing_to_group(folder: Path, name: str) -> str | None:
@@ -67,5 +69,5 @@ def tree(document: Mapping[str, Any]) -> nx.DiGraph:
     """
     if document.get("cover"):
         return hierarchy.from_cover(document["cover"], len(document["labels"]))
-    nested = document.get("tree", document["clusters"])
+    nested = document.get("tree") or document["clusters"]
     return hierarchy.from_nested(nested, len(document["labels"]))

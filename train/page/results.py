@@ -22,7 +22,13 @@ from personae import files, tables
 from personae.build.documents import LabelIndex, ShardIndex
 from personae.build.index import read_index
 from personae.errors import MissingInput
-from train.documents import CostDocument, FitDocument, MetricsDocument, ModelDocument
+from train.documents import (
+    CostDocument,
+    FitDocument,
+    GroupingDocument,
+    MetricsDocument,
+    ModelDocument,
+)
 from train.errors import MixedResults
 from train.tree.hierarchy import Nested, from_json, leaves
 
@@ -333,9 +339,9 @@ def _grouping(path: Path, name: str, seed: int, *, leaves: int) -> Grouping:
         if {REFERENCE, name} <= reasons.keys():  # without the reference there is no grouping at all
             facts = {"sweep": [], UNGROUPED: reasons[name]}
             return Grouping(name, seed, (tuple(range(leaves)),), facts)
-    facts = files.read_json(path, stage="clustering")
-    clusters = tuple(tuple(int(leaf) for leaf in cluster) for cluster in facts["clusters"])
-    return Grouping(name=name, seed=seed, clusters=clusters, facts=facts)
+    document = GroupingDocument.read(path)
+    facts = document.model_dump(mode="json")
+    return Grouping(name=name, seed=seed, clusters=document.clusters, facts=facts)
 
 
 def _check_same_data(
