@@ -26,6 +26,7 @@ from train.documents import (
     ModelDocument,
     RecordDocument,
 )
+from train.engine import curves
 from train.guards import TrainingRecord
 
 log = logging.getLogger(__name__)
@@ -179,20 +180,15 @@ def _evaluated(path: Path) -> Evaluated:
     )
     if not fit_path.exists():
         return entry
-    validation, curves = path.with_name("validation.parquet"), path.with_name("curves.csv")
+    validation, curve = path.with_name("validation.parquet"), path.with_name("curves.csv")
     training = guards.record_of(
         model,
         FitDocument.read(fit_path),
         run=entry.run,
         validation=pq.read_metadata(validation).num_rows if validation.exists() else None,
-        curves=_rows(curves) if curves.exists() else (),
+        curves=curves.read_csv(curve) if curve.exists() else (),
     )
     return replace(entry, training=training)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _experiments(folder: Path, preset: str) -> list[Evaluated]:

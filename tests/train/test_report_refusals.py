@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from personae.errors import BadDocument, BadParams, BadShard, MissingInput
+from personae.errors import BadDocument, BadParams, BadShard, BadTable, MissingInput
 from personae.settings import Settings
 from tests.train.report_fixture import arguments, read, write
 from train import report
@@ -75,6 +75,34 @@ def test_grouping_of_other_labels_is_refused(unreported):
     path.write_text(json.dumps({"clusters": [[0, 1, 2]]}))
 
     with pytest.raises(MixedResults, match="modularity"):
+        read(unreported)
+
+
+@pytest.mark.parametrize("name", ["probabilities", "full", "coarse"])
+@pytest.mark.parametrize("damage", ["narrow", "ragged", "nan", "text"])
+def test_damaged_probabilities_are_named(unreported, name, damage):
+    """Rows that are not one number for each label, or each cluster, give an error with the column."""
+    path = unreported.results_dir / "uppsala" / "0" / "predictions.parquet"
+    table = pq.read_table(path)
+    rows = table[name].to_pylist()
+    changed = {
+        "narrow": [row[1:] for row in rows],
+        "ragged": [rows[0][1:], *rows[1:]],
+        "nan": [[float("nan")] * len(row) for row in rows],
+        "text": ["x"] * len(rows),
+    }[damage]
+    pq.write_table(table.set_column(table.column_names.index(name), name, [changed]), path)
+
+    with pytest.raises(BadTable, match=rf"Column '{name}' of .* no \d+ numbers"):
+        read(unreported)
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "network,epoch\nroot,one\n", "\x00\n\x00"])
+def test_damaged_curves_are_named(unreported, text):
+    """Learning curves without epochs, columns or numbers give an error that names the file."""
+    (unreported.results_dir / "uppsala" / "0" / "curves.csv").write_text(text)
+
+    with pytest.raises(BadTable, match=r"curves\.csv"):
         read(unreported)
 
 

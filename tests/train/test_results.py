@@ -145,7 +145,8 @@ def test_nothing_is_said_clearly(write, show, tmp_path):
 
 def test_warns_once_of_each_weakness(write, show, caplog, tmp_path):
     """Few updates, images and seeds and a curve that climbs are counted, in results and records."""
-    rows = ["network,epoch,val_accuracy", *(f"root,{epoch},0.{epoch}" for epoch in (1, 2, 3, 4))]
+    rows = ["network,epoch,lr,train_loss,val_loss,val_accuracy"]
+    rows += [f"root,{epoch},0.1,1,1,0.{epoch}" for epoch in (1, 2, 3, 4)]
     for run, trained in (("flat", FIT), ("tree", FIT | {"total_seconds": 2.0}), ("copy", FIT)):
         folder = write(run, 0)
         (folder / "fit.json").write_text(json.dumps(trained), encoding="utf-8")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from personae import files
-from personae.errors import MissingPackage
+from personae.errors import BadTable, MissingInput, MissingPackage
 
 _CURVES = (
     "network",
@@ -40,6 +40,31 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, _CURVES, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """
+    Returns the lines that `write_csv` wrote, as text by column.
+
+    Raises:
+        MissingInput: The file is absent.
+        BadTable: It has no line, or a line lacks a column or has no number where one belongs.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            _ = row["network"], int(row["epoch"])
+            _ = [float(row[name] or "nan") for name in ("lr", *_SCALARS.values())]
+    except OSError as error:
+        raise MissingInput(f"{path} is absent: stage 'fit' writes it. Run that stage.") from error
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise BadTable(
+            f"{path} holds no learning curves ({error!r}). Run stage 'fit' again."
+        ) from error
+    if not rows:
+        raise BadTable(f"{path} has no epochs. Run stage 'fit' again.")
+    return rows
 
 
 def events_dir(run: str, seed: int) -> Path | None:

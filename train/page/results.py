@@ -5,15 +5,14 @@ Takes results/RUN/SEED/*, data/clustering/SEED/*.json and data/shards/*.json. Gi
 that hold test images only, rows in the order of `post_id`.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import networkx as nx
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
@@ -21,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from personae import files, tables
 from personae.build.documents import LabelIndex, ShardIndex
 from personae.build.index import read_index
-from personae.errors import MissingInput
+from personae.errors import BadTable, MissingInput
 from train.documents import (
     CostDocument,
     FitDocument,
@@ -29,15 +28,17 @@ from train.documents import (
     MetricsDocument,
     ModelDocument,
 )
+from train.engine import curves
 from train.errors import MixedResults
-from train.tree.hierarchy import Nested, from_json, leaves
+from train.evaluation import stored
+from train.tree.hierarchy import ROOT, Nested, from_json, leaves
 
 FLAT = "flat"
 REFERENCE = "modularity"  # the grouping whose clusters every run is measured against
 UNGROUPED = "ungrouped"  # the key of the reason, where the labels have no grouping
 GIVEN = "given"  # the tree that comes with the data, fixed before any network was trained
 CONTROL = "random"
-_COLUMNS = ("post_id", "split", "white_background", "label", "predicted", "probabilities")
+_FACTS = ("post_id", "split", "white_background", "label", "predicted")
 
 
 class RunLike(Protocol):
@@ -281,9 +282,10 @@ def _run(
 
 def _trained(folder: Path, run: str, seed: int, leaves: int) -> TrainedRun:
     path = folder / "predictions.parquet"
-    tables.read(path, _COLUMNS[:1], stage="evaluate")  # raises for an absent or damaged file
-    optional = [name for name in ("full", "coarse") if name in pq.read_schema(path).names]
-    table = tables.read(path, [*_COLUMNS, *optional], stage="evaluate")
+    tables.check(path, (), stage="evaluate")
+    present = pq.read_schema(path).names
+    lists = ["probabilities", *(name for name in ("full", "coarse") if name in present)]
+    table = stored.read(path, _FACTS, lists, stage="evaluate")
     table = table.filter(pc.field("split") == "test").sort_by("post_id")
     if not len(table):
         raise MissingInput(f"{path} holds no test images: run stage 'evaluate' again.")
@@ -294,6 +296,14 @@ def _trained(folder: Path, run: str, seed: int, leaves: int) -> TrainedRun:
             f"{leaves} labels: it was made from other shards. Run `dvc repro`."
         )
     measured = folder / "cost.json"
+    model = ModelDocument.read(folder / "model.json")
+    matrix = partial(stored.matrix, table, path=path, stage="evaluate")
+    probabilities = matrix("probabilities", columns=leaves)
+    if probabilities is None:
+        raise BadTable(
+            f"Column 'probabilities' of {path} has empty rows. Run stage 'evaluate' again."
+        )
+    clusters = sum(parent == ROOT for parent, _, _ in model.hierarchy.edges)
     return TrainedRun(
         run=run,
         seed=seed,
@@ -301,34 +311,15 @@ def _trained(folder: Path, run: str, seed: int, leaves: int) -> TrainedRun:
         label=label.astype(np.int64),
         predicted=predicted.astype(np.int64),
         white=table["white_background"].to_numpy(zero_copy_only=False),
-        probabilities=_rows(table["probabilities"], len(table)),
-        full=_matrix(table, "full"),
-        coarse=_matrix(table, "coarse"),
+        probabilities=probabilities,
+        full=matrix("full", columns=leaves),
+        coarse=matrix("coarse", columns=clusters),
         metrics=MetricsDocument.read(folder / "metrics.json"),
         fit=FitDocument.read(folder / "fit.json"),
-        model=ModelDocument.read(folder / "model.json"),
-        curves=_curves(folder / "curves.csv"),
+        model=model,
+        curves=curves.read_csv(folder / "curves.csv"),
         cost=CostDocument.read(measured) if measured.exists() else None,
     )
-
-
-def _matrix(table: pa.Table, name: str) -> Float[np.ndarray, "image column"] | None:
-    if name not in table.column_names or table[name].null_count:
-        return None
-    return _rows(table[name], len(table))
-
-
-def _rows(lists: pa.ChunkedArray, rows: int) -> Float[np.ndarray, "image column"]:
-    values = pc.list_flatten(lists).to_numpy()
-    return np.asarray(values, dtype=np.float64).reshape(rows, -1)
-
-
-def _curves(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise MissingInput(f"{path} is absent: stage 'fit' writes it. Run that stage.") from error
 
 
 def _grouping(path: Path, name: str, seed: int, *, leaves: int) -> Grouping:
