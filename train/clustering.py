@@ -42,7 +42,7 @@ def run(params: Params, *, data_dir: Path, results_dir: Path, seed: int) -> Path
     """
     source = results_dir / "flat" / str(seed)
     labels = inputs.read_labels(source / "model.json")
-    predictions = inputs.read_predictions(source / "validation.parquet")
+    predictions = inputs.read_predictions(source / "validation.parquet", labels=len(labels))
     families = inputs.read_families(data_dir / "shards" / "classes.json")
     left_out: dict[str, str] = {}
     own = _given(params, labels, families, left_out)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from personae import stages, tables
-from personae.errors import BadParams, MissingInput
+from personae import stages
+from personae.errors import BadParams, BadTable, MissingInput
+from train.evaluation import stored
 from train.grouping.predictions import LabelledPredictions
 
 
@@ -36,21 +37,27 @@ def read_labels(path: Path) -> list[str]:
     return labels
 
 
-def read_predictions(path: Path) -> LabelledPredictions:
+def read_predictions(path: Path, *, labels: int | None = None) -> LabelledPredictions:
     """
     Returns a table of predictions that stage `flat` or `evaluate` wrote.
+
+    Args:
+        path: The table.
+        labels: Number of labels; None: as many as the first image has probabilities.
 
     Raises:
         MissingInput: The file is absent or no Parquet file.
         MissingColumn: A column is absent.
+        BadTable: A column has another type, or refers to other labels.
     """
-    columns = ["label", "predicted", "probabilities"]
-    table = tables.read(path, columns, stage="flat")
-    return LabelledPredictions(
-        labels=table["label"].to_numpy().astype(np.int64),
-        predicted=table["predicted"].to_numpy().astype(np.int64),
-        probabilities=np.array(table["probabilities"].to_pylist(), dtype=np.float64),
-    )
+    table = stored.read(path, ("label", "predicted"), ("probabilities",), stage="flat")
+    if labels is None:
+        labels = len(table["probabilities"][0].as_py() or ()) if len(table) else 0
+    true, predicted = (table[name].to_numpy().astype(np.int64) for name in ("label", "predicted"))
+    rows = stored.matrix(table, "probabilities", columns=labels, path=path, stage="flat")
+    if rows is None or not all(0 <= leaf < labels for leaf in {*true, *predicted}):
+        raise BadTable(f"{path} holds no predictions of {labels} labels. Run stage 'flat' again.")
+    return LabelledPredictions(labels=true, predicted=predicted, probabilities=rows)
 
 
 def read_families(path: Path) -> dict[str, str | None]:
