@@ -8,13 +8,22 @@ killed continues there. Rows are keyed by collection: two boards never mix.
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
 from scraper import recorded
 from scraper.post import Post
-from scraper.recorded import DAMAGE, DamagedRows, deleted_row, is_post, is_whole, row_of
+from scraper.recorded import (
+    DAMAGE,
+    DamagedRows,
+    RefreshedCounts,
+    Walk,
+    deleted_row,
+    is_post,
+    is_whole,
+    row_of,
+)
 from scraper.sources import Page, RefusedPost
 from scraper.store import Store
 
@@ -27,30 +36,6 @@ _KNOWN = """
     WHERE collection = :collection AND post_id > :above
 """
 _REFUSED = "FROM refused_posts JOIN walks USING (walk) WHERE collection = :collection AND post_id = :post_id"
-
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """The state of one search: how far its pages are listed."""
-
-    walk: int
-    search: str
-    cursor: int | None
-    """The next page holds ids below it; None before the first page."""
-    is_done: bool
-    early_ends: int = 0
-    """Runs that met an empty page although the board counted more posts."""
-    floor: int | None = None
-    """Ids up to it were listed by an earlier walk of the search; None in the first one."""
-
-
-@dataclass(frozen=True, slots=True)
-class RefreshedCounts:
-    """How many recorded posts have changed on the board since they were recorded."""
-
-    edited: int
-    gone: int
-    """Posts that are no more on the board."""
 
 
 class Pages(Store):
@@ -140,23 +125,24 @@ class Pages(Store):
             return self._begin_anew(search)
         return Walk(number, search, cursor, bool(is_done), early_ends, floor)
 
-    def renew(self) -> None:
+    def renew(self, *, walks: bool = True) -> None:
         """
-        Lets every finished walk begin again at the newest post, down to the newest that it has listed.
+        Forgets the answers, so that candidates, aliases and implications are requested again.
 
-        The recorded answers are forgotten, so candidates, aliases and implications are requested again. Walks
-        that are not finished go on where they are.
+        With `walks`, every finished walk begins again at the newest post, down to the newest that it
+        has listed. Walks that are not finished go on where they are.
         """
         with self._transaction():
-            self._rows.execute(
-                "INSERT OR REPLACE INTO floors SELECT walk, max(post_id) FROM walks "
-                "JOIN sightings USING (walk) WHERE collection = ? AND is_done GROUP BY walk",
-                (self._collection,),
-            )
-            self._rows.execute(
-                "UPDATE walks SET cursor = NULL, is_done = 0 WHERE collection = ? AND is_done",
-                (self._collection,),
-            )
+            if walks:
+                self._rows.execute(
+                    "INSERT OR REPLACE INTO floors SELECT walk, max(post_id) FROM walks "
+                    "JOIN sightings USING (walk) WHERE collection = ? AND is_done GROUP BY walk",
+                    (self._collection,),
+                )
+                self._rows.execute(
+                    "UPDATE walks SET cursor = NULL, is_done = 0 WHERE collection = ? AND is_done",
+                    (self._collection,),
+                )
             self._rows.execute(
                 "DELETE FROM answers WHERE collection = ? AND question != ?",
                 (self._collection, _EXPORTED),
@@ -271,6 +257,27 @@ class Pages(Store):
             )
         self._at("page committed")
         return after
+
+    def unlisted(self, walk: Walk, ids: Iterable[int]) -> list[int]:
+        """
+        Returns those of `ids` that no walk with the terms of `walk` has met, newest first.
+
+        The others count as met by `walk` too, so that none is requested for two personae.
+        """
+        terms = "".join(walk.search.partition(" ")[1:])
+        values = {"collection": self._collection, "walk": walk.walk, "terms": terms}
+        with self._transaction():
+            for statement in recorded.BY_POST:
+                self._rows.execute(statement)
+            self._rows.executemany(
+                "INSERT OR IGNORE INTO temp.wanted VALUES (?)", [(number,) for number in ids]
+            )
+            changes = self._rows.total_changes
+            for statement in recorded.SHARE:
+                self._rows.execute(statement, values)
+            if self._rows.total_changes != changes:
+                self._forget_export()
+            return [number for (number,) in self._rows.execute(recorded.UNLISTED, values)]
 
     def note_early_end(self, walk: Walk) -> None:
         """Counts a run that met an empty page although the board counted more posts."""

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from scraper import store
 from scraper.post import Post
 from scraper.schemas import POSTS_SCHEMA
-from scraper.sources import Tag
+from scraper.sources import GONE, Tag
 
 _log = logging.getLogger(__name__)
 _ShapeT = TypeVar("_ShapeT")
@@ -69,6 +69,39 @@ CREATE TEMP TABLE chosen (walk INTEGER PRIMARY KEY);
 """
 UPGRADES = {1: "ALTER TABLE walks ADD COLUMN early_ends INTEGER NOT NULL DEFAULT 0"}
 
+BY_POST = (
+    "CREATE INDEX IF NOT EXISTS sightings_of_post ON sightings (post_id)",
+    "CREATE INDEX IF NOT EXISTS refusals_of_post ON refused_posts (post_id)",
+    "CREATE TEMP TABLE IF NOT EXISTS wanted (post_id INTEGER PRIMARY KEY)",
+    "DELETE FROM temp.wanted",
+)
+"""Made by the first listing by a dump: only that looks up the walks of a post."""
+# `+walk`: the walks of one post are few, those with the same terms are all.
+_ALIKE = """
+    +walk IN (SELECT walk FROM walks WHERE collection = :collection
+              AND substr(search, instr(search || ' ', ' ')) = :terms)
+"""
+# A sighting alone is no post: a damaged one is removed, and requested again.
+_LISTED = "SELECT 1 FROM posts WHERE collection = :collection AND posts.post_id = wanted.post_id"
+_MET = "SELECT 1 FROM sightings WHERE walk = :walk AND sightings.post_id = wanted.post_id"
+SHARE = (
+    f"""
+    INSERT OR IGNORE INTO sightings SELECT :walk, post_id FROM temp.wanted
+    WHERE NOT EXISTS ({_MET}) AND EXISTS ({_LISTED})
+    AND EXISTS (SELECT 1 FROM sightings AS met WHERE met.post_id = wanted.post_id AND {_ALIKE})
+    """,  # noqa: S608  # constants
+    f"""
+    INSERT OR IGNORE INTO refused_posts SELECT :walk, post_id, min(reason), min(detail)
+    FROM temp.wanted CROSS JOIN refused_posts USING (post_id) WHERE {_ALIKE} GROUP BY post_id
+    """,  # noqa: S608  # constants
+)
+"""Lets a walk have met what the walks with the same terms have met of the wanted posts."""
+UNLISTED = f"""
+    SELECT post_id FROM temp.wanted WHERE NOT EXISTS (
+        SELECT 1 FROM refused_posts WHERE walk = :walk AND refused_posts.post_id = wanted.post_id
+    ) AND NOT (EXISTS ({_MET}) AND EXISTS ({_LISTED})) ORDER BY post_id DESC
+"""  # noqa: S608  # constants
+
 DAMAGE = (
     ValueError,
     TypeError,
@@ -82,13 +115,39 @@ DAMAGE = (
 
 
 @dataclass(frozen=True, slots=True)
+class Walk:
+    """The state of one search: how far its pages are listed."""
+
+    walk: int
+    search: str
+    cursor: int | None
+    """The next page holds ids below it; None before the first page."""
+    is_done: bool
+    early_ends: int = 0
+    """Runs that met an empty page although the board counted more posts."""
+    floor: int | None = None
+    """Ids up to it were listed by an earlier walk of the search; None in the first one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshedCounts:
+    """How many recorded posts have changed on the board since they were recorded."""
+
+    edited: int
+    gone: int
+    """Posts that are no more on the board."""
+
+
+@dataclass(frozen=True, slots=True)
 class ListingSummary:
     """Counts of a record, over all its collections."""
 
     posts: int
     searches: int
     searches_done: int
-    refused: int = 0
+    unreadable: int = 0
+    gone: int = 0
+    """Posts that a dump chose and the board lacks."""
 
 
 class DamagedRows(Exception):
@@ -171,9 +230,11 @@ def summary(folder: Path) -> ListingSummary | None:
         searches, done = rows.execute(
             "SELECT count(*), count(*) FILTER (WHERE is_done = 1) FROM walks"
         ).fetchone()
-        refused = 0
+        unreadable = gone = 0
         if rows.execute("SELECT 1 FROM sqlite_schema WHERE name = 'refused_posts'").fetchone():
-            (refused,) = rows.execute(
-                "SELECT count(DISTINCT post_id) FROM refused_posts"
+            unreadable, gone = rows.execute(
+                "SELECT count(DISTINCT post_id) FILTER (WHERE reason != :gone), "
+                "count(DISTINCT post_id) FILTER (WHERE reason = :gone) FROM refused_posts",
+                {"gone": GONE},
             ).fetchone()
-    return ListingSummary(posts, searches, done, refused)
+    return ListingSummary(posts, searches, done, unreadable, gone)

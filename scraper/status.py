@@ -83,7 +83,12 @@ def _listing(folder: Path) -> dict[str, Any]:
     if held.searches_done < held.searches or not (folder / "posts.parquet").is_file():
         return {"state": "unfinished", "posts": held.posts} | known
     posts = tables.read(folder / "posts.parquet", ("post_id",), stage="listing").num_rows
-    return {"state": "done", "posts": posts, "unreadable": held.refused} | known
+    return {
+        "state": "done",
+        "posts": posts,
+        "unreadable": held.unreadable,
+        "gone": held.gone,
+    } | known
 
 
 def _of_listing(known: dict[str, Any]) -> str:
@@ -94,8 +99,8 @@ def _of_listing(known: dict[str, Any]) -> str:
         )
     if known["state"] == "not begun":
         return "not begun"
-    unreadable = f", {known['unreadable']:,} unreadable" if known["unreadable"] else ""
-    return f"done: {known['posts']:,} posts{unreadable}"
+    counts = [f"{known[name]:,} {name}" for name in ("unreadable", "gone") if known[name]]
+    return ", ".join([f"done: {known['posts']:,} posts", *counts])
 
 
 def _decide(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from personae.progress import Progress
 from scraper.pages import Pages
-from scraper.sources import PostSource
+from scraper.sources import ChoosingSource, PostSource
 from scraper.sources.by_id import IDS_AT_ONCE, posts_by_id
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,8 @@ async def run(source: PostSource, listing_dir: Path, *, changed: bool) -> None:
     with Pages(listing_dir, source.identity) as pages:
         if changed:
             await _refresh(source, pages)
-        pages.renew()
+        # What is new of a chosen search is known without a walk over its newest pages.
+        pages.renew(walks=not isinstance(source, ChoosingSource))
 
 
 async def _refresh(source: PostSource, pages: Pages) -> None:

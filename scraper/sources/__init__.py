@@ -2,14 +2,17 @@
 Where posts come from: one interface, one file per kind of source.
 
 A source yields candidate personae, the posts of one search page by page, and the tag tables.
-`danbooru` requests them from a board; `folder` reads files.
+`danbooru` requests them from a board; `folder` reads files; `dump` chooses posts of a board.
 """
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from scraper.post import Post
+
+GONE: Final = "gone"
+"""Reason of a chosen post that the board no longer has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class RefusedPost:
     post_id: int | None
     """None when even the id cannot be read."""
     reason: str
-    """`malformed_post`: a field is missing or invalid. `unreadable_post`: its JSON is broken."""
+    """`malformed_post`: a field is missing or invalid. `unreadable_post`: its JSON is broken. `gone`."""
     detail: str
     """What is wrong, for people."""
 
@@ -69,3 +72,14 @@ class PostSource(Protocol):
 
     def aliases(self) -> AsyncIterator[tuple[str, str]]:
         """Yields the active aliases (old name, current name) of character and general tags."""
+
+
+@runtime_checkable
+class ChoosingSource(PostSource, Protocol):
+    """A source that knows the ids of its posts without a request; they may be others tomorrow."""
+
+    def chosen(self, search: str) -> list[int]:
+        """Returns the ids of the chosen posts of `search`, newest first."""
+
+    async def described(self, search: str, ids: Sequence[int]) -> Page:
+        """Returns the posts of `ids`, at most 100; those that are no longer there are refused."""

@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,7 +22,7 @@ from scraper import filters
 from scraper.errors import BadDump
 from scraper.filters import Rules
 from scraper.post import CATEGORIES
-from scraper.sources import Page, PostSource, Tag
+from scraper.sources import GONE, Page, PostSource, RefusedPost, Tag
 from scraper.sources.by_id import IDS_AT_ONCE, PREFIX, posts_by_id
 
 _log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ _READERS = {
 
 class Dump:
     """
-    A dump as a `PostSource`; the posts themselves come from `board`.
+    A dump as a `ChoosingSource`; the posts themselves come from `board`.
 
     Args:
         path: One file, or a folder of files of one type: .parquet, .jsonl or .csv.
@@ -142,9 +143,9 @@ class Dump:
         """
         Returns the next chosen posts of a persona below `before`, as the board describes them now.
 
-        Posts that are no longer on the board are left out; the cursor passes them.
+        Posts that are no longer on the board are refused; the cursor passes them.
         """
-        name, _, terms = search.partition(" ")
+        name, _, _ = search.partition(" ")
         if name.startswith(PREFIX):
             return await self._board.page(search, before=before, size=size)
         rows = self._rows(
@@ -154,7 +155,29 @@ class Dump:
         ids = [number for (number,) in rows]
         if not ids:
             return Page((), None)
-        return await posts_by_id(self._board, ids, terms)
+        return await self.described(search, ids)
+
+    def chosen(self, search: str) -> list[int]:
+        """Returns the ids of the chosen rows of a persona, newest first."""
+        name, _, _ = search.partition(" ")
+        rows = self._rows("SELECT DISTINCT id FROM chosen WHERE tag = ? ORDER BY id DESC", [name])
+        return [number for (number,) in rows]
+
+    async def described(self, search: str, ids: Sequence[int]) -> Page:
+        """
+        Returns the posts of `ids` as the board describes them now, at most 100.
+
+        A post that is no longer on the board, or does not match the terms of `search`, is refused.
+
+        Raises:
+            EmptyPage: The board counts posts that it does not send.
+        """
+        _, _, terms = search.partition(" ")
+        page = await posts_by_id(self._board, ids, terms)
+        came = {post.post_id for post in page.posts} | {row.post_id for row in page.refused}
+        detail = f"The board has no such post{f' with {terms}' if terms else ''}."
+        gone = [RefusedPost(number, GONE, detail) for number in ids if number not in came]
+        return replace(page, refused=(*page.refused, *gone))
 
     async def remaining(self, search: str, *, before: int | None) -> int | None:
         """Returns 0: the chosen rows are known. Posts by id are counted by the board."""

@@ -112,7 +112,7 @@ def test_one_odd_post_is_refused(name, tmp_path):
 
     assert [number for number in range(1, 25) if number != 5] == ids(tmp_path)
     assert {5: "malformed_post"} == refused(tmp_path)
-    assert 1 == recorded.summary(tmp_path).refused
+    assert 1 == recorded.summary(tmp_path).unreadable
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_record_of_the_first_version_is_upgraded(shelf, tmp_path):
     edited(tmp_path, "ALTER TABLE walks DROP COLUMN early_ends")
     edited(tmp_path, "DROP TABLE refused_posts")
     edited(tmp_path, "PRAGMA user_version = 1")
-    assert 0 == recorded.summary(tmp_path).refused
+    assert 0 == recorded.summary(tmp_path).unreadable
     shelf.asked.clear()
     run(shelf, tmp_path, page_size=10)
 
