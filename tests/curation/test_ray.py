@@ -134,11 +134,13 @@ def test_a_cluster_that_does_not_answer_is_named(tiny_data) -> None:
 
 
 INTERRUPTED = """
+import signal
 import sys
 from pathlib import Path
 from personae import cli, interrupt, ray_tasks
 from tests import ray_cluster
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts with & ignores it
 interrupt.at_once()
 interrupt.gracefully(within=10)
 pipe = Path(sys.argv[1])
