@@ -10,7 +10,7 @@ whose runs are not all evaluated yet are missing, and count in the correction wi
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,19 +57,17 @@ def run(results_dir: Path = Path("results")) -> Result:
     absent = {finalist: _absent(results_dir, finalist) for finalist in CONTROLS}
     tested = [finalist for finalist in CONTROLS if not absent[finalist]]
     if not tested:
-        missing = sorted(set().union(*absent.values()))
-        raise SystemExit(f"not evaluated yet: {', '.join(missing)}. Run dvc repro first.")
+        names = sorted(set().union(*absent.values()))
+        raise SystemExit(f"not evaluated yet: {', '.join(names)}. Run dvc repro first.")
     compared = [
         _compare(results_dir, finalist, control)
         for finalist in tested
         for control in CONTROLS[finalist]
     ]
     planned = sum(map(len, CONTROLS.values()))
-    corrected = holm([each.p for each in compared] + [1.0] * (planned - len(compared)))
-    rows = [
-        Comparison(**(asdict(each) | {"p_holm": p}))
-        for each, p in zip(compared, corrected, strict=False)
-    ]
+    missing = [1.0] * (planned - len(compared))
+    corrected = holm([each.p for each in compared] + missing)[: len(compared)]
+    rows = [replace(each, p_holm=p) for each, p in zip(compared, corrected, strict=True)]
     winners = [
         finalist
         for finalist in tested
