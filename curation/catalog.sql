@@ -82,7 +82,7 @@ SELECT
     s.shard, s.byte_offset, s.sample_bytes, s.image_offset, s.image_bytes,
     p.rating, p.score, p.created_at_utc, p.image_width, p.image_height, m.sha256, m.border_white,
     list_concat(p.tags_general, p.tags_meta) AS tags, p.tags_copyright AS copyrights,
-    array_to_string(p.tags_artist, ' ') AS artist, p.source AS source_url, p.uploader_id,
+    array_to_string(p.tags_artist, ' ') AS artist, p.source AS source_url, p.licence, p.uploader_id,
     p.original_url, p.original_path
 FROM samples AS s
 JOIN splits AS t USING (post_id)

@@ -47,7 +47,8 @@ SOURCES = (
         "post_id created_at_utc updated_at_utc md5 pixel_hash rating image_width image_height "
         "file_ext file_bytes duration_seconds parent_id has_children is_pending is_flagged "
         "is_deleted is_banned score uploader_id source tags_general tags_character tags_copyright "
-        "tags_artist tags_meta variants given_label given_split given_group",
+        "tags_artist tags_meta variants given_label given_split given_group "
+        "licence",
     ),
     _source("tags", "listing/tags.parquet", "name category post_count", "name"),
     _source(

@@ -56,7 +56,7 @@ class ShardSample:
     image_bytes: int
     image_sha256: str
     provenance: Mapping[str, str] | None = None
-    """Original, source, artist and rating, where parameter `provenance` is on."""
+    """Original, source, artist, rating and licence, where parameter `provenance` is on."""
 
     def described(self) -> bytes:
         """Returns the JSON member: the facts that a reader of the shard alone needs."""
@@ -299,7 +299,7 @@ def _with_provenance(samples: Sequence[ShardSample], data_dir: Path) -> list[Sha
     Raises:
         MissingInput, MissingColumn: The table of `listing` is absent, or lacks a column or a post.
     """
-    columns = ("post_id", "rating", "source", "tags_artist", "variants")
+    columns = ("post_id", "rating", "source", "tags_artist", "licence", "variants")
     packed = pa.array([sample.post_id for sample in samples], pa.int64())
     listed: dict[int, dict[str, str]] = {}
     path = data_dir / "listing" / "posts.parquet"
@@ -311,6 +311,7 @@ def _with_provenance(samples: Sequence[ShardSample], data_dir: Path) -> list[Sha
                 "source": row["source"] or "",
                 "artist": " ".join(row["tags_artist"]),
                 "rating": row["rating"],
+                "licence": row["licence"] or "",
             }
     absent = [sample.post_id for sample in samples if sample.post_id not in listed]
     if absent:

@@ -75,6 +75,8 @@ class Post:
     """Label, split and group of a source that brings its own (a folder); else null."""
     given_split: str | None = None
     given_group: str | None = None
+    licence: str | None = None
+    """What the source notes on the licence; null where it notes nothing, as a board."""
 
     @property
     def is_hidden(self) -> bool:

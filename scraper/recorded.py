@@ -20,6 +20,7 @@ from scraper.sources import GONE, Tag
 _log = logging.getLogger(__name__)
 _ShapeT = TypeVar("_ShapeT")
 _COLUMNS = set(POSTS_SCHEMA.names)
+_LATER = {"licence"}  # columns that records of older versions lack: null in the table
 
 REMEDY = "The next run then lists the posts again."
 VERSION = 2
@@ -155,8 +156,8 @@ class DamagedRows(Exception):
 
 
 def is_whole(row: dict[str, Any]) -> bool:
-    """Returns whether a row has the columns of `posts.parquet`."""
-    return row.keys() == _COLUMNS
+    """Returns whether a row has the columns of `posts.parquet`, or had them in an older version."""
+    return row.keys() | _LATER == _COLUMNS
 
 
 def tags_of(answer: Any) -> list[Tag] | None:
@@ -188,7 +189,7 @@ def is_post(post_id: int, text: Any) -> bool:
     try:
         row = json.loads(text)
         pa.Table.from_pylist([row], schema=POSTS_SCHEMA)
-        return bool(row.keys() == _COLUMNS and row["post_id"] == post_id)
+        return bool(is_whole(row) and row["post_id"] == post_id)
     except DAMAGE:
         return False
 

@@ -42,6 +42,7 @@ _POST_COLUMNS: dict[str, pa.DataType] = {
     "given_label": pa.string(),
     "given_split": pa.string(),
     "given_group": pa.string(),
+    "licence": pa.string(),
 }
 
 POSTS_SCHEMA = pa.schema(_POST_COLUMNS)

@@ -34,7 +34,8 @@ false AS is_pending, false AS is_flagged, false AS is_deleted, false AS is_banne
 ['artist_' || i % 5000] AS tags_artist, ['highres'] AS tags_meta,
 [{'type': 'original', 'url': '/original/' || post_id || '.jpg', 'width': 900,
    'height': 900, 'file_ext': 'jpg'}] AS variants,
-NULL::VARCHAR AS given_label, NULL::VARCHAR AS given_split, NULL::VARCHAR AS given_group
+NULL::VARCHAR AS given_label, NULL::VARCHAR AS given_split, NULL::VARCHAR AS given_group,
+NULL::VARCHAR AS licence
 FROM named ORDER BY post_id;
 
 CREATE VIEW "listing/tags" AS

@@ -180,6 +180,7 @@ def _posts(chunk: Chunk) -> Columns:
         "given_label": nothing,
         "given_split": nothing,
         "given_group": nothing,
+        "licence": nothing,
     }
 
 

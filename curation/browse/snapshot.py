@@ -29,7 +29,7 @@ _MOST_POSITIONS = 10_000  # of images; some 5 MiB
 _COLUMNS = {
     "posts": "post_id created_at_utc rating score image_width image_height file_ext file_bytes "
     "parent_id uploader_id source tags_general tags_character tags_copyright tags_artist tags_meta "
-    "original_url original_path",
+    "licence original_url original_path",
     "tags": "name post_count",
     "post_tags": "post_id tag",
     "decisions": "post_id stage kept reason measured threshold",

@@ -33,6 +33,7 @@ COLUMNS = (
     "copyrights",
     "artist",
     "source_url",
+    "licence",
     "original_url",
     "original_path",
 )

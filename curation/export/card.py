@@ -21,8 +21,8 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6
 _MOST_SOURCES = 10
 _HOST = "regexp_extract(source_url, '^https?://([^/?#:]+)', 1)"
 _RIGHTS = (
-    "No licence is recorded for the images, and none is given here. They belong to their artists; the "
-    "columns `artist` and `source_url` name them where the board did. Publishing or training may need "
+    "No licence is given here. The images belong to their artists; the columns `artist`, `source_url` "
+    "and `licence` hold what their source noted. Publishing or training may need "
     "permission. Whoever asks for a removal: `python -m curation remove`, then export again."
 )
 
@@ -103,7 +103,9 @@ def _sources(build: ExportedBuild) -> str:
     hosts = build.tally(_HOST)
     artists = sum(samples for artist, samples in build.tally("artist") if artist)
     rows = [(code(host or "none"), str(samples)) for host, samples in hosts[:_MOST_SOURCES]]
-    return f"An artist is recorded for {artists} samples.\n\n" + _table(("source", "samples"), rows)
+    licences = sum(samples for licence, samples in build.tally("licence") if licence)
+    noted = f"An artist is recorded for {artists} samples, a note on the licence for {licences}."
+    return f"{noted}\n\n{_table(('source', 'samples'), rows)}"
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -30,6 +30,7 @@ _FIELDS: Final = {
     "copyrights": pa.string(),
     "artist": pa.string(),
     "source_url": pa.string(),
+    "licence": pa.string(),
     "original_url": pa.string(),
     "original_path": pa.string(),
 }

@@ -24,8 +24,8 @@ class Params(BaseModel):
     )
     provenance: bool = Field(
         False,
-        description="write original, source, artist and rating of each sample into its JSON, for a "
-        "data set that is passed on; they are in the catalog either way",
+        description="write original, source, artist, rating and licence of each sample into its JSON, "
+        "for a data set that is passed on; they are in the catalog either way",
     )
     seed: int = Field(0, ge=0, description="seed of the order of the samples within a split")
     workers: int | None = Field(

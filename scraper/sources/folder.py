@@ -272,6 +272,7 @@ class Folder:
             given_label=image.label,
             given_split=image.split,
             given_group=image.group,
+            licence=described.licence,
         )
 
     def _inspected(self, image: LabelledImage) -> tuple[str | None, int, Header, str]:

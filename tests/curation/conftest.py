@@ -79,6 +79,7 @@ POSTS = pa.schema(
         ("given_label", pa.string()),
         ("given_split", pa.string()),
         ("given_group", pa.string()),
+        ("licence", pa.string()),
     ]
 )
 IMAGES = pa.schema(
@@ -133,6 +134,7 @@ def _post(post_id: int, label: str, **changes: Any) -> dict[str, Any]:
         "tags_character": [label] + (["coral"] if label == "coral_(winter)" else []),
         "tags_copyright": [COPYRIGHTS[label]],
         "tags_artist": [f"artist_{post_id % 5}"],
+        "licence": f"CC BY {post_id % 3}.0",
         "tags_meta": ["highres"],
         "variants": [],
     }

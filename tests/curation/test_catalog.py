@@ -224,13 +224,14 @@ def test_dataset_places_the_bytes_of_every_sample(curated, path: Path) -> None:
     """Shard, offset and size of each row address the bytes of the image that `measure` wrote."""
     samples = rows(
         path,
-        "SELECT d.shard, d.image_offset, d.image_bytes, m.image_sha256, artist, source_url, tags "
+        "SELECT d.shard, d.image_offset, d.image_bytes, m.image_sha256, artist, licence, tags "
         "FROM dataset AS d JOIN measures AS m USING (post_id)",
     )
-    for shard, offset, size, sha256, artist, _, tags in samples:
+    for shard, offset, size, sha256, artist, licence, tags in samples:
         data = (curated.data_dir / "shards" / shard).read_bytes()[offset : offset + size]
         assert sha256 == hashlib.sha256(data).hexdigest()
         assert artist.startswith("artist_")
+        assert licence.startswith("CC BY")
         assert "solo" in tags
 
     assert [(len(samples),)] == rows(path, "SELECT count(*) FROM samples")

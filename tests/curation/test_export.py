@@ -288,7 +288,7 @@ def test_catalog_of_other_shards_is_refused(export, curated) -> None:
 def test_view_of_a_foreign_catalog_reads_no_file(export, curated, tmp_path) -> None:
     """A catalog whose view reads a file of this machine is refused, and nothing is exported."""
     (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
-    columns = "s.*, NULL AS rating, [] AS tags, [] AS copyrights, NULL AS artist"
+    columns = "s.*, NULL AS rating, [] AS tags, [] AS copyrights, NULL AS artist, NULL AS licence"
     edit_catalog(
         curated.data_dir,
         f"CREATE OR REPLACE VIEW dataset AS SELECT {columns}, t.content AS source_url, "

@@ -354,7 +354,7 @@ def test_unknown_key_says_where_to_look(data_dir: Path) -> None:
 
 
 def test_provenance_stands_in_the_shard_on_request(curated) -> None:
-    """With `provenance`, the JSON of a sample has its original, source, artist and rating."""
+    """With `provenance`, the JSON has original, source, artist, rating and licence."""
     folder = curated.data_dir / "shards"
     before = (folder / "samples.parquet").read_bytes()
     plain = shards.Params(samples_per_shard=10)
@@ -368,6 +368,7 @@ def test_provenance_stands_in_the_shard_on_request(curated) -> None:
     assert before == same
     assert {"original": "", "source": "", "rating": "g"}.items() <= record.items()
     assert record["artist"] == f"artist_{record['post_id'] % 5}"
+    assert record["licence"] == f"CC BY {record['post_id'] % 3}.0"
     assert [p for p in verify.problems(curated.data_dir) if "catalog" not in p] == []
 
 

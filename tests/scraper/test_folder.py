@@ -60,6 +60,24 @@ def test_posts_carry_what_the_folder_gives(tmp_path):
     assert () == posts["Élan"].tags_copyright
 
 
+def test_index_says_where_an_image_is_from(tmp_path):
+    """Artist, source, rating and licence of a row reach the post; without them a post has none."""
+    columns = ("path", "label", "artist", "source", "rating", "licence")
+    rows = [
+        ("a.png", "x", "Some One", "https://a.example/1", "Questionable", "CC BY 4.0, © Zoë"),
+        ("b.png", "x", "", "", "", ""),
+    ]
+    for number, name in enumerate(("a.png", "b.png")):
+        save(tmp_path / name, number)
+    folder = Folder(indexed(tmp_path, rows, columns))
+    posts = {post.variants[0].url: post for post in walked(folder)}
+    named, bare = posts["folder:a.png"], posts["folder:b.png"]
+
+    assert (("Some_One",), "https://a.example/1") == (named.tags_artist, named.source)
+    assert ("q", "CC BY 4.0, © Zoë") == (named.rating, named.licence)
+    assert ((), "", "g", None) == (bare.tags_artist, bare.source, bare.rating, bare.licence)
+
+
 def test_names_of_labels_and_families_never_meet(tmp_path):
     """A family with the name of a label gets its own tag."""
     save(tmp_path / "a.png", 0)

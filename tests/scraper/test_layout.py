@@ -93,6 +93,13 @@ def test_index_in_csv(tmp_path):
     assert (LabelledImage("a/b.png", "x", "train", "g", "f"), LabelledImage("c.png", "y")) == found
 
 
+@pytest.mark.parametrize(("column", "value"), [("rating", "safe"), ("artist", "a\nb")])
+def test_a_wrong_artist_or_rating_is_named(tmp_path, column, value):
+    """An artist that cannot be a tag, or an unknown rating, is an error with the line."""
+    with pytest.raises(BadFolder, match=rf"index\.csv, line \d, has (the )?{column}"):
+        layout.read(indexed(tmp_path, [("a.png", "x", value)], ("path", "label", column)))
+
+
 def test_index_of_mosaics(tmp_path):
     """Tiles are listed in order, each with its label, its split and its coarse label as family."""
     mosaics(tmp_path, {"one.webp": ("train", [0, 2, 2]), "two.png": ("test", [1])})

@@ -260,6 +260,19 @@ def test_record_of_another_version_is_named(shelf, tmp_path):
         run(shelf, tmp_path)
 
 
+def test_record_without_licences_is_read(shelf, tmp_path):
+    """A record of 0.3.0 has no column `licence`: the posts are not requested again."""
+    run(shelf, tmp_path)
+    with Pages(tmp_path, "shelf") as record:
+        record._rows.execute("UPDATE posts SET row_json = json_remove(row_json, '$.licence')")
+    (tmp_path / "posts.parquet").unlink()
+    shelf.asked.clear()
+    run(shelf, tmp_path)
+
+    assert [] == [entry for entry in shelf.asked if isinstance(entry, tuple)]
+    assert {None} == set(pq.read_table(tmp_path / "posts.parquet")["licence"].to_pylist())
+
+
 def test_full_disk_keeps_what_was_recorded(shelf, tmp_path):
     """A full disk ends the run as resumable, and a run with room completes it."""
     run(shelf, tmp_path, min_images=5)

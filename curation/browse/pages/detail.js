@@ -144,6 +144,7 @@ function source(post) {
     ["size", `${post.image_width} × ${post.image_height}`], ["type", post.file_ext],
     ["bytes", post.file_bytes], ["source", page], ["file", post.original_path ?? post.original_url],
     ["uploader", post.uploader_id],
+    ["licence", post.licence],
   ]);
 }
 

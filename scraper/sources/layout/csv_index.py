@@ -1,5 +1,6 @@
 """
-`index.csv`: a row for each image, with path and label, and where wanted split, group and family.
+`index.csv`: a row for each image, with path and label, and where wanted split, group and family, and
+artist, source, rating and licence.
 
 Spreadsheets write such files with commas, semicolons or tabs, in UTF-8 or UTF-16, and with
 backslashes in paths; all of them are read. No image is opened here.
@@ -14,17 +15,32 @@ from pathlib import Path, PureWindowsPath
 
 from personae.errors import MissingColumn
 from scraper.errors import BadFolder
+from scraper.post import TAG_KINDS
 from scraper.sources.layout.images import (
     SPLIT_OF,
+    Description,
     LabelledImage,
     check_size,
     files_below,
     inside,
     named,
+    plain_text,
 )
 
 _DELIMITERS = ",;\t"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_DESCRIBES = ("artist", "source", "rating", "licence")
+_RATING_OF = {
+    "": "g",
+    "g": "g",
+    "general": "g",
+    "s": "s",
+    "sensitive": "s",
+    "q": "q",
+    "questionable": "q",
+    "e": "e",
+    "explicit": "e",
+}
 
 
 def rows(index: Path) -> Iterator[LabelledImage]:
@@ -34,7 +50,7 @@ def rows(index: Path) -> Iterator[LabelledImage]:
     Raises:
         MissingColumn: Column path or label is absent.
         BadFolder: The file is no CSV in UTF-8 or UTF-16, or a row has a path that leaves the folder,
-            a path of an earlier row, or an invalid label, split, group or family.
+            a path of an earlier row, or an invalid label, split, group, family, artist or rating.
     """
     check_size(index)
     paths = _Paths(index.parent)
@@ -50,7 +66,8 @@ def rows(index: Path) -> Iterator[LabelledImage]:
         if absent:
             raise MissingColumn(
                 f"{index} lacks column {', '.join(absent)} (it has {', '.join(names)}). It "
-                "needs path and label, and may have split, group and family."
+                "needs path and label, and may have split, group, family, artist, source, rating and "
+                "licence."
             )
         for row in reader:
             where = f"{index}, line {reader.line_num}"
@@ -90,6 +107,29 @@ def _image(row: Mapping[str, str | None], where: str, paths: "_Paths") -> Labell
         split=None if split is None else SPLIT_OF[split.lower()],
         group=None if group is None else named(group, "group", where),
         family=None if family is None else named(family, "family", where),
+        description=_description(row, where),
+    )
+
+
+def _description(row: Mapping[str, str | None], where: str) -> Description | None:
+    """Returns artist, source, rating and licence of an image; None where the row has none of them."""
+    artist, source, rating, licence = (row.get(name) or "" for name in _DESCRIBES)
+    if not artist + source + rating + licence:
+        return None
+    if rating.lower() not in _RATING_OF:
+        raise BadFolder(
+            f"{where}, has rating {rating!r:.40}. Write general, sensitive, questionable, explicit or "
+            "nothing, which means general."
+        )
+    artists = ("_".join(named(artist, "artist", where).split()),) if artist else ()
+    return Description(
+        tags={kind: artists if kind == "artist" else () for kind in TAG_KINDS},
+        rating=_RATING_OF[rating.lower()],
+        source=plain_text(source),
+        created_at_utc=None,
+        score=0,
+        flags=frozenset(),
+        licence=plain_text(licence) or None,
     )
 
 

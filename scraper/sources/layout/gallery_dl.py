@@ -22,6 +22,7 @@ from scraper.sources.layout.images import (
     is_label,
     named,
     plain_file,
+    plain_text,
 )
 
 _log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def _image(path: str, metadata: dict[str, Any], root: Path) -> LabelledImage:
     description = Description(
         tags=tags,
         rating=_rating(metadata),
-        source=_plain(metadata.get("source")),
+        source=plain_text(metadata.get("source")),
         created_at_utc=_moment(metadata.get("created_at")),
         score=_number(metadata.get("score"), -_INT32, _INT32) or 0,
         flags=frozenset(name for name in _FLAGS if metadata.get(name) is True),
@@ -139,11 +140,6 @@ def _group(metadata: dict[str, Any]) -> str | None:
 def _number(value: Any, least: int, most: int) -> int | None:
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return value if is_number and least <= value <= most else None
-
-
-def _plain(value: Any) -> str:
-    """Returns a text that a table can hold; empty for anything else."""
-    return value[:2000].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def _moment(value: Any) -> datetime | None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from scraper.errors import BadFolder
 
@@ -37,7 +37,7 @@ _LONGEST_LABEL = 200
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a file beside an image says about its post, as a board would."""
+    """What a file beside an image, or its row of an index, says about its post, as a board would."""
 
     tags: Mapping[str, tuple[str, ...]]
     """By kind: general, character, copyright, artist, meta."""
@@ -48,6 +48,7 @@ class Description:
     score: int
     flags: frozenset[str]
     """Those of `is_deleted`, `is_banned`, `is_pending` and `is_flagged` that are set."""
+    licence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,11 @@ def named(text: str | None, what: str, where: str) -> str:
         )
     _check_encodable(text, what, where)
     return text
+
+
+def plain_text(value: Any) -> str:
+    """Returns a text that a table can hold, at most 2,000 characters; empty for anything else."""
+    return value[:2000].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def is_label(text: str) -> bool:
