@@ -112,6 +112,17 @@ def read_range(path: Path, offset: int, size: int) -> bytes:
         os.close(handle)
 
 
+def check_regular(path: Path) -> None:
+    """
+    Refuses a pipe, which waits for its writer, and a device, which may have no end.
+
+    Raises:
+        OSError: There is something at `path` that is no regular file, nor a link to one.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "no regular file", str(path))
+
+
 def read_json(path: Path, *, stage: str) -> dict[str, Any]:
     """
     Returns the JSON mapping in `path`.
@@ -124,6 +135,7 @@ def read_json(path: Path, *, stage: str) -> dict[str, Any]:
         MissingInput: The file is absent, unreadable, or holds no mapping.
     """
     try:
+        check_regular(path)
         document = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise stages.absent(path, stage) from error

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from personae import stages
 from personae.errors import BadTable, MissingColumn, MissingInput
-from personae.files import whole_file
+from personae.files import check_regular, whole_file
 
 _GROUP_ROWS = 1 << 20  # rows of a row group: the default of pyarrow, which `write` takes
 
@@ -176,6 +176,7 @@ def translated_errors(path: Path, *, stage: str) -> Iterator[None]:
         MissingInput: The file is absent or no readable Parquet.
     """
     try:
+        check_regular(path)
         yield
     except FileNotFoundError as error:
         raise stages.absent(path, stage) from error

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personae import files
+from personae import files, tables
 from personae.errors import AlreadyRunning, DiskRefused, MissingInput
 from personae.stages import absent
 
@@ -272,3 +272,20 @@ def test_device_or_pipe_is_written_to_and_not_replaced(tmp_path):
         assert b"content" == reader.stdout.read()
     assert path.is_fifo()
     assert [path] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_only_a_regular_file_is_read(tmp_path, kind):
+    """A pipe waits for its writer, and /dev/zero has no end: neither is read."""
+    path = tmp_path / "a.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+
+    with pytest.raises(MissingInput, match=r"a\.json is no readable JSON .*no regular file"):
+        files.read_json(path, stage="pack")
+    with pytest.raises(MissingInput, match=r"a\.json is no readable Parquet .*no regular file"):
+        tables.read(path, ["post_id"], stage="pack")
