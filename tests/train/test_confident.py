@@ -23,7 +23,7 @@ LABELS = np.array([0, 0, 0, 1, 1, 2, 2])
 
 
 def test_values_by_hand():
-    """Thresholds 1.3/3, 1.1/2 and 1/2; three suspects; ranks by margin within each label."""
+    """Thresholds 1.3/3, 1.1/2 and 1/2; three suspects; ranks by self-confidence within each label."""
     result = confident.doubts(HAND, LABELS)
 
     assert np.allclose([1.3 / 3, 0.55, 0.5], result.thresholds)
@@ -33,6 +33,15 @@ def test_values_by_hand():
     # The sixth reaches label 0 (0.5 >= 0.4333) and not label 2 (0.4 < 0.5).
     assert [False, True, False, False, True, True, False] == result.is_suspect.tolist()
     assert [2, 0, 1, 1, 0, 0, 1] == result.rank.tolist()
+
+
+def test_the_least_probable_label_comes_first():
+    """A label that gets nothing is more doubtful than one beside a rival with a larger margin."""
+    probabilities = np.array([[0.25, 0.75, 0.0], [0.1, 0.45, 0.45]])
+    result = confident.doubts(probabilities, np.array([0, 0]))
+
+    assert np.allclose([0.5, 0.35], result.margin)
+    assert [1, 0] == result.rank.tolist()
 
 
 def test_probability_below_the_threshold_of_its_label_is_no_doubt():
@@ -84,7 +93,7 @@ def drawn(seed, images, leaves):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(4, 60), st.integers(2, 8))
 def test_rows_keep_their_values_in_another_order(seed, images, leaves):
-    """The order of the samples changes nothing but the ranks of equal margins."""
+    """The order of the samples changes nothing but the ranks of equal confidences."""
     probabilities, labels = drawn(seed, images, leaves)
     order = np.random.default_rng(seed + 1).permutation(len(labels))
     first = confident.doubts(probabilities, labels)
@@ -119,7 +128,7 @@ def test_agrees_with_cleanlab(leaves):
             labels,
             probabilities,
             filter_by="confident_learning",
-            return_indices_ranked_by="normalized_margin",
+            return_indices_ranked_by="self_confidence",
             n_jobs=1,
         )
 

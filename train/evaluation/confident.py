@@ -38,7 +38,7 @@ class LabelDoubts:
     """Largest probability of another label minus that of the own label, -1..1."""
     is_suspect: Bool[np.ndarray, " image"]
     rank: Int[np.ndarray, " image"]
-    """Position among the samples of the label from 0: largest margin first, then in their order."""
+    """Position among the samples of the label from 0: least self-confidence first, then in their order."""
 
 
 def doubts(
@@ -74,5 +74,5 @@ def doubts(
         self_confidence=own,
         margin=margin,
         is_suspect=has_other & (margin > _TOLERANCE),
-        rank=rank_in_label(labels, np.argsort(-margin, kind="stable")),
+        rank=rank_in_label(labels, np.argsort(own, kind="stable")),
     )
