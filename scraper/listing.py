@@ -39,6 +39,8 @@ _log = logging.getLogger(__name__)
 
 STAGE = "listing"
 _BATCH = 1000
+_SHOWN = 5
+"""Personae that a message names."""
 
 
 async def run(
@@ -128,17 +130,26 @@ async def find_candidates(
     Yields the personae that may qualify, by tag counts alone: those named, then by number of posts.
 
     Raises:
-        BadParams: A name of `listing.names` or `personae.include` is no character tag of the source.
+        BadParams: A name of `listing.names`, `personae.include` or `personae.exclude` is no character
+            tag of the source, or no persona has `min_images` posts.
     """
     named = params.names or selection.include
-    tags = {tag.name: tag async for tag in source.named(named)} if named else {}
+    # A dump that chooses no post of an excluded persona excludes it as well.
+    excluded = () if isinstance(source, ChoosingSource) else selection.exclude
+    checked = (*named, *excluded)
+    tags = {tag.name: tag async for tag in source.named(checked)} if checked else {}
+    fields = {
+        "personae.exclude": excluded,
+        "listing.names" if params.names else "personae.include": named,
+    }
+    for field, names in fields.items():
+        for name in names:
+            if name not in tags:
+                raise BadParams(
+                    f"'{field}' holds {name!r}, which is no character tag of this board. "
+                    "Look the name up there (an old name leads to the present one)."
+                )
     for name in named:
-        if name not in tags:
-            field = "listing.names" if params.names else "personae.include"
-            raise BadParams(
-                f"'{field}' holds {name!r}, which is no character tag of this board. "
-                "Look the name up there (an old name leads to the present one)."
-            )
         yield tags[name]
     if params.names:
         return
@@ -149,6 +160,22 @@ async def find_candidates(
         count += 1
         if count == most:
             return
+    if not count and not named:
+        largest = await _largest(source)
+        raise BadParams(
+            f"No persona has {selection.min_images} posts on this board. The largest: {largest}. "
+            "Lower --min-images (personae.min_images)."
+        )
+
+
+async def _largest(source: PostSource) -> str:
+    """Returns the personae with most posts and their counts, for a message."""
+    largest = []
+    async for tag in source.candidates(1):
+        largest.append(f"{tag.name} {tag.post_count:,}")
+        if len(largest) == _SHOWN:
+            break
+    return ", ".join(largest) or "none"
 
 
 def _most_candidates(params: Params, selection: PersonaeParams) -> int | None:
@@ -193,11 +220,7 @@ async def _candidates(
         if is_recorded:
             pages.put(question, rows_of(known))
     if not known:
-        _log.warning(
-            "listing: no persona has %d posts on this board. Lower personae.min_images "
-            "(--min-images).",
-            selection.min_images,
-        )
+        _log.warning("listing: every persona of this board is excluded (personae.exclude)")
     return known
 
 

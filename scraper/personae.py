@@ -182,7 +182,7 @@ def choose(
         copyrights: The series of each persona; None where the series are unknown, as in a plan.
 
     Raises:
-        BadParams: A name of `include` or `exclude` is no persona that was listed.
+        BadParams: A name of `include` is no persona that was listed.
     """
     _check_known(kept, params)
     outcome: dict[str, PersonaRefusal | None] = {}
@@ -215,14 +215,13 @@ def choose(
 
 
 def _check_known(kept: Mapping[str, int], params: Params) -> None:
-    for option, names in (("include", params.include), ("exclude", params.exclude)):
-        for name in names:
-            if name not in kept:
-                near = difflib.get_close_matches(name, kept, n=3)
-                raise BadParams(
-                    f"'personae.{option}' holds {name!r:.80}, which is on no listed post."
-                    + (f" Did you mean {', '.join(near)}?" if near else "")
-                )
+    for name in params.include:
+        if name not in kept:
+            near = difflib.get_close_matches(name, kept, n=3)
+            raise BadParams(
+                f"'personae.include' holds {name!r:.80}, which is on no listed post."
+                + (f" Did you mean {', '.join(near)}?" if near else "")
+            )
 
 
 def hash_order(post_id: int) -> bytes:

@@ -17,6 +17,7 @@ from personae.errors import BadParams
 from scraper import recorded, store
 
 _MOST_REASONS = 8
+_MOST_PERSONAE = 5
 
 
 def report(data_dir: Path) -> str:
@@ -58,19 +59,20 @@ def require_personae(data_dir: Path, min_images: int) -> None:
     Makes sure that at least one persona qualifies.
 
     Raises:
-        BadParams: None does; the message names the persona with most images, and the rules that
+        BadParams: None does; the message names the personae with most images, and the rules that
             refused most posts.
     """
     rows = _personae(data_dir / "decide")
     if any(row["qualifies"] for row in rows):
         return
-    best = max(rows, key=lambda row: (row["kept"], row["persona"]), default=None)
-    most = f"the largest, {best['persona']!r}, has {best['kept']}" if best else "none was listed"
+    rows.sort(key=lambda row: (-row["kept"], row["persona"]))
+    largest = ", ".join(f"{row['persona']} {row['kept']:,}" for row in rows[:_MOST_PERSONAE])
     reasons = _decide(data_dir / "decide").get("reasons", {})
     rules = {name: count for name, count in reasons.items() if name != "persona_too_small"}
     refused = f" Refused by the rules: {_text(rules)}." if rules else ""
     raise BadParams(
-        f"No persona has {min_images} images that pass the rules; {most}.{refused} Lower "
+        f"No persona has {min_images} images that pass the rules. The largest: {largest or 'none'}."
+        f"{refused} Lower "
         "--min-images (personae.min_images), or relax the rules in section 'decide'."
     )
 

@@ -215,14 +215,34 @@ def test_unknown_name_is_a_bad_parameter(shelf, tmp_path):
     """A name that the board does not know is an error that gives the parameter."""
     with pytest.raises(BadParams, match=r"listing\.names.*'nobody'"):
         run(shelf, tmp_path, names=("nobody",))
+    for field in ("include", "exclude"):
+        with pytest.raises(BadParams, match=rf"personae\.{field}.*'nobody'"):
+            run(shelf, tmp_path, wanted=personae.Params(min_images=1, **{field: ("nobody",)}))
 
 
-def test_no_candidate_is_an_empty_table(shelf, tmp_path, caplog):
-    """A board without a matching persona gives empty tables and a hint."""
-    run(shelf, tmp_path, min_images=1000)
+def test_an_excluded_persona_is_not_listed(shelf, tmp_path):
+    """The posts of an excluded persona alone are not listed."""
+    run(shelf, tmp_path, wanted=personae.Params(min_images=2, exclude=("mai",)))
+
+    assert [1, 2, 3, 5, 6] == ids(tmp_path)
+
+
+def test_no_candidate_is_an_error_with_the_largest_counts(shelf, tmp_path):
+    """If no persona has enough posts, the error names those that have most; no table is written."""
+    with pytest.raises(
+        BadParams, match=r"No persona has 1000 posts .* The largest: rin 5, mai 3, "
+    ):
+        run(shelf, tmp_path, min_images=1000)
+
+    assert not (tmp_path / "posts.parquet").exists()
+
+
+def test_all_candidates_excluded_is_an_empty_table(shelf, tmp_path, caplog):
+    """A board of which every persona is excluded gives empty tables and a hint."""
+    run(shelf, tmp_path, wanted=personae.Params(min_images=2, exclude=("mai", "rin")))
 
     assert [] == ids(tmp_path)
-    assert "--min-images" in caplog.text
+    assert "personae.exclude" in caplog.text
 
 
 def test_deadline_is_resumable(shelf, tmp_path):

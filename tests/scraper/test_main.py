@@ -78,7 +78,7 @@ def test_whole_run_and_again(board, capsys):
 
     assert 2 == main(["decide", "--min-images", "1000"])
     error = capsys.readouterr().err
-    assert "No persona has 1000 images that pass the rules; the largest" in error
+    assert "No persona has 1000 images that pass the rules. The largest: " in error
     assert re.search(r"Refused by the rules: .*\bmonochrome_tag \d+", error)
     assert "persona_too_small" not in error
 
@@ -124,9 +124,13 @@ def test_plan_downloads_nothing(board, capsys):
 
 
 def test_no_candidate_at_all(board, capsys):
-    """If no tag is frequent enough, the run ends with code 2 and says what to lower."""
-    assert 2 == main(["--site", board.url, "--min-images", "5000", *FAST])
-    assert "none was listed. Lower --min-images" in capsys.readouterr().err
+    """If no tag is frequent enough, a run and a plan end with code 2 and name the largest counts."""
+    for command in ([], ["plan"]):
+        assert 2 == main([*command, "--site", board.url, "--min-images", "5000", *FAST])
+        error = capsys.readouterr().err
+        assert re.search(
+            r"No persona has 5000 posts .* The largest: (\S+ \d+, ){4}\S+ \d+\.", error
+        )
 
 
 @pytest.mark.parametrize(
