@@ -21,6 +21,7 @@ _MOST_MARKERS = 10_000
 _ROUNDED = 2
 _LARGEST_SCALE = 4.0
 _LARGEST_SKEW = 1.03
+_PNG_END = b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,18 @@ def header(payload: bytes) -> Header | None:
     if payload[:6] in (b"GIF87a", b"GIF89a"):
         return Header("gif", _little(payload[6:8], 2), _little(payload[8:10], 2))
     return None
+
+
+def has_end(payload: bytes) -> bool:
+    """Returns whether a file has the end of its format; True for an unknown type."""
+    if payload.startswith(b"\xff\xd8\xff"):
+        # The bytes of a scan never look like a marker (ITU-T T.81, B.1.1.5).
+        return payload.find(b"\xff\xd9", max(0, payload.rfind(b"\xff\xda"))) > 0
+    if payload.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _PNG_END in payload
+    if payload[:4] == b"RIFF" and payload[8:12] == b"WEBP":
+        return len(payload) >= 8 + _little(payload[4:8], 4)
+    return True
 
 
 def _png_size(payload: bytes) -> tuple[int, int]:

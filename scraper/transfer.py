@@ -36,8 +36,9 @@ from scraper.errors import (
     UnexpectedResponse,
     Unfinished,
 )
-from scraper.image import Header, RequestedFile, inspect, stored_image
+from scraper.image import Header, RequestedFile, has_end, inspect, stored_image
 from scraper.ledger import UNAVAILABLE, Ledger, RefusedImage, StoredImage
+from scraper.responses import shown
 from scraper.segments import Segments
 from scraper.transport import Transport
 
@@ -192,7 +193,7 @@ class Transfer:
             return file, b"", file.refused("wrong_type")
         url, max_bytes = file.variant.url, self._bounds.max_bytes
         try:
-            payload = await self._client.get_bytes(url, max_bytes=max_bytes)
+            payload = await self._whole(url, max_bytes)
         except _STOPPING as error:
             self.stop = self.stop or error
             return None
@@ -206,6 +207,24 @@ class Transfer:
             return file, b"", image
         self._breaker.note_image()
         return file, payload, image
+
+    async def _whole(self, url: str, max_bytes: int) -> bytes:
+        """
+        Returns the bytes of a file; one without its end is requested once more.
+
+        A proxy or a full disk may have cut it short at the length that it announces. What arrives
+        twice alike is the board's own file, which is stored as it is.
+
+        Raises:
+            CorruptImage: Both times it ended early, and each time otherwise.
+        """
+        payload = await self._client.get_bytes(url, max_bytes=max_bytes)
+        if has_end(payload) or not self._client.is_remote:
+            return payload
+        again = await self._client.get_bytes(url, max_bytes=max_bytes)
+        if again != payload and not has_end(again):
+            raise CorruptImage(f"{shown(url)} arrived cut short twice, at different places.")
+        return again
 
     async def _write(self, progress: Progress) -> None:
         """Writer: saves what has arrived, at most a group at a time, until all workers closed."""

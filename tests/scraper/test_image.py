@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from scraper.image import Header, RequestedFile, header, inspect, smallest_sufficient
+from scraper.image import Header, RequestedFile, has_end, header, inspect, smallest_sufficient
 from scraper.ledger import RefusedImage
 from scraper.post import Variant
 
@@ -169,6 +169,17 @@ def test_checksum_is_asked_of_originals_only():
 def test_other_bytes_are_refused_with_their_reason(expected, payload):
     """A web page, another type, another size and too many pixels are refused with own codes."""
     assert expected == refusal(payload)
+
+
+@pytest.mark.parametrize("file_ext", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True, "interlace": 1, "lossless": True}])
+def test_a_file_cut_short_lacks_its_end(file_ext, options):
+    """The end is missed wherever a file is cut after its first bytes; bytes behind it do no harm."""
+    whole = encode(file_ext, 40, 30, **options)
+
+    assert has_end(whole)
+    assert has_end(whole + b"trailer")
+    assert not any(has_end(whole[:end]) for end in range(12, len(whole)))
 
 
 @pytest.mark.parametrize("size", [(40, 31), (41, 29), (42, 32), (26, 20), (80, 60), (27, 20)])

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
+from aiohttp import web
 
 from scraper import transfer
 from scraper.errors import NotAuthorised, NothingStored, Unfinished
@@ -242,6 +243,24 @@ def test_placeholder_of_several_images_is_never_final(shelf, run):
         run()
 
     assert dict.fromkeys(urls, 1) == {url: shelf.host.requests[url] for url in urls}
+
+
+@pytest.mark.parametrize("ends", [(-9, None), (-9, -7, None), (-9, -9)])
+def test_variant_without_its_end_is_requested_again(shelf, run, ends):
+    """A variant that a proxy cut short arrives in the end; what arrives cut alike is the board's."""
+    fill(shelf, 3)
+    variant = shelf.posts[101].variants[0]
+    whole, answers = shelf.host.images[variant.url], list(ends)
+
+    async def cut(_request):
+        return web.Response(body=whole[: answers.pop(0) if answers else None])
+
+    shelf.host.faults[variant.url] = cut
+    run(side=16)
+    stored = shelf.stored()
+
+    assert whole[: ends[-1]] == stored.pop(101)
+    assert {100, 102} == set(stored)
 
 
 def test_finished_data_survive_an_offline_run(shelf, run):
