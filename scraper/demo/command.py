@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from personae import cli, settings
+from personae import cli, interrupt, settings
 from personae.errors import BadParams
 from personae.settings import Settings
 from scraper.demo.facts.params import Params
@@ -72,6 +72,7 @@ def _serve_until_stopped(options: argparse.Namespace) -> None:
         board = folder.board(options.folder, options.hierarchy, params)
     else:
         board = booru.board(params)
+    interrupt.gracefully()
     try:
         asyncio.run(
             serve(

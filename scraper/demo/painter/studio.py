@@ -8,6 +8,7 @@ Draws files on demand in worker processes, and caches the results.
 import asyncio
 import multiprocessing
 import os
+import signal
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -103,7 +104,13 @@ class Studio:
             )
         recipes = tuple(self._recipe(post_id) for post_id in post_ids)
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._pool, files.produce, recipes, types)
+        # The first job starts the workers, which inherit the blocked signal: Ctrl-C on a terminal
+        # reaches the board alone.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return loop.run_in_executor(self._pool, files.produce, recipes, types)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _store(self, post_ids: tuple[int, ...], job: asyncio.Future[list[ProducedFiles]]) -> None:
         # A post that changed while it was drawn belongs to a later job, or to none.

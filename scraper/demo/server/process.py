@@ -20,7 +20,8 @@ def running(params_path: Path | None, *, options: Sequence[str] = ()) -> Iterato
     Runs a demo board in a child process and yields its base URL, such as `http://127.0.0.1:40001`.
 
     The child ends when its standard input closes. The operating system closes it even if this
-    process is killed.
+    process is killed. Ctrl-C on a terminal reaches this process alone, which then kills the child:
+    the board has nothing to save.
 
     Args:
         params_path: File whose section `demo` the child reads; None means `params.yaml` of the
@@ -34,7 +35,11 @@ def running(params_path: Path | None, *, options: Sequence[str] = ()) -> Iterato
     if params_path is not None:
         command += ["--params", str(params_path)]
     with subprocess.Popen(  # noqa: S603 - our own module with our own options
-        [*command, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as child:
         assert child.stdin is not None, "Popen got stdin=PIPE"  # noqa: S101  # our own mistake
         assert child.stdout is not None, "Popen got stdout=PIPE"  # noqa: S101  # our own mistake
@@ -46,6 +51,9 @@ def running(params_path: Path | None, *, options: Sequence[str] = ()) -> Iterato
                     "see its message above, and section 'demo' of params.yaml."
                 )
             yield line.removeprefix(_ANNOUNCED).strip()
+        except KeyboardInterrupt:
+            child.kill()
+            raise
         finally:
             child.stdin.close()
             try:

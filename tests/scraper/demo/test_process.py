@@ -1,5 +1,6 @@
 """Tests the board as a child process: it starts, stops, and ends with its parent."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -138,6 +139,52 @@ def test_its_workers_die_with_a_board_that_is_killed(tmp_path):
 
     assert family
     assert [] == wait_until_gone(family)
+
+
+@pytest.mark.parametrize("module", ["scraper.demo", "scraper"])
+def test_ctrl_c_ends_a_board_without_a_word(module, tmp_path):
+    """Ctrl-C on a terminal, while the processes that draw are starting, is the way to stop a board."""
+    command = "demo" if module == "scraper" else "--no-control"
+    board = subprocess.Popen(
+        [sys.executable, "-m", module, command, *SMALL],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+    )
+    url = board.stdout.readline().removeprefix("Demo board at ").strip()
+    with socket.create_connection(url.removeprefix("http://").split(":")) as client:
+        client.sendall(
+            b"GET /posts.json HTTP/1.1\r\nHost: x\r\nUser-Agent: personae-tests/1\r\n\r\n"
+        )
+        while not children(board.pid):
+            time.sleep(0.01)
+        os.killpg(board.pid, signal.SIGINT)
+        _, written = board.communicate(timeout=60)
+
+    assert (0, "") == (board.returncode, written)
+
+
+def test_ctrl_c_does_not_reach_the_board_of_a_run(monkeypatch):
+    """The board has a session of its own, and is killed when the run is interrupted."""
+    started = []
+
+    class Recorded(subprocess.Popen):
+        def __init__(self, *arguments, **keywords):
+            super().__init__(*arguments, **keywords)
+            started.append(self)
+
+    def interrupted():
+        with running(None, options=SMALL + HERE):
+            assert started[0].pid == os.getsid(started[0].pid)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+    assert -signal.SIGKILL == started[0].returncode
 
 
 def test_two_runs_give_the_same_board(tmp_path):
