@@ -1,6 +1,7 @@
 """The stages of the pipeline in their order, and the command that runs each."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,14 @@ def absent(path: Path, stage: str) -> MissingInput:
         + (f":\n  {command}" if command else ".")
         + ("\nAll stages in their order:\n  dvc repro" if Path("dvc.yaml").is_file() else "")
     )
+
+
+def written(stage: str, data: Path) -> str:
+    """Returns where `stage` has written in the folder `data`, and the command of the next stage."""
+    order = list(COMMANDS)
+    following = COMMANDS[order[order.index(stage) + 1]]
+    option = "" if data == Path("data") else f" --data {shlex.quote(str(data))}"
+    return f"{data / stage} is written. Next:\n  {following}{option}"
 
 
 def check_dvc_can_track(data: Path) -> None:

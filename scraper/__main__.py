@@ -90,6 +90,7 @@ def _run(command: str, options: argparse.Namespace) -> None:
     sections = _Sections(options)
     if command == "decide":
         _decide(sections)
+        print(stages.written(command, sections.data))
         return
     stages.check_dvc_can_track(sections.data)
     with _opened(sections) as board:
@@ -98,12 +99,14 @@ def _run(command: str, options: argparse.Namespace) -> None:
             return
         if command in STAGES:
             _transfer(command, sections, board)
+            print(stages.written(command, sections.data))
             return
         if command == "update" or status.is_finished(sections.data):
             _transfer("update", sections, board)
         _run_stages(sections, board)
     print(status.report(options.data_dir))
     _print_score(sections)
+    print(stages.written("download", sections.data))
 
 
 def _run_stages(sections: "_Sections", board: "Site | Folder") -> None:

@@ -67,6 +67,7 @@ def test_whole_run_and_again(board, capsys):
 
     assert out.startswith(f"Site: {board.url}. Another: --site demo, --site danbooru")
     assert "personae qualify" in out
+    assert out.endswith("\ndata/download is written. Next:\n  python -m curation measure\n")
     assert ", 0 left" in out
     assert images == board.log.by_kind["cdn"]
     searches = recorded.summary(Path("data/listing")).searches
@@ -121,6 +122,22 @@ def test_plan_downloads_nothing(board, capsys):
 
     assert "images that pass" in capsys.readouterr().out
     assert ["plan"] == [path.name for path in Path("data").iterdir()]
+
+
+def test_each_stage_names_its_folder_and_the_next_command(board, capsys):
+    """After a stage, two lines say where its output lies and which command comes next."""
+    options = ["--site", board.url, "--min-images", "5", *FAST, "--data", "my data"]
+
+    assert 0 == main(["listing", *options])
+    listed = capsys.readouterr().out
+    assert 0 == main(["decide", "--min-images", "5", "--data", "my data"])
+
+    assert listed.endswith(
+        "my data/listing is written. Next:\n  python -m scraper decide --data 'my data'\n"
+    )
+    assert "my data/decide is written. Next:\n  python -m scraper download --data 'my data'\n" == (
+        capsys.readouterr().out
+    )
 
 
 def test_no_candidate_at_all(board, capsys):
