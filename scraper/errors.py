@@ -150,7 +150,9 @@ class ForeignHost(RequestRefused):
 
 
 class ForeignRedirect(ForeignHost):
-    """A redirect to a host that is not on the site's list."""
+    """A redirect to a host that is not on the site's list. A network may be at fault."""
+
+    exit_code = Exit.UNFINISHED
 
 
 class TooLarge(RequestRefused):

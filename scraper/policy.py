@@ -298,7 +298,7 @@ def conversation(
                 raise
             raise ForeignRedirect(
                 f"{foreign} An answer of the board led there; a login page of a hotel's or a train's "
-                "network does the same.",
+                "network does the same: then run the same command again in another network.",
                 url=url,
             ) from foreign
         response = yield target

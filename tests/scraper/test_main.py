@@ -238,6 +238,18 @@ def test_codes_tell_policy_from_data(image_host, capsys, sent, code, words):
     assert words in capsys.readouterr().err
 
 
+def test_login_page_of_a_network_is_resumable(image_host, capsys):
+    """A redirect off the list, as a captive portal sends it, ends with code 3."""
+
+    async def answer(_request):
+        raise web.HTTPFound("http://login.hotel.example/")
+
+    image_host.faults["/tag_implications.json"] = answer
+
+    assert 3 == main(["--site", image_host.url, *FAST])
+    assert "run the same command again" in capsys.readouterr().err
+
+
 def test_stage_without_its_input(capsys):
     """A stage without its input gives the missing stage."""
     assert 5 == main(["decide"])
