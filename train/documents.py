@@ -10,12 +10,14 @@ GroupingDocument data/clustering/SEED/GROUPING.json   groups of the labels, and 
 RecordDocument   experiments/PRESET/RUN-SEED.json     all of the above, recorded
 """
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
 from personae.build.documents import ImageDocument
 from personae.documents import Document, Part
+from train.errors import MixedResults
 from train.runs import Equal
 
 
@@ -121,6 +123,29 @@ class ModelDocument(Document):
         """The parameter `data.selection` of the training; None: all samples of the shards."""
         value = self.params.get("data", {}).get("selection")
         return None if value is None else str(value)
+
+    def check_shards(
+        self, labels: tuple[str, ...], root_sha256: str, *, folder: Path, where: str = "data/shards"
+    ) -> None:
+        """
+        Refuses shards that the run in `folder` was not trained on.
+
+        Args:
+            labels: Class labels of the present shards, in leaf order.
+            root_sha256: Root hash of the present shards.
+            folder: Folder of this file.
+            where: Place of the present shards.
+
+        Raises:
+            MixedResults: The root hash or the labels are others.
+        """
+        if (labels, root_sha256) != (self.labels, self.root_sha256):
+            others = "" if labels == self.labels else " and other labels"
+            raise MixedResults(
+                f"{folder} was trained on the shards {self.root_sha256[:12]}…, and {where} holds "
+                f"{root_sha256[:12]}…{others}: its training images may be validation or test images "
+                "there. Train again (`dvc repro`), or move the run elsewhere."
+            )
 
     def facts(self) -> dict[str, Any]:
         """

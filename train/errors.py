@@ -4,7 +4,7 @@ The errors of training and evaluation.
 TrainError
 ├── BadHierarchy      (a graph is no tree over the labels)
 ├── BadCheckpoint     (weights are absent, damaged or of another shape)
-├── MixedResults      (runs of one comparison used different images or labels)
+├── MixedResults      (a run, or runs of one comparison, used other images or labels)
 ├── Diverged          (the loss is not finite)
 ├── OutOfMemory       (a batch does not fit the memory)
 ├── BadImage          (an image to predict cannot be read)
@@ -21,7 +21,7 @@ class TrainError(PersonaeError):
 
 
 class MixedResults(TrainError):
-    """The runs of one comparison used different images or labels."""
+    """A run used other images or labels than the present shards, or than what it is compared with."""
 
 
 class BadHierarchy(TrainError):

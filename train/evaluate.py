@@ -20,7 +20,6 @@ import pyarrow as pa
 import torch
 
 from personae import files, tables
-from personae.build.index import DataIndex
 from train import saved
 from train.classifier import HierarchicalClassifier
 from train.data.images import ImageSet, open_split
@@ -30,10 +29,8 @@ from train.documents import (
     FitDocument,
     LatencyDocument,
     MetricsDocument,
-    ModelDocument,
 )
 from train.engine import loop
-from train.errors import BadCheckpoint
 from train.evaluation import calibration, latency, metrics, prediction
 from train.evaluation.prediction import Predictions
 from train.params.data import Source
@@ -63,7 +60,7 @@ def run(
     Raises:
         MissingInput: The run was not trained, or the shards are absent.
         BadDocument: A JSON file has another shape.
-        BadCheckpoint: The run was trained on other shards.
+        MixedResults: The run was trained on other shards.
         BadParams: The selection that the run was trained on has changed.
     """
     device = loop.prepare(loop_params)
@@ -73,7 +70,8 @@ def run(
     classifier, model = trained.classifier, trained.model
     fit = FitDocument.read(folder / "fit.json")
     index = open_index(shards_dir, cache_dir, source, model.selection)
-    _check_shards(index, model, folder=folder, where=(source and source.url) or str(shards_dir))
+    where = (source and source.url) or str(shards_dir)
+    model.check_shards(index.labels, index.manifest.root_sha256, folder=folder, where=where)
     classifier.to(device)
     opened = partial(open_split, shards_dir, cache_dir, selection=model.selection, source=source)
     val, images = opened("val"), opened("test")
@@ -98,15 +96,6 @@ def run(
     receipt = data_dir / "evaluate" / str(seed) / f"{name}.json"
     files.write_json(receipt, {path.name: _sha256(path) for path in sorted(folder.iterdir())})
     return document
-
-
-def _check_shards(index: DataIndex, model: ModelDocument, *, folder: Path, where: str) -> None:
-    """Refuses shards that the run was not trained on."""
-    if index.manifest.root_sha256 != model.root_sha256:
-        raise BadCheckpoint(
-            f"{folder} was trained on the shards {model.root_sha256[:12]}…, and {where} holds "
-            f"{index.manifest.root_sha256[:12]}…. Train again."
-        )
 
 
 def _log(name: str, seed: int, document: MetricsDocument) -> None:

@@ -41,7 +41,7 @@ from train.documents import (
 )
 from train.engine import curves, loop
 from train.engine.trainer import Trainer
-from train.errors import BadCheckpoint, BadHierarchy
+from train.errors import BadHierarchy
 from train.evaluation import prediction
 from train.grouping import document
 from train.params.augment import Params as AugmentParams
@@ -129,7 +129,7 @@ def _run(
     if settings.grouping and (reason := document.nothing_to_group(groupings, settings.grouping)):
         log.warning("%s: nothing to group, so the run is the flat network. %s", name, reason)
         source, folder = (results_dir / each / str(seed) for each in (FLAT, name))
-        _flat_network(source, root_sha256=shards.root_sha256)
+        _flat_network(source, shards)
         if distributed.rank() == 0:
             saved.copy(source, folder, run=name)
         distributed.barrier()
@@ -137,7 +137,7 @@ def _run(
     tree = _tree(settings.grouping, shards, groupings)
     start = None
     if settings.grouping:
-        start = _flat_network(results_dir / "flat" / str(seed), root_sha256=shards.root_sha256)
+        start = _flat_network(results_dir / "flat" / str(seed), shards)
     mean = channel_mean(shards.train.images)
     seeds.seed(seed, name, "weights")
     classifier = saved.build(
@@ -296,17 +296,12 @@ def _tree(grouping: str | None, shards: DataModule, folder: Path) -> nx.DiGraph:
     return document.tree(clusters)
 
 
-def _flat_network(folder: Path, *, root_sha256: str) -> Mapping[str, Tensor] | None:
+def _flat_network(folder: Path, shards: DataModule) -> Mapping[str, Tensor] | None:
     """Returns the tensors of the flat network of this seed, or None if it was not trained."""
     if not (folder / "weights.safetensors").exists():
         return None
     model = ModelDocument.read(folder / "model.json", stage="flat")
-    if model.root_sha256 != root_sha256:
-        raise BadCheckpoint(
-            f"{folder} was trained on the shards {model.root_sha256[:12]}…, and these are "
-            f"{root_sha256[:12]}…: its training images may be validation or test images here. Run "
-            "stages 'flat' and 'clustering' again."
-        )
+    model.check_shards(shards.labels, shards.root_sha256, folder=folder)
     return checkpoint.under("network", saved.load_weights(folder, model))
 
 

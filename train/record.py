@@ -23,7 +23,6 @@ from train.documents import (
     ModelDocument,
     RecordDocument,
 )
-from train.errors import MixedResults
 from train.results import seed_of
 
 log = logging.getLogger(__name__)
@@ -63,13 +62,9 @@ def run(
         run_name, seed = path.parent.parent.name, seed_of(path.parent)
         fit = FitDocument.read(path.with_name("fit.json"))
         model = ModelDocument.read(path.with_name("model.json"))
-        manifest = read_index(data_dir / "shards", model.selection).manifest
-        if manifest.root_sha256 != model.root_sha256:
-            raise MixedResults(
-                f"{path.parent} was trained on the shards {model.root_sha256[:12]}…, and these are "
-                f"{manifest.root_sha256[:12]}…: its record would describe other data. Run `dvc repro`, "
-                "or move the run elsewhere."
-            )
+        index = read_index(data_dir / "shards", model.selection)
+        manifest = index.manifest
+        model.check_shards(index.labels, manifest.root_sha256, folder=path.parent)
         document = RecordDocument(
             preset=preset,
             run=run_name,

@@ -16,7 +16,7 @@ from train import backbone, clustering, evaluate, fit, saved
 from train.data import augment, images
 from train.data.images import ImageSet, open_split
 from train.engine import loop
-from train.errors import BadCheckpoint, BadHierarchy
+from train.errors import BadCheckpoint, BadHierarchy, MixedResults
 from train.evaluation import prediction
 from train.methods import METHODS
 from train.runtime import checkpoint
@@ -231,9 +231,9 @@ def test_other_shards_are_refused(trained):
     path = trained / "data" / "shards" / "manifest.json"
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document | {"root_sha256": "f" * 64}), encoding="utf-8")
-    with pytest.raises(BadCheckpoint, match="was trained on the shards"):
+    with pytest.raises(MixedResults, match="was trained on the shards"):
         evaluate.run(QUICK, loop_params=LOOP, name="flat", seed=0, **places(trained))
-    with pytest.raises(BadCheckpoint, match="may be validation or test images"):
+    with pytest.raises(MixedResults, match="may be validation or test images"):
         fit.run(settings("uppsala", grouping="given"), name="tree", seed=0, **places(trained))
     write_clusters(trained, labels=("ann", "bea", "cem", "eve"))
     with pytest.raises(BadHierarchy, match="groups other labels"):

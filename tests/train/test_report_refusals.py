@@ -59,13 +59,16 @@ def test_other_images_are_refused(unreported):
         read(unreported)
 
 
-def test_other_shards_are_refused(unreported):
-    """A run trained on other shards is refused."""
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"root_sha256": "cd" * 32}, "cdcd"), ({"labels": ["ann"]}, "and other labels")],
+)
+def test_other_shards_are_refused(unreported, change, message):
+    """A run trained on other shards, or on other labels, is refused."""
     path = unreported.results_dir / "uppsala" / "0" / "model.json"
-    model = json.loads(path.read_text())
-    path.write_text(json.dumps({**model, "root_sha256": "cd" * 32}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
-    with pytest.raises(MixedResults, match="cdcd"):
+    with pytest.raises(MixedResults, match=message):
         read(unreported)
 
 

@@ -251,7 +251,11 @@ def read(
         (name, seed): _grouping(folder / str(seed) / f"{name}.json", name, seed, leaves=leaves)
         for name, seed in dict.fromkeys(pairs)
     }
-    _check_same_data(read_runs, labels=index.labels, root_sha256=index.manifest.root_sha256)
+    for run in read_runs:
+        for seed, trained_run in run.seeds.items():
+            trained_run.model.check_shards(
+                index.labels, index.manifest.root_sha256, folder=results_dir / run.name / str(seed)
+            )
     _check_same_images(read_runs)
     _check_partitions(groupings, leaves=leaves)
     return Results(
@@ -333,20 +337,6 @@ def _grouping(path: Path, name: str, seed: int, *, leaves: int) -> Grouping:
     document = GroupingDocument.read(path)
     facts = document.model_dump(mode="json")
     return Grouping(name=name, seed=seed, clusters=document.clusters, facts=facts)
-
-
-def _check_same_data(
-    runs: Sequence[ComparedRun], *, labels: tuple[str, ...], root_sha256: str
-) -> None:
-    for run in runs:
-        for trained in run.seeds.values():
-            model = trained.model
-            if model.labels != labels or model.root_sha256 != root_sha256:
-                raise MixedResults(
-                    f"Run '{trained.run}' with seed {trained.seed} was trained on shards with "
-                    f"root hash {model.root_sha256}, but the present shards have {root_sha256}. "
-                    "Run `dvc repro`."
-                )
 
 
 def _check_same_images(runs: Sequence[ComparedRun]) -> None:
