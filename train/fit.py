@@ -287,13 +287,13 @@ def _reached(match: MatchDocument | None, report: FitReport) -> MatchDocument | 
 def _tree(grouping: str | None, shards: DataModule, folder: Path) -> nx.DiGraph:
     if grouping is None:
         return hierarchy.flat(len(shards.labels))
-    clusters = document.read(folder, grouping)
-    if clusters.get("labels") != list(shards.labels):
+    groups = document.read(folder, grouping)
+    if groups.labels != shards.labels:
         raise BadHierarchy(
             f"{folder / grouping}.json groups other labels than the shards hold. Run stages 'flat' "
             "and 'clustering' again on these shards."
         )
-    return document.tree(clusters)
+    return document.tree(groups)
 
 
 def _flat_network(folder: Path, shards: DataModule) -> Mapping[str, Tensor] | None:

@@ -16,6 +16,7 @@ from personae.settings import Settings
 from tests.train.confusions import M6
 from train import clustering
 from train.clustering import Params
+from train.documents import GroupingDocument
 from train.errors import BadHierarchy
 from train.grouping import document
 from train.tree import hierarchy
@@ -354,7 +355,7 @@ def test_tree_of_a_file_becomes_given(tmp_path):
         encoding="utf-8",
     )
     found = grouped(tmp_path, given=path)
-    tree = document.tree(found["given"])
+    tree = document.tree(GroupingDocument.model_validate(found["given"]))
 
     assert [[[0, 2], 1], [3, 4], [5]] == found["given"]["tree"]
     assert [[0, 1, 2], [3, 4], [5]] == found["given"]["clusters"]
@@ -376,7 +377,7 @@ def test_tree_of_a_file_becomes_given(tmp_path):
 
 def test_documents_without_a_tree_have_two_levels():
     """Groupings written before deep trees existed are read with two levels."""
-    tree = document.tree({"clusters": [[0, 2], [1]], "labels": ["a", "b", "c"]})
+    tree = document.tree(GroupingDocument(clusters=[[0, 2], [1]], labels=["a", "b", "c"]))
 
     assert hierarchy.to_json(tree) == hierarchy.to_json(hierarchy.from_clusters([[0, 2], [1]], 3))
 

@@ -28,11 +28,12 @@ def write(
             path.unlink()
     for name, figures in groupings.items():
         files.write_json(folder / f"{name}.json", {"grouping": name, **figures})
-        files.write_text(folder / f"{name}.dot", dot.to_dot(tree(figures), figures["labels"]))
+        document = GroupingDocument.model_validate(figures)
+        files.write_text(folder / f"{name}.dot", dot.to_dot(tree(document), document.labels))
     files.write_json(folder / f"{LEFT_OUT}.json", left_out)
 
 
-def read(folder: Path, name: str) -> dict[str, Any]:
+def read(folder: Path, name: str) -> GroupingDocument:
     """
     Returns the document of one grouping.
 
@@ -50,7 +51,7 @@ def read(folder: Path, name: str) -> dict[str, Any]:
                 f"Grouping '{name}' was left out of {folder}: {reason} Or choose another grouping for "
                 "the run."
             )
-    return GroupingDocument.read(path).model_dump(mode="json")
+    return GroupingDocument.read(path)
 
 
 def nothing_to_group(folder: Path, name: str) -> str | None:
@@ -61,13 +62,14 @@ def nothing_to_group(folder: Path, name: str) -> str | None:
     return None if reason is None else str(reason)
 
 
-def tree(document: Mapping[str, Any]) -> nx.DiGraph:
+def tree(document: GroupingDocument) -> nx.DiGraph:
     """
     Returns the hierarchy of a document.
 
     It is built from `cover` if there is one, else from `tree`, else from `clusters` (two levels).
     """
-    if document.get("cover"):
-        return hierarchy.from_cover(document["cover"], len(document["labels"]))
-    nested = document.get("tree") or document["clusters"]
-    return hierarchy.from_nested(nested, len(document["labels"]))
+    if document.cover:
+        return hierarchy.from_cover(document.cover, len(document.labels))
+    if document.tree:
+        return hierarchy.from_nested(document.tree, len(document.labels))
+    return hierarchy.from_clusters(document.clusters, len(document.labels))
