@@ -150,6 +150,13 @@ def test_graph_joins_nearest_labels():
     assert np.isclose(np.exp(-0.785 / 0.9), weights[4, 3])
 
 
+def test_a_number_of_neighbours_beside_the_sweep_is_refused():
+    """The sweep chooses the number, so that a given number would change nothing."""
+    with pytest.raises(ValueError, match="neighbours 3 has no effect with sweep_neighbours"):
+        clustering.Params(neighbours=3, sweep_neighbours=True)
+    assert clustering.Params(sweep_neighbours=True).neighbours is None
+
+
 @pytest.mark.parametrize(("sizes", "neighbours"), [([3] * 4, 2), ([5] * 5, 2), ([10] * 10, 5)])
 def test_eigenmap_finds_planted_families(sizes, neighbours):
     """Planted families and their number are recovered for any order of the labels."""

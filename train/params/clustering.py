@@ -99,7 +99,7 @@ class Params(BaseModel):
     )
     sweep_neighbours: bool = Field(
         False,
-        description="choose neighbours as a resolution is chosen: from 1 to the square root of the "
+        description="choose neighbours, then unset, as a resolution is chosen: from 1 to the square root of the "
         "number of labels, the one whose groups have the largest excess MICP",
     )
     overlap: float = Field(
@@ -125,5 +125,10 @@ class Params(BaseModel):
             raise ValueError(
                 f"gamma_first {self.gamma_first} is below gamma_last {self.gamma_last}: the sweep "
                 "goes from the higher to the lower resolution"
+            )
+        if self.sweep_neighbours and self.neighbours is not None:
+            raise ValueError(
+                f"neighbours {self.neighbours} has no effect with sweep_neighbours, which chooses the "
+                "number: leave one of them out"
             )
         return self
