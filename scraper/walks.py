@@ -111,6 +111,7 @@ async def _walk_chosen(
 ) -> None:
     """Requests the chosen posts of one search that the record does not know."""
     walk = replace(begun, floor=None)  # an update may add posts below the known ones
+    # Looked up again: a search before this one may have listed posts of two personae.
     ids = pages.unlisted(walk, source.chosen(walk.search))
     size = min(params.page_size, IDS_AT_ONCE)
     for start in range(0, len(ids), size):
