@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING
 
 from curation import options as command_line
 from curation import workers
-from curation.documents import SPLITS
 from curation.errors import TamperedData
 from personae import cli, files, interrupt
 from personae.errors import BadQuery
@@ -129,6 +128,7 @@ def _sql(options: argparse.Namespace) -> str:
 
 def _select(options: argparse.Namespace) -> None:
     from curation import select
+    from personae.selection import SPLITS
 
     selected = select.run(
         _sql(options),

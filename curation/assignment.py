@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curation.documents import SPLITS
 from curation.groups import groups_of
+from personae.selection import SPLITS
 
 Ids = npt.NDArray[np.int64]
 

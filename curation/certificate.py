@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curation import rows
-from curation.documents import SPLITS, CertificateDocument, CrossPair, LikePair
+from curation.documents import CertificateDocument, CrossPair, LikePair
 from curation.hamming import first_rows, near_pairs
+from personae.selection import SPLITS
 
 _BLOCK = 512  # rows of each split compared at once: temporary arrays of 2 MB stay in the cache
 _MOST_PAIRS = 2**32  # compared one by one: some 30 s on one core

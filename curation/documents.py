@@ -9,7 +9,6 @@ from pydantic import Field, field_validator
 
 from personae.documents import MAX_SIDE, Count, Document, Part
 
-SPLITS: Final = ("train", "val", "test")
 SHARD_NAME: Final = re.compile(r"(train|val|test)-[0-9]{6,}\.tar")
 """Names of shards. A name that leads to another folder does not match."""
 

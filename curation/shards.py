@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 
 from curation import documents, tars, workers
 from curation.documents import (
-    SPLITS,
     ClassesDocument,
     ManifestDocument,
     NormalisedFormat,
@@ -33,7 +32,7 @@ from curation.spans import SpanReader
 from personae import files, tables
 from personae.engine import Engine
 from personae.errors import MissingInput
-from personae.selection import SCHEMA
+from personae.selection import SCHEMA, SPLITS
 
 log = logging.getLogger(__name__)
 

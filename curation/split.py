@@ -23,7 +23,7 @@ from curation import certificate, given
 from curation import rows as rows_by_id
 from curation.assignment import Assignment, assign, assign_folds, drawn
 from curation.background import white_background
-from curation.documents import SPLITS, CertificateDocument, LikePair
+from curation.documents import CertificateDocument, LikePair
 from curation.edges import SIDE, stacked
 from curation.errors import LeakingSplit, TooFewSamples
 from curation.groups import groups_of
@@ -34,6 +34,7 @@ from curation.params.split import Params
 from curation.spans import SpanReader
 from personae import decisions, tables
 from personae.errors import BadParams, MissingInput
+from personae.selection import SPLITS
 
 log = logging.getLogger(__name__)
 

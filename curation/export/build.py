@@ -14,7 +14,7 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 
-from curation.documents import SPLITS, CertificateDocument, ClassesDocument, ManifestDocument
+from curation.documents import CertificateDocument, ClassesDocument, ManifestDocument
 from curation.errors import TamperedData
 from curation.spans import SpanReader
 from personae import selection, tables
@@ -223,7 +223,7 @@ class ExportedBuild:
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that have samples."""
-        return tuple(split for split in SPLITS if self.total(split))
+        return tuple(split for split in selection.SPLITS if self.total(split))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.assignment import assign, assign_folds, drawn, drawn_fold
-from curation.documents import SPLITS
+from personae.selection import SPLITS
 from tests.curation.split_fixture import apart
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation import certificate
-from curation.documents import SPLITS
 from curation.errors import LeakingSplit
+from personae.selection import SPLITS
 from tests.curation.split_fixture import Folder, apart
 
 

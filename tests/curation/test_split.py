@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 from pydantic import ValidationError
 
 from curation import certificate, split
-from curation.documents import SPLITS
 from curation.errors import LeakingSplit, TooFewSamples
 from personae.errors import MissingColumn, MissingInput
+from personae.selection import SPLITS
 from tests.curation.entries_fixture import draw
 from tests.curation.split_fixture import LOOSE, Folder, apart
 

@@ -193,67 +193,71 @@ def _run(folder, run, entry, trees, *, seed, images, surer) -> None:
     networks = [data["net"] for _, data in graph.nodes(data=True) if data["net"]]
     if entry.method == "hiernet":
         networks = ["root"]
-    write_json(
-        out / "model.json",
-        {
-            "method": entry.method,
-            "run": run,
-            "seed": seed,
-            "labels": list(folder.labels),
-            "hierarchy": hierarchy.to_json(graph),
-            "params": {
-                "loop": {"recipe": "fast"},
-                entry.method: {
-                    "merge": MERGES.get(run, 2),
-                    "separate": run.endswith("_apart"),
-                },
-            },
-            "backbone": "resnet32" if entry.method == "hiernet" else "uppsala_cnn",
-            "grouping": entry.grouping,
-            "side": 32,
-            "mean": [0.5, 0.5, 0.5],
-            "root_sha256": ROOT_HASH,
-            "versions": {"torch": "2.13.0"},
-        },
-    )
-    write_json(
-        out / "metrics.json",
-        {
-            **dict.fromkeys(("msr", "msr_macro", "msr_white", "top5", "nll", "ece"), 0.5),
-            **dict.fromkeys(("n_test", "n_white"), 100),
-            **dict.fromkeys(("seconds_total", "seconds_critical"), 20.0),
-            "params": 190_000 + 70_000 * (len(networks) - 1),
-            "macs_expected": 5.1e6 if clusters else 5e6,
-            "macs_max": 5_400_000 if clusters else 5_000_000,
-            **(dict.fromkeys(ROUTING, 0.625) if clusters else {}),
-        },
-    )
+    write_json(out / "model.json", _model(folder.labels, run, entry, graph, seed=seed))
+    write_json(out / "metrics.json", _metrics(networks, has_clusters=clusters is not None))
     if run in LATENCY:
-        slower = 1 + seed / 2
-        timed = zip((1, 256), LATENCY[run], strict=True)
-        rows = [
-            {
-                "batch": batch,
-                "warm_up": 50,
-                "calls": 200,
-                "median_ms": slower * took,
-                "p95_ms": 2 * slower * took,
-                "pictures_per_second": 1000 * batch / (slower * took),
-            }
-            for batch, took in timed
-        ]
-        counted = {"params": 1, "params_resident": 1, "macs": {}, "macs_max": 1, "shares": {}}
-        measured = {"peak_memory_mib": 1.0, "peak_memory_of": "process", "precision": "float32"}
-        machine = {"device": "cpu", "device_name": "x86_64", "threads": 2}
-        write_json(
-            out / "cost.json",
-            {**counted, **measured, **machine, "macs_expected": 1.0, "latency": rows},
-        )
+        write_json(out / "cost.json", _cost(LATENCY[run], slower=1 + seed / 2))
     if run == "uppsala_deep":
         networks.append(FINDER)
     fit = _fit(networks, graph, critical_path_seconds=39.0 if clusters else 20.0)
     write_json(out / "fit.json", fit)
     write_curves(out / "curves.csv", networks)
+
+
+def _model(labels, run, entry, graph, *, seed) -> dict[str, Any]:
+    """Returns model.json of a run."""
+    return {
+        "method": entry.method,
+        "run": run,
+        "seed": seed,
+        "labels": list(labels),
+        "hierarchy": hierarchy.to_json(graph),
+        "params": {
+            "loop": {"recipe": "fast"},
+            entry.method: {
+                "merge": MERGES.get(run, 2),
+                "separate": run.endswith("_apart"),
+            },
+        },
+        "backbone": "resnet32" if entry.method == "hiernet" else "uppsala_cnn",
+        "grouping": entry.grouping,
+        "side": 32,
+        "mean": [0.5, 0.5, 0.5],
+        "root_sha256": ROOT_HASH,
+        "versions": {"torch": "2.13.0"},
+    }
+
+
+def _metrics(networks: list[str], *, has_clusters: bool) -> dict[str, Any]:
+    """Returns metrics.json of a run; only a run with clusters routes."""
+    return {
+        **dict.fromkeys(("msr", "msr_macro", "msr_white", "top5", "nll", "ece"), 0.5),
+        **dict.fromkeys(("n_test", "n_white"), 100),
+        **dict.fromkeys(("seconds_total", "seconds_critical"), 20.0),
+        "params": 190_000 + 70_000 * (len(networks) - 1),
+        "macs_expected": 5.1e6 if has_clusters else 5e6,
+        "macs_max": 5_400_000 if has_clusters else 5_000_000,
+        **(dict.fromkeys(ROUTING, 0.625) if has_clusters else {}),
+    }
+
+
+def _cost(latencies: tuple[float, float], *, slower: float) -> dict[str, Any]:
+    """Returns cost.json with the latencies of 1 and of 256 images, `slower` times as long."""
+    rows = [
+        {
+            "batch": batch,
+            "warm_up": 50,
+            "calls": 200,
+            "median_ms": slower * took,
+            "p95_ms": 2 * slower * took,
+            "pictures_per_second": 1000 * batch / (slower * took),
+        }
+        for batch, took in zip((1, 256), latencies, strict=True)
+    ]
+    counted = {"params": 1, "params_resident": 1, "macs": {}, "macs_max": 1, "shares": {}}
+    measured = {"peak_memory_mib": 1.0, "peak_memory_of": "process", "precision": "float32"}
+    machine = {"device": "cpu", "device_name": "x86_64", "threads": 2}
+    return {**counted, **measured, **machine, "macs_expected": 1.0, "latency": rows}
 
 
 def _match(path: Path, entry: Any, wanted: float, reached: float) -> None:

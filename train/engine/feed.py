@@ -51,7 +51,7 @@ class Order:
     least: int | None = None
     """Fewest images of the last batch of an epoch; None: two for each process."""
 
-    def continuing(self, least: int | None) -> "Order":
+    def continuing(self, least: int) -> "Order":
         """
         Returns the order of a training that began with `least`, for the processes of today.
 
@@ -62,7 +62,7 @@ class Order:
         """
         order = replace(self, least=least)
         start, stop = order.spans(self.task.sampler.epoch_images)[-1]
-        if least is not None and least < 2 * self.world_size > stop - start:
+        if least < 2 * self.world_size > stop - start:
             raise BadParams(
                 f"The last batch of an epoch of network '{self.task.name}' has {stop - start} images, "
                 f"and {self.world_size} processes need two images each. Its training began with fewer "

@@ -52,7 +52,8 @@ class _State:
     images: int = 0
     kept_epoch: int = 0
     peak_memory_mib: float = 0.0
-    least_batch: int | None = None
+    least_batch: int = 0
+    """Fewest images of the last batch of an epoch; set by the order."""
     stopped_by: str | None = None
     plateau: schedule.Plateau = field(default_factory=schedule.Plateau)
     curves: list[dict[str, Any]] = field(default_factory=list)
