@@ -102,6 +102,11 @@ class Pages(Store):
         """Records that the tables were written, from which questions and with which bytes."""
         self.put(_EXPORTED, state)
 
+    def note_searches(self, searches: list[str]) -> None:
+        """Records what is being listed: the walks of earlier candidates are then not unfinished."""
+        if self.answer(recorded.SEARCHES) != searches:
+            self.put(recorded.SEARCHES, searches)
+
     def walk(self, search: str) -> Walk:
         """Returns the state of the walk of a search; a new walk begins without a cursor."""
         with self._translated():

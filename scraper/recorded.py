@@ -103,6 +103,16 @@ UNLISTED = f"""
     ) AND NOT (EXISTS ({_MET}) AND EXISTS ({_LISTED})) ORDER BY post_id DESC
 """  # noqa: S608  # constants
 
+SEARCHES = "searches"
+"""The answer that holds the searches of the last listing; a record of an older version has none."""
+_WALKS = """
+    WITH listed AS (SELECT collection, answer FROM answers
+                    WHERE question = :searches AND json_valid(answer))
+    SELECT count(*), count(*) FILTER (WHERE is_done = 1) FROM walks
+    WHERE collection NOT IN (SELECT collection FROM listed)
+    OR (collection, search) IN (SELECT collection, value FROM listed, json_each(answer))
+"""
+
 DAMAGE = (
     ValueError,
     TypeError,
@@ -228,9 +238,7 @@ def summary(folder: Path) -> ListingSummary | None:
         if not store.has_tables(rows):
             return None
         (posts,) = rows.execute("SELECT count(*) FROM posts").fetchone()
-        searches, done = rows.execute(
-            "SELECT count(*), count(*) FILTER (WHERE is_done = 1) FROM walks"
-        ).fetchone()
+        searches, done = rows.execute(_WALKS, {"searches": SEARCHES}).fetchone()
         unreadable = gone = 0
         if rows.execute("SELECT 1 FROM sqlite_schema WHERE name = 'refused_posts'").fetchone():
             unreadable, gone = rows.execute(

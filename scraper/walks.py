@@ -61,6 +61,7 @@ async def list_posts(
     Raises:
         ScraperError: The failure of a search; several in an ExceptionGroup.
     """
+    pages.note_searches(searches)
     walks = [pages.walk(search) for search in searches]
     left = [_left(tag, walk, source, pages) for tag, walk in zip(candidates, walks, strict=True)]
     unfinished = [number for number in left if number is not None]

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from scraper import listing, update
+from scraper import listing, recorded, status, update
 from scraper.__main__ import main
 from scraper.demo.board import booru
 from scraper.demo.facts.params import TINY
@@ -36,6 +36,16 @@ def updated(source, folder, *, changed=False):
 
 def rows(folder):
     return {row["post_id"]: row for row in pq.read_table(folder / "posts.parquet").to_pylist()}
+
+
+def fail_at(name):
+    """Returns a fault that loses the connection at the pages of one search."""
+
+    def fail(search, _before):
+        if search == name:
+            raise ConnectionLost("The connection was lost.", url="")
+
+    return fail
 
 
 def pages_of(shelf, name):
@@ -83,6 +93,27 @@ def test_an_update_asks_for_tables_and_new_personae_again(shelf, tmp_path):
     assert ("oldest_rin", "rin") in [
         tuple(row.values()) for row in pq.read_table(tmp_path / "aliases.parquet").to_pylist()
     ]
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_persona_that_drops_out_leaves_nothing_unfinished(shelf, tmp_path, is_cut):
+    """The search of a persona that is no candidate any more, listed in part or not, is not left."""
+    folder = tmp_path / "listing"
+    if is_cut:
+        shelf.fault = fail_at("mai")
+        with pytest.raises(ConnectionLost):
+            run(shelf, folder)
+        assert "1 of 2 searches done" in status.report(tmp_path)
+        shelf.fault = lambda _search, _before: None
+    else:
+        run(shelf, folder)
+    shelf.posts = [post for post in shelf.posts if post.post_id % 2 or post.post_id == 2]
+    updated(shelf, folder)
+
+    assert recorded.ListingSummary(posts=150 - 50 * is_cut, searches=1, searches_done=1) == (
+        recorded.summary(folder)
+    )
+    assert "listing   done: 100 posts" in status.report(tmp_path)
 
 
 @pytest.mark.parametrize("failing", range(4))
