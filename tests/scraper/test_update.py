@@ -272,6 +272,38 @@ def test_spurious_empty_answer_makes_no_tombstones(shelf, tmp_path):
     assert not any(row["is_deleted"] for row in rows(tmp_path).values())
 
 
+@pytest.mark.parametrize("silent", [2, 3])
+def test_a_board_that_cannot_count_is_asked_again(shelf, tmp_path, silent):
+    """No count is no proof that a post is gone: the posts are requested again."""
+    run(shelf, tmp_path)
+    whole, answers = shelf.page, []
+
+    async def page(search, *, before, size):
+        answers.append(search)
+        is_empty = len(answers) <= silent
+        return Page((), None) if is_empty else await whole(search, before=before, size=size)
+
+    shelf.page, shelf.counted = page, lambda _search, _before: None
+    asyncio.run(update.run(shelf, tmp_path, changed=True))
+    shelf.page = whole
+    run(shelf, tmp_path)
+
+    assert not any(row["is_deleted"] for row in rows(tmp_path).values())
+
+
+def test_a_post_is_gone_at_last_where_the_board_never_counts(shelf, tmp_path, caplog):
+    """After three repeated requests without an answer the post counts as gone, with a warning."""
+    run(shelf, tmp_path)
+    shelf.posts = [post for post in shelf.posts if post.post_id != 1]
+    shelf.counted = lambda _search, _before: None
+    shelf.asked.clear()
+    updated(shelf, tmp_path, changed=True)
+
+    assert [1] == [number for number, row in rows(tmp_path).items() if row["is_deleted"]]
+    assert 3 == len(pages_of(shelf, "id:1"))
+    assert "cannot count them: 1 posts count as gone" in caplog.text
+
+
 def test_lasting_empty_answer_ends_the_update(shelf, tmp_path):
     """When the board counts posts that it does not send, no post becomes a tombstone."""
     run(shelf, tmp_path)
