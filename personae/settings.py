@@ -33,6 +33,7 @@ _MOST_BYTES = 1 << 20
 _MOST_ALIASES = 16
 RUN_NAME: Final = re.compile(r"\w[\w-]*")
 """A name of a run: DVC reads a dot in `runs.NAME` as the next level, and names a stage after it."""
+_NAMES = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 # Sections whose models lie elsewhere: the demo board's, and those of the runs.
 _WITHOUT_MODULE: Final = ("seeds", "demo", "runs", "compare")
 
@@ -140,7 +141,7 @@ class Settings:
         given = {key: value for key, value in (overrides or {}).items() if value is not None}
         try:
             return model(**{**({} if alone else values or {}), **(own or {}), **given})
-        except (ValidationError, TypeError) as error:
+        except ValidationError as error:
             raise BadParams(_explanation(self.path, name, model, error, given)) from error
 
     def value(self, name: str, kind: type[ValueT], default: ValueT) -> ValueT:
@@ -237,7 +238,7 @@ def _sections() -> list[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML as DVC does: a key that stands twice is an error. Few aliases are allowed."""
+    """Reads YAML as DVC does: a key that stands twice is an error. Few aliases, names as keys."""
 
     aliases = 0
 
@@ -253,6 +254,13 @@ class _Loader(yaml.SafeLoader):
         twice = [key for key, number in keys.items() if number > 1 and key != "<<"]
         if twice:
             raise yaml.YAMLError(f"'{twice[0]}' stands twice{node.start_mark}")
+        for key, _ in node.value:
+            if key.tag not in _NAMES:  # `on` is true in YAML 1.1
+                value = self.construct_object(key, deep=True)
+                raise yaml.YAMLError(
+                    f"the key {key.value!r:.80} is no name but the value {value!r:.80}: a name "
+                    f"like this needs quotes{key.start_mark}"
+                )
         return super().construct_mapping(node, deep=deep)
 
 
@@ -311,11 +319,9 @@ def _default_text(value: Any) -> str:
 
 
 def _explanation(
-    path: Path, name: str, model: type[BaseModel], error: Exception, given: Mapping[str, Any]
+    path: Path, name: str, model: type[BaseModel], error: ValidationError, given: Mapping[str, Any]
 ) -> str:
     """Returns what is wrong, key by key; `given` are the values that the file does not hold."""
-    if not isinstance(error, ValidationError):
-        return f"{path}: the keys of section '{name}' must be names. {error}"
     from_options: list[str] = []
     from_file: list[str] = []
     for problem in error.errors():

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from personae import tables
+from personae import files, tables
 from personae.errors import BadParams, MissingInput
 from personae.settings import Settings
 from tests.train.confusions import M6
@@ -386,8 +386,7 @@ def test_missing_predictions_name_the_stage(tmp_path):
     """Without validation predictions the error names the stage that writes them."""
     with pytest.raises(MissingInput, match="flat"):
         clustering.run(Params(), data_dir=tmp_path, results_dir=tmp_path, seed=0)
-    (tmp_path / "flat" / "0").mkdir(parents=True)
-    (tmp_path / "flat" / "0" / "model.json").write_text('{"labels": ["a"]}', encoding="utf-8")
+    files.write_json(tmp_path / "flat" / "0" / "model.json", {"labels": ["a"]})
     with pytest.raises(MissingInput, match=r"validation\.parquet is absent"):
         clustering.run(Params(), data_dir=tmp_path, results_dir=tmp_path, seed=0)
 
