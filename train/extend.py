@@ -132,12 +132,20 @@ def grow(
 
     Raises:
         MixedResults: The shards lack a label of the tree, or have no new label.
-        BadParams: The settings freeze other blocks than the old run, or either has rollback.
+        BadParams: The settings freeze other blocks than the old run, name another start of the
+            root or a depth, or either has rollback.
     """
     before = old.classifier
     assert isinstance(before, uppsala.Classifier), "origin loads trees"  # noqa: S101  # our own mistake
     assert isinstance(settings.own, Params), "settings are made for trees"  # noqa: S101  # our own mistake
-    origin.check(Path(source), "uppsala.freeze", before.params.freeze, settings.own.freeze)
+    for name in ("freeze", "root_init"):
+        was, now = getattr(before.params, name), getattr(settings.own, name)
+        origin.check(Path(source), f"uppsala.{name}", was, now)
+    if settings.own.depth:
+        raise BadParams(
+            "A tree that is extended keeps its clusters whole, so that uppsala.depth would do nothing. "
+            "Set uppsala.depth: null, or train a new tree on all labels."
+        )
     if before.params.rollback or settings.own.rollback:
         raise BadParams(
             "A tree with rollback cannot be extended: every subnetwork would have to learn to reject "

@@ -47,7 +47,7 @@ def load(folder: Path, settings: RunSettings, *, side: int, target: Path) -> sav
 
 def check(folder: Path, name: str, before: object, now: object) -> None:
     """
-    Compares the values of a parameter that decides the shape of the networks.
+    Compares the values of a parameter that the new run takes over with the trained networks.
 
     Raises:
         BadParams: The value differs from that of the trained run.
@@ -55,6 +55,6 @@ def check(folder: Path, name: str, before: object, now: object) -> None:
     if before != now:
         option = "--" + name.rpartition(".")[2].replace("_", "-")
         raise BadParams(
-            f"{folder} was trained with {name} {before!r}, and it is {now!r} now: its weights would "
-            f"not fit. Set it to {before!r} in params.yaml or with {option}."
+            f"{folder} was trained with {name} {before!r}, and it is {now!r} now: the new run takes "
+            f"over its networks. Set it to {before!r} in params.yaml or with {option}."
         )

@@ -287,6 +287,8 @@ def test_command_writes_a_run_like_any_other(project, capsys):
             "augment.crop None, and it is 8 now",
         ),
         (["old/tree/0", "grown", "--rollback", "1"], 2, "A tree with rollback cannot be extended"),
+        (["old/tree/0", "grown", "--root-init", "scratch"], 2, "with uppsala.root_init 'flat'"),
+        (["old/tree/0", "grown", "--depth", "3"], 2, "keeps its clusters whole"),
         (["old/tree/0", "grown", "--data", "before"], 5, "there is no label to add"),
         (["old/tree/0", "tree"], 2, "'tree' cannot be a new run"),
         (["old/tree/0", "a/b"], 2, "'a/b' cannot be a new run"),
