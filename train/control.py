@@ -90,12 +90,13 @@ def _longer(
     """
     Returns settings with the number of epochs that is nearest to `wanted` operations.
 
-    `loop.max_train_flops` limits each network of the run. The control has one network for all of
-    them, so that the limit would leave it behind their cost.
+    `loop.max_train_flops` and `loop.max_seconds` limit each network of the run. The control has one
+    network for all of them, so that the limits would leave it behind their cost.
     """
     per_epoch = 6.0 * images * cost_of(settings).macs_max
     epochs = max(1, round(wanted / per_epoch))
-    changed = {"epochs": epochs, "min_updates": None, "max_train_flops": None}
+    changed = {"epochs": epochs, "min_updates": None}
+    changed |= {"max_train_flops": None, "max_seconds": None}
     return replace(settings, loop=settings.loop.model_copy(update=changed)), epochs * per_epoch
 
 

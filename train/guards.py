@@ -42,15 +42,14 @@ class TrainingRecord:
 
 def of_training(record: TrainingRecord) -> list[str]:
     """Returns the warnings about one training, which says nothing of the number of seeds."""
-    return [
-        text for text in (_updates([record]), _validation([record]), _climbing([record])) if text
-    ]
+    texts = (_updates([record]), _validation([record]), _climbing([record]), _cut([record]))
+    return [text for text in texts if text]
 
 
 def of_results(records: Sequence[TrainingRecord]) -> list[str]:
     """Returns the warnings about all runs of a comparison, each kind once."""
-    texts = (_seeds(records), _updates(records), _validation(records), _climbing(records))
-    return [text for text in texts if text]
+    kinds = (_seeds, _updates, _validation, _climbing, _cut)
+    return [text for text in (kind(records) for kind in kinds) if text]
 
 
 def copied(records: Sequence[TrainingRecord]) -> list[TrainingRecord]:
@@ -156,6 +155,23 @@ def _climbing(records: Sequence[TrainingRecord]) -> str:
         f"Training too short: in {len(climbing)} of {len(rises)} networks the validation accuracy "
         f"still climbs, by {100 * CLIMB:.0f} point or more in the last quarter of the epochs (most: "
         f"{where}, {100 * most:+.1f} points). Raise loop.epochs."
+    )
+
+
+def _cut(records: Sequence[TrainingRecord]) -> str:
+    networks = [(record, network) for record in records for network in record.fit.networks]
+    cut = [
+        (network.epochs, f"{record.name}, {network.network}")
+        for record, network in networks
+        if network.stopped_by == "seconds"
+    ]
+    if not cut:
+        return ""
+    least, where = min(cut)
+    return (
+        f"Training cut: {len(cut)} of {len(networks)} networks ended after loop.max_seconds (fewest "
+        f"epochs: {where}, {least}). How far they got depends on the machine, so that they compare with "
+        "no other network. Raise or unset the limit."
     )
 
 

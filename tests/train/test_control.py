@@ -88,12 +88,14 @@ def test_minimum_of_updates_does_not_lengthen_a_control_of_equal_cost(finished):
 
 
 def test_limit_of_one_network_does_not_shorten_a_control_of_equal_cost(finished):
-    """The control's one network may take the operations of all networks of the run."""
+    """The control's one network may take the operations and time of all networks of the run."""
     settings = settings_of()
-    limited = settings.loop.model_copy(update={"max_train_flops": FLAT["train_flops"]})
+    limits = {"max_train_flops": FLAT["train_flops"], "max_seconds": 1e-9}
+    limited = settings.loop.model_copy(update=limits)
     found, _ = settled(finished, "train_flops", replace(settings, loop=limited))
 
     assert (7, None) == (found.loop.epochs, found.loop.max_train_flops)
+    assert found.loop.max_seconds is None
 
 
 def test_control_on_a_share_of_the_images_trains_more_epochs(finished):

@@ -13,12 +13,21 @@ from train import guards, report
 from train.documents import FitDocument
 from train.grouping import document
 
-NAMES = ("Too few seeds", "Too few weight updates", "Too few validation images", "too short")
+NAMES = (
+    "Too few seeds",
+    "Too few weight updates",
+    "Too few validation images",
+    "too short",
+    "Training cut",
+)
 
 
-def _record(*, run="flat", seed=0, networks=("root",), epochs=10, images=2000, **changed):
+def _record(
+    *, run="flat", seed=0, networks=("root",), epochs=10, images=2000, stop="epochs", **changed
+):
     trained = [
-        NETWORK | {"network": name, "epochs": epochs, "images_seen": epochs * images}
+        NETWORK
+        | {"network": name, "epochs": epochs, "images_seen": epochs * images, "stopped_by": stop}
         for name in networks
     ]
     fit = FitDocument(**FIT | {"networks": trained})
@@ -53,19 +62,30 @@ def test_every_kind_is_counted_once_with_its_worst_case():
     """However many runs are weak, each kind gives one sentence."""
     rising = _curve(0.1, 0.2, 0.3, 0.5)
     records = [
-        _record(run=run, seed=seed, images=100 * (seed + 1), validation=3.25, curves=rising)
+        _record(
+            run=run,
+            seed=seed,
+            images=100 * (seed + 1),
+            validation=3.25,
+            curves=rising,
+            stop="seconds",
+        )
         for run in ("flat", "tree")
         for seed in (0, 1)
     ]
     texts = guards.of_results(records)
 
-    assert [1, 1, 1, 1] == [sum(name in text for text in texts) for name in NAMES]
-    assert 4 == len(texts)
+    assert [1, 1, 1, 1, 1] == [sum(name in text for text in texts) for name in NAMES]
+    assert 5 == len(texts)
     assert "2 of 2 runs have fewer than 3 (fewest: 2)" in texts[0]
     assert "4 of 4 networks had fewer than 200 (fewest: flat seed 0, root, 10)" in texts[1]
     assert "3.2 per label, fewer than 20" in texts[2]
     assert "in 4 of 4 networks" in texts[3]
     assert "+20.0 points" in texts[3]
+    assert (
+        "4 of 4 networks ended after loop.max_seconds (fewest epochs: flat seed 0, root, 10)"
+        in (texts[4])
+    )
 
 
 @pytest.mark.parametrize(
