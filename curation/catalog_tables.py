@@ -111,13 +111,14 @@ def check(data_dir: Path) -> None:
 
     Raises:
         MissingInput, MissingColumn: One is not.
+        BadTable: A column has another type.
     """
     for source in SOURCES:
         columns = [name for name in source.columns if name != "fold"]
         tables.check(data_dir / source.stage / source.file, columns, stage=source.stage)
     for stage in DECIDING:
         path = data_dir / stage / "decisions.parquet"
-        tables.check(path, DECISIONS.names, stage=stage)
+        tables.check_types(path, DECISIONS, stage=stage)
 
 
 def rows_of(source: CatalogTable, data_dir: Path) -> str:

@@ -88,7 +88,7 @@ def run(
         TamperedData: A normalised or stored image does not have its recorded sha256.
         WorkerLost: A worker process or a node was lost.
     """
-    posts = _kept_by_filters(data_dir)
+    posts = rows.kept_by(data_dir, "filters")
     listed = _listed_links(params, posts, data_dir)
     shared = SharedSearch(work_dir / "duplicates", engine, params.workers)
     # Here, threads share the memory of the hashes.
@@ -125,13 +125,6 @@ def run(
         ", ".join(f"{kind} {counts[kind]}" for kind in REASONS if counts[kind]) or "none",
         len(apart),
     )
-
-
-def _kept_by_filters(data_dir: Path) -> Ids:
-    """Returns the ids of the posts that `filters` kept, ascending."""
-    path = data_dir / "filters" / "decisions.parquet"
-    decided = tables.read(path, ["post_id", "kept"], stage="filters")
-    return np.unique(decided.filter(decided["kept"])["post_id"].to_numpy())
 
 
 def _of_posts(path: Path, columns: list[str], stage: str, posts: Ids) -> pa.Table:

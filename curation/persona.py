@@ -123,9 +123,7 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
 
 def _personae(data_dir: Path) -> pa.Table:
     """Returns the persona of every post that `duplicates` kept, by post id."""
-    path = data_dir / "duplicates" / "decisions.parquet"
-    decided = tables.read(path, ["post_id", "kept"], stage="duplicates")
-    kept = np.unique(decided.filter(decided["kept"])["post_id"].to_numpy())
+    kept = rows.kept_by(data_dir, "duplicates")
     path = data_dir / "decide" / "kept.parquet"
     texts = ["persona", "base", "copyright"]
     named = tables.read(path, ["post_id", *texts], stage="decide", encoded=texts)

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from personae import tables
+from personae.decisions import DECISIONS
 
 Ids = npt.NDArray[np.int64]
 
+_KEPT = pa.schema([DECISIONS.field(name) for name in ("post_id", "kept")])
 _BATCH = 100_000  # rows read at once
 
 
@@ -28,7 +30,7 @@ def of_posts(path: Path, columns: Sequence[str], posts: Ids, *, stage: str) -> p
         stage: The stage that writes the table, named in the messages.
 
     Raises:
-        MissingInput, MissingColumn: As `tables.read` does.
+        MissingInput, MissingColumn, BadTable: As `tables.read` does.
     """
     names = ["post_id", *columns]
     pieces = [
@@ -44,6 +46,17 @@ def of_posts(path: Path, columns: Sequence[str], posts: Ids, *, stage: str) -> p
     order = np.argsort(ids, kind="stable")
     rows = order[np.minimum(np.searchsorted(ids, posts, sorter=order), len(ids) - 1)]
     return table.take(pa.array(rows, mask=ids[rows] != posts))
+
+
+def kept_by(data_dir: Path, stage: str) -> Ids:
+    """
+    Returns the ids of the posts that a stage kept, ascending.
+
+    Raises:
+        MissingInput, MissingColumn, BadTable: As `tables.read_complete` does.
+    """
+    decided = tables.read_complete(data_dir / stage / "decisions.parquet", _KEPT, stage=stage)
+    return np.unique(decided.filter(decided["kept"])["post_id"].to_numpy())
 
 
 def ordered(table: pa.Table) -> pa.Table:

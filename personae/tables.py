@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from personae import stages
+from personae.columns import COLUMNS
 from personae.errors import BadTable, MissingColumn, MissingInput
 from personae.files import check_regular, whole_file
 
@@ -23,7 +24,8 @@ def read(
 
     Args:
         path: A table of an earlier stage.
-        columns: The columns that the caller reads, in the order of the result.
+        columns: The columns that the caller reads, in the order of the result. Those of
+            `personae.columns` are checked.
         stage: The stage that writes the table, named in the messages.
         encoded: Columns of text that are returned as dictionary arrays, each with one dictionary: a
             row of them takes 4 bytes of memory.
@@ -31,11 +33,12 @@ def read(
     Raises:
         MissingInput: The file is absent or damaged.
         MissingColumn: A column is absent; the message names file, column and stage.
+        BadTable: A column of `personae.columns` has another type, or an empty value where it has none.
     """
     check(path, columns, stage=stage)
-    with translated_errors(path, stage=stage):
-        table = pq.read_table(path, columns=list(columns), read_dictionary=list(encoded))
-        return table.unify_dictionaries() if encoded else table
+    table = _read(path, columns, stage=stage, encoded=encoded)
+    _check_filled(table, _known(columns), path, stage=stage)
+    return table
 
 
 def batches(
@@ -55,25 +58,21 @@ def batches(
                 batch = next(pieces, None)
             if batch is None:
                 return
+            _check_filled(batch, _known(columns), path, stage=stage)
             yield batch
 
 
 def check(path: Path, columns: Sequence[str], *, stage: str) -> None:
     """
-    Makes sure that a Parquet file has the named columns.
+    Makes sure that a Parquet file has the named columns, those of `personae.columns` by their type.
 
     Raises:
         MissingInput: The file is absent or no Parquet; the message names the stage that writes it.
         MissingColumn: A column is absent; the message names file, column and stage.
+        BadTable: A column of `personae.columns` has another type.
     """
-    with translated_errors(path, stage=stage):
-        present = pq.read_schema(path).names
-    absent = [column for column in columns if column not in present]
-    if absent:
-        raise MissingColumn(
-            f"{path} lacks column {', '.join(absent)} (it has {', '.join(present)}). "
-            f"Stage '{stage}' writes it: run that stage again with this version."
-        )
+    present = _schema(path, columns, stage=stage)
+    _check_types(present, _known(columns), path, stage=stage)
 
 
 def read_complete(path: Path, schema: pa.Schema, *, stage: str, nullable: bool = False) -> pa.Table:
@@ -91,15 +90,12 @@ def read_complete(path: Path, schema: pa.Schema, *, stage: str, nullable: bool =
         BadTable: A column has another type, or a null where none may be.
     """
     check_types(path, schema, stage=stage)
-    table = read(path, schema.names, stage=stage)
+    table = _read(path, schema.names, stage=stage)
     with translated_errors(path, stage=stage):
         table = table.cast(schema)  # an integer may be stored in more bits, and must fit
-    for name in [] if nullable else schema.names:
-        if table[name].null_count:
-            raise BadTable(
-                f"Column '{name}' of {path} has {table[name].null_count} empty values. "
-                f"Run stage '{stage}' again."
-            )
+    if not nullable:
+        filled = pa.schema([field.with_nullable(False) for field in schema])
+        _check_filled(table, filled, path, stage=stage)
     return table
 
 
@@ -152,9 +148,36 @@ def check_types(path: Path, schema: pa.Schema, *, stage: str) -> None:
         MissingInput, MissingColumn: As `check` does.
         BadTable: A column has another type.
     """
-    check(path, schema.names, stage=stage)
+    _check_types(_schema(path, schema.names, stage=stage), schema, path, stage=stage)
+
+
+def _schema(path: Path, columns: Sequence[str], *, stage: str) -> pa.Schema:
+    """Returns the schema of a Parquet file, which has the named columns."""
     with translated_errors(path, stage=stage):
         present = pq.read_schema(path)
+    absent = [column for column in columns if column not in present.names]
+    if absent:
+        raise MissingColumn(
+            f"{path} lacks column {', '.join(absent)} (it has {', '.join(present.names)}). "
+            f"Stage '{stage}' writes it: run that stage again with this version."
+        )
+    return present
+
+
+def _known(columns: Sequence[str]) -> pa.Schema:
+    """Returns the named columns that `personae.columns` knows."""
+    return pa.schema([COLUMNS.field(name) for name in columns if name in COLUMNS.names])
+
+
+def _read(
+    path: Path, columns: Sequence[str], *, stage: str, encoded: Sequence[str] = ()
+) -> pa.Table:
+    with translated_errors(path, stage=stage):
+        table = pq.read_table(path, columns=list(columns), read_dictionary=list(encoded))
+        return table.unify_dictionaries() if encoded else table
+
+
+def _check_types(present: pa.Schema, schema: pa.Schema, path: Path, *, stage: str) -> None:
     for field in schema:
         index = present.get_field_index(field.name)  # -1 where two columns have the name
         actual = present.field(index).type if index >= 0 else pa.null()
@@ -164,6 +187,17 @@ def check_types(path: Path, schema: pa.Schema, *, stage: str) -> None:
             raise BadTable(
                 f"Column '{field.name}' of {path} has the type {actual}, not {field.type}. "
                 f"Run stage '{stage}' again."
+            )
+
+
+def _check_filled(
+    rows: pa.Table | pa.RecordBatch, schema: pa.Schema, path: Path, *, stage: str
+) -> None:
+    for field in schema:
+        empty = 0 if field.nullable else rows.column(field.name).null_count
+        if empty:
+            raise BadTable(
+                f"Column '{field.name}' of {path} has {empty} empty values. Run stage '{stage}' again."
             )
 
 

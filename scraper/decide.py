@@ -30,6 +30,7 @@ from scraper.params.decide import Params
 from scraper.params.personae import Params as PersonaeParams
 from scraper.personae import Kinship, PersonaCounts
 from scraper.post import TAG_KINDS, PostDecision
+from scraper.schemas import posts_columns
 
 _log = logging.getLogger(__name__)
 
@@ -151,6 +152,7 @@ def _judge(params: Params, listing_dir: Path, corrected: Mapping[int, str]) -> _
     judged = _Judged()
     columns = (*_PLAIN, *_TAG_COLUMNS, "variants")
     path = listing_dir / "posts.parquet"
+    tables.check_types(path, posts_columns(columns), stage="listing")
     for batch in tables.batches(path, columns, stage="listing", rows=_BATCH):
         refused: list[PostDecision] = []
         for facts, copyrights, base_source in _facts(batch, kinship, accepted, corrected):

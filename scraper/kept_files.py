@@ -14,6 +14,7 @@ from personae import tables
 from personae.errors import MissingInput
 from scraper.image import RequestedFile, smallest_sufficient
 from scraper.post import Variant
+from scraper.schemas import posts_columns
 
 Ids: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -44,6 +45,7 @@ class KeptFiles:
         columns = ("post_id", "md5", "file_bytes", "variants")
         count = 0
         path = self.listing_dir / "posts.parquet"
+        tables.check_types(path, posts_columns(columns), stage="listing")
         for batch in tables.batches(path, columns, stage="listing", rows=1000):
             listed = batch.column("post_id").to_numpy()
             rows = batch.filter(pa.array(np.isin(listed, _between(ids, listed))))

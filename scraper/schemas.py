@@ -1,5 +1,7 @@
 """Columns of the tables that several stages share: `posts.parquet` and `decisions.parquet`."""
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 _TIME = pa.timestamp("ms", tz="UTC")
@@ -54,3 +56,8 @@ _TAG_COLUMNS: dict[str, pa.DataType] = {
 _PAIR_COLUMNS: dict[str, pa.DataType] = {"antecedent": pa.string(), "consequent": pa.string()}
 TAGS_SCHEMA = pa.schema(_TAG_COLUMNS)
 PAIRS_SCHEMA = pa.schema(_PAIR_COLUMNS)
+
+
+def posts_columns(names: Iterable[str]) -> pa.Schema:
+    """Returns the named columns of `posts.parquet`, whose types a reader checks."""
+    return pa.schema([POSTS_SCHEMA.field(name) for name in names])

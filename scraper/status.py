@@ -182,9 +182,9 @@ def _recorded(path: Path) -> tuple[int, int]:
 
 
 def _personae(folder: Path) -> list[dict[str, Any]]:
-    columns = ("persona", "kept", "qualifies")
-    rows: list[dict[str, Any]] = tables.read(
-        folder / "personae.parquet", columns, stage="decide"
+    schema = pa.schema({"persona": pa.string(), "kept": pa.int64(), "qualifies": pa.bool_()})
+    rows: list[dict[str, Any]] = tables.read_complete(
+        folder / "personae.parquet", schema, stage="decide"
     ).to_pylist()
     return rows
 

@@ -133,6 +133,24 @@ def test_column_of_another_type_is_named(tmp_path, table, message):
         tables.read_complete(path, TABLE.schema, stage="split")
 
 
+@pytest.mark.parametrize("read", [tables.read, lambda *a, **k: list(tables.batches(*a, **k))])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, 2], "Column 'label' of .* has the type int64, not string. Run stage 'persona'"),
+        (["amber", None], "Column 'label' of .* has 1 empty values. Run stage 'persona' again"),
+    ],
+)
+def test_columns_that_stages_join_by_are_checked(tmp_path, read, labels, message):
+    """A label of another type, or none, is refused wherever it is read; a reason may be empty."""
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"post_id": [1, 2], "label": labels, "reason": ["x", None]}), path)
+
+    with pytest.raises(BadTable, match=message):
+        read(path, ["post_id", "label"], stage="persona")
+    assert read(path, ["post_id", "reason"], stage="persona")
+
+
 def test_whole_numbers_of_another_width_are_read(tmp_path):
     """Whole numbers in fewer or more bits are read if they fit."""
     path = tmp_path / "t.parquet"

@@ -6,12 +6,13 @@ import logging
 import random
 from dataclasses import replace
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
 from personae.decisions import DECISIONS
-from personae.errors import MissingColumn, MissingInput
+from personae.errors import BadTable, MissingColumn, MissingInput
 from scraper import decide, personae
 from scraper.decide import KEPT_SCHEMA, PERSONAE_SCHEMA
 from scraper.filters import RULES
@@ -352,3 +353,24 @@ def test_skipped_rule_keeps_the_post(decided):
     assert [1] == [
         row["post_id"] for row in decided([flagged], decide.Params(skip=("flagged",)))[1]
     ]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "problem"),
+    [
+        ("image_width", ["900"], "has the type string, not int32"),
+        ("image_width", pa.nulls(1, pa.int32()), "has 1 empty values"),
+        ("variants", ["x"], "has the type string"),
+        ("tags_character", pa.nulls(1, pa.list_(pa.string())), "has 1 empty values"),
+    ],
+)
+def test_foreign_column_is_named(listing, tmp_path, column, values, problem):
+    """A column of another type, or an empty value that a rule needs, is named with its stage."""
+    path = listing([GOOD]) / "posts.parquet"
+    table = pq.read_table(path)
+    pq.write_table(
+        table.set_column(table.schema.get_field_index(column), column, pa.array(values)), path
+    )
+
+    with pytest.raises(BadTable, match=f"Column '{column}' of .*{problem}.*Run stage 'listing'"):
+        decide.run(decide.Params(), FEW, path.parent, tmp_path / "decide")

@@ -54,7 +54,8 @@ def swap(shards, wrong):
 
 
 def write_split(data, rows, *, folds=True):
-    columns = {name: [row[name] for row in rows] for name in ("post_id", "label", "split")}
+    kinds = {"post_id": pa.int64(), "label": pa.string(), "split": pa.string()}
+    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
     if folds:
         columns["fold"] = pa.array(
             [
