@@ -8,6 +8,7 @@ CostDocument     results/RUN/SEED/cost.json           what a prediction costs
 MetricsDocument  results/RUN/SEED/metrics.json        figures on the test images
 GroupingDocument data/clustering/SEED/GROUPING.json   groups of the labels, and how they were chosen
 RecordDocument   experiments/PRESET/RUN-SEED.json     all of the above, recorded
+ClosenessDocument data/split/certificate.json         the closest pairs of images across splits
 """
 
 from pathlib import Path
@@ -348,3 +349,33 @@ class RecordDocument(Document):
     machine: MachineDocument
     commit: str
     commands: tuple[str, ...]
+
+
+class ClosePairDocument(Part):
+    """Two posts of one label and different splits."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    post_a: int
+    post_b: int
+    split_a: str
+    split_b: str
+    label: str
+    difference: float
+    """Of their edge histograms, 0..2."""
+    mirrored: bool
+    """Whether one of them is mirrored."""
+
+
+class ClosenessDocument(Document):
+    """The fields of the certificate of the splits that the report shows."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    stage: ClassVar[str] = "split"
+
+    least_difference: float
+    """Smallest difference that passes; 0: edge histograms were not compared."""
+    like: tuple[ClosePairDocument, ...]
+    """The pairs that differ least, closest first."""
+    mode: Literal["hash", "given"]
+    """How the splits were made: drawn, or given by the source and then only reported."""

@@ -1,8 +1,8 @@
 """
 `python -m train report`: compares all predictions, with intervals and figures, on one page.
 
-Reads results/RUN/SEED/*, data/clustering, data/shards and, where they are, the catalog and
-results/noise.
+Reads results/RUN/SEED/*, data/clustering, data/shards and, where they are, the catalog, the
+certificate of data/split and results/noise.
 Writes results/report/{index.html, comparison.parquet} and each figure as SVG with its CSV.
 """
 
@@ -22,6 +22,7 @@ from train import guards
 from train.page import (
     answer,
     catalog,
+    closest,
     comparison,
     contents,
     drawings,
@@ -32,6 +33,7 @@ from train.page import (
     provenance,
     results,
     slices,
+    thumbnails,
     tree,
 )
 from train.page.figures import Drawing
@@ -63,6 +65,7 @@ def run(
     compared = comparison.compare(read, resamples=params.resamples, seed=params.seed)
     with catalog.opened(data_dir / "catalog" / "catalog.duckdb") as source:
         steps, posts = funnel.read(source), slices.read_posts(source)
+    images = thumbnails.opened(data_dir / "shards", side=read.manifest.image.side)
     trees = _trees(read, compared)
     drawn = drawings.draw(read, compared, steps, trees)
     warnings = _warnings(read)
@@ -77,9 +80,10 @@ def run(
         answer=written,
         steps=steps,
         drawings=drawn,
-        tiles=_tiles(read, compared, params, shards_dir=data_dir / "shards"),
+        tiles=_tiles(read, compared, params, images),
         trees=trees,
         parts=slices.slices(read, posts),
+        near=closest.read(data_dir / "split" / "certificate.json", images),
         doubts=noise.read(
             results_dir / "noise" / "noise.parquet",
             root_sha256=read.manifest.root_sha256,
@@ -168,15 +172,13 @@ def _tiles(
     read: results.Results,
     compared: comparison.RunComparison,
     params: Params,
-    *,
-    shards_dir: Path,
+    images: thumbnails.Thumbnails,
 ) -> list[list[mosaic.Tile]]:
     seed = read.seeds[0]
     flat = compared.flat.predictions[seed]
     other = compared.main.predictions.get(seed) if compared.main else None
     rows = mosaic.choose(flat, leaves=len(read.labels), each=params.samples, seed=params.seed)
-    side = read.manifest.image.side
-    return mosaic.read(rows, flat, other, shards_dir=shards_dir, side=side)
+    return mosaic.read(rows, flat, other, images)
 
 
 def _csv(drawing: Drawing) -> str:

@@ -27,7 +27,7 @@ from tests.train.report_fixture import (
     write,
 )
 from train import report
-from train.page import catalog, comparison, figures, funnel, mosaic, page
+from train.page import catalog, comparison, figures, funnel, mosaic, page, thumbnails
 from train.page.blocks import FigureGroup, PageSection, ReportFigure, table
 from train.page.formatting import spread
 from train.page.sections import clustering
@@ -291,7 +291,8 @@ def test_mosaic_shows_the_images_of_the_shard(folder):
     loaded, compared = compare(folder)
     flat, main = compared.flat.predictions[0], compared.main.predictions[0]
     rows = mosaic.choose(flat, leaves=len(LABELS), each=3, seed=0)
-    lines = mosaic.read(rows, flat, main, shards_dir=folder.data_dir / "shards", side=SIDE)
+    images = thumbnails.opened(folder.data_dir / "shards", side=SIDE)
+    lines = mosaic.read(rows, flat, main, images)
     tile = lines[2][0]
     copy = np.asarray(Image.open(io.BytesIO(tile.webp)), dtype=int)
     original = np.asarray(Image.open(io.BytesIO(image_bytes(2, tile.post_id))), dtype=int)

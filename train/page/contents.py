@@ -5,6 +5,7 @@ from typing import Any
 
 from train.page.answer import ReportAnswer
 from train.page.blocks import PageSection
+from train.page.closest import ClosestPairs
 from train.page.comparison import RunComparison
 from train.page.figures import Drawing
 from train.page.funnel import Funnel
@@ -13,6 +14,7 @@ from train.page.noise import LabelNoise
 from train.page.results import FLAT, Results
 from train.page.sections import (
     calibration,
+    closest,
     clustering,
     confusion,
     controls,
@@ -41,6 +43,7 @@ def sections(
     tiles: Sequence[Sequence[Tile]],
     trees: Mapping[str, TreeNode],
     parts: Sequence[ImageSlice],
+    near: ClosestPairs | None,
     doubts: LabelNoise | None,
     confusions: int,
     params: Mapping[str, Any],
@@ -59,6 +62,7 @@ def sections(
         tiles: Test images, a row for each label.
         trees: The tree of each hierarchy, by the name of its run.
         parts: The slices of the test images.
+        near: The closest images of different splits; None: not compared.
         doubts: Samples with doubtful labels; None: not searched for.
         confusions: Rows in the table of the worst confusions.
         params: The effective parameters of the report.
@@ -96,6 +100,7 @@ def sections(
         calibration.section(comparison, drawings["reliability"]),
         slices.section(comparison, parts),
         white.section(read, comparison),
+        *([] if near is None else [closest.section(near)]),
         *([] if doubts is None else [noise.section(doubts)]),
         made.section(read, params=params, versions=versions, provenance=provenance),
     ]

@@ -1,0 +1,87 @@
+"""
+Small copies of the images in the shards, by post.
+
+730 images of 128 pixels would make the page larger than all else on it.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from personae import tables
+from personae.build.shards import decoded
+from personae.errors import BadShard
+
+_SIDE = 96  # pixels; the page shows 76
+_QUALITY = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnails:
+    """The images of the shards in `shards_dir`, which have `side` pixels."""
+
+    shards_dir: Path
+    side: int
+    places: Mapping[int, tuple[str, int, int]]
+    """Shard, offset and size of each image, by post."""
+
+    def webp(self, post_id: int) -> bytes:
+        """
+        Returns a small copy of the image of a post.
+
+        Raises:
+            BadShard: No shard has the post, or its shard is absent, is shorter than its table states,
+                or holds no image at the offset.
+        """
+        source = f"post {post_id} in {self.places[post_id][0]}" if post_id in self.places else ""
+        return _small(decoded(self._bytes(post_id), side=self.side, source=source))
+
+    def _bytes(self, post_id: int) -> bytes:
+        if post_id not in self.places:
+            raise BadShard(
+                f"Image {post_id} is in no shard: the predictions or the splits were made from other "
+                "shards. Run `dvc repro`."
+            )
+        shard, offset, size = self.places[post_id]
+        try:
+            # Only the file name: a path in a table must not lead out of the folder of the shards.
+            with (self.shards_dir / Path(shard).name).open("rb") as file:
+                file.seek(offset)
+                data = file.read(size)
+        except OSError as error:
+            raise BadShard(
+                f"Shard {shard} cannot be read ({error}): run stage 'shards' again."
+            ) from error
+        if len(data) != size:
+            raise BadShard(
+                f"Shard {shard} ends before image {post_id} does ({len(data)} of {size} bytes): "
+                "run stage 'shards' again."
+            )
+        return data
+
+
+def opened(shards_dir: Path, *, side: int) -> Thumbnails:
+    """
+    Returns the images of the shards, whose height and width are `side` pixels.
+
+    Raises:
+        MissingInput, MissingColumn: The table of the samples is absent, or lacks a column.
+    """
+    columns = ("post_id", "shard", "image_offset", "image_bytes")
+    table = tables.read(shards_dir / "samples.parquet", columns, stage="shards")
+    rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
+    places = {post_id: (shard, offset, size) for post_id, shard, offset, size in rows}
+    return Thumbnails(shards_dir, side, places)
+
+
+def _small(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:
+    image = Image.fromarray(pixels)
+    image.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=_QUALITY)
+    return buffer.getvalue()
