@@ -38,7 +38,6 @@ from scraper.errors import (
 )
 from scraper.image import Header, RequestedFile, has_end, inspect, stored_image
 from scraper.ledger import UNAVAILABLE, Ledger, RefusedImage, StoredImage
-from scraper.responses import shown
 from scraper.segments import Segments
 from scraper.transport import Transport
 
@@ -223,7 +222,7 @@ class Transfer:
             return payload
         again = await self._client.get_bytes(url, max_bytes=max_bytes)
         if again != payload and not has_end(again):
-            raise CorruptImage(f"{shown(url)} arrived cut short twice, at different places.")
+            raise CorruptImage(f"{url!r:.200} arrived cut short twice, at different places.")
         return again
 
     async def _write(self, progress: Progress) -> None:

@@ -261,9 +261,9 @@ def test_api_fault_of_all(name, scrape):
     async def run(scraper):
         scraper.board.fault = lambda _path, _number: API_FAULTS[name]
         errors = await scraper.list()
-        # A board without tags is an empty board.
-        assert ([] if name == "no page" else [ERRORS[name]]) == errors
-        assert len(scraper.board.requests) <= 5
+        # A board whose every page is empty has no persona.
+        assert ["BadParams" if name == "no page" else ERRORS[name]] == errors
+        assert len(scraper.board.requests) <= 6
         assert scraper.clock.now - 1000 < 3600
         scraper.board.fault = lambda _path, _number: None
         if name != "no page":
