@@ -64,7 +64,7 @@ def write(
         for (name,) in connection.execute(views).fetchall():
             path = data_dir / f"{name}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            connection.execute(f"COPY (FROM \"{name}\") TO '{path}' (FORMAT parquet)")
+            _copy(connection, name, path)
         tested = connection.sql(
             "SELECT post_id, split, leaf FROM named WHERE sampled AND split <> 'train' "
             "ORDER BY post_id LIMIT getvariable('predicted')"
@@ -72,6 +72,19 @@ def write(
     _documents(data_dir, posts * 2 // 5)
     _predictions(results_dir, tested)
     return data_dir, results_dir
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
+    """Writes a view as Parquet; DuckDB itself would write hashes as bytes of any length."""
+    if name != "measure/measures":
+        connection.execute(f"COPY (FROM \"{name}\") TO '{path}' (FORMAT parquet)")
+        return
+    batches = connection.sql(f'FROM "{name}"').to_arrow_reader(1 << 17)
+    index = batches.schema.get_field_index("phash")
+    schema = batches.schema.set(index, pa.field("phash", pa.binary(32)))
+    with pq.ParquetWriter(path, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch.cast(schema))
 
 
 def _images(data_dir: Path) -> pa.Table:
