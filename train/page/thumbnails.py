@@ -4,6 +4,7 @@ Small copies of the images in the shards, by post.
 730 images of 128 pixels would make the page larger than all else on it.
 """
 
+import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from personae import tables
+from personae import files, tables
 from personae.build.shards import decoded
 from personae.errors import BadShard
 
@@ -38,10 +39,6 @@ class Thumbnails:
             BadShard: No shard has the post, or its shard is absent, is shorter than its table states,
                 or holds no image at the offset.
         """
-        source = f"post {post_id} in {self.places[post_id][0]}" if post_id in self.places else ""
-        return _small(decoded(self._bytes(post_id), side=self.side, source=source))
-
-    def _bytes(self, post_id: int) -> bytes:
         if post_id not in self.places:
             raise BadShard(
                 f"Image {post_id} is in no shard: the predictions or the splits were made from other "
@@ -50,19 +47,17 @@ class Thumbnails:
         shard, offset, size = self.places[post_id]
         try:
             # Only the file name: a path in a table must not lead out of the folder of the shards.
-            with (self.shards_dir / Path(shard).name).open("rb") as file:
-                file.seek(offset)
-                data = file.read(size)
+            data = files.read_range(self.shards_dir / Path(shard).name, offset, size)
         except OSError as error:
             raise BadShard(
                 f"Shard {shard} cannot be read ({error}): run stage 'shards' again."
             ) from error
         if len(data) != size:
             raise BadShard(
-                f"Shard {shard} ends before image {post_id} does ({len(data)} of {size} bytes): "
+                f"Shard {shard} ends before image {post_id} of {size} bytes does: "
                 "run stage 'shards' again."
             )
-        return data
+        return _small(decoded(data, side=self.side, source=f"post {post_id} in {shard}"))
 
 
 def opened(shards_dir: Path, *, side: int) -> Thumbnails:
@@ -77,6 +72,11 @@ def opened(shards_dir: Path, *, side: int) -> Thumbnails:
     rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
     places = {post_id: (shard, offset, size) for post_id, shard, offset, size in rows}
     return Thumbnails(shards_dir, side, places)
+
+
+def data_url(webp: bytes) -> str:
+    """Returns the address that holds the image itself."""
+    return f"data:image/webp;base64,{base64.b64encode(webp).decode('ascii')}"
 
 
 def _small(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:

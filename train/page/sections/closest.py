@@ -1,10 +1,10 @@
 """The images of different splits that are most alike, side by side."""
 
-import base64
 from dataclasses import dataclass
 
 from train.page.blocks import BROWSE_PAGE, PageSection
 from train.page.closest import ClosestPair, ClosestPairs
+from train.page.thumbnails import data_url
 
 _SHOWN = 6  # pairs that are open
 
@@ -62,7 +62,7 @@ def _pair(pair: ClosestPair) -> ShownPair:
 
 def _image(webp: bytes, post_id: int, split: str, label: str) -> ShownImage:
     return ShownImage(
-        source=f"data:image/webp;base64,{base64.b64encode(webp).decode('ascii')}",
+        source=data_url(webp),
         title=f"post {post_id}, {split}, {label}",
         link=f"{BROWSE_PAGE}?post={post_id}",
     )

@@ -1,6 +1,5 @@
 """Test images, one label a row, framed by which network predicted them correctly."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from train.page.blocks import PageSection
 from train.page.formatting import percent
 from train.page.mosaic import Tile
 from train.page.summary import RunSummary, per_label
+from train.page.thumbnails import data_url
 
 _SHOWN = 12  # labels whose rows are open
 _OUTCOMES = {  # of `Tile.outcome`
@@ -70,9 +70,8 @@ def _image(tile: Tile, labels: Sequence[str]) -> MosaicImage:
     predicted = [f"flat: {labels[tile.flat]}"]
     if tile.hierarchical is not None:
         predicted.append(f"hierarchy: {labels[tile.hierarchical]}")
-    data = base64.b64encode(tile.webp).decode("ascii")
     return MosaicImage(
         outcome=tile.outcome,
-        source=f"data:image/webp;base64,{data}",
+        source=data_url(tile.webp),
         title=f"post {tile.post_id}, {labels[tile.label]} ({', '.join(predicted)})",
     )
