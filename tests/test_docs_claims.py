@@ -16,13 +16,13 @@ def claims(monkeypatch):
     return claims
 
 
-def _sentence(claims, monkeypatch, gains):
+def _sentence(claims, gains):
     """Returns the sentence of a paper whose runs have these gains, by ending of the run's name."""
-    monkeypatch.setattr(claims, "_gains", lambda run, _measure: gains[run.removeprefix("tree")])
-    return claims._Claim("Paper", "tree", "msr", (1.0,)).sentence()
+    runs = (gains[ending] for ending in ("", "_random", "_train_flops"))
+    return claims._Claim("Paper", (1.0,), *runs).sentence()
 
 
-def test_a_gain_names_the_controls_that_gain_as_much(claims, monkeypatch):
+def test_a_gain_names_the_controls_that_gain_as_much(claims):
     """Training explains the gain where it is at least as large, random groups within half a point."""
     gains = {
         "": {"A": [2.0, 4.0], "B": [1.0], "C": [1.0]},
@@ -30,7 +30,7 @@ def test_a_gain_names_the_controls_that_gain_as_much(claims, monkeypatch):
         "_train_flops": {"A": [3.0], "B": [0.9]},
     }
 
-    sentence = _sentence(claims, monkeypatch, gains)
+    sentence = _sentence(claims, gains)
 
     assert sentence == (
         "- **Paper: ahead of its own flat network, with more training.** A flat network that trains "
@@ -38,7 +38,7 @@ def test_a_gain_names_the_controls_that_gain_as_much(claims, monkeypatch):
     )
 
 
-def test_a_gain_on_some_data_names_them(claims, monkeypatch):
+def test_a_gain_on_some_data_names_them(claims):
     """A difference below half a point is none, and a set without a gain asks for no control."""
     gains = {
         "": {"A": [3.0], "B": [0.4], "C": [0.5]},
@@ -46,13 +46,13 @@ def test_a_gain_on_some_data_names_them(claims, monkeypatch):
         "_train_flops": {},
     }
 
-    assert _sentence(claims, monkeypatch, gains) == (
+    assert _sentence(claims, gains) == (
         "- **Paper: ahead of its own flat network on A and C alone, with more training.**"
     )
 
 
-def test_a_hierarchy_that_is_behind_is_not_reproduced(claims, monkeypatch):
+def test_a_hierarchy_that_is_behind_is_not_reproduced(claims):
     """Without a gain there is nothing for the controls to explain."""
     gains = {"": {"A": [-1.0, 1.0]}, "_random": {"A": [9.0]}, "_train_flops": {"A": [9.0]}}
 
-    assert "Paper: not reproduced." in _sentence(claims, monkeypatch, gains)
+    assert "Paper: not reproduced." in _sentence(claims, gains)

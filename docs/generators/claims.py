@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from generators.experiments import measured
-from generators.records import COMPARED, compared, differences
+from generators.records import COMPARED, Records, compared, differences
 from generators.text import span, table
 from train.page import published
 
@@ -25,56 +25,56 @@ _Gains = dict[str, list[float]]
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A gain over its own flat network that a paper prints."""
+    """A gain over its own flat network that a paper prints, and what our runs gain."""
 
     paper: str
-    method: str
-    measure: str
-    """`msr` for one route, `msr_full` where the paper's figure is of all branches."""
     published: Sequence[float]
     """Points, one for each network or data set of the paper."""
+    ours: _Gains
+    random: _Gains
+    """Of the hierarchy on random groups of the same sizes."""
+    longer: _Gains
+    """Of the flat network with the training operations of the hierarchy."""
 
     def rows(self) -> list[tuple[str, ...]]:
         """Returns one row per data set."""
-        ours, random, longer = self._gains()
         return [
             (
                 self.paper if position == 0 else "",
                 span(self.published, "{:+.2f}") if position == 0 else "",
                 name,
-                _cell(ours, name),
-                _cell(random, name),
-                _cell(longer, name),
+                *(_cell(gains, name) for gains in (self.ours, self.random, self.longer)),
             )
-            for position, name in enumerate(ours)
+            for position, name in enumerate(self.ours)
         ]
 
     def sentence(self) -> str:
         """Returns the verdict, and which controls gain as much."""
-        ours, random, longer = self._gains()
-        ahead = [name for name, values in ours.items() if statistics.mean(values) >= _LEVEL]
+        ahead = [name for name, values in self.ours.items() if statistics.mean(values) >= _LEVEL]
         if not ahead:
             return (
                 f"- **{self.paper}: not reproduced.** It is behind its own flat network on every "
                 "data set."
             )
-        where = "" if len(ahead) == len(ours) else f" on {_joined(ahead)} alone"
+        where = "" if len(ahead) == len(self.ours) else f" on {_joined(ahead)} alone"
         controls = {
-            "A flat network that trains as long gains more on": _as_good(longer, ours, ahead),
-            "Random groups do as well on": _as_good(random, ours, ahead, slack=_LEVEL),
+            "A flat network that trains as long gains more on": self._as_good(self.longer, ahead),
+            "Random groups do as well on": self._as_good(self.random, ahead, slack=_LEVEL),
         }
-        found = [f" {text} {_joined(names)}." for text, names in controls.items() if names]
+        texts = [f" {text} {_joined(names)}." for text, names in controls.items() if names]
         return (
             f"- **{self.paper}: ahead of its own flat network{where}, with more training.**"
-            f"{''.join(found)}"
+            f"{''.join(texts)}"
         )
 
-    def _gains(self) -> tuple[_Gains, _Gains, _Gains]:
-        return (
-            _gains(self.method, self.measure),
-            _gains(f"{self.method}_random", self.measure),
-            _gains(f"{self.method}_train_flops", "msr"),
-        )
+    def _as_good(self, control: _Gains, ahead: Sequence[str], *, slack: float = 0) -> list[str]:
+        """Returns the data sets where a control gains as much, less `slack` points."""
+        return [
+            name
+            for name in ahead
+            if name in control
+            and statistics.mean(control[name]) >= statistics.mean(self.ours[name]) - slack
+        ]
 
 
 def claims() -> str:
@@ -97,30 +97,30 @@ def _claims() -> list[_Claim]:
         max(cell.path for cell in cells if cell.path < cell.node) - flat.path
         for flat, *cells in zip(published.DHNN["flat CNN"], *models, strict=True)
     ]
-    return [
-        _Claim("Uppsala report", "uppsala", "msr", trees),
-        _Claim("HierNet", "hiernet", "msr_full", hiernet),
-        _Claim("HD-CNN", "hdcnn", "msr_full", hdcnn),
-        _Claim("DHNN", "dhnn", "msr_full", dhnn),
-    ]
-
-
-def _gains(run: str, measure: str) -> _Gains:
     sets = {
-        COMPARED[name]: differences(records, run, measure=measure)
+        COMPARED[name]: records
         for name, records in compared().items()
         if name != "cifar100_resnet20"  # another network than the other sets have
     }
-    return {name: values for name, values in sets.items() if values}
-
-
-def _as_good(control: _Gains, ours: _Gains, ahead: Sequence[str], *, slack: float = 0) -> list[str]:
-    """Returns the data sets where a control gains as much, less `slack` points."""
+    # One route for the report; all branches where the paper's figure is of all.
     return [
-        name
-        for name in ahead
-        if name in control and statistics.mean(control[name]) >= statistics.mean(ours[name]) - slack
+        _claim("Uppsala report", trees, sets, "uppsala", measure="msr"),
+        _claim("HierNet", hiernet, sets, "hiernet", measure="msr_full"),
+        _claim("HD-CNN", hdcnn, sets, "hdcnn", measure="msr_full"),
+        _claim("DHNN", dhnn, sets, "dhnn", measure="msr_full"),
     ]
+
+
+def _claim(
+    paper: str, figures: Sequence[float], sets: dict[str, Records], method: str, *, measure: str
+) -> _Claim:
+    runs = {method: measure, f"{method}_random": measure, f"{method}_train_flops": "msr"}
+    return _Claim(paper, figures, *(_gains(sets, run, kind) for run, kind in runs.items()))
+
+
+def _gains(sets: dict[str, Records], run: str, measure: str) -> _Gains:
+    gains = {name: differences(records, run, measure=measure) for name, records in sets.items()}
+    return {name: values for name, values in gains.items() if values}
 
 
 def _cell(gains: _Gains, name: str) -> str:
