@@ -28,6 +28,7 @@ from generators import (
     parameters,
     queries,
     records,
+    regime,
     tree,
 )
 from generators.text import ROOT, fill
@@ -46,9 +47,11 @@ def parts() -> dict[str, str | None]:
         "claims": claims.claims(),
         **{f"results:{name}": experiments.results(name) for name in records.presets()},
         "averaging": experiments.averaging(),
+        "swept": experiments.swept(),
         "adapted": experiments.adapted(),
         "decoded": experiments.decoded(),
         "finalists": finalists.finalists(),
+        "regime": regime.regime(),
         "bars": bars.bars(),
         "capacity:measured": capacity.measured(),
         "capacity:plan": capacity.plan(),

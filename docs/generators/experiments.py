@@ -181,6 +181,43 @@ def averaging() -> str:
     return table(columns, rows)
 
 
+def swept() -> str | None:
+    """Returns HD-CNN for several numbers of clusters and overlaps; None where that is not recorded."""
+    path = ROOT / "benchmarks" / "results" / "hdcnn_sweep-methods.json"
+    if not path.exists():
+        return None
+    details = json.loads(path.read_text(encoding="utf-8"))["details"]
+    flat = details["flat"]
+    rows = [["`flat`", *[""] * 4, "1.000", f"{flat['val']:.1f}", f"{flat['test']:.1f}", ""]]
+    for cell in details["cells"]:
+        test = statistics.mean(cell["test"])
+        rows.append(
+            [
+                span(cell["sets"]),
+                f"{cell['overlap']:g}",
+                span(cell["sets_per_label"]),
+                "yes" if cell["share"] else "no",
+                f"{cell['params'] / 1e6:.2f}",
+                f"{cell['macs_expected']:.3f}",
+                mean_and_deviation(cell["val"]),
+                mean_and_deviation(cell["test"]),
+                f"{test - flat['test']:+.1f}",
+            ]
+        )
+    columns = (
+        "K",
+        "gamma",
+        "sets per label",
+        "shared layers",
+        "parameters, millions",
+        "E[MAC] / flat",
+        "validation, %",
+        "test, %",
+        "difference to flat, points",
+    )
+    return table(columns, rows)
+
+
 def _milliseconds(rows: list[dict[str, Any]]) -> str:
     times = [
         statistics.mean(
