@@ -6,6 +6,7 @@ python -m curation get KEY             write the image of one sample to a file
 python -m curation verify              check every hash, offset and table
 python -m curation browse              see posts, images and predictions in a browser
 python -m curation remove KIND VALUE   exclude posts, now and in later listings
+python -m curation keep                keep every post in its split, in all later builds
 python -m curation diff OLD NEW        compare the samples of two builds
 python -m curation export FORMAT DIR   write the samples for other programs
 python -m curation push URL            copy the build to a storage, such as s3://bucket/folder
@@ -64,6 +65,7 @@ def _run(arguments: Sequence[str]) -> None:
         "verify": _verify,
         "browse": _browse,
         "remove": _remove,
+        "keep": _keep,
         "diff": _diff,
         "export": _export,
         "push": _push,
@@ -224,6 +226,19 @@ def _remove(options: argparse.Namespace) -> None:
         anyway=options.anyway,
     )
     print("\n".join(map(printable, remove.described(removal, path))))
+
+
+def _keep(options: argparse.Namespace) -> None:
+    from curation import keep
+    from curation.params.split import Params
+
+    path = Path(Settings.of(options).section("split", Params).keep)
+    report = keep.run(path, data_dir=options.data_dir)
+    splits = ", ".join(f"{split} {count}" for split, count in report.splits.items())
+    print(
+        f"{path}: {report.posts} posts keep their split ({splits}); {report.new} of them are new in the "
+        f"file, {report.absent} are not in this build"
+    )
 
 
 def _diff(options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from curation import rows as rows_by_id
 from curation.groups import groups_of
 from personae.selection import SPLITS
 
@@ -35,6 +36,26 @@ class Assignment:
     """
 
 
+@dataclass(frozen=True, slots=True)
+class KeptSplits:
+    """Posts that keep the split that they had in an earlier build."""
+
+    posts: Ids
+    """Ids, ascending, each once, `[kept]`."""
+    splits: npt.NDArray[np.uint8]
+    """The split of each: bit 0 for train, 1 for val, 2 for test, `[kept]`."""
+
+    def of(self, posts: Ids) -> npt.NDArray[np.uint8]:
+        """Returns the split of each of `posts`, ascending; 0 for a post that keeps none."""
+        splits = np.zeros(len(posts), np.uint8)
+        is_there = rows_by_id.are_among(self.posts, posts)
+        splits[np.searchsorted(posts, self.posts[is_there])] = self.splits[is_there]
+        return splits
+
+
+NONE_KEPT = KeptSplits(np.empty(0, np.int64), np.empty(0, np.uint8))
+
+
 def drawn(group_id: int, *, seed: int, train: float, val: float) -> str:
     """
     Returns the split that is drawn for a group.
@@ -53,14 +74,25 @@ def drawn_fold(group_id: int, *, seed: int, folds: int) -> int:
     return int(_number(f"{seed}:fold:{group_id}") * folds)
 
 
-def assign(posts: Ids, links: Ids, *, seed: int, train: float, val: float) -> Assignment:
+def assign(
+    posts: Ids,
+    links: Ids,
+    *,
+    seed: int,
+    train: float,
+    val: float,
+    kept: KeptSplits = NONE_KEPT,
+) -> Assignment:
     """
-    Assigns a split to every post, in the order of ids, from posts with smaller ids alone.
+    Assigns a split to every post: first to posts that keep theirs, then to the others, each by id.
 
-    A post without a link to smaller ids draws its split. A post linked to posts of a single split
+    A post without a link to posts before it draws its split. A post linked to posts of a single split
     joins that split. A post linked to several splits gets all of them, and so do the posts that are
     linked to it later. Therefore no later post changes the split of an earlier post, and two linked
     posts with a single split each have the same split.
+
+    A post that keeps its split has it, and those of the kept posts before it that it is linked to.
+    So posts that keep no split have no effect on those that do, whatever their ids.
 
     Args:
         posts: Ids, in any order, `[posts]`.
@@ -68,12 +100,14 @@ def assign(posts: Ids, links: Ids, *, seed: int, train: float, val: float) -> As
         seed: Seed of the draw.
         train: Share of the groups for train, 0..1.
         val: Share of the groups for val, 0..1.
+        kept: The posts that keep their split; one that is not among `posts` has no effect.
     """
     posts = np.unique(posts)
     splits, joined = _assigned(
         posts,
         links,
         lambda post: SPLITS.index(drawn(post, seed=seed, train=train, val=val)),
+        kept.of(posts),
     )
     return Assignment(posts, groups_of(posts, joined), np.array(splits, np.uint8))
 
@@ -82,7 +116,7 @@ def assign_folds(
     assignment: Assignment, links: Ids, *, seed: int, folds: int
 ) -> npt.NDArray[np.int32]:
     """
-    Assigns a fold to every post of train and val, by the rule of `assign`; the others have -1.
+    Assigns a fold to every post of train and val, in the order of ids; the others have -1.
 
     Train and val share the folds: what is left out of a fold of cross-validation is left out of both.
     The fold of a post that is linked to several folds is -1, since it would join them. Therefore no
@@ -90,7 +124,10 @@ def assign_folds(
     """
     inside = np.flatnonzero(np.isin(assignment.splits, (1, 2)))
     drawn_bits, _ = _assigned(
-        assignment.posts[inside], links, lambda post: drawn_fold(post, seed=seed, folds=folds)
+        assignment.posts[inside],
+        links,
+        lambda post: drawn_fold(post, seed=seed, folds=folds),
+        np.zeros(len(inside), np.uint8),
     )
     result = np.full(len(assignment.posts), _NO_FOLD, np.int32)
     result[inside] = [
@@ -99,31 +136,37 @@ def assign_folds(
     return result
 
 
-def _assigned(posts: Ids, links: Ids, draw: Callable[[int], int]) -> tuple[list[int], Ids]:
+def _assigned(
+    posts: Ids, links: Ids, draw: Callable[[int], int], kept: npt.NDArray[np.uint8]
+) -> tuple[list[int], Ids]:
     """
     Returns the numbers that each post draws or touches, and the links of posts that touch only one.
 
-    The numbers of a post are bits. Posts are ascending.
+    The numbers of a post are bits. Posts are ascending; those with a number in `kept` come first.
     """
+    order = np.argsort(kept == 0, kind="stable")
+    place = np.argsort(order)
     links = links.reshape(-1, 2)
     links = links[np.isin(links, posts).all(axis=1) & (links[:, 0] != links[:, 1])]
-    rows = np.sort(np.searchsorted(posts, links), axis=1)
-    order = np.argsort(rows[:, 1], kind="stable")
-    earlier = rows[order, 0].tolist()
-    ends = np.searchsorted(rows[order, 1], np.arange(len(posts)), side="right")
+    places = np.sort(place[np.searchsorted(posts, links)], axis=1)
+    by_later = np.argsort(places[:, 1], kind="stable")
+    earlier = places[by_later, 0].tolist()
+    ends = np.searchsorted(places[by_later, 1], np.arange(len(posts)), side="right")
     values: list[int] = []
     start = 0
-    for post, end in zip(_numbers(posts), _numbers(ends), strict=True):
-        touched = 0
+    for post, own, end in zip(
+        _numbers(posts[order]), _numbers(kept[order]), _numbers(ends), strict=True
+    ):
+        touched = own
         for other in earlier[start:end]:
             touched |= values[other]
         values.append(touched or 1 << draw(post))
         start = end
     is_single = np.fromiter((value.bit_count() == 1 for value in values), np.bool_, len(values))
-    return values, links[is_single[rows[:, 1]]]
+    return [values[index] for index in _numbers(place)], links[is_single[places[:, 1]]]
 
 
-def _numbers(array: Ids) -> Iterator[int]:
+def _numbers(array: npt.NDArray[np.integer]) -> Iterator[int]:
     """Yields the numbers of an array; a list of all of them would take five times its memory."""
     for start in range(0, len(array), _STEP):
         yield from array[start : start + _STEP].tolist()

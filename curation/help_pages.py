@@ -16,6 +16,7 @@ examples:
   python -m curation verify                            every hash, every offset, no leak
   python -m curation browse                            posts, images, predictions in a browser
   python -m curation remove post 1234 --why "request"  leave a post out, now and later
+  python -m curation keep                              every post stays in its split, from now on
   python -m curation diff old data                     the samples of two builds
   python -m curation export parquet my-data            for load_dataset("my-data")
   python -m curation push s3://bucket/folder           the build, for others, who `pull` it

@@ -63,6 +63,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         _add_verify,
         _add_browse,
         _add_remove,
+        _add_keep,
         _add_diff,
         _add_export,
         _add_push,
@@ -227,6 +228,20 @@ def _add_remove(commands: _Commands) -> None:
         help="add rules that match no listed post, for later listings (default: refuse them)",
     )
     cli.add_shared_options(remove, "data", "results")
+
+
+def _add_keep(commands: _Commands) -> None:
+    keep = commands.add_parser(
+        "keep",
+        help="keep every post in its split, in all later builds",
+        description=_opening(
+            "Writes the split of each post to the file that `split.keep` names. Stage 'split' leaves "
+            "these posts\nin their split, whatever is added, removed or admitted later.",
+            "keep",
+        ),
+        epilog="Undo it by deleting lines of the file: stage 'split' draws these posts again.",
+    )
+    cli.add_shared_options(keep, "data")
 
 
 def _add_diff(commands: _Commands) -> None:

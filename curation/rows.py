@@ -68,7 +68,7 @@ def ordered(table: pa.Table) -> pa.Table:
 def are_among(ids: Ids, posts: Ids) -> npt.NDArray[np.bool_]:
     """Returns which of `ids`, in any order, are among `posts`, ascending."""
     if not len(posts):
-        return np.zeros(len(ids), np.bool_)
+        return np.zeros(ids.shape, np.bool_)
     return np.asarray(
         posts[np.minimum(np.searchsorted(posts, ids), len(posts) - 1)] == ids, np.bool_
     )

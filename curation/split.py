@@ -1,9 +1,9 @@
 """
 Stage `split`: draws train, validation and test by duplicate group.
 
-Reads the labels, the duplicate groups and their links, the measures and the tags. Writes
-split.parquet, decisions.parquet and certificate.json, which names the closest images of different
-splits.
+Reads the labels, the duplicate groups and their links, the measures, the tags, and the file of posts
+that keep their split. Writes split.parquet, decisions.parquet and certificate.json, which names the
+closest images of different splits.
 """
 
 import json
@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation import certificate, given
+from curation import certificate, given, keep
+from curation import pairs as split_pairs
 from curation import rows as rows_by_id
-from curation.assignment import Assignment, assign, assign_folds, drawn
+from curation.assignment import Assignment, KeptSplits, assign, assign_folds, drawn
 from curation.background import white_background
 from curation.documents import CertificateDocument, LikePair
 from curation.edges import SIDE, stacked
@@ -29,7 +30,6 @@ from curation.errors import LeakingSplit, TooFewSamples
 from curation.groups import groups_of
 from curation.image import Pixels, thumbnail
 from curation.like import MOST, like_pairs
-from curation.links import same_key
 from curation.params.split import Params
 from curation.spans import SpanReader
 from personae import decisions, tables
@@ -63,11 +63,13 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
         LeakingSplit: Two images of different splits are duplicates by their hashes or edges.
         TamperedData: A normalised image does not have its recorded sha256.
         MissingInput: A table is absent, or the tables come from different runs.
+        BadParams: The file of kept splits is damaged, or has posts and the mode is given.
     """
     path = data_dir / "persona" / "labels.parquet"
     labels = rows_by_id.ordered(tables.read(path, ["post_id", "label", "leaf"], stage="persona"))
     posts = labels["post_id"].to_numpy()
-    assignment, pairs = _assigned(params, data_dir, labels)
+    kept_splits = keep.read(Path(params.keep))
+    assignment, pairs = _assigned(params, data_dir, labels, kept_splits)
     rows = _rows(assignment, posts)
     touched = np.bitwise_count(assignment.splits[rows])
     kept = _kept(params, data_dir, labels, assignment, rows)
@@ -79,7 +81,11 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     # The search of the certificate needs the memory of what has been assigned.
     del labels, pairs, assignment, rows
     certified = _certificate(params, data_dir, kept, _shares(params, kept))
-    _write(params, data_dir / "split", kept, _decisions(posts, touched), certified)
+    # Without effect they are left out, so that a split keeps the bytes of older versions.
+    unset = {"folds"} if params.folds is None else set()
+    unset |= set() if len(kept_splits.posts) else {"keep"}
+    recorded = params.model_dump_json(exclude=unset)
+    _write(data_dir / "split", recorded, kept, _decisions(posts, touched), certified)
     counts = Counter(
         {row["values"]: row["counts"] for row in pc.value_counts(kept["split"]).to_pylist()}
     )
@@ -93,17 +99,27 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     )
 
 
-def _assigned(params: Params, data_dir: Path, labels: pa.Table) -> tuple[Assignment, Ids]:
+def _assigned(
+    params: Params, data_dir: Path, labels: pa.Table, kept_splits: KeptSplits
+) -> tuple[Assignment, Ids]:
     """Returns the splits of all duplicate groups, and the pairs of posts that must not be parted."""
+    if params.mode == "given" and len(kept_splits.posts):
+        raise BadParams(
+            f"{params.keep} keeps posts in their split ({len(kept_splits.posts)}), but "
+            "`split.mode: given` takes every split from the source. Delete all lines of the file but its "
+            "header, or use `mode: hash`."
+        )
     groups = rows_by_id.ordered(
         tables.read(_groups(data_dir), ["post_id", "group_id"], stage="duplicates")
     )
-    pairs = np.concatenate([_linked_pairs(data_dir), _given_pairs(data_dir, groups)])
+    posts = groups["post_id"].to_numpy()
+    pairs = split_pairs.of_split(data_dir, posts, kept_splits.posts)
     if params.mode == "given":
         return _given(params, data_dir, groups, pairs, labels), pairs
-    posts = groups["post_id"].to_numpy()
-    drawn_splits = assign(posts, pairs, seed=params.seed, train=params.train, val=params.val)
-    return drawn_splits, pairs
+    assignment = assign(
+        posts, pairs, seed=params.seed, train=params.train, val=params.val, kept=kept_splits
+    )
+    return assignment, pairs
 
 
 def _rows(assignment: Assignment, posts: Ids) -> Ids:
@@ -123,18 +139,17 @@ def _rows(assignment: Assignment, posts: Ids) -> Ids:
 
 
 def _write(
-    params: Params,
     out_dir: Path,
+    recorded: str,
     kept: pa.Table,
     decided: pa.Table,
     certified: CertificateDocument,
 ) -> None:
-    """Writes the three files of the stage; column and parameter of folds only where folds are drawn."""
-    schema, unset = SCHEMA, {"folds"}  # left out, a split keeps the bytes of older versions
-    if params.folds is not None:
-        schema, unset = SCHEMA.append(pa.field("fold", pa.int32())), set()
-    metadata = {"personae.params": params.model_dump_json(exclude=unset)}
-    table = kept.select(schema.names).cast(schema).replace_schema_metadata(metadata)
+    """Writes the three files of the stage; `recorded` are the parameters as JSON."""
+    has_folds = "fold" in kept.column_names
+    schema = SCHEMA.append(pa.field("fold", pa.int32())) if has_folds else SCHEMA
+    table = kept.select(schema.names).cast(schema)
+    table = table.replace_schema_metadata({"personae.params": recorded})
     tables.write(out_dir / "split.parquet", table)
     tables.write(out_dir / "decisions.parquet", decided)
     certified.write(out_dir / "certificate.json")
@@ -161,18 +176,6 @@ def _kept(
     for name, column in columns.items():
         kept = kept.append_column(name, pa.array(column))
     return kept
-
-
-def _linked_pairs(data_dir: Path) -> Ids:
-    links = tables.read(
-        data_dir / "duplicates" / "links.parquet", ["post_a", "post_b"], stage="duplicates"
-    )
-    return _stacked(links)
-
-
-def _stacked(pairs: pa.Table) -> Ids:
-    """Returns two columns of ids as an array `[rows, 2]`."""
-    return np.stack([pairs["post_a"].to_numpy(), pairs["post_b"].to_numpy()], axis=1)
 
 
 def _given(
@@ -222,14 +225,6 @@ def _given(
         ]
         split[giving & (np.array(draws) == "val")[np.searchsorted(names, group_ids)]] = val
     return Assignment(posts, group_ids, (1 << split).astype(np.uint8))
-
-
-def _given_pairs(data_dir: Path, groups: pa.Table) -> Ids:
-    """Returns pairs that join the posts of each group of the source to its smallest id."""
-    posts = groups["post_id"].to_numpy()
-    path = data_dir / "listing" / "posts.parquet"
-    of_source = rows_by_id.of_posts(path, ["given_group"], posts, stage="listing")
-    return same_key(posts, of_source["given_group"])
 
 
 def _groups(data_dir: Path) -> Path:
@@ -302,14 +297,12 @@ def _certificate(
         kept["post_id"].to_numpy(),
         stage="measure",
     )
-    apart = tables.read(
-        data_dir / "duplicates" / "apart.parquet", ["post_a", "post_b"], stage="duplicates"
-    )
+    apart = split_pairs.read(data_dir / "duplicates" / "apart.parquet")
     limit = _duplicate_distance(data_dir)
     certified = certificate.certify(
         kept,
         hashes=measures["phash"],
-        apart=_stacked(apart),
+        apart=apart,
         limit=limit,
         like=_like(params, data_dir, kept),
         least_difference=params.least_difference,

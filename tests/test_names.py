@@ -137,6 +137,17 @@ def test_every_section_is_read_by_a_stage():
     assert "params.yaml" in PIPELINE["settings"]["deps"]  # it writes what a run is trained with
 
 
+@pytest.mark.parametrize(
+    ("stage", "name"), [("decide", "relabel"), ("filters", "exclude"), ("split", "keep")]
+)
+def test_edited_file_is_a_dependency(stage, name):
+    """The stage that reads a file of a person runs again when the file changes; the file is there."""
+    path = getattr(importlib.import_module(_module(stage)).Params(), name)
+
+    assert path in PIPELINE[stage]["deps"]
+    assert (ROOT / path).is_file()
+
+
 @functools.cache
 def _imports(module: str) -> set[str]:
     """Returns the files of a module and of all that it imports, without PLUMBING."""

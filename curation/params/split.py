@@ -56,6 +56,12 @@ class Params(BaseModel):
         description="folds of cross-validation over train and val, drawn by group like the splits: "
         "column `fold` of split.parquet; unset: none",
     )
+    keep: str = Field(
+        "splits.csv",
+        min_length=1,
+        description="file of posts that keep their split, as `python -m curation keep` writes; without "
+        "the file, none. Another path is to be named in dvc.yaml too",
+    )
     white_border: float = Field(
         0.9,
         ge=0,

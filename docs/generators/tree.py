@@ -15,6 +15,7 @@ TOP = {
     "dvc.yaml": "the pipeline, top to bottom",
     "exclude.txt": "posts that stay out of the data set, by rules",
     "relabel.txt": "posts whose label was corrected by hand",
+    "splits.csv": "posts that keep their split in later builds",
     "dvc.lock": "hashes of the inputs and outputs of each stage of the default preset",
     "README.md": "what it is, and the two commands that show it",
     "CITATION.cff": "how to cite the program",

@@ -85,8 +85,8 @@ class Folder:
         for name, pairs in (("links", self.links), ("apart", self.apart)):
             write(
                 data / "duplicates" / f"{name}.parquet",
-                [{"post_a": a, "post_b": b} for a, b in pairs],
-                {"post_a": whole, "post_b": whole},
+                [{"post_a": a, "post_b": b, "link": "near"} for a, b in pairs],
+                {"post_a": whole, "post_b": whole, "link": text},
             )
         write(
             data / "measure" / "measures.parquet",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.assignment import assign, assign_folds, drawn, drawn_fold
+from curation.assignment import NONE_KEPT, KeptSplits, assign, assign_folds, drawn, drawn_fold
 from personae.selection import SPLITS
 from tests.curation.split_fixture import apart
 
@@ -20,15 +20,15 @@ class Assigned(NamedTuple):
     splits: tuple[str, ...]
 
 
-def assigned_arrays(posts: Any, links: Any) -> Any:
+def assigned_arrays(posts: Any, links: Any, kept: KeptSplits = NONE_KEPT) -> Any:
     """Returns the splits with the default shares, as arrays."""
     pairs = np.array(list(links), np.int64).reshape(-1, 2)
-    return assign(np.array(posts), pairs, seed=0, train=0.6, val=0.15), pairs
+    return assign(np.array(posts), pairs, seed=0, train=0.6, val=0.15, kept=kept), pairs
 
 
-def drawn_splits(posts: Any, links: Any) -> dict[int, Assigned]:
+def drawn_splits(posts: Any, links: Any, kept: KeptSplits = NONE_KEPT) -> dict[int, Assigned]:
     """Returns the splits with the default shares."""
-    assignment, _ = assigned_arrays(posts, links)
+    assignment, _ = assigned_arrays(posts, links, kept)
     columns = (assignment.posts, assignment.group_ids, assignment.splits)
     return {
         post: Assigned(group, tuple(name for bit, name in enumerate(SPLITS) if bits >> bit & 1))
@@ -74,6 +74,37 @@ def test_linked_posts_share_a_split_or_are_refused(graph) -> None:
         assigned[a].splits == assigned[b].splits for a, b in links if a in kept and b in kept
     )
     assert all(len(splits) == 1 for splits in groups.values())
+
+
+@given(GRAPHS, st.dictionaries(st.integers(1, 40), st.sampled_from(SPLITS)))
+def test_kept_posts_depend_on_kept_posts_alone(graph, sides) -> None:
+    """
+    Kept posts have their split whatever else there is, unless links of kept posts alone join two.
+
+    Linked posts of a single split share it, and so does each group.
+    """
+    size, links = graph
+    bits = [1 << SPLITS.index(sides[post]) for post in sorted(sides)]
+    kept = KeptSplits(np.array(sorted(sides), np.int64), np.array(bits, np.uint8))
+    assigned = drawn_splits(range(1, size + 1), links, kept)
+    alone = drawn_splits([post for post in sides if post <= size], links, kept)
+    groups: dict[int, set[tuple[str, ...]]] = {}
+    for each in assigned.values():
+        if len(each.splits) == 1:
+            groups.setdefault(each.group_id, set()).add(each.splits)
+
+    assert {post: each.splits for post, each in alone.items()} == {
+        post: assigned[post].splits for post in alone
+    }
+    assert all(sides[post] in each.splits for post, each in alone.items())
+    if all(sides[a] == sides[b] for a, b in links if {a, b} <= sides.keys()):
+        assert {1} >= {len(each.splits) for each in alone.values()}
+    assert all(
+        assigned[a].splits == assigned[b].splits
+        for a, b in links
+        if len(assigned[a].splits) == len(assigned[b].splits) == 1
+    )
+    assert {1} >= {len(splits) for splits in groups.values()}
 
 
 @given(GRAPHS, st.randoms(use_true_random=False))

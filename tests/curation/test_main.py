@@ -86,7 +86,9 @@ def test_option_before_the_command_is_explained(capsys) -> None:
     assert "A command comes first, then its options." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [*STAGES, "query", "get", "verify", "browse", "remove", "diff"])
+@pytest.mark.parametrize(
+    "command", [*STAGES, "query", "get", "verify", "browse", "remove", "keep", "diff"]
+)
 def test_every_command_explains_itself(command: str, capsys, monkeypatch) -> None:
     """`--help` of each command exits with 0, fits on a screen, and shows an example."""
     monkeypatch.setenv("COLUMNS", "100")
