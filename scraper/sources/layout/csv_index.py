@@ -17,6 +17,7 @@ from personae.errors import MissingColumn
 from scraper.errors import BadFolder
 from scraper.post import TAG_KINDS
 from scraper.sources.layout.images import (
+    RATING_OF,
     SPLIT_OF,
     Description,
     LabelledImage,
@@ -30,17 +31,6 @@ from scraper.sources.layout.images import (
 _DELIMITERS = ",;\t"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _DESCRIBES = ("artist", "source", "rating", "licence")
-_RATING_OF = {
-    "": "g",
-    "g": "g",
-    "general": "g",
-    "s": "s",
-    "sensitive": "s",
-    "q": "q",
-    "questionable": "q",
-    "e": "e",
-    "explicit": "e",
-}
 
 
 def rows(index: Path) -> Iterator[LabelledImage]:
@@ -116,7 +106,8 @@ def _description(row: Mapping[str, str | None], where: str) -> Description | Non
     artist, source, rating, licence = (row.get(name) or "" for name in _DESCRIBES)
     if not artist + source + rating + licence:
         return None
-    if rating.lower() not in _RATING_OF:
+    letter = RATING_OF.get(rating.lower() or "general")
+    if letter is None:
         raise BadFolder(
             f"{where}, has rating {rating!r:.40}. Write general, sensitive, questionable, explicit or "
             "nothing, which means general."
@@ -124,7 +115,7 @@ def _description(row: Mapping[str, str | None], where: str) -> Description | Non
     artists = ("_".join(named(artist, "artist", where).split()),) if artist else ()
     return Description(
         tags={kind: artists if kind == "artist" else () for kind in TAG_KINDS},
-        rating=_RATING_OF[rating.lower()],
+        rating=letter,
         source=plain_text(source),
         created_at_utc=None,
         score=0,

@@ -17,6 +17,7 @@ from typing import Any, Final
 from scraper.errors import BadFolder
 from scraper.post import TAG_KINDS
 from scraper.sources.layout.images import (
+    RATING_OF,
     Description,
     LabelledImage,
     is_label,
@@ -30,16 +31,6 @@ _log = logging.getLogger(__name__)
 _MOST_BYTES = 1 << 20  # of a metadata file; those of Danbooru have some 5 kB
 _MOST_TAGS = 1000  # of one kind
 _FLAGS: Final = ("is_deleted", "is_banned", "is_pending", "is_flagged")
-_RATINGS: Final = {
-    "general": "g",
-    "safe": "g",
-    "sensitive": "s",
-    "questionable": "q",
-    "explicit": "e",
-    "g": "g",
-    "q": "q",
-    "e": "e",
-}
 _INT32 = 2**31 - 1
 
 
@@ -125,9 +116,10 @@ def _rating(metadata: dict[str, Any]) -> str:
     value = metadata.get("rating")
     if value is None:
         return "g"
-    if value == "s":
-        return "s" if "tag_string_general" in metadata else "g"
-    return _RATINGS.get(value.lower(), "e") if isinstance(value, str) else "e"
+    rating = value.lower() if isinstance(value, str) else ""
+    if rating == "safe" or (rating == "s" and "tag_string_general" not in metadata):
+        return "g"
+    return RATING_OF.get(rating, "e")
 
 
 def _group(metadata: dict[str, Any]) -> str | None:

@@ -29,6 +29,17 @@ SPLIT_OF: Final[Mapping[str, Split]] = {
     "testing": "test",
 }
 """The split that a name in lower case means, as torchvision, Hugging Face and Kaggle write it."""
+RATING_OF: Final[Mapping[str, str]] = {
+    "g": "g",
+    "general": "g",
+    "s": "s",
+    "sensitive": "s",
+    "q": "q",
+    "questionable": "q",
+    "e": "e",
+    "explicit": "e",
+}
+"""The letter of a rating, of a letter or word in lower case, as Danbooru writes it."""
 MOST_TILES = 1 << 20
 """Most images of a file: the number of an image in its file is the low 20 bits of its post id."""
 _MOST_INDEX_BYTES = 512 * 2**20
