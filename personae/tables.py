@@ -50,6 +50,7 @@ def batches(
     Memory stays flat however long the file is. Raises as `read` does.
     """
     check(path, columns, stage=stage)
+    known = _known(columns)
     with pq.ParquetFile(path) as file:
         pieces = file.iter_batches(batch_size=rows, columns=list(columns))
         while True:
@@ -58,7 +59,7 @@ def batches(
                 batch = next(pieces, None)
             if batch is None:
                 return
-            _check_filled(batch, _known(columns), path, stage=stage)
+            _check_filled(batch, known, path, stage=stage)
             yield batch
 
 
