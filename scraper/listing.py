@@ -29,6 +29,7 @@ from scraper.errors import Unfinished
 from scraper.pages import Pages
 from scraper.params.listing import Params
 from scraper.params.personae import Params as PersonaeParams
+from scraper.personae import MOST_NAMED
 from scraper.post import CATEGORIES, TAG_KINDS, PostDecision
 from scraper.recorded import DAMAGE, DamagedRows, Walk, pairs_of, rows_of, tags_of
 from scraper.schemas import PAIRS_SCHEMA, POSTS_SCHEMA, TAGS_SCHEMA
@@ -39,8 +40,6 @@ _log = logging.getLogger(__name__)
 
 STAGE = "listing"
 _BATCH = 1000
-_SHOWN = 5
-"""Personae that a message names."""
 
 
 async def run(
@@ -173,7 +172,7 @@ async def _largest(source: PostSource) -> str:
     largest = []
     async for tag in source.candidates(1):
         largest.append(f"{tag.name} {tag.post_count:,}")
-        if len(largest) == _SHOWN:
+        if len(largest) == MOST_NAMED:
             break
     return ", ".join(largest) or "none"
 

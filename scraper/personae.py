@@ -12,10 +12,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self
 
 from personae.errors import BadParams
 from scraper.params.personae import Params
+
+MOST_NAMED: Final = 5
+"""Personae that a message names."""
 
 
 @dataclass(frozen=True, slots=True)

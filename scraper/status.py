@@ -15,9 +15,9 @@ import pyarrow as pa
 from personae import tables
 from personae.errors import BadParams
 from scraper import recorded, store
+from scraper.personae import MOST_NAMED
 
 _MOST_REASONS = 8
-_MOST_PERSONAE = 5
 
 
 def report(data_dir: Path) -> str:
@@ -66,7 +66,7 @@ def require_personae(data_dir: Path, min_images: int) -> None:
     if any(row["qualifies"] for row in rows):
         return
     rows.sort(key=lambda row: (-row["kept"], row["persona"]))
-    largest = ", ".join(f"{row['persona']} {row['kept']:,}" for row in rows[:_MOST_PERSONAE])
+    largest = ", ".join(f"{row['persona']} {row['kept']:,}" for row in rows[:MOST_NAMED])
     reasons = _decide(data_dir / "decide").get("reasons", {})
     rules = {name: count for name, count in reasons.items() if name != "persona_too_small"}
     refused = f" Refused by the rules: {_text(rules)}." if rules else ""
