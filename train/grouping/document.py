@@ -28,7 +28,7 @@ def write(
             path.unlink()
     for name, figures in groupings.items():
         files.write_json(folder / f"{name}.json", {"grouping": name, **figures})
-        document = GroupingDocument.model_validate(figures)
+        document = read(folder, name)
         files.write_text(folder / f"{name}.dot", dot.to_dot(tree(document), document.labels))
     files.write_json(folder / f"{LEFT_OUT}.json", left_out)
 
