@@ -9,6 +9,7 @@ ScraperError
 │   └── ConnectionLost
 │       ├── CutShort
 │       └── BrokenJson
+│           └── EmptyBody
 ├── RequestRefused   (not retried)
 │   ├── PageLimitReached
 │   ├── TagLimitReached
@@ -17,7 +18,8 @@ ScraperError
 │   ├── OddAnswer        (a status or an encoding that no file has)
 │   ├── BadCertificate   (stops: somebody may stand between)
 │   ├── NotAuthorised    (stops: credentials, or a challenge instead of JSON)
-│   │   └── Challenged   (stops at once: a proxy takes the client for a bot)
+│   │   ├── Challenged   (stops at once: a proxy takes the client for a bot)
+│   │   └── ForeignPage  (HTML of status 200: a challenge, or a login page of a network)
 │   ├── ForeignHost      (refused by us: an address off the allow-list)
 │   │   └── ForeignRedirect (an answer leads off the list, as a login page of a network does)
 │   └── TooLarge         (refused by us: more bytes than the cap)
@@ -27,6 +29,7 @@ ScraperError
 ├── DamagedLedger    (stops; the record of what is stored cannot be read)
 ├── UnexpectedResponse   (stops)
 │   └── UnreadablePage   (one response that cannot be parsed: a smaller page may pass)
+│       └── EmptyResponse (no byte at every try: a network may be at fault)
 ├── NothingStored    (stops; every image was refused)
 ├── BadDump          (stops; a dump of metadata cannot be read)
 └── BadFolder        (stops; a folder of labelled images is inconsistent)
@@ -100,6 +103,10 @@ class BrokenJson(ConnectionLost):
     """A body of content type JSON that cannot be parsed: most often one that was cut short."""
 
 
+class EmptyBody(BrokenJson):
+    """A body without a byte, of any content type."""
+
+
 class RequestRefused(ScraperError):
     """A request that fails however often it is repeated."""
 
@@ -133,6 +140,12 @@ class NotAuthorised(RequestRefused):
 
 class Challenged(NotAuthorised):
     """A proxy before the board asks the client to prove that it is no bot."""
+
+
+class ForeignPage(NotAuthorised):
+    """An HTML page of status 200 where JSON belongs. A network may be at fault."""
+
+    exit_code = Exit.UNFINISHED
 
 
 class OddAnswer(RequestRefused):
@@ -186,6 +199,12 @@ class UnexpectedResponse(ScraperError):
 
 class UnreadablePage(UnexpectedResponse):
     """A response of the API that cannot be parsed at every try, or is far too long."""
+
+
+class EmptyResponse(UnreadablePage):
+    """A response of the API that is empty at every try. A network may be at fault."""
+
+    exit_code = Exit.UNFINISHED
 
 
 class DamagedLedger(ScraperError):

@@ -21,6 +21,8 @@ from yarl import URL
 from scraper import responses
 from scraper.errors import (
     BrokenJson,
+    EmptyBody,
+    EmptyResponse,
     ForeignHost,
     ForeignRedirect,
     RateLimited,
@@ -317,12 +319,12 @@ def conversation(
 
 
 def unrepeatable(error: TooLarge | BrokenJson) -> UnreadablePage:
-    """Returns the error of an API response that stayed too long or broken at every try."""
+    """Returns the error of an API response that stayed too long, broken or empty at every try."""
     if isinstance(error, TooLarge):
         return UnreadablePage(
             f"{error} A response of the API is never that long. Check the address of the site."
         )
-    return UnreadablePage(str(error))
+    return (EmptyResponse if isinstance(error, EmptyBody) else UnreadablePage)(str(error))
 
 
 def _joined(base: str, location: str) -> str:

@@ -17,6 +17,8 @@ from urllib.parse import unquote_plus
 from scraper.errors import (
     BrokenJson,
     Challenged,
+    EmptyBody,
+    ForeignPage,
     NotAuthorised,
     NotFound,
     OddAnswer,
@@ -33,6 +35,11 @@ from scraper.errors import (
 from scraper.ratelimit import retry_after
 
 _LONGEST_QUOTE = 160
+_CHALLENGES = (
+    "Boards challenge programs that look like a browser or do not name who runs them, and addresses "
+    "that sent too many requests. Set 'site.contact' to an address where the staff can reach you, "
+    "lower the rates, and wait a day. Do not try to solve the challenge."
+)
 # The server says itself that the request may be repeated (RFC 9110, 15.5.9; RFC 8470, 5.2).
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
 
@@ -75,13 +82,22 @@ def parse(response: Response) -> Any:
     Returns the JSON of a response with status 200.
 
     Raises:
-        NotAuthorised: It is an HTML page, so a challenge.
+        ForeignPage: It is an HTML page: a challenge, or a login page of a network.
         UnexpectedResponse: Its content type is not JSON.
         UnreadablePage: The JSON is nested too deeply.
+        EmptyBody: It is empty.
         BrokenJson: Its content type is JSON, and it cannot be parsed.
     """
+    where: dict[str, Any] = {"url": response.url, "status": response.status}
+    if not response.body:
+        raise EmptyBody(f"{response.where} answered with an empty body.", **where)
     if response.kind == "text/html":
-        raise _challenged(response)
+        raise ForeignPage(
+            f"{response.where} answered {response.status} with an HTML page. It is a login page of a "
+            "hotel's or a train's network: then run the same command again in another network. Or it "
+            f"is a challenge. {_CHALLENGES}",
+            **where,
+        )
     if response.kind != "application/json":
         raise UnexpectedResponse(
             f"{response.where} answered with {quoted(response.kind) or 'no content type'} instead of "
@@ -98,8 +114,7 @@ def parse(response: Response) -> Any:
         raise BrokenJson(
             f"{response.where} answered with {len(response.body)} bytes that are no JSON ({error}); "
             "probably the body was cut short.",
-            url=response.url,
-            status=response.status,
+            **where,
         ) from error
 
 
@@ -191,10 +206,7 @@ def _refused(response: Response, name: str, message: str, where: dict[str, Any])
 def _challenged(response: Response) -> NotAuthorised:
     kind = Challenged if response.is_stop_signal else NotAuthorised
     return kind(
-        f"{response.where} answered {response.status} with an HTML page: a challenge. Boards "
-        "challenge programs that look like a browser or do not name who runs them, and addresses "
-        "that sent too many requests. Set 'site.contact' to an address where the staff can reach you, "
-        "lower the rates, and wait a day. Do not try to solve the challenge.",
+        f"{response.where} answered {response.status} with an HTML page: a challenge. {_CHALLENGES}",
         url=response.url,
         status=response.status,
     )

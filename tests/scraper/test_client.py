@@ -10,7 +10,9 @@ import pytest
 
 from scraper.errors import (
     ConnectionLost,
+    EmptyResponse,
     ForeignHost,
+    ForeignPage,
     NotAuthorised,
     NotFound,
     PageLimitReached,
@@ -245,7 +247,7 @@ async def test_nobody_listens():
 @pytest.mark.parametrize(
     ("fault", "error", "words"),
     [
-        (answer(b"<html>", kind="text/html; charset=utf-8"), NotAuthorised, "a challenge"),
+        (answer(b"<html>", kind="text/html; charset=utf-8"), ForeignPage, "a challenge"),
         (html(403), NotAuthorised, "'site.contact'"),
         (answer({}, 403, cf_mitigated="challenge"), NotAuthorised, "lower the rates"),
         (
@@ -313,6 +315,17 @@ async def test_policy_ends_with_its_own_code():
     assert 4 == NotAuthorised.exit_code
     assert 4 == TagLimitReached.exit_code
     assert 5 == UnexpectedResponse.exit_code
+
+
+async def test_what_a_network_may_have_sent_is_resumable():
+    """A page of a network, or an answer that is empty at every try, ends the run with exit code 3."""
+    assert 3 == ForeignPage.exit_code
+    for kind in ("application/json", "text/html", None):
+        async with asking(answer(b"", kind=kind), attempts=2) as asked:
+            with pytest.raises(EmptyResponse, match="an empty body") as caught:
+                await asked.json()
+
+            assert (3, 2) == (caught.value.exit_code, len(asked.server.requests))
 
 
 async def test_json_that_never_parses_is_bad_data():

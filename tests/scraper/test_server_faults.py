@@ -192,7 +192,7 @@ API_FAULTS = {**CONNECTION, **HOST, **JSON}
 # Faults of a page that smaller pages do not have.
 READABLE = (
     *("syntax error", "cut", "no UTF-8", "deep", "endless", "announced too long", "bomb"),
-    "canceled",
+    *("canceled", "empty"),
 )
 ERRORS = {
     **dict.fromkeys(CONNECTION, "ConnectionLost"),
@@ -201,10 +201,12 @@ ERRORS = {
     **dict.fromkeys((name for name in CONNECTION if name.startswith("429")), "RateLimited"),
     **dict.fromkeys(("408", "500", "503"), "SiteUnavailable"),
     **dict.fromkeys(("reset in the body", "long length", "damaged gzip", "cut gzip"), "CutShort"),
-    **dict.fromkeys(("forbidden", "forbidden XML", "unauthorised", "page"), "NotAuthorised"),
+    **dict.fromkeys(("forbidden", "forbidden XML", "unauthorised"), "NotAuthorised"),
     **dict.fromkeys((name for name in HOST if name.startswith("redirect to")), "ForeignRedirect"),
-    **dict.fromkeys(("brotli", "empty"), "UnexpectedResponse"),
     **dict.fromkeys(READABLE, "UnreadablePage"),
+    "brotli": "UnexpectedResponse",
+    "empty": "EmptyResponse",
+    "page": "ForeignPage",
     "not found": "NotFound",
     "gone": "PageLimitReached",
     "tag limit": "TagLimitReached",
