@@ -1,18 +1,13 @@
 """Posts that are requested by their ids, and the proof that those which do not come are gone."""
 
-import logging
 from collections.abc import Sequence
 
 from scraper.errors import EmptyPage
 from scraper.post import Post
 from scraper.sources import Page, PostSource, RefusedPost
 
-_log = logging.getLogger(__name__)
-
 IDS_AT_ONCE = 100
 """Posts of one request: more would make its address long."""
-_TRIES_WITHOUT_COUNT = 3
-"""Repeated requests without an answer that prove a post gone, where the board cannot count."""
 PREFIX = "id:"
 """How a search by ids begins."""
 
@@ -21,8 +16,9 @@ async def posts_by_id(source: PostSource, ids: Sequence[int], terms: str = "") -
     """
     Returns the posts of `ids` that the board has, and the refusals of those that cannot be read.
 
-    Absent posts are requested again and counted, since an empty answer may be a fault; without a
-    count they are requested twice more. A post that cannot be read narrows a page to itself, so
+    Absent posts are requested again and counted, since an empty answer may be a fault. Where the
+    board cannot count, or counts more than was requested, they are requested beside its newest post:
+    they are gone if that post comes alone. A post that cannot be read narrows a page to itself, so
     requests go on as long as posts come.
 
     Args:
@@ -31,37 +27,40 @@ async def posts_by_id(source: PostSource, ids: Sequence[int], terms: str = "") -
         terms: Further terms of the search, such as `rating:g`.
 
     Raises:
-        EmptyPage: The board counts posts that it does not send.
+        EmptyPage: The board counts posts that it does not send, or sends no post at all.
     """
     posts: list[Post] = []
     refused: list[RefusedPost] = []
-    absent = set(ids)
-    is_again, uncounted = False, 0
-    while absent and uncounted < _TRIES_WITHOUT_COUNT:
-        page = await source.page(_search(absent, terms), before=None, size=len(absent))
-        posts += page.posts
-        refused += page.refused
+    absent, witness = set(ids), set[int]()
+    is_again = False
+    while absent:
+        requested = absent | witness
+        page = await source.page(_search(requested, terms), before=None, size=len(requested))
+        posts += [post for post in page.posts if post.post_id in absent]
+        refused += [row for row in page.refused if row.post_id in absent]
         came = {post.post_id for post in page.posts} | {row.post_id for row in page.refused}
         if is_again and not came & absent:
-            count = await source.remaining(_search(absent, terms), before=None)
-            if count is not None and 0 < count <= len(absent):
-                raise EmptyPage(
-                    f"The board sends no post for {_search(absent, terms):.60}, but counts {count}. "
-                    "Run the same command again to continue."
-                )
-            if count is not None:
+            if came & witness:
                 break
-            uncounted += 1
+            count = await source.remaining(_search(absent, terms), before=None)
+            if count == 0:
+                break
+            is_counted = count is not None and count <= len(absent)
+            newest = None if witness or is_counted else await _newest(source, terms)
+            if newest is None:
+                raise EmptyPage(
+                    f"The board sends no post for {_search(absent, terms):.60}, and its count "
+                    f"({count}) does not prove them gone. Run the same command again to continue."
+                )
+            witness = {newest}
         absent -= came
         is_again = True
-    if absent and uncounted == _TRIES_WITHOUT_COUNT:
-        _log.warning(
-            "The board sends no post for %.60s, and cannot count them: %d posts count as gone. "
-            "`python -m scraper update --changed` requests them again.",
-            _search(absent, terms),
-            len(absent),
-        )
     return Page(tuple(posts), min(ids, default=None), tuple(refused))
+
+
+async def _newest(source: PostSource, terms: str) -> int | None:
+    page = await source.page(f"{PREFIX}>0 {terms}".strip(), before=None, size=1)
+    return page.cursor
 
 
 def _search(ids: set[int], terms: str) -> str:

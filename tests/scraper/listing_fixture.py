@@ -73,7 +73,7 @@ class Shelf:
             (
                 post
                 for post in self.posts
-                if (name in post.tags_character or post.post_id in listed)
+                if (name == "id:>0" or name in post.tags_character or post.post_id in listed)
                 and (before is None or post.post_id < before)
             ),
             key=lambda post: -post.post_id,

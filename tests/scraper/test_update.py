@@ -272,15 +272,14 @@ def test_spurious_empty_answer_makes_no_tombstones(shelf, tmp_path):
     assert not any(row["is_deleted"] for row in rows(tmp_path).values())
 
 
-@pytest.mark.parametrize("silent", [2, 3])
-def test_a_board_that_cannot_count_is_asked_again(shelf, tmp_path, silent):
-    """No count is no proof that a post is gone: the posts are requested again."""
+def test_a_board_that_cannot_count_is_asked_for_another_post(shelf, tmp_path):
+    """No count is no proof that a post is gone: it is requested again, beside the newest post."""
     run(shelf, tmp_path)
     whole, answers = shelf.page, []
 
     async def page(search, *, before, size):
         answers.append(search)
-        is_empty = len(answers) <= silent
+        is_empty = len(answers) <= 2
         return Page((), None) if is_empty else await whole(search, before=before, size=size)
 
     shelf.page, shelf.counted = page, lambda _search, _before: None
@@ -291,17 +290,39 @@ def test_a_board_that_cannot_count_is_asked_again(shelf, tmp_path, silent):
     assert not any(row["is_deleted"] for row in rows(tmp_path).values())
 
 
-def test_a_post_is_gone_at_last_where_the_board_never_counts(shelf, tmp_path, caplog):
-    """After three repeated requests without an answer the post counts as gone, with a warning."""
+@pytest.mark.parametrize("count", [None, 10**6])
+def test_a_post_is_gone_where_another_comes_without_it(shelf, tmp_path, count):
+    """Where the board never counts, or counts all its posts, another post proves the answer whole."""
     run(shelf, tmp_path)
     shelf.posts = [post for post in shelf.posts if post.post_id != 1]
-    shelf.counted = lambda _search, _before: None
+    shelf.counted = lambda _search, _before: count
     shelf.asked.clear()
     updated(shelf, tmp_path, changed=True)
 
     assert [1] == [number for number, row in rows(tmp_path).items() if row["is_deleted"]]
-    assert 3 == len(pages_of(shelf, "id:1"))
-    assert "cannot count them: 1 posts count as gone" in caplog.text
+    assert [1, 1, 1] == [len(pages_of(shelf, name)) for name in ("id:1", "id:>0", "id:1,199")]
+
+
+@pytest.mark.parametrize("count", [None, 10**6])
+@pytest.mark.parametrize("sends_newest", [False, True])
+def test_empty_answers_prove_nothing_where_the_board_cannot_count(
+    shelf, tmp_path, count, sends_newest
+):
+    """A search by ids that sends nothing, whatever the ids, ends the update without tombstones."""
+    run(shelf, tmp_path)
+    whole = shelf.page
+
+    async def page(search, *, before, size):
+        is_sent = sends_newest and search == "id:>0"
+        return await whole(search, before=before, size=size) if is_sent else Page((), None)
+
+    shelf.page, shelf.counted = page, lambda _search, _before: count
+    with pytest.raises(EmptyPage, match="does not prove them gone"):
+        asyncio.run(update.run(shelf, tmp_path, changed=True))
+    shelf.page = whole
+    run(shelf, tmp_path)
+
+    assert not any(row["is_deleted"] for row in rows(tmp_path).values())
 
 
 def test_lasting_empty_answer_ends_the_update(shelf, tmp_path):
