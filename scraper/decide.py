@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from personae import decisions, tables
 from personae.decisions import DECISIONS
@@ -107,7 +108,8 @@ def run(params: Params, selection: PersonaeParams, listing_dir: Path, out_dir: P
     Raises:
         MissingInput: A table of `listing` is absent.
         MissingColumn: A table of `listing` lacks a column.
-        BadParams: The relabel file is wrong, or names a label of no other post.
+        BadParams: The relabel file is wrong, or names a label of no other post; or section
+            `personae` names a persona that is not known.
     """
     _log.info("decide: %s, personae: %s", params, selection)
     corrected = relabel.read(Path(params.relabel))
@@ -118,6 +120,7 @@ def run(params: Params, selection: PersonaeParams, listing_dir: Path, out_dir: P
         {name: base for name, (base, _) in bases.items()},
         selection,
         {name: counts.copyright() for name, counts in judged.personae.items()},
+        _looked_up(listing_dir),
     )
     later = _later(judged, outcome, selection.most_images)
     # Without excluded or corrected posts the table has the bytes that it had before there were such.
@@ -176,6 +179,14 @@ def _judge(params: Params, listing_dir: Path, corrected: Mapping[int, str]) -> _
         _log.debug("decide: %d posts judged", judged.posts)
     _check_corrections(params, judged)
     return judged
+
+
+def _looked_up(listing_dir: Path) -> list[str]:
+    """Returns the excluded personae that stage `listing` looked up: their posts may not be listed."""
+    metadata = pq.read_schema(listing_dir / "posts.parquet").metadata or {}
+    listed = json.loads(metadata.get(b"personae.params", b"{}"))
+    names: list[str] = listed.get("personae", {}).get("exclude", [])
+    return names
 
 
 def _check_corrections(params: Params, judged: _Judged) -> None:

@@ -16,7 +16,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -133,17 +133,16 @@ async def find_candidates(
             tag of the source, or no persona has `min_images` posts.
     """
     named = params.names or selection.include
-    # A dump that chooses no post of an excluded persona excludes it as well.
-    excluded = () if isinstance(source, ChoosingSource) else selection.exclude
-    checked = (*named, *excluded)
-    tags = {tag.name: tag async for tag in source.named(checked)} if checked else {}
+    tags = await _tags(source, named)
+    # A dump need not have a row of an excluded persona: its board knows the name.
+    board = source.board if isinstance(source, ChoosingSource) else source
     fields = {
-        "personae.exclude": excluded,
-        "listing.names" if params.names else "personae.include": named,
+        "personae.exclude": (selection.exclude, await _tags(board, selection.exclude)),
+        "listing.names" if params.names else "personae.include": (named, tags),
     }
-    for field, names in fields.items():
+    for field, (names, known) in fields.items():
         for name in names:
-            if name not in tags:
+            if name not in known:
                 raise BadParams(
                     f"'{field}' holds {name!r}, which is no character tag of this board. "
                     "Look the name up there (an old name leads to the present one)."
@@ -165,6 +164,10 @@ async def find_candidates(
             f"No persona has {selection.min_images} posts on this board. The largest: {largest}. "
             "Lower --min-images (personae.min_images)."
         )
+
+
+async def _tags(source: PostSource, names: Sequence[str]) -> dict[str, Tag]:
+    return {tag.name: tag async for tag in source.named(names)} if names else {}
 
 
 async def _largest(source: PostSource) -> str:

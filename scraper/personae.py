@@ -10,7 +10,7 @@ and implications are those of Danbooru (https://danbooru.donmai.us/wiki_pages/he
 import difflib
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -170,6 +170,7 @@ def choose(
     bases: Mapping[str, str],
     params: Params,
     copyrights: Mapping[str, str | None] | None = None,
+    looked_up: Collection[str] | None = None,
 ) -> dict[str, PersonaRefusal | None]:
     """
     Returns for every persona None if it becomes a label, else the refusal.
@@ -183,11 +184,15 @@ def choose(
         bases: The base of each persona.
         params: Section `personae`.
         copyrights: The series of each persona; None where the series are unknown, as in a plan.
+        looked_up: Names of `exclude` that the board knows, listed or not; None: all of them.
 
     Raises:
-        BadParams: A name of `include` is no persona that was listed.
+        BadParams: A name of `include` is no persona that was listed, or a name of `exclude` neither
+            that nor in `looked_up`.
     """
-    _check_known(kept, params)
+    known_excluded = params.exclude if looked_up is None else looked_up
+    _check_known("personae.include", params.include, kept)
+    _check_known("personae.exclude", params.exclude, kept, known_excluded)
     outcome: dict[str, PersonaRefusal | None] = {}
     for persona, count in kept.items():
         if persona in params.exclude:
@@ -217,14 +222,17 @@ def choose(
     return outcome
 
 
-def _check_known(kept: Mapping[str, int], params: Params) -> None:
-    for name in params.include:
-        if name not in kept:
+def _check_known(
+    field: str, names: Iterable[str], kept: Mapping[str, int], others: Collection[str] = ()
+) -> None:
+    for name in names:
+        if name not in kept and name not in others:
             near = difflib.get_close_matches(name, kept, n=3)
-            raise BadParams(
-                f"'personae.include' holds {name!r:.80}, which is on no listed post."
-                + (f" Did you mean {', '.join(near)}?" if near else "")
-            )
+            largest = sorted(kept, key=lambda persona: (-kept[persona], persona))[:MOST_NAMED]
+            hint = f"Listed: {', '.join(largest) or 'none'}."
+            if near:
+                hint = f"Did you mean {', '.join(near)}?"
+            raise BadParams(f"'{field}' holds {name!r:.80}, which is on no listed post. {hint}")
 
 
 def hash_order(post_id: int) -> bytes:

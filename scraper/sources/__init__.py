@@ -78,6 +78,10 @@ class PostSource(Protocol):
 class ChoosingSource(PostSource, Protocol):
     """A source that knows the ids of its posts without a request; they may be others tomorrow."""
 
+    @property
+    def board(self) -> PostSource:
+        """Where the chosen posts and the tag tables are requested."""
+
     def chosen(self, search: str) -> list[int]:
         """Returns the ids of the chosen posts of `search`, newest first."""
 

@@ -102,7 +102,7 @@ class Dump:
         memory: str = "1GiB",
     ) -> None:
         self._path = path.expanduser()
-        self._board = board
+        self.board = board
         self._database = duckdb.connect(
             config={
                 "memory_limit": memory,
@@ -118,7 +118,7 @@ class Dump:
     @property
     def identity(self) -> str:
         """Name of the collection; that of the board, since the posts are the board's."""
-        return f"{self._board.identity} chosen by a dump"
+        return f"{self.board.identity} chosen by a dump"
 
     async def candidates(self, min_images: int) -> AsyncIterator[Tag]:
         """Yields the character tags with at least `min_images` chosen rows, most rows first."""
@@ -147,7 +147,7 @@ class Dump:
         """
         name, _, _ = search.partition(" ")
         if name.startswith(PREFIX):
-            return await self._board.page(search, before=before, size=size)
+            return await self.board.page(search, before=before, size=size)
         rows = self._rows(
             "SELECT id FROM chosen WHERE tag = ? AND id < ? ORDER BY id DESC LIMIT ?",
             [name, 2**63 - 1 if before is None else before, min(size, IDS_AT_ONCE)],
@@ -173,7 +173,7 @@ class Dump:
             EmptyPage: The board counts posts that it does not send.
         """
         _, _, terms = search.partition(" ")
-        page = await posts_by_id(self._board, ids, terms)
+        page = await posts_by_id(self.board, ids, terms)
         came = {post.post_id for post in page.posts} | {row.post_id for row in page.refused}
         detail = f"The board has no such post{f' with {terms}' if terms else ''}."
         gone = [RefusedPost(number, GONE, detail) for number in ids if number not in came]
@@ -182,17 +182,17 @@ class Dump:
     async def remaining(self, search: str, *, before: int | None) -> int | None:
         """Returns 0: the chosen rows are known. Posts by id are counted by the board."""
         if search.startswith(PREFIX):
-            return await self._board.remaining(search, before=before)
+            return await self.board.remaining(search, before=before)
         return 0
 
     async def implications(self) -> AsyncIterator[tuple[str, str]]:
         """Yields the implications of the board."""
-        async for pair in self._board.implications():
+        async for pair in self.board.implications():
             yield pair
 
     async def aliases(self) -> AsyncIterator[tuple[str, str]]:
         """Yields the aliases of the board."""
-        async for pair in self._board.aliases():
+        async for pair in self.board.aliases():
             yield pair
 
     def _choose(self, scale: RatingScale, rules: Rules) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from personae.decisions import DECISIONS
-from personae.errors import BadTable, MissingColumn, MissingInput
+from personae.errors import BadParams, BadTable, MissingColumn, MissingInput
 from scraper import decide, personae
 from scraper.decide import KEPT_SCHEMA, PERSONAE_SCHEMA
 from scraper.filters import RULES
@@ -374,3 +374,21 @@ def test_foreign_column_is_named(listing, tmp_path, column, values, problem):
 
     with pytest.raises(BadTable, match=f"Column '{column}' of .*{problem}.*Run stage 'listing'"):
         decide.run(decide.Params(), FEW, path.parent, tmp_path / "decide")
+
+
+def test_a_misspelt_exclusion_is_an_error(listing, tmp_path):
+    """An excluded persona is on a listed post, or one that stage `listing` looked up on the board."""
+    folder = listing([GOOD])
+
+    def run(*exclude):
+        wanted = personae.Params(min_images=1, exclude=exclude)
+        decide.run(decide.Params(), wanted, folder, tmp_path / "decide")
+
+    with pytest.raises(BadParams, match=r"'personae\.exclude' holds 'rinn', .* Did you mean rin\?"):
+        run("rinn")
+    with pytest.raises(BadParams, match=r"which is on no listed post\. Listed: rin\."):
+        run("mai")
+    posts = pq.read_table(folder / "posts.parquet")
+    params = {"personae.params": json.dumps({"personae": {"exclude": ["mai"]}})}
+    pq.write_table(posts.replace_schema_metadata(params), folder / "posts.parquet")
+    run("rin", "mai")

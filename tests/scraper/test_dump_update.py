@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from personae.errors import BadParams
 from scraper import listing, recorded, status, update
 from scraper.__main__ import main
 from scraper.demo.board import booru
@@ -61,6 +62,7 @@ class Scrape:
     def __init__(self, folder, board):
         self.folder, self.board = folder / "listing", board
         self.rows, self.rules, self.terms, self.min_images = [], Params().rules, "", 2
+        self.exclude = ()
         self._dump = folder
 
     def _source(self):
@@ -69,7 +71,7 @@ class Scrape:
     def listing(self):
         """Lists by the dump; returns the ids that the board was asked for."""
         params = listing.Params(page_size=20, terms=self.terms)
-        selection = personae.Params(min_images=self.min_images)
+        selection = personae.Params(min_images=self.min_images, exclude=self.exclude)
         asyncio.run(listing.run(params, selection, self._source(), self.folder))
         return self.board.new()
 
@@ -120,6 +122,18 @@ def test_other_rules_request_what_they_add(scrape, command):
 
     assert [] == getattr(scrape, command)()
     assert {*FIRST, 15, 205, 400} == scrape.table("posts").keys()
+
+
+def test_an_excluded_persona_is_one_of_the_board(scrape):
+    """A dump may lack an excluded persona; a name that its board does not know is misspelt."""
+    scrape.board.posts.append(post(501, "mai"))
+    scrape.rows = rows(FIRST)
+    scrape.exclude = ("maii",)
+    with pytest.raises(BadParams, match=r"'personae\.exclude' holds 'maii'"):
+        scrape.listing()
+    scrape.exclude = ("mai",)
+
+    assert [*FIRST] == scrape.listing()
 
 
 @pytest.mark.parametrize("command", ["listing", "update"])
