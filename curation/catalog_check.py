@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import duckdb
 
@@ -120,16 +121,29 @@ def _rows(connection: duckdb.DuckDBPyConnection, data_dir: Path) -> Iterator[str
     expected |= _derived(connection)
     for table in ("stages", "shards", "builds"):
         expected[table] = f"SELECT * FROM expected.{table}"  # noqa: S608  # names are constants of this file
+    sources = {source.table: source for source in catalog_tables.SOURCES}
     for table, rows in expected.items():
+        source = sources.get(table)
+        name = f"{source.stage}/{source.file}" if source else f"The source of table '{table}'"
+        remedy = f"Run stage '{source.stage}' again, then stage 'catalog'." if source else _AGAIN
         actual = "SELECT *" + " REPLACE (tag::VARCHAR AS tag)" * (table == "post_tags")
-        sums = [
-            connection.execute(
-                f"SELECT count(*), sum(hash(rows)) FROM ({select}) AS rows"  # noqa: S608  # constants, see above; the paths are quoted
-            ).fetchall()
-            for select in (rows, f"{actual} FROM catalog.{table}")
-        ]
-        if sums[0] != sums[1]:
-            yield f"Table '{table}' of the catalog differs from its source. {_AGAIN}"
+        try:
+            before = _sum(connection, rows)
+        except duckdb.InterruptException:
+            raise
+        except duckdb.Error as error:
+            yield f"{name} cannot be read ({str(error).splitlines()[0]}). {remedy}"
+            continue
+        if before != _sum(connection, f"{actual} FROM catalog.{table}"):
+            yield (
+                f"{name} differs from table '{table}' of the catalog: one of the two was changed. "
+                f"{remedy}"
+            )
+
+
+def _sum(connection: duckdb.DuckDBPyConnection, rows: str) -> Any:
+    query = f"SELECT count(*), sum(hash(rows)) FROM ({rows}) AS rows"  # noqa: S608  # constants; the paths are quoted
+    return connection.execute(query).fetchone()
 
 
 def _derived(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:

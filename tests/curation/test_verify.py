@@ -143,6 +143,23 @@ def test_verify_notices_tampering(curated, change: str, capsys) -> None:
     )
 
 
+@pytest.mark.parametrize("length", [1, 8])
+def test_verify_names_the_damaged_table(curated, length: int) -> None:
+    """A table whose values have changed, or cannot be read, is named with its stage, not the catalog."""
+    path = curated.data_dir / "measure" / "measures.parquet"
+    group = pq.read_metadata(path).row_group(0)
+    columns = [group.column(index) for index in range(group.num_columns)]
+    (chunk,) = (column for column in columns if column.path_in_schema == "sharpness")
+    data = bytearray(path.read_bytes())
+    start = chunk.data_page_offset + chunk.total_compressed_size // 2
+    data[start : start + length] = bytes(255 - value for value in data[start : start + length])
+    path.write_bytes(data)
+    (problem,) = verify.problems(curated.data_dir)
+
+    assert problem.startswith("measure/measures.parquet ")
+    assert problem.endswith("Run stage 'measure' again, then stage 'catalog'.")
+
+
 def test_verify_accepts_the_leaks_of_a_given_split(curated) -> None:
     """A leak is a problem in a drawn split; in a given split it is only reported."""
     path = curated.data_dir / "split" / "split.parquet"
