@@ -183,11 +183,14 @@ def tag_parts(posts: str, samples: str) -> list[str]:
 
 
 def _column(name: str) -> str:
+    """Returns the SQL of a column; the listing of a folder has 1970 and 0 for what is unknown."""
     if name == "offset":
         return '"offset" AS byte_offset'
     if name == "variants":
         return f"{_ORIGINAL} AS original_url, {_ORIGINAL_PATH} AS original_path"
-    return f"{name}::TIMESTAMP AS {name}" if name.endswith("_at_utc") else name
+    if name.endswith("_at_utc"):
+        return f"nullif({name}::TIMESTAMP, TIMESTAMP 'epoch') AS {name}"
+    return "nullif(uploader_id, 0) AS uploader_id" if name == "uploader_id" else name
 
 
 def pattern(path: Path) -> str:

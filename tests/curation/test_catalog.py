@@ -91,6 +91,18 @@ def test_tables_hold_every_row_of_the_parquet_files(curated, path: Path) -> None
     )
 
 
+def test_what_a_folder_does_not_say_is_null(curated) -> None:
+    """The time 1970-01-01 and the uploader 0 of a folder's listing are null in the catalog."""
+    file = curated.data_dir / "listing" / "posts.parquet"
+    for column in ("created_at_utc", "uploader_id"):
+        edit(file, column, pa.array([0, *[1] * (pq.read_metadata(file).num_rows - 1)]))
+    path = run(curated.data_dir)
+    count = "SELECT count(*) FROM posts WHERE created_at_utc IS NULL AND uploader_id IS NULL"
+
+    assert [(1,)] == rows(path, count)
+    assert [(1,)] == rows(path, f"{count} AND post_id = 1000")
+
+
 def test_duplicate_groups_are_the_groups_of_several_posts(path: Path) -> None:
     """The table has one row for each group of several posts, with their number and the kept post."""
     counted = rows(

@@ -140,7 +140,7 @@ function source(post) {
   const is_web = /^https?:\/\//.test(post.source ?? "");
   const page = is_web ? element("a", { href: post.source, rel: "noopener noreferrer", target: "_blank" }, post.source) : post.source;
   return facts("Post", [
-    ["posted", `${post.created_at_utc.slice(0, 16).replace("T", " ")} UTC`], ["rating", post.rating], ["score", post.score],
+    ["posted", post.created_at_utc && `${post.created_at_utc.slice(0, 16).replace("T", " ")} UTC`], ["rating", post.rating], ["score", post.score],
     ["size", `${post.image_width} × ${post.image_height}`], ["type", post.file_ext],
     ["bytes", post.file_bytes], ["source", page], ["file", post.original_path ?? post.original_url],
     ["uploader", post.uploader_id],
