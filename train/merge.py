@@ -7,12 +7,14 @@ the parameters of section `uppsala` for roots; it starts from the root of the fi
 `docs/methods/uppsala.md`.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from personae.errors import BadParams
 from train import backbone, fit, origin, saved
 from train.classifier import FitReport
 from train.data.images import DataModule, channel_mean
@@ -40,7 +42,8 @@ def run(
 
     Raises:
         MixedResults: The trees share a label, or the labels of the shards are not theirs.
-        BadParams: A folder is no run of `uppsala`, or the settings describe other networks.
+        BadParams: A folder is no run of `uppsala`, the settings describe other networks, or they set
+            what only the training of subnetworks reads.
     """
     device = loop.prepare(settings.loop)
     with distributed.process_group(device):
@@ -49,6 +52,7 @@ def run(
         first, second = (
             origin.load(path, settings, side=shards.side, target=target) for path in (folder, other)
         )
+        _check_params(settings, first, second, folder=folder)
         _check_labels(first.model.labels, second.model.labels, shards, folders=(folder, other))
         mean = channel_mean(shards.train.images)
         seeds.seed(seed, name, "weights")
@@ -105,8 +109,7 @@ def learn(
     seed: int,
 ) -> FitReport:
     """Trains the new root; with `uppsala.root_init: flat` it starts from the first tree's root."""
-    own = settings.own
-    assert isinstance(own, Params), "settings are made for trees"  # noqa: S101  # our own mistake
+    own = _own(settings)
     start = None
     if own.root_init == "flat":
         start = checkpoint.under("root", first.classifier.state_dict())
@@ -119,6 +122,26 @@ def learn(
         epochs=own.root_epochs,
         lr_scale=1.0 if start is None else own.lr_scale,
     )
+
+
+def _own(settings: fit.RunSettings) -> Params:
+    assert isinstance(settings.own, Params), "settings are made for trees"  # noqa: S101  # our own mistake
+    return settings.own
+
+
+def _check_params(
+    settings: fit.RunSettings, first: saved.Saved, second: saved.Saved, *, folder: Path
+) -> None:
+    own = _own(settings)
+    for name, unset in (("depth", None), ("rollback", 0)):
+        if getattr(own, name) != unset:
+            raise BadParams(
+                f"Trees that are merged keep their subnetworks, so that uppsala.{name} would do "
+                f"nothing. Set uppsala.{name}: {json.dumps(unset)}."
+            )
+    freezes = [tree.model.params[origin.METHOD]["freeze"] for tree in (first, second)]
+    if own.freeze not in freezes:
+        origin.check(folder, "uppsala.freeze", freezes[0], own.freeze)
 
 
 def _check_labels(

@@ -273,6 +273,9 @@ def test_same_seed_same_bits(project):
         (["a/tree/0", "c/tree/0", "both"], 5, "stage 'fit' writes it"),
         (["a/tree/0", "b/tree/0", "both", "--data", "data-a"], 5, "not in both: bea, dua"),
         (["a/tree/0", "b/tree/0", "both", "--dense", "16"], 2, "backbone.dense 32, and it is 16"),
+        (["a/tree/0", "b/tree/0", "both", "--depth", "3"], 2, "Set uppsala.depth: null."),
+        (["a/tree/0", "b/tree/0", "both", "--rollback", "1"], 2, "Set uppsala.rollback: 0."),
+        (["a/tree/0", "b/tree/0", "both", "--freeze", "none"], 2, "with uppsala.freeze 'conv'"),
         (["a/tree/0", "b/tree/0", "tree"], 2, "'tree' cannot be a new run"),
     ],
 )
