@@ -33,6 +33,7 @@ _MOST_BYTES = 1 << 20
 _MOST_ALIASES = 16
 RUN_NAME: Final = re.compile(r"\w[\w-]*")
 """A name of a run: DVC reads a dot in `runs.NAME` as the next level, and names a stage after it."""
+_QUOTES = " YAML reads on, off, yes and no as true and false: put the word in quotes."
 _NAMES = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 # Sections whose models lie elsewhere: the demo board's, and those of the runs.
 _WITHOUT_MODULE: Final = ("seeds", "demo", "runs", "compare")
@@ -343,7 +344,9 @@ def _explanation(
         elif field in given:
             from_options.append(f"--{field.replace('_', '-')} is {shown}: {message}.")
         else:
-            from_file.append(f"'{key}' is {shown}: {message}.")
+            is_word = problem["type"] in ("string_type", "literal_error")
+            hint = _QUOTES if is_word and isinstance(problem["input"], bool) else ""
+            from_file.append(f"'{key}' is {shown}: {message}.{hint}")
     if from_file:
         from_file[0] = f"{path}: {from_file[0]}"
     return " ".join([*from_options, *from_file])

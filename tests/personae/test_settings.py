@@ -222,6 +222,23 @@ def test_file_of_the_folder_is_read_when_none_is_named(tmp_path, monkeypatch):
     assert [1, 2] == Settings().value("seeds", list[int], [0])
 
 
+@pytest.mark.parametrize(("name", "word"), [("word", "on"), ("choice", "off")])
+def test_a_word_that_yaml_takes_for_a_truth_value_needs_quotes(tmp_path, name, word):
+    """`on` without quotes is true: where a text belongs, the error says so. With quotes it is a text."""
+
+    class Words(BaseModel):
+        word: str = ""
+        choice: Literal["", "off"] = ""
+
+    path = tmp_path / "params.yaml"
+    path.write_text(f"words: {{{name}: {word}}}\n")
+    with pytest.raises(BadParams, match=rf"'words\.{name}' is (True|False): .* in quotes\."):
+        Settings(path).section("words", Words)
+    path.write_text(f"words: {{{name}: '{word}'}}\n")
+
+    assert word == getattr(Settings(path).section("words", Words), name)
+
+
 def test_plain_value_of_another_type_is_named(tmp_path):
     """If `seeds` is not a list of numbers, the error is one clear message."""
     path = _file(tmp_path, "seeds: many")
