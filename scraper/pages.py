@@ -30,12 +30,6 @@ from scraper.store import Store
 _log = logging.getLogger(__name__)
 
 _EXPORTED = "exported"
-_KNOWN = """
-    SELECT post_id FROM posts WHERE collection = :collection AND post_id > :above
-    UNION SELECT post_id FROM refused_posts JOIN walks USING (walk)
-    WHERE collection = :collection AND post_id > :above
-"""
-_REFUSED = "FROM refused_posts JOIN walks USING (walk) WHERE collection = :collection AND post_id = :post_id"
 
 
 class Pages(Store):
@@ -158,7 +152,7 @@ class Pages(Store):
         """Returns the number of recorded and refused posts with an id above `above`."""
         with self._translated():
             (number,) = self._rows.execute(
-                f"SELECT count(*) FROM ({_KNOWN})",  # noqa: S608  # a constant
+                f"SELECT count(*) FROM ({recorded.KNOWN})",  # noqa: S608  # a constant
                 {"collection": self._collection, "above": above},
             ).fetchone()
         return int(number)
@@ -167,7 +161,7 @@ class Pages(Store):
         """Returns the next `limit` ids of recorded and refused posts above `above`, in order."""
         with self._translated():
             rows = self._rows.execute(
-                f"{_KNOWN} ORDER BY post_id LIMIT :limit",
+                f"{recorded.KNOWN} ORDER BY post_id LIMIT :limit",
                 {"collection": self._collection, "above": above, "limit": limit},
             )
             return [number for (number,) in rows]
@@ -198,8 +192,14 @@ class Pages(Store):
                 "UPDATE posts SET row_json = ? WHERE collection = ? AND post_id = ?",
                 [(row, self._collection, number) for number, row in after.items()],
             )
+            self._unbury(ids)
+            self._rows.executemany(
+                "INSERT INTO tombstones VALUES (?, ?)", [(self._collection, each) for each in gone]
+            )
             for number in after.keys() & set(ids) - before.keys():
-                self._list_refused(number, after[number])
+                values = {"collection": self._collection, "post_id": number, "row": after[number]}
+                for statement in recorded.LIST_REFUSED:
+                    self._rows.execute(statement, values)
             if after:
                 self._forget_export()
         self._at("posts refreshed")
@@ -207,15 +207,12 @@ class Pages(Store):
             edited=len(after.keys() - gone.keys()), gone=len(after.keys() & gone.keys())
         )
 
-    def _list_refused(self, post_id: int, row: str) -> None:
-        """Records a refused post as met by the walks that refused it; part of a transaction."""
-        values = {"collection": self._collection, "post_id": post_id, "row": row}
-        for statement in (
-            "INSERT INTO posts VALUES (:collection, :post_id, :row)",
-            f"INSERT OR IGNORE INTO sightings SELECT walk, post_id {_REFUSED}",
-            f"DELETE FROM refused_posts WHERE post_id = :post_id AND walk IN (SELECT walk {_REFUSED})",  # noqa: S608  # a constant
-        ):
-            self._rows.execute(statement, values)
+    def _unbury(self, ids: Iterable[int]) -> None:
+        """Forgets that posts were gone; part of a transaction."""
+        self._rows.executemany(
+            "DELETE FROM tombstones WHERE collection = ? AND post_id = ?",
+            [(self._collection, number) for number in ids],
+        )
 
     def sighted(self, walk: Walk, *, below: int | None = None) -> int:
         """Returns the number of posts that the walk has met, refused ones included, under an id."""
@@ -255,6 +252,7 @@ class Pages(Store):
             )
             if self._rows.total_changes != changes:
                 self._forget_export()
+            self._unbury(post.post_id for post in page.posts)
             self._at("page written")
             self._rows.execute(
                 "UPDATE walks SET cursor = ?, is_done = ? WHERE walk = ?",
@@ -395,4 +393,5 @@ class Pages(Store):
             (number,) = self._rows.execute(
                 "SELECT collection FROM collections WHERE identity = ?", (identity,)
             ).fetchone()
+            self._rows.execute(recorded.NOTE_LATEST, {"collection": number})
         return int(number)

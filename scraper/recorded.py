@@ -66,6 +66,15 @@ CREATE TABLE IF NOT EXISTS refused_posts (
     detail TEXT NOT NULL,
     PRIMARY KEY (walk, post_id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tombstones (
+    collection INTEGER NOT NULL,
+    post_id INTEGER NOT NULL,
+    PRIMARY KEY (collection, post_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS latest (
+    row INTEGER PRIMARY KEY CHECK (row = 0),
+    collection INTEGER NOT NULL
+);
 CREATE TEMP TABLE chosen (walk INTEGER PRIMARY KEY);
 """
 UPGRADES = {1: "ALTER TABLE walks ADD COLUMN early_ends INTEGER NOT NULL DEFAULT 0"}
@@ -103,15 +112,37 @@ UNLISTED = f"""
     ) AND NOT (EXISTS ({_MET}) AND EXISTS ({_LISTED})) ORDER BY post_id DESC
 """  # noqa: S608  # constants
 
+KNOWN = """
+    SELECT post_id FROM posts WHERE collection = :collection AND post_id > :above
+    UNION SELECT post_id FROM refused_posts JOIN walks USING (walk)
+    WHERE collection = :collection AND post_id > :above
+"""
+_REFUSED = "FROM refused_posts JOIN walks USING (walk) WHERE collection = :collection AND post_id = :post_id"
+LIST_REFUSED = (
+    "INSERT INTO posts VALUES (:collection, :post_id, :row)",
+    f"INSERT OR IGNORE INTO sightings SELECT walk, post_id {_REFUSED}",
+    f"DELETE FROM refused_posts WHERE post_id = :post_id AND walk IN (SELECT walk {_REFUSED})",  # noqa: S608  # a constant
+)
+"""Lists a refused post as met by the walks that refused it."""
+NOTE_LATEST = """
+    INSERT OR REPLACE INTO latest SELECT 0, :collection
+    WHERE (SELECT collection FROM latest) IS NOT :collection
+"""
+"""Notes the collection that is listed; nothing is written where it is the same as before."""
+
 SEARCHES = "searches"
 """The answer that holds the searches of the last listing; a record of an older version has none."""
 _WALKS = """
-    WITH listed AS (SELECT collection, answer FROM answers
-                    WHERE question = :searches AND json_valid(answer))
-    SELECT count(*), count(*) FILTER (WHERE is_done = 1) FROM walks
-    WHERE collection NOT IN (SELECT collection FROM listed)
-    OR (collection, search) IN (SELECT collection, value FROM listed, json_each(answer))
+    WITH listed AS (SELECT answer FROM answers WHERE collection = :collection
+                    AND question = :searches AND json_valid(answer))
+    SELECT count(*), count(*) FILTER (WHERE is_done = 1) FROM walks WHERE collection = :collection
+    AND (NOT EXISTS (SELECT 1 FROM listed) OR search IN (SELECT value FROM listed, json_each(answer)))
 """
+_LACKING = {
+    "refused_posts": "SELECT post_id, reason FROM refused_posts JOIN walks USING (walk) WHERE collection = :collection",
+    "tombstones": "SELECT post_id, :gone AS reason FROM tombstones WHERE collection = :collection",
+}
+"""By table, which records of older versions lack: the posts that cannot be listed, and why."""
 
 DAMAGE = (
     ValueError,
@@ -151,14 +182,18 @@ class RefreshedCounts:
 
 @dataclass(frozen=True, slots=True)
 class ListingSummary:
-    """Counts of a record, over all its collections."""
+    """Counts of a record: those of the collection that was listed last."""
 
     posts: int
     searches: int
     searches_done: int
     unreadable: int = 0
     gone: int = 0
-    """Posts that a dump chose and the board lacks."""
+    """Posts that a dump chose, or that were listed before, and that the board lacks."""
+    board: str = ""
+    """Name of the collection."""
+    boards: int = 1
+    """Collections of the record."""
 
 
 class DamagedRows(Exception):
@@ -237,13 +272,24 @@ def summary(folder: Path) -> ListingSummary | None:
     with store.translated(path, remedy=REMEDY), closing(store.read_only(path)) as rows:
         if not store.has_tables(rows):
             return None
-        (posts,) = rows.execute("SELECT count(*) FROM posts").fetchone()
-        searches, done = rows.execute(_WALKS, {"searches": SEARCHES}).fetchone()
+        tables = {name for (name,) in rows.execute("SELECT name FROM sqlite_schema")}
+        boards = dict(rows.execute("SELECT collection, identity FROM collections"))
+        latest = None
+        if "latest" in tables:
+            latest = rows.execute("SELECT collection FROM latest").fetchone()
+        collection = latest[0] if latest else max(boards, default=0)
+        values = {"collection": collection, "searches": SEARCHES, "gone": GONE}
+        (posts,) = rows.execute(
+            "SELECT count(*) FROM posts WHERE collection = :collection", values
+        ).fetchone()
+        searches, done = rows.execute(_WALKS, values).fetchone()
+        lacking = " UNION ".join(sql for table, sql in _LACKING.items() if table in tables)
         unreadable = gone = 0
-        if rows.execute("SELECT 1 FROM sqlite_schema WHERE name = 'refused_posts'").fetchone():
+        if lacking:
             unreadable, gone = rows.execute(
-                "SELECT count(DISTINCT post_id) FILTER (WHERE reason != :gone), "
-                "count(DISTINCT post_id) FILTER (WHERE reason = :gone) FROM refused_posts",
-                {"gone": GONE},
+                "SELECT count(DISTINCT post_id) FILTER (WHERE reason != :gone), "  # noqa: S608  # constants
+                f"count(DISTINCT post_id) FILTER (WHERE reason = :gone) FROM ({lacking})",
+                values,
             ).fetchone()
-    return ListingSummary(posts, searches, done, unreadable, gone)
+    board = boards.get(collection, "")
+    return ListingSummary(posts, searches, done, unreadable, gone, board, len(boards))

@@ -81,7 +81,12 @@ def _listing(folder: Path) -> dict[str, Any]:
     held = recorded.summary(folder)
     if held is None:
         return {"state": "not begun"}
-    known = {"searches": held.searches, "searches_done": held.searches_done}
+    known = {
+        "searches": held.searches,
+        "searches_done": held.searches_done,
+        "board": held.board,
+        "boards": held.boards,
+    }
     if held.searches_done < held.searches or not (folder / "posts.parquet").is_file():
         return {"state": "unfinished", "posts": held.posts} | known
     posts = tables.read(folder / "posts.parquet", ("post_id",), stage="listing").num_rows
@@ -94,15 +99,18 @@ def _listing(folder: Path) -> dict[str, Any]:
 
 
 def _of_listing(known: dict[str, Any]) -> str:
-    if known["state"] == "unfinished":
-        return (
-            f"unfinished: {known['posts']:,} posts, {known['searches_done']} of "
-            f"{known['searches']} searches done; run the same command again to continue"
-        )
     if known["state"] == "not begun":
         return "not begun"
+    # The tables and the next run are those of one board, whatever else the record holds.
+    board = f" of {known['board']}, the last of {known['boards']} boards here"
+    posts = f"{known['posts']:,} posts{board if known['boards'] > 1 else ''}"
+    if known["state"] == "unfinished":
+        return (
+            f"unfinished: {posts}, {known['searches_done']} of {known['searches']} searches done; run "
+            "the same command again to continue"
+        )
     counts = [f"{known[name]:,} {name}" for name in ("unreadable", "gone") if known[name]]
-    return ", ".join([f"done: {known['posts']:,} posts", *counts])
+    return ", ".join([f"done: {posts}", *counts])
 
 
 def _decide(folder: Path) -> dict[str, Any]:

@@ -110,9 +110,8 @@ def test_a_persona_that_drops_out_leaves_nothing_unfinished(shelf, tmp_path, is_
     shelf.posts = [post for post in shelf.posts if post.post_id % 2 or post.post_id == 2]
     updated(shelf, folder)
 
-    assert recorded.ListingSummary(posts=150 - 50 * is_cut, searches=1, searches_done=1) == (
-        recorded.summary(folder)
-    )
+    summary = recorded.summary(folder)
+    assert (150 - 50 * is_cut, 1, 1) == (summary.posts, summary.searches, summary.searches_done)
     assert "listing   done: 100 posts" in status.report(tmp_path)
 
 
@@ -160,6 +159,40 @@ def test_edits_and_deletions_are_recorded(shelf, tmp_path, caplog):
     assert before.keys() | {1001} == after.keys()
     unchanged = before.keys() - {edited.post_id, gone}
     assert [before[key] for key in unchanged] == [after[key] for key in unchanged]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_status_counts_the_posts_that_are_gone(shelf, tmp_path, changed):
+    """Tombstones are counted, until an update of either kind meets the post again."""
+    folder = tmp_path / "listing"
+    run(shelf, folder)
+    newest = shelf.posts.pop(99)
+    updated(shelf, folder, changed=True)
+    assert 1 == recorded.summary(folder).gone
+    assert "listing   done: 150 posts, 1 gone" in status.report(tmp_path)
+    shelf.posts.append(newest)
+    updated(shelf, folder, changed=changed)
+
+    assert 0 == recorded.summary(folder).gone
+    assert not any(row["is_deleted"] for row in rows(folder).values())
+
+
+def test_status_is_that_of_the_board_listed_last(shelf, tmp_path):
+    """A board left unfinished in the same folder does not count, and several boards are named."""
+    folder = tmp_path / "listing"
+    other = Shelf(*(post(number, "mai") for number in range(5)), identity="other")
+    other.fault = fail_at("mai")
+    with pytest.raises(ConnectionLost):
+        run(other, folder)
+    run(shelf, folder)
+    text = status.report(tmp_path)
+    assert "listing   done: 150 posts of shelf, the last of 2 boards here" in text
+    with pytest.raises(ConnectionLost):
+        run(other, folder)
+
+    assert "unfinished: 0 posts of other, the last of 2 boards here, 0 of 1" in status.report(
+        tmp_path
+    )
 
 
 def test_a_refresh_that_fails_goes_on_after_its_last_hundred(shelf, tmp_path):
