@@ -17,8 +17,8 @@ async def posts_by_id(source: PostSource, ids: Sequence[int], terms: str = "") -
     Returns the posts of `ids` that the board has, and the refusals of those that cannot be read.
 
     Absent posts are requested again and counted, since an empty answer may be a fault. Where the
-    board cannot count, or counts more than was requested, they are requested beside its newest post:
-    they are gone if that post comes alone. A post that cannot be read narrows a page to itself, so
+    board cannot count, or counts more than was requested, they are requested beside a post that it
+    has: they are gone if that post comes alone. A post that cannot be read narrows a page to itself, so
     requests go on as long as posts come.
 
     Args:
@@ -46,21 +46,23 @@ async def posts_by_id(source: PostSource, ids: Sequence[int], terms: str = "") -
             if count == 0:
                 break
             is_counted = count is not None and count <= len(absent)
-            newest = None if witness or is_counted else await _newest(source, terms)
-            if newest is None:
+            other = None if witness or is_counted else await _other(source, posts, terms)
+            if other is None:
                 raise EmptyPage(
                     f"The board sends no post for {_search(absent, terms):.60}, and its count "
                     f"({count}) does not prove them gone. Run the same command again to continue."
                 )
-            witness = {newest}
+            witness = {other}
         absent -= came
         is_again = True
     return Page(tuple(posts), min(ids, default=None), tuple(refused))
 
 
-async def _newest(source: PostSource, terms: str) -> int | None:
-    page = await source.page(f"{PREFIX}>0 {terms}".strip(), before=None, size=1)
-    return page.cursor
+async def _other(source: PostSource, posts: Sequence[Post], terms: str) -> int | None:
+    """Returns the id of a post that the board has: one of `posts`, else its newest; None if none."""
+    if posts:
+        return posts[0].post_id
+    return (await source.page(f"{PREFIX}>0 {terms}".strip(), before=None, size=1)).cursor
 
 
 def _search(ids: set[int], terms: str) -> str:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from scraper import update
+from scraper import recorded, update
 from scraper.errors import EmptyPage
 from scraper.sources import Page, RefusedPost
 from tests.scraper.test_update import pages_of, rows, run, shelf, updated
@@ -49,16 +49,23 @@ def test_a_board_that_cannot_count_is_asked_for_another_post(shelf, tmp_path):
 
 
 @pytest.mark.parametrize("count", [None, 10**6])
-def test_a_post_is_gone_where_another_comes_without_it(shelf, tmp_path, count):
-    """Where the board never counts, or counts all its posts, another post proves the answer whole."""
+@pytest.mark.parametrize(("gone", "other"), [(1, 100), (100, 199)])
+def test_posts_are_gone_where_another_comes_without_them(shelf, tmp_path, count, gone, other):
+    """
+    Where the board never counts, or counts all its posts, another post proves the answer whole.
+
+    It is one of the same hundred; where all of them are gone, it is the newest of the board.
+    """
     run(shelf, tmp_path)
-    shelf.posts = [post for post in shelf.posts if post.post_id != 1]
+    shelf.posts = [post for post in shelf.posts if post.post_id > gone]
     shelf.counted = lambda _search, _before: count
     shelf.asked.clear()
     updated(shelf, tmp_path, changed=True)
+    ids = ",".join(map(str, range(1, gone + 1)))
 
-    assert [1] == [number for number, row in rows(tmp_path).items() if row["is_deleted"]]
-    assert [1, 1, 1] == [len(pages_of(shelf, name)) for name in ("id:1", "id:>0", "id:1,199")]
+    assert gone == recorded.summary(tmp_path).gone
+    assert 1 == len(pages_of(shelf, f"id:{ids},{other}"))
+    assert (gone == 100) == len(pages_of(shelf, "id:>0"))
 
 
 @pytest.mark.parametrize("count", [None, 10**6])
