@@ -9,8 +9,13 @@ import zlib
 from personae.errors import UnreadableImage
 
 MAX_SCANS = 100  # progressive JPEG files have about ten; each scan costs a pass over all pixels
+MAX_MARKERS = 10_000  # JPEG files have tens before their pixels; each costs Pillow a call
 MAX_CHUNKS = 100_000  # PNG files have thousands at most; each costs Pillow a call
-
+_SCAN = b"\xda"
+# Markers that Pillow reads without a length: an escaped byte, restarts, start, end, extensions.
+_LONE_MARKERS = frozenset(
+    bytes([code]) for code in (0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))
+)
 
 SIGNATURE_BYTES = 12
 """So many bytes tell the format."""
@@ -45,6 +50,7 @@ def format_of(data: bytes) -> str:
                 measured=scans,
                 threshold=MAX_SCANS,
             )
+        _check_markers(data)
     elif kind == "PNG":
         _check_chunks(data)
     elif kind == "WEBP":
@@ -86,6 +92,28 @@ def without_damaged_extras(data: bytes) -> bytes:
 def _has_checksum(data: bytes, start: int, end: int) -> bool:
     """Returns whether the PNG chunk of the bytes from `start` to `end` has the checksum it names."""
     return zlib.crc32(data[start + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big")
+
+
+def _check_markers(data: bytes) -> None:
+    """Checks that a JPEG file has few markers and fill bytes before its first scan, as Pillow reads it."""
+    position = 2
+    for _ in range(MAX_MARKERS):
+        position = data.find(b"\xff", position)
+        marker = data[position + 1 : position + 2]
+        if position < 0 or marker in (b"", _SCAN):
+            return
+        if marker == b"\xff":  # a fill byte
+            position += 1
+        elif marker in _LONE_MARKERS:
+            position += 2
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    raise UnreadableImage(
+        "undecodable",
+        f"a JPEG file of more than {MAX_MARKERS} markers",
+        measured=MAX_MARKERS + 1,
+        threshold=MAX_MARKERS,
+    )
 
 
 def _check_chunks(data: bytes) -> None:

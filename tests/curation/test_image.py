@@ -284,6 +284,28 @@ def test_refusal_for_scans_has_their_number() -> None:
     assert (300, 100) == (caught.value.measured, caught.value.threshold)
 
 
+@pytest.mark.parametrize(
+    "filler", [b"\xff", b"\xff\xfe\0\2", b"\xff\xe1\0\2", b"\xff\xd0", b"\xff\xf0", b"\0\xff\xd0"]
+)
+def test_refuses_a_jpeg_of_endless_markers(drawing: Image.Image, filler: bytes) -> None:
+    """A JPEG file of millions of markers or fill bytes before its pixels is refused at once."""
+    data = saved(drawing, "JPEG")
+    scan = data.index(b"\xff\xda")
+    started = time.process_time()
+
+    assert "undecodable" == refusal(data[:scan] + filler * 3_000_000 + data[scan:])
+    assert time.process_time() - started < 0.5
+
+
+def test_reads_a_jpeg_with_fill_bytes(drawing: Image.Image) -> None:
+    """Some fill bytes before a marker, which the format allows, change no pixel."""
+    data = saved(drawing, "JPEG")
+    scan = data.index(b"\xff\xda")
+    filled = data[:scan] + b"\xff" * 1_000 + data[scan:]
+
+    assert decoded(data).image.tobytes() == decoded(filled).image.tobytes()
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_refuses_animation(drawing: Image.Image, kind: str) -> None:
     """A file with several frames is refused as an animation."""
