@@ -56,10 +56,10 @@ def _moment(value: Any) -> datetime:
 
 
 def _names(value: Any) -> tuple[str, ...]:
-    """Splits a tag string at its spaces; a repeated name counts once."""
+    """Splits a tag string at its spaces, and at no other white space; a repeated name counts once."""
     if not isinstance(value, str):
         raise ValueError("a tag string is a string")  # noqa: TRY004  # pydantic's own protocol
-    return tuple(dict.fromkeys(_encodable(value).split()))
+    return tuple(name for name in dict.fromkeys(_encodable(value).split(" ")) if name)
 
 
 _Text = Annotated[str, BeforeValidator(_encodable)]

@@ -201,6 +201,13 @@ def test_tag_named_like_a_path_is_a_tag():
     assert ("../../x", "a/b") == read(changed(tag_string_artist="../../x a/b")).tags_artist
 
 
+def test_only_a_space_parts_two_tags():
+    """A tag keeps every other white space, so that it returns as the board served it."""
+    names = ("a\u3000b", "a\u00a0b", "a\u2028b", "a\nb", "a\x85b")
+
+    assert names == read(changed(tag_string_artist=f" {'  '.join(names)} ")).tags_artist
+
+
 def test_every_recorded_post_is_read(real_data):
     """Every recorded post is read, and its fields equal those of the response."""
     answers = []
