@@ -51,6 +51,9 @@ class Ended:
     """Exit code; a signal as its negative number."""
     text: str
     """What it wrote to standard output and standard error."""
+    cpu_seconds: float
+    peak_mib: float
+    """Largest resident size, libraries included."""
 
     @property
     def is_killed(self) -> bool:
@@ -107,8 +110,9 @@ class Forked:
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018  # Popen got pipes
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
-        code = int(self._process.stdout.readline())
-        return Ended(code, (folder / _OUTPUT).read_text(encoding="utf-8", errors="replace"))
+        code, cpu_seconds, peak_mib = self._process.stdout.readline().split()
+        text = (folder / _OUTPUT).read_text(encoding="utf-8", errors="replace")
+        return Ended(int(code), text, float(cpu_seconds), float(peak_mib))
 
 
 def trace(folder: Path) -> list[str]:
@@ -175,8 +179,10 @@ def main(names: list[str]) -> None:
                     sys.stderr.flush()
             finally:
                 os._exit(code)
-        _, status = os.waitpid(process, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        _, status, usage = os.wait4(process, 0)
+        # Linux counts in KiB.
+        cost = f"{usage.ru_utime + usage.ru_stime:.3f} {usage.ru_maxrss / 1024:.1f}"
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)} {cost}\n")
         sys.stdout.flush()
 
 

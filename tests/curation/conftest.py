@@ -246,9 +246,8 @@ def _decide(folder: Path, kept: list[tuple[int, str, bool]], refused: dict[int, 
     write_rows(folder / "personae.parquet", counted, pa.schema(text + numbers))
 
 
-@pytest.fixture(scope="session")
-def _tiny_data_once(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
-    root = tmp_path_factory.mktemp("tiny")
+def write_tiny(root: Path) -> TinyData:
+    """Writes the small data folder to `root`, as the stages of the scraper would."""
     data_dir = root / "data"
     good = good_entries()
     copies, original = copied_entries(good)
@@ -278,6 +277,11 @@ def _tiny_data_once(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
     )
 
 
+@pytest.fixture(scope="session")
+def _tiny_data_once(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
+    return write_tiny(tmp_path_factory.mktemp("tiny"))
+
+
 @pytest.fixture
 def tiny_data(_tiny_data_once: TinyData, tmp_path: Path) -> TinyData:
     """Returns a private copy of the small data folder with an empty `work_dir` and the truth."""
@@ -287,13 +291,10 @@ def tiny_data(_tiny_data_once: TinyData, tmp_path: Path) -> TinyData:
     )
 
 
-@pytest.fixture(scope="session")
-def _curated_once(_tiny_data_once: TinyData, tmp_path_factory: pytest.TempPathFactory) -> TinyData:
+def curate(data: Path, work: Path) -> None:
+    """Runs every stage of curation on a copy of the small data folder."""
     from curation import catalog, duplicates, filters, measure, persona, shards, split
 
-    root = tmp_path_factory.mktemp("curated")
-    data, work = root / "data", root / "work"
-    shutil.copytree(_tiny_data_once.data_dir, data)
     measure.run(measure.Params(workers=1), data_dir=data, work_dir=work)
     filters.run(filters.Params(), data_dir=data, work_dir=work)
     duplicates.run(duplicates.Params(workers=1), data_dir=data, work_dir=work)
@@ -302,6 +303,14 @@ def _curated_once(_tiny_data_once: TinyData, tmp_path_factory: pytest.TempPathFa
     split.run(sides, data_dir=data, work_dir=work)
     shards.run(shards.Params(samples_per_shard=10), data_dir=data, work_dir=work)
     catalog.run(catalog.Params(), data_dir=data, work_dir=work)
+
+
+@pytest.fixture(scope="session")
+def _curated_once(_tiny_data_once: TinyData, tmp_path_factory: pytest.TempPathFactory) -> TinyData:
+    root = tmp_path_factory.mktemp("curated")
+    data, work = root / "data", root / "work"
+    shutil.copytree(_tiny_data_once.data_dir, data)
+    curate(data, work)
     return TinyData(data, work, _tiny_data_once.truth, _tiny_data_once.original)
 
 

@@ -6,6 +6,7 @@ from scraper.post import Post, Variant
 from scraper.sources import Page, Tag
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+BASE = "http://board"
 BLANK = Post(
     post_id=1,
     created_at_utc=MOMENT,
@@ -41,6 +42,31 @@ def post_of_row(row):
     lists = {name: tuple(value) for name, value in row.items() if name.startswith("tags_")}
     files = tuple(Variant(**variant) for variant in row["variants"])
     return Post(**{**row, **lists, "variants": files})
+
+
+def raw(post_id, **changes):
+    """Returns the JSON of a post."""
+    row = dict.fromkeys((f"tag_string_{kind}" for kind in ("general", "artist", "meta")), "")
+    row |= dict.fromkeys(("is_pending", "is_flagged", "is_deleted", "is_banned"), False)
+    row |= dict.fromkeys(("created_at", "updated_at"), "2026-02-18T06:12:44.310-05:00")
+    row |= {
+        "id": post_id,
+        "uploader_id": 1,
+        "score": 0,
+        "source": "",
+        "rating": "g",
+        "parent_id": None,
+    }
+    row |= {"md5": f"{post_id:032x}", "file_url": f"{BASE}/{post_id}.png", "has_children": False}
+    row |= {"image_width": 4, "image_height": 4, "file_ext": "png", "file_size": 9}
+    row |= {"tag_string_character": "rin", "tag_string_copyright": ""}
+    row |= {"media_asset": {"variants": [variant(post_id)]}}
+    return row | changes
+
+
+def variant(post_id, **changes):
+    url = f"{BASE}/original/{post_id}.png"
+    return {"type": "original", "url": url, "width": 4, "height": 4, "file_ext": "png"} | changes
 
 
 class Shelf:

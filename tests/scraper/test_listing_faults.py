@@ -15,35 +15,8 @@ from scraper.errors import (
 from scraper.params import personae
 from scraper.sources import Page, RefusedPost
 from scraper.sources.danbooru import Danbooru
-from tests.scraper.listing_fixture import Shelf
+from tests.scraper.listing_fixture import BASE, Shelf, raw, variant
 from tests.scraper.test_listing import ids, post, run, table
-
-BASE = "http://board"
-
-
-def raw(post_id, **changes):
-    """Returns the JSON of a post."""
-    row = dict.fromkeys((f"tag_string_{kind}" for kind in ("general", "artist", "meta")), "")
-    row |= dict.fromkeys(("is_pending", "is_flagged", "is_deleted", "is_banned"), False)
-    row |= dict.fromkeys(("created_at", "updated_at"), "2026-02-18T06:12:44.310-05:00")
-    row |= {
-        "id": post_id,
-        "uploader_id": 1,
-        "score": 0,
-        "source": "",
-        "rating": "g",
-        "parent_id": None,
-    }
-    row |= {"md5": f"{post_id:032x}", "file_url": f"{BASE}/{post_id}.png", "has_children": False}
-    row |= {"image_width": 4, "image_height": 4, "file_ext": "png", "file_size": 9}
-    row |= {"tag_string_character": "rin", "tag_string_copyright": ""}
-    row |= {"media_asset": {"variants": [variant(post_id)]}}
-    return row | changes
-
-
-def variant(post_id, **changes):
-    url = f"{BASE}/original/{post_id}.png"
-    return {"type": "original", "url": url, "width": 4, "height": 4, "file_ext": "png"} | changes
 
 
 class Board:

@@ -19,9 +19,9 @@ from scraper.site import Params, Site
 from scraper.sources.danbooru import Danbooru
 from tests.scraper.conftest import Shelf
 from tests.scraper.faulty_fixture import CONNECTION, FILES, HOST, JSON, FaultyBoard
+from tests.scraper.listing_fixture import raw
 from tests.scraper.network_fixture import NOW, Clock
 from tests.scraper.test_listing import ids
-from tests.scraper.test_listing_faults import raw
 
 POSTS = range(100, 124)
 PATIENCE = Patience(connect_seconds=5, read_seconds=5, total_seconds=10, attempts=2)

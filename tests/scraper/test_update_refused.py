@@ -7,8 +7,9 @@ import pytest
 from scraper import update
 from scraper.errors import UnreadablePage
 from scraper.sources.danbooru import Danbooru
+from tests.scraper.listing_fixture import BASE, raw
 from tests.scraper.test_listing import ids, table
-from tests.scraper.test_listing_faults import BASE, Board, listed, raw, refused
+from tests.scraper.test_listing_faults import Board, listed, refused
 
 
 class SearchedBoard(Board):
