@@ -121,11 +121,13 @@ def _rows(connection: duckdb.DuckDBPyConnection, data_dir: Path) -> Iterator[str
     expected |= _derived(connection)
     for table in ("stages", "shards", "builds"):
         expected[table] = f"SELECT * FROM expected.{table}"  # noqa: S608  # names are constants of this file
-    sources = {source.table: source for source in catalog_tables.SOURCES}
+    origins = {source.table: (source.stage, source.file) for source in catalog_tables.SOURCES}
+    origins["tombstones"] = ("filters", "tombstones.parquet")
     for table, rows in expected.items():
-        source = sources.get(table)
-        name = f"{source.stage}/{source.file}" if source else f"The source of table '{table}'"
-        remedy = f"Run stage '{source.stage}' again, then stage 'catalog'." if source else _AGAIN
+        name, remedy = f"The source of table '{table}'", _AGAIN
+        if table in origins:
+            stage, file = origins[table]
+            name, remedy = f"{stage}/{file}", f"Run stage '{stage}' again, then stage 'catalog'."
         actual = "SELECT *" + " REPLACE (tag::VARCHAR AS tag)" * (table == "post_tags")
         try:
             before = _sum(connection, rows)

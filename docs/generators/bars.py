@@ -2,7 +2,7 @@
 
 import json
 
-from generators.text import ROOT, span, table
+from generators.text import ROOT, rounded, table
 
 
 def bars() -> str:
@@ -13,11 +13,11 @@ def bars() -> str:
         rows.append(
             [
                 f"`{path.stem}`",
-                f"{result['value']:.3g} {result['unit']}",
+                f"{rounded(result['value'])} {result['unit']}",
                 result["bar"],
                 "yes" if result["ok"] else "**no**",
                 len(result["runs"]),
-                span(result["runs"], "{:.3g}"),
+                " to ".join(dict.fromkeys(rounded(end(result["runs"])) for end in (min, max))),
                 result["recorded"],
                 f"`{result['commit']}`",
             ]

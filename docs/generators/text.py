@@ -28,6 +28,11 @@ def mean(values: Sequence[float], digits: int = 1) -> str:
     return f"{statistics.mean(values):.{digits}f}" if values else ""
 
 
+def rounded(value: float) -> str:
+    """Returns a number with three digits, or as a whole number from a hundred on."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def span(values: Sequence[float], form: str = "{:g}") -> str:
     """Returns the smallest and the largest value, or the only one."""
     ends = [form.format(value) for value in (min(values), max(values))] if values else []

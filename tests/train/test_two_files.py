@@ -52,7 +52,8 @@ def copied(tmp_path, tiny_shards):
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("personae", "scraper", "curation", "train", "tests", "presets"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
-    for name in ("pyproject.toml", "dvc.yaml", "params.yaml"):
+    edited = ("relabel.txt", "exclude.txt", "splits.csv")
+    for name in ("pyproject.toml", "dvc.yaml", "params.yaml", *edited):
         shutil.copy(ROOT / name, tmp_path / name)
     files = dict(BLOCKS.findall((ROOT / "docs/howto/method.md").read_text(encoding="utf-8")))
     (tmp_path / "work").mkdir()
