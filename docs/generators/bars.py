@@ -2,7 +2,7 @@
 
 import json
 
-from generators.text import ROOT, rounded, table
+from generators.text import ROOT, rounded, span, table
 
 
 def bars() -> str:
@@ -17,7 +17,7 @@ def bars() -> str:
                 result["bar"],
                 "yes" if result["ok"] else "**no**",
                 len(result["runs"]),
-                " to ".join(dict.fromkeys(rounded(end(result["runs"])) for end in (min, max))),
+                span(result["runs"], rounded),
                 result["recorded"],
                 f"`{result['commit']}`",
             ]

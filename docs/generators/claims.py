@@ -41,7 +41,7 @@ class _Claim:
         return [
             (
                 self.paper if position == 0 else "",
-                span(self.published, "{:+.2f}") if position == 0 else "",
+                span(self.published, "{:+.2f}".format) if position == 0 else "",
                 name,
                 *(_cell(gains, name) for gains in (self.ours, self.random, self.longer)),
             )

@@ -183,10 +183,9 @@ def averaging() -> str:
 
 def swept() -> str | None:
     """Returns HD-CNN for several numbers of clusters and overlaps; None where that is not recorded."""
-    path = ROOT / "benchmarks" / "results" / "hdcnn_sweep-methods.json"
-    if not path.exists():
+    details = measured("hdcnn_sweep").get(COMPARED["methods"])
+    if details is None:
         return None
-    details = json.loads(path.read_text(encoding="utf-8"))["details"]
     flat = details["flat"]
     rows = [["`flat`", *[""] * 4, "1.000", f"{flat['val']:.1f}", f"{flat['test']:.1f}", ""]]
     for cell in details["cells"]:

@@ -46,4 +46,4 @@ def _gain(values: list[float]) -> str:
     if not values:
         return ""
     mean = f"{statistics.mean(values):+.1f}"
-    return mean if len(values) == 1 else f"{mean} ({span(values, '{:+.1f}')})"
+    return mean if len(values) == 1 else f"{mean} ({span(values, '{:+.1f}'.format)})"

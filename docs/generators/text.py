@@ -2,7 +2,7 @@
 
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,9 +33,9 @@ def rounded(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def span(values: Sequence[float], form: str = "{:g}") -> str:
+def span(values: Sequence[float], form: Callable[[float], str] = "{:g}".format) -> str:
     """Returns the smallest and the largest value, or the only one."""
-    ends = [form.format(value) for value in (min(values), max(values))] if values else []
+    ends = [form(value) for value in (min(values), max(values))] if values else []
     return " to ".join(dict.fromkeys(ends))
 
 
