@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
+from benchmarks.shared import validation
 from benchmarks.shared.result import Result
 from personae import files
-from train.grouping.inputs import read_predictions
 
 RUN = "hdcnn_spectral"
 CLUSTERS, OVERLAPS = (2, 3, 4, 6), (1.0, 2.0, 5.0, 20.0)
@@ -124,14 +123,10 @@ def _row(cell: Cell, seeds: list[int]) -> dict[str, Any]:
 
 def _accuracy(folder: Path, seeds: list[int], split: str) -> list[float]:
     """Returns the accuracy of each seed in %."""
-    shares = []
-    for seed in seeds:
-        if split == "test":
-            shares.append(_json(folder / str(seed) / "metrics.json")["msr"])
-        else:
-            read = read_predictions(folder / str(seed) / "validation.parquet")
-            shares.append(float(np.mean(read.predicted == read.labels)))
-    return [round(100 * share, 2) for share in shares]
+    folders = [folder / str(seed) for seed in seeds]
+    if split == "val":
+        return [validation.accuracy(each) for each in folders]
+    return [round(100 * _json(each / "metrics.json")["msr"], 2) for each in folders]
 
 
 def _json(path: Path) -> Any:

@@ -6,10 +6,8 @@ Run after the trainings of a preset of trials, such as `signals`.
 
 from pathlib import Path
 
-import numpy as np
-
+from benchmarks.shared import validation
 from benchmarks.shared.result import Result
-from train.grouping.inputs import read_predictions
 
 FLAT = "flat"
 
@@ -17,7 +15,7 @@ FLAT = "flat"
 def run() -> Result:
     """Returns the largest gain over flat in points, and the accuracy of each run in %."""
     paths = sorted(Path("results").glob("*/0/validation.parquet"))
-    accuracies = {path.parent.parent.name: _accuracy(path) for path in paths}
+    accuracies = {path.parent.parent.name: validation.accuracy(path.parent) for path in paths}
     if FLAT not in accuracies:
         raise SystemExit("results/flat/0 is absent: train the runs of the preset first")
     gains = {name: value - accuracies[FLAT] for name, value in accuracies.items()}
@@ -30,8 +28,3 @@ def run() -> Result:
         details={"accuracy": accuracies},
         commands=["dvc repro"],
     )
-
-
-def _accuracy(path: Path) -> float:
-    predictions = read_predictions(path)
-    return round(100 * float(np.mean(predictions.predicted == predictions.labels)), 2)

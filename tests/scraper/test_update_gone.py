@@ -82,12 +82,7 @@ def test_empty_answers_prove_nothing_where_the_board_cannot_count(
         return await whole(search, before=before, size=size) if is_sent else Page((), None)
 
     shelf.page, shelf.counted = page, lambda _search, _before: count
-    with pytest.raises(EmptyPage, match="does not prove them gone"):
-        asyncio.run(update.run(shelf, tmp_path, changed=True))
-    shelf.page = whole
-    run(shelf, tmp_path)
-
-    assert not any(row["is_deleted"] for row in rows(tmp_path).values())
+    _fail_without_tombstones(shelf, tmp_path, whole, "does not prove them gone")
 
 
 def test_lasting_empty_answer_ends_the_update(shelf, tmp_path):
@@ -99,12 +94,7 @@ def test_lasting_empty_answer_ends_the_update(shelf, tmp_path):
         return Page((), None)
 
     shelf.page = page
-    with pytest.raises(EmptyPage):
-        asyncio.run(update.run(shelf, tmp_path, changed=True))
-    shelf.page = whole
-    run(shelf, tmp_path)
-
-    assert not any(row["is_deleted"] for row in rows(tmp_path).values())
+    _fail_without_tombstones(shelf, tmp_path, whole, "no post")
 
 
 def test_unreadable_post_is_no_tombstone(shelf, tmp_path):
@@ -123,3 +113,13 @@ def test_unreadable_post_is_no_tombstone(shelf, tmp_path):
     run(shelf, tmp_path)
 
     assert not any(row["is_deleted"] for row in rows(tmp_path).values())
+
+
+def _fail_without_tombstones(shelf, folder, whole, message):
+    """Runs an update that must end in an error, then one on the whole board: no post counts as gone."""
+    with pytest.raises(EmptyPage, match=message):
+        asyncio.run(update.run(shelf, folder, changed=True))
+    shelf.page = whole
+    run(shelf, folder)
+
+    assert not any(row["is_deleted"] for row in rows(folder).values())
