@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow.parquet as pq
 
 from curation import catalog_tables, history
 from curation.catalog_tables import DECIDING, SOURCES, TAGS, CatalogTable, quoted
 from curation.documents import CatalogDocument, CertificateDocument, ManifestDocument
 from curation.errors import TamperedData
 from curation.params.catalog import Params
-from personae import files
+from personae import files, tables
 from personae.catalog import OFFLINE
 from personae.errors import DiskRefused
 
@@ -241,9 +240,8 @@ def _params(data_dir: Path) -> dict[str, Any]:
     params: dict[str, Any] = {}
     files = [(source.stage, source.file) for source in SOURCES]
     for stage, file in [*files, *((stage, "decisions.parquet") for stage in DECIDING)]:
-        metadata = pq.read_schema(data_dir / stage / file).metadata or {}
-        if b"personae.params" in metadata:
-            params[stage] = json.loads(metadata[b"personae.params"])
+        if values := tables.recorded(data_dir / stage / file, "personae.params", stage=stage):
+            params[stage] = values
     return params
 
 

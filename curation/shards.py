@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curation import documents, tars, workers
 from curation.documents import (
@@ -335,16 +334,14 @@ def _classes(data_dir: Path) -> ClassesDocument:
 
 def _metadata(path: Path) -> dict[str, Any]:
     """Returns the parameters and library versions that `measure` recorded with its table."""
-    tables.check(path, ["post_id"], stage="measure")
-    metadata = pq.read_schema(path).metadata or {}
     names = ("personae.params", "personae.versions")
-    absent = [name for name in names if name.encode() not in metadata]
-    if absent:
+    recorded = {name: tables.recorded(path, name, stage="measure") for name in names}
+    if absent := [name for name, values in recorded.items() if not values]:
         raise MissingInput(
             f"{path} does not record how its images were made (no metadata {', '.join(absent)}). "
             "Run stage 'measure' again."
         )
-    return {name: json.loads(metadata[name.encode()]) for name in names}
+    return recorded
 
 
 def _clear(out_dir: Path, *, keep: Collection[str]) -> None:

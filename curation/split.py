@@ -6,7 +6,6 @@ that keep their split. Writes split.parquet, decisions.parquet and certificate.j
 closest images of different splits.
 """
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curation import certificate, given, keep
 from curation import pairs as split_pairs
@@ -365,8 +363,8 @@ def _pixels(row: Mapping[str, Any], measured: SpanReader) -> Pixels:
 
 def _duplicate_distance(data_dir: Path) -> int | None:
     """Returns the distance that the table of stage `duplicates` records; None if it records none."""
-    metadata = pq.read_schema(_groups(data_dir)).metadata or {}
-    value = json.loads(metadata.get(b"personae.params", b"{}")).get("distance")
+    params = tables.recorded(_groups(data_dir), "personae.params", stage="duplicates")
+    value = params.get("distance")
     return None if value is None else int(value)
 
 

@@ -1,5 +1,6 @@
 """Parquet tables between stages: readers state their columns, writers leave whole files or none."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,6 +151,32 @@ def check_types(path: Path, schema: pa.Schema, *, stage: str) -> None:
         BadTable: A column has another type.
     """
     _check_types(_schema(path, schema.names, stage=stage), schema, path, stage=stage)
+
+
+def recorded(path: Path, name: str, *, stage: str) -> dict[str, Any]:
+    """
+    Returns the values that `stage` wrote as JSON into the metadata of a table; none if it wrote none.
+
+    Args:
+        path: A table of an earlier stage.
+        name: Key of the metadata, such as `personae.params`.
+        stage: The stage that writes the table, named in the messages.
+
+    Raises:
+        MissingInput: The file is absent or no readable Parquet.
+        BadTable: The metadata hold something else than an object of JSON.
+    """
+    with translated_errors(path, stage=stage):
+        text = (pq.read_schema(path).metadata or {}).get(name.encode(), b"{}")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise BadTable(
+            f"The metadata '{name}' of {path} are no object of JSON. Run stage '{stage}' again."
+        )
+    return values
 
 
 def _schema(path: Path, columns: Sequence[str], *, stage: str) -> pa.Schema:

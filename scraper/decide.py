@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from personae import decisions, tables
 from personae.decisions import DECISIONS
@@ -183,9 +182,9 @@ def _judge(params: Params, listing_dir: Path, corrected: Mapping[int, str]) -> _
 
 def _looked_up(listing_dir: Path) -> list[str]:
     """Returns the excluded personae that stage `listing` looked up: their posts may not be listed."""
-    metadata = pq.read_schema(listing_dir / "posts.parquet").metadata or {}
-    listed = json.loads(metadata.get(b"personae.params", b"{}"))
-    names: list[str] = listed.get("personae", {}).get("exclude", [])
+    path = listing_dir / "posts.parquet"
+    listed = tables.recorded(path, "personae.params", stage="listing").get("personae", {})
+    names: list[str] = listed.get("exclude", [])
     return names
 
 

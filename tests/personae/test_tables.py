@@ -115,6 +115,22 @@ def test_damaged_file_is_named(tmp_path, damage):
         tables.read(path, ["a"], stage="split")
 
 
+def test_metadata_of_a_table_are_an_object(tmp_path):
+    """What a stage recorded comes back, none where it recorded none; anything else names the stage."""
+    path = tmp_path / "t.parquet"
+    for text, values in ((None, {}), ('{"side": 48}', {"side": 48})):
+        tables.write(path, TABLE.replace_schema_metadata(text and {"params": text}))
+        assert values == tables.recorded(path, "params", stage="measure")
+    for text in ("", "[48]", "{", "\\xff", "[" * 100_000):
+        tables.write(path, TABLE.replace_schema_metadata({"params": text}))
+        with pytest.raises(
+            BadTable, match=r"'params' of .* no object .* Run stage 'measure' again"
+        ):
+            tables.recorded(path, "params", stage="measure")
+    with pytest.raises(MissingInput, match=r"u\.parquet is absent"):
+        tables.recorded(tmp_path / "u.parquet", "params", stage="measure")
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
