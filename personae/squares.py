@@ -29,6 +29,7 @@ Background = Literal["border", "white"]
 FORMATS = ("JPEG", "PNG", "WEBP")  # the still images that boards serve
 MAX_PROFILE_BYTES = 1 << 20  # colour profiles of screens are a few kilobytes, of presses under 1 MB
 DECODED_SIDE = 256  # least long side of a decoded JPEG file, pixels, if the file is as large
+_STRIP_PIXELS = 1 << 20  # that are laid on white at a time
 _ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>")  # of an object, in messages of Pillow
 
 
@@ -239,15 +240,29 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith("I") and not _has_transparency(image):
+        return image.convert("RGB")
+    # Strip by strip: as a whole, the copies in between would be three times the image.
+    opaque = Image.new("RGB", image.size)
+    height = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, height):
+        strip = image.crop((0, top, image.width, min(top + height, image.height)))
+        opaque.paste(_strip_on_white(strip), (0, top))
+    return opaque
+
+
+def _has_transparency(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+def _strip_on_white(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64).clip(0, 65535)  # 16-bit grey of a PNG file
         deep[deep == image.info.get("transparency")] = 65535  # one grey value is transparent
         return Image.fromarray((deep >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        clear = image.convert("RGBA")
-        paper = Image.new("RGBA", clear.size, (255, 255, 255, 255))
-        return Image.alpha_composite(paper, clear).convert("RGB")
-    return image.convert("RGB")
+    clear = image.convert("RGBA")
+    paper = Image.new("RGBA", clear.size, (255, 255, 255, 255))
+    return Image.alpha_composite(paper, clear).convert("RGB")
 
 
 def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 import io
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +145,43 @@ def test_colours_are_those_of_the_upright_image(name: str) -> None:
     assert (decoded.width, decoded.height) == (WIDTH, HEIGHT)
     for column, colour in ((width // 4, left), (3 * width // 4, right)):
         assert np.abs(pixels[height // 2, column] - colour).max() <= 8
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_strips_give_the_pixels_of_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images whose transparent pixels are laid on white in strips of seven rows, or as a whole."""
+    data = AWKWARD[name][0]()
+    whole = squares.decode(data, max_pixels=1 << 20, side=48)
+    monkeypatch.setattr(squares, "_STRIP_PIXELS", 7 * WIDTH)
+
+    assert squares.decode(data, max_pixels=1 << 20, side=48).image.tobytes() == (
+        whole.image.tobytes()
+    )
+
+
+DECODE = """
+import resource, sys
+from personae import squares
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+squares.decode(open(sys.argv[1], "rb").read(), max_pixels=1 << 10, side=48)
+before = peak()
+squares.decode(open(sys.argv[2], "rb").read(), max_pixels=1 << 24, side=48)
+print(peak() - before)
+"""
+
+
+def test_memory_of_a_large_transparent_image(tmp_path: Path) -> None:
+    """It takes its own pixels, those of the result (4 bytes each in Pillow), and little else."""
+    small, large = (Image.new("RGBA", (side, side), (*LEFT, 99)) for side in (32, 4096))
+    small.save(tmp_path / "small.png")
+    large.save(tmp_path / "large.png", compress_level=1)
+    paths = [str(tmp_path / f"{name}.png") for name in ("small", "large")]
+    run = subprocess.run(
+        [sys.executable, "-c", DECODE, *paths], check=True, capture_output=True, text=True
+    )
+
+    assert float(run.stdout) < 2.5 * 4 * 16  # MiB, of 16 million pixels
 
 
 @pytest.mark.parametrize("name", AWKWARD)
