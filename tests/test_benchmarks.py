@@ -1,13 +1,17 @@
-"""Benchmarks import the code as it is; the demo's file of look-alikes is the demo's families."""
+"""Benchmarks import the code as it is, and their synthetic tables are those that the stages read."""
 
 import importlib
 import json
 from collections import defaultdict
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from benchmarks.__main__ import names
+from benchmarks.shared import browse_data, table_stages
+from curation import catalog
+from curation.params.catalog import Params as CatalogParams
 from scraper.demo.facts.personae import PERSONAE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,6 +21,22 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_benchmark_can_be_imported(name):
     """Every benchmark imports what exists, and has a function `run`."""
     assert callable(importlib.import_module(f"benchmarks.{name}").run)
+
+
+def test_synthetic_tables_make_a_catalog(tmp_path, monkeypatch):
+    """Stage `catalog` takes the tables of the benchmarks of browsing, lookup and queries."""
+    monkeypatch.setattr(browse_data, "DRAWINGS", 50)
+    data_dir, _ = browse_data.write(tmp_path, 1_000, shared_images=True)
+    catalog.run(CatalogParams(), data_dir=data_dir, work_dir=tmp_path / "work")
+
+    with duckdb.connect(data_dir / "catalog" / "catalog.duckdb", read_only=True) as connection:
+        assert [(1_000,)] == connection.sql("SELECT count(*) FROM posts").fetchall()
+
+
+def test_stages_take_the_synthetic_tables():
+    """The stages run on the tables of the benchmarks of memory and growth, one after the other."""
+    with table_stages.tables(1_000) as data_dir:
+        assert list(table_stages.STAGES) == list(table_stages.costs(data_dir))
 
 
 def test_look_alikes_are_the_families_of_the_demo():
