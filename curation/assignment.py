@@ -102,7 +102,7 @@ def assign(
         val: Share of the groups for val, 0..1.
         kept: The posts that keep their split; one that is not among `posts` has no effect.
     """
-    posts = np.unique(posts)
+    posts = rows_by_id.distinct(posts)
     splits, joined = _assigned(
         posts,
         links,

@@ -9,6 +9,8 @@ from itertools import combinations, pairwise
 import numpy as np
 import numpy.typing as npt
 
+from curation.rows import distinct
+
 Hashes = npt.NDArray[np.uint64]  # [rows, 4]: 256 bits each
 Indices = npt.NDArray[np.int64]
 
@@ -151,7 +153,7 @@ def codes_of_band(words: Hashes, band: Band) -> Indices:
         near, far, _ = _close(of_band, turn, left, right, band.distance)
         near, far = order[near], order[far]
         codes.append(np.minimum(near, far) * count + np.maximum(near, far))
-    return np.unique(np.concatenate(codes))
+    return distinct(np.concatenate(codes))
 
 
 def _joined(
@@ -163,7 +165,7 @@ def _joined(
     words = np.ascontiguousarray(hashes.T)
     ends = (np.arange(number + 1) * BITS // number).tolist()
     bands = [Band(*span, most, int(turn), distance) for span in pairwise(ends)]
-    pairs = np.unique(np.concatenate(list(search(words, bands))))
+    pairs = distinct(np.concatenate(list(search(words, bands))))
     return _close(words, turn, pairs // count, pairs % count, distance)
 
 

@@ -181,7 +181,7 @@ def _given(
 ) -> Assignment:
     """Takes the splits of the source; if the source has no val, part of `val_from` becomes val."""
     posts, group_ids = groups["post_id"].to_numpy(), groups["group_id"].to_numpy()
-    joined = np.unique(group_ids)
+    joined = rows_by_id.distinct(group_ids)
     groups_of_pairs = group_ids[np.searchsorted(posts, pairs)]
     group_ids = groups_of(joined, groups_of_pairs)[np.searchsorted(joined, group_ids)]
     path = data_dir / "listing" / "posts.parquet"
@@ -217,7 +217,7 @@ def _given(
         split[np.isin(posts, np.array(sorted(chosen), np.int64))] = val
     elif not has_val:
         keep = params.train / (params.train + params.val)
-        names = np.unique(group_ids)
+        names = rows_by_id.distinct(group_ids)
         draws = [
             drawn(group, seed=params.seed, train=keep, val=1 - keep) for group in names.tolist()
         ]

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curation import rows
 from personae import tables
@@ -35,6 +37,12 @@ def test_rows_that_are_ordered_are_not_copied() -> None:
     assert rows.ordered(table) is table
     assert table.equals(rows.ordered(table.take([2, 0, 1])).combine_chunks())
     assert 0 == rows.ordered(table.slice(0, 0)).num_rows
+
+
+@given(st.lists(st.integers(0, 9)))
+def test_distinct_numbers_are_those_of_a_set(numbers) -> None:
+    """Each number is there once, ascending; an empty array stays empty."""
+    assert sorted(set(numbers)) == rows.distinct(np.array(numbers, np.int64)).tolist()
 
 
 def test_rows_by_value_are_sorted() -> None:
