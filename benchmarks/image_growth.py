@@ -2,9 +2,10 @@
 How the cost of a build grows with its images: CPU seconds and memory of every stage, folder to catalog.
 
 The images are drawn from random numbers: no two are alike, and a label has a hundred of them. They lie in
-a folder, so that no board and no network takes part. The exponent of a stage is the slope of a line
-through the logarithms of images and CPU seconds above those of a build of a hundred images, which are
-the start of Python. 1 means that ten times the images take ten times as long.
+a folder, so that no board and no network takes part. The CPU seconds of a stage are fitted by
+start + factor * images ** exponent (`benchmarks.shared.cost_curve`): an exponent of 1 means that ten
+times the images take ten times as long, beyond the start of Python. The slope from the second largest to
+the largest build counts too, where the work of the smaller one is at least a fifth of the start.
 """
 
 import io
@@ -16,12 +17,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.shared import peak
+from benchmarks.shared import cost_curve, peak
 from benchmarks.shared.peak import StageCost
 from benchmarks.shared.result import Result
 
-SIZES = tuple(map(int, os.environ.get("PERSONAE_GROWTH", "2000,6000,18000").split(",")))
-_START = 100  # images of a build that takes the time of the start alone
+SIZES = (100, 1_000, 7_000, 50_000)
 _OF_LABEL = 100
 _SIDE = 160  # pixels of an image, of which 128 are kept
 _STAGES = {
@@ -41,12 +41,15 @@ BARS = dict.fromkeys(_STAGES, 1.05) | {"duplicates": 1.5}
 
 def run() -> Result:
     """Returns the largest exponent of a stage, as a share of its bar."""
-    costs = {count: _costs(count) for count in (_START, *SIZES)}
-    exponents = {
-        stage: _exponent({n: each[stage] for n, each in costs.items()}) for stage in _STAGES
-    }
+    costs = {count: _costs(count) for count in SIZES}
+    curves, last = {}, {}
+    for stage in _STAGES:
+        seconds = {count: each[stage].cpu_seconds for count, each in costs.items()}
+        curves[stage] = cost_curve.fitted(seconds)
+        largest = {count: seconds[count] for count in SIZES[-2:]}
+        last[stage] = cost_curve.slope(largest, start=curves[stage].start)
+    exponents = {stage: max(curve.exponent, last[stage] or 0) for stage, curve in curves.items()}
     shares = {stage: exponents[stage] / BARS[stage] for stage in _STAGES}
-    largest = max(SIZES)
     return Result(
         value=max(shares.values()),
         unit="of the bar of its stage: the largest exponent",
@@ -55,6 +58,11 @@ def run() -> Result:
         runs=[round(exponent, 3) for exponent in exponents.values()],
         details={
             "exponents": {stage: round(value, 3) for stage, value in exponents.items()},
+            "of_all_sizes": {
+                stage: {name: round(value, 3) for name, value in asdict(curve).items()}
+                for stage, curve in curves.items()
+            },
+            "of_the_largest": last,
             "images": list(costs),
             "stages": {
                 stage: {
@@ -64,7 +72,7 @@ def run() -> Result:
                 for stage in _STAGES
             },
             "cpu_seconds_per_1000_images": {
-                stage: round(1000 * costs[largest][stage].cpu_seconds / largest, 3)
+                stage: round(1000 * costs[SIZES[-1]][stage].cpu_seconds / SIZES[-1], 3)
                 for stage in _STAGES
             },
             "load_average": round(os.getloadavg()[0], 1),
@@ -102,11 +110,3 @@ def _draw(folder: Path, count: int) -> None:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=85)
         path.write_bytes(file.getvalue())
-
-
-def _exponent(costs: dict[int, StageCost]) -> float:
-    """Returns the slope of the logarithms of CPU seconds, less those of the start, over images."""
-    start = costs[_START].cpu_seconds
-    seconds = [max(costs[count].cpu_seconds - start, 1e-3) for count in SIZES]
-    slope, _ = np.polyfit(np.log([count - _START for count in SIZES]), np.log(seconds), 1)
-    return float(slope)

@@ -2,21 +2,22 @@
 The figures of experiments.md, drawn from the committed results in experiments/ and benchmarks/results/.
 
 ladder.svg: accuracy against training operations, of flat networks and of every hierarchy.
+regime.svg: points by which `recover` is ahead of each control, by epochs and by width.
 hdcnn.svg: accuracy against the operations that beta executes, and against the factor of compression.
 merged.svg: accuracy against alpha for each merge point, and how categories and labels agree (as in
 figures 1, 3 and 4 of Dutt, Pellerin and Quénot, CBMI 2017).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from generators import records
+from generators import records, regime
 from generators.experiments import measured
 from generators.text import ROOT
 from train.page.figures import INKS, STYLE, figure, render
@@ -172,17 +173,15 @@ LADDERS = {
 """For each data set: presets, with the run at the foot of each of their ladders."""
 
 
-def training_operations(record: dict[str, Any]) -> float:
-    """Returns the operations that trained a run in 10^12, without those of the flat network before."""
-    return float(sum(network["train_flops"] for network in record["fit"]["networks"])) / 1e12
-
-
 def rungs(preset: str, foot: str) -> list[tuple[float, list[float]]]:
     """Returns operations, and the accuracies of all seeds in %, of each budget of a ladder."""
     runs = records.recorded(preset)
     names = [name for name in runs if name == foot or name.startswith(f"{foot}_")]
     steps = [
-        (mean(map(training_operations, runs[name].values())), records.accuracies(runs, name))
+        (
+            mean(map(records.training_operations, runs[name].values())),
+            records.accuracies(runs, name),
+        )
         for name in names
     ]
     return sorted(steps)
@@ -212,7 +211,7 @@ def draw_ladder(axes: Axes, data: str) -> None:
         for method, marker in zip(records.METHODS, "o^sDv", strict=True):
             control = runs.get(f"{method}_train_flops")
             if method in runs and control:
-                cost = mean(map(training_operations, control.values()))
+                cost = mean(map(records.training_operations, control.values()))
                 values = records.accuracies(runs, method)
                 axes.plot(cost, mean(values), marker, color=INKS["orange"], label=method)
     axes.set(title=data, xscale="log", xlabel="training operations, 10¹²", ylabel="accuracy, %")
@@ -232,12 +231,56 @@ def ladder() -> Figure:
     return drawn
 
 
+def draw_gains(axes: Axes, cells: Mapping[float, regime.Cell]) -> None:
+    """Draws the gain of `recover` over each control, with its range over seeds, at each place."""
+    for control, colour, marker in zip(
+        regime.CONTROLS, ("blue", "green", "orange"), "os^", strict=True
+    ):
+        gains = {place: regime.gains(cell, control) for place, cell in cells.items()}
+        places = [place for place, values in gains.items() if values]
+        means = [mean(gains[place]) for place in places]
+        axes.errorbar(
+            places,
+            means,
+            yerr=[
+                [low - min(gains[place]) for place, low in zip(places, means, strict=True)],
+                [max(gains[place]) - high for place, high in zip(places, means, strict=True)],
+            ],
+            color=INKS[colour],
+            marker=marker,
+            markersize=4,
+            capsize=2,
+            label=f"to {control}",
+        )
+    axes.axhline(0, color=INKS["muted"], linewidth=0.8)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(visible=True)
+
+
+def gains_by_regime() -> Figure:
+    """Returns a panel by training budget and one by width."""
+    drawn = figure(8.4, 3.6)
+    budget, width = drawn.subplots(1, 2, sharey=True)
+    draw_gains(budget, {cell.epochs: cell for cell in regime.BUDGETS})
+    draw_gains(width, {float(cell.width): cell for cell in regime.WIDTHS})
+    budget.set(title="half width", xlabel="epochs", ylabel="recover ahead by, points")
+    budget.set_xticks([cell.epochs for cell in regime.BUDGETS])
+    budget.xaxis.set_major_formatter("{x:g}")
+    width.set(title="32 epochs", xlabel="width of the network")
+    widths = [cell.width for cell in regime.WIDTHS]
+    width.set_xticks([float(each) for each in widths], labels=[str(each) for each in widths])
+    budget.legend(frameon=False, fontsize=7)
+    return drawn
+
+
 def draw() -> None:
     """Writes the figures for which there are results into docs/."""
     for name, is_there, drawing in (
         ("hdcnn", measured("conditional"), hdcnn),
         ("merged", measured("adaptation"), merged),
         ("ladder", records.recorded("ladder"), ladder),
+        ("regime", records.recorded("regime"), gains_by_regime),
     ):
         if is_there:
             with mpl.rc_context({**STYLE, "figure.facecolor": INKS["panel"]}):

@@ -57,6 +57,11 @@ def differences(
     ]
 
 
+def training_operations(record: dict[str, Any]) -> float:
+    """Returns the operations that trained a run in 10^12, without those of the flat network before."""
+    return float(sum(network["train_flops"] for network in record["fit"]["networks"])) / 1e12
+
+
 def interval(values: list[float]) -> tuple[float, float]:
     """Returns the 95 % interval of the mean by Student's t, over at least two values."""
     half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5

@@ -1,49 +1,56 @@
-"""Where a hierarchy pays: the recorded gains of `recover` by training budget and by capacity."""
+"""Where a hierarchy pays: the recorded gains of `recover` by training budget and by width."""
 
 import statistics
+from fractions import Fraction
+from typing import NamedTuple
 
-from generators.records import Records, accuracies, differences, recorded
-from generators.text import span, table
+from generators.records import accuracies, differences, recorded
+from generators.text import gain, table
 
-CELLS = (  # suffix of the runs, epochs, width
-    ("_16", 16, "1/2"),
-    ("", 32, "1/2"),
-    ("_64", 64, "1/2"),
-    ("_eighth", 32, "1/8"),
-    ("_quarter", 32, "1/4"),
-    ("_whole", 32, "1"),
+
+class Cell(NamedTuple):
+    """One budget and width, at which `recover` and its controls are compared."""
+
+    epochs: int
+    width: Fraction
+    suffix: str
+    """That the names of the runs end with."""
+    preset: str = "regime"
+
+
+_HALF = Cell(32, Fraction(1, 2), "")
+BUDGETS = (
+    Cell(16, Fraction(1, 2), "_16"),
+    _HALF,
+    Cell(64, Fraction(1, 2), "_64"),
+    Cell(128, Fraction(1, 2), "", "finalists"),
 )
-_CONTROLS = ("flat", "recover_one", "recover_random")
-_COLUMNS = ("epochs", "width", "seeds", "flat, %", *(f"to `{name}`" for name in _CONTROLS))
+WIDTHS = (
+    Cell(32, Fraction(1, 8), "_eighth"),
+    Cell(32, Fraction(1, 4), "_quarter"),
+    _HALF,
+    Cell(32, Fraction(1), "_whole"),
+)
+CONTROLS = ("flat", "recover_one", "recover_random")
+_COLUMNS = ("epochs", "width", "seeds", "flat, %", *(f"to `{name}`" for name in CONTROLS))
 
 
 def regime() -> str | None:
     """Returns one row per cell: points by which `recover` is ahead of each control; None without records."""
-    records = recorded("regime")
-    if not records:
+    if not recorded("regime"):
         return None
-    rows = [_row(records, suffix, epochs, width) for suffix, epochs, width in CELLS]
-    rows.insert(3, _row(recorded("finalists"), "", 128, "1/2"))
-    return table(_COLUMNS, rows)
+    return table(_COLUMNS, [_row(cell) for cell in dict.fromkeys((*BUDGETS, *WIDTHS))])
 
 
-def _row(records: Records, suffix: str, epochs: int, width: str) -> list[object]:
-    flat, run = f"flat{suffix}", f"recover{suffix}"
-    seeds = len(set(records.get(flat, {})) & set(records.get(run, {})))
-    if not seeds:
-        return [epochs, width, 0, "", *([""] * len(_CONTROLS))]
-    gains = [differences(records, run, to=f"{control}{suffix}") for control in _CONTROLS]
-    return [
-        epochs,
-        width,
-        seeds,
-        f"{statistics.mean(accuracies(records, flat)):.1f}",
-        *(_gain(values) for values in gains),
-    ]
+def gains(cell: Cell, control: str) -> list[float]:
+    """Returns the points by which `recover` is ahead of a control, one value a seed."""
+    run, to = (f"{name}{cell.suffix}" for name in ("recover", control))
+    return differences(recorded(cell.preset), run, to=to)
 
 
-def _gain(values: list[float]) -> str:
-    if not values:
-        return ""
-    mean = f"{statistics.mean(values):+.1f}"
-    return mean if len(values) == 1 else f"{mean} ({span(values, '{:+.1f}'.format)})"
+def _row(cell: Cell) -> list[object]:
+    by_control = [gains(cell, control) for control in CONTROLS]
+    seeds = len(by_control[0])
+    flat = accuracies(recorded(cell.preset), f"flat{cell.suffix}") if seeds else []
+    accuracy = f"{statistics.mean(flat):.1f}" if flat else ""
+    return [cell.epochs, cell.width, seeds, accuracy, *map(gain, by_control)]

@@ -39,6 +39,14 @@ def span(values: Sequence[float], form: Callable[[float], str] = "{:g}".format) 
     return " to ".join(dict.fromkeys(ends))
 
 
+def gain(values: Sequence[float]) -> str:
+    """Returns the mean of signed differences, and their smallest and largest where there are several."""
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):+.1f}"
+    return mean if len(values) == 1 else f"{mean} ({span(values, '{:+.1f}'.format)})"
+
+
 def fill(text: str, parts: Mapping[str, str | None]) -> str:
     """
     Returns `text` with what stands between each pair of markers replaced.

@@ -52,6 +52,7 @@ OTHERS = {
     "browse.png": "The browse page over the demo's catalog",
     "report.png": "The first screen of a report",
     "hdcnn.svg": "Accuracy against work of conditional execution and compression",
+    "regime.svg": "Points by which recover is ahead of its controls, by epochs and by width",
     "ladder.svg": "Accuracy against training operations: flat networks and hierarchies",
     "merged.svg": "Accuracy against alpha of the merged networks",
     "iframe-worker.js": "Lets the site's search run from files, without a server",
