@@ -56,3 +56,28 @@ def test_a_hierarchy_that_is_behind_is_not_reproduced(claims):
     gains = {"": {"A": [-1.0, 1.0]}, "_random": {"A": [9.0]}, "_train_flops": {"A": [9.0]}}
 
     assert "Paper: not reproduced." in _sentence(claims, gains)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "width", "control", "sign"),
+    [
+        (16, "1/2", "flat", -1),
+        (32, "1/2", "flat", -1),
+        (128, "1/2", "flat", 1),
+        (32, "1/8", "flat", 1),
+        (32, "1/4", "flat", 1),
+        (32, "1/8", "recover_one", 1),
+        (32, "1/4", "recover_one", 0),
+        (128, "1/2", "recover_one", 0),
+    ],
+)
+def test_text_on_regimes_has_the_signs_of_the_records(monkeypatch, epochs, width, control, sign):
+    """Where experiments.md says ahead, behind or undecided in every seed, the seeds are so."""
+    monkeypatch.syspath_prepend(DOCS)
+    from generators import regime
+
+    cells = {(cell.epochs, str(cell.width)): cell for cell in (*regime.BUDGETS, *regime.WIDTHS)}
+    gains = regime.gains(cells[epochs, width], control)
+
+    assert len(gains) >= 3
+    assert {gain > 0 for gain in gains} == {1: {True}, -1: {False}, 0: {True, False}}[sign]
