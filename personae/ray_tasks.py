@@ -5,6 +5,7 @@ A specification and a small result travel; images stay on the disk that all node
 is that of `RAY_ADDRESS`; without it, one of this machine alone starts, and ends with this process.
 """
 
+import atexit
 import logging
 import os
 import socket
@@ -120,6 +121,8 @@ def _connected() -> Any:
         raise BadParams(
             f"The Ray cluster at {address} ({ADDRESS}) does not fit: {error}"
         ) from error
+    # Before Ray's own, which first waits half a second for the output of tasks: none comes here.
+    atexit.register(ray.shutdown)
     return ray
 
 
