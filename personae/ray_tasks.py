@@ -104,7 +104,8 @@ def _connected() -> Any:
     address = os.environ.get(ADDRESS) or "local"
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     # With PYTHONPATH in a runtime_env instead, Ray would not use the processes that it has started.
-    options["job_config"] = ray.job_config.JobConfig(code_search_path=shared_disk.import_folders())
+    folders = shared_disk.import_folders()[::-1]  # Ray puts each before those that it has put
+    options["job_config"] = ray.job_config.JobConfig(code_search_path=folders)
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     host, _, port = address.removeprefix("ray://").rpartition(":")

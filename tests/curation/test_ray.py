@@ -101,6 +101,36 @@ def test_tasks_have_the_folder_and_the_order_of_the_caller(two_nodes, tmp_path, 
     assert [] == list(tmp_path.iterdir())
 
 
+FROM_TWO_FOLDERS = """
+import sys
+from pathlib import Path
+import written_twice
+from personae import ray_tasks
+
+folder = Path(sys.argv[1])
+print(*ray_tasks.in_tasks(written_twice.where, [1], shared_dir=folder, stage="test"))
+"""
+
+
+def test_tasks_import_the_module_that_the_command_imports(two_nodes, tmp_path) -> None:
+    """Of two folders with a module of one name, a task takes the first, as the command does."""
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "written_twice.py").write_text(f"def where(_):\n    return {folder.name!r}\n")
+    path = os.pathsep.join([*map(str, folders), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_TWO_FOLDERS, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+    assert "first\n" == done.stdout
+
+
 def test_items_are_taken_when_a_task_can_start(two_nodes, tmp_path) -> None:
     """With one task at once, an item is taken when the result before it is there."""
     taken = []
