@@ -126,7 +126,6 @@ def mapped(
             shared_dir=shared_dir,
             stage=stage,
             at_once=workers,
-            environment=dict.fromkeys(_THREADS, "1"),
         )
     processes = min(workers or cores(), len(items))
     return in_processes(function, items, workers=processes, stage=stage)

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -39,7 +39,6 @@ def in_tasks(
     at_once: int | None = None,
     cores: int = 1,
     gpus: int = 0,
-    environment: Mapping[str, str] | None = None,
 ) -> Iterator[ResultT]:
     """
     Yields `function(item)` of each item in order, computed in tasks of the cluster.
@@ -53,9 +52,8 @@ def in_tasks(
         shared_dir: A folder in which each node sees the files of the others.
         stage: The stage that the work belongs to, named in messages.
         at_once: Most tasks at the same time; None: as many as the cluster has cores for.
-        cores: CPU cores of a task.
+        cores: CPU cores of a task, and threads of its libraries.
         gpus: GPUs of a task.
-        environment: Variables of the environment of a task.
 
     Raises:
         MissingPackage: Ray is not installed.
@@ -64,10 +62,8 @@ def in_tasks(
         MissingInput: A node does not see `shared_dir` or the current folder.
     """
     ray = _connected()
-    variables = {"env_vars": dict(environment)} if environment else None
-    task = ray.remote(shared_disk.work).options(
-        num_cpus=cores, num_gpus=gpus, max_retries=_RETRIES, runtime_env=variables
-    )
+    # Without a runtime_env, for which Ray starts each process twice. OMP_NUM_THREADS is `cores`.
+    task = ray.remote(shared_disk.work).options(num_cpus=cores, num_gpus=gpus, max_retries=_RETRIES)
     pending, unread, running = iter(items), deque[Any](), list[Any]()
     with shared_disk.marked(shared_dir) as working:
         try:
@@ -103,7 +99,6 @@ def _connected() -> Any:
         return ray
     address = os.environ.get(ADDRESS) or "local"
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
-    # With PYTHONPATH in a runtime_env instead, Ray would not use the processes that it has started.
     folders = shared_disk.import_folders()[::-1]  # Ray puts each before those that it has put
     options["job_config"] = ray.job_config.JobConfig(code_search_path=folders)
     if address == "local":

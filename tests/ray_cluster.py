@@ -96,6 +96,7 @@ def _serve() -> None:
     """Starts the cluster, and kills its second node for each line of standard input."""
     from ray.cluster_utils import Cluster
 
+    os.environ.pop("OMP_NUM_THREADS", None)  # where it is set, Ray leaves it as it is
     node = {"num_cpus": 1, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     other = cluster.add_node(num_cpus=1)
@@ -159,8 +160,8 @@ def waiting(pipe: Path) -> bytes:
 
 
 def described(number: int) -> tuple[int, str, str, str]:
-    """Returns the number, the current folder, and two variables of the environment."""
-    return number, str(Path.cwd()), os.environ["OPENBLAS_NUM_THREADS"], sys.executable
+    """Returns the number, the current folder, the threads of libraries, and the interpreter."""
+    return number, str(Path.cwd()), os.environ["OMP_NUM_THREADS"], sys.executable
 
 
 if __name__ == "__main__":

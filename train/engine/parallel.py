@@ -76,7 +76,6 @@ def run_on_cluster(works: Sequence[Work], *, jobs: int | None, shared_dir: Path)
         at_once=jobs,
         cores=threads,
         gpus=int(trainer.device.type == "cuda"),
-        environment={"CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
     )
     with Progress("networks trained by the cluster", len(works)) as progress:
         for (_, _, task, _), failure in zip(works, failures, strict=True):
@@ -88,6 +87,7 @@ def run_on_cluster(works: Sequence[Work], *, jobs: int | None, shared_dir: Path)
 def _train_as_task(work: tuple[Any, Any, Any, int, int]) -> str | None:
     """Trains one network with a number of threads; returns what went wrong, if anything."""
     trainer, network, task, seed, threads = work
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     loop.prepare(trainer.params.model_copy(update={"threads": threads}))
     try:
         trainer.fit(network, task, seed=seed)
