@@ -35,7 +35,8 @@ from personae.selection import SCHEMA, SPLITS
 
 log = logging.getLogger(__name__)
 
-_LEAST_PARALLEL = 100_000  # samples: 20,000 take one process as long as two, which must start first
+# Samples: 20,000 take one process as long as two, which must start first, here or on a cluster.
+_LEAST_PARALLEL = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +227,13 @@ def run(
     specs = plan(samples, params, extension=settings["format"])
     _clear(out_dir, keep={spec.shard for spec in specs})
     tasks = [ShardTask(spec, data_dir / "measure", out_dir) for spec in specs]
-    is_small = engine == "local" and len(samples) < _LEAST_PARALLEL
+    is_small = params.workers is None and len(samples) < _LEAST_PARALLEL
     packed = list(
         workers.mapped(
             pack,
             tasks,
-            engine=engine,
-            workers=params.workers or (1 if is_small else None),
+            engine="local" if is_small else engine,
+            workers=1 if is_small else params.workers,
             stage="shards",
             shared_dir=data_dir,
         )

@@ -50,11 +50,23 @@ def test_every_stage_gives_the_bytes_of_the_local_engine(two_nodes, tiny_data, c
     persona.run(persona.Params(min_samples=5, balance="none"), **folders)
     sides = split.Params(train=0.4, val=0.3, test=0.3, tolerance=1, seed=2)
     split.run(sides, **folders)
-    shards.run(shards.Params(samples_per_shard=10), **folders, engine="ray")
+    shards.run(shards.Params(samples_per_shard=10, workers=2), **folders, engine="ray")
 
     for stage in ("measure", "duplicates", "shards"):
         assert digests(curated.data_dir / stage) == digests(tiny_data.data_dir / stage)
     assert not any(path.name.startswith(".") for path in tiny_data.data_dir.iterdir())
+
+
+def test_few_samples_become_shards_without_a_cluster(curated, tmp_path, monkeypatch) -> None:
+    """A cluster would start its processes for longer than one process packs a small data set."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    data_dir = tmp_path / "data"
+    shutil.copytree(curated.data_dir, data_dir)
+    shutil.rmtree(data_dir / "shards")
+    params = shards.Params(samples_per_shard=10)
+    shards.run(params, data_dir=data_dir, work_dir=tmp_path / "work", engine="ray")
+
+    assert digests(curated.data_dir / "shards") == digests(data_dir / "shards")
 
 
 @pytest.mark.parametrize("form", ["parquet", "folder"])
