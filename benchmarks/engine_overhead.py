@@ -2,7 +2,8 @@
 What engine `ray` costs at one node: time of stages `measure` and `shards` against engine `local`.
 
 20,000 small images, so that the work beside the images weighs as much as it may. Both engines run the
-commands that a user runs, in turn on the same folder, and must give the same root hash. The cluster
+commands that a user runs, in turn on the same folder, and must give the same root hash. So few samples
+are packed where the command runs, by either engine: the tasks of `ray` are those of `measure`. The cluster
 has one node on this machine, with as many cores as the machine, and starts before: its start is
 reported beside the overhead.
 """
