@@ -13,7 +13,7 @@ SAMPLE_KB = 20  # of a normalised image of 256 pixels, quality 95
 CORE_HOUR_USD = 0.05
 GB_MONTH_USD = 0.023
 CORES = 16
-_READ_IMAGES = ("download", "measure", "duplicates", "shards")
+_READ_IMAGES = ("download", "measure", "duplicates", "split", "shards")
 
 
 def _details(name: str) -> dict[str, Any] | None:
@@ -32,11 +32,10 @@ def measured() -> str | None:
     largest = str(max(images["images"]))
     rows = []
     for stage, cost in tables["stages"].items():
-        if stage not in _READ_IMAGES:
-            rows.append(_row(stage, tables["posts"], cost, _table_exponents().get(stage)))
+        rows.append(_row(stage, tables["posts"], "posts", cost, _table_exponents().get(stage)))
     for stage in _READ_IMAGES:
         cost = images["stages"][stage][largest]
-        rows.append(_row(stage, int(largest), cost, images["exponents"][stage]))
+        rows.append(_row(stage, int(largest), "images", cost, images["exponents"].get(stage)))
     columns = ("stage", "measured at", "CPU seconds per 1,000", "peak, GiB", "exponent")
     return table(columns, rows)
 
@@ -71,13 +70,12 @@ def plan() -> str | None:
                 _usd(seconds / 3600 * CORE_HOUR_USD),
             )
         )
-    seconds = sum(
-        cost["cpu_seconds"] for stage, cost in tables["stages"].items() if stage not in _READ_IMAGES
-    )
+    seconds = sum(cost["cpu_seconds"] for cost in tables["stages"].values())
+    seconds += images["cpu_seconds_per_1000_images"]["split"] * fetched / 1000
     core_hours += seconds / 3600
     rows.append(
         (
-            "tables and catalog",
+            "tables, split and catalog",
             "1",
             _hours(seconds),
             f"one core; peak {_peak(tables):.1f} GiB",
@@ -106,8 +104,9 @@ def plan() -> str | None:
     return table(("step", "machines", "hours", "limited by", "money"), rows)
 
 
-def _row(stage: str, count: int, cost: dict[str, float], exponent: float | None) -> tuple[str, ...]:
-    unit = "images" if stage in _READ_IMAGES else "posts"
+def _row(
+    stage: str, count: int, unit: str, cost: dict[str, float], exponent: float | None
+) -> tuple[str, ...]:
     return (
         f"`{stage}`",
         f"{count:,} {unit}",
