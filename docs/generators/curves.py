@@ -167,7 +167,7 @@ def merged() -> Figure:
 
 
 LADDERS = {
-    "demo": {"ladder": ("flat", ""), "methods": ("", "")},
+    "demo": {"ladder": ("flat", ""), "methods": ("", ""), "converged": ("", "")},
     "CIFAR-100": {"cifar100_ladder": ("flat", "half"), "cifar100_small": ("", "")},
 }
 """For each data set: presets, with the run at the foot of each of their ladders."""
@@ -208,12 +208,13 @@ def draw_ladder(axes: Axes, data: str) -> None:
                 linewidth=0,
             )
         runs = records.recorded(preset)
+        colour, ending = ("ink", ", 128 epochs") if preset == "converged" else ("orange", "")
         for method, marker in zip(records.METHODS, "o^sDv", strict=True):
             control = runs.get(f"{method}_train_flops")
             if method in runs and control:
                 cost = mean(map(records.training_operations, control.values()))
                 values = records.accuracies(runs, method)
-                axes.plot(cost, mean(values), marker, color=INKS["orange"], label=method)
+                axes.plot(cost, mean(values), marker, color=INKS[colour], label=f"{method}{ending}")
     axes.set(title=data, xscale="log", xlabel="training operations, 10¹²", ylabel="accuracy, %")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
