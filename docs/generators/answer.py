@@ -174,5 +174,18 @@ def _ladder() -> str:
     return (
         f"On the demo the flat network alone goes from {statistics.mean(first):.1f} to "
         f"{statistics.mean(best):.1f} % when it trains 128 epochs instead of 16 "
-        f"({len(best)} seeds, n = {images})."
+        f"({len(best)} seeds, n = {images}). {_converged()}"
+    )
+
+
+def _converged() -> str:
+    """Returns how far the methods are from flat networks trained as long, where those have converged."""
+    records = recorded("converged")
+    gains = [differences(records, method, to=_control(method)) for method in METHODS]
+    means = [statistics.mean(values) for values in gains if values]
+    seeds = max(map(len, gains))
+    return (
+        f"There {len(means)} of the {len(METHODS)} methods differ by {min(means):+.1f} to "
+        f"{max(means):+.1f} points from flat networks trained as long "
+        f"({seeds} seed{'s' if seeds > 1 else ''})."
     )
