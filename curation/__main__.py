@@ -21,8 +21,6 @@ if __name__ == "__main__":
     interrupt.at_once()  # before the imports, which take most of a second
 
 import argparse
-import atexit
-import gc
 import importlib
 import json
 import logging
@@ -54,10 +52,6 @@ _GRACE_SECONDS = 1.7  # after Ctrl-C; every stage may be killed at any moment
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None:
-        # Python collects garbage once more when a program ends. Frozen objects are skipped, and
-        # libraries have many: a command ends sooner.
-        atexit.register(gc.freeze)
     return cli.run(lambda: _run(given))
 
 

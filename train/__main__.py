@@ -23,8 +23,6 @@ if __name__ == "__main__":
     interrupt.at_once()  # before the imports, which take most of a second
 
 import argparse
-import atexit
-import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -42,10 +40,6 @@ from train.runs import FLAT, Compare, Control, Run, Runs, check_new
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None:
-        # Python collects garbage once more when a program ends. Frozen objects are skipped, and
-        # those of torch are so many that a command ends half a second sooner.
-        atexit.register(gc.freeze)
     # cuBLAS is deterministic only with this workspace, and reads the variable when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return cli.run(lambda: _run(given))
