@@ -22,7 +22,6 @@ from generators import (
     capacity,
     claims,
     comments,
-    converged,
     drawings,
     experiments,
     finalists,
@@ -30,6 +29,7 @@ from generators import (
     queries,
     records,
     regime,
+    systems,
     tree,
 )
 from generators.text import ROOT, fill
@@ -51,7 +51,7 @@ def parts() -> dict[str, str | None]:
         "swept": experiments.swept(),
         "adapted": experiments.adapted(),
         "decoded": experiments.decoded(),
-        "converged": converged.converged(),
+        **{f"systems:{name}": systems.systems(name) for name in ("converged", "cifar100_systems")},
         "finalists": finalists.finalists(),
         "regime": regime.regime(),
         "bars": bars.bars(),

@@ -9,6 +9,7 @@ figures 1, 3 and 4 of Dutt, Pellerin and Quénot, CBMI 2017).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
@@ -166,56 +167,57 @@ def merged() -> Figure:
     return drawn
 
 
-LADDERS = {
-    "demo": {"ladder": ("flat", ""), "methods": ("", ""), "converged": ("", "")},
-    "CIFAR-100": {"cifar100_ladder": ("flat", "half"), "cifar100_small": ("", "")},
+@dataclass(frozen=True)
+class Panel:
+    """A data set of the ladder: presets whose flat networks are its line, and presets of marks."""
+
+    flat: tuple[str, ...]
+    marks: Mapping[str, str]
+    """For each preset of hierarchies, how long its flat network trains."""
+
+
+PANELS = {
+    "demo": Panel(("ladder",), {"methods": "16 epochs", "converged": "128 epochs"}),
+    "CIFAR-100": Panel(
+        ("cifar100_small", "cifar100_systems"),
+        {"cifar100_small": "6 epochs", "cifar100_systems": "22 epochs"},
+    ),
 }
-"""For each data set: presets, with the run at the foot of each of their ladders."""
 
 
-def rungs(preset: str, foot: str) -> list[tuple[float, list[float]]]:
-    """Returns operations, and the accuracies of all seeds in %, of each budget of a ladder."""
+def rungs(preset: str) -> list[tuple[float, list[float]]]:
+    """Returns operations, and the accuracies of all seeds in %, of each budget of a flat network."""
     runs = records.recorded(preset)
-    names = [name for name in runs if name == foot or name.startswith(f"{foot}_")]
-    steps = [
-        (
-            mean(map(records.training_operations, runs[name].values())),
-            records.accuracies(runs, name),
-        )
-        for name in names
+    return [
+        (mean(map(records.training_operations, seeds.values())), records.accuracies(runs, name))
+        for name, seeds in runs.items()
+        if name == "flat" or name.startswith("flat_") or name.endswith("_train_flops")
     ]
-    return sorted(steps)
 
 
-def draw_ladder(axes: Axes, data: str) -> None:
-    """Draws the budgets of the flat networks as lines, and each hierarchy as a mark at its cost."""
-    for preset, feet in LADDERS[data].items():
-        for foot, colour in zip(filter(None, feet), ("blue", "green"), strict=False):
-            steps = rungs(preset, foot)
-            if not steps:
-                continue
-            costs, accuracies = [cost for cost, _ in steps], [values for _, values in steps]
-            label = "flat" if foot == "flat" else "flat, half as wide"
-            axes.plot(
-                costs, [mean(values) for values in accuracies], color=INKS[colour], label=label
-            )
-            axes.fill_between(
-                costs,
-                [min(values) for values in accuracies],
-                [max(values) for values in accuracies],
-                color=INKS[colour],
-                alpha=0.15,
-                linewidth=0,
-            )
+def draw_ladder(axes: Axes, panel: Panel) -> None:
+    """Draws the flat networks of all budgets as a line, and each hierarchy as a mark at its cost."""
+    steps = sorted(step for preset in panel.flat for step in rungs(preset))
+    costs, accuracies = [cost for cost, _ in steps], [values for _, values in steps]
+    axes.plot(costs, [mean(values) for values in accuracies], color=INKS["blue"], label="flat")
+    axes.fill_between(
+        costs,
+        [min(values) for values in accuracies],
+        [max(values) for values in accuracies],
+        color=INKS["blue"],
+        alpha=0.15,
+        linewidth=0,
+    )
+    for (preset, training), colour in zip(panel.marks.items(), ("orange", "ink"), strict=True):
         runs = records.recorded(preset)
-        colour, ending = ("ink", ", 128 epochs") if preset == "converged" else ("orange", "")
         for method, marker in zip(records.METHODS, "o^sDv", strict=True):
             control = runs.get(f"{method}_train_flops")
             if method in runs and control:
                 cost = mean(map(records.training_operations, control.values()))
                 values = records.accuracies(runs, method)
-                axes.plot(cost, mean(values), marker, color=INKS[colour], label=f"{method}{ending}")
-    axes.set(title=data, xscale="log", xlabel="training operations, 10¹²", ylabel="accuracy, %")
+                label = f"{method}, {training}"
+                axes.plot(cost, mean(values), marker, color=INKS[colour], label=label)
+    axes.set(xscale="log", xlabel="training operations, 10¹²", ylabel="accuracy, %")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -224,11 +226,11 @@ def draw_ladder(axes: Axes, data: str) -> None:
 
 
 def ladder() -> Figure:
-    """Returns a panel for each data set whose ladder is recorded."""
-    names = [data for data, presets in LADDERS.items() if records.recorded(next(iter(presets)))]
-    drawn = figure(max(5.6, 4.4 * len(names)), 3.6)
-    for axes, data in zip(drawn.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        draw_ladder(axes, data)
+    """Returns a panel for each data set."""
+    drawn = figure(5.6 * len(PANELS), 4.4)
+    for axes, (data, panel) in zip(drawn.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        draw_ladder(axes, panel)
+        axes.set_title(data)
     return drawn
 
 

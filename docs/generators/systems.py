@@ -1,4 +1,4 @@
-"""The five systems where the flat network has converged, each beside its controls."""
+"""The five systems in long trainings, each beside its controls."""
 
 import statistics
 
@@ -23,9 +23,9 @@ _COLUMNS = (
 )
 
 
-def converged() -> str | None:
+def systems(preset: str) -> str | None:
     """Returns one row per method: points by which it is ahead of each control; None without records."""
-    records = recorded("converged")
+    records = recorded(preset)
     return table(_COLUMNS, [_row(records, method) for method in METHODS]) if records else None
 
 
