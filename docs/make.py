@@ -51,7 +51,7 @@ def parts() -> dict[str, str | None]:
         "swept": experiments.swept(),
         "adapted": experiments.adapted(),
         "decoded": experiments.decoded(),
-        **{f"systems:{name}": systems.systems(name) for name in ("converged", "cifar100_systems")},
+        **{f"systems:{name}": systems.systems(name) for name in records.LONG},
         "finalists": finalists.finalists(),
         "regime": regime.regime(),
         "bars": bars.bars(),

@@ -17,6 +17,8 @@ COMPARED = {  # presets side by side, and the data set of each
     "cifar100_small": "CIFAR-100",
     "cifar100_resnet20": "CIFAR-100, ResNet-20",
 }
+LONG = {"converged": "methods", "cifar100_systems": "cifar100_small"}
+"""Presets of the five systems in longer trainings, and the preset of the short ones on the same data."""
 METHODS = ("uppsala", "hiernet", "hdcnn", "merged", "dhnn")
 PARTWISE = ("uppsala", "hiernet", "hdcnn")
 """Methods whose parts start from a trained flat network."""
@@ -39,6 +41,16 @@ def recorded(preset: str) -> Records:
 def compared() -> dict[str, Records]:
     """Returns the records of the presets that are compared, by preset; those without are left out."""
     return {preset: records for preset in COMPARED if (records := recorded(preset))}
+
+
+def longer() -> dict[str, Records]:
+    """Returns the records of the presets of longer trainings, by preset; those without are left out."""
+    return {preset: records for preset in LONG if (records := recorded(preset))}
+
+
+def flat_epochs(records: Records) -> int:
+    """Returns the epochs of the flat network of a preset."""
+    return int(next(iter(records["flat"].values()))["params"]["loop"]["epochs"])
 
 
 def accuracies(records: Records, run: str, *, measure: str = "msr") -> list[float]:
