@@ -51,6 +51,16 @@ def test_a_gain_on_some_data_names_them(claims):
     )
 
 
+def test_a_control_that_gains_wherever_the_method_does_is_named_once(claims):
+    """The data sets are not listed twice."""
+    gains = {"": {"A": [3.0], "B": [0.4]}, "_random": {}, "_train_flops": {"A": [4.0], "B": [9.0]}}
+
+    assert _sentence(claims, gains) == (
+        "- **Paper: ahead of its own flat network on A alone, with more training.** A flat network "
+        "that trains as long gains more there."
+    )
+
+
 def test_a_hierarchy_that_is_behind_is_not_reproduced(claims):
     """Without a gain there is nothing for the controls to explain."""
     gains = {"": {"A": [-1.0, 1.0]}, "_random": {"A": [9.0]}, "_train_flops": {"A": [9.0]}}

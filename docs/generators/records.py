@@ -48,6 +48,22 @@ def longer() -> dict[str, Records]:
     return {preset: records for preset in LONG if (records := recorded(preset))}
 
 
+def by_budget() -> dict[str, Records]:
+    """
+    Returns the records of short and of longer trainings by data set and epochs of the flat network.
+
+    ResNet-20 is left out: it is another network than that of the other sets.
+    """
+    budgets = compared() | longer()
+    return {
+        f"{COMPARED[short]} at {flat_epochs(budgets[preset])} epochs": budgets[preset]
+        for short in COMPARED
+        if short != "cifar100_resnet20"
+        for preset in (short, *(name for name, base in LONG.items() if base == short))
+        if preset in budgets
+    }
+
+
 def flat_epochs(records: Records) -> int:
     """Returns the epochs of the flat network of a preset."""
     return int(next(iter(records["flat"].values()))["params"]["loop"]["epochs"])

@@ -4,6 +4,7 @@ import statistics
 
 from generators.records import (
     METHODS,
+    PARTWISE,
     Records,
     accuracies,
     differences,
@@ -19,8 +20,11 @@ _COLUMNS = (
     "to `flat`",
     "training operations / flat",
     "to `METHOD_train_flops`",
+    "with all branches, to `METHOD_train_flops`",
     "to `METHOD_random`",
 )
+_BRANCHED = (*PARTWISE, "dhnn")
+"""Methods that execute a part of their branches by default."""
 
 
 def systems(preset: str) -> str | None:
@@ -40,6 +44,9 @@ def _row(records: Records, method: str) -> list[object]:
         gain(differences(records, method)),
         _operations(records, equal),
         gain(differences(records, method, to=equal)),
+        gain(differences(records, method, to=equal, measure="msr_full"))
+        if method in _BRANCHED
+        else "",
         gain(differences(records, method, to=f"{method}_random")),
     ]
 
