@@ -33,7 +33,7 @@ CERTIFICATES = {
 }
 WORDS = {
     "plain HTTP": "does not speak TLS.*Check scheme and port",
-    "closed": "cannot be reached|broke",
+    "closed": r"cannot be reached|broke|closed \(EOF\)",  # the last: OpenSSL's words in Python 3.11.2
     "alert": "does not speak TLS.*handshake failure",
     "garbage": "does not speak TLS",
     "reset": "cannot be reached|broke",

@@ -160,8 +160,10 @@ def test_real_pictures_are_served(real_data, tmp_path):
     """For real images, species are character tags, and families are copyright tags."""
     source = real_data / "illustrations"
     with tarfile.open(source / "images-00.tar") as tar:
-        members = tar.getmembers()[:60]
-        tar.extractall(tmp_path, members=members, filter="data")
+        for member in filter(tarfile.TarInfo.isfile, tar.getmembers()[:60]):
+            path = tmp_path / member.name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(tar.extractfile(member).read())
     board = folder.board(tmp_path, source / "species.csv", TINY)
     with serving(board) as served:
         url = served.url + "/posts.json"
