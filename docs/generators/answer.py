@@ -117,12 +117,7 @@ def _epochs() -> list[int]:
 
 def _resnet20() -> float:
     """The only comparison with ResNet-20, which the table of the README leaves out."""
-    records = compared()["cifar100_resnet20"]
-    values = {
-        method: differences(records, method, to=_control(method))
-        for method in METHODS
-        if records.get(_control(method))
-    }
+    values = _to_controls(compared()["cifar100_resnet20"])
     if list(values) != ["hiernet"] or len(values["hiernet"]) != 1:
         raise ValueError("ResNet-20 has other comparisons: write the first sentence anew.")
     return values["hiernet"][0]
@@ -148,11 +143,8 @@ def _longer(preset: str) -> str:
     if min(means) <= min(map(statistics.mean, gaps.values())):
         raise ValueError(f"{preset}: the largest gap has not shrunk: write the sentence anew.")
     before, after = (statistics.mean(accuracies(each, "flat")) for each in (short, records))
-    longest = max((records[_control(method)] for method in gains), key=_operations)
-    rest = statistics.mean(
-        100 * (record["metrics"]["msr"] - records["flat"][seed]["metrics"]["msr"])
-        for seed, record in longest.items()
-    )
+    longest = max(map(_control, gains), key=lambda run: _operations(records[run]))
+    rest = statistics.mean(differences(records, longest))
     seeds = max(map(len, gains.values()))
     data = COMPARED[LONG[preset]].replace("demo", "the demo")
     return (

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import tarfile
 
 import numpy as np
@@ -105,18 +106,18 @@ def test_headers_that_lie_are_refused(tiny_shards, shard_writer, tmp_path, block
 
 
 def test_a_pax_record_that_lies_adds_no_sample(tiny_shards, shard_writer, tmp_path):
-    """The shard is refused, or read as if the record were not there, as tarfile of Python 3.11.2 does."""
+    """The shard is refused; tarfile of Python 3.11.2 reads it as if the record were not there."""
     path = tiny_shards / TRAIN
     before = len(open_data(tiny_shards, tmp_path / "before").train)
     samples = path.read_bytes().rstrip(b"\0")
     path.write_bytes(samples + b"\0" * (-len(samples) % 512) + bad_pax_record())
     reseal(tiny_shards, shard_writer)
 
-    try:
-        after = open_data(tiny_shards, tmp_path / "cache")
-    except BadShard:
-        return
-    assert before == len(after.train)
+    if sys.version_info >= (3, 11, 7):
+        with pytest.raises(BadShard, match="no readable tar"):
+            open_data(tiny_shards, tmp_path / "cache")
+    else:
+        assert before == len(open_data(tiny_shards, tmp_path / "cache").train)
 
 
 @pytest.mark.parametrize(
