@@ -21,6 +21,7 @@ from curation import workers
 from curation.keypoints import LEAST_SIDE, SIDE, Keypoints, keypoints_of, words_of
 from curation.params.measure import MAX_PIXELS
 from curation.pixels import moved_difference
+from curation.rows import distinct
 from curation.spans import SpanReader
 from personae import squares
 from personae.errors import UnreadableImage
@@ -134,12 +135,12 @@ def candidates(described: Sequence[Keypoints]) -> Iterator[tuple[int, int, bool]
         rows = np.arange(ends[start], ends[stop])
         for mirrored in (False, True):
             queries = [image.mirrored() if mirrored else image for image in described[start:stop]]
-            asked = words[:, rows]
+            query_words = words[:, rows]
             if mirrored:
-                asked = words_of(np.concatenate([query.descriptors for query in queries]))
-            votes = [table.votes(asked[n], owner[rows]) for n, table in enumerate(tables)]
+                query_words = words_of(np.concatenate([query.descriptors for query in queries]))
+            votes = [table.votes(query_words[n], owner[rows]) for n, table in enumerate(tables)]
             # A pair of keypoints has one vote, however many words it shares.
-            query, partner = np.divmod(np.unique(np.concatenate(votes)), len(owner))
+            query, partner = np.divmod(distinct(np.concatenate(votes)), len(owner))
             moved = _positions(
                 np.concatenate([image.places for image in queries])[query], places[partner]
             )

@@ -190,7 +190,7 @@ def translated(error: Exception, url: str) -> ScraperError:
             return ForeignHost(f"{shown(url)} cannot be requested ({name}).", url=url)
         case requests.exceptions.SSLError() | urllib3.exceptions.SSLError():
             cause = _cause(error)
-            if isinstance(cause, ssl.SSLEOFError):
+            if isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
                 what = connecting.unreachable(url, cause)
             elif isinstance(cause, ssl.SSLError) and not isinstance(
                 cause, ssl.SSLCertVerificationError

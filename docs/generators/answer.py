@@ -17,6 +17,7 @@ from generators.records import (
     flat_epochs,
     interval,
     longer,
+    test_images,
     training_operations,
 )
 from generators.text import span, table
@@ -43,7 +44,7 @@ def answer() -> str:
         ]
         for method in METHODS
     ]
-    columns = [f"{name} (n = {_images(records)})" for name, records in sets.items()]
+    columns = [f"{name} (n = {test_images(records)})" for name, records in sets.items()]
     return table(("method", *columns), rows)
 
 
@@ -129,10 +130,6 @@ def _control(method: str) -> str:
 
 def _cell(values: list[float]) -> str:
     return " / ".join(f"{value:+.1f}" for value in values)
-
-
-def _images(records: dict[str, Any]) -> int:
-    return next(iter(records["flat"].values()))["metrics"]["n_test"]
 
 
 def _longer(preset: str) -> str:

@@ -5,7 +5,15 @@ import re
 import statistics
 from typing import Any
 
-from generators.records import COMPARED, METHODS, accuracies, compared, differences, recorded
+from generators.records import (
+    COMPARED,
+    METHODS,
+    accuracies,
+    compared,
+    differences,
+    recorded,
+    test_images,
+)
 from generators.text import ROOT, mean, mean_and_deviation, span, table
 
 CONTROLS = {
@@ -99,9 +107,7 @@ def comparison() -> str:
         if run in METHODS:
             cells = [_cell(records, run, measure="msr_full") for records in sets.values()]
             rows.append(["", _FULL, *cells])
-    counts = ", ".join(
-        f"{COMPARED[name]} {_test_images(records)}" for name, records in sets.items()
-    )
+    counts = ", ".join(f"{COMPARED[name]} {test_images(records)}" for name, records in sets.items())
     return "\n\n".join(
         [
             table(("run", "", *(COMPARED[name] for name in sets)), rows),
@@ -112,10 +118,6 @@ def comparison() -> str:
             ),
         ]
     )
-
-
-def _test_images(records: dict[str, Any]) -> int:
-    return next(iter(records["flat"].values()))["metrics"]["n_test"]
 
 
 def _cell(records: dict[str, Any], run: str, *, measure: str = "msr") -> str:

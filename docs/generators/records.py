@@ -69,6 +69,11 @@ def flat_epochs(records: Records) -> int:
     return int(next(iter(records["flat"].values()))["params"]["loop"]["epochs"])
 
 
+def test_images(records: Records) -> int:
+    """Returns the number of test images of a preset."""
+    return int(next(iter(records["flat"].values()))["metrics"]["n_test"])
+
+
 def accuracies(records: Records, run: str, *, measure: str = "msr") -> list[float]:
     """Returns the accuracy of a run in per cent, one value a seed."""
     return [100 * record["metrics"][measure] for _, record in sorted(records[run].items())]

@@ -8,7 +8,6 @@ when it is over, the next run is complete.
 import asyncio
 import gc
 import socket
-import sys
 import warnings
 
 import pytest
@@ -40,8 +39,6 @@ WORDS = {
     "reset": "cannot be reached|broke",
     "silence": "did not answer in time|cannot be reached",
 }
-if sys.version_info < (3, 11, 7):  # Python 3.11.2 reports the end of the stream as an error of TLS
-    WORDS["closed"] += r"|closed \(EOF\)"
 
 
 @pytest.fixture(scope="module")
