@@ -162,6 +162,7 @@ def merged() -> Figure:
             if run in details["scatter"]:
                 draw_agreement(axes, details, run)
                 axes.set_title(f"{name}: {run}")
+                axes.legend(frameon=False, fontsize=7, loc="lower right", markerscale=2)
             else:
                 axes.set_axis_off()
     return drawn
@@ -214,9 +215,12 @@ def draw_ladder(axes: Axes, panel: Panel) -> None:
             control = runs.get(f"{method}_train_flops")
             if method in runs and control:
                 cost = mean(map(records.training_operations, control.values()))
-                values = records.accuracies(runs, method)
+                values = records.accuracies(runs, method, measure=records.MEASURES[method])
                 label = f"{method}, {training}"
-                axes.plot(cost, mean(values), marker, color=INKS[colour], label=label)
+                ends = [[mean(values) - min(values)], [max(values) - mean(values)]]
+                axes.errorbar(
+                    cost, mean(values), ends, fmt=marker, color=INKS[colour], label=label, capsize=2
+                )
     axes.set(xscale="log", xlabel="training operations, 10¹²", ylabel="accuracy, %")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
@@ -236,10 +240,11 @@ def ladder() -> Figure:
 
 def draw_gains(axes: Axes, cells: Mapping[float, regime.Cell]) -> None:
     """Draws the gain of `recover` over each control, with its range over seeds, at each place."""
-    for control, colour, marker in zip(
-        regime.CONTROLS, ("blue", "green", "orange"), "os^", strict=True
+    for control, colour, marker, aside in zip(
+        regime.CONTROLS, ("blue", "green", "orange"), "os^", (0.96, 1, 1.04), strict=True
     ):
-        gains = {place: regime.gains(cell, control) for place, cell in cells.items()}
+        # Side by side: bars at one place would hide each other.
+        gains = {place * aside: regime.gains(cell, control) for place, cell in cells.items()}
         places = [place for place, values in gains.items() if values]
         means = [mean(gains[place]) for place in places]
         axes.errorbar(

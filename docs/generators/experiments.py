@@ -8,6 +8,7 @@ from typing import Any
 from generators.records import (
     COMPARED,
     METHODS,
+    PARTWISE,
     accuracies,
     compared,
     differences,
@@ -22,7 +23,8 @@ CONTROLS = {
     "_train_flops": "flat, with its training operations",
     "_macs": "flat, with its operations per prediction",
 }
-_FULL = "all branches executed"
+_FULL = dict.fromkeys(PARTWISE, "all branches executed") | {"dhnn": "all paths"}
+"""For each method with another mode of prediction, that mode."""
 
 
 def results(preset: str) -> str:
@@ -104,9 +106,9 @@ def comparison() -> str:
         cells = [_cell(records, run) for records in sets.values()]
         if any(cells):
             rows.append([f"`{run}`", text, *cells])
-        if run in METHODS:
+        if run in _FULL:
             cells = [_cell(records, run, measure="msr_full") for records in sets.values()]
-            rows.append(["", _FULL, *cells])
+            rows.append(["", _FULL[run], *cells])
     counts = ", ".join(f"{COMPARED[name]} {test_images(records)}" for name, records in sets.items())
     return "\n\n".join(
         [

@@ -6,6 +6,8 @@ from typing import Any
 from generators.text import ROOT, table
 
 _RESULT = ROOT / "benchmarks" / "results" / "finalists.json"
+_TREELESS = {"online"}
+"""Finalists that learn without a tree."""
 _COLUMNS = (
     "finalist",
     "control",
@@ -34,8 +36,13 @@ def sentence() -> str | None:
     for row in sorted(rows, key=lambda row: float(row["difference"])):
         hardest.setdefault(row["finalist"], row)
     answer = f"`{'`, `'.join(winners)}` helps" if winners else "no hierarchy shown to help"
-    differences = ", ".join(
-        f"`{name}` {_measured(row)} to `{row['control']}`" for name, row in hardest.items()
+    differences, treeless = (
+        ", ".join(
+            f"`{name}` {_measured(row)} to `{row['control']}`"
+            for name, row in hardest.items()
+            if (name in _TREELESS) == is_treeless
+        )
+        for is_treeless in (False, True)
     )
     level = [
         f" `{row['finalist']}` is ahead of `flat` by {_measured(row)}, corrected p "
@@ -45,9 +52,10 @@ def sentence() -> str | None:
         if row["control"] == "flat" and row["low"] > 0 and row["finalist"] not in winners
     ]
     return (
-        f"**Converged, by a protocol written before: {answer}.** The demo, 128 epochs, "
+        f"**By a protocol written before, at 128 epochs: {answer}.** The demo, "
         f"{len(rows[0]['by_seed'])} fresh seeds (`experiments/PROTOCOL.md`). Difference to the "
-        f"strongest control in points, 95 % interval: {differences}.{''.join(level)}"
+        f"strongest control in points, 95 % interval: {differences}; without a tree {treeless}."
+        f"{''.join(level)}"
     )
 
 

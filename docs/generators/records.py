@@ -20,6 +20,8 @@ COMPARED = {  # presets side by side, and the data set of each
 LONG = {"converged": "methods", "cifar100_systems": "cifar100_small"}
 """Presets of the five systems in longer trainings, and the preset of the short ones on the same data."""
 METHODS = ("uppsala", "hiernet", "hdcnn", "merged", "dhnn")
+MEASURES = dict.fromkeys(METHODS, "msr") | {"dhnn": "msr_full"}
+"""The accuracy that is compared: of one route; of all paths for `dhnn`, where they cost no more."""
 PARTWISE = ("uppsala", "hiernet", "hdcnn")
 """Methods whose parts start from a trained flat network."""
 
@@ -88,6 +90,12 @@ def differences(
         100 * (records[run][seed]["metrics"][measure] - records[to][seed]["metrics"]["msr"])
         for seed in both
     ]
+
+
+def prediction_costs(records: Records, run: str) -> list[float]:
+    """Returns the operations of a prediction, relative to those of `flat`, one value a seed."""
+    flat = next(iter(records["flat"].values()))["metrics"]["macs_expected"]
+    return [record["metrics"]["macs_expected"] / flat for record in records[run].values()]
 
 
 def training_operations(record: dict[str, Any]) -> float:

@@ -4,7 +4,7 @@ import statistics
 from fractions import Fraction
 from typing import NamedTuple
 
-from generators.records import accuracies, differences, recorded
+from generators.records import accuracies, differences, interval, recorded
 from generators.text import gain, table
 
 
@@ -32,6 +32,10 @@ WIDTHS = (
     Cell(32, Fraction(1), "_whole"),
 )
 CONTROLS = ("flat", "recover_one", "recover_random")
+_LEGEND = (
+    "Means over seeds, in brackets the smallest and the largest value. Bold: the 95 % t interval over "
+    "seeds excludes zero."
+)
 _COLUMNS = ("epochs", "width", "seeds", "flat, %", *(f"to `{name}`" for name in CONTROLS))
 
 
@@ -39,7 +43,8 @@ def regime() -> str | None:
     """Returns one row per cell: points by which `recover` is ahead of each control; None without records."""
     if not recorded("regime"):
         return None
-    return table(_COLUMNS, [_row(cell) for cell in dict.fromkeys((*BUDGETS, *WIDTHS))])
+    cells = dict.fromkeys((*BUDGETS, *WIDTHS))
+    return f"{table(_COLUMNS, map(_row, cells))}\n\n{_LEGEND}"
 
 
 def gains(cell: Cell, control: str) -> list[float]:
@@ -53,4 +58,9 @@ def _row(cell: Cell) -> list[object]:
     seeds = len(by_control[0])
     flat = accuracies(recorded(cell.preset), f"flat{cell.suffix}") if seeds else []
     accuracy = f"{statistics.mean(flat):.1f}" if flat else ""
-    return [cell.epochs, cell.width, seeds, accuracy, *map(gain, by_control)]
+    return [cell.epochs, cell.width, seeds, accuracy, *map(_gain, by_control)]
+
+
+def _gain(values: list[float]) -> str:
+    low, high = interval(values) if len(values) > 1 else (0, 0)
+    return gain(values) if low <= 0 <= high else f"**{gain(values)}**"

@@ -20,7 +20,7 @@ _COLUMNS = (
     "to `flat`",
     "training operations / flat",
     "to `METHOD_train_flops`",
-    "with all branches, to `METHOD_train_flops`",
+    "with all branches or paths, to `METHOD_train_flops`",
     "to `METHOD_random`",
 )
 _BRANCHED = (*PARTWISE, "dhnn")
