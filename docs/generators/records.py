@@ -68,7 +68,12 @@ def by_budget() -> dict[str, Records]:
 
 def flat_epochs(records: Records) -> int:
     """Returns the epochs of the flat network of a preset."""
-    return int(next(iter(records["flat"].values()))["params"]["loop"]["epochs"])
+    return epochs(records["flat"])
+
+
+def epochs(runs: dict[int, dict[str, Any]]) -> int:
+    """Returns the epochs of a run, of any of its seeds."""
+    return int(next(iter(runs.values()))["params"]["loop"]["epochs"])
 
 
 def test_images(records: Records) -> int:
