@@ -63,15 +63,15 @@ def drawn(group_id: int, *, seed: int, train: float, val: float) -> str:
     The sha256 of `seed:group_id` gives a number in [0, 1), which is compared with `train` and
     `train + val`.
     """
-    number = _number(f"{seed}:{group_id}")
-    if number < train:
+    place = number(f"{seed}:{group_id}")
+    if place < train:
         return "train"
-    return "val" if number < train + val else "test"
+    return "val" if place < train + val else "test"
 
 
 def drawn_fold(group_id: int, *, seed: int, folds: int) -> int:
     """Returns the fold 0..folds - 1 of a group: by the sha256 of `seed:fold:group_id`."""
-    return int(_number(f"{seed}:fold:{group_id}") * folds)
+    return int(number(f"{seed}:fold:{group_id}") * folds)
 
 
 def assign(
@@ -102,13 +102,20 @@ def assign(
         val: Share of the groups for val, 0..1.
         kept: The posts that keep their split; one that is not among `posts` has no effect.
     """
-    posts = rows_by_id.distinct(posts)
-    splits, joined = _assigned(
+    return assign_drawn(
         posts,
         links,
         lambda post: SPLITS.index(drawn(post, seed=seed, train=train, val=val)),
-        kept.of(posts),
+        kept=kept,
     )
+
+
+def assign_drawn(
+    posts: Ids, links: Ids, draw: Callable[[int], int], *, kept: KeptSplits = NONE_KEPT
+) -> Assignment:
+    """Assigns splits as `assign` does; `draw` returns what a post draws, 0 to 2."""
+    posts = rows_by_id.distinct(posts)
+    splits, joined = _assigned(posts, links, draw, kept.of(posts))
     return Assignment(posts, groups_of(posts, joined), np.array(splits, np.uint8))
 
 
@@ -172,6 +179,6 @@ def _numbers(array: npt.NDArray[np.integer]) -> Iterator[int]:
         yield from array[start : start + _STEP].tolist()
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
     """Returns a number in [0, 1): the first six bytes of the sha256 of `text`."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48

@@ -147,7 +147,7 @@ def certify(
     limit: int | None,
     like: Sequence[LikePair],
     least_difference: float,
-    mode: Literal["hash", "given"],
+    mode: Literal["hash", "stratified", "given"],
     seed: int,
     shares: dict[str, dict[str, float]],
 ) -> CertificateDocument:

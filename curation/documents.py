@@ -137,7 +137,7 @@ class CertificateDocument(Document):
     """Parameter `split.least_difference`; 0: edge histograms were not compared."""
     like: tuple[LikePair, ...]
     """The pairs with the most similar edge histograms, closest first, at most 20."""
-    mode: Literal["hash", "given"]
+    mode: Literal["hash", "stratified", "given"]
     """Parameter `split.mode`."""
     seed: int
     """Parameter `split.seed`."""

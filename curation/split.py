@@ -17,10 +17,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import certificate, given, keep
+from curation import certificate, given, keep, stratified
 from curation import pairs as split_pairs
 from curation import rows as rows_by_id
-from curation.assignment import Assignment, KeptSplits, assign, assign_folds, drawn
+from curation.assignment import (
+    Assignment,
+    KeptSplits,
+    assign,
+    assign_drawn,
+    assign_folds,
+    drawn,
+)
 from curation.background import white_background
 from curation.documents import CertificateDocument, LikePair
 from curation.edges import SIDE, stacked
@@ -105,7 +112,7 @@ def _assigned(
         raise BadParams(
             f"{params.keep} keeps posts in their split ({len(kept_splits.posts)}), but "
             "`split.mode: given` takes every split from the source. Delete all lines of the file but its "
-            "header, or use `mode: hash`."
+            "header, or use another mode."
         )
     groups = rows_by_id.ordered(
         tables.read(_groups(data_dir), ["post_id", "group_id"], stage="duplicates")
@@ -114,10 +121,14 @@ def _assigned(
     pairs = split_pairs.of_split(data_dir, posts, kept_splits.posts)
     if params.mode == "given":
         return _given(params, data_dir, groups, pairs, labels), pairs
-    assignment = assign(
-        posts, pairs, seed=params.seed, train=params.train, val=params.val, kept=kept_splits
+    seed, train, val = params.seed, params.train, params.val
+    if params.mode == "hash":
+        return assign(posts, pairs, seed=seed, train=train, val=val, kept=kept_splits), pairs
+    numbers = stratified.label_numbers(labels, posts)
+    draws = stratified.draws(
+        posts, pairs, numbers, seed=seed, train=train, val=val, kept=kept_splits
     )
-    return assignment, pairs
+    return assign_drawn(posts, pairs, draws.__getitem__, kept=kept_splits), pairs
 
 
 def _rows(assignment: Assignment, posts: Ids) -> Ids:
@@ -192,7 +203,7 @@ def _given(
         raise MissingInput(
             f"Post {posts[row]} has the given split {of_source[row].as_py()!r}, not train, val or "
             "test: `mode: given` needs a split for every post. Correct the source, or use "
-            "`mode: hash`."
+            "another mode."
         )
     split = splits.to_numpy().copy()
     val = SPLITS.index("val")
@@ -245,15 +256,22 @@ def _shares(params: Params, kept: pa.Table) -> dict[str, dict[str, float]]:
         name = max(SPLITS, key=lambda name: (abs(shares[label][name] - expected[name]), name))
         empty = [name for name in SPLITS if not counts[name]]
         far = abs(shares[label][name] - expected[name]) > params.tolerance + 1e-9
+        if params.mode == "stratified" and empty:
+            raise TooFewSamples(
+                f"Label '{label}' has no sample in {empty[0]}: its {len(rows)} samples are in fewer groups "
+                "of images of one drawing than there are splits. Raise `persona.min_samples` to leave "
+                "small labels out."
+            )
         if params.mode == "hash" and (far or empty):
             name = empty[0] if empty else name
-            remedy = "Choose" if empty else "Raise `split.tolerance`, choose"
+            remedy = "choose" if empty else "raise `split.tolerance`, choose"
             raise TooFewSamples(
                 f"Label '{label}' has {counts[name]} of its {len(rows)} samples in {name}, a "
                 f"share of {shares[label][name]:.3f} where {expected[name]:g} ± "
                 f"{params.tolerance:g} and at least one sample are required: splits are drawn by "
-                f"hash, and the shares of few samples vary widely. {remedy} another "
-                "`split.seed`, or raise `persona.min_samples` to leave small labels out."
+                f"hash, and the shares of few samples vary widely. Set `split.mode: stratified`, which "
+                f"gives every label its shares. Or {remedy} another `split.seed`, or raise "
+                "`persona.min_samples` to leave small labels out."
             )
     return shares
 
@@ -309,7 +327,7 @@ def _certificate(
         shares=shares,
     )
     closest = certified.closest
-    if closest is not None and not closest.above and params.mode == "hash":
+    if closest is not None and not closest.above and params.mode != "given":
         raise LeakingSplit(
             f"Posts {closest.post_a} ({closest.split_a}) and {closest.post_b} "
             f"({closest.split_b}) differ in {closest.distance} of 256 bits, which is not more than "
@@ -318,7 +336,7 @@ def _certificate(
             "as a defect."
         )
     nearest = certified.like[0] if certified.like else None
-    if nearest and nearest.difference <= params.least_difference and params.mode == "hash":
+    if nearest and nearest.difference <= params.least_difference and params.mode != "given":
         raise LeakingSplit(
             f"Posts {nearest.post_a} ({nearest.split_a}) and {nearest.post_b} ({nearest.split_b}) of "
             f"label '{nearest.label}' have edges that differ by {nearest.difference:.3f}"

@@ -377,5 +377,5 @@ class ClosenessDocument(Document):
     """Smallest difference that passes; 0: edge histograms were not compared."""
     like: tuple[ClosePairDocument, ...]
     """The pairs that differ least, closest first."""
-    mode: Literal["hash", "given"]
+    mode: Literal["hash", "stratified", "given"]
     """How the splits were made: drawn, or given by the source and then only reported."""

@@ -23,11 +23,14 @@ class Params(BaseModel):
         0.1,
         gt=0,
         le=1,
-        description="largest difference between the share of a label and the share above, 0..1; 0.1 "
+        description="hash: largest difference between the share of a label and the share above, 0..1; 0.1 "
         "is four standard deviations at 300 samples",
     )
-    mode: Literal["hash", "given"] = Field(
-        "hash", description="hash: draw; given: take the split of the source and only report leaks"
+    mode: Literal["hash", "stratified", "given"] = Field(
+        "hash",
+        description="hash: draw each group by itself, so that images which are added change no split; "
+        "stratified: give every label its shares, for labels of few images; given: take the split of "
+        "the source and only report leaks",
     )
     val_from: Literal["train", "test"] = Field(
         "train",
@@ -46,7 +49,7 @@ class Params(BaseModel):
         le=2,
         description="smallest difference between images of one label in different splits, 0..2: one "
         "minus the correlation of edge histograms, which no rule for duplicates uses. Nearer pairs "
-        "stop the stage with mode hash. Copies in another format, size or hue are below 0.07. 0: do "
+        "stop the stage unless the split is given. Copies in another format, size or hue are below 0.07. 0: do "
         "not compare",
     )
     folds: int | None = Field(
@@ -76,6 +79,6 @@ class Params(BaseModel):
             raise ValueError(
                 f"train, val and test add up to {self.train + self.val + self.test:g}, not to 1"
             )
-        if self.mode == "hash" and (self.val_per_label is not None or self.val_from != "train"):
+        if self.mode != "given" and (self.val_per_label is not None or self.val_from != "train"):
             raise ValueError("val_from and val_per_label are for `mode: given`")
         return self

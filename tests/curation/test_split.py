@@ -110,7 +110,7 @@ def test_share_outside_tolerance_names_label_share_and_remedy(tmp_path: Path) ->
 
     assert "Label 'label_" in str(caught.value)
     assert "0.01 and at least one sample are required" in str(caught.value)
-    assert "Raise `split.tolerance`" in str(caught.value)
+    assert "raise `split.tolerance`" in str(caught.value)
 
 
 def test_label_without_a_sample_in_a_split_is_an_error(tmp_path: Path) -> None:
