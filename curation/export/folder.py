@@ -3,7 +3,7 @@ A folder of image files: SPLIT/LABEL/POST.png, which torchvision, timm and Fifty
 
 A label is a tag of the board and never a path: its folder has the number of the leaf and the plain
 letters of the label, so that folders sort as the leaves do. `index.csv` has the labels as they are,
-and the folder source reads it again; `metadata.csv` beside the images of a split is read by
+with artist, source, rating and licence, and the folder source reads it again; `metadata.csv` beside the images of a split is read by
 `datasets`. `coco.json` lists images and categories as COCO does, without boxes.
 """
 
@@ -19,8 +19,10 @@ from curation.export.build import COLUMNS, ExportedBuild
 from curation.workers import check_for_stop
 
 _PIECE = 1000  # images that one worker writes in a row
+_LONGEST_NAME = 200  # letters of an artist in index.csv
 _LONGEST = 60  # letters of a label in the name of its folder
-_INDEX: Final = ("path", "label", "split")
+_INDEX: Final = ("path", "label", "split", "artist", "source", "rating", "licence")
+_MOST_TEXT = 2000  # letters of a source or licence that the folder source keeps
 _COLUMNS: Final = ("file_name", *(name for name in COLUMNS if name != "leaf"))
 
 
@@ -80,7 +82,7 @@ def _write_tables(build: ExportedBuild, folder: Path, names: dict[str, str]) -> 
             table.writeheader()
             for row in build.columns(split):
                 inner = _inner(row, build, names)
-                index.writerow([f"{split}/{inner}", row["label"], split])
+                index.writerow([f"{split}/{inner}", row["label"], split, *_notes(row)])
                 lists = {key: " ".join(row[key]) for key in ("tags", "copyrights")}
                 table.writerow({**row, **lists, "file_name": inner})
                 images.append(
@@ -101,6 +103,17 @@ def _write_tables(build: ExportedBuild, folder: Path, names: dict[str, str]) -> 
     categories = [{"id": leaf, "name": label} for leaf, label in enumerate(build.labels)]
     document = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "coco.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+
+
+def _notes(row: dict[str, Any]) -> tuple[str, ...]:
+    """Returns artist, source, rating and licence as the folder source reads them."""
+    artists = (
+        # A name that the index may not have would refuse the whole folder.
+        "".join(letter if letter.isprintable() else "_" for letter in name)[:_LONGEST_NAME]
+        for name in (row["artist"] or "").split(" ")
+    )
+    source, licence = ((row[name] or "")[:_MOST_TEXT] for name in ("source_url", "licence"))
+    return "\n".join(filter(None, artists)), source, row["rating"] or "", licence
 
 
 def folder_name(leaf: int, label: str) -> str:

@@ -18,6 +18,7 @@ from PIL import Image
 from curation.__main__ import main
 from curation.export.folder import folder_name
 from personae import files
+from scraper.sources.layout import read as layout
 from tests.curation.browse_fixture import edit_catalog
 from tests.curation.stored_fixture import stored as stored_samples
 from train.backbone import vision
@@ -260,9 +261,11 @@ def test_hostile_text_stays_text(export, curated) -> None:
     card = (folder / "README.md").read_text(encoding="utf-8")
     with (folder / "train" / "metadata.csv").open(encoding="utf-8", newline="") as file:
         artists = {row["artist"] for row in csv.DictReader(file)}
+    again = [image.description for image in layout.read(folder).images]
 
     assert 0 == code
     assert {HOSTILE} == artists
+    assert {("../../<b>|`x`__=cmd",)} == {described.tags["artist"] for described in again}
     assert not [line for line in card.splitlines() if line.startswith("=cmd") or "<b>|" in line]
 
 

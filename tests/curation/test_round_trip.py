@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from PIL import Image
 
 from curation.__main__ import main as curation
 from scraper.__main__ import main as scraper
+from scraper.sources.layout import read as layout
+from tests.curation.browse_fixture import edit_catalog
 from tests.curation.stored_fixture import stored
 
 STAGES = ("measure", "filters", "duplicates", "persona", "split", "shards")
@@ -48,6 +52,42 @@ def test_exported_folder_comes_back_equal(curated, tmp_path, monkeypatch) -> Non
         assert 0 == curation([stage, "--data", "again", "--work", "work"]), stage
 
     assert _pixels(curated.data_dir / "shards") == _pixels(tmp_path / "again" / "shards")
+
+
+@pytest.mark.parametrize("form", ["folder", "parquet"])
+def test_rating_artist_source_and_licence_come_back(curated, tmp_path, monkeypatch, form) -> None:
+    """An export that is read again is held to the rating rule, and names artists and licence."""
+    monkeypatch.chdir(tmp_path)
+    edit_catalog(
+        curated.data_dir,
+        "UPDATE posts SET rating = 'e', tags_artist = ['a', 'b'], source = 'https://a.example/1', "
+        "licence = 'CC0'",
+    )
+    assert 0 == curation(["export", form, "exported", "--data", str(curated.data_dir)])
+    params = {**PARAMS, "site": {"name": "folder", "folder": "exported"}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    assert 0 == scraper(["listing", "--data", "again"])
+    posts = pq.read_table("again/listing/posts.parquet").to_pylist()
+
+    assert {("e", "a b", "https://a.example/1", "CC0")} == {
+        (post["rating"], " ".join(post["tags_artist"]), post["source"], post["licence"])
+        for post in posts
+    }
+
+
+def test_shards_with_provenance_keep_their_rating(tmp_path) -> None:
+    """The JSON of a sample says its rating; one that is not understood counts as explicit."""
+    with tarfile.open(tmp_path / "train-0.tar", "w") as archive:
+        for number, rating in enumerate(("q", "", "PG")):
+            facts = {"label": "x", "rating": rating, "artist": "a b", "source": "s", "licence": ""}
+            for name, content in (("png", b"-"), ("json", json.dumps(facts).encode())):
+                member = tarfile.TarInfo(f"{number}.{name}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    noted = [image.description for image in layout.read(tmp_path).images]
+
+    assert ["q", "g", "e"] == [description.rating for description in noted]
+    assert {("a", "b")} == {description.tags["artist"] for description in noted}
 
 
 @pytest.mark.parametrize("source", ["exported", "shards"])

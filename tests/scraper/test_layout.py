@@ -93,7 +93,7 @@ def test_index_in_csv(tmp_path):
     assert (LabelledImage("a/b.png", "x", "train", "g", "f"), LabelledImage("c.png", "y")) == found
 
 
-@pytest.mark.parametrize(("column", "value"), [("rating", "safe"), ("artist", "a\nb")])
+@pytest.mark.parametrize(("column", "value"), [("rating", "safe"), ("artist", "a\n\nb")])
 def test_a_wrong_artist_or_rating_is_named(tmp_path, column, value):
     """An artist that cannot be a tag, or an unknown rating, is an error with the line."""
     with pytest.raises(BadFolder, match=rf"index\.csv, line \d, has (the )?{column}"):

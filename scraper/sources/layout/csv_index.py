@@ -15,13 +15,14 @@ from pathlib import Path, PureWindowsPath
 
 from personae.errors import MissingColumn
 from scraper.errors import BadFolder
-from scraper.post import TAG_KINDS
 from scraper.sources.layout.images import (
+    NOTES,
     RATING_OF,
     SPLIT_OF,
     Description,
     LabelledImage,
     check_size,
+    described,
     files_below,
     inside,
     named,
@@ -30,7 +31,6 @@ from scraper.sources.layout.images import (
 
 _DELIMITERS = ",;\t"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_DESCRIBES = ("artist", "source", "rating", "licence")
 
 
 def rows(index: Path) -> Iterator[LabelledImage]:
@@ -103,7 +103,7 @@ def _image(row: Mapping[str, str | None], where: str, paths: "_Paths") -> Labell
 
 def _description(row: Mapping[str, str | None], where: str) -> Description | None:
     """Returns artist, source, rating and licence of an image; None where the row has none of them."""
-    artist, source, rating, licence = (row.get(name) or "" for name in _DESCRIBES)
+    artist, source, rating, licence = (row.get(name) or "" for name in NOTES)
     if not artist + source + rating + licence:
         return None
     letter = RATING_OF.get(rating.lower() or "general")
@@ -112,15 +112,12 @@ def _description(row: Mapping[str, str | None], where: str) -> Description | Non
             f"{where}, has rating {rating!r:.40}. Write general, sensitive, questionable, explicit or "
             "nothing, which means general."
         )
-    artists = ("_".join(named(artist, "artist", where).split()),) if artist else ()
-    return Description(
-        tags={kind: artists if kind == "artist" else () for kind in TAG_KINDS},
-        rating=letter,
+    artists = artist.splitlines()  # a cell may have several lines
+    return described(
+        artists=["_".join(named(name, "artist", where).split()) for name in artists],
         source=plain_text(source),
-        created_at_utc=None,
-        score=0,
-        flags=frozenset(),
-        licence=plain_text(licence) or None,
+        rating=letter,
+        licence=plain_text(licence),
     )
 
 

@@ -7,7 +7,7 @@ read here, and no path of a row is followed.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -19,12 +19,16 @@ import pyarrow.parquet as pq
 from scraper.errors import BadFolder
 from scraper.sources.layout.images import (
     MOST_TILES,
+    NOTES,
+    Description,
     LabelledImage,
     Layout,
     Spans,
     damage_named,
     is_label,
+    noted,
     plain_file,
+    plain_text,
     split_of,
 )
 
@@ -117,6 +121,7 @@ class _Columns:
         self.image: str = images[0]
         self.label: str = labels[0]
         self.family = _FAMILY if _FAMILY in schema.names and self.label != _FAMILY else None
+        self._notes: dict[str, str] = {}
         for name in self.read:
             kind = schema.field(name).type
             kind = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -124,21 +129,51 @@ class _Columns:
                 raise BadFolder(
                     f"Column `{name}` of {path} is {kind}, neither a number nor a text."
                 )
+        for note in NOTES:
+            # `source_url` is a column of our own export.
+            names = [name for name in (f"{note}_url", note) if schema.names.count(name) == 1]
+            if names and names[0] not in self.read and self._is_noted(schema.field(names[0])):
+                self._notes[note] = names[0]
 
     @property
     def read(self) -> list[str]:
         """The columns that the layout reads."""
-        return [name for name in (self.label, self.family) if name]
+        return [name for name in (self.label, self.family) if name] + [*self._notes.values()]
 
-    def texts(self, name: str, values: pa.Array) -> list[str | None]:
+    def labels(self, name: str, values: pa.Array) -> list[str | None]:
         """Returns the values of a column as labels; None where one is no valid label."""
+
+        def label(value: Any) -> str | None:
+            text = None if value is None else str(value)
+            return text if text is not None and is_label(text) else None
+
+        return self._texts(name, values, label)
+
+    def descriptions(self, batch: pa.RecordBatch) -> list[Description | None]:
+        """Returns what the rows note of their images; None of a row that notes nothing."""
+        if not self._notes:
+            return [None] * batch.num_rows
+        columns = (self._texts(name, batch[name], plain_text) for name in self._notes.values())
+        return [
+            noted(**dict(zip(self._notes, row, strict=True))) for row in zip(*columns, strict=True)
+        ]
+
+    def _is_noted(self, column: pa.Field) -> bool:
+        """Returns whether a column holds texts, or numbers with names."""
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        return _is_text(kind) or "names" in self._features.get(column.name, {})
+
+    def _texts(
+        self, name: str, values: pa.Array, text_of: Callable[[Any], str | None]
+    ) -> list[str | None]:
+        """Returns `text_of` each value of a column; of its name, if the numbers have names."""
         names = self._features.get(name, {}).get("names")
         names = names if isinstance(names, list) else None
         if isinstance(values, pa.DictionaryArray):
-            known = [_text(value, names) for value in values.dictionary.to_pylist()]
+            known = [text_of(_named(value, names)) for value in values.dictionary.to_pylist()]
             return [None if index is None else known[index] for index in values.indices.to_pylist()]
         listed = values.to_pylist()
-        texts = {value: _text(value, names) for value in set(listed)}
+        texts = {value: text_of(_named(value, names)) for value in set(listed)}
         return [texts[value] for value in listed]
 
 
@@ -167,20 +202,20 @@ def _images(
     path: str, columns: _Columns, batch: pa.RecordBatch, *, first: int
 ) -> Iterator[LabelledImage]:
     split = split_of(path)
-    labels = columns.texts(columns.label, batch[columns.label])
+    labels = columns.labels(columns.label, batch[columns.label])
     families: list[str | None] = [None] * len(labels)
     if columns.family:
-        families = columns.texts(columns.family, batch[columns.family])
-    for number, (label, family) in enumerate(zip(labels, families, strict=True), start=first):
-        yield LabelledImage(path, label, split, None, family, tile=number)
+        families = columns.labels(columns.family, batch[columns.family])
+    rows = zip(labels, families, columns.descriptions(batch), strict=True)
+    for number, (label, family, description) in enumerate(rows, start=first):
+        yield LabelledImage(path, label, split, None, family, number, description)
 
 
-def _text(value: Any, names: list[Any] | None) -> str | None:
-    """Returns a value as a label: the name of a number, if there are names."""
+def _named(value: Any, names: list[Any] | None) -> Any:
+    """Returns a value, or the name of a number, if there are names."""
     if isinstance(value, int) and names is not None:
-        value = names[value] if 0 <= value < len(names) else None
-    text = None if value is None else str(value)
-    return text if text is not None and is_label(text) else None
+        return names[value] if 0 <= value < len(names) else None
+    return value
 
 
 def _ranges(path: Path, images: pa.Array, start: int, size: int) -> Iterator[tuple[int, int]]:

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 from scraper.errors import BadFolder
+from scraper.post import TAG_KINDS
 
 Split = Literal["train", "val", "test"]
 SPLIT_OF: Final[Mapping[str, Split]] = {
@@ -42,6 +43,8 @@ RATING_OF: Final[Mapping[str, str]] = {
 """The letter of a rating, of a letter or word in lower case, as Danbooru writes it."""
 MOST_TILES = 1 << 20
 """Most images of a file: the number of an image in its file is the low 20 bits of its post id."""
+NOTES: Final = ("artist", "source", "rating", "licence")
+"""What a layout without tags may note of an image."""
 _MOST_INDEX_BYTES = 512 * 2**20
 _LONGEST_LABEL = 200
 
@@ -126,6 +129,39 @@ class Layout:
     """Tar archives and Arrow files, by path."""
     tables: Mapping[str, str] = field(default_factory=dict)
     """Parquet files by path: the column of the encoded image."""
+
+
+def described(*, artists: Iterable[str], source: str, rating: str, licence: str) -> Description:
+    """Returns the description of an image of which no more than this is known."""
+    return Description(
+        tags={kind: tuple(artists) if kind == "artist" else () for kind in TAG_KINDS},
+        rating=rating,
+        source=source,
+        created_at_utc=None,
+        score=0,
+        flags=frozenset(),
+        licence=licence or None,
+    )
+
+
+def noted(
+    *, artist: Any = None, source: Any = None, rating: Any = None, licence: Any = None
+) -> Description | None:
+    """
+    Returns what an archive or a table notes of an image; None where it notes nothing.
+
+    Names of artists have spaces between them, as our shards and exports write them. No rating is
+    general, and one that is not understood counts as explicit.
+    """
+    artist, source, rating, licence = map(plain_text, (artist, source, rating, licence))
+    if not artist + source + rating + licence:
+        return None
+    return described(
+        artists=dict.fromkeys(filter(is_label, artist.split())),
+        source=source,
+        rating=RATING_OF.get(rating.lower() or "general", "e"),
+        licence=licence,
+    )
 
 
 def inside(path: str | None, where: str) -> str:

@@ -19,6 +19,7 @@ from personae.build.shards import BAD_TAR
 from scraper.errors import BadFolder
 from scraper.sources.layout.images import (
     MOST_TILES,
+    NOTES,
     SPLIT_OF,
     LabelledImage,
     Layout,
@@ -27,6 +28,7 @@ from scraper.sources.layout.images import (
     check_size,
     damage_named,
     is_label,
+    noted,
     plain_file,
     split_of,
 )
@@ -76,8 +78,11 @@ def _images(
     label = _label(sample, facts, names)
     stated = str(facts.get("split")).lower()
     split = split or SPLIT_OF.get(stated)
+    description = noted(**{name: facts.get(name) for name in NOTES})
     for offset, size in sample["images"]:
-        yield LabelledImage(path, label, split, tile=spans.add(offset, size))
+        yield LabelledImage(
+            path, label, split, tile=spans.add(offset, size), description=description
+        )
         label = None
 
 
