@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from curation import artwork, rows, workers
 from curation import image as images
 from curation.bands import SharedSearch
-from curation.groups import groups_of
+from curation.groups import SEVERAL_LABELS, groups_of, of_several_labels
 from curation.hamming import BandSearch
 from curation.links import (
     JOINING,
@@ -125,6 +125,22 @@ def run(
         ", ".join(f"{kind} {counts[kind]}" for kind in REASONS if counts[kind]) or "none",
         len(apart),
     )
+    _warn_of_labels(posts, group_ids, data_dir)
+
+
+def _warn_of_labels(posts: Ids, group_ids: Ids, data_dir: Path) -> None:
+    """Logs how many groups of one image have posts of several labels, and how to list them."""
+    is_shared = np.isin(group_ids, group_ids[group_ids != posts])
+    kept = data_dir / "decide" / "kept.parquet"
+    labels = _of_posts(kept, ["persona"], "decide", posts[is_shared])["persona"]
+    if number := of_several_labels(group_ids[is_shared], labels):
+        log.warning(
+            "duplicates: images with posts of several labels: %d. A post that is kept has its own label, "
+            "right or wrong. Correct them in relabel.txt; after stage 'catalog', this lists them:\n"
+            '  python -m curation query "%s"',
+            number,
+            SEVERAL_LABELS,
+        )
 
 
 def _of_posts(path: Path, columns: list[str], stage: str, posts: Ids) -> pa.Table:

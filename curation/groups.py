@@ -2,8 +2,17 @@
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 Ids = npt.NDArray[np.int64]
+
+SEVERAL_LABELS = (
+    "SELECT group_id, persona, post_id, representative, original_url FROM groups JOIN kept USING "
+    "(post_id) JOIN posts USING (post_id) QUALIFY count(DISTINCT persona) OVER (PARTITION BY group_id) "
+    "> 1 ORDER BY ALL"
+)
+"""Query of the catalog: the posts of the groups of `of_several_labels`."""
 
 
 def groups_of(posts: Ids, links: Ids) -> Ids:
@@ -27,3 +36,10 @@ def groups_of(posts: Ids, links: Ids) -> Ids:
             smallest = further
         is_changed = not np.array_equal(before, smallest)
     return posts[smallest]
+
+
+def of_several_labels(group_ids: Ids, labels: pa.ChunkedArray) -> int:
+    """Returns the number of groups whose posts differ in their label; one row per post, `[posts]`."""
+    posts = pa.table({"group": group_ids, "label": labels})
+    counts = posts.group_by("group").aggregate([("label", "count_distinct")])
+    return pc.sum(pc.greater(counts["label_count_distinct"], 1)).as_py() or 0

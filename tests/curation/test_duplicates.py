@@ -6,6 +6,7 @@ import random
 import tarfile
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from PIL import Image
 from curation import duplicates, filters, hamming, measure, pixels
 from curation import image as images
 from curation.errors import TamperedData
+from curation.groups import SEVERAL_LABELS
 from personae import squares
 from personae.errors import MissingInput
 
@@ -81,6 +83,32 @@ def test_tables_agree_with_each_other(filtered) -> None:
     for row in tables["decisions"]:
         if row["reason"] == "near_duplicate":
             assert row["measured"] <= row["threshold"] == 31
+
+
+def test_one_image_under_two_labels_is_counted(filtered, caplog) -> None:
+    """A warning has the number of such images, and its query lists their posts."""
+    group_of = {row["post_id"]: row["group_id"] for row in run(filtered)["groups"]}
+    assert "several labels" not in caplog.text
+    copy, of = next(
+        (copy, of) for copy, of in filtered.original.items() if group_of[copy] == group_of[of]
+    )
+    path = filtered.data_dir / "decide" / "kept.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    next(row for row in rows if row["post_id"] == copy)["persona"] = "another"
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    run(filtered)
+    with duckdb.connect() as connection:
+        for name, stage in (("groups", "duplicates"), ("kept", "decide")):
+            file = filtered.data_dir / stage / f"{name}.parquet"
+            connection.execute(f"CREATE TABLE {name} AS FROM '{file}'")
+        connection.execute("CREATE TABLE posts AS SELECT post_id, '' AS original_url FROM kept")
+        listed = connection.execute(SEVERAL_LABELS).fetchall()
+
+    assert "images with posts of several labels: 1." in caplog.text
+    assert SEVERAL_LABELS in caplog.text
+    assert {copy, of} <= {row[2] for row in listed}
+    assert {group_of[of]} == {row[0] for row in listed}
 
 
 def test_rules_can_be_switched_off(filtered) -> None:
