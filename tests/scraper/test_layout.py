@@ -93,6 +93,36 @@ def test_index_in_csv(tmp_path):
     assert (LabelledImage("a/b.png", "x", "train", "g", "f"), LabelledImage("c.png", "y")) == found
 
 
+def test_files_that_an_index_does_not_name_are_counted(tmp_path, caplog):
+    """They are left out with a warning; tables, texts and hidden files are not counted."""
+    for name in ("a.png", "b.png", "sub/c.gif", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "README.md").write_text("no image")
+    (tmp_path / "linked").symlink_to("sub")
+    listed = layout.read(indexed(tmp_path, [("a.png", "x")], ("path", "label"))).images
+
+    assert ["a.png"] == [image.path for image in listed]
+    assert "index.csv does not name 2 files of its folder (b.png, sub/c.gif)" in caplog.text
+    caplog.clear()
+    layout.read(
+        indexed(
+            tmp_path,
+            [("a.png", "x"), ("b.png", "x"), ("sub/c.gif", "x")],
+            ("path", "label"),
+        )
+    )
+    assert not caplog.text
+
+
+def test_row_with_more_fields_than_the_header_is_named(tmp_path):
+    """A field without a column would be lost; empty ones, as spreadsheets write them, may stand."""
+    rows = [("a.png", "x", "", ""), ("b.png", "x", "", "train")]
+    assert 1 == len(layout.read(indexed(tmp_path, rows[:1], ("path", "label"))).images)
+    with pytest.raises(BadFolder, match=r"index\.csv, line 3, has more fields than the header"):
+        layout.read(indexed(tmp_path, rows, ("path", "label")))
+
+
 @pytest.mark.parametrize(("column", "value"), [("rating", "safe"), ("artist", "a\n\nb")])
 def test_a_wrong_artist_or_rating_is_named(tmp_path, column, value):
     """An artist that cannot be a tag, or an unknown rating, is an error with the line."""

@@ -30,6 +30,7 @@ from scraper.sources.layout.images import (
 )
 
 _DELIMITERS = ",;\t"
+_BEYOND = "\n"  # the key of fields without a column; no column has this name
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -40,7 +41,8 @@ def rows(index: Path) -> Iterator[LabelledImage]:
     Raises:
         MissingColumn: Column path or label is absent.
         BadFolder: The file is no CSV in UTF-8 or UTF-16, or a row has a path that leaves the folder,
-            a path of an earlier row, or an invalid label, split, group, family, artist or rating.
+            a path of an earlier row, more fields than the header, or an invalid label, split, group,
+            family, artist or rating.
     """
     check_size(index)
     paths = _Paths(index.parent)
@@ -50,7 +52,9 @@ def rows(index: Path) -> Iterator[LabelledImage]:
         # The header decides: a label may hold any of the delimiters.
         first = text.partition("\n")[0]
         delimiter = max(_DELIMITERS, key=first.count)
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        reader = csv.DictReader(
+            io.StringIO(text, newline=""), delimiter=delimiter, strict=True, restkey=_BEYOND
+        )
         names = reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
         absent = [name for name in ("path", "label") if name not in names]
         if absent:
@@ -61,6 +65,11 @@ def rows(index: Path) -> Iterator[LabelledImage]:
             )
         for row in reader:
             where = f"{index}, line {reader.line_num}"
+            if any(row.pop(_BEYOND, None) or ""):
+                raise BadFolder(
+                    f"{where}, has more fields than the header. Quote a field that contains the "
+                    "delimiter, or remove the surplus."
+                )
             image = _image(row, where, paths)
             if image.path in seen:
                 raise BadFolder(

@@ -9,10 +9,13 @@ names line or key, and no path leaves the folder.
 
 import itertools
 import logging
+import unicodedata
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from personae.errors import MissingInput
+from personae.text import printable
+from scraper.errors import BadFolder
 from scraper.sources.layout import (
     csv_index,
     gallery_dl,
@@ -26,6 +29,7 @@ from scraper.sources.layout.images import Layout, files_below
 _log = logging.getLogger(__name__)
 
 _INDEX_CSV, _INDEX_JSON = "index.csv", "index.json"
+_TEXTS = frozenset({".csv", ".json", ".md", ".txt"})
 _PACKED = {
     ".tar": webdataset.archives,
     ".parquet": hugging_face.parquet_files,
@@ -51,8 +55,10 @@ def read(root: Path) -> Layout:
         )
     if (root / _INDEX_CSV).is_file():
         layout = Layout(tuple(csv_index.rows(root / _INDEX_CSV)))
+        _warn_of_unnamed(root, layout, _INDEX_CSV)
     elif (root / _INDEX_JSON).is_file():
         layout = json_index.mosaics(root / _INDEX_JSON)
+        _warn_of_unnamed(root, layout, _INDEX_JSON)
     else:
         layout = _of_other_programs(root) or Layout(tuple(label_folders.labelled(root)))
     if not any(image.label or image.personae for image in layout.images):
@@ -61,6 +67,35 @@ def read(root: Path) -> Layout:
             f"train, val and test with such in them), or with an {_INDEX_CSV} of path and label."
         )
     return layout
+
+
+def _warn_of_unnamed(root: Path, layout: Layout, index: str) -> None:
+    """Logs how many files an index does not name; tables and texts beside images are none of them."""
+    named = {_spelling(image.path) for image in layout.images}
+    try:
+        unnamed = [
+            path
+            for path in files_below(root)
+            if PurePosixPath(path).suffix.lower() not in _TEXTS
+            and _spelling(path) not in named
+            and not (root / path).is_dir()  # a link
+        ]
+    except (BadFolder, OSError):  # of a folder that the index need not name
+        return
+    if unnamed:
+        shown = ", ".join(map(printable, unnamed[:3])) + (", …" if len(unnamed) > 3 else "")
+        _log.warning(
+            "listing: %s does not name %d files of its folder (%s). They are left out: add a row for "
+            "each that belongs to the data set.",
+            root / index,
+            len(unnamed),
+            shown,
+        )
+
+
+def _spelling(path: str) -> str:
+    """Returns a path as file systems compare it that take one spelling for another (macOS)."""
+    return unicodedata.normalize("NFC", path).casefold()
 
 
 def _of_other_programs(root: Path) -> Layout | None:
