@@ -136,6 +136,15 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     (out_dir / "tombstones.parquet").unlink(missing_ok=True)
     tables.write_rows(out_dir / "decisions.parquet", DECISIONS.with_metadata(metadata), pieces())
     counts = totals.reasons
+    effective = {rule.key for matched in totals.dead.values() for rule in matched}
+    if idle := [rule.key for rule in rules if rule.key not in effective]:
+        log.warning(
+            "filters: %s has rules that match no stored image: %d, such as `%s`. Check their values, "
+            "or keep them for later posts.",
+            params.exclude,
+            len(idle),
+            idle[0],
+        )
     log.info(
         "filters: %d of %d posts kept; refused: %s",
         totals.kept,

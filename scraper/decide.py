@@ -151,7 +151,7 @@ def _judge(params: Params, listing_dir: Path, corrected: Mapping[int, str]) -> _
     """Returns the outcome of the rules for single posts, read batch by batch."""
     kinship = _kinship(listing_dir)
     limits, accepted, skip = params.limits, frozenset(params.accept_tags), frozenset(params.skip)
-    judged = _Judged()
+    judged, unlisted = _Judged(), set(corrected)
     columns = (*_PLAIN, *_TAG_COLUMNS, "variants")
     path = listing_dir / "posts.parquet"
     tables.check_types(path, posts_columns(columns), stage="listing")
@@ -173,10 +173,12 @@ def _judge(params: Params, listing_dir: Path, corrected: Mapping[int, str]) -> _
             judged.passed_ids.append(facts.post_id)
             judged.passed_persona.append(counts.number)
             judged.passed_white.append(filters.white_background_tag(facts.tags))
+        unlisted.difference_update(batch["post_id"].to_pylist() if unlisted else ())
         judged.posts += batch.num_rows
         judged.refused.append(_rows(refused))
         _log.debug("decide: %d posts judged", judged.posts)
     _check_corrections(params, judged)
+    relabel.warn_of_unlisted(Path(params.relabel), unlisted)
     return judged
 
 

@@ -8,12 +8,16 @@ One post on a line, and `# ` begins a comment, which says why:
 The name is that of the character tag, or of the folder, that the post should have had.
 """
 
+import logging
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 from personae import edited
 from personae.errors import BadParams
+
+_log = logging.getLogger(__name__)
 
 _LINE: Final = re.compile(r"post ([0-9]{1,18}) (\S(?:.*\S)?)")
 
@@ -41,3 +45,14 @@ def read(path: Path) -> dict[int, str]:
                 f"{label!r:.80}. Keep one."
             )
     return labels
+
+
+def warn_of_unlisted(path: Path, posts: Collection[int]) -> None:
+    """Logs the number of corrected posts that are not listed, whose lines have no effect."""
+    if posts:
+        _log.warning(
+            "decide: %s corrects posts that are not listed: %d, such as post %d. Check their numbers.",
+            path,
+            len(posts),
+            min(posts),
+        )

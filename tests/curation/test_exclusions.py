@@ -189,6 +189,22 @@ def test_absent_and_empty_file_change_no_byte(curated, tmp_path: Path) -> None:
     assert b'"exclude"' not in before
 
 
+def test_rule_that_matches_no_image_is_counted(curated, tmp_path: Path, caplog) -> None:
+    """A mistyped rule excludes nothing, and a warning of stage `filters` says so."""
+    exclude = tmp_path / "exclude.txt"
+    post = min(row["post_id"] for row in rows(curated.data_dir / "shards/samples.parquet"))
+    for text, idle in (
+        (f"post {post}\n", ""),
+        (f"post 1\ntag none\npost {post}\n", "2, such as `post 1`"),
+    ):
+        exclude.write_text(text)
+        filters.run(
+            filters.Params(exclude=str(exclude)), data_dir=curated.data_dir, work_dir=tmp_path
+        )
+        assert bool(idle) == ("match no stored image" in caplog.text)
+        assert idle in caplog.text
+
+
 def test_excluded_posts_leave_the_data_set_and_stay_out(curated, tmp_path: Path) -> None:
     """
     A removed post and all posts with a removed tag are no samples, each with its reason.

@@ -105,6 +105,15 @@ def test_label_of_no_other_post_is_refused(corrected, tmp_path):
         corrected(many(3), "post 100 rinn\n")
 
 
+def test_correction_of_a_post_that_is_not_listed_is_counted(corrected, caplog):
+    """A mistyped number corrects nothing, and a warning says so."""
+    corrected(many(2), "post 100 rin\n")
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    corrected(many(2), "post 7 rin\npost 100 rin\npost 8 other\n")
+
+    assert "corrections.txt corrects posts that are not listed: 2, such as post 7." in caplog.text
+
+
 def test_without_corrections_the_tables_keep_their_bytes(decided, tmp_path):
     """An absent file and one of another name give the same bytes."""
     decided(many(3))
