@@ -151,6 +151,16 @@ class _Sections:
         self.listing = self._section("listing", listing.Params)
         self.decide = self._section("decide", decide.Params)
         self.download = self._section("download", download.Params)
+        self._check_types()
+
+    def _check_types(self) -> None:
+        """Makes sure that originals of the kept types can be read, where no smaller version is."""
+        unread = [name for name in self.decide.file_types if name not in decide.READABLE]
+        if unread and (self.site.name == site.FOLDER or self.download.side is None):
+            raise BadParams(
+                f"'decide.file_types' has {', '.join(unread)}, which Personae does not read. It reads "
+                f"{', '.join(decide.READABLE)}. Convert other files, or leave their types out."
+            )
 
     def _section(self, name: str, model: type[_ParamsT]) -> _ParamsT:
         given = settings.overrides(self.options, model)

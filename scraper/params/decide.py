@@ -11,6 +11,8 @@ from personae.errors import BadParams
 from scraper import filters
 from scraper.filters import RuleLimits, Rules
 
+READABLE: Final = ("jpg", "jpeg", "png", "webp")
+"""The types of files that Personae reads."""
 _IDS: Final = re.compile(r"[0-9]+(,[0-9]+)*")
 
 
@@ -22,9 +24,7 @@ class Params(BaseModel):
     ratings: tuple[Literal["g", "s", "q", "e"], ...] = Field(
         ("g",), description="ratings kept: general, sensitive, questionable, explicit"
     )
-    file_types: tuple[str, ...] = Field(
-        ("jpg", "jpeg", "png", "webp"), description="image types kept"
-    )
+    file_types: tuple[str, ...] = Field(READABLE, description="image types kept")
     # Our choice: above the 180 pixels of Danbooru's smallest preview, so that no post is a thumbnail.
     # Folders of small images need 0.
     min_side: int = Field(256, ge=0, description="pixels of the shorter side at least")

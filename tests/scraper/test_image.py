@@ -11,6 +11,7 @@ from PIL import Image
 
 from scraper.image import Header, RequestedFile, has_end, header, inspect, smallest_sufficient
 from scraper.ledger import RefusedImage
+from scraper.params.decide import READABLE
 from scraper.post import Variant
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF"}
@@ -227,3 +228,11 @@ def test_key_tells_replaced_files_and_variants_apart():
     }
 
     assert 3 == len(keys)
+
+
+@pytest.mark.parametrize("file_ext", [*READABLE, "gif", "avif"])
+def test_kept_types_are_those_that_are_read(file_ext):
+    """The types that section `decide` names as readable are those of which a file is fetched."""
+    variant = Variant("original", "/a", 8, 8, file_ext)
+
+    assert (file_ext in READABLE) == (smallest_sufficient([variant], None) is not None)

@@ -124,6 +124,21 @@ def test_plan_downloads_nothing(board, capsys):
     assert ["plan"] == [path.name for path in Path("data").iterdir()]
 
 
+@pytest.mark.parametrize(
+    "options", [["--site", "folder", "--folder", "pictures"], ["--site", "demo"]]
+)
+def test_types_that_cannot_be_read_are_refused_at_once(options, tmp_path, monkeypatch, capsys):
+    """Where originals are read, other types would all be refused after the download."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("download: {side: null}")
+
+    assert 2 == main([*options, "--file-types", "jpg", "gif", "tiff"])
+    error = capsys.readouterr().err
+    assert "'decide.file_types' has gif, tiff, which Personae does not read" in error
+    assert "It reads jpg, jpeg, png, webp." in error
+    assert not (tmp_path / "data").exists()
+
+
 def test_each_stage_names_its_folder_and_the_next_command(board, capsys):
     """After a stage, two lines say where its output lies and which command comes next."""
     options = ["--site", board.url, "--min-images", "5", *FAST, "--data", "my data"]
