@@ -6,6 +6,7 @@ The same failure gives the same message and the same exit code in each command.
 
 import argparse
 import atexit
+import errno
 import gc
 import importlib.metadata
 import io
@@ -33,6 +34,8 @@ FOLDERS: Final = {
 """What each folder option names; the default of the option is its own name."""
 
 _OWN_EXTRAS = ("scraper", "curation", "train", "export")
+_WRONG_PATH = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+_OTHER_PATH = (errno.ENOENT, errno.EEXIST, errno.EINVAL)  # the path may be right another time
 _MOST_DIGITS = 18  # of an option: such a number and the next one have 64 bits
 # The most serious first, where one run fails in several ways.
 _MOST_SERIOUS = (Exit.POLICY, Exit.BAD_DATA, Exit.USAGE, Exit.UNFINISHED)
@@ -186,7 +189,7 @@ def run(work: Callable[[], None]) -> int:
     except* ModuleNotFoundError as group:
         failures += [_missing_extra(error) for error in leaves(group)]
     messages = [_message(failure) for failure in failures]
-    codes = {getattr(failure, "exit_code", Exit.UNFINISHED) for failure in failures}
+    codes = {_exit_code(failure) for failure in failures}
     if is_interrupted:
         messages.append(interrupt.announced())
         codes.add(Exit.UNFINISHED)
@@ -226,12 +229,23 @@ def _missing_extra(error: Exception) -> BadParams:
     )
 
 
+def _exit_code(failure: Exception) -> Exit:
+    if isinstance(failure, OSError) and failure.errno in _WRONG_PATH:
+        return Exit.USAGE
+    return getattr(failure, "exit_code", Exit.UNFINISHED)
+
+
 def _message(failure: Exception) -> str:
     if not isinstance(failure, OSError):
         return str(failure)
     log.debug("Where it happened:", exc_info=failure)
     name = failure.filename or "A file"
+    if failure.errno == errno.EISDIR:
+        return f"{name} is a folder, and the name of a file is needed, such as {name}/NAME."
+    advice = "Free space, or allow access to it"
+    if failure.errno in (*_WRONG_PATH, *_OTHER_PATH):
+        advice = "Check the path"
     return (
-        f"{name} could not be read or written: {failure.strerror or failure}. Free space, or allow "
-        "access to it, and run the same command again. What is finished is kept."
+        f"{name} could not be read or written: {failure.strerror or failure}. {advice}, and run the "
+        "same command again. What is finished is kept."
     )

@@ -61,13 +61,24 @@ def test_full_disk_is_exit_3(curated, tmp_path: Path, capsys) -> None:
 
 
 def test_path_that_cannot_be_written_is_exit_3(curated, tmp_path: Path, capsys) -> None:
-    """If the output path is a folder, the command ends with exit code 3 and one line."""
+    """If a folder of the output path is a file, the command ends with exit code 3 and one line."""
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "x.png"
     code = main(["get", "1000", "--data", str(curated.data_dir), "-o", str(path)])
 
     assert 3 == code
-    assert "could not be read or written: File exists" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "could not be read or written: File exists. Check the path" in error
+    assert "space" not in error
+
+
+@pytest.mark.parametrize("command", [["get", "1000", "-o"], ["query", "FROM posts", "--parquet"]])
+def test_folder_as_output_is_exit_2(curated, tmp_path: Path, capsys, command) -> None:
+    """A folder where the name of a file is needed is wrong usage, and the message says so."""
+    code = main([*command, f"{tmp_path}/", "--data", str(curated.data_dir)])
+
+    assert 2 == code
+    assert f"{tmp_path} is a folder, and the name of a file is needed" in capsys.readouterr().err
 
 
 @pytest.fixture

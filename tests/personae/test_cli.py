@@ -55,6 +55,21 @@ def fail_with(error):
             3,
             ["f.tar could not be read or written: No space left on device. Free space"],
         ),
+        (
+            IsADirectoryError(errno.EISDIR, "Is a directory", "/tmp"),
+            2,
+            ["/tmp is a folder, and the name of a file is needed, such as /tmp/NAME."],
+        ),
+        (
+            FileExistsError(errno.EEXIST, "File exists", "f"),
+            3,
+            ["f could not be read or written: File exists. Check the path"],
+        ),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "f/g"),
+            2,
+            ["f/g could not be read or written: Not a directory. Check the path"],
+        ),
         (OSError(errno.EMFILE, "Too many open files"), 3, ["A file could not be read or written"]),
         (KeyboardInterrupt(), 3, ["Interrupted. What is finished is saved."]),
     ],
