@@ -60,8 +60,8 @@ def post_id_of(data_dir: Path, key: str) -> int:
     posts = _in_catalog(data_dir, addresses) or _in_listing(data_dir, addresses)
     if not posts:
         raise MissingInput(
-            f"No listed post has the key or the original file {key!r}. The catalog has every original:"
-            '\n  python -m curation query "FROM dataset" --csv'
+            f"No listed post has the key or the original file {key!r}. The catalog has the original of "
+            'every listed post, in original_url:\n  python -m curation query "FROM posts" --csv'
         )
     if len(posts) > 1:
         raise BadParams(

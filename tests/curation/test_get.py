@@ -279,9 +279,9 @@ def test_get_looks_an_original_up_in_the_catalog(originals: Path) -> None:
 def test_get_of_an_unknown_original_is_named(originals: Path, capsys) -> None:
     """An unknown path gives exit code 5 and the query that lists every original."""
     assert 5 == main(["get", "no/such.png", "--data", str(originals)])
-    assert (
-        "No listed post has the key or the original file 'no/such.png'" in capsys.readouterr().err
-    )
+    error = capsys.readouterr().err
+    assert "No listed post has the key or the original file 'no/such.png'" in error
+    assert error.endswith('\n  python -m curation query "FROM posts" --csv\n')
 
 
 def test_catalog_has_the_original_of_every_sample(originals: Path) -> None:
