@@ -72,7 +72,7 @@ def _run(arguments: Sequence[str]) -> None:
         "pull": _pull,
     }
     if options.command in questions:
-        interrupt.gracefully(within=_GRACE_SECONDS)
+        interrupt.gracefully(within=_GRACE_SECONDS, continues=options.command in ("push", "pull"))
     questions.get(options.command, _stage)(options)
 
 

@@ -13,24 +13,30 @@ import types
 MESSAGE = (
     "Interrupted. What is finished is saved. Run the same command again to continue from there."
 )
+START = "Interrupted before the work began. Run the same command again."
+ANEW = "Interrupted before the end. The same command begins anew."
 _UNFINISHED = 3  # `Exit.UNFINISHED`; this module imports little, so that it is loaded at once
-_announced: set[str] = set()
+_notice = types.SimpleNamespace(text=MESSAGE, is_printed=False)
 
 
 def at_once() -> None:
-    """From now on, Ctrl-C prints the message and ends the process, wherever it is."""
+    """From now on, Ctrl-C prints `START` and ends the process, wherever it is."""
+    _notice.text = START
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
 
-def gracefully(*, within: float | None = None) -> None:
+def gracefully(*, within: float | None = None, continues: bool = True) -> None:
     """
     From now on, Ctrl-C raises `KeyboardInterrupt`, as Python does by default.
 
     Args:
+        continues: Whether the same command continues where it stopped: the message is `MESSAGE`, else
+            `ANEW`.
         within: For work that may be killed at any moment: seconds after which the process ends even
             if a library does not return to Python. A second Ctrl-C ends it at once.
     """
+    _notice.text = MESSAGE if continues else ANEW
     if signal.getsignal(signal.SIGINT) is not _end:
         return
     if within is None:
@@ -48,8 +54,8 @@ def gracefully(*, within: float | None = None) -> None:
 
 def announced() -> str:
     """Returns the message, which the caller prints: it is not printed again."""
-    _announced.add(MESSAGE)
-    return MESSAGE
+    _notice.is_printed = True
+    return str(_notice.text)
 
 
 def _interrupt(_number: int, _frame: types.FrameType | None) -> None:
@@ -59,8 +65,8 @@ def _interrupt(_number: int, _frame: types.FrameType | None) -> None:
 
 def _end(_number: int = 0, _frame: types.FrameType | None = None) -> None:
     try:
-        if not _announced:
-            os.write(2, f"error: {MESSAGE}\n".encode())
+        if not _notice.is_printed:
+            os.write(2, f"error: {_notice.text}\n".encode())
     finally:
         os._exit(_UNFINISHED)
 

@@ -68,7 +68,7 @@ def _demo(arguments: Sequence[str]) -> None:
 
 
 def _run(command: str, options: argparse.Namespace) -> None:
-    interrupt.gracefully()
+    interrupt.gracefully(continues=command not in ("status", "plan"))
     from scraper import status
 
     if command == "status":

@@ -49,7 +49,7 @@ def _run(arguments: Sequence[str]) -> None:
     options = parse(arguments)
     cli.configure_logging(verbose=options.verbose)
     folders = {"data_dir": options.data_dir, "results_dir": options.results_dir}
-    interrupt.gracefully()
+    interrupt.gracefully(continues=options.command not in _ANEW)
     _STEPS[options.command](options, folders)
 
 
@@ -239,6 +239,8 @@ def _sections(options: argparse.Namespace, run: Run) -> dict[str, Any]:
         "loop": _section(options, "loop", run.loop),
     }
 
+
+_ANEW = ("settings", "report", "predict", "serve", "results", "export", "record")  # after Ctrl-C
 
 _STEPS: dict[str, Callable[[argparse.Namespace, dict[str, Path]], None]] = {
     "settings": _settings_of_runs,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from personae import cli
+from personae import cli, interrupt
 from personae.errors import (
     AlreadyRunning,
     BadParams,
@@ -76,6 +76,7 @@ def fail_with(error):
 )
 def test_each_cause_is_one_line(error, code, lines, capsys):
     """An exception group gives one line per distinct cause, and the most serious exit code."""
+    interrupt.gracefully()
     assert code == cli.run(fail_with(error))
 
     err = capsys.readouterr().err.splitlines()

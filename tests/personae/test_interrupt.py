@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-MESSAGE = "error: Interrupted. What is finished is saved."
+from curation.__main__ import main as curation
+from personae import interrupt
+from scraper.__main__ import main as scraper
+from train.__main__ import main as train
+
+MESSAGE = f"error: {interrupt.MESSAGE}"
 # As a terminal would have it: a shell's background job ignores Ctrl-C, and its children with it.
 START = """
 import os, signal, sys
@@ -77,7 +82,9 @@ def test_ctrl_c_during_imports_is_one_line(tmp_path: Path, command: str, library
 
     assert process.returncode == 3
     assert "Traceback" not in errors
-    assert errors.splitlines()[-1].startswith(MESSAGE)
+    # The training command imports torch when its work has begun.
+    message = interrupt.MESSAGE if library == "libtorch_cpu" else interrupt.START
+    assert errors.splitlines()[-1] == f"error: {message}"
     assert seconds < 10, "a library is loaded to its end, and no more"
 
 
@@ -95,6 +102,36 @@ def test_ctrl_c_in_a_library_that_does_not_return_ends_in_time(tmp_path: Path) -
     assert time.monotonic() - begun < 10
     assert errors.count(MESSAGE) == 1
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["curation", "query", "SELECT 1"], interrupt.ANEW),
+        (["curation", "push", "file:///none"], interrupt.MESSAGE),
+        (["curation", "shards"], interrupt.MESSAGE),
+        (["train", "predict", "flat", "image.png"], interrupt.ANEW),
+        (["train", "flat"], interrupt.MESSAGE),
+        (["scraper", "status"], interrupt.ANEW),
+    ],
+)
+def test_only_what_continues_is_called_saved(
+    command: list[str], message: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """A command that writes nothing, or all at its end, does not speak of finished work."""
+    monkeypatch.chdir(tmp_path)
+    gracefully = interrupt.gracefully
+
+    def interrupted(**options) -> None:
+        gracefully(**options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupt, "gracefully", interrupted)
+
+    package, *arguments = command
+
+    assert 3 == {"scraper": scraper, "curation": curation, "train": train}[package](arguments)
+    assert capsys.readouterr().err.endswith(f"error: {message}\n")
 
 
 def test_ignored_ctrl_c_stays_ignored() -> None:
