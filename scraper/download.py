@@ -249,7 +249,7 @@ def _export(
     params: Params, listed: KeptFiles, ledger: Ledger, out_dir: Path, at: Callable[[str], None]
 ) -> None:
     """Writes the tables: a decision for every kept post, a row of images for every stored one."""
-    # Only the parameters that decide about images: more workers write the same bytes.
+    # Only the parameters that decide about images: workers change only their order in the segments.
     effective = params.model_dump(include={"side", "max_bytes", "max_pixels"})
     schema = IMAGES_SCHEMA.with_metadata({"personae.params": json.dumps({STAGE: effective})})
     counts: Counter[str] = Counter()
