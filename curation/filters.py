@@ -138,9 +138,9 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     counts = totals.reasons
     effective = {rule.key for matched in totals.dead.values() for rule in matched}
     if idle := [rule.key for rule in rules if rule.key not in effective]:
-        log.warning(
-            "filters: %s has rules that match no stored image: %d, such as `%s`. Check their values, "
-            "or keep them for later posts.",
+        # No warning: the file of a removed post may have been deleted, and its rule stays.
+        log.info(
+            "filters: %s has rules that match no stored image: %d, such as `%s`",
             params.exclude,
             len(idle),
             idle[0],

@@ -190,7 +190,8 @@ def test_absent_and_empty_file_change_no_byte(curated, tmp_path: Path) -> None:
 
 
 def test_rule_that_matches_no_image_is_counted(curated, tmp_path: Path, caplog) -> None:
-    """A mistyped rule excludes nothing, and a warning of stage `filters` says so."""
+    """A mistyped rule excludes nothing, and the log of stage `filters` counts it."""
+    caplog.set_level("INFO")
     exclude = tmp_path / "exclude.txt"
     post = min(row["post_id"] for row in rows(curated.data_dir / "shards/samples.parquet"))
     for text, idle in (
