@@ -326,23 +326,17 @@ def _remove_abandoned(cache_dir: Path) -> None:
 
 def _decode(part: Path, source: SplitIndex) -> None:
     """Writes images.npy, labels.npy, post_ids.npy, white.npy and their hashes into `part`."""
-    for entry in source.entries:
-        # A manifest that lies must not decide a size of memory.
-        source.files.size(entry)
-    unfinished, side = part / "images.npy.part", source.side
-    images = np.lib.format.open_memmap(
-        unfinished, mode="w+", dtype=np.uint8, shape=(source.count, side, side, 3)
-    )
+    shape = (source.count, source.side, source.side, 3)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     annotations: list[tuple[int, int, bool]] = []
-    with ThreadPoolExecutor() as pool:
+    # Not into a memory map: on a full disk that ends the process by SIGBUS.
+    with files.whole_file(part / "images.npy") as file, ThreadPoolExecutor() as pool:
+        np.lib.format.write_array_header_1_0(file, header)
         for number in range(len(source.entries)):
             path, samples, facts = _samples(source, number)
-            decoded = pool.map(partial(shards.image, side=side, path=path), samples)
-            for image, fact in zip(decoded, facts, strict=True):
-                images[len(annotations)] = image
-                annotations.append(fact)
-    images.flush()
-    files.publish(unfinished, part / "images.npy")
+            for image in pool.map(partial(shards.image, side=source.side, path=path), samples):
+                file.write(image.tobytes())
+            annotations += facts
     leaves, post_ids, white = zip(*annotations, strict=True) if annotations else ((), (), ())
     columns = {
         "labels": np.array(leaves, dtype=np.int64),

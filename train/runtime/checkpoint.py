@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -24,14 +24,10 @@ Tensors = dict[str, Tensor]
 
 def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Writes tensors and state to `path`, whole or not at all."""
-    files.make_folder(path.parent)
-    part = path.with_name(f"{path.name}.part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        save_file(plain, part, metadata={"state": json.dumps(state, sort_keys=True)})
-        files.publish(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    # Not `save_file`: on a full disk it raises an error that is no OSError.
+    metadata = {"state": json.dumps(state, sort_keys=True)}
+    files.write_bytes(path, serialised(plain, metadata=metadata))
 
 
 def sha256(path: Path) -> str:
