@@ -25,7 +25,6 @@ from yaml.nodes import MappingNode, Node
 from personae.errors import BadParams, PersonaeError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-ValueT = TypeVar("ValueT")
 
 DEFAULT_PATH: Final = Path("params.yaml")
 # A file of parameters has a few kB. The limits stop a file that was made to exhaust the memory.
@@ -88,12 +87,12 @@ class Settings:
         """
         Checks that every section is one that a command reads: a misspelt one would change nothing.
 
-        The names of runs are checked too: otherwise the first stage that trains would refuse them,
-        days after a scraper has begun.
+        The names of runs and the seeds are checked too: otherwise the first stage that trains would
+        refuse them, days after a scraper has begun.
 
         Raises:
             BadParams: One is not, and the message lists the sections; or a run has a name that DVC
-                cannot address.
+                cannot address; or as `seeds`.
         """
         known = _sections()
         for name in self._sections:
@@ -102,6 +101,7 @@ class Settings:
                 raise BadParams(
                     f"{self.path}: '{name}' is no section. {hint} Known: {', '.join(known)}."
                 )
+        self.seeds()
         runs = self._sections.get("runs")
         for name in runs if isinstance(runs, dict) else ():
             if not RUN_NAME.fullmatch(str(name)):
@@ -145,22 +145,26 @@ class Settings:
         except ValidationError as error:
             raise BadParams(_explanation(self.path, name, model, error, given)) from error
 
-    def value(self, name: str, kind: type[ValueT], default: ValueT) -> ValueT:
+    def seeds(self) -> list[int]:
         """
-        Returns the plain value `name` (no section, such as `seeds`) as a `kind`.
+        Returns the random seeds that runs are compared over: [0] where the file has no `seeds`.
 
         Raises:
-            BadParams: The value has another type.
+            BadParams: `seeds` is no list of whole numbers, is empty, repeats a seed, or has a
+                negative one.
         """
-        if name not in self._sections:
-            return default
+        given = self._sections.get("seeds", [0])
         try:
-            return TypeAdapter(kind).validate_python(self._sections[name])
+            seeds = TypeAdapter(list[int]).validate_python(given)
         except ValidationError as error:
             problem = error.errors()[0]
+            raise BadParams(f"{self.path}: 'seeds' is {given!r}: {problem['msg']}.") from error
+        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
             raise BadParams(
-                f"{self.path}: '{name}' is {self._sections[name]!r}: {problem['msg']}."
-            ) from error
+                f"{self.path}: 'seeds' is {given!r}: it must hold at least one seed, each only once "
+                "and none below 0. Write it as seeds: [0, 1, 2]"
+            )
+        return seeds
 
 
 def add_options(

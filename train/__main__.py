@@ -100,7 +100,7 @@ def _report(options: argparse.Namespace, folders: dict[str, Path]) -> None:
         section,
         **folders,
         runs=compared,
-        seeds=settings.value("seeds", list[int], [0]),
+        seeds=settings.seeds(),
         project_dir=settings.path.parent,
     )
 

@@ -210,7 +210,7 @@ def test_defaults_hold_without_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     assert Example() == Settings().section("example", Example)
-    assert [0] == Settings().value("seeds", list[int], [0])
+    assert [0] == Settings().seeds()
 
 
 def test_file_of_the_folder_is_read_when_none_is_named(tmp_path, monkeypatch):
@@ -219,7 +219,7 @@ def test_file_of_the_folder_is_read_when_none_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     assert 4 == Settings().section("example", Example).cap
-    assert [1, 2] == Settings().value("seeds", list[int], [0])
+    assert [1, 2] == Settings().seeds()
 
 
 @pytest.mark.parametrize(("name", "word"), [("word", "on"), ("choice", "off")])
@@ -239,9 +239,20 @@ def test_a_word_that_yaml_takes_for_a_truth_value_needs_quotes(tmp_path, name, w
     assert word == getattr(Settings(path).section("words", Words), name)
 
 
-def test_plain_value_of_another_type_is_named(tmp_path):
-    """If `seeds` is not a list of numbers, the error is one clear message."""
-    path = _file(tmp_path, "seeds: many")
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ("many", "'seeds' is 'many': Input should be a valid list"),
+        ("[]", r"'seeds' is \[\]: it must hold at least one seed"),
+        ("[0, 1, 0]", r"'seeds' is \[0, 1, 0\]: .* each only once"),
+        ("[0, -1]", r"'seeds' is \[0, -1\]: .* none below 0"),
+    ],
+)
+def test_seeds_that_cannot_be_trained_are_named(tmp_path, seeds, message):
+    """An empty list, a repeated or negative seed and another type are an error of every command."""
+    path = _file(tmp_path, f"seeds: {seeds}")
 
-    with pytest.raises(BadParams, match="'seeds' is 'many'"):
-        Settings(path).value("seeds", list[int], [0])
+    with pytest.raises(BadParams, match=message):
+        Settings(path).seeds()
+    with pytest.raises(BadParams, match=message):
+        Settings(path).check_sections()
