@@ -166,26 +166,27 @@ def own(path: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, target: Path | None = None) -> Iterator[None]:
     """
-    Holds `folder` for this process until the block ends or the process does.
+    Holds `folder` for this process until the block ends or the process does; as `lock`.
 
     Raises:
         AlreadyRunning: Another process holds the folder.
     """
-    handle = lock(folder)
+    handle = lock(folder, target=target)
     try:
         yield
     finally:
         os.close(handle)
 
 
-def lock(folder: Path) -> int:
+def lock(folder: Path, *, target: Path | None = None) -> int:
     """
     Locks `folder`, which is made when absent, and returns the handle whose closing unlocks it.
 
     The lock is one of the operating system (`flock`), so it ends with the process, however that
-    ends. No lock file is left: the folder itself is locked.
+    ends. No lock file is left: the folder itself is locked. `target` is the folder that the lock
+    protects and the message names, where that is another one.
 
     Raises:
         AlreadyRunning: Another process holds the folder.
@@ -204,7 +205,7 @@ def lock(folder: Path) -> int:
                 "locks."
             ) from error
         raise AlreadyRunning(
-            f"Another run is writing to {folder}{_holder(folder)}. Two runs would destroy each "
+            f"Another run is writing to {target or folder}{_holder(folder)}. Two runs would destroy each "
             "other's files. Wait until it ends, or stop it, and run the same command again."
         ) from error
     return handle

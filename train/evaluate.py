@@ -62,40 +62,44 @@ def run(
         BadDocument: A JSON file has another shape.
         MixedResults: The run was trained on other shards.
         BadParams: The selection that the run was trained on has changed.
+        AlreadyRunning: Another process trains or evaluates the run with this seed.
     """
     device = loop.prepare(loop_params)
     folder = results_dir / name / str(seed)
-    shards_dir, cache_dir = data_dir / "shards", work_dir / "cache"
-    trained = saved.load(folder)
-    classifier, model = trained.classifier, trained.model
-    fit = FitDocument.read(folder / "fit.json")
-    index = open_index(shards_dir, cache_dir, source, model.selection)
-    where = (source and source.url) or str(shards_dir)
-    model.check_shards(index.labels, index.manifest.root_sha256, folder=folder, where=where)
-    classifier.to(device)
-    opened = partial(open_split, shards_dir, cache_dir, selection=model.selection, source=source)
-    val, images = opened("val"), opened("test")
-    on_val = prediction.predict(classifier, val, device=device)
-    predictions = prediction.predict(classifier, images, device=device)
-    rows = [
-        prediction.table(on_val, val, split="val"),
-        prediction.table(predictions, images, split="test"),
-    ]
-    tables.write(folder / "predictions.parquet", pa.concat_tables(rows).sort_by("post_id"))
-    temperature = calibration.fit_temperature(on_val.probabilities, val.labels)
-    document = MetricsDocument(
-        **measure(classifier, predictions, images),
-        **scaled(predictions, images, temperature=temperature),
-        **_of_views(params, trained, images, device=device),
-        seconds_total=fit.total_seconds,
-        seconds_critical=fit.critical_path_seconds,
-    )
-    document.write(folder / "metrics.json")
-    _log(name, seed, document)
-    cost(params, classifier, predictions, images, device=device).write(folder / "cost.json")
-    receipt = data_dir / "evaluate" / str(seed) / f"{name}.json"
-    files.write_json(receipt, {path.name: _sha256(path) for path in sorted(folder.iterdir())})
-    return document
+    with saved.reserved(folder, work_dir=work_dir):
+        shards_dir, cache_dir = data_dir / "shards", work_dir / "cache"
+        trained = saved.load(folder)
+        classifier, model = trained.classifier, trained.model
+        fit = FitDocument.read(folder / "fit.json")
+        index = open_index(shards_dir, cache_dir, source, model.selection)
+        where = (source and source.url) or str(shards_dir)
+        model.check_shards(index.labels, index.manifest.root_sha256, folder=folder, where=where)
+        classifier.to(device)
+        opened = partial(
+            open_split, shards_dir, cache_dir, selection=model.selection, source=source
+        )
+        val, images = opened("val"), opened("test")
+        on_val = prediction.predict(classifier, val, device=device)
+        predictions = prediction.predict(classifier, images, device=device)
+        rows = [
+            prediction.table(on_val, val, split="val"),
+            prediction.table(predictions, images, split="test"),
+        ]
+        tables.write(folder / "predictions.parquet", pa.concat_tables(rows).sort_by("post_id"))
+        temperature = calibration.fit_temperature(on_val.probabilities, val.labels)
+        document = MetricsDocument(
+            **measure(classifier, predictions, images),
+            **scaled(predictions, images, temperature=temperature),
+            **_of_views(params, trained, images, device=device),
+            seconds_total=fit.total_seconds,
+            seconds_critical=fit.critical_path_seconds,
+        )
+        document.write(folder / "metrics.json")
+        _log(name, seed, document)
+        cost(params, classifier, predictions, images, device=device).write(folder / "cost.json")
+        receipt = data_dir / "evaluate" / str(seed) / f"{name}.json"
+        files.write_json(receipt, {path.name: _sha256(path) for path in sorted(folder.iterdir())})
+        return document
 
 
 def _log(name: str, seed: int, document: MetricsDocument) -> None:

@@ -72,11 +72,13 @@ def run(
     Raises:
         MixedResults: The shards lack a label of the tree, or have no new label.
         BadParams: `folder` is no run of `uppsala`, or the settings describe other networks.
+        AlreadyRunning: Another process trains or evaluates the new run with this seed.
     """
     device = loop.prepare(settings.loop)
-    with distributed.process_group(device):
+    target = results_dir / name / str(seed)
+    with distributed.process_group(device), saved.reserved(target, work_dir=work_dir):
         shards = fit.open_shards(settings, device, data_dir=data_dir, work_dir=work_dir)
-        old = origin.load(folder, settings, side=shards.side, target=results_dir / name / str(seed))
+        old = origin.load(folder, settings, side=shards.side, target=target)
         seeds.seed(seed, name, "weights")
         grown = grow(old, settings, shards, device=device, source=str(folder))
         classifier = grown.classifier

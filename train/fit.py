@@ -98,9 +98,13 @@ def run(
 
     Under `torchrun` every process computes its part of each batch, and rank 0 writes. `match` holds
     the wanted and the reached cost of a control; fit.json keeps it.
+
+    Raises:
+        AlreadyRunning: Another process trains or evaluates the run with this seed.
     """
     device = loop.prepare(settings.loop)
-    with distributed.process_group(device):
+    folder = results_dir / name / str(seed)
+    with distributed.process_group(device), saved.reserved(folder, work_dir=work_dir):
         return _run(
             settings,
             device,

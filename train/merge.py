@@ -44,11 +44,12 @@ def run(
         MixedResults: The trees share a label, or the labels of the shards are not theirs.
         BadParams: A folder is no run of `uppsala`, the settings describe other networks, or they set
             what only the training of subnetworks reads.
+        AlreadyRunning: Another process trains or evaluates the new run with this seed.
     """
     device = loop.prepare(settings.loop)
-    with distributed.process_group(device):
+    target = results_dir / name / str(seed)
+    with distributed.process_group(device), saved.reserved(target, work_dir=work_dir):
         shards = fit.open_shards(settings, device, data_dir=data_dir, work_dir=work_dir)
-        target = results_dir / name / str(seed)
         first, second = (
             origin.load(path, settings, side=shards.side, target=target) for path in (folder, other)
         )

@@ -5,7 +5,9 @@ Reads and writes results/RUN/SEED/. The metadata of the weights repeats the desc
 file of weights alone names its labels.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from personae import files, stages
-from personae.errors import MissingInput
+from personae.errors import DiskRefused, MissingInput
 from train import backbone, params
 from train.backbone import Network
 from train.classifier import HierarchicalClassifier
@@ -27,7 +29,7 @@ from train.errors import BadCheckpoint
 from train.methods import METHODS, fusion
 from train.params.augment import Params as AugmentParams
 from train.params.backbone import Backbone, model_of_network
-from train.runtime import checkpoint
+from train.runtime import checkpoint, distributed
 from train.tree import hierarchy
 
 
@@ -61,6 +63,26 @@ def build(
         own, hierarchy=tree, build=network, mean=np.asarray(mean, dtype=np.float32)
     )
     return classifier
+
+
+@contextlib.contextmanager
+def reserved(folder: Path, *, work_dir: Path) -> Iterator[None]:
+    """
+    Holds the run of `folder` for this process until the block ends or the process does.
+
+    Of several processes that train together, rank 0 holds it. The lock lies in `work_dir`, because
+    DVC removes `folder` before a training. A file system without locks holds nothing.
+
+    Raises:
+        AlreadyRunning: Another process trains or evaluates the run.
+    """
+    with contextlib.ExitStack() as held:
+        if distributed.rank() == 0:
+            digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
+            lock = work_dir / "locks" / f"{folder.parent.name}-{folder.name}-{digest[:8]}"
+            with contextlib.suppress(DiskRefused):
+                held.enter_context(files.locked(lock, target=folder))
+        yield
 
 
 def save(folder: Path, classifier: HierarchicalClassifier, model: ModelDocument) -> None:
