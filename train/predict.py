@@ -26,6 +26,7 @@ from jaxtyping import Float, UInt8
 from personae import container, squares, tables
 from personae.errors import MissingInput, UnreadableImage
 from personae.progress import Progress
+from personae.text import printable
 from train import saved
 from train.data import augment
 from train.errors import BadImage
@@ -36,6 +37,8 @@ _log = logging.getLogger(__name__)
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 50_000_000  # 200 MB decoded; Pillow warns at 89 million
 _BATCH = 64
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_NAMED = 5  # files that the log names, of those that are passed over
 
 Form = Literal["json", "csv"]
 Write = Callable[[Sequence["Prediction"]], None]
@@ -91,7 +94,8 @@ def run(
 
     Args:
         name: A trained run.
-        paths: Image files and folders. Files of a folder that are no images are passed over.
+        paths: Image files and folders. Files of a folder that are no images are passed over, unless
+            their names end as those of images do.
         seed: Random seed of the run.
         results_dir: Folder of the trained runs.
         top: Number of labels for each image, at least 1.
@@ -194,8 +198,12 @@ def square(path: Path, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
             raise BadImage(_refusal(path, f"it has more than {MAX_BYTES} bytes"))
         data = path.read_bytes()
         return squares.square(data, side=side, background="border", max_pixels=MAX_PIXELS)
+    except FileNotFoundError as error:
+        raise BadImage(
+            f"{path} does not exist. Name an image file or a folder of images."
+        ) from error
     except OSError as error:
-        raise BadImage(_refusal(path, f"{type(error).__name__}: {error}")) from error
+        raise BadImage(_refusal(path, error.strerror or str(error))) from error
     except UnreadableImage as error:
         raise BadImage(_refusal(path, f"{error.reason} ({error.detail})")) from error
 
@@ -208,14 +216,28 @@ def _images(path: Path) -> list[Path]:
     images = [file for file in files if _is_image(file)]
     if not images:
         raise MissingInput(f"{path} holds no JPEG, PNG or WebP images. Name another folder.")
-    if len(images) < len(files):
-        passed = len(files) - len(images)
-        _log.info("predict: passed over %d of the files in %s, as no images", passed, path)
+    others = [str(file.relative_to(path)) for file in sorted({*files} - {*images})]
+    if others:
+        _log.info(
+            "predict: passed over %d of %d files in %s, since only JPEG, PNG and WebP are read: %s%s",
+            len(others),
+            len(files),
+            path,
+            printable(", ".join(others[:_NAMED])),
+            f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "",
+        )
     return images
 
 
 def _is_image(path: Path) -> bool:
-    """Returns whether a file begins as an image does; one that cannot be read is left to `square`."""
+    """
+    Returns whether a file begins as an image does, or is named like one.
+
+    `square` names the reason where such a file is empty, damaged or unreadable. Hidden files go by
+    their bytes: macOS stores notes on `a.png` in `._a.png`.
+    """
+    if path.suffix.lower() in _SUFFIXES and not path.name.startswith("."):
+        return True
     try:
         with path.open("rb") as file:
             return container.signature(file.read(container.SIGNATURE_BYTES)) is not None

@@ -89,12 +89,14 @@ def test_probabilities_agree_along_the_path(
 
 
 def test_folder_gives_its_images_by_content(predicted, tmp_path, caplog):
-    """A folder gives the images in it and below it, whatever their names; other files are counted."""
+    """A folder gives the images in it and below it, whatever their names; other files are named."""
     folder = tmp_path / "mine"
     (folder / "inner").mkdir(parents=True)
     picture(folder / "b.png")
     picture(folder / "inner" / "a.png").rename(folder / "inner" / "no-suffix")
-    (folder / "notes.png").write_text("no image", encoding="utf-8")
+    for number in range(7):
+        (folder / f"notes-{number}.gif").write_text("no image", encoding="utf-8")
+    (folder / "._b.png").write_text("no image", encoding="utf-8")
     (folder / "loop").symlink_to(folder)
     with caplog.at_level("INFO"):
         lines = predicted("flat", [folder])
@@ -102,10 +104,27 @@ def test_folder_gives_its_images_by_content(predicted, tmp_path, caplog):
     assert [str(folder / "b.png"), str(folder / "inner" / "no-suffix")] == [
         line["image"] for line in lines
     ]
-    assert "passed over 1 of the files in" in caplog.text
+    assert f"passed over 8 of 10 files in {folder}, since only JPEG, PNG and WebP" in caplog.text
+    assert "are read: ._b.png, notes-0.gif, " in caplog.text
+    assert "notes-3.gif and 3 more" in caplog.text
     (tmp_path / "empty").mkdir()
     with pytest.raises(MissingInput, match="holds no JPEG, PNG or WebP"):
         predicted("flat", [tmp_path / "empty"])
+
+
+def test_file_of_a_folder_that_is_named_like_an_image_has_its_error(results_dir, tmp_path):
+    """An empty `zero.png` in a folder has an error of its own; it is not passed over."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    picture(folder / "b.png")
+    (folder / "zero.png").touch()
+    out = io.StringIO()
+    with pytest.raises(BadImage, match=r"zero\.png cannot be predicted"):
+        predict.run("flat", [folder], seed=0, results_dir=results_dir, out=out)
+
+    good, bad = map(json.loads, out.getvalue().splitlines())
+    assert "label" in good
+    assert "zero.png cannot be predicted" in bad["error"]
 
 
 def test_many_images_come_in_batches(predicted, tmp_path, monkeypatch):
@@ -135,7 +154,7 @@ def test_one_bad_image_stops_no_other(results_dir, tmp_path):
 
     assert "truncated" in first["error"]
     assert "error" not in second
-    assert "No such file" in third["error"]
+    assert "does not exist" in third["error"]
 
 
 def test_tables_have_the_values_of_the_lines(results_dir, predicted, tmp_path):
@@ -209,7 +228,6 @@ def test_bad_pictures_are_named(results_dir, tmp_path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:])
     for name in (
-        "absent.png",
         "empty.png",
         "torn.png",
         "text.png",
@@ -219,6 +237,8 @@ def test_bad_pictures_are_named(results_dir, tmp_path):
     ):
         with pytest.raises(BadImage, match="cannot be predicted"):
             predict.run("flat", [tmp_path / name], seed=0, results_dir=results_dir)
+    with pytest.raises(BadImage, match=r"absent\.png does not exist\. Name an image file"):
+        predict.run("flat", [tmp_path / "absent.png"], seed=0, results_dir=results_dir)
 
 
 def test_pipe_is_refused_without_waiting(results_dir, tmp_path):
