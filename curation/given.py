@@ -1,14 +1,20 @@
 """
-Validation posts taken from one part of a given split: the same number of each label, in whole groups.
+Splits that the source gives: validation posts taken from one of them, and labels that one lacks.
 
-Near duplicates stay together, so a group is taken whole or not at all. The functions read no file.
+Validation has the same number of each label, in whole groups: near duplicates stay together. The
+functions read no file.
 """
 
 import hashlib
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from curation.errors import TooFewSamples
+
+log = logging.getLogger(__name__)
+
+_NAMED = 5  # labels that the warning names
 
 
 def validation(
@@ -50,6 +56,23 @@ def validation(
             "label out."
         )
     return taken
+
+
+def warn_of_absent(shares: Mapping[str, Mapping[str, float]]) -> None:
+    """Logs which labels a split has no image of, by the shares of each label in the splits."""
+    absent = [
+        f"'{label}' in {split}"
+        for label, of_label in shares.items()
+        for split, share in of_label.items()
+        if not share
+    ]
+    if absent:
+        log.warning(
+            "split: the given splits have no image of %s%s. Training and evaluation need every label in "
+            "train, val and test: add images to the source, or leave the labels out of it.",
+            ", ".join(absent[:_NAMED]),
+            f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else "",
+        )
 
 
 def _position(group_id: int, seed: int) -> bytes:

@@ -273,6 +273,7 @@ def _shares(params: Params, kept: pa.Table) -> dict[str, dict[str, float]]:
                 f"gives every label its shares. Or {remedy} another `split.seed`, or raise "
                 "`persona.min_samples` to leave small labels out."
             )
+    given.warn_of_absent(shares)
     return shares
 
 

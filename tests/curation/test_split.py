@@ -217,6 +217,22 @@ def test_given_split_only_reports_like_images(folder: Folder) -> None:
     assert not folder.certificate()["passed"]
 
 
+def test_label_without_an_image_in_a_given_split_is_named(
+    folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A given split may lack labels, and training would refuse it: a warning names them."""
+    splits = {"label_0": ("train", "test"), "label_1": ("val",)}
+    folder.given = {
+        post: splits[label][post // 2 % len(splits[label])] for post, label in folder.labels.items()
+    }
+    folder.run(split.Params(mode="given"))
+
+    assert (
+        "the given splits have no image of 'label_0' in val, 'label_1' in train, 'label_1' in test. "
+        in caplog.text
+    )
+
+
 def test_edges_are_not_compared_at_zero(folder: Folder) -> None:
     """With `least_difference: 0` no image is read."""
     folder.write()

@@ -387,5 +387,7 @@ def _check_labels(images: ImageSet, labels: Sequence[str], split: str) -> None:
         raise BadShard(
             f"Split '{split}' has no image of {', '.join(repr(name) for name in absent[:5])}"
             f"{' and others' if len(absent) > 5 else ''}: a label needs at least one in every "
-            "split. Raise persona.min_samples, or the split's share, and run the stages again."
+            "split. With split.mode: hash, raise persona.min_samples or the split's share, or draw with "
+            "split.mode: stratified. With split.mode: given, add images of these labels to that split "
+            "of the source, or leave the labels out of the source. Then run the stages again."
         )
