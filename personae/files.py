@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,23 @@ def make_folder(folder: Path) -> None:
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         _sync(folder.parent)
+
+
+def check_writable(folder: Path) -> None:
+    """
+    Makes sure, before long work, that `folder` can be written or made; changes nothing.
+
+    Raises:
+        OSError: It cannot; the error names `folder`.
+    """
+    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    try:
+        # Only the system knows: root may write to any folder, but not on a read-only disk.
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        error.filename = str(folder)
+        raise
 
 
 def publish(part: Path, path: Path) -> None:

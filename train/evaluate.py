@@ -66,6 +66,8 @@ def run(
     """
     device = loop.prepare(loop_params)
     folder = results_dir / name / str(seed)
+    receipt = data_dir / "evaluate" / str(seed) / f"{name}.json"
+    files.check_writable(receipt.parent)
     with saved.reserved(folder, work_dir=work_dir):
         shards_dir, cache_dir = data_dir / "shards", work_dir / "cache"
         trained = saved.load(folder)
@@ -97,7 +99,6 @@ def run(
         document.write(folder / "metrics.json")
         _log(name, seed, document)
         cost(params, classifier, predictions, images, device=device).write(folder / "cost.json")
-        receipt = data_dir / "evaluate" / str(seed) / f"{name}.json"
         files.write_json(receipt, {path.name: _sha256(path) for path in sorted(folder.iterdir())})
         return document
 

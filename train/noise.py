@@ -111,6 +111,7 @@ def run(
     if settings.data.batch_size < 2:
         raise BadParams("data.batch_size is 1, and an update needs two images. Raise it.")
     out = results_dir / NAME
+    files.check_writable(out)
     _actions(out / "relabel.csv")  # an unreadable file is an error before the training
     device = loop.prepare(settings.loop)
     samples = _samples(settings, data_dir=data_dir, work_dir=work_dir)

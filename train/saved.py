@@ -75,9 +75,11 @@ def reserved(folder: Path, *, work_dir: Path) -> Iterator[None]:
 
     Raises:
         AlreadyRunning: Another process trains or evaluates the run.
+        OSError: `folder` cannot be written or made.
     """
     with contextlib.ExitStack() as held:
         if distributed.rank() == 0:
+            files.check_writable(folder)
             digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
             lock = work_dir / "locks" / f"{folder.parent.name}-{folder.name}-{digest[:8]}"
             with contextlib.suppress(DiskRefused):

@@ -212,6 +212,16 @@ def test_an_own_file_and_an_absent_one_stay(tmp_path):
     assert [path] == list(tmp_path.iterdir())
 
 
+def test_folder_that_cannot_be_made_is_named_and_another_is_not_changed(tmp_path):
+    """The check makes nothing; below a file, or on a disk that takes no file, it raises."""
+    files.check_writable(tmp_path / "results" / "flat" / "0")
+    (tmp_path / "file").touch()
+
+    assert [tmp_path / "file"] == list(tmp_path.iterdir())
+    with pytest.raises(OSError, match=r"Not a directory: .*file/0'"):
+        files.check_writable(tmp_path / "file" / "0")
+
+
 def test_second_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     """A second process is refused; after a kill the lock is free and leaves no file."""
     code = (

@@ -1,13 +1,16 @@
-"""A disk that is full ends a training with one line and exit code 3, wherever it fills up."""
+"""A disk that is full or read-only ends a training with one line and exit code 3."""
 
+import os
 import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from train.__main__ import main
 from train.runtime import checkpoint
 
 PARAMS = """
@@ -23,6 +26,19 @@ def project(tiny_shards, tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(PARAMS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.mark.parametrize("command", [["flat"], ["noise"], ["evaluate", "flat"]])
+def test_results_that_cannot_be_written_are_an_error_before_the_work(project, capsys, command):
+    """A folder of results on a read-only disk is named before the first epoch, and nothing is made."""
+    sealed = project / "sealed"
+    sealed.mkdir(mode=0o500)
+    if os.geteuid() == 0:
+        sealed = Path("/proc")  # root may write to any other folder
+
+    assert main([*command, "--results", str(sealed / "results")]) == 3
+    assert f"{sealed}/results/" in capsys.readouterr().err
+    assert [] == list((project / "work").glob("*"))
 
 
 def mounts():
