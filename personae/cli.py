@@ -58,14 +58,13 @@ class Parser(argparse.ArgumentParser):
             wrong = message.split()[2].split("=", maxsplit=1)[0]
             known = sorted(set(self._known()))
             is_late = wrong in known
-            hint = "A command comes first." if is_late else near_miss(wrong, known, least=0.6)
+            hint = " A command comes first." if is_late else near_miss(wrong, known, least=0.6)
         elif "invalid choice: " in message:
             wrong = message.split("invalid choice: ")[1].split("'")[1]
             hint = near_miss(wrong, sorted(set(self._known())), least=0.6)
             if "argument COMMAND:" in message and not hint:
-                hint = "A command comes first, then its options."
+                hint = " A command comes first, then its options."
         message = message.rstrip(".")
-        hint = f" {hint}" if hint else ""
         self.exit(
             Exit.USAGE,
             f"error: {message}.{hint} Run `{self.prog} --help` to see every option.\n",

@@ -244,7 +244,7 @@ class Dataset:
         """
         if split not in SPLITS:
             raise BadParams(
-                f"{split!r} is no split. {near_miss(split, SPLITS)} Known: {', '.join(SPLITS)}."
+                f"{split!r} is no split.{near_miss(split, SPLITS)} Known: {', '.join(SPLITS)}."
             )
         if balance not in get_args(Balance):
             raise BadParams(f"{balance!r} is no balance. Known: {', '.join(get_args(Balance))}.")

@@ -99,7 +99,7 @@ class Settings:
             if name not in known:
                 hint = near_miss(str(name), known)
                 raise BadParams(
-                    f"{self.path}: '{name}' is no section. {hint} Known: {', '.join(known)}."
+                    f"{self.path}: '{name}' is no section.{hint} Known: {', '.join(known)}."
                 )
         self.seeds()
         runs = self._sections.get("runs")
@@ -207,7 +207,9 @@ def overrides(options: argparse.Namespace, model: type[BaseModel]) -> dict[str, 
 
 def near_miss(word: str, known: Sequence[str], *, least: float = 0.4) -> str:
     """
-    Returns "Did you mean X?" for the known word nearest to `word`, or "" if none is near.
+    Returns " Did you mean X?" for the known word nearest to `word`, or "" if none is near.
+
+    The space comes before the question, so that a message without one has no second space.
 
     Args:
         word: What was written.
@@ -215,7 +217,7 @@ def near_miss(word: str, known: Sequence[str], *, least: float = 0.4) -> str:
         least: Least similarity, from 0 (nothing in common) to 1, as `difflib` defines it.
     """
     near = difflib.get_close_matches(word, known, n=1, cutoff=least)
-    return f"Did you mean '{near[0]}'?" if near else ""
+    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def modules_in(package: str, *, packages: bool = True) -> set[str]:
@@ -343,8 +345,8 @@ def _explanation(
                 from_file.append(f"Section '{name}': {message}.")
         elif problem["type"] == "extra_forbidden":
             known = list(model.model_fields)
-            hint = near_miss(field, known) or f"Known: {', '.join(known)}."
-            from_file.append(f"'{key}' is not a parameter. {hint}")
+            hint = near_miss(field, known) or f" Known: {', '.join(known)}."
+            from_file.append(f"'{key}' is not a parameter.{hint}")
         elif field in given:
             from_options.append(f"--{field.replace('_', '-')} is {shown}: {message}.")
         else:

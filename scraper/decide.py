@@ -196,7 +196,7 @@ def _check_corrections(params: Params, judged: _Judged) -> None:
     for name, counts in judged.personae.items():
         if counts.listed == counts.corrected:
             raise BadParams(
-                f"{params.relabel} has the label {name!r:.80}, which no other listed post has. "
+                f"{params.relabel} has the label {name!r:.80}, which no other listed post has."
                 f"{near_miss(name, known)}"
             )
     if count := sum(counts.corrected for counts in judged.personae.values()):

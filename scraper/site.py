@@ -184,7 +184,7 @@ def _base_url(params: Params, known: _Known | None, demo_url: str | None) -> str
         or parts.query_string
     ):
         raise BadParams(
-            f"'site.name' is {params.name!r}, which is no board. "
+            f"'site.name' is {params.name!r}, which is no board."
             f"{near_miss(params.name, ['demo', *KNOWN], least=0.6)} Write demo, "
             f"{', '.join(KNOWN)}, or a URL such as http://127.0.0.1:8080 (no path, no credentials)."
         )

@@ -313,7 +313,7 @@ def _known_run(options: argparse.Namespace) -> Run:
                 "the runs. Name a file with --params, or start the command in its folder."
             )
         raise BadParams(
-            f"'{options.run}' is not a run. {near_miss(options.run, list(runs))} Section 'runs' of "
+            f"'{options.run}' is not a run.{near_miss(options.run, list(runs))} Section 'runs' of "
             f"{path} has {', '.join(runs) or 'none'}."
         )
     return runs[options.run]

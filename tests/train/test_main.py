@@ -163,7 +163,8 @@ def test_run_has_a_backbone_of_its_own(project):
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
-        (["fit", "absent"], 2, "'absent' is not a run. "),
+        (["fit", "xyz"], 2, "'xyz' is not a run. Section 'runs' of params.yaml has tree, "),
+        (["fit", "smoth"], 2, "'smoth' is not a run. Did you mean 'smooth'? Section 'runs' of"),
         (["fit", "flat"], 2, "Train it with python -m train flat --seed 0."),
         (["evaluate", "flat"], 5, "stage 'flat' writes it"),
         (["clustering"], 5, "stage 'flat' writes it"),

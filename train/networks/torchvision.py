@@ -37,7 +37,7 @@ def network(params: Params, *, outputs: int, side: int) -> Network:
     known = models.list_models(module=models)
     if name not in known:
         raise BadParams(
-            f"torchvision has no classifier '{name}'. {near_miss(name, known)} It has "
+            f"torchvision has no classifier '{name}'.{near_miss(name, known)} It has "
             f"{', '.join(known)}: set backbone.name to torchvision/ and one of them."
         )
     # With their auxiliary heads they return more than logits.

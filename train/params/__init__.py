@@ -44,9 +44,9 @@ def known_method(method: str) -> str:
     if method not in METHODS:
         hint = near_miss(method, METHODS)
         if method in modules_in("train.methods"):
-            hint = f"train/methods has it, but its section is missing: train/params/{method}.py."
+            hint = f" train/methods has it, but its section is missing: train/params/{method}.py."
         raise BadParams(
-            f"'{method}' is no method. {hint} Known: {', '.join(METHODS)}. Correct `method` of the "
+            f"'{method}' is no method.{hint} Known: {', '.join(METHODS)}. Correct `method` of the "
             "run in section 'runs' of params.yaml."
         )
     return method
@@ -65,7 +65,7 @@ def known_network(values: Mapping[str, Any]) -> None:
     if name is not None and not is_known(name):
         hint = near_miss(str(name), names())
         raise BadParams(
-            f"'{name}' is no backbone. {hint} Known: {', '.join(names())}. Correct `name` in section "
+            f"'{name}' is no backbone.{hint} Known: {', '.join(names())}. Correct `name` in section "
             "'backbone', or in `backbone` of the run, in params.yaml."
         )
 
@@ -80,7 +80,7 @@ def known_grouping(grouping: str) -> str:
     if grouping not in GROUPINGS:
         hint = near_miss(grouping, GROUPINGS)
         raise BadParams(
-            f"'{grouping}' is no grouping. {hint} Known: {', '.join(GROUPINGS)}. Correct `grouping` "
+            f"'{grouping}' is no grouping.{hint} Known: {', '.join(GROUPINGS)}. Correct `grouping` "
             "of the run in section 'runs' of params.yaml."
         )
     return grouping

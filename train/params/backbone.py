@@ -108,7 +108,7 @@ class Params(Backbone):
         if not is_known(self.name):
             known = names()
             hint = near_miss(self.name, known)
-            raise ValueError(f"'{self.name}' is no backbone. {hint} Known: {', '.join(known)}")
+            raise ValueError(f"'{self.name}' is no backbone.{hint} Known: {', '.join(known)}")
         attends = self.name in (*BASIC, "resnet164") or self.name.startswith(TORCHVISION)
         if self.attention != "none" and not attends:
             raise ValueError(f"{self.name} has no attention: leave the parameter out")
