@@ -31,7 +31,10 @@ docs: $(VENV)/.test  ## environment, then the documentation in site/, which need
 	@echo "The documentation: $(CURDIR)/site/index.html"
 
 preset:  ## make preset NAME=report25: put presets/NAME.yaml in params.yaml
+	$(if $(filter $(NAME),$(PRESETS)),,$(error '$(NAME)' is no preset. NAME is one of: $(PRESETS)))
 	cp presets/$(NAME).yaml params.yaml
+
+PRESETS := $(patsubst presets/%.yaml,%,$(sort $(wildcard presets/*.yaml)))
 
 bench: $(VENV)/.test  ## every benchmark; results in benchmarks/results
 	python -m benchmarks

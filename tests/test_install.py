@@ -99,6 +99,17 @@ def test_make_works_in_a_folder_with_a_space(tmp_path, goal):
     assert any(program.endswith("/bin/pip") for program in programs)
 
 
+@pytest.mark.parametrize("name", ["bogus", ""])
+def test_unknown_preset_is_answered_by_the_names(name):
+    """`make preset` with a wrong name, or without one, copies nothing and names the presets."""
+    command = ["make", "--dry-run", "preset", f"NAME={name}"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert 2 == ended.returncode
+    assert not ended.stdout
+    assert f"'{name}' is no preset. NAME is one of: ablations cifar100 " in ended.stderr
+
+
 def test_wheel_holds_every_module_and_template(tmp_path):
     """The wheel has each source file, the types marker, templates and SQL, and no test."""
     built = subprocess.run(
