@@ -6,6 +6,7 @@ nor DuckDB is imported before a method needs it. See docs/python-api.md.
 """
 
 import copy
+import operator
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -160,8 +161,20 @@ class Dataset:
         return (self[position] for position in range(len(self)))
 
     def __getitem__(self, position: int) -> Sample:
-        """Returns the sample at a position; raises `IndexError` beyond the last."""
-        row = int(self._chosen[position])
+        """
+        Returns the sample at a position; a negative one counts from the end.
+
+        Raises:
+            IndexError: There is no such position.
+            TypeError: It is no whole number, but a slice, for example.
+        """
+        try:
+            row = int(self._chosen[operator.index(position)])
+        except TypeError as error:
+            raise TypeError(
+                f"A position is a whole number, not {position!r:.80}. For several samples write "
+                "[data[number] for number in range(3)], or choose by `where`."
+            ) from error
         leaf = int(self._leaves[row])
         return Sample(
             post_id=int(self._post_ids[row]),
@@ -230,7 +243,7 @@ class Dataset:
 
         Args:
             split: train, val or test.
-            seed: Seed of the training whose order is taken.
+            seed: Seed of the training whose order is taken; a whole number of 0 or more.
             shuffle: Whether each epoch has an order of its own; None: for `train` alone. Without,
                 the order is that of the shards.
             balance: As the parameter `balance` of the methods: which images an epoch has.
@@ -239,7 +252,8 @@ class Dataset:
             world_size: Number of these processes; each has every `world_size`-th sample.
 
         Raises:
-            BadParams: There is no such split, no such balance, no such rank, or no sample in the split.
+            BadParams: There is no such split, no such balance, no such seed, no such rank, or no
+                sample in the split.
             MissingPackage: torch is not installed.
         """
         if split not in SPLITS:
@@ -248,6 +262,8 @@ class Dataset:
             )
         if balance not in get_args(Balance):
             raise BadParams(f"{balance!r} is no balance. Known: {', '.join(get_args(Balance))}.")
+        if not isinstance(seed, int | np.integer) or seed < 0:
+            raise BadParams(f"seed is {seed!r:.80}, and must be a whole number of 0 or more.")
         if not 0 <= rank < world_size:
             raise BadParams(
                 f"rank is {rank} and world_size {world_size}. Ranks count from 0 to world_size - 1."
@@ -269,7 +285,7 @@ class Dataset:
             leaves,
             post_ids,
             sampler=sampler,
-            seed=seed,
+            seed=int(seed),
             network=network,
             rank=rank,
             world_size=world_size,

@@ -212,13 +212,19 @@ def test_worker_of_a_loader_is_refused(data, monkeypatch):
 
 
 def test_refusals_say_what_to_do(data, tmp_path, monkeypatch):
-    """No build, no such split, no such balance, no catalog, and no torch have a clear error each."""
+    """No build, no such split, no such balance, seed or position, no catalog, and no torch have a clear error each."""
     with pytest.raises(MissingInput, match=r"manifest.json is absent: stage 'shards'"):
         Dataset(tmp_path)
     with pytest.raises(BadParams, match=r"'trian' is no split. Did you mean 'train'\?"):
         data.torch("trian")
     with pytest.raises(BadParams, match=r"'odd' is no balance. Known: resample"):
         data.torch("train", balance="odd")
+    for seed in ("a", -1, 0.5, None):
+        with pytest.raises(BadParams, match=rf"seed is {seed!r}, and must be a whole number"):
+            data.torch("train", seed=seed)
+    for position in (slice(3), "0", 0.0, None, (0, 1)):
+        with pytest.raises(TypeError, match="A position is a whole number, not"):
+            data[position]
     with pytest.raises(MissingInput, match=r"catalog.duckdb is absent: stage 'catalog'"):
         data.query("FROM dataset")
     monkeypatch.delitem(sys.modules, "personae.epochs", raising=False)
