@@ -306,3 +306,15 @@ def parse(program, *arguments):
         curation.options.parser(arguments).parse_args(arguments)
     elif program == "train":
         train.options.parse(arguments)
+
+
+def test_folders_that_the_documents_make_are_ignored_by_git():
+    """Whoever tries the commands in a clone has no foreign folder in `git status` afterwards."""
+    made = re.compile(r"(?:--data|--out|curation export \w+|mv results|cp -r data) ([\w-]+)[\s/]")
+    text = "".join(block.text for page in PAGES for block in BLOCKS[page] if block.is_command)
+    folders = {f"{name}/" for name in made.findall(text)}
+    command = ["git", "check-ignore", *folders]
+    ignored = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert {"my-images/", "my-data/", "from-dump/", "old/"} <= folders
+    assert folders == set(ignored.stdout.split())
