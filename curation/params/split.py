@@ -23,14 +23,13 @@ class Params(BaseModel):
         0.1,
         gt=0,
         le=1,
-        description="hash: largest difference between the share of a label and the share above, 0..1; 0.1 "
+        description="hash: largest difference between a label's share and the share above, 0..1; 0.1 "
         "is four standard deviations at 300 samples",
     )
     mode: Literal["hash", "stratified", "given"] = Field(
         "hash",
-        description="hash: draw each group by itself, so that images which are added change no split; "
-        "stratified: give every label its shares, for labels of few images; given: take the split of "
-        "the source and only report leaks",
+        description="hash: draw each group by itself; stratified: give even small labels their "
+        "shares; given: take the source's split, report leaks",
     )
     val_from: Literal["train", "test"] = Field(
         "train",
