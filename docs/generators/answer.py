@@ -24,6 +24,8 @@ from generators.records import (
 )
 from generators.text import span, table
 
+_LEVEL = 0.5  # points: smaller differences count as level, as in experiments/PROTOCOL.md
+
 
 def answer() -> str:
     """
@@ -163,10 +165,31 @@ def _longer(preset: str) -> str:
     return (
         f"On {data}, {flat_epochs(records)} epochs instead of {flat_epochs(short)} raise the flat "
         f"network from {before:.1f} to {after:.1f} %, {factor:.1f} times as many to {most:.1f} % "
-        f"({_count(flat_seeds)}); {len(means)} of the {len(METHODS)} methods differ by "
+        f"({_count(flat_seeds)}); {_methods(len(means))} differ by "
         f"{min(means):+.1f} to {max(means):+.1f} points from flat networks trained as long "
-        f"({_count(seeds)})."
+        f"({_count(seeds)}).{_ahead(records, gains)}"
     )
+
+
+def _methods(count: int) -> str:
+    return f"the {count} methods" if count == len(METHODS) else f"{count} of {len(METHODS)} methods"
+
+
+def _ahead(records: Records, gains: dict[str, list[float]]) -> str:
+    """Returns the methods that are ahead of their control, with what a prediction of them costs."""
+    ahead = [
+        f" `{method}` is ahead by {statistics.mean(values):+.1f}, with "
+        f"{statistics.mean(prediction_costs(records, method)):.1f} times flat's operations per "
+        f"prediction{_with_random_groups(records, method)}."
+        for method, values in gains.items()
+        if statistics.mean(values) >= _LEVEL
+    ]
+    return "".join(ahead)
+
+
+def _with_random_groups(records: Records, method: str) -> str:
+    values = differences(records, f"{method}_random", to=_control(method), measure=MEASURES[method])
+    return f"; with random groups by {statistics.mean(values):+.1f}" if values else ""
 
 
 def _flat(preset: str) -> tuple[list[float], int, float]:
