@@ -3,8 +3,8 @@ A folder of image files: SPLIT/LABEL/POST.png, which torchvision, timm and Fifty
 
 A label is a tag of the board and never a path: its folder has the number of the leaf and the plain
 letters of the label, so that folders sort as the leaves do. `index.csv` has the labels as they are,
-with artist, source, rating and licence, and the folder source reads it again; `metadata.csv` beside the images of a split is read by
-`datasets`. `coco.json` lists images and categories as COCO does, without boxes.
+with artist, source, rating and licence, and the folder source reads it again; `metadata.csv` beside
+the images of a split is read by `datasets`. `coco.json` lists images and categories as COCO does, without boxes.
 """
 
 import csv

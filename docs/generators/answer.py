@@ -6,6 +6,7 @@ from typing import Any
 from generators import finalists
 from generators.records import (
     COMPARED,
+    LEVEL,
     LONG,
     MEASURES,
     METHODS,
@@ -23,8 +24,6 @@ from generators.records import (
     training_operations,
 )
 from generators.text import span, table
-
-_LEVEL = 0.5  # points: smaller differences count as level, as in experiments/PROTOCOL.md
 
 
 def answer() -> str:
@@ -182,7 +181,7 @@ def _ahead(records: Records, gains: dict[str, list[float]]) -> str:
         f"{statistics.mean(prediction_costs(records, method)):.1f} times flat's operations per "
         f"prediction{_with_random_groups(records, method)}."
         for method, values in gains.items()
-        if statistics.mean(values) >= _LEVEL
+        if statistics.mean(values) >= LEVEL
     ]
     return "".join(ahead)
 

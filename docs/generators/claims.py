@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from generators.experiments import measured
-from generators.records import Records, by_budget, differences, flat_epochs, recorded
+from generators.records import LEVEL, Records, by_budget, differences, flat_epochs, recorded
 from generators.text import span, table
 from train.page import published
 
 _MERGED = ("merged", "merged_1")  # they share two stages of three, and one
-_LEVEL = 0.5  # points: smaller differences count as level, as in experiments/PROTOCOL.md
 _COLUMNS = (
     "paper",
     "published, points",
@@ -57,7 +56,7 @@ class _Claim:
 
     def sentence(self) -> str:
         """Returns the verdict, and how often the controls gain as much."""
-        ahead = [name for name, values in self.ours.items() if statistics.mean(values) >= _LEVEL]
+        ahead = [name for name, values in self.ours.items() if statistics.mean(values) >= LEVEL]
         if not ahead:
             return (
                 f"- **{self.paper}: ahead of its own flat network in none of {len(self.ours)} "
@@ -65,7 +64,7 @@ class _Claim:
             )
         controls = {
             "a flat network that trains as long gains more": self._as_good(self.longer, ahead),
-            "random groups do as well": self._as_good(self.random, ahead, slack=_LEVEL),
+            "random groups do as well": self._as_good(self.random, ahead, slack=LEVEL),
         }
         texts = [
             f"{text} in {as_good} of {compared}"
@@ -164,18 +163,23 @@ def _cell(gains: _Gains, name: str) -> str:
 
 def _adaptation() -> str:
     """Returns the sentence on Dutt and others, who print directions and no table."""
-    runs = [run for details in measured("adaptation").values() for run in _tests(details)]
     adapted, shuffled = (
-        [test for name, _, test in runs if name.endswith("_random") is is_random]
+        [
+            result["test"]
+            for details in measured("adaptation").values()
+            for run, seeds in details["runs"].items()
+            for result in seeds.values()
+            if run.endswith("_random") is is_random
+        ]
         for is_random in (False, True)
     )
     labels, categories = (_raised(adapted, level) for level in ("fine", "coarse"))
     pairs = [
-        (test, apart)
+        (result["test"], details["runs"]["merged_apart"][seed]["test"])
         for details in measured("adaptation").values()
-        for name, seed, test in _tests(details)
-        for other, other_seed, apart in _tests(details)
-        if name in _MERGED and other == "merged_apart" and seed == other_seed
+        for run in _MERGED
+        for seed, result in details["runs"].get(run, {}).items()
+        if seed in details["runs"].get("merged_apart", {})
     ]
     ahead = sum(test["fine"]["1.0"] > apart["fine"]["1.0"] for test, apart in pairs)
     return (
@@ -187,15 +191,6 @@ def _adaptation() -> str:
         f"stages are more accurate than two separate ones in {ahead} of {len(pairs)} trainings (labels, "
         "alpha 1); the separate ones train for more operations."
     )
-
-
-def _tests(details: dict[str, Any]) -> list[tuple[str, str, Any]]:
-    """Returns run, seed and test accuracies of each training of a data set."""
-    return [
-        (run, seed, result["test"])
-        for run, seeds in details["runs"].items()
-        for seed, result in seeds.items()
-    ]
 
 
 def _verdict(agreeing: int, trainings: int) -> str:

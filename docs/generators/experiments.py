@@ -12,6 +12,7 @@ from generators.records import (
     accuracies,
     compared,
     differences,
+    prediction_costs,
     recorded,
     test_images,
 )
@@ -62,10 +63,6 @@ def _order(records: dict[str, Any]) -> list[str]:
 
 def _row(records: dict[str, Any], run: str, second: str) -> list[object]:
     metrics = [record["metrics"] for record in records[run].values()]
-    flat_macs = statistics.mean(
-        record["metrics"]["macs_expected"] for record in records["flat"].values()
-    )
-    macs = statistics.mean(m["macs_expected"] for m in metrics)
     difference = differences(records, run)
     return [
         f"`{run}`",
@@ -74,7 +71,7 @@ def _row(records: dict[str, Any], run: str, second: str) -> list[object]:
         "" if run == "flat" else f"{statistics.mean(difference):+.1f}",
         mean_and_deviation([100 * m[second] for m in metrics if m.get(second) is not None]),
         metrics[0]["n_test"],
-        f"{macs / flat_macs:.3f}",
+        mean(prediction_costs(records, run), 3),
         mean([m["seconds_total"] for m in metrics], 0),
         mean([m["seconds_critical"] for m in metrics], 0),
     ]

@@ -22,6 +22,8 @@ LONG = {"converged": "methods", "cifar100_systems": "cifar100_small"}
 METHODS = ("uppsala", "hiernet", "hdcnn", "merged", "dhnn")
 MEASURES = dict.fromkeys(METHODS, "msr") | {"dhnn": "msr_full"}
 """The accuracy that is compared: of one route; of all paths for `dhnn`, where they cost no more."""
+LEVEL = 0.5
+"""Points: smaller differences count as level, as in experiments/PROTOCOL.md."""
 PARTWISE = ("uppsala", "hiernet", "hdcnn")
 """Methods whose parts start from a trained flat network."""
 
