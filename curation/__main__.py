@@ -34,7 +34,7 @@ from curation import workers
 from curation.errors import TamperedData
 from personae import cli, files, interrupt
 from personae.errors import BadQuery
-from personae.settings import Settings, overrides
+from personae.settings import Settings, check_params_file, overrides
 from personae.text import printable
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> None:
     options = command_line.parser(arguments).parse_args(arguments)
     cli.configure_logging(verbose=options.verbose)
+    check_params_file(options.params)
     questions = {
         "query": _query,
         "select": _select,

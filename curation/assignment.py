@@ -63,10 +63,10 @@ def drawn(group_id: int, *, seed: int, train: float, val: float) -> str:
     The sha256 of `seed:group_id` gives a number in [0, 1), which is compared with `train` and
     `train + val`.
     """
-    place = number(f"{seed}:{group_id}")
-    if place < train:
+    draw = number(f"{seed}:{group_id}")
+    if draw < train:
         return "train"
-    return "val" if place < train + val else "test"
+    return "val" if draw < train + val else "test"
 
 
 def drawn_fold(group_id: int, *, seed: int, folds: int) -> int:
@@ -152,13 +152,13 @@ def _assigned(
     The numbers of a post are bits. Posts are ascending; those with a number in `kept` come first.
     """
     order = np.argsort(kept == 0, kind="stable")
-    place = np.argsort(order)
+    position = np.argsort(order)
     links = links.reshape(-1, 2)
     links = links[np.isin(links, posts).all(axis=1) & (links[:, 0] != links[:, 1])]
-    places = np.sort(place[np.searchsorted(posts, links)], axis=1)
-    by_later = np.argsort(places[:, 1], kind="stable")
-    earlier = places[by_later, 0].tolist()
-    ends = np.searchsorted(places[by_later, 1], np.arange(len(posts)), side="right")
+    positions = np.sort(position[np.searchsorted(posts, links)], axis=1)
+    by_later = np.argsort(positions[:, 1], kind="stable")
+    earlier = positions[by_later, 0].tolist()
+    ends = np.searchsorted(positions[by_later, 1], np.arange(len(posts)), side="right")
     values: list[int] = []
     start = 0
     for post, own, end in zip(
@@ -170,7 +170,7 @@ def _assigned(
         values.append(touched or 1 << draw(post))
         start = end
     is_single = np.fromiter((value.bit_count() == 1 for value in values), np.bool_, len(values))
-    return [values[index] for index in _numbers(place)], links[is_single[places[:, 1]]]
+    return [values[index] for index in _numbers(position)], links[is_single[positions[:, 1]]]
 
 
 def _numbers(array: npt.NDArray[np.integer]) -> Iterator[int]:

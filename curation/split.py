@@ -87,8 +87,8 @@ def run(params: Params, *, data_dir: Path, work_dir: Path) -> None:  # noqa: ARG
     del labels, pairs, assignment, rows
     certified = _certificate(params, data_dir, kept, _shares(params, kept))
     # Without effect they are left out, so that a split keeps the bytes of older versions.
-    unset = {"folds"} if params.folds is None else set()
-    unset |= set() if len(kept_splits.posts) else {"keep"}
+    has_effect = {"folds": params.folds is not None, "keep": len(kept_splits.posts) > 0}
+    unset = {name for name, has in has_effect.items() if not has}
     recorded = params.model_dump_json(exclude=unset)
     _write(data_dir / "split", recorded, kept, _decisions(posts, touched), certified)
     counts = Counter(

@@ -205,6 +205,17 @@ def overrides(options: argparse.Namespace, model: type[BaseModel]) -> dict[str, 
     return {name: getattr(options, name, None) for name in model.model_fields}
 
 
+def check_params_file(path: Path | None) -> None:
+    """
+    Checks the file that option `--params` names, for commands that read no parameter too.
+
+    Raises:
+        BadParams: It does not exist.
+    """
+    if path is not None and not path.exists():
+        raise _absent(path)
+
+
 def near_miss(word: str, known: Sequence[str], *, least: float = 0.4) -> str:
     """
     Returns " Did you mean X?" for the known word nearest to `word`, or "" if none is near.
@@ -271,16 +282,20 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _absent(path: Path) -> BadParams:
+    return BadParams(
+        f"{path} does not exist. Name a file of parameters that exists with --params, or leave "
+        "the option out to use the defaults."
+    )
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES + 1)
         document = _parsed(text)
     except FileNotFoundError as error:
-        raise BadParams(
-            f"{path} does not exist. Name a file of parameters that exists with --params, or leave "
-            "the option out to use the defaults."
-        ) from error
+        raise _absent(path) from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BadParams(

@@ -33,7 +33,7 @@ from pydantic import BaseModel
 
 from personae import cli, interrupt, settings, stages
 from personae.errors import BadParams
-from personae.settings import Settings
+from personae.settings import Settings, check_params_file
 from scraper.options import SECTIONS, STAGES, parse
 from scraper.params import decide, download, listing, personae, site
 
@@ -68,6 +68,7 @@ def _demo(arguments: Sequence[str]) -> None:
 
 
 def _run(command: str, options: argparse.Namespace) -> None:
+    check_params_file(options.params)
     interrupt.gracefully(continues=command not in ("status", "plan"))
     from scraper import status
 

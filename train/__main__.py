@@ -31,7 +31,7 @@ from typing import Any
 
 from personae import cli, interrupt
 from personae.errors import BadParams
-from personae.settings import Settings, near_miss, overrides
+from personae.settings import Settings, check_params_file, near_miss, overrides
 from train import params
 from train.options import parse
 from train.runs import FLAT, Compare, Control, Run, Runs, check_new
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> None:
     options = parse(arguments)
     cli.configure_logging(verbose=options.verbose)
+    check_params_file(options.params)
     folders = {"data_dir": options.data_dir, "results_dir": options.results_dir}
     interrupt.gracefully(continues=options.command not in _ANEW)
     _STEPS[options.command](options, folders)

@@ -69,38 +69,50 @@ def run(
     receipt = data_dir / "evaluate" / str(seed) / f"{name}.json"
     files.check_writable(receipt.parent)
     with saved.reserved(folder, work_dir=work_dir):
-        shards_dir, cache_dir = data_dir / "shards", work_dir / "cache"
-        trained = saved.load(folder)
-        classifier, model = trained.classifier, trained.model
-        fit = FitDocument.read(folder / "fit.json")
-        index = open_index(shards_dir, cache_dir, source, model.selection)
-        where = (source and source.url) or str(shards_dir)
-        model.check_shards(index.labels, index.manifest.root_sha256, folder=folder, where=where)
-        classifier.to(device)
-        opened = partial(
-            open_split, shards_dir, cache_dir, selection=model.selection, source=source
-        )
-        val, images = opened("val"), opened("test")
-        on_val = prediction.predict(classifier, val, device=device)
-        predictions = prediction.predict(classifier, images, device=device)
-        rows = [
-            prediction.table(on_val, val, split="val"),
-            prediction.table(predictions, images, split="test"),
-        ]
-        tables.write(folder / "predictions.parquet", pa.concat_tables(rows).sort_by("post_id"))
-        temperature = calibration.fit_temperature(on_val.probabilities, val.labels)
-        document = MetricsDocument(
-            **measure(classifier, predictions, images),
-            **scaled(predictions, images, temperature=temperature),
-            **_of_views(params, trained, images, device=device),
-            seconds_total=fit.total_seconds,
-            seconds_critical=fit.critical_path_seconds,
-        )
-        document.write(folder / "metrics.json")
-        _log(name, seed, document)
-        cost(params, classifier, predictions, images, device=device).write(folder / "cost.json")
+        document = _run(params, device, folder, data_dir=data_dir, work_dir=work_dir, source=source)
         files.write_json(receipt, {path.name: _sha256(path) for path in sorted(folder.iterdir())})
-        return document
+    _log(name, seed, document)
+    return document
+
+
+def _run(
+    params: Params,
+    device: torch.device,
+    folder: Path,
+    *,
+    data_dir: Path,
+    work_dir: Path,
+    source: Source | None,
+) -> MetricsDocument:
+    """Writes predictions.parquet, metrics.json and cost.json of the run in `folder`."""
+    shards_dir, cache_dir = data_dir / "shards", work_dir / "cache"
+    trained = saved.load(folder)
+    classifier, model = trained.classifier, trained.model
+    fit = FitDocument.read(folder / "fit.json")
+    index = open_index(shards_dir, cache_dir, source, model.selection)
+    where = (source and source.url) or str(shards_dir)
+    model.check_shards(index.labels, index.manifest.root_sha256, folder=folder, where=where)
+    classifier.to(device)
+    opened = partial(open_split, shards_dir, cache_dir, selection=model.selection, source=source)
+    val, images = opened("val"), opened("test")
+    on_val = prediction.predict(classifier, val, device=device)
+    predictions = prediction.predict(classifier, images, device=device)
+    rows = [
+        prediction.table(on_val, val, split="val"),
+        prediction.table(predictions, images, split="test"),
+    ]
+    tables.write(folder / "predictions.parquet", pa.concat_tables(rows).sort_by("post_id"))
+    temperature = calibration.fit_temperature(on_val.probabilities, val.labels)
+    document = MetricsDocument(
+        **measure(classifier, predictions, images),
+        **scaled(predictions, images, temperature=temperature),
+        **_of_views(params, trained, images, device=device),
+        seconds_total=fit.total_seconds,
+        seconds_critical=fit.critical_path_seconds,
+    )
+    document.write(folder / "metrics.json")
+    cost(params, classifier, predictions, images, device=device).write(folder / "cost.json")
+    return document
 
 
 def _log(name: str, seed: int, document: MetricsDocument) -> None:

@@ -48,8 +48,8 @@ class Params(BaseModel):
         le=2,
         description="smallest difference between images of one label in different splits, 0..2: one "
         "minus the correlation of edge histograms, which no rule for duplicates uses. Nearer pairs "
-        "stop the stage unless the split is given. Copies in another format, size or hue are below 0.07. 0: do "
-        "not compare",
+        "stop the stage unless the split is given. Copies in another format, size or hue are below "
+        "0.07. 0: do not compare",
     )
     folds: int | None = Field(
         None,

@@ -169,6 +169,23 @@ def test_same_failure_gives_the_same_words_and_code(tmp_path):
     assert all(len(lines) == 1 and lines[0].startswith("error: ") for _, lines in seen["train"])
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("scraper", "status"),
+        ("curation", "verify"),
+        ("curation", "query", "1"),
+        ("train", "results"),
+    ],
+)
+def test_absent_file_of_parameters_is_refused_where_none_is_read(command, tmp_path):
+    """A command that reads no parameter refuses an absent file of them like every other."""
+    code, lines = _errors(*command, "--params", "none.yaml", cwd=tmp_path)
+
+    assert (2, 1) == (code, len(lines))
+    assert "none.yaml does not exist. Name a file of parameters" in lines[0]
+
+
 @pytest.mark.parametrize("package", COMMANDS)
 def test_misspelt_option_names_the_nearest(package, tmp_path):
     """A misspelt option is one line with code 2 that suggests the nearest option."""
