@@ -115,6 +115,28 @@ def test_files_that_an_index_does_not_name_are_counted(tmp_path, caplog):
     assert not caplog.text
 
 
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        (["dog ", "Dog", "dog", "cat"], "'Dog', 'dog', 'dog '"),
+        (["hot dog", "hotdog"], "'hot dog', 'hotdog'"),
+        (["caf\u00e9", "cafe\u0301"], "'cafe\u0301', 'caf\u00e9'"),
+        (["dog ", "cat"], "'dog '"),
+        (["dog", "dogs", "dog_2"], ""),
+    ],
+)
+def test_labels_that_a_reader_takes_for_one_are_named(tmp_path, caplog, labels, named):
+    """They stay separate, with a warning; so is a label with a space at an end."""
+    for label in labels:
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.png").touch()
+    images = layout.read(tmp_path).images
+
+    assert sorted(labels) == [image.label for image in images]
+    assert bool(named) is bool(caplog.text)
+    assert named in caplog.text
+
+
 def test_row_with_more_fields_than_the_header_is_named(tmp_path):
     """A field without a column would be lost; empty ones, as spreadsheets write them, may stand."""
     rows = [("a.png", "x", "", ""), ("b.png", "x", "", "train")]

@@ -66,6 +66,7 @@ def read(root: Path) -> Layout:
             f"{root} holds no labelled image. Give a folder with one sub-folder for each label (or "
             f"train, val and test with such in them), or with an {_INDEX_CSV} of path and label."
         )
+    _warn_of_like_labels(root, layout)
     return layout
 
 
@@ -93,9 +94,32 @@ def _warn_of_unnamed(root: Path, layout: Layout, index: str) -> None:
         )
 
 
-def _spelling(path: str) -> str:
-    """Returns a path as file systems compare it that take one spelling for another (macOS)."""
-    return unicodedata.normalize("NFC", path).casefold()
+def _warn_of_like_labels(root: Path, layout: Layout) -> None:
+    """Logs labels that a reader takes for one, and those that no line of relabel.txt can name."""
+    like = defaultdict(list)
+    for label in sorted({image.label for image in layout.images if image.label}):
+        like["".join(_spelling(label).split())].append(label)
+    for labels in like.values():
+        shown = ", ".join(f"{label!r:.60}" for label in labels)
+        if len(labels) > 1:
+            _log.warning(
+                "listing: %s has labels that differ only in spaces, letter case or the encoding of "
+                "accents: %s. They stay separate labels: rename those that mean the same.",
+                root,
+                shown,
+            )
+        elif labels[0] != labels[0].strip():
+            _log.warning(
+                "listing: %s has the label %s, with a space at an end. relabel.txt cannot name such a "
+                "label: rename it.",
+                root,
+                shown,
+            )
+
+
+def _spelling(name: str) -> str:
+    """Returns a name as file systems compare it that take one spelling for another (macOS)."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _of_other_programs(root: Path) -> Layout | None:
