@@ -5,7 +5,7 @@ Images are checked by their sha256 before they are given on. Nothing that the ca
 a path here or in the formats.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from personae.catalog import connect
 from personae.errors import BadParams, MissingInput
 
 _BATCH = 1000
+_LONGEST_NAME = 200  # letters of a label or an artist that the folder source takes
 COLUMNS = (
     "post_id",
     "label",
@@ -224,6 +225,20 @@ class ExportedBuild:
     def splits(self) -> tuple[str, ...]:
         """The splits that have samples."""
         return tuple(split for split in selection.SPLITS if self.total(split))
+
+
+def plain_name(name: str) -> str:
+    """Returns a name of a board as the folder source takes it: printable, at most 200 letters."""
+    return "".join(letter if letter.isprintable() else "_" for letter in name)[:_LONGEST_NAME]
+
+
+def plain_labels(labels: Sequence[str]) -> dict[str, str]:
+    """Returns the name of each label in an export; its leaf is in front where that is not the label."""
+    plain = {label: plain_name(label) for label in labels}
+    return {
+        label: label if label == name else f"{leaf:03d}_{name}"[:_LONGEST_NAME]
+        for leaf, (label, name) in enumerate(plain.items())
+    }
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 A folder of image files: SPLIT/LABEL/POST.png, which torchvision, timm and FiftyOne read.
 
 A label is a tag of the board and never a path: its folder has the number of the leaf and the plain
-letters of the label, so that folders sort as the leaves do. `index.csv` has the labels as they are,
-with artist, source, rating and licence, and the folder source reads it again; `metadata.csv` beside
-the images of a split is read by `datasets`. `coco.json` lists images and categories as COCO does, without boxes.
+letters of the label, so that folders sort as the leaves do. `index.csv` has the printable letters of the
+labels, with artist, source, rating and licence, and the folder source reads it again; `metadata.csv`
+beside the images of a split is read by `datasets`. `coco.json` lists images and categories as COCO does,
+without boxes.
 """
 
 import csv
@@ -15,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from curation.export.build import COLUMNS, ExportedBuild
+from curation.export.build import COLUMNS, ExportedBuild, plain_labels, plain_name
 from curation.workers import check_for_stop
 
 _PIECE = 1000  # images that one worker writes in a row
-_LONGEST_NAME = 200  # letters of an artist in index.csv
 _LONGEST = 60  # letters of a label in the name of its folder
 _INDEX: Final = ("path", "label", "split", "artist", "source", "rating", "licence")
 _MOST_TEXT = 2000  # letters of a source or licence that the folder source keeps
@@ -71,6 +71,8 @@ def _write_tables(build: ExportedBuild, folder: Path, names: dict[str, str]) -> 
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     side = build.manifest.image.side
+    # A name that the index may not have would refuse the whole folder.
+    labels = plain_labels(build.labels)
     with ExitStack() as stack:
         index = csv.writer(
             stack.enter_context((folder / "index.csv").open("w", encoding="utf-8", newline=""))
@@ -82,7 +84,7 @@ def _write_tables(build: ExportedBuild, folder: Path, names: dict[str, str]) -> 
             table.writeheader()
             for row in build.columns(split):
                 inner = _inner(row, build, names)
-                index.writerow([f"{split}/{inner}", row["label"], split, *_notes(row)])
+                index.writerow([f"{split}/{inner}", labels[row["label"]], split, *_notes(row)])
                 lists = {key: " ".join(row[key]) for key in ("tags", "copyrights")}
                 table.writerow({**row, **lists, "file_name": inner})
                 images.append(
@@ -107,11 +109,7 @@ def _write_tables(build: ExportedBuild, folder: Path, names: dict[str, str]) -> 
 
 def _notes(row: dict[str, Any]) -> tuple[str, ...]:
     """Returns artist, source, rating and licence as the folder source reads them."""
-    artists = (
-        # A name that the index may not have would refuse the whole folder.
-        "".join(letter if letter.isprintable() else "_" for letter in name)[:_LONGEST_NAME]
-        for name in (row["artist"] or "").split(" ")
-    )
+    artists = map(plain_name, (row["artist"] or "").split(" "))
     source, licence = ((row[name] or "")[:_MOST_TEXT] for name in ("source_url", "licence"))
     return "\n".join(filter(None, artists)), source, row["rating"] or "", licence
 

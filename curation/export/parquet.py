@@ -16,7 +16,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.export.build import ExportedBuild, ExportedSample
+from curation.export.build import ExportedBuild, ExportedSample, plain_labels
 from curation.workers import check_for_stop
 
 SPLIT_NAMES: Final = {"train": "train", "val": "validation", "test": "test"}
@@ -98,6 +98,6 @@ def _schema(labels: tuple[str, ...]) -> pa.Schema:
     features: dict[str, Any] = {"image": {"_type": "Image"}}
     for name, kind in _FIELDS.items():
         features[name] = {"dtype": str(kind), "_type": "Value"}
-    features["label"] = {"names": list(labels), "_type": "ClassLabel"}
+    features["label"] = {"names": list(plain_labels(labels).values()), "_type": "ClassLabel"}
     info = json.dumps({"info": {"features": features}}, ensure_ascii=False)
     return pa.schema({"image": image, **_FIELDS}, metadata={"huggingface": info})

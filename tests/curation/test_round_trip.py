@@ -4,9 +4,11 @@ import hashlib
 import io
 import json
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -107,3 +109,28 @@ def test_parquet_files_and_shards_come_back_equal(curated, tmp_path, monkeypatch
         (split, label, hashlib.md5(image).hexdigest())
         for split, label, image in stored(shards).values()
     ) == sorted((post["given_split"], post["given_label"], post["md5"]) for post in posts)
+
+
+@pytest.mark.parametrize("form", ["folder", "parquet"])
+def test_labels_that_a_folder_may_not_have_are_read_back(
+    curated, tmp_path, monkeypatch, form
+) -> None:
+    """A board's tag may hold a wide space or a tab: an export names such a label in plain letters."""
+    monkeypatch.chdir(tmp_path)
+    shards = curated.data_dir / "shards"
+    classes = json.loads((shards / "classes.json").read_text(encoding="utf-8"))
+    renamed = dict(zip(classes["labels"], ("a\u3000b", "a\tb", "x" * 201), strict=False))
+    classes["labels"] = [renamed.get(label, label) for label in classes["labels"]]
+    (shards / "classes.json").write_text(json.dumps(classes), encoding="utf-8")
+    samples = pq.read_table(shards / "samples.parquet")
+    rows = [row | {"label": renamed.get(row["label"], row["label"])} for row in samples.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, schema=samples.schema), shards / "samples.parquet")
+    for label, other in renamed.items():
+        edit_catalog(
+            curated.data_dir, f"UPDATE samples SET label = '{other}' WHERE label = '{label}'"
+        )
+    assert 0 == curation(["export", form, "exported", "--data", str(curated.data_dir)])
+    labels = Counter(image.label for image in layout.read(tmp_path / "exported").images)
+
+    assert {"000_a_b", "001_a_b"} < set(labels)
+    assert sorted(Counter(row["label"] for row in rows).values()) == sorted(labels.values())
