@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("curation")
 
 STAGES = command_line.STAGES
+_CATALOG = "catalog/catalog.duckdb"
 
 _PREPARED = ("measure", "duplicates")  # they always need worker processes
 _GRACE_SECONDS = 1.7  # after Ctrl-C; every stage may be killed at any moment
@@ -157,7 +158,7 @@ def _get(options: argparse.Namespace) -> None:
         image = sample.stored_bytes(options.data_dir, key)
     else:
         if not options.key.partition(".")[0].isdecimal():
-            build.fetch("listing/posts.parquet")
+            build.fetch(_CATALOG)
         key = sample.post_id_of(build.folder, options.key)
         image = sample.stored_bytes(build.shards_dir.parent, key, fetch=build.fetch)
     if str(options.output) == "-":
@@ -181,14 +182,13 @@ def _remote(options: argparse.Namespace) -> "RemoteBuild | None":
 
 def _catalog_path(options: argparse.Namespace) -> Path:
     """Returns the path of the catalog, which is fetched where `--url` names a build."""
-    name = "catalog/catalog.duckdb"
     build = _remote(options)
     if build is None:
-        return Path(options.data_dir / name)
+        return Path(options.data_dir / _CATALOG)
     for file in build.index.files:
         if file.path.startswith("catalog/"):
             build.fetch(file.path)
-    return build.fetch(name)
+    return build.fetch(_CATALOG)
 
 
 def _verify(options: argparse.Namespace) -> None:

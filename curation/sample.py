@@ -35,6 +35,7 @@ COLUMNS = pa.schema(
 )
 _LISTED = ("post_id", "variants")
 _ORIGINALS = "SELECT post_id::BIGINT FROM posts WHERE original_url IN (SELECT unnest(?))"
+_LISTING = Path("listing", "posts.parquet")
 _KEY = re.compile(r"(\d{1,19})(\.(png|jpg|webp|cls|json))?")
 _EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
@@ -45,7 +46,7 @@ def post_id_of(data_dir: Path, key: str) -> int:
     address of the original file, as the listing has it. A path may begin with more folders.
 
     Raises:
-        MissingInput: No post has this original, or the listing is absent.
+        MissingInput: No post has this original, or both catalog and listing are absent.
         BadParams: The originals of several posts fit.
     """
     number = _KEY.fullmatch(key)
@@ -57,7 +58,10 @@ def post_id_of(data_dir: Path, key: str) -> int:
     addresses = {key} | {f"folder:{quote(os.fsencode(tail))}" for tail in tails}
     addresses |= {f"folder:{quote(os.fsencode(file))}#{tile}" for file, _, tile in tiles}
     addresses = set(filter(is_utf8, addresses))
-    posts = _in_catalog(data_dir, addresses) or _in_listing(data_dir, addresses)
+    posts = _in_catalog(data_dir, addresses)
+    # The listing also has the smaller files of a post. A copied build has the catalog alone.
+    if not posts and (posts is None or (data_dir / _LISTING).exists()):
+        posts = _in_listing(data_dir, addresses)
     if not posts:
         raise MissingInput(
             f"No listed post has the key or the original file {key!r}. The catalog has the original of "
@@ -71,8 +75,8 @@ def post_id_of(data_dir: Path, key: str) -> int:
     return posts.pop()
 
 
-def _in_catalog(data_dir: Path, addresses: Collection[str]) -> set[int]:
-    """Returns the posts of these originals; none where the catalog is absent, damaged or in use."""
+def _in_catalog(data_dir: Path, addresses: Collection[str]) -> set[int] | None:
+    """Returns the posts of these originals; None where the catalog is absent, damaged or in use."""
     from personae import catalog  # slow to import, and not needed for a post id
 
     path = data_dir / "catalog" / "catalog.duckdb"
@@ -83,15 +87,14 @@ def _in_catalog(data_dir: Path, addresses: Collection[str]) -> set[int]:
         ):
             return {post for (post,) in connection.execute(_ORIGINALS, [[*addresses]]).fetchall()}
     except PersonaeError:  # the listing has them all
-        return set()
+        return None
 
 
 def _in_listing(data_dir: Path, addresses: Collection[str]) -> set[int]:
     """Returns the posts of these files; reads the whole listing, 1.5 s for a million posts."""
     known = pa.array(sorted(addresses), pa.string())
     posts: set[int] = set()
-    path = data_dir / "listing" / "posts.parquet"
-    for batch in tables.batches(path, _LISTED, stage="listing"):
+    for batch in tables.batches(data_dir / _LISTING, _LISTED, stage="listing"):
         variants = batch["variants"]
         urls = pc.struct_field(pc.list_flatten(variants), "url")
         rows = pc.list_parent_indices(variants).filter(pc.is_in(urls, known))

@@ -272,6 +272,9 @@ def test_get_looks_an_original_up_in_the_catalog(originals: Path) -> None:
     (originals / "listing" / "posts.parquet").unlink()
 
     assert 1007 == sample.post_id_of(originals, "folder:c/a%20b/%E2%9C%93%23.png")
+    with pytest.raises(MissingInput, match=r"No listed post has the key"):
+        sample.post_id_of(originals, "/preview/aa/bb/aabb.jpg")
+    (originals / "catalog" / "catalog.duckdb").unlink()
     with pytest.raises(MissingInput, match=r"posts\.parquet is absent"):
         sample.post_id_of(originals, "/preview/aa/bb/aabb.jpg")
 

@@ -11,6 +11,8 @@ from aiohttp import web
 from curation.__main__ import main
 from personae.storage.address import Address
 from personae.storage.store import RemoteStore
+from tests.curation.browse_fixture import edit_catalog
+from tests.curation.stored_fixture import stored
 from tests.storage_server import BUCKET, KEY, MARKS, SECRET, write_build
 from tests.storage_server import _server as _server  # noqa: PLC0414  # a fixture of a fixture
 from tests.storage_server import server as server  # noqa: PLC0414  # a fixture
@@ -44,6 +46,23 @@ def test_whole_build_through_the_storage(server, curated, tmp_path, capsys, monk
     assert 0 == main(["pull", server.target, "--data", "copy"])
     assert 0 == main(["verify", "--data", "copy"])
     assert 5 == main(["get", "5", "--url", server.target])
+
+
+def test_get_by_path_needs_what_push_copies(server, curated, tmp_path, capsys, monkeypatch):
+    """The path of an original is looked up in the catalog, which every push copies."""
+    edit_catalog(
+        curated.data_dir,
+        "UPDATE posts SET original_url = 'folder:miku/03.jpg' WHERE post_id = 1000",
+    )
+    monkeypatch.chdir(tmp_path)
+
+    assert 0 == main(["push", server.target, "--data", str(curated.data_dir)])
+    assert 0 == main(["get", "miku/03.jpg", "-o", "there.png", "--url", server.target])
+    assert stored(curated.data_dir / "shards")[1000][2] == Path("there.png").read_bytes()
+    assert 5 == main(["get", "miku/04.jpg", "--url", server.target])
+    assert (
+        "No listed post has the key or the original file 'miku/04.jpg'" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
