@@ -1,6 +1,7 @@
 """Documents: committed records are read and written unchanged, wrong fields give an error."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,30 @@ from train import documents
 from train.documents import (
     CostDocument,
     FitDocument,
+    GroupingDocument,
     MetricsDocument,
     ModelDocument,
     RecordDocument,
 )
+from train.engine import curves
+from train.params.clustering import GROUPINGS
 from train.tree import hierarchy
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = ROOT / "experiments"
+FORMATS = (ROOT / "docs" / "formats.md").read_text()
+QUALITY = {
+    "gamma",
+    "p_min",
+    "modularity",
+    "micp",
+    "micp_random",
+    "excess",
+    "accuracy",
+    "params",
+    "seed",
+}
+"""Fields of a grouping that no later stage reads."""
 RECORDS = sorted(EXPERIMENTS.glob("*/*.json"))
 CASES = {
     FitDocument: FIT,
@@ -28,6 +46,30 @@ CASES = {
     RecordDocument: record(),
     ShardIndex: MANIFEST,
 }
+
+
+def _listed(file):
+    """Returns the names in the first column of the tables of a section of docs/formats.md."""
+    section = FORMATS.split(f"## {file}\n")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        ("results/flat/0/cost.json", CostDocument.model_fields),
+        ("results/flat/0/fit.json", FitDocument.model_fields),
+        ("results/flat/0/curves.csv", curves._CURVES),
+        (
+            "data/clustering/0/modularity.json",
+            [*GROUPINGS, "grouping", *GroupingDocument.model_fields, *QUALITY],
+        ),
+    ],
+)
+def test_page_of_formats_has_every_field(file, names):
+    """Each field of a JSON or CSV file of `train`, and each grouping, has one row on the page."""
+    assert sorted(set(names) - {"version"}) == sorted(set(_listed(file)))
 
 
 def test_every_record_is_read_and_written_unchanged(tmp_path):
