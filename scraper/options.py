@@ -60,7 +60,7 @@ Downloads the images of the posts kept, each once.""",
 
 Lists the posts that are new since the last listing, in as many pages as they fill, and the
 tables of tags; then decides and downloads. With --changed it also requests every known post
-again, 100 at once: an edited post is decided again, a deleted one becomes a tombstone.""",
+again, 100 at once: an edited post is decided again, a deleted one leaves the data set.""",
     "plan": """example: python -m scraper plan --site danbooru --min-images 1000
 
 Prints which personae qualify, and how many requests, bytes and hours a run takes.

@@ -181,6 +181,16 @@ def test_images_and_files_exist(name):
 
 
 @pytest.mark.parametrize("name", sorted(MANUAL))
+def test_named_files_of_the_repository_exist(name):
+    """A path in code quotes that begins with a folder of ours exists, unless it has a placeholder."""
+    folders = "benchmarks|curation|docs|experiments|personae|presets|scraper|tests|train"
+    paths = re.findall(rf"`((?:{folders})/[\w./-]+)`", MANUAL[name])
+    named = [path for path in paths if not re.search("[A-Z]{2}", path) or "PROTOCOL" in path]
+
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("name", sorted(MANUAL))
 def test_links_to_other_sites_are_whole(name):
     """A link to another site has https, a host name and no character that ends an address."""
     links = re.findall(r"(?:\]\(|<)(https?:[^)>]*)[)>]", MANUAL[name])
