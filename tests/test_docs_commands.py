@@ -47,7 +47,7 @@ NOT_RUN = {
     "docs/howto/gpu.md": 6,
     "docs/howto/method.md": 2,
     "docs/howto/storage.md": 6,
-    "docs/install.md": 1,
+    "docs/install.md": 3,
     "docs/noise.md": 2,
     "docs/pipeline.md": 1,
     "docs/selections.md": 1,

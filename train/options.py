@@ -25,7 +25,7 @@ COMMANDS = {
     "extend": "add labels to a trained tree; only the root and the changed clusters are trained",
     "merge": "join two trained trees under a new root; only that root is trained",
     "evaluate": "predict the test images with a trained run",
-    "noise": "list the samples whose label networks, not trained on them, doubt most",
+    "noise": "list the samples whose label is doubtful, by networks that were not trained on them",
     "report": "compare all runs on one page",
     "predict": "predict the labels of your own images, files or folders",
     "serve": "open a page on this machine that predicts the image dropped on it",

@@ -1,4 +1,4 @@
-"""Samples of train and val whose label networks, not trained on them, doubt: by label, and the worst."""
+"""Samples of train and val with a doubtful label, by networks that were not trained on them."""
 
 from dataclasses import dataclass
 
