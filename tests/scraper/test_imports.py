@@ -145,7 +145,10 @@ def test_webdataset_of_its_own_library(tmp_path):
             "b.c/2": {"input.webp": encoded(2, "WEBP"), "mask.png": encoded(3), "cls": 1},
         },
     )
-    archive(tmp_path / "dev" / "0.tar", {"3": {"png": encoded(4), "txt": "tin can\n"}})
+    captioned = {"png": encoded(6), "txt": "a caption", "json": {"label": "named"}}  # img2dataset
+    archive(
+        tmp_path / "dev" / "0.tar", {"3": {"png": encoded(4), "txt": "tin can\n"}, "5": captioned}
+    )
     archive(tmp_path / "rest.tar", {"4": {"png": encoded(5), "json": {"split": "test", "cls": 9}}})
     (tmp_path / "classnames.txt").write_text("zero\none\ntwo\n")
     (tmp_path / "README.md").write_text("not listed")
@@ -157,6 +160,7 @@ def test_webdataset_of_its_own_library(tmp_path):
         ("train", "one", encoded(2, "WEBP")),
         ("train", None, encoded(3)),
         ("val", "tin can", encoded(4)),
+        ("val", "named", encoded(6)),
         ("test", "9", encoded(5)),
     } == facts
 
