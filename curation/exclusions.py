@@ -27,7 +27,7 @@ from personae import edited, files, tables
 from personae.errors import BadParams
 
 _VALUES: Final = {
-    "post": (re.compile(r"[0-9]{1,19}"), "a post id"),
+    "post": (re.compile(r"[0-9]{1,19}"), "a post id, the number in column post_id of the catalog"),
     "tag": (re.compile(r"\S+"), "a tag with underscores instead of spaces"),
     "artist": (re.compile(r"\S+"), "a tag of an artist with underscores instead of spaces"),
     "sha256": (re.compile(r"[0-9a-f]{64}"), "64 hexadecimal digits"),

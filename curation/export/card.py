@@ -39,13 +39,18 @@ def write(build: ExportedBuild, *, form: str) -> str:
 
 def _splits(certificate: CertificateDocument) -> str:
     closest = certificate.closest
+    outcome = (
+        "No duplicate crosses the splits."
+        if certificate.passed
+        else "Duplicates cross the splits, which are those of the source."
+    )
     nearest = (
         f"; the closest pair of different splits differs in {closest.distance}" if closest else ""
     )
     return (
-        f"No duplicate crosses the splits: {'passed' if certificate.passed else 'not passed'}, at up "
-        f"to {certificate.distance} of 256 bits of perceptual hashes{nearest}. The whole certificate "
-        "is `data/split/certificate.json` of the build."
+        f"{outcome} Two images are near duplicates if at most {certificate.distance} of the 256 bits of "
+        f"their perceptual hashes differ{nearest}. The whole certificate is "
+        "`data/split/certificate.json` of the build."
     )
 
 

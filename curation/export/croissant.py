@@ -28,8 +28,7 @@ def document(build: ExportedBuild, folder: Path) -> dict[str, Any]:
         "@context": _context(),
         "@type": "sc:Dataset",
         "name": f"personae_{build.sha256[:16]}",
-        "description": f"{total} illustrations of {len(build.labels)} fictional characters, labelled "
-        "and divided into splits without duplicates between them.",
+        "description": f"{total} images of {len(build.labels)} labels, divided into splits.",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "version": "1.0.0",
         "license": "Not recorded; see README.md.",

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,21 @@ def test_card_has_counts_funnel_and_rights(export, curated) -> None:
         assert section in card
 
 
+def test_card_names_duplicates_across_given_splits(export, curated) -> None:
+    """A given split may leak: then card and metadata do not say that no duplicate crosses it."""
+    path = curated.data_dir / "split" / "certificate.json"
+    certificate = json.loads(path.read_text(encoding="utf-8"))
+    cards = []
+    for passed in (True, False):
+        path.write_text(json.dumps(certificate | {"passed": passed}), encoding="utf-8")
+        _, folder, _ = export("parquet")
+        cards.append((folder / "README.md").read_text(encoding="utf-8"))
+        shutil.rmtree(folder)
+
+    assert "No duplicate crosses the splits." in cards[0]
+    assert "Duplicates cross the splits, which are those of the source." in cards[1]
+
+
 def test_croissant_names_each_file_with_its_hash(export) -> None:
     """Every Parquet file is a file object with its sha256, and every column a field."""
     _, folder, _ = export("parquet")
@@ -189,6 +205,10 @@ def test_croissant_names_each_file_with_its_hash(export) -> None:
         assert hashlib.sha256(content).hexdigest() == part["sha256"]
     columns = set(pq.read_schema(folder / "data" / "train-00000.parquet").names)
 
+    rows = sum(
+        pq.read_metadata(folder / part["contentUrl"]).num_rows for part in document["distribution"]
+    )
+    assert document["description"].startswith(f"{rows} images of ")
     assert 3 == len(document["distribution"]) == len(document["recordSet"])
     for records in document["recordSet"]:
         assert columns == {field["name"] for field in records["field"]}
