@@ -1,4 +1,4 @@
-# `make repro`, `make test` and `make docs` each need nothing but Python 3.11 or newer and pip.
+# `make repro`, `make test` and `make docs` each need nothing but Python 3.11 or newer, pip and git.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
@@ -12,9 +12,15 @@ export NO_MKDOCS_2_WARNING := 1
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-repro: $(VENV)/.repro  ## environment, then the whole chain on the built-in demo board, then prints the path of the report
+repro: .git $(VENV)/.repro  ## environment, then the whole chain on the built-in demo board, then prints the path of the report
 	dvc repro
 	@echo "The report: $(CURDIR)/results/report/index.html"
+
+# Before the environment, which takes minutes. A downloaded archive is no repository.
+.git:
+	@echo "error: $(CURDIR) is no git repository, which DVC needs. Make it one, then run the command again:" >&2
+	@echo "  git init" >&2
+	@exit 2
 
 test: $(VENV)/.test  ## environment, then everything that must hold
 	ruff check .

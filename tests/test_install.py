@@ -91,6 +91,7 @@ def test_make_works_in_a_folder_with_a_space(tmp_path, goal):
     clone.mkdir()
     for name in ("Makefile", "pyproject.toml", "locks"):
         (clone / name).symlink_to(ROOT / name)
+    (clone / ".git").mkdir()
     recipes = subprocess.run(
         ["make", "--dry-run", goal], cwd=clone, capture_output=True, text=True, check=True
     ).stdout
@@ -98,6 +99,21 @@ def test_make_works_in_a_folder_with_a_space(tmp_path, goal):
 
     assert not [program for program in programs if program.endswith("my")]
     assert any(program.endswith("/bin/pip") for program in programs)
+
+
+def test_make_repro_names_a_missing_repository(tmp_path):
+    """DVC needs a repository of git: without one, nothing is installed and the remedy is printed."""
+    for name in ("Makefile", "pyproject.toml", "locks"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    env = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    ended = subprocess.run(
+        ["make", "repro"], cwd=tmp_path, capture_output=True, text=True, check=False, env=env
+    )
+
+    assert 2 == ended.returncode
+    assert "is no git repository, which DVC needs." in ended.stderr
+    assert "\n  git init\n" in ended.stderr
+    assert not (tmp_path / ".venv").exists()
 
 
 @pytest.mark.parametrize("name", ["bogus", ""])
