@@ -52,7 +52,7 @@ def sentence() -> str | None:
         if row["control"] == "flat" and row["low"] > 0 and row["finalist"] not in winners
     ]
     return (
-        f"**By a protocol fixed in advance, at 128 epochs: {answer}.** The demo, "
+        f"**By a protocol written in advance, at 128 epochs: {answer}.** The demo, "
         f"{len(rows[0]['by_seed'])} fresh seeds (`experiments/PROTOCOL.md`). Difference to the "
         f"strongest control in points, 95 % interval: {differences}; without a tree {treeless}."
         f"{''.join(level)}"
