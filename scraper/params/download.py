@@ -29,5 +29,7 @@ class Params(BaseModel):
     deadline_seconds: float | None = Field(
         None, gt=0, description="seconds until it stops, resumable"
     )
-    retry_refused: bool = Field(default=False, description="request again what was refused for good")
+    retry_refused: bool = Field(
+        default=False, description="request again what was refused for good"
+    )
     parts: tuple[str, ...] = Field((), description="data folders of `divide` to join first")

@@ -3,7 +3,7 @@
 artist, source, rating and licence.
 
 Spreadsheets write such files with commas, semicolons or tabs, in UTF-8 or UTF-16, and with
-backslashes in paths; all of them are read. No image is opened here.
+backslashes in paths; people write a space behind a comma. All of them are read. No image is opened here.
 """
 
 import csv
@@ -53,7 +53,11 @@ def rows(index: Path) -> Iterator[LabelledImage]:
         first = text.partition("\n")[0]
         delimiter = max(_DELIMITERS, key=first.count)
         reader = csv.DictReader(
-            io.StringIO(text, newline=""), delimiter=delimiter, strict=True, restkey=_BEYOND
+            io.StringIO(text, newline=""),
+            delimiter=delimiter,
+            skipinitialspace=True,
+            strict=True,
+            restkey=_BEYOND,
         )
         names = reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
         absent = [name for name in ("path", "label") if name not in names]

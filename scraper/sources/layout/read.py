@@ -96,25 +96,31 @@ def _warn_of_unnamed(root: Path, layout: Layout, index: str) -> None:
 
 def _warn_of_like_labels(root: Path, layout: Layout) -> None:
     """Logs labels that a reader takes for one, and those that no line of relabel.txt can name."""
+    labels = sorted({image.label for image in layout.images if image.label})
     like = defaultdict(list)
-    for label in sorted({image.label for image in layout.images if image.label}):
+    for label in labels:
         like["".join(_spelling(label).split())].append(label)
-    for labels in like.values():
-        shown = ", ".join(f"{label!r:.60}" for label in labels)
-        if len(labels) > 1:
-            _log.warning(
-                "listing: %s has labels that differ only in spaces, letter case or the encoding of "
-                "accents: %s. They stay separate labels: rename those that mean the same.",
-                root,
-                shown,
-            )
-        elif labels[0] != labels[0].strip():
-            _log.warning(
-                "listing: %s has the label %s, with a space at an end. relabel.txt cannot name such a "
-                "label: rename it.",
-                root,
-                shown,
-            )
+    alike = [", ".join(map(_quoted, group)) for group in like.values() if len(group) > 1]
+    if alike:
+        _log.warning(
+            "listing: %s has labels that differ only in spaces, letter case or the encoding of accents: "
+            "%s. They stay separate labels: rename those that mean the same.",
+            root,
+            "; ".join(alike[:3]) + ("; …" if len(alike) > 3 else ""),
+        )
+    padded = [label for label in labels if label != label.strip()]
+    if padded:
+        _log.warning(
+            "listing: %s has %d labels with a space at an end, such as %s. relabel.txt cannot name such "
+            "a label: rename it.",
+            root,
+            len(padded),
+            _quoted(padded[0]),
+        )
+
+
+def _quoted(label: str) -> str:
+    return f"{label!r:.60}"
 
 
 def _spelling(name: str) -> str:
