@@ -8,6 +8,7 @@ from generators.records import (
     Records,
     accuracies,
     differences,
+    prediction_costs,
     recorded,
     training_operations,
 )
@@ -22,6 +23,8 @@ _COLUMNS = (
     "to `METHOD_train_flops`",
     "with all branches or paths, to `METHOD_train_flops`",
     "to `METHOD_random`",
+    "operations per prediction / flat",
+    "to `METHOD_macs`",
 )
 _BRANCHED = (*PARTWISE, "dhnn")
 """Methods that execute a part of their branches by default."""
@@ -48,6 +51,8 @@ def _row(records: Records, method: str) -> list[object]:
         if method in _BRANCHED
         else "",
         gain(differences(records, method, to=f"{method}_random")),
+        f"{statistics.mean(prediction_costs(records, method)):.2f}",
+        gain(differences(records, method, to=f"{method}_macs")),
     ]
 
 
