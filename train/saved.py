@@ -32,6 +32,16 @@ from train.params.backbone import Backbone, model_of_network
 from train.runtime import checkpoint, distributed
 from train.tree import hierarchy
 
+_OF_WEIGHTS = (
+    "validation.parquet",
+    "curves.csv",
+    "fit.json",
+    "predictions.parquet",
+    "metrics.json",
+    "cost.json",
+)
+"""Files beside the weights that describe these weights alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Saved:
@@ -88,7 +98,13 @@ def reserved(folder: Path, *, work_dir: Path) -> Iterator[None]:
 
 
 def save(folder: Path, classifier: HierarchicalClassifier, model: ModelDocument) -> None:
-    """Writes the weights, then model.json with their SHA-256, each whole or not at all."""
+    """
+    Writes the weights, then model.json with their SHA-256, each whole or not at all.
+
+    First removes what an earlier training and its evaluation wrote, which other weights belong to.
+    """
+    for name in _OF_WEIGHTS:
+        files.remove(folder / name)
     path = folder / "weights.safetensors"
     checkpoint.save(path, classifier.state_dict(), model.facts())
     digest = checkpoint.sha256(path)

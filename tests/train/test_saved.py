@@ -57,3 +57,18 @@ def test_cut_and_zeroed_weights_are_refused(folder):
         path.write_bytes(damaged)
         with pytest.raises(PersonaeError, match="another SHA-256"):
             saved.load(folder)
+
+
+def test_new_weights_remove_the_figures_of_the_old_ones(folder):
+    """A second training leaves no figures of the first, even if it is killed before its own."""
+    for name in ("fit.json", "curves.csv", "validation.parquet"):
+        (folder / name).write_text("of the first training")
+    for name in ("predictions.parquet", "metrics.json", "cost.json"):
+        (folder / name).write_text("of its evaluation")
+    (folder / "note.txt").write_text("of a person")
+    first = saved.load(folder)
+    saved.save(folder, first.classifier, first.model)
+
+    assert ["model.json", "note.txt", "weights.safetensors"] == sorted(
+        path.name for path in folder.iterdir()
+    )
