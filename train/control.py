@@ -14,6 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 
 from personae.errors import BadParams
@@ -47,7 +48,7 @@ def settle(
     cost_of = partial(_cost, side=model.side, labels=len(model.labels))
     if equal == "train_flops":
         wanted = _paid(run, flat if like != "flat" else None)
-        images = _epoch_images(settings, model, flat)
+        images = _epoch_images(settings, model, flat, flat_dir / "validation.parquet")
         settled, reached = _longer(settings, wanted, cost_of, images=images)
     else:
         cost = run.cost.macs_expected if equal == "macs" else run.cost.params
@@ -77,11 +78,23 @@ def _paid(run: FitDocument, flat: FitDocument | None) -> float:
     return sum(network.train_flops for network in networks)
 
 
-def _epoch_images(settings: RunSettings, model: ModelDocument, flat: FitDocument) -> float:
-    """Returns the images of an epoch of `settings`, from those of the flat network and both shares."""
-    network = flat.networks[0]
-    share = settings.data.share / float(model.params.get("data", {}).get("share", 1))
-    return share * network.images_seen / network.epochs
+def _epoch_images(
+    settings: RunSettings, model: ModelDocument, flat: FitDocument, validation: Path
+) -> float:
+    """
+    Returns the images of an epoch of `settings`, from those of the flat network.
+
+    Either may train on a share of the images, and on the validation images too, which `validation`
+    counts.
+    """
+    network, now = flat.networks[0], settings.data
+    before = model.params.get("data", {})
+    share, had_val = float(before.get("share", 1)), bool(before.get("train_on_val"))
+    images = now.share / share * network.images_seen / network.epochs
+    if now.train_on_val != had_val:
+        whole, val = network.pictures / share, pq.read_metadata(validation).num_rows
+        images *= (whole - val if had_val else whole + val) / whole
+    return images
 
 
 def _longer(

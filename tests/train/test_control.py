@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from personae import files
@@ -105,6 +107,25 @@ def test_control_on_a_share_of_the_images_trains_more_epochs(finished):
     found, match = settled(finished, "train_flops", half)
 
     assert (14, pytest.approx(1.0)) == (found.loop.epochs, match.ratio)
+
+
+@pytest.mark.parametrize(("of_flat", "epochs"), [(False, 5), (True, 14)])
+def test_control_counts_the_validation_images_that_it_trains_on(finished, of_flat, epochs):
+    """With 400 validation images, 1,400 images an epoch take five epochs; 500 instead, 14."""
+    folder = finished / "flat" / "0"
+    pq.write_table(pa.table({"post_id": range(400 + 100 * of_flat)}), folder / "validation.parquet")
+    path = folder / "fit.json"
+    facts = json.loads(path.read_text())
+    facts["networks"][0]["pictures"] = 1000
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    path = folder / "model.json"
+    facts = json.loads(path.read_text())
+    facts["params"]["data"] = {"train_on_val": of_flat}
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    whole = replace(settings_of(), data=images.Params(train_on_val=not of_flat))
+    found, match = settled(finished, "train_flops", whole)
+
+    assert (epochs, pytest.approx(1.0)) == (found.loop.epochs, match.ratio)
 
 
 def test_flat_network_that_is_not_needed_is_not_counted(finished):
