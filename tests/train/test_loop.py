@@ -152,6 +152,32 @@ def test_report_recipe_keeps_the_best_weights(tiny_data, make_trainer):
     assert math.isclose(min(losses), float(loss.detach()), rel_tol=1e-4)
 
 
+def test_every_part_of_a_batch_has_two_images(tiny_data, make_trainer):
+    """Batches of seven and four in up to four parts train a norm that takes no single value."""
+    data, channels = tiny_data(), nn.AdaptiveAvgPool2d(1)
+    trained = nn.Sequential(channels, nn.Flatten(), nn.BatchNorm1d(3), nn.Linear(3, 4))
+    trainer = make_trainer(data, params=params_of(epochs=1, accumulate=4), batch_size=7)
+    trainer.fit(trained, task_of(data), seed=0)
+
+    assert 4 * 3 + 2 == trained[2].num_batches_tracked
+
+
+@pytest.mark.parametrize(("batch_norm", "is_equal"), [(False, True), (True, False)])
+def test_parts_of_a_batch_change_batch_norms_alone(tiny_data, make_trainer, batch_norm, is_equal):
+    """Two parts of each batch give the same weights up to rounding, without batch norm."""
+    params = SMALL.model_copy(update={"dropout": 0.0, "noise": 0.0, "batch_norm": batch_norm})
+    weights = []
+    for parts in (1, 2):
+        trained = network(params=params)
+        trainer = make_trainer(
+            tiny_data(), params=params_of(accumulate=parts), folder=f"parts-{parts}"
+        )
+        trainer.fit(trained, task_of(tiny_data()), seed=0)
+        weights.append(torch.cat([weight.flatten() for weight in trained.parameters()]))
+
+    assert is_equal == torch.allclose(*weights, atol=1e-6)
+
+
 def test_frozen_stem_stays_bit_identical(tiny_data, make_trainer):
     """Training a branch changes the branch and keeps the stem, norms included, bit-identical."""
     data, trunk = tiny_data(), network()

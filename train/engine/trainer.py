@@ -291,11 +291,14 @@ class _Job:
     def _update(self, batch: Batch) -> Tensor:
         """Applies one update, and returns the sum of this process's losses over its images."""
         self.optimiser.zero_grad(set_to_none=True)
-        parts, partial_losses = self.params.accumulate, []
-        # `chunk` may return fewer than `parts` chunks.
-        chunks = list(zip(batch.inputs.chunk(parts), batch.targets.chunk(parts), strict=True))
-        for number, (inputs, targets) in enumerate(chunks, start=1):
-            with self._gradient_sync(last=number == len(chunks)):
+        # Batch norm has no variance of one value, so that a part has two images.
+        parts = max(1, min(self.params.accumulate, len(batch.inputs) // 2))
+        divided = zip(
+            batch.inputs.tensor_split(parts), batch.targets.tensor_split(parts), strict=True
+        )
+        partial_losses = []
+        for number, (inputs, targets) in enumerate(divided, start=1):
+            with self._gradient_sync(last=number == parts):
                 partial_losses.append(self._backward(inputs, targets, batch.weight))
         if self.recipe.clip:
             weights = [weight for _, weight in schedule.trained(self.network)]

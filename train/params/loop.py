@@ -72,7 +72,7 @@ class Params(BaseModel):
         1,
         ge=1,
         le=4096,
-        description="gradient accumulation: parts of each batch",
+        description="gradient accumulation: parts of each batch, with two images or more in each",
     )
     jobs: int = Field(1, ge=1, le=256, description="networks trained at once")
     threads: int | None = Field(
