@@ -247,8 +247,9 @@ def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequen
     own = {"loop": run.loop, "data": run.data, "backbone": run.backbone} if run else {}
     own |= {run.method: run.params} if run else {}
     methods = [method for method in _methods(name, run) if method in params.METHODS]
+    skip = frozenset({"subnetwork_epochs"} if name == "merge" else ())  # it trains a root alone
     for section in (*methods, "loop", "data", "augment"):
-        _add_group(command, section, {**values(section), **own.get(section, {})})
+        _add_group(command, section, {**values(section), **own.get(section, {})}, skip=skip)
     network = own.get("backbone", {})
     network = network if "name" in network else {**values("backbone"), **network}
     _add_group(command, "backbone", {**network, **_named_network(arguments)})
@@ -281,9 +282,15 @@ def _run(name: str, arguments: Sequence[str], file: Settings | None) -> Run | No
     return next((runs[word] for word in arguments if word in runs), None)
 
 
-def _add_group(command: argparse.ArgumentParser, section: str, values: Mapping[str, Any]) -> None:
+def _add_group(
+    command: argparse.ArgumentParser,
+    section: str,
+    values: Mapping[str, Any],
+    *,
+    skip: frozenset[str] = frozenset(),
+) -> None:
     group = command.add_argument_group(f"section '{section}' of params.yaml")
-    add_options(group, params.model_in(section, values), values=values)
+    add_options(group, params.model_in(section, values), values=values, skip=skip)
 
 
 def _named_network(arguments: Sequence[str]) -> dict[str, str]:

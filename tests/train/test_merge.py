@@ -288,6 +288,15 @@ def test_what_does_not_fit_is_one_line(project, capsys, command, code, message):
     assert not (project / "results").exists()
 
 
+def test_epochs_of_subnetworks_are_no_option(capsys):
+    """Merging trains a root alone, so that `--subnetwork-epochs` would do nothing."""
+    with pytest.raises(SystemExit) as caught:
+        main(["merge", "a/tree/0", "b/tree/0", "both", "--subnetwork-epochs", "4"])
+
+    assert 2 == caught.value.code
+    assert "unrecognized arguments: --subnetwork-epochs 4" in capsys.readouterr().err
+
+
 def test_damaged_description_is_said(project, capsys):
     """A fused run without `parts` in model.json gives an error with the remedy."""
     assert 0 == main(["merge", "a/tree/0", "b/tree/0", "both"])
