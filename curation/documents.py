@@ -7,7 +7,7 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import Field, field_validator
 
-from personae.documents import MAX_SIDE, Count, Document, Part
+from personae.documents import MAX_SIDE, Background, Count, Document, Part
 
 SHARD_NAME: Final = re.compile(r"(train|val|test)-[0-9]{6,}\.tar")
 """Names of shards. A name that leads to another folder does not match."""
@@ -31,6 +31,8 @@ class NormalisedFormat(Part):
     side: int = Field(ge=1, le=MAX_SIDE)
     """Pixels."""
     format: Literal["png", "webp", "jpg"]
+    background: Background = "border"
+    """Colour of the margin; unset where it is that of the border, as in older versions."""
 
 
 class ManifestDocument(Document):

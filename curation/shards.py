@@ -255,7 +255,7 @@ def run(
         files={name: _sha256(out_dir / name) for name in ("classes.json", "samples.parquet")},
         samples={split: counts[split] for split in SPLITS},
         labels=len(classes.labels),
-        image=NormalisedFormat(side=settings["side"], format=settings["format"]),
+        image=_format(settings),
         versions=recorded["personae.versions"],
     )
     manifest.write(out_dir / "manifest.json")
@@ -267,6 +267,12 @@ def run(
         sum(shard.is_written for shard in packed),
         manifest.root_sha256,
     )
+
+
+def _format(settings: Mapping[str, Any]) -> NormalisedFormat:
+    """Returns how stage `measure` made the images; the usual margin leaves no trace."""
+    margin = {"background": "white"} if settings.get("background") == "white" else {}
+    return NormalisedFormat(side=settings["side"], format=settings["format"], **margin)
 
 
 def _samples(data_dir: Path) -> list[ShardSample]:

@@ -16,6 +16,9 @@ from personae.errors import BadDocument
 MAX_SIDE: Final = 2048
 """Largest side of a normalised image, pixels."""
 
+Background = Literal["border", "white"]
+"""Colour of the margin of a normalised image: the mean of the image's border, or white."""
+
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 """A number of things, or of bytes: what a column of 64 bits holds."""
 

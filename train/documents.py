@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, field_validator
 
 from personae.build.documents import ImageDocument
-from personae.documents import Document, Part
+from personae.documents import Background, Document, Part
 from train.errors import MixedResults
 from train.runs import Equal
 
@@ -108,6 +108,8 @@ class ModelDocument(Document):
     backbone: str
     side: int = Field(ge=1, le=65_536)
     """Height and width of an image in pixels."""
+    background: Background = "border"
+    """Colour of the margin of an image; unset where it is that of the border."""
     mean: tuple[float, float, float]
     """Mean of each channel of the training images, in 0..1."""
     root_sha256: str

@@ -313,6 +313,7 @@ def describe(
     settings: RunSettings, *, name: str, seed: int, shards: DataModule, tree: nx.DiGraph, mean: Any
 ) -> ModelDocument:
     """Returns model.json of a run; `mean` holds the mean of each channel in 0..1."""
+    margin = {} if shards.background == "border" else {"background": shards.background}
     return ModelDocument(
         method=settings.method,
         grouping=settings.grouping,
@@ -326,6 +327,7 @@ def describe(
         mean=mean,
         root_sha256=shards.root_sha256,
         versions=versions() | backbone.origin(settings.backbone),
+        **margin,
     )
 
 

@@ -3,7 +3,7 @@
 
 Takes image files and folders; gives one prediction for each image, as JSON lines, CSV or Parquet.
 Images are untrusted input. The function that stage `measure` uses turns them into squares: the long
-side is scaled to the run's image side, and the margin gets the mean colour of the border.
+side is scaled to the run's image side, and the margin gets the colour that it has in the run's shards.
 """
 
 import csv
@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from personae import container, squares, tables
+from personae.documents import Background
 from personae.errors import MissingInput, UnreadableImage
 from personae.progress import Progress
 from personae.text import printable
@@ -138,7 +139,7 @@ def predict(model: saved.Saved, paths: Sequence[Path], *, top: int) -> list[Pred
     errors: dict[int, str] = {}
     for index, path in enumerate(paths):
         try:
-            pixels[index] = square(path, side=model.model.side)
+            pixels[index] = square(path, side=model.model.side, background=model.model.background)
         except BadImage as error:
             errors[index] = str(error)
     rows = dict(zip(pixels, probabilities(model, list(pixels.values())), strict=True))
@@ -182,9 +183,13 @@ def described(
     )
 
 
-def square(path: Path, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
+def square(
+    path: Path, *, side: int, background: Background = "border"
+) -> UInt8[np.ndarray, "side side 3"]:
     """
     Returns an image file as a square of `side` pixels, RGB, upright, transparency on white.
+
+    The margin has the mean colour of the border, or is white.
 
     Raises:
         BadImage: The file is absent, no regular file, too large, animated, damaged, or no JPEG,
@@ -197,7 +202,7 @@ def square(path: Path, *, side: int) -> UInt8[np.ndarray, "side side 3"]:
         if status.st_size > MAX_BYTES:
             raise BadImage(_refusal(path, f"it has more than {MAX_BYTES} bytes"))
         data = path.read_bytes()
-        return squares.square(data, side=side, background="border", max_pixels=MAX_PIXELS)
+        return squares.square(data, side=side, background=background, max_pixels=MAX_PIXELS)
     except FileNotFoundError as error:
         raise BadImage(
             f"{path} does not exist. Name an image file or a folder of images."

@@ -9,14 +9,16 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, Field, field_validator
 
-from personae.documents import MAX_SIDE, Count, Document, Part
+from personae.documents import MAX_SIDE, Background, Count, Document, Part
 
 
 class ImageDocument(Part):
-    """Format and side in pixels of every image in the shards."""
+    """Format, side in pixels and margin of every image in the shards."""
 
     side: int = Field(ge=1, le=MAX_SIDE)
     format: str
+    background: Background = "border"
+    """Colour of the margin. Unset, and so of the border, in the manifests of older versions."""
 
 
 class IndexedShard(Part):

@@ -264,6 +264,19 @@ def test_manifest_tells_the_truth(data_dir: Path) -> None:
     assert LABELS == json.loads((folder / "classes.json").read_text())["labels"]
 
 
+def test_manifest_names_a_white_margin(data_dir: Path) -> None:
+    """What `predict` needs to know of stage `measure` stands beside side and format."""
+    path = data_dir / "measure" / "measures.parquet"
+    params = json.dumps({"side": 48, "format": "png", "background": "white"})
+    table = pq.read_table(path)
+    pq.write_table(
+        table.replace_schema_metadata({**table.schema.metadata, b"personae.params": params}), path
+    )
+    manifest = json.loads((run(data_dir) / "manifest.json").read_text())
+
+    assert {"side": 48, "format": "png", "background": "white"} == manifest["image"]
+
+
 def test_labels_are_mixed_within_a_shard(data_dir: Path) -> None:
     """A shard of seven training samples holds more than one label."""
     folder = run(data_dir)

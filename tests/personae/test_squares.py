@@ -17,6 +17,7 @@ from curation import image as images
 from curation import measure
 from personae import squares
 from personae.build import shards
+from personae.documents import Background
 from personae.errors import UnreadableImage
 from train import predict
 
@@ -184,18 +185,22 @@ def test_memory_of_a_large_transparent_image(tmp_path: Path) -> None:
     assert float(run.stdout) < 2.5 * 4 * 16  # MiB, of 16 million pixels
 
 
+@pytest.mark.parametrize("background", ["border", "white"])
 @pytest.mark.parametrize("name", AWKWARD)
-def test_training_and_prediction_see_the_same_square(name: str, tmp_path: Path) -> None:
+def test_training_and_prediction_see_the_same_square(
+    name: str, background: Background, tmp_path: Path
+) -> None:
     """What `measure` stores and the trainer decodes is what `predict` makes of the file."""
     data = AWKWARD[name][0]()
     path = tmp_path / "image"
     path.write_bytes(data)
     stored = measure.SegmentImage(1, "0.tar", 0, len(data), "0" * 64, None, None)
     for kind in ("png", "webp"):
-        _, encoded = measure.measure_one(data, stored, measure.Params(side=48, format=kind))
+        params = measure.Params(side=48, format=kind, background=background)
+        _, encoded = measure.measure_one(data, stored, params)
         trained = shards.decoded(encoded, side=48, source="a test")
 
-        assert np.array_equal(trained, predict.square(path, side=48))
+        assert np.array_equal(trained, predict.square(path, side=48, background=background))
 
 
 def test_wide_gamut_becomes_srgb() -> None:

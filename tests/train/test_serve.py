@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from personae import squares
 from personae.local_page import UPLOAD
 from tests import chromium
 from tests.train.test_evaluate import places, settings, write_clusters
@@ -70,6 +71,28 @@ def sent(site, body, **headers):
     kind = {"Content-Type": UPLOAD} | headers
     status, _, answer = request(site, "POST", "/api/predict", body, **kind)
     return status, json.loads(answer)
+
+
+@pytest.mark.parametrize("background", ["border", "white"])
+def test_margin_of_an_image_is_that_of_the_shards(background, tiny_shards, tmp_path, drawing):
+    """Command and page square an image as stage `measure` did for the run's training images."""
+    path = tiny_shards / "manifest.json"
+    manifest = json.loads(path.read_text())
+    if background == "white":
+        manifest["image"]["background"] = background
+    path.write_text(json.dumps(manifest))
+    folder = fit.run(settings("flat"), name="flat", seed=0, **places(tmp_path))
+    model = saved.load(folder)
+    expected = squares.square(drawing, side=16, background=background, max_pixels=10_000)
+    (tmp_path / "drawing.png").write_bytes(drawing)
+    (line,) = predict.predict(model, [tmp_path / "drawing.png"], top=4)
+    page = server.opened("flat", seed=0, **places(tmp_path))
+    answer = json.loads(page.post("/api/predict", drawing).body)
+    rows = predict.probabilities(model, [expected])[0]
+
+    assert sorted(rows.tolist(), reverse=True) == pytest.approx(line.probabilities, abs=1e-6)
+    assert answer["probabilities"] == line.to_json()["probabilities"]
+    assert ("background" in model.model.facts()) == (background == "white")
 
 
 def test_prediction_is_that_of_the_command(site, trained, drawing, tmp_path):

@@ -28,6 +28,7 @@ from personae import files
 from personae.build import shards, stream
 from personae.build.index import DataIndex, SplitIndex
 from personae.build.stream import Streamed
+from personae.documents import Background
 from personae.errors import AlreadyRunning, BadShard, DiskRefused
 from personae.sampling import rank_in_label
 from train.data.rows import ImageRows
@@ -100,6 +101,8 @@ class DataModule:
     """Root hash of the shards, or the hash of the selection: it names the data set."""
     train: ImageSet
     val: ImageSet
+    background: Background = "border"
+    """Colour of the margin of every image."""
 
     @property
     def trains_on_val(self) -> bool:
@@ -132,15 +135,16 @@ def open_data(
     """
     params = params or Params()
     index = open_index(shards_dir, cache_dir, params, params.selection)
-    actual = index.manifest.image.side
-    check_side(params.side, actual)
+    image = index.manifest.image
+    check_side(params.side, image.side)
     names = ("train+val" if params.train_on_val else "train", "val")
     train, val = (
         _opened(index, cache_dir, name, storage=params.storage, device=device) for name in names
     )
     if params.share < 1:
         train = train.at(_share_of_each_label(train, params.share))
-    return DataModule(index.labels, actual, index.manifest.root_sha256, train, val)
+    root = index.manifest.root_sha256
+    return DataModule(index.labels, image.side, root, train, val, image.background)
 
 
 def _share_of_each_label(images: "ImageSet", share: float) -> Int[np.ndarray, " row"]:

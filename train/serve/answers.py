@@ -59,7 +59,7 @@ class PredictionPage:
             pixels = squares.square(
                 body,
                 side=self._model.model.side,
-                background="border",
+                background=self._model.model.background,
                 max_pixels=predict.MAX_PIXELS,
             )
         except UnreadableImage as failure:
