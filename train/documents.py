@@ -301,7 +301,7 @@ class MetricsDocument(Document):
     brier: float | None = None
     """Brier score, 0..2. Records older than this figure lack it and the next three."""
     temperature: float | None = None
-    """Temperature with the least NLL on the validation images."""
+    """Temperature with the least NLL on the validation images; None where these are trained on."""
     nll_scaled: float | None = None
     """NLL at that temperature."""
     ece_scaled: float | None = None

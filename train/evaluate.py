@@ -102,10 +102,13 @@ def _run(
         prediction.table(predictions, images, split="test"),
     ]
     tables.write(folder / "predictions.parquet", pa.concat_tables(rows).sort_by("post_id"))
-    temperature = calibration.fit_temperature(on_val.probabilities, val.labels)
+    calibrated = {}
+    if not model.params.get("data", {}).get("train_on_val"):  # which show no calibration then
+        temperature = calibration.fit_temperature(on_val.probabilities, val.labels)
+        calibrated = scaled(predictions, images, temperature=temperature)
     document = MetricsDocument(
         **measure(classifier, predictions, images),
-        **scaled(predictions, images, temperature=temperature),
+        **calibrated,
         **_of_views(params, trained, images, device=device),
         seconds_total=fit.total_seconds,
         seconds_critical=fit.critical_path_seconds,

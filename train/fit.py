@@ -174,8 +174,15 @@ def open_shards(
     Opens the training and validation split; raises as `open_data`.
 
     Raises:
-        BadParams: A batch has fewer than two images for each process.
+        BadParams: A batch has fewer than two images for each process, or the recipe chooses its epoch
+            on images that are trained on.
     """
+    if settings.data.train_on_val and loop.recipe_of(settings.loop).stops_early:
+        raise BadParams(
+            "loop.recipe: report stops early and keeps the weights of the least validation loss, and "
+            "data.train_on_val trains on these images. Set loop.recipe: fast or step, or "
+            "data.train_on_val: false."
+        )
     if settings.data.batch_size < 2 * distributed.world_size():
         raise BadParams(
             f"data.batch_size is {settings.data.batch_size}, and {distributed.world_size()} processes "

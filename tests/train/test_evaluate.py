@@ -11,7 +11,7 @@ import sklearn.metrics
 import torch
 
 from personae import files
-from personae.errors import MissingInput
+from personae.errors import BadParams, MissingInput
 from train import backbone, clustering, evaluate, fit, saved
 from train.data import augment, images
 from train.data.images import ImageSet, open_split
@@ -224,6 +224,22 @@ def test_white_figure_is_null_without_white_pictures(trained):
 
     assert evaluate.measure(classifier, predictions, none)["msr_white"] is None
     assert "msr_full" not in evaluate.measure(classifier, predictions, none)
+
+
+def test_nothing_is_chosen_on_images_that_are_trained_on(tiny_shards, tmp_path):
+    """With `train_on_val` there is no temperature, and no recipe that chooses an epoch."""
+    whole = replace(settings("flat"), data=images.Params(batch_size=16, train_on_val=True))
+    early = replace(whole, loop=loop.Params(recipe="report", threads=1, device="cpu"))
+    fit.run(whole, name="flat", seed=0, **places(tmp_path))
+    document = evaluate.run(QUICK, loop_params=LOOP, name="flat", seed=0, **places(tmp_path))
+
+    assert (None, None, None) == (
+        document.temperature,
+        document.nll_scaled,
+        document.ece_scaled,
+    )
+    with pytest.raises(BadParams, match=r"loop\.recipe: report .* data\.train_on_val"):
+        fit.run(early, name="early", seed=0, **places(tmp_path))
 
 
 def test_other_shards_are_refused(trained):
