@@ -11,6 +11,7 @@ from train.errors import BadHierarchy
 from train.evaluation import metrics
 from train.grouping import agglomerative, average_linkage
 from train.grouping.partition import affinity
+from train.params import clustering
 from train.tree import hierarchy
 
 
@@ -134,3 +135,10 @@ def test_lower_groups_lie_whole_in_upper_ones(seed, labels, clusters):
     assert upper == hierarchy.clusters(graph)
     members = [graph.nodes[node]["members"] for node in graph]
     assert all(tuple(one) in map(tuple, members) for one in lower)
+
+
+def test_a_number_of_groups_beside_the_threshold_is_refused():
+    """The threshold decides the groups, so that a number of them would change nothing."""
+    with pytest.raises(ValueError, match="groups_wanted 7 has no effect with p_min"):
+        clustering.Params(p_min=0.0075, groups_wanted=7)
+    assert clustering.Params(p_min=0.0075).groups_wanted is None

@@ -45,8 +45,8 @@ class Params(BaseModel):
     )
     diagonal: bool = Field(
         False,
-        description="keep the diagonal of the confusion matrix; correct predictions do not show "
-        "which labels are confused",
+        description="modularity, bisection, laplacian: keep the diagonal of the confusion matrix; "
+        "correct predictions do not show which labels are confused",
     )
     gamma_first: float = Field(
         2.0,
@@ -59,7 +59,10 @@ class Params(BaseModel):
         0.1, gt=0, le=1, description="difference between two resolutions of the sweep"
     )
     largest: float = Field(
-        0.5, gt=0, le=1, description="largest share of the labels that one cluster may have"
+        0.5,
+        gt=0,
+        le=1,
+        description="largest share of the labels that one cluster of the sweep may have",
     )
     g_max: int | None = Field(
         None,
@@ -125,6 +128,11 @@ class Params(BaseModel):
             raise ValueError(
                 f"gamma_first {self.gamma_first} is below gamma_last {self.gamma_last}: the sweep "
                 "goes from the higher to the lower resolution"
+            )
+        if self.p_min is not None and self.groups_wanted is not None:
+            raise ValueError(
+                f"groups_wanted {self.groups_wanted} has no effect with p_min, which decides the "
+                "groups: leave one of them out"
             )
         if self.sweep_neighbours and self.neighbours is not None:
             raise ValueError(
