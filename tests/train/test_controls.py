@@ -1,6 +1,7 @@
 """A hierarchy against its controls: which they are, the differences, and the match of the cost."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -43,6 +44,17 @@ def test_controls_stand_with_their_hierarchy(experiments):
     assert all(control.is_same_shape for control in control_group.controls)
     assert [False, False] == [control.is_same_shape for control in deep.controls]
     assert ["uppsala", "hiernet"] == [row.name for row in compared.leading]
+
+
+def test_random_groups_of_fewer_seeds_leave_one_mean(tmp_path):
+    """Each seed counts once in the difference to random groups, over images as over seeds."""
+    written = write(tmp_path, seeds=(0, 1), each=6, catalog=False, runs=EXPERIMENTS)
+    shutil.rmtree(written.results_dir / "uppsala_random_1" / "1")
+    _, compared = compare(written)
+    pooled = compared.control_groups[0].against_random
+
+    assert 2 == pooled.seeds
+    assert pooled.over_images.mean == pytest.approx(pooled.over_seeds.mean)
 
 
 def test_control_differences_are_those_of_the_predictions(experiments):

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from train.evaluation.statistics import Flips, flips, holm, paired_interval
-from train.page.differences import PairedDifference, t_interval
+from train.evaluation.statistics import Flips, flips, holm
+from train.page.differences import PairedDifference
 from train.page.results import ComparedRun, TrainedRun
 from train.page.summary import RunSummary, changes, paired_difference
 from train.runs import TOLERANCE
@@ -148,17 +148,10 @@ def _group(
 def _pooled(
     changes_of: Sequence[Mapping[int, Float[np.ndarray, " image"]]], *, resamples: int, seed: int
 ) -> PairedDifference:
-    """The difference to all random groups: first the mean over groups, then over images or seeds."""
-    of_images = np.mean([np.mean([*each.values()], axis=0) for each in changes_of], axis=0)
+    """The difference to all random groups: for each seed the mean over groups, then as of two runs."""
     seeds = dict.fromkeys(s for each in changes_of for s in each)
-    of_seeds = tuple(
-        float(np.mean([np.mean(each[s]) for each in changes_of if s in each])) for s in seeds
-    )
-    return PairedDifference(
-        over_images=paired_interval(np.asarray(of_images), resamples=resamples, seed=seed),
-        by_seed=of_seeds,
-        over_seeds=t_interval(of_seeds),
-    )
+    by_seed = {s: np.mean([each[s] for each in changes_of if s in each], axis=0) for s in seeds}
+    return paired_difference(by_seed, resamples=resamples, seed=seed)
 
 
 def _rivals(row: RunSummary, plain: Sequence[RunSummary]) -> list[tuple[RunSummary, bool]]:
