@@ -115,6 +115,12 @@ example: a tree of cats and a tree of dogs, merged with shards of both
     "record": "example:\n  python -m train record demo",
 }
 _TRAINING = ("flat", "fit", "control", "extend", "merge")
+_SETTLED = {
+    "merge": frozenset({"subnetwork_epochs"}),
+    "train_flops": frozenset({"epochs", "min_updates", "max_seconds", "max_train_flops"}),
+    **dict.fromkeys(("macs", "params", "ensemble"), frozenset({"width"})),
+}
+"""Fields that a command, or a control of this equal cost, settles itself or does not read."""
 WITH_ENGINE = ("fit", "control", "extend")
 """The commands that may train several networks which do not depend on each other."""
 # One line for most options of a command, at 100 columns.
@@ -246,13 +252,14 @@ def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequen
     run = _run(name, arguments, file)
     own = {"loop": run.loop, "data": run.data, "backbone": run.backbone} if run else {}
     own |= {run.method: run.params} if run else {}
-    methods = [method for method in _methods(name, run) if method in params.METHODS]
-    skip = frozenset({"subnetwork_epochs"} if name == "merge" else ())  # it trains a root alone
+    equal = next((word for word in reversed(arguments) if word in EQUALS), None)
+    methods = [method for method in _methods(name, run, equal) if method in params.METHODS]
+    skip = _SETTLED.get(str(equal) if name == "control" else name, frozenset())
     for section in (*methods, "loop", "data", "augment"):
         _add_group(command, section, {**values(section), **own.get(section, {})}, skip=skip)
     network = own.get("backbone", {})
     network = network if "name" in network else {**values("backbone"), **network}
-    _add_group(command, "backbone", {**network, **_named_network(arguments)})
+    _add_group(command, "backbone", {**network, **_named_network(arguments)}, skip=skip)
     if name == "fit" and run is None:
         command.epilog = (
             "The options of RUN's method are shown when RUN is named:\n"
@@ -260,14 +267,14 @@ def _add_sections(command: argparse.ArgumentParser, name: str, arguments: Sequen
         )
 
 
-def _methods(name: str, run: Run | None) -> Sequence[str]:
-    """Returns the methods whose options the command takes."""
+def _methods(name: str, run: Run | None, equal: str | None) -> Sequence[str]:
+    """Returns the methods whose options the command takes; `equal` is the cost of a control."""
     if name in ("extend", "merge"):
         return ("uppsala",)
     if name in ("flat", "noise"):
         return (FLAT,)
     if name == "control":
-        return (FLAT, "ensemble")
+        return {None: (FLAT, "ensemble"), "ensemble": ("ensemble",)}.get(equal, (FLAT,))
     return [run.method] if run else []
 
 

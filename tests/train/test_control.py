@@ -10,7 +10,8 @@ import pytest
 from personae import files
 from personae.errors import BadParams, MissingInput
 from tests.train.documents_fixture import COUNTED, FIT, NETWORK
-from train import backbone, control, fit
+from train import backbone, control, fit, options
+from train.__main__ import main
 from train.classifier import FitReport
 from train.data import augment, images
 from train.engine import loop
@@ -194,6 +195,37 @@ def test_out_of_reach_is_said(finished):
 
 
 RUNS = {"a": Run(method="uppsala", grouping="modularity"), "b": Run(method="hiernet")}
+
+
+@pytest.mark.parametrize(
+    ("equal", "option"),
+    [
+        ("train_flops", "--epochs"),
+        ("train_flops", "--min-updates"),
+        ("macs", "--width"),
+        ("params", "--members"),
+        ("ensemble", "--width"),
+        ("ensemble", "--coarse-after"),
+    ],
+)
+def test_what_the_equal_cost_settles_is_no_option(capsys, equal, option):
+    """An option that the command would replace, or of another method, is refused."""
+    with pytest.raises(SystemExit) as caught:
+        main(["control", "ensemble", equal, option, "7"])
+
+    assert 2 == caught.value.code
+    assert f"unrecognized arguments: {option} 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("equal", "option"),
+    [("macs", "--epochs"), ("train_flops", "--width"), ("ensemble", "--members")],
+)
+def test_what_the_equal_cost_leaves_open_is_an_option(equal, option):
+    """The epochs of a wider control, and the width of a longer one, can be given."""
+    parsed = options.parse(["control", "tree", equal, option, "7"])
+
+    assert 7 == getattr(parsed, option.removeprefix("--"))
 
 
 def test_controls_are_named_by_what_they_equal():
