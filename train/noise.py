@@ -33,6 +33,7 @@ from train.data.images import (
     channel_mean,
     check_side,
     open_split,
+    share_of_each_label,
 )
 from train.data.source import open_index
 from train.engine import loop
@@ -200,6 +201,8 @@ def _rows(settings: RunSettings, samples: FoldedSamples, fold: int) -> FoldRows:
     # A recipe that stops early chooses its epoch on the validation images, so it cannot train on them.
     keeps_val = loop.recipe_of(settings.loop).stops_early and not settings.data.train_on_val
     train = np.flatnonzero(others & ~(samples.is_val & keeps_val))
+    if settings.data.share < 1:
+        train = train[share_of_each_label(samples.images.at(train), settings.data.share)]
     val = np.flatnonzero(others & samples.is_val)
     counts = np.bincount(samples.images.labels[train], minlength=len(samples.labels))
     absent = [label for label, count in zip(samples.labels, counts, strict=True) if not count]

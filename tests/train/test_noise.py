@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,15 @@ def test_no_network_sees_its_fold(project, monkeypatch):
     assert [{post for post in known - val if post % FOLDS != fold} for fold in range(FOLDS)] == [
         train for train, _ in seen
     ]
+
+    seen.clear()  # half of the images of each label, as in every other training
+    assert main(["noise", "--epochs", "1", "--share", "0.5"]) == 0
+    leaf_of = {row["post_id"]: row["leaf"] for row in rows}
+    for fold, (train, _) in enumerate(seen):
+        whole = Counter(leaf_of[post] for post in known if post % FOLDS != fold)
+        assert {leaf: round(0.5 * count) for leaf, count in whole.items()} == Counter(
+            leaf_of[post] for post in train
+        )
 
 
 def test_finished_folds_are_kept(project, monkeypatch):

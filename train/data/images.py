@@ -142,13 +142,13 @@ def open_data(
         _opened(index, cache_dir, name, storage=params.storage, device=device) for name in names
     )
     if params.share < 1:
-        train = train.at(_share_of_each_label(train, params.share))
+        train = train.at(share_of_each_label(train, params.share))
     root = index.manifest.root_sha256
     return DataModule(index.labels, image.side, root, train, val, image.background)
 
 
-def _share_of_each_label(images: "ImageSet", share: float) -> Int[np.ndarray, " row"]:
-    """Returns the rows of the images of each label whose hash is smallest, at least one a label."""
+def share_of_each_label(images: "ImageSet", share: float) -> Int[np.ndarray, " row"]:
+    """Returns the rows of a `share` of each label's images, those of smallest hash; at least one."""
     keys = [hashlib.sha256(f"share:{post}".encode()).digest() for post in images.post_ids.tolist()]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
     most = np.maximum(1, np.round(share * np.bincount(images.labels)))
