@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name in torch's documentation
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from personae.errors import BadParams
 from tests.train.conftest import BACKBONE, FAMILIES, LABELS, LOOP, SIDE
@@ -134,6 +135,18 @@ def test_second_head_is_shown_in_training_only():
     assert (5, 2) == tuple(coarse.shape)
     assert torch.equal(with_head.eval()(images), network(images))
     assert with_head.macs == backbone.channels_after(network, 3) * 2
+
+
+def test_coarse_head_reads_the_vectors_of_a_single_block():
+    """Some networks of a library are one block, which ends in a vector of each image."""
+    block = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    head = nn.Sequential(nn.Linear(12, 4))
+    network = backbone.Network(nn.Sequential(block), head, side=SIDE)
+    logits, coarse = WithCoarseHead(network, after=1, groups=2).train()(
+        torch.zeros(5, 3, SIDE, SIDE)
+    )
+
+    assert ((5, 4), (5, 2)) == (tuple(logits.shape), tuple(coarse.shape))
 
 
 def test_online_targets_are_means_of_right_predictions():

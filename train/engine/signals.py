@@ -153,7 +153,10 @@ class WithCoarseHead(nn.Module):
         """Returns the logits of labels, and in training those of groups too."""
         maps = self.network.blocks[: self.after](x)
         logits = self.network.head(self.network.blocks[self.after :](maps))
-        return (logits, self.coarse(maps)) if self.training else logits
+        if not self.training:
+            return logits
+        # The one block of some networks of a library returns vectors.
+        return logits, self.coarse(maps if maps.ndim == 4 else maps[:, :, None, None])
 
 
 class OnlineTargets(nn.Module):
