@@ -313,6 +313,7 @@ class MetricsDocument(Document):
     msr_full: float | None = None
     """Accuracy of a forward pass over all branches; only for methods with a router."""
     route_msr: float | None = None
+    """Equal to `msr`: the default mode, which follows one route in `uppsala` and `hiernet` alone."""
     router_accuracy: float | None = None
     oracle_msr: float | None = None
     """Accuracy if the router always chose the right cluster; None where clusters overlap."""

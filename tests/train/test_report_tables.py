@@ -13,6 +13,7 @@ from train.page import page, published, results
 from train.page.papers import uppsala
 from train.page.sections import controls
 from train.page.sections import published as published_section
+from train.page.sections import results as section_of_results
 from train.tree import hierarchy
 
 NAMES = ("root", *(f"cluster-{number}" for number in range(6)))
@@ -189,6 +190,19 @@ def test_hiernet_is_absent_where_it_did_not_run(tmp_path):
     body = _text(write(tmp_path, seeds=(0,), each=6, catalog=False))
 
     assert "HierNet" not in body
+
+
+def test_routing_names_no_route_of_methods_that_combine_outputs(others):
+    """The default mode of these methods is no route, so that the column is that of the default."""
+    _, compared = compare(others)
+    routing = section_of_results.routing(compared)
+    (column,) = [index for index, head in enumerate(routing.head) if "by default" in head]
+
+    assert {"hdcnn", "merged", "dhnn"} <= {row[0] for row in routing.rows}
+    assert not any("route" in head for head in routing.head)
+    for row in compared.hierarchies:
+        cells = next(cells for cells in routing.rows if cells[0] == row.name)
+        assert f"{100 * row.run.first.metrics.route_msr:.1f}" == cells[column]
 
 
 def test_every_other_paper_has_its_table(others):

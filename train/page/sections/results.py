@@ -111,13 +111,14 @@ def routing(comparison: RunComparison) -> ReportTable | None:
     caption = (
         "Routing. Sent to the right cluster: the share of images whose own cluster with the "
         "highest probability holds the true label. Perfect routing: the accuracy if every image "
-        "went to the right cluster; the errors that remain are those of the subnetworks."
+        "went to the right cluster; the errors that remain are those of the subnetworks. By default "
+        "uppsala and hiernet follow one route, and the other methods combine several outputs."
     )
     head = (
         "run",
         "sent to the right cluster, %",
         "accuracy with perfect routing, %",
-        "accuracy, route, %",
+        "accuracy by default, %",
         "accuracy, full, %",
     )
     return table(head, rows, caption=caption) if rows else None
