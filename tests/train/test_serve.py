@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import threading
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -17,6 +18,7 @@ from tests import chromium
 from tests.train.test_evaluate import places, settings, write_clusters
 from train import fit, predict, saved
 from train.__main__ import main
+from train.data import images
 from train.serve import server
 from train.serve.neighbours import _spread
 
@@ -120,6 +122,17 @@ def test_training_sample_is_its_own_nearest(site, trained):
 
     assert 0 == pytest.approx(answer["neighbours"][0]["distance"], abs=1e-3)
     assert str(near.images.post_ids[3]) in [each["post_id"] for each in answer["neighbours"][:3]]
+
+
+@pytest.mark.parametrize("data", [{"share": 0.5}, {"train_on_val": True}])
+def test_neighbours_are_images_that_the_run_was_trained_on(data, tiny_shards, tmp_path):
+    """They are those of the share, and of the validation split where it is trained on."""
+    chosen = replace(settings("flat"), data=images.Params(batch_size=16, **data))
+    fit.run(chosen, name="flat", seed=0, **places(tmp_path))
+    opened = images.open_data(tiny_shards, tmp_path / "work" / "cache", params=chosen.data)
+    page = server.opened("flat", seed=0, **places(tmp_path))
+
+    assert set(opened.train.post_ids.tolist()) == set(page._neighbours.images.post_ids.tolist())
 
 
 def test_neighbours_are_spread_over_the_labels():

@@ -39,15 +39,22 @@ class Neighbour:
 class Neighbours:
     """At most `MOST` training samples, about as many of each label, and their probabilities."""
 
-    def __init__(self, model: Saved, images: ImageSet, *, most: int = MOST) -> None:
-        """Predicts the samples that will be compared."""
-        self.images = images.at(_spread(images.labels, most=most))
-        rows = np.arange(len(self.images))
+    def __init__(
+        self,
+        model: Saved,
+        images: ImageSet,
+        rows: Int[np.ndarray, " row"],
+        *,
+        most: int = MOST,
+    ) -> None:
+        """Predicts the samples that will be compared, some of the images at `rows`."""
+        self.images = images.at(rows[_spread(images.labels[rows], most=most)])
+        compared = np.arange(len(self.images))
         batches = [
             predict.probabilities(
-                model, list(self.images.batch(rows[start : start + _BATCH]).numpy())
+                model, list(self.images.batch(compared[start : start + _BATCH]).numpy())
             )
-            for start in range(0, len(rows), _BATCH)
+            for start in range(0, len(compared), _BATCH)
         ]
         self._roots = np.sqrt(np.concatenate(batches).astype(np.float64))
 

@@ -7,11 +7,13 @@ Reads results/RUN/SEED, and data/shards if they are those that the run was train
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from personae.build.index import read_index
 from personae.errors import MissingInput
 from personae.local_page import LocalServer
 from train import predict, saved
-from train.data.images import open_split
+from train.data.images import open_split, share_of_each_label
 from train.serve.answers import PredictionPage
 from train.serve.neighbours import Neighbours
 
@@ -63,5 +65,9 @@ def opened(
         return PredictionPage(model, None, without="The shards are not here.")
     if root != model.model.root_sha256:
         return PredictionPage(model, None, without="The shards are not those of the training.")
-    images = open_split(shards_dir, work_dir / "cache", "train", selection=selection)
-    return PredictionPage(model, Neighbours(model, images))
+    data = model.model.params.get("data", {})
+    split = "train+val" if data.get("train_on_val") else "train"
+    images = open_split(shards_dir, work_dir / "cache", split, selection=selection)
+    share = data.get("share", 1)
+    trained = share_of_each_label(images, share) if share < 1 else np.arange(len(images))
+    return PredictionPage(model, Neighbours(model, images, trained))
