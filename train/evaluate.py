@@ -33,7 +33,7 @@ from train.documents import (
 from train.engine import loop
 from train.evaluation import calibration, latency, metrics, prediction
 from train.evaluation.prediction import Predictions
-from train.params.data import Source
+from train.params.data import Params as DataParams
 from train.params.evaluate import Params
 from train.params.loop import Params as LoopParams
 from train.tree import hierarchy
@@ -50,12 +50,13 @@ def run(
     data_dir: Path,
     results_dir: Path,
     work_dir: Path,
-    source: Source | None = None,
+    source: DataParams | None = None,
 ) -> MetricsDocument:
     """
     Writes predictions, metrics and cost of the run `name`, and returns the metrics.
 
-    `source` says where the shards are read; None: in the data folder.
+    `source` says where the shards are read and the decoded images kept; None: in the data folder,
+    and in a cache.
 
     Raises:
         MissingInput: The run was not trained, or the shards are absent.
@@ -82,7 +83,7 @@ def _run(
     *,
     data_dir: Path,
     work_dir: Path,
-    source: Source | None,
+    source: DataParams | None,
 ) -> MetricsDocument:
     """Writes predictions.parquet, metrics.json and cost.json of the run in `folder`."""
     shards_dir, cache_dir = data_dir / "shards", work_dir / "cache"
@@ -93,7 +94,14 @@ def _run(
     where = (source and source.url) or str(shards_dir)
     model.check_shards(index.labels, index.manifest.root_sha256, folder=folder, where=where)
     classifier.to(device)
-    opened = partial(open_split, shards_dir, cache_dir, selection=model.selection, source=source)
+    opened = partial(
+        open_split,
+        shards_dir,
+        cache_dir,
+        storage="cache" if source is None else source.storage,
+        selection=model.selection,
+        source=source,
+    )
     val, images = opened("val"), opened("test")
     on_val = prediction.predict(classifier, val, device=device)
     predictions = prediction.predict(classifier, images, device=device)

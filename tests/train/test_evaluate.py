@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics
@@ -12,6 +13,7 @@ import torch
 
 from personae import files
 from personae.errors import BadParams, MissingInput
+from tests.train.selection_fixture import samples_of
 from train import backbone, clustering, evaluate, fit, saved
 from train.data import augment, images
 from train.data.images import ImageSet, open_split
@@ -224,6 +226,19 @@ def test_white_figure_is_null_without_white_pictures(trained):
 
     assert evaluate.measure(classifier, predictions, none)["msr_white"] is None
     assert "msr_full" not in evaluate.measure(classifier, predictions, none)
+
+
+def test_streamed_images_are_decoded_into_no_cache(tiny_shards, tmp_path):
+    """With `data.storage: stream` the evaluation writes no decoded image, and gives the same."""
+    pq.write_table(pa.Table.from_pylist(samples_of(tiny_shards)), tiny_shards / "samples.parquet")
+    streamed = images.Params(batch_size=16, storage="stream")
+    fit.run(replace(settings("flat"), data=streamed), name="flat", seed=0, **places(tmp_path))
+    given = {"loop_params": LOOP, "name": "flat", "seed": 0, **places(tmp_path)}
+    document = evaluate.run(QUICK, source=streamed, **given)
+
+    assert not list((tmp_path / "work").glob("cache/*/images.npy"))
+    assert document == evaluate.run(QUICK, **given)
+    assert list((tmp_path / "work").glob("cache/test-*/images.npy"))
 
 
 def test_nothing_is_chosen_on_images_that_are_trained_on(tiny_shards, tmp_path):
