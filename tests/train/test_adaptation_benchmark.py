@@ -210,7 +210,15 @@ def train(name, seed, places, *, grouping="given", **own):
     ):
         torch.nn.init.zeros_(part.head.predictions.weight)
         part.head.predictions.bias.data = torch.tensor(row).log()
-    saved.save(folder, run.classifier, run.model)
+    save_beside_figures(folder, run.classifier, run.model)
+
+
+def save_beside_figures(folder, classifier, model):
+    """Saves other weights, and keeps the figures of the training, which `save` removes."""
+    kept = {path: path.read_bytes() for path in folder.iterdir()}
+    saved.save(folder, classifier, model)
+    for path in kept.keys() - set(folder.iterdir()):
+        path.write_bytes(kept[path])
 
 
 def write_tree(folder, places, *, method, clusters, coarse, fine):
@@ -298,7 +306,7 @@ def test_bar_is_missed_by_a_loss_of_either_level(places):
     folder = places["results_dir"] / "merged_random" / "0"
     trained = saved.load(folder)
     model = trained.model.model_copy(update={"grouping": "modularity"})
-    saved.save(folder, trained.classifier, model)
+    save_beside_figures(folder, trained.classifier, model)
     found = adaptation.run(**places)
 
     assert (False, [0.5], [-0.5]) == (found.ok, found.runs, found.details["gains"]["coarse"])
