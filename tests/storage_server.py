@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -137,6 +137,12 @@ def _proxied(server: StorageServer, port: int) -> Iterator[None]:
         loop.close()
 
 
+def _show(lines: Iterable[str]) -> None:
+    """Prints what the server complains about: a report of pytest shows it beside the failure."""
+    for line in lines:
+        print(line, end="", file=sys.__stderr__)
+
+
 @contextmanager
 def started(folder: Path) -> Iterator[StorageServer]:
     """Yields a server with one empty bucket; its objects are files in `folder/bucket`."""
@@ -146,6 +152,7 @@ def started(folder: Path) -> Iterator[StorageServer]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
         try:
             line = next(line for line in child.stderr if _ADDRESS.search(line))
+            threading.Thread(target=_show, args=(child.stderr,), daemon=True).start()
             server = StorageServer(folder)
             with _proxied(server, int(_ADDRESS.search(line)[1])):
                 yield server
