@@ -1,5 +1,6 @@
 """The answer of the README: every hierarchy beside a flat network of equal training operations."""
 
+import math
 import statistics
 from typing import Any
 
@@ -12,6 +13,7 @@ from generators.records import (
     METHODS,
     PARTWISE,
     Records,
+    accuracies,
     by_budget,
     compared,
     differences,
@@ -178,16 +180,26 @@ def _methods(count: int) -> str:
 
 
 def _ahead(records: Records, gains: dict[str, list[float]]) -> str:
-    """Returns the methods that are ahead of their control, with what a prediction of them costs."""
+    """Returns the methods that are clearly ahead of their control, with what a prediction of them costs."""
     ahead = [
         f" `{method}` is ahead by {statistics.mean(values):+.1f}, with "
         f"{statistics.mean(prediction_costs(records, method)):.1f} times flat's operations per "
         f"prediction{_with_random_groups(records, method)}."
         f"{_to_equal_predictions(records, method)}"
         for method, values in gains.items()
-        if statistics.mean(values) >= LEVEL
+        if statistics.mean(values) > _chance(records, method)
     ]
     return "".join(ahead)
+
+
+def _chance(records: Records, method: str) -> float:
+    """
+    Returns the points by which two equal networks may differ: half of the 95 % interval of a difference.
+
+    It is that of accuracies on independent test images, so it is wider than that on the same images.
+    """
+    share = statistics.mean(accuracies(records, method)) / 100
+    return 100 * 1.96 * math.sqrt(2 * share * (1 - share) / test_images(records))
 
 
 def _with_random_groups(records: Records, method: str) -> str:
