@@ -198,7 +198,7 @@ def _chance(records: Records, method: str) -> float:
 
     It is that of accuracies on independent test images, so it is wider than that on the same images.
     """
-    share = statistics.mean(accuracies(records, method)) / 100
+    share = statistics.mean(accuracies(records, method, measure=MEASURES[method])) / 100
     return 100 * 1.96 * math.sqrt(2 * share * (1 - share) / test_images(records))
 
 
@@ -215,10 +215,10 @@ def _to_equal_predictions(records: Records, method: str) -> str:
         ValueError: None is recorded, or it is not ahead: the sentence and its heading must be written
             anew.
     """
-    values = differences(records, f"{method}_macs", to=method)
-    if not values or statistics.mean(values) < LEVEL:
+    values = differences(records, method, to=f"{method}_macs", measure=MEASURES[method])
+    if not values or statistics.mean(values) > -LEVEL:
         raise ValueError(f"{method} is ahead at equal cost too, or that is open: write it anew.")
-    return f" A wider flat network with predictions as costly is {statistics.mean(values):.1f} ahead of it."
+    return f" A wider flat network with predictions as costly is {-statistics.mean(values):.1f} ahead of it."
 
 
 def _flat(preset: str) -> tuple[list[float], int, float]:

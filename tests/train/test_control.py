@@ -72,11 +72,11 @@ def settled(finished, equal, settings=None):
 
 def test_longer_by_what_the_tree_and_its_flat_network_cost(finished):
     """The tree with its flat network costs 75 % more: seven epochs instead of four."""
-    found, match = settled(finished, "train_flops")
+    chosen, match = settled(finished, "train_flops")
 
-    assert 7 == found.loop.epochs
+    assert 7 == chosen.loop.epochs
     assert pytest.approx(1.0) == match.ratio
-    assert settings_of().backbone == found.backbone
+    assert settings_of().backbone == chosen.backbone
 
 
 def test_minimum_of_updates_does_not_lengthen_a_control_of_equal_cost(finished):
@@ -95,19 +95,19 @@ def test_limit_of_one_network_does_not_shorten_a_control_of_equal_cost(finished)
     settings = settings_of()
     limits = {"max_train_flops": FLAT["train_flops"], "max_seconds": 1e-9}
     limited = settings.loop.model_copy(update=limits)
-    found, _ = settled(finished, "train_flops", replace(settings, loop=limited))
+    chosen, _ = settled(finished, "train_flops", replace(settings, loop=limited))
 
-    assert (7, None) == (found.loop.epochs, found.loop.max_train_flops)
-    assert found.loop.max_seconds is None
+    assert (7, None) == (chosen.loop.epochs, chosen.loop.max_train_flops)
+    assert chosen.loop.max_seconds is None
 
 
 def test_control_on_a_share_of_the_images_trains_more_epochs(finished):
     """An epoch of a run on half of the images has half of the operations: 14 epochs, not seven."""
     settings = settings_of()
     half = replace(settings, data=images.Params(share=0.5))
-    found, match = settled(finished, "train_flops", half)
+    chosen, match = settled(finished, "train_flops", half)
 
-    assert (14, pytest.approx(1.0)) == (found.loop.epochs, match.ratio)
+    assert (14, pytest.approx(1.0)) == (chosen.loop.epochs, match.ratio)
 
 
 @pytest.mark.parametrize(("of_flat", "epochs"), [(False, 5), (True, 14)])
@@ -124,9 +124,9 @@ def test_control_counts_the_validation_images_that_it_trains_on(finished, of_fla
     facts["params"]["data"] = {"train_on_val": of_flat}
     path.write_text(json.dumps(facts), encoding="utf-8")
     whole = replace(settings_of(), data=images.Params(train_on_val=not of_flat))
-    found, match = settled(finished, "train_flops", whole)
+    chosen, match = settled(finished, "train_flops", whole)
 
-    assert (epochs, pytest.approx(1.0)) == (found.loop.epochs, match.ratio)
+    assert (epochs, pytest.approx(1.0)) == (chosen.loop.epochs, match.ratio)
 
 
 def test_flat_network_that_is_not_needed_is_not_counted(finished):
@@ -134,9 +134,9 @@ def test_flat_network_that_is_not_needed_is_not_counted(finished):
     path = finished / "tree" / "0" / "fit.json"
     facts = json.loads(path.read_text()) | {"needs_flat": False}
     path.write_text(json.dumps(facts), encoding="utf-8")
-    found, match = settled(finished, "train_flops")
+    chosen, match = settled(finished, "train_flops")
 
-    assert (3, pytest.approx(1.0)) == (found.loop.epochs, match.ratio)
+    assert (3, pytest.approx(1.0)) == (chosen.loop.epochs, match.ratio)
 
 
 @pytest.mark.parametrize(
@@ -162,21 +162,21 @@ def test_flat_network_is_needed_as_a_start_or_for_clusters(grouping, from_flat, 
 @pytest.mark.parametrize(("equal", "wanted"), [("macs", 60e6), ("params", 1e6)])
 def test_wider_until_the_cost_is_reached(finished, equal, wanted):
     """The width reaches 60 million MACs, or a million parameters, within 5 %."""
-    found, match = settled(finished, equal)
-    network = backbone.build(found.backbone, outputs=100, side=32)
+    chosen, match = settled(finished, equal)
+    network = backbone.build(chosen.backbone, outputs=100, side=32)
     macs = sum(row.macs for row in backbone.layer_table(network))
 
     assert match.reached == (macs if equal == "macs" else backbone.count(network))
     assert abs(match.reached / wanted - 1) < 0.05
-    assert found.backbone.width > 1
+    assert chosen.backbone.width > 1
     assert {"like", "equal", "wanted", "reached", "ratio"} == set(match.model_dump())
     assert match.ratio == match.reached / match.wanted
 
 
 def test_ensemble_shares_the_cost_among_its_members(finished):
     """Four members with a million parameters in total have a quarter of a million each."""
-    found, match = settled(finished, "ensemble", settings_of("ensemble", members=4))
-    network = backbone.build(found.backbone, outputs=100, side=32)
+    chosen, match = settled(finished, "ensemble", settings_of("ensemble", members=4))
+    network = backbone.build(chosen.backbone, outputs=100, side=32)
 
     assert abs(match.reached / 1e6 - 1) < 0.05
     assert match.reached == 4 * backbone.count(network)
