@@ -179,6 +179,7 @@ class Panel:
 
 PANELS = {
     "demo": Panel(("ladder",), {"methods": "16 epochs", "converged": "128 epochs"}),
+    "illustrations": Panel(("illustrations_ladder",), {"illustrations_systems": "128 epochs"}),
     "CIFAR-100": Panel(
         ("cifar100_small", "cifar100_systems"),
         {"cifar100_small": "6 epochs", "cifar100_systems": "22 epochs"},
@@ -209,8 +210,9 @@ def draw_ladder(axes: Axes, panel: Panel) -> None:
         alpha=0.15,
         linewidth=0,
     )
-    for (preset, training), colour in zip(panel.marks.items(), ("orange", "ink"), strict=True):
+    for preset, training in panel.marks.items():
         runs = records.recorded(preset)
+        colour = "ink" if preset in records.LONG else "orange"
         for method, marker in zip(records.METHODS, "o^sDv", strict=True):
             control = runs.get(f"{method}_train_flops")
             if method in runs and control:
@@ -231,10 +233,13 @@ def draw_ladder(axes: Axes, panel: Panel) -> None:
 
 def ladder() -> Figure:
     """Returns a panel for each data set."""
-    drawn = figure(5.6 * len(PANELS), 4.4)
-    for axes, (data, panel) in zip(drawn.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+    drawn = figure(11.2, 8.8)
+    cells = iter(drawn.subplots(2, 2).flat)
+    for axes, (data, panel) in zip(cells, PANELS.items(), strict=False):
         draw_ladder(axes, panel)
         axes.set_title(data)
+    for axes in cells:
+        axes.set_axis_off()
     return drawn
 
 

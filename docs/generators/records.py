@@ -17,8 +17,14 @@ COMPARED = {  # presets side by side, and the data set of each
     "cifar100_small": "CIFAR-100",
     "cifar100_resnet20": "CIFAR-100, ResNet-20",
 }
-LONG = {"converged": "methods", "cifar100_systems": "cifar100_small"}
-"""Presets of the five systems in longer trainings, and the preset of the short ones on the same data."""
+LONG = {
+    "converged": "methods",
+    "illustrations_systems": "illustrations",
+    "cifar100_systems": "cifar100_small",
+}
+"""Presets of the five systems in longer trainings, and the preset of the short ones on the same images."""
+LADDERS = {"converged": "ladder", "illustrations_systems": "illustrations_ladder"}
+"""Presets of flat networks at 16 to 256 epochs on the data of a preset of longer trainings."""
 METHODS = ("uppsala", "hiernet", "hdcnn", "merged", "dhnn")
 MEASURES = dict.fromkeys(METHODS, "msr") | {"dhnn": "msr_full"}
 """The accuracy that is compared: of one route; of all paths for `dhnn`, where they cost no more."""
