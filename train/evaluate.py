@@ -127,14 +127,13 @@ def _run(
 
 
 def _log(name: str, seed: int, document: MetricsDocument) -> None:
+    white = (
+        ""
+        if document.msr_white is None
+        else f", {document.msr_white:.4f} of {document.n_white} on white"
+    )
     log.info(
-        "%s seed %d: MSR %.4f of %d test images, %s of %d on white",
-        name,
-        seed,
-        document.msr,
-        document.n_test,
-        document.msr_white,
-        document.n_white,
+        "%s seed %d: MSR %.4f of %d test images%s", name, seed, document.msr, document.n_test, white
     )
 
 

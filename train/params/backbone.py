@@ -64,7 +64,8 @@ class Params(Backbone):
     name: str = Field(
         "uppsala_cnn",
         description="uppsala_cnn, fast_cnn (for CPUs), nin, resnet20, resnet32, resnet44, resnet56, "
-        "resnet110, resnet164, densenet_bc_100, torchvision/NAME, timm/NAME (extra timm), or a network of train/networks",
+        "resnet110, resnet164, densenet_bc_100, torchvision/NAME, timm/NAME (extra timm), or a network "
+        "of train/networks",
     )
     width: float = Field(
         1.0, gt=0, le=8, description="factor for all channel counts; 1: published size"
