@@ -235,7 +235,7 @@ def ladder() -> Figure:
     """Returns a panel for each data set."""
     drawn = figure(11.2, 8.8)
     cells = iter(drawn.subplots(2, 2).flat)
-    for axes, (data, panel) in zip(cells, PANELS.items(), strict=False):
+    for (data, panel), axes in zip(PANELS.items(), cells, strict=False):
         draw_ladder(axes, panel)
         axes.set_title(data)
     for axes in cells:

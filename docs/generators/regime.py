@@ -1,4 +1,4 @@
-"""Where a hierarchy pays: the recorded gains of `recover` by training budget and by width."""
+"""Where a hierarchy pays: the recorded gains of `recover` by training budget, width and data set."""
 
 import statistics
 from fractions import Fraction
@@ -9,13 +9,14 @@ from generators.text import gain, table
 
 
 class Cell(NamedTuple):
-    """One budget and width, at which `recover` and its controls are compared."""
+    """One budget, width and data set, at which `recover` and its controls are compared."""
 
     epochs: int
     width: Fraction
     suffix: str
     """That the names of the runs end with."""
     preset: str = "regime"
+    labels: int = 12
 
 
 _HALF = Cell(32, Fraction(1, 2), "")
@@ -31,19 +32,30 @@ WIDTHS = (
     _HALF,
     Cell(32, Fraction(1), "_whole"),
 )
+DATA = (
+    Cell(128, Fraction(1, 2), "", "illustrations_systems", 73),
+    Cell(22, Fraction(1, 2), "", "cifar100_systems", 100),
+)
 CONTROLS = ("flat", "recover_one", "recover_random")
 _LEGEND = (
     "Means over seeds, in brackets the smallest and the largest value. Bold: the 95 % t interval over "
     "seeds excludes zero."
 )
-_COLUMNS = ("epochs", "width", "seeds", "flat, %", *(f"to `{name}`" for name in CONTROLS))
+_COLUMNS = (
+    "labels",
+    "epochs",
+    "width",
+    "seeds",
+    "flat, %",
+    *(f"to `{name}`" for name in CONTROLS),
+)
 
 
 def regime() -> str | None:
     """Returns one row per cell: points by which `recover` is ahead of each control; None without records."""
     if not recorded("regime"):
         return None
-    cells = dict.fromkeys((*BUDGETS, *WIDTHS))
+    cells = dict.fromkeys((*BUDGETS, *WIDTHS, *DATA))
     return f"{table(_COLUMNS, map(_row, cells))}\n\n{_LEGEND}"
 
 
@@ -58,7 +70,7 @@ def _row(cell: Cell) -> list[object]:
     seeds = len(by_control[0])
     flat = accuracies(recorded(cell.preset), f"flat{cell.suffix}") if seeds else []
     accuracy = f"{statistics.mean(flat):.1f}" if flat else ""
-    return [cell.epochs, cell.width, seeds, accuracy, *map(_gain, by_control)]
+    return [cell.labels, cell.epochs, cell.width, seeds, accuracy, *map(_gain, by_control)]
 
 
 def _gain(values: list[float]) -> str:
