@@ -17,6 +17,7 @@ from train.documents import FitDocument, ModelDocument
 FEWEST_UPDATES = 200  # of each network
 FEWEST_VALIDATION = 20  # images per label, on average
 FEWEST_SEEDS = 3  # with two, Student's t interval reaches 12.7 standard errors to each side
+LEAST_DRAWN = 0.5  # of the images of a network, in an epoch
 CLIMB = 0.01  # rise of the validation accuracy over the last quarter of the epochs
 
 
@@ -42,14 +43,12 @@ class TrainingRecord:
 
 def of_training(record: TrainingRecord) -> list[str]:
     """Returns the warnings about one training, which says nothing of the number of seeds."""
-    texts = (_updates([record]), _validation([record]), _climbing([record]), _cut([record]))
-    return [text for text in texts if text]
+    return [text for text in (kind([record]) for kind in _OF_TRAINING) if text]
 
 
 def of_results(records: Sequence[TrainingRecord]) -> list[str]:
     """Returns the warnings about all runs of a comparison, each kind once."""
-    kinds = (_seeds, _updates, _validation, _climbing, _cut)
-    return [text for text in (kind(records) for kind in kinds) if text]
+    return [text for text in (kind(records) for kind in (_seeds, *_OF_TRAINING)) if text]
 
 
 def copied(records: Sequence[TrainingRecord]) -> list[TrainingRecord]:
@@ -131,6 +130,24 @@ def _updates_of(record: TrainingRecord) -> Iterator[tuple[str, int]]:
             yield network.network, network.epochs * math.ceil(images / record.batch_size)
 
 
+def _drawn(records: Sequence[TrainingRecord]) -> str:
+    networks = [(record, network) for record in records for network in record.fit.networks]
+    shares = [
+        (network.images_seen / network.epochs / network.pictures, record, network)
+        for record, network in networks
+    ]
+    few = [entry for entry in shares if entry[0] < LEAST_DRAWN]
+    if not few:
+        return ""
+    share, record, network = min(few, key=lambda entry: entry[0])
+    return (
+        f"Few images drawn: in {len(few)} of {len(networks)} networks an epoch has fewer than "
+        f"{100 * LEAST_DRAWN:.0f} % of the images (fewest: {record.name}, {network.network}, "
+        f"{share * network.pictures:.0f} of {network.pictures}), as many of each class as the smallest "
+        "has. Set balance: weights in the section of the method, which uses all."
+    )
+
+
 def _validation(records: Sequence[TrainingRecord]) -> str:
     known = [record.validation for record in records if record.validation is not None]
     if not known or min(known) >= FEWEST_VALIDATION:
@@ -188,3 +205,6 @@ def _rises(record: TrainingRecord) -> Iterator[tuple[str, float]]:
         before = len(values) - max(1, len(values) // 4)
         if before:
             yield network, values[-1] - max(values[:before])
+
+
+_OF_TRAINING = (_updates, _drawn, _validation, _climbing, _cut)

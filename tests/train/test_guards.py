@@ -16,6 +16,7 @@ from train.grouping import document
 NAMES = (
     "Too few seeds",
     "Too few weight updates",
+    "Few images drawn",
     "Too few validation images",
     "too short",
     "Training cut",
@@ -23,11 +24,25 @@ NAMES = (
 
 
 def _record(
-    *, run="flat", seed=0, networks=("root",), epochs=10, images=2000, stop="epochs", **changed
+    *,
+    run="flat",
+    seed=0,
+    networks=("root",),
+    epochs=10,
+    images=2000,
+    share=1.0,
+    stop="epochs",
+    **changed,
 ):
     trained = [
         NETWORK
-        | {"network": name, "epochs": epochs, "images_seen": epochs * images, "stopped_by": stop}
+        | {
+            "network": name,
+            "epochs": epochs,
+            "images_seen": epochs * images,
+            "pictures": round(images / share),
+            "stopped_by": stop,
+        }
         for name in networks
     ]
     fit = FitDocument(**FIT | {"networks": trained})
@@ -66,6 +81,7 @@ def test_every_kind_is_counted_once_with_its_worst_case():
             run=run,
             seed=seed,
             images=100 * (seed + 1),
+            share=0.25 * (seed + 1),
             validation=3.25,
             curves=rising,
             stop="seconds",
@@ -75,16 +91,18 @@ def test_every_kind_is_counted_once_with_its_worst_case():
     ]
     texts = guards.of_results(records)
 
-    assert [1, 1, 1, 1, 1] == [sum(name in text for text in texts) for name in NAMES]
-    assert 5 == len(texts)
+    assert [1, 1, 1, 1, 1, 1] == [sum(name in text for text in texts) for name in NAMES]
+    assert 6 == len(texts)
     assert "2 of 2 runs have fewer than 3 (fewest: 2)" in texts[0]
     assert "4 of 4 networks had fewer than 200 (fewest: flat seed 0, root, 10)" in texts[1]
-    assert "3.2 per label, fewer than 20" in texts[2]
-    assert "in 4 of 4 networks" in texts[3]
-    assert "+20.0 points" in texts[3]
+    assert "in 2 of 4 networks an epoch has fewer than 50 % of the images" in texts[2]
+    assert "(fewest: flat seed 0, root, 100 of 400)" in texts[2]
+    assert "3.2 per label, fewer than 20" in texts[3]
+    assert "in 4 of 4 networks" in texts[4]
+    assert "+20.0 points" in texts[4]
     assert (
         "4 of 4 networks ended after loop.max_seconds (fewest epochs: flat seed 0, root, 10)"
-        in (texts[4])
+        in (texts[5])
     )
 
 
