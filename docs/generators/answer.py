@@ -74,12 +74,12 @@ def summary() -> str:
             f"trained flat network (`{'`, `'.join(PARTWISE)}`) beat a flat network trained with as "
             f"many operations. All {len(route)} recorded runs are behind, by {-max(route):.1f} to "
             f"{-min(route):.1f} points; with all branches executed, by {-max(full):.1f} to "
-            f"{-min(full):.1f}. One, `hiernet` with ResNet-20 on CIFAR-100 ({apart:+.1f}), is not in "
+            f"{-min(full):.1f}. One, `hiernet` with ResNet-20 ({apart:+.1f}), is not in "
             "the table. None of these networks has converged."
         ),
         (
             "**Longer trainings: the gap shrinks; none is shown to be ahead at equal cost.** "
-            "Differences to flat networks trained as long, in points, and the accuracy of flat itself. "
+            "Points to flat networks trained as long, and the accuracy of flat. "
             + " ".join(map(_longer, longer()))
         ),
         *([protocol] if protocol else []),
