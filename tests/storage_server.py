@@ -150,14 +150,17 @@ def started(folder: Path) -> Iterator[StorageServer]:
     command = [RCLONE, "serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", f"{KEY},{SECRET}"]
     command += ["--vfs-cache-mode", "off", "--config", "", str(folder)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        shown = threading.Thread(target=_show, args=(child.stderr,), daemon=True)
         try:
             line = next(line for line in child.stderr if _ADDRESS.search(line))
-            threading.Thread(target=_show, args=(child.stderr,), daemon=True).start()
+            shown.start()
             server = StorageServer(folder)
             with _proxied(server, int(_ADDRESS.search(line)[1])):
                 yield server
         finally:
             child.terminate()
+            if shown.is_alive():
+                shown.join(10)  # before its pipe is closed
 
 
 @pytest.fixture(scope="module")
