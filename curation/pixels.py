@@ -76,12 +76,17 @@ def _edges(pixels: Pixels) -> npt.NDArray[np.float64]:
 
 
 def _uncorrelated(first: npt.NDArray[np.generic], second: npt.NDArray[np.generic]) -> float:
-    """Returns one minus the correlation of two arrays, 0..2; 1 if one of them is constant."""
+    """
+    Returns one minus the correlation of two arrays, 0..2; 1 if one of them is constant.
+
+    The products are summed by numpy, whose order of additions is the same on every processor. That of
+    BLAS is not, and a difference in the last digit gives other bytes.
+    """
     left, right = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
     if not len(left):
         return 1.0
     left, right = left - left.mean(), right - right.mean()
-    spread = math.sqrt(float(left @ left) * float(right @ right))
+    spread = math.sqrt(float((left * left).sum()) * float((right * right).sum()))
     if spread == 0:
         return 0.0 if np.array_equal(first, second) else 1.0
-    return max(0.0, 1.0 - float(left @ right) / spread)
+    return max(0.0, 1.0 - float((left * right).sum()) / spread)
