@@ -16,6 +16,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from generators import records, regime
@@ -24,6 +26,7 @@ from generators.text import ROOT
 from train.page.figures import INKS, STYLE, figure, render
 
 COLOURS = ("blue", "orange", "green", "purple", "ink")
+MARKERS = dict(zip(records.METHODS, "o^sDv", strict=True))
 MERGES = ("merged_apart", "merged_0", "merged_1", "merged", "merged_3")
 
 
@@ -210,36 +213,61 @@ def draw_ladder(axes: Axes, panel: Panel) -> None:
         alpha=0.15,
         linewidth=0,
     )
-    for preset, training in panel.marks.items():
+    for preset in panel.marks:
         runs = records.recorded(preset)
-        colour = "ink" if preset in records.LONG else "orange"
-        for method, marker in zip(records.METHODS, "o^sDv", strict=True):
+        colour = _colour(preset)
+        for method, marker in MARKERS.items():
             control = runs.get(f"{method}_train_flops")
             if method in runs and control:
                 cost = mean(map(records.training_operations, control.values()))
                 values = records.accuracies(runs, method, measure=records.MEASURES[method])
-                label = f"{method}, {training}"
                 ends = [[mean(values) - min(values)], [max(values) - mean(values)]]
-                axes.errorbar(
-                    cost, mean(values), ends, fmt=marker, color=INKS[colour], label=label, capsize=2
-                )
+                axes.errorbar(cost, mean(values), ends, fmt=marker, color=INKS[colour], capsize=2)
     axes.set(xscale="log", xlabel="training operations, 10¹²", ylabel="accuracy, %")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(visible=True)
-    axes.legend(frameon=False, fontsize=7)
+
+
+def draw_key(axes: Axes) -> None:
+    """Draws what the line, the shapes and the colours of all panels mean, in a panel of its own."""
+    line = Line2D([], [], color=INKS["blue"], label="flat network")
+    shapes = [
+        Line2D([], [], linestyle="", marker=marker, color=INKS["muted"], label=method)
+        for method, marker in MARKERS.items()
+    ]
+    trainings = [
+        Patch(
+            color=INKS[colour],
+            label=f"{length} training\n"
+            + "\n".join(
+                f"  {data}, {training}"
+                for data, panel in PANELS.items()
+                for preset, training in panel.marks.items()
+                if _colour(preset) == colour
+            ),
+        )
+        for length, colour in (("short", "orange"), ("long", "ink"))
+    ]
+    axes.legend(
+        handles=[line, *shapes, *trainings], frameon=False, loc="center", fontsize=10, ncols=2
+    )
+    axes.set_axis_off()
+
+
+def _colour(preset: str) -> str:
+    return "ink" if preset in records.LONG else "orange"
 
 
 def ladder() -> Figure:
-    """Returns a panel for each data set."""
-    drawn = figure(11.2, 8.8)
+    """Returns a panel for each data set, and one with their key."""
+    drawn = figure(10.4, 7.4)
     cells = iter(drawn.subplots(2, 2).flat)
     for (data, panel), axes in zip(PANELS.items(), cells, strict=False):
         draw_ladder(axes, panel)
         axes.set_title(data)
-    for axes in cells:
-        axes.set_axis_off()
+    draw_key(next(cells))
     return drawn
 
 
