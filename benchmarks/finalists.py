@@ -9,7 +9,7 @@ whose runs are not all evaluated yet are missing, and count in the correction wi
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -54,17 +54,24 @@ class Comparison:
 
 def run(results_dir: Path = Path("results")) -> Result:
     """Returns the number of finalists that win against every control, with all comparisons."""
-    absent = {finalist: _absent(results_dir, finalist) for finalist in CONTROLS}
-    tested = [finalist for finalist in CONTROLS if not absent[finalist]]
+    return test(CONTROLS, results_dir)
+
+
+def test(controls: Mapping[str, Sequence[str]], results_dir: Path) -> Result:
+    """Returns the same for these finalists, each with its controls."""
+    absent = {
+        finalist: _absent(results_dir, (finalist, *names)) for finalist, names in controls.items()
+    }
+    tested = [finalist for finalist in controls if not absent[finalist]]
     if not tested:
         names = sorted(set().union(*absent.values()))
         raise SystemExit(f"not evaluated yet: {', '.join(names)}. Run dvc repro first.")
     compared = [
         _compare(results_dir, finalist, control)
         for finalist in tested
-        for control in CONTROLS[finalist]
+        for control in controls[finalist]
     ]
-    planned = sum(map(len, CONTROLS.values()))
+    planned = sum(map(len, controls.values()))
     missing = [1.0] * (planned - len(compared))
     corrected = holm([each.p for each in compared] + missing)[: len(compared)]
     rows = [replace(each, p_holm=p) for each, p in zip(compared, corrected, strict=True)]
@@ -83,21 +90,20 @@ def run(results_dir: Path = Path("results")) -> Result:
             "winners": winners,
             "not_evaluated": {name: runs for name, runs in absent.items() if runs},
             "comparisons": [asdict(row) for row in rows],
-            "accuracy": {name: _accuracies(results_dir, name) for name in _names(tested)},
+            "accuracy": {
+                name: _accuracies(results_dir, name)
+                for finalist in tested
+                for name in (finalist, *controls[finalist])
+            },
         },
         commands=["dvc repro"],
     )
 
 
-def _names(finalists: Sequence[str]) -> list[str]:
-    every = [name for finalist in finalists for name in (finalist, *CONTROLS[finalist])]
-    return list(dict.fromkeys(every))
-
-
-def _absent(results_dir: Path, finalist: str) -> list[str]:
+def _absent(results_dir: Path, names: Sequence[str]) -> list[str]:
     return [
         f"{name} {seed}"
-        for name in _names([finalist])
+        for name in names
         for seed in SEEDS
         if not (results_dir / name / str(seed) / "predictions.parquet").exists()
     ]

@@ -214,7 +214,10 @@ def test_code_of_a_run_is_its_own():
 @pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda p: p.stem)
 def test_preset_has_the_sections_of_params(preset):
     """A preset has all sections of params.yaml, and a repeated section is refused as in DVC."""
-    assert set(PARAMS) == set(parse_yaml(preset.read_text(), str(preset)))
+    sections = parse_yaml(preset.read_text(), str(preset))
+
+    assert set(PARAMS) == set(sections)
+    assert set(PARAMS["compare"]) == set(sections["compare"]), "dvc.yaml reads these lists"
 
 
 def test_demo_preset_is_the_default():

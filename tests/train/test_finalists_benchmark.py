@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import finalists
+from benchmarks import finalists, narrow
 from tests.train.report_fixture import asked, write
 
 RUNS = {
@@ -66,3 +66,14 @@ def test_an_unfinished_finalist_counts_in_the_correction(folder, tmp_path):
     assert {"recover": [f"recover_one {seed}" for seed in finalists.SEEDS]} == result.details[
         "not_evaluated"
     ]
+
+
+def test_narrow_networks_have_their_own_correction(folder):
+    """The third hypothesis has three comparisons, and is corrected over these alone."""
+    rows = narrow.run(folder.results_dir).details["comparisons"]
+    least = min(rows, key=lambda row: row["p"])
+
+    assert [("recover", control) for control in narrow.CONTROLS["recover"]] == [
+        (row["finalist"], row["control"]) for row in rows
+    ]
+    assert least["p_holm"] == pytest.approx(min(1.0, 3 * least["p"]))
