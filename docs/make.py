@@ -56,7 +56,7 @@ def parts() -> dict[str, str | None]:
         "decoded": experiments.decoded(),
         **{f"systems:{name}": systems.systems(name) for name in records.LONG},
         **{f"doublings:{name}": ladder.doublings(name) for name in ladder.PRESETS},
-        "finalists": finalists.finalists(),
+        **{f"test:{name}": finalists.finalists(name) for name in ("finalists", "narrow")},
         "regime": regime.regime(),
         "bars": bars.bars(),
         "capacity:measured": capacity.measured(),

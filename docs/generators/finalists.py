@@ -1,11 +1,11 @@
-"""The test of experiments/PROTOCOL.md as a table: each finalist against each of its controls."""
+"""The tests of experiments/PROTOCOL.md as tables: each finalist against each of its controls."""
 
 import json
 from typing import Any
 
 from generators.text import ROOT, table
 
-_RESULT = ROOT / "benchmarks" / "results" / "finalists.json"
+_RESULTS = ROOT / "benchmarks" / "results"
 _TREELESS = {"online"}
 """Finalists that learn without a tree."""
 _COLUMNS = (
@@ -21,16 +21,17 @@ _COLUMNS = (
 )
 
 
-def finalists() -> str | None:
-    """Returns one row per comparison; None where the test is not recorded."""
-    return _table(_details()["comparisons"]) if _RESULT.exists() else None
+def finalists(test: str) -> str | None:
+    """Returns one row per comparison of a test; None where it is not recorded."""
+    details = _details(test)
+    return _table(details["comparisons"]) if details else None
 
 
 def sentence() -> str | None:
     """Returns the sentence of the summary; None where the test is not recorded."""
-    if not _RESULT.exists():
+    details = _details("finalists")
+    if details is None:
         return None
-    details = _details()
     rows, winners = details["comparisons"], details["winners"]
     hardest: dict[str, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: float(row["difference"])):
@@ -63,8 +64,9 @@ def _measured(row: dict[str, Any]) -> str:
     return f"{row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
 
 
-def _details() -> dict[str, Any]:
-    return dict(json.loads(_RESULT.read_text(encoding="utf-8"))["details"])
+def _details(test: str) -> dict[str, Any] | None:
+    path = _RESULTS / f"{test}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))["details"]) if path.exists() else None
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

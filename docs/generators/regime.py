@@ -32,6 +32,11 @@ WIDTHS = (
     _HALF,
     Cell(32, Fraction(1), "_whole"),
 )
+NARROW = (
+    Cell(128, Fraction(1, 8), "", "narrow"),
+    Cell(128, Fraction(1, 8), "_eighth", "illustrations_systems", 73),
+    Cell(22, Fraction(1, 8), "_eighth", "cifar100_systems", 100),
+)
 DATA = (
     Cell(128, Fraction(1, 2), "", "illustrations_systems", 73),
     Cell(22, Fraction(1, 2), "", "cifar100_systems", 100),
@@ -55,7 +60,7 @@ def regime() -> str | None:
     """Returns one row per cell: points by which `recover` is ahead of each control; None without records."""
     if not recorded("regime"):
         return None
-    cells = dict.fromkeys((*BUDGETS, *WIDTHS, *DATA))
+    cells = dict.fromkeys((*BUDGETS, *WIDTHS, *NARROW, *DATA))
     return f"{table(_COLUMNS, map(_row, cells))}\n\n{_LEGEND}"
 
 
