@@ -54,11 +54,11 @@ class Comparison:
 
 def run(results_dir: Path = Path("results")) -> Result:
     """Returns the number of finalists that win against every control, with all comparisons."""
-    return test(CONTROLS, results_dir)
+    return test("finalists", CONTROLS, results_dir)
 
 
-def test(controls: Mapping[str, Sequence[str]], results_dir: Path) -> Result:
-    """Returns the same for these finalists, each with its controls."""
+def test(preset: str, controls: Mapping[str, Sequence[str]], results_dir: Path) -> Result:
+    """Returns the same for the finalists of a preset, each with its controls."""
     absent = {
         finalist: _absent(results_dir, (finalist, *names)) for finalist, names in controls.items()
     }
@@ -96,7 +96,7 @@ def test(controls: Mapping[str, Sequence[str]], results_dir: Path) -> Result:
                 for name in (finalist, *controls[finalist])
             },
         },
-        commands=["dvc repro"],
+        commands=[f"make preset NAME={preset}", "dvc repro"],
     )
 
 

@@ -16,4 +16,4 @@ CONTROLS = {"recover": ("flat", "recover_one", "recover_random")}
 
 def run(results_dir: Path = Path("results")) -> Result:
     """Returns 1 if `recover` is ahead of every control, else 0, with all comparisons."""
-    return finalists.test(CONTROLS, results_dir)
+    return finalists.test("narrow", CONTROLS, results_dir)
