@@ -27,7 +27,6 @@ from generators.text import span, table
 _COLUMNS = (
     "data",
     "epochs",
-    "methods",
     "seeds",
     "to flat networks trained as long, points",
     "to random groups of the same sizes, points",
@@ -78,17 +77,29 @@ def _row(preset: str) -> list[object]:
     return [
         COMPARED[LONG[preset]],
         flat_epochs(records),
-        f"{len(gains)} of {len(METHODS)}",
         span(sorted({len(values) for values in _gains(records, _EQUAL).values()})),
-        *(span(values, "{:+.1f}".format) for values in (gains, to_random)),
+        _span(gains),
+        _span(to_random),
         _flat(preset),
     ]
+
+
+def _span(gains: list[float]) -> str:
+    """Returns the range of the methods' gains, and how many have the control."""
+    count = f" ({len(gains)} of {len(METHODS)} methods)" if gains else ""
+    return f"{span(gains, '{:+.1f}'.format)}{count}"
 
 
 def _gains(records: Records, ending: str) -> dict[str, list[float]]:
     """By method, the differences to the control of this ending; methods without it are left out."""
     gains = {
-        method: differences(records, method, to=f"{method}{ending}", measure=MEASURES[method])
+        method: differences(
+            records,
+            method,
+            to=f"{method}{ending}",
+            measure=MEASURES[method],
+            of_other=MEASURES[method] if ending == _RANDOM else "msr",
+        )
         for method in METHODS
     }
     return {method: values for method, values in gains.items() if values}

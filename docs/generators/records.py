@@ -95,12 +95,16 @@ def accuracies(records: Records, run: str, *, measure: str = "msr") -> list[floa
 
 
 def differences(
-    records: Records, run: str, *, to: str = "flat", measure: str = "msr"
+    records: Records, run: str, *, to: str = "flat", measure: str = "msr", of_other: str = "msr"
 ) -> list[float]:
-    """Returns the points by which `run` is ahead of run `to`, one value for each seed of both."""
+    """
+    Returns the points by which `run` is ahead of run `to`, one value for each seed of both.
+
+    `measure` is the accuracy of `run`, `of_other` that of `to`: a flat network has only `msr`.
+    """
     both = sorted(set(records.get(run, {})) & set(records.get(to, {})))
     return [
-        100 * (records[run][seed]["metrics"][measure] - records[to][seed]["metrics"]["msr"])
+        100 * (records[run][seed]["metrics"][measure] - records[to][seed]["metrics"][of_other])
         for seed in both
     ]
 
