@@ -27,6 +27,8 @@ from train.page.figures import INKS, STYLE, figure, render
 
 COLOURS = ("blue", "orange", "green", "purple", "ink")
 MARKERS = dict(zip(records.METHODS, "o^sDv", strict=True))
+NEAR = 1.15
+"""Budgets whose operations differ by a smaller factor are one: the preset with more seeds counts."""
 MERGES = ("merged_apart", "merged_0", "merged_1", "merged", "merged_3")
 
 
@@ -182,7 +184,9 @@ class Panel:
 
 PANELS = {
     "demo": Panel(("ladder",), {"methods": "16 epochs", "converged": "128 epochs"}),
-    "illustrations": Panel(("illustrations_ladder",), {"illustrations_systems": "128 epochs"}),
+    "illustrations": Panel(
+        ("illustrations_ladder", "illustrations_systems"), {"illustrations_systems": "128 epochs"}
+    ),
     "CIFAR-100": Panel(
         ("cifar100_small", "cifar100_systems"),
         {"cifar100_small": "6 epochs", "cifar100_systems": "22 epochs"},
@@ -196,13 +200,22 @@ def rungs(preset: str) -> list[tuple[float, list[float]]]:
     return [
         (mean(map(records.training_operations, seeds.values())), records.accuracies(runs, name))
         for name, seeds in runs.items()
-        if name == "flat" or name.startswith("flat_") or name.endswith("_train_flops")
+        if name == "flat"
+        or name.removeprefix("flat_").isdigit()  # by epochs: other widths are other networks
+        or name.endswith("_train_flops")
     ]
 
 
 def draw_ladder(axes: Axes, panel: Panel) -> None:
     """Draws the flat networks of all budgets as a line, and each hierarchy as a mark at its cost."""
-    steps = sorted(step for preset in panel.flat for step in rungs(preset))
+    steps = rungs(panel.flat[0])
+    for preset in panel.flat[1:]:
+        steps += [
+            (cost, values)
+            for cost, values in rungs(preset)
+            if all(not 1 / NEAR < cost / other < NEAR for other, _ in steps)
+        ]
+    steps.sort()
     costs, accuracies = [cost for cost, _ in steps], [values for _, values in steps]
     axes.plot(costs, [mean(values) for values in accuracies], color=INKS["blue"], label="flat")
     axes.fill_between(
