@@ -58,7 +58,7 @@ def run(results_dir: Path = Path("results")) -> Result:
 
 
 def test(preset: str, controls: Mapping[str, Sequence[str]], results_dir: Path) -> Result:
-    """Returns the same for the finalists of a preset, each with its controls."""
+    """Returns how many finalists of a preset are ahead of all their controls, with all comparisons."""
     absent = {
         finalist: _absent(results_dir, (finalist, *names)) for finalist, names in controls.items()
     }
@@ -73,6 +73,7 @@ def test(preset: str, controls: Mapping[str, Sequence[str]], results_dir: Path) 
     ]
     planned = sum(map(len, controls.values()))
     missing = [1.0] * (planned - len(compared))
+    runs = [name for finalist in tested for name in (finalist, *controls[finalist])]
     corrected = holm([each.p for each in compared] + missing)[: len(compared)]
     rows = [replace(each, p_holm=p) for each, p in zip(compared, corrected, strict=True)]
     winners = [
@@ -90,11 +91,7 @@ def test(preset: str, controls: Mapping[str, Sequence[str]], results_dir: Path) 
             "winners": winners,
             "not_evaluated": {name: runs for name, runs in absent.items() if runs},
             "comparisons": [asdict(row) for row in rows],
-            "accuracy": {
-                name: _accuracies(results_dir, name)
-                for finalist in tested
-                for name in (finalist, *controls[finalist])
-            },
+            "accuracy": {name: _accuracies(results_dir, name) for name in dict.fromkeys(runs)},
         },
         commands=[f"make preset NAME={preset}", "dvc repro"],
     )

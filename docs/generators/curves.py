@@ -28,7 +28,7 @@ from train.page.figures import INKS, STYLE, figure, render
 COLOURS = ("blue", "orange", "green", "purple", "ink")
 MARKERS = dict(zip(records.METHODS, "o^sDv", strict=True))
 NEAR = 1.15
-"""Budgets whose operations differ by a smaller factor are one: the preset with more seeds counts."""
+"""Budgets whose operations differ by a smaller factor count as equal: the first preset has more seeds."""
 MERGES = ("merged_apart", "merged_0", "merged_1", "merged", "merged_3")
 
 
@@ -213,7 +213,7 @@ def draw_ladder(axes: Axes, panel: Panel) -> None:
         steps += [
             (cost, values)
             for cost, values in rungs(preset)
-            if all(not 1 / NEAR < cost / other < NEAR for other, _ in steps)
+            if all(max(cost, other) / min(cost, other) >= NEAR for other, _ in steps)
         ]
     steps.sort()
     costs, accuracies = [cost for cost, _ in steps], [values for _, values in steps]

@@ -20,22 +20,19 @@ _COLUMNS = (
 )
 
 
-def finalists(test: str) -> str | None:
-    """Returns one row per comparison of a test; None where it is not recorded."""
-    details = _details(test)
-    return _table(details["comparisons"]) if details else None
+def finalists(test: str) -> str:
+    """Returns one row per comparison of a test."""
+    return _table(_details(test)["comparisons"])
 
 
-def sentence() -> str | None:
+def sentence() -> str:
     """
-    Returns the sentence of the summary; None where the test is not recorded.
+    Returns the sentence of the summary.
 
     Raises:
         ValueError: A finalist wins, or `recover` is ahead of one tail: the answer must be written anew.
     """
     details, narrow = _details("finalists"), _details("narrow")
-    if details is None or narrow is None:
-        return None
     if details["winners"] or narrow["winners"]:
         raise ValueError("A finalist is ahead of all its controls: write the answer anew.")
     rows, of_narrow = _by_pair(details), _by_pair(narrow)
@@ -64,9 +61,9 @@ def _measured(row: dict[str, Any]) -> str:
     return f"{row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
 
 
-def _details(test: str) -> dict[str, Any] | None:
+def _details(test: str) -> dict[str, Any]:
     path = _RESULTS / f"{test}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))["details"]) if path.exists() else None
+    return dict(json.loads(path.read_text(encoding="utf-8"))["details"])
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

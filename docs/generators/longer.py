@@ -13,7 +13,6 @@ from generators.records import (
     METHODS,
     Records,
     accuracies,
-    compared,
     differences,
     flat_epochs,
     longer,
@@ -43,7 +42,7 @@ def longer_trainings() -> str:
     Raises:
         ValueError: The largest gap of a data set has not shrunk: the answer must be written anew.
     """
-    return table(_COLUMNS, [_row(preset) for preset in longer()])
+    return table(_COLUMNS, [_row(preset, records) for preset, records in longer().items()])
 
 
 def ahead() -> str:
@@ -65,11 +64,11 @@ def ahead() -> str:
     )
 
 
-def _row(preset: str) -> list[object]:
-    records = longer()[preset]
+def _row(preset: str, records: Records) -> list[object]:
+    short = recorded(LONG[preset])
     gains, before = (
         [statistics.mean(values) for values in _gains(runs, _EQUAL).values()]
-        for runs in (records, compared()[LONG[preset]])
+        for runs in (records, short)
     )
     if min(gains) <= min(before):
         raise ValueError(f"{preset}: the largest gap has not shrunk: write the answer anew.")
@@ -80,7 +79,7 @@ def _row(preset: str) -> list[object]:
         span(sorted({len(values) for values in _gains(records, _EQUAL).values()})),
         _span(gains),
         _span(to_random),
-        _flat(preset),
+        _flat(preset, records, short),
     ]
 
 
@@ -130,9 +129,12 @@ def _lead_of_equal_predictions(records: Records, method: str) -> float:
     return -statistics.mean(values)
 
 
-def _flat(preset: str) -> str:
-    """Returns the accuracy of flat after the short, the long and the longest training of all."""
-    records, short = longer()[preset], compared()[LONG[preset]]
+def _flat(preset: str, records: Records, short: Records) -> str:
+    """
+    Returns the accuracy of flat after a short, a long and a longer training.
+
+    They are budgets of the ladder of the data set; without a ladder, the last is the longest control.
+    """
     if preset in LADDERS:
         ladder = recorded(LADDERS[preset])
         runs = [ladder[name] for name in ("flat", "flat_128", "flat_256")]
